@@ -1,0 +1,87 @@
+"""Choices, options and the architecture: a frozen, hashable value."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+Option = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One decision of a search space.
+
+    ``ordered`` says that neighbouring options are alike (a width, a depth), so that samplers
+    may treat the option's index as a number; operations have no order.
+    """
+
+    name: str
+    options: tuple[Option, ...]
+    ordered: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.options:
+            raise ValueError(f"choice {self.name!r} has no options; give at least one")
+        if len(set(self.options)) != len(self.options):
+            raise ValueError(f"choice {self.name!r} repeats an option: {self.options}")
+
+    def __len__(self) -> int:
+        return len(self.options)
+
+
+@dataclass(frozen=True)
+class Architecture(Mapping[str, Option]):
+    """One point of a search space: a mapping choice -> option, in the order of the choices.
+
+    Made by ``space.architecture(text_or_values)``; ``text`` is the space's own form of it.
+    Two architectures are equal when space and values are equal. Isomorphic cells are equal
+    only after ``space.canonical``.
+    """
+
+    space: str
+    pairs: tuple[tuple[str, Option], ...]
+    text: str = field(compare=False)
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits that depend on space and values only."""
+        line = self.space + "|" + "|".join(f"{k}={v!r}" for k, v in self.pairs)
+        return hashlib.blake2b(line.encode(), digest_size=6).hexdigest()
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        """The options, in the order of the choices."""
+        return tuple(option for _, option in self.pairs)
+
+    def __getitem__(self, name: str) -> Option:
+        for key, option in self.pairs:
+            if key == name:
+                return option
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, _ in self.pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What an architecture costs before it is trained. 1 MAC = 1 multiply-add = 2 FLOPs."""
+
+    params: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An architecture as a picture: named nodes and labelled arrows (source, target, label)."""
+
+    nodes: tuple[str, ...]
+    edges: tuple[tuple[int, int, str], ...]

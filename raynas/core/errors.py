@@ -1,0 +1,46 @@
+"""What can go wrong, in words a user can act on.
+
+Every message names the value, what is allowed, and the cure, on one line.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RaynasError(Exception):
+    """The base of all errors that raynas raises on purpose."""
+
+
+class UserError(RaynasError):
+    """Bad input. The command line prints it as one line and exits with code 2.
+
+    Nothing that is already stored is touched when it is raised.
+    """
+
+    def __init__(self, problem: str, *, allowed: str = "", cure: str = "") -> None:
+        parts = [problem.rstrip(".")]
+        if allowed:
+            parts.append(f"allowed: {allowed}")
+        if cure:
+            parts.append(cure.rstrip("."))
+        super().__init__("; ".join(" ".join(part.split()) for part in parts))
+
+
+class SpaceExhausted(RaynasError):
+    """A sampler has nothing new to propose: every architecture of the space is known."""
+
+
+class TrainingDiverged(RaynasError):
+    """A loss or an accuracy is no longer finite; the trial ends as FAILED, with this message."""
+
+
+def one_of(kind: str, value: object, allowed: Iterable[object], cure: str = "") -> UserError:
+    """The error for ``value`` that is none of ``allowed``; suggests the nearest spelling."""
+    names = [str(name) for name in allowed]
+    near = difflib.get_close_matches(str(value), names, n=1)
+    if near:
+        cure = f"did you mean {near[0]!r}?" + (f" {cure}" if cure else "")
+    shown = names if len(names) <= 24 else [*names[:24], f"... ({len(names)} in all)"]
+    return UserError(f"unknown {kind} {str(value)!r}", allowed=", ".join(shown), cure=cure)

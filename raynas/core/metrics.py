@@ -1,0 +1,29 @@
+"""The quantities that are measured: name, unit, direction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Direction = Literal["max", "min"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A measured quantity. ``name`` is its column in the store, ``unit`` goes to the schema."""
+
+    name: str
+    unit: str
+    direction: Direction
+    doc: str = ""
+
+
+VAL_ACCURACY = Metric("val_accuracy", "%", "max", "share of validation images classified right")
+VAL_LOSS = Metric("val_loss", "nats", "min", "mean cross entropy on the validation images")
+TEST_ACCURACY = Metric("test_accuracy", "%", "max", "share of test images right; finalists only")
+TEST_LOSS = Metric("test_loss", "nats", "min", "mean cross entropy on the test images")
+TRAIN_ACCURACY = Metric("train_accuracy", "%", "max", "share of augmented training images right")
+TRAIN_LOSS = Metric("train_loss", "nats", "min", "mean training loss of the step")
+PARAMS = Metric("params", "weights", "min", "trainable weights of the network")
+MACS = Metric("macs", "multiply-adds", "min", "multiply-adds of one forward pass of one image")
+SECONDS = Metric("seconds", "s", "min", "time the worker spent on this measurement")

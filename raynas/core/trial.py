@@ -1,0 +1,119 @@
+"""Trials and measurements: what a search does with one architecture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from raynas.core.architecture import Architecture
+from raynas.core.objectives import Bound, Objective
+
+
+class TrialState(StrEnum):
+    """RUNNING while a worker has it or a resumed run will continue it; the others at rest."""
+
+    RUNNING = "RUNNING"
+    COMPLETE = "COMPLETE"
+    STOPPED = "STOPPED"  # by the scheduler; its curve is kept
+    INFEASIBLE = "INFEASIBLE"  # breaks a bound, or does not fit into memory
+    FAILED = "FAILED"  # crash or NaN; the message says which
+
+    @property
+    def ended(self) -> bool:
+        return self is not TrialState.RUNNING
+
+
+class Decision(StrEnum):
+    """What a scheduler answers to a measurement."""
+
+    CONTINUE = "CONTINUE"
+    STOP = "STOP"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What an evaluator found at one step (1, 2, ...; an epoch for training).
+
+    ``values``: metric name -> value. ``seconds``: time spent on this step by the worker.
+    """
+
+    step: int
+    values: Mapping[str, float]
+    seconds: float = 0.0
+
+    def bad_values(self, names: Sequence[str]) -> list[str]:
+        """The metrics among ``names`` that are missing or not finite."""
+        return [n for n in names if not math.isfinite(self.values.get(n, math.nan))]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What an evaluator needs to know beside the architecture.
+
+    ``max_step``: the last step to measure. ``device``: a torch device name. ``workdir``: a folder
+    of this job's own, kept between attempts, or None where nothing may be written. ``threads``:
+    how many CPU threads the evaluation may use.
+    """
+
+    trial: int
+    seed: int
+    max_step: int
+    device: str = "cpu"
+    workdir: Path | None = None
+    threads: int = 1
+    attempt: int = 0
+
+
+@dataclass
+class Trial:
+    """One proposal of a sampler and what became of it.
+
+    ``proposal`` is what the sampler asked for, ``arch`` its canonical form, which is evaluated.
+    ``violations``: bound -> value, <= 0 feasible.
+    """
+
+    number: int
+    proposal: Architecture
+    arch: Architecture
+    seed: int = 0
+    state: TrialState = TrialState.RUNNING
+    measurements: list[Measurement] = field(default_factory=list)
+    costs: Mapping[str, float] = field(default_factory=dict)
+    violations: Mapping[str, float] = field(default_factory=dict)
+    message: str = ""
+    attempt: int = 0
+
+    @property
+    def last(self) -> Measurement | None:
+        return self.measurements[-1] if self.measurements else None
+
+    @property
+    def step(self) -> int:
+        """The last step measured; 0 before the first."""
+        return self.measurements[-1].step if self.measurements else 0
+
+    @property
+    def seconds(self) -> float:
+        return sum(m.seconds for m in self.measurements)
+
+    def values(self, measurement: Measurement | None = None) -> dict[str, float]:
+        """Costs and the metrics of ``measurement`` (default: the last) in one mapping."""
+        m = measurement or self.last
+        return {**self.costs, **(m.values if m else {})}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a sampler or scheduler is told about the search before it starts.
+
+    ``run``: the run's id, unique; anything that a sampler keeps elsewhere goes under this name.
+    """
+
+    objectives: tuple[Objective, ...]
+    max_step: int
+    seed: int
+    run: str
+    bounds: tuple[Bound, ...] = ()

@@ -1,0 +1,47 @@
+"""The contract of an evaluator: a generator of measurements."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import ClassVar
+
+from raynas.core import Architecture, Job, Measurement, Metric
+from raynas.data.base import View
+from raynas.spaces.base import SearchSpace
+
+
+class Evaluator(ABC):
+    """``for m in evaluator.evaluate(arch, job)``; whoever iterates may stop, that is pruning.
+
+    Subclasses are dataclasses whose init fields are settings. ``setup`` is called once per
+    process before the first ``evaluate``; it must leave the settings as they are.
+    An exception out of ``evaluate`` makes the trial FAILED; a metric that is not finite, too.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def metrics(self) -> tuple[Metric, ...]:
+        """All metrics that its measurements carry, in the order of the store's columns."""
+
+    @property
+    @abstractmethod
+    def max_step(self) -> int:
+        """The last step of a full evaluation (epochs for training, else 1)."""
+
+    @abstractmethod
+    def setup(self, space: SearchSpace, view: View) -> None:
+        """Take the space and the data; both may be shared memory: read only."""
+
+    @abstractmethod
+    def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
+        """Yield measurements with increasing steps, the last one at ``job.max_step``."""
+
+    def check(self, arch: Architecture) -> None:
+        """Cheap test on one architecture before anything is spent, after ``setup``.
+
+        Raises: UserError when space and data do not fit together.
+        """
+        return None
