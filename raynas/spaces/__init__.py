@@ -1,1 +1,16 @@
-"""spaces."""
+"""Search spaces. A space of the package is one file here, and one line in ``SPACES``.
+
+Importing this package does not import torch; ``build`` does.
+"""
+
+from raynas.core import Choice
+from raynas.spaces.base import InputShape, SearchSpace
+from raynas.spaces.elastic import ElasticResNet
+from raynas.spaces.nasbench201 import NASBench201
+
+SPACES: dict[str, type[SearchSpace]] = {
+    NASBench201.name: NASBench201,
+    ElasticResNet.name: ElasticResNet,
+}
+
+__all__ = ["SPACES", "Choice", "ElasticResNet", "InputShape", "NASBench201", "SearchSpace"]
