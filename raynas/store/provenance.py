@@ -1,0 +1,93 @@
+"""What made a row: source revision, versions, machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import raynas
+
+_PACKAGES = ("torch", "ray", "optuna", "numpy", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where results come from. Every field may be empty where it cannot be known.
+
+    ``git``: revision of the experiment's source, with ``-dirty`` when a tracked file has changed
+    or the experiment's file is not tracked. ``versions``: package -> version.
+    Devices are not here: only the worker knows its own.
+    """
+
+    git: str
+    versions: Mapping[str, str]
+    host: str
+    platform: str
+    cpus: int
+
+    @classmethod
+    def collect(cls, source_file: Path | str | None = None) -> Provenance:
+        """Look around; never fails, and imports none of the packages it names.
+
+        ``source_file``: the experiment's. Outside any repository, raynas' own revision is taken.
+        """
+        own = Path(raynas.__file__).resolve()
+        source = Path(source_file).resolve() if source_file else own
+        return cls(
+            git=_revision(source) or _revision(own, only_tracked=True),
+            versions=_versions(),
+            host=socket.gethostname(),
+            platform=platform.platform(),
+            cpus=os.cpu_count() or 1,
+        )
+
+    @property
+    def versions_text(self) -> str:
+        """``python 3.12.1, raynas 0.1.0, ...``, as the rows carry it."""
+        return ", ".join(f"{name} {version}" for name, version in self.versions.items())
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "raynas": raynas.__version__}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue  # an optional part that is not installed made nothing
+    return found
+
+
+def _revision(file: Path, only_tracked: bool = False) -> str:
+    """The revision of ``file``'s repository; empty without one (or, if asked, when untracked)."""
+    head = _git(file.parent, "rev-parse", "--verify", "HEAD")
+    if not head:
+        return ""
+    tracked = _git(file.parent, "ls-files", "--error-unmatch", "--", file.name) is not None
+    if only_tracked and not tracked:  # for instance a virtual environment inside another repository
+        return ""
+    # Untracked files do not count: the folder of the runs is often one.
+    changed = _git(file.parent, "status", "--porcelain", "--untracked-files=no")
+    return head if tracked and changed == "" else f"{head}-dirty"
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """What git answers; None when it is missing, refuses, or takes long."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=10,
+            check=False,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

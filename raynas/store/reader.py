@@ -1,0 +1,200 @@
+"""Reading a run, while it is written or at rest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from raynas.core import Measurement, TrialState, UserError
+from raynas.store.files import reason
+from raynas.store.fragments import join, list_fragments, read_fragment
+from raynas.store.run import RunFolder
+from raynas.store.schema import COLUMNS, schema_for
+
+_NO_STEP = 2**31  # sorts a row without a step behind all steps of its trial
+_TRIES = 50
+Ints = NDArray[np.int64]
+
+
+def read(folder: RunFolder) -> pa.Table:
+    """The result table: one row per (trial, step), sorted by trial and step.
+
+    A worker that goes on from its last checkpoint measures some steps again; of rows with the same
+    trial and step the last one counts: latest session, then highest attempt, then last stored.
+    Rows without a step (how a trial ended) count as one step behind all others.
+    Safe while a writer is at work; never shows half an append.
+    Raises: UserError for a torn fragment, or one of a newer schema.
+    """
+    return _one_per_step(_all_rows(folder))
+
+
+def next_session(table: pa.Table) -> int:
+    """The number of the session that a resume of the run with this table begins."""
+    return int(pc.max(table["session"]).as_py() or 0) + 1
+
+
+def _all_rows(folder: RunFolder) -> pa.Table:
+    schema = schema_for(folder.info.metrics)
+    try:
+        return join(_tables(folder), schema)
+    except pa.ArrowException as error:
+        raise UserError(
+            f"fragments in {folder.results} do not fit together: {error}",
+            cure="move out what raynas did not write there",
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"{folder.results} cannot be read: {reason(error)}", cure="make it readable"
+        ) from error
+
+
+def _tables(folder: RunFolder) -> list[pa.Table]:
+    for patience in range(_TRIES):
+        fragments, _ = list_fragments(folder.results)
+        try:
+            return [read_fragment(fragment.path) for fragment in fragments]
+        except FileNotFoundError:  # a compaction came between; its result is there already
+            time.sleep(0.001 * patience)
+    raise UserError(
+        f"the fragments in {folder.results} change faster than they can be read",
+        cure="try again in a moment",
+    )
+
+
+def _numbers(column: pa.ChunkedArray, null: int = -1) -> Ints:
+    """(n,) int64; ``null`` where the column is null."""
+    filled = pc.fill_null(column.cast(pa.int64()), null)
+    return np.asarray(filled.to_numpy(), dtype=np.int64)
+
+
+def _one_per_step(table: pa.Table) -> pa.Table:
+    trial, step = _numbers(table["trial"]), _numbers(table["step"], _NO_STEP)
+    session, attempt = _numbers(table["session"]), _numbers(table["attempt"])
+    order = np.lexsort((attempt, session, step, trial))  # stable: then as stored
+    last = _ends(trial[order], step[order])
+    return table.take(pa.array(order[last])).combine_chunks()
+
+
+def _ends(*keys: Ints) -> NDArray[np.bool_]:
+    """(n,) True where a group of rows with equal keys ends."""
+    ends = np.ones(len(keys[0]), dtype=bool)
+    ends[:-1] = np.any([key[1:] != key[:-1] for key in keys], axis=0)
+    return ends
+
+
+@dataclass(frozen=True)
+class StoredTrial:
+    """A trial as the store knows it; ``arch`` and ``proposal`` are texts of its search space.
+
+    ``measurements``: by step; each holds only metrics that were stored. ``weights``: version of
+    the inherited weights, or None.
+    """
+
+    number: int
+    stage: str
+    arm: str
+    arch_id: str
+    arch: str
+    proposal: str
+    seed: int
+    state: TrialState
+    message: str
+    session: int
+    attempt: int
+    params: int | None
+    macs: int | None
+    weights: str | None
+    measurements: tuple[Measurement, ...]
+
+    @property
+    def costs(self) -> Mapping[str, float]:
+        """Those of ``params`` and ``macs`` that are known."""
+        known = {"params": self.params, "macs": self.macs}
+        return {name: value for name, value in known.items() if value is not None}
+
+    @property
+    def last(self) -> Measurement | None:
+        return self.measurements[-1] if self.measurements else None
+
+    @property
+    def step(self) -> int:
+        """The last step measured; 0 before the first."""
+        return self.measurements[-1].step if self.measurements else 0
+
+    @property
+    def seconds(self) -> float:
+        return sum(m.seconds for m in self.measurements)
+
+
+_AS_STORED = (
+    "stage", "arm", "arch_id", "arch", "proposal", "seed", "session", "attempt", "weights",
+)  # fmt: skip
+
+
+def trials(table: pa.Table) -> list[StoredTrial]:
+    """The trials in a table from ``read`` (or in a selection of its rows), by number.
+
+    State, message and attempt are those of the trial's last row: latest session, then highest
+    attempt, then the row without a step, then the highest step.
+    Raises: ValueError when the rows are not sorted by trial and step.
+    """
+    if table.num_rows == 0:
+        return []
+    number, step = _numbers(table["trial"]), _numbers(table["step"], _NO_STEP)
+    order = np.lexsort((step, number))
+    if np.any(np.diff(order) < 0):
+        raise ValueError("the rows must be sorted by trial and step, as read() returns them")
+    ends = np.flatnonzero(_ends(number)) + 1
+    starts = np.concatenate([[0], ends[:-1]])
+    measurements = _measurements(table, step)
+    heads = _heads(table, number, step)
+    costs = [np.maximum.reduceat(_numbers(table[name]), starts).tolist()
+             for name in ("params", "macs")]  # fmt: skip
+    return [
+        StoredTrial(
+            number=head.pop("trial"),
+            state=TrialState(head.pop("state")),
+            message=head.pop("message") or "",
+            params=None if params < 0 else params,
+            macs=None if macs < 0 else macs,
+            measurements=tuple(m for m in measurements[start:end] if m is not None),
+            **head,
+        )
+        for start, end, params, macs, head in zip(
+            starts.tolist(), ends.tolist(), *costs, heads, strict=True
+        )
+    ]
+
+
+def _heads(table: pa.Table, number: Ints, step: Ints) -> list[dict[str, Any]]:
+    """The last row of each trial, without its metrics."""
+    session, attempt = _numbers(table["session"]), _numbers(table["attempt"])
+    order = np.lexsort((step, attempt, session, number))
+    rows = pa.array(order[_ends(number[order])])
+    columns = ["trial", "state", "message", *_AS_STORED]
+    heads: list[dict[str, Any]] = table.select(columns).take(rows).to_pylist()
+    return heads
+
+
+def _measurements(table: pa.Table, step: Ints) -> list[Measurement | None]:
+    """Per row its measurement; None for a row without a step."""
+    fixed = {column.name for column in COLUMNS}
+    names = [name for name in table.column_names if name not in fixed]
+    known = [table[name].is_valid().to_pylist() for name in names]
+    values = [pc.fill_null(table[name], 0.0).to_pylist() for name in names]
+    rows = zip(zip(*known, strict=True), zip(*values, strict=True), strict=True)
+    seconds = table["seconds"].to_pylist()
+    kept = [
+        {name: v for name, k, v in zip(names, ks, vs, strict=True) if k} for ks, vs in rows
+    ] or [{} for _ in seconds]
+    return [
+        None if s == _NO_STEP else Measurement(s, values_, t)
+        for s, values_, t in zip(step.tolist(), kept, seconds, strict=True)
+    ]

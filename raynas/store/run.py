@@ -1,0 +1,276 @@
+"""A run's folder and its identity."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from raynas.core import Metric, UserError
+from raynas.store.files import TEMP_PREFIX, Lock, lock_holder, reason, write_whole
+from raynas.store.schema import SCHEMA_VERSION, check_metrics
+
+RUN_FILE = "run.json"
+_FOLDERS = ("results", "checkpoints", "best", "figures")
+_LOCK_FILE = "writer.lock"
+_OWN = {*_FOLDERS, "experiment.py", _LOCK_FILE}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def new_run_id(name: str) -> str:
+    """An id that no other run has: ``NAME-20261123T101500-1f2e3d``."""
+    return f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a run is; ``run.json`` in its folder.
+
+    ``run``: unique id. ``name``: the experiment's. ``fingerprint``, ``description``: of the
+    experiment's settings, as ``raynas.core.describe`` gives them. ``source_file``: where the
+    experiment's source was. ``overrides``: setting -> value, from ``--set``. ``metrics``: the
+    columns of the result table. ``created``: ISO 8601, UTC. ``smoke``: a tiny run for tests.
+    """
+
+    run: str
+    name: str
+    fingerprint: str
+    description: Any
+    source_file: str
+    overrides: Mapping[str, Any]
+    metrics: tuple[Metric, ...]
+    schema_version: int = SCHEMA_VERSION
+    created: str = field(default_factory=_now)
+    smoke: bool = False
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> RunInfo:
+        """Raises: ValueError, TypeError or KeyError when ``text`` is not what ``to_json`` wrote."""
+        data = json.loads(text)
+        if not isinstance(data, dict):
+            raise ValueError("not a JSON object")
+        names = set(cls.__dataclass_fields__)
+        if missing := names - set(data):
+            raise ValueError(f"lacks {', '.join(sorted(missing))}")
+        known = {name: data[name] for name in names}
+        for name, kind in (("run", str), ("name", str), ("fingerprint", str), ("overrides", dict)):
+            if not isinstance(known[name], kind):
+                raise ValueError(f"{name} is not of type {kind.__name__}")
+        return cls(**{**known, "metrics": tuple(Metric(**m) for m in known["metrics"])})
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run. All paths are absolute. Get one by ``create`` or ``open``."""
+
+    path: Path
+    info: RunInfo
+
+    @property
+    def results(self) -> Path:
+        return self.path / "results"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best"
+
+    @property
+    def figures(self) -> Path:
+        return self.path / "figures"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def source(self) -> Path:
+        """The experiment's source as it was when the run was created."""
+        return self.path / "experiment.py"
+
+    @property
+    def run_file(self) -> Path:
+        return self.path / RUN_FILE
+
+    @property
+    def lock(self) -> Path:
+        return self.path / _LOCK_FILE
+
+    @classmethod
+    def create(cls, path: Path | str, info: RunInfo, source_text: str) -> RunFolder:
+        """Make the folder of a new run; an empty folder at ``path`` is taken.
+
+        ``run.json`` is written last, so a folder with one is complete; what a crash left of an
+        earlier ``create`` is taken too.
+        Raises: UserError when the folder holds something else or cannot be written.
+        """
+        folder = cls(_absolute(path), info)
+        check_metrics(info.metrics)
+        _refuse_taken(folder.path)
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            lock = Lock(folder.lock)
+            try:
+                _refuse_taken(folder.path)  # another process may have been quicker
+                for name in _FOLDERS:
+                    (folder.path / name).mkdir(exist_ok=True)
+                write_whole(folder.source, source_text.encode())
+                write_whole(folder.run_file, info.to_json().encode())
+            finally:
+                lock.release()
+        except OSError as error:
+            raise _unwritable(folder.path, error) from error
+        return folder
+
+    @classmethod
+    def open(cls, path: Path | str) -> RunFolder:
+        """The run at ``path``.
+
+        Raises: UserError when there is none, or its ``run.json`` cannot be read or is newer.
+        """
+        path = _absolute(path)
+        file = path / RUN_FILE
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError):
+            raise _no_run(path) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise _unreadable(file, error) from error
+        _refuse_newer(file, text)
+        try:
+            return cls(path, RunInfo.from_json(text))
+        except (ValueError, TypeError, KeyError) as error:
+            raise _unreadable(file, error) from error
+
+    def expect(self, fingerprint: str, description: Any = None) -> None:
+        """Raises: UserError unless the run is of the experiment with this ``fingerprint``.
+
+        With a ``description`` the error names the first settings that differ.
+        """
+        if fingerprint == self.info.fingerprint:
+            return
+        changes = [] if description is None else _changes(self.info.description, description)
+        shown = f" ({', '.join(changes[:3])}{', ...' if len(changes) > 3 else ''})"
+        raise UserError(
+            f"run folder {self.path} belongs to another experiment: fingerprint "
+            f"{self.info.fingerprint}, not {fingerprint}{shown if changes else ''}",
+            cure="undo the change, or give a new folder with --output",
+        )
+
+    def live_writer(self) -> int | None:
+        """The process that is writing this run, or None."""
+        return lock_holder(self.lock)
+
+
+def runs_in(parent: Path | str) -> list[Path]:
+    """The run folders directly in ``parent``, by name; none when it is missing."""
+    try:
+        return sorted(p.parent for p in Path(parent).glob(f"*/{RUN_FILE}"))
+    except OSError:
+        return []
+
+
+def _absolute(path: Path | str) -> Path:
+    return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 - keeps symbolic links
+
+
+def _refuse_taken(path: Path) -> None:
+    """Raises: UserError when ``path`` is a file, a run, or holds what is not of ours."""
+    other = "give another folder with --output"
+    try:
+        names = {entry.name for entry in path.iterdir()}
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        raise UserError(
+            f"run folder {path} cannot be made: a file is in its way", cure=other
+        ) from None
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    if RUN_FILE in names:
+        raise UserError(
+            f"run folder {path} exists already",
+            cure=f"go on with: raynas resume {path}; or {other}",
+        )
+    unfinished = _LOCK_FILE in names  # the first thing that create() makes
+    foreign = {n for n in names - _OWN if not n.startswith(TEMP_PREFIX)} if unfinished else names
+    foreign |= {f"{n}/{p.name}" for n in _FOLDERS for p in (path / n).glob("*")}
+    if foreign:
+        raise UserError(f"folder {path} holds other things: {sorted(foreign)[0]}", cure=other)
+
+
+def _refuse_newer(file: Path, text: str) -> None:
+    try:
+        version = json.loads(text)["schema_version"]
+    except (ValueError, TypeError, KeyError):
+        return  # the reader of the whole says what is wrong
+    if isinstance(version, int):
+        refuse_newer(file, version)
+
+
+def refuse_newer(file: Path, version: int) -> None:
+    """Raises: UserError when ``version`` of the schema is newer than this raynas knows."""
+    if version > SCHEMA_VERSION:
+        raise UserError(
+            f"{file} has schema version {version}",
+            allowed=f"up to {SCHEMA_VERSION}",
+            cure="it was written by a newer raynas: upgrade raynas",
+        )
+
+
+def _no_run(path: Path) -> UserError:
+    problem = "does not exist" if not path.exists() else f"is not a run folder (no {RUN_FILE})"
+    beside = [run.name for run in runs_in(path.parent)]
+    cure = f"the runs in {path.parent} are {', '.join(beside[-12:])}" if beside else ""
+    return UserError(f"{path} {problem}", cure=cure or "start a run with: raynas run FILE.py")
+
+
+def _unreadable(file: Path, error: Exception) -> UserError:
+    refused = isinstance(error, OSError)
+    return UserError(
+        f"{file} cannot be read: {reason(error) if isinstance(error, OSError) else error}",
+        cure="make it readable" if refused else "restore it from a copy, or start a new run",
+    )
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"run folder {path} cannot be written: {reason(error)}",
+        cure="make it writable, or give another folder with --output",
+    )
+
+
+def _changes(old: Any, new: Any, where: str = "") -> list[str]:
+    """The settings that differ between two descriptions, as ``path: old -> new``."""
+    return list(_differing(old, new, where))
+
+
+def _differing(old: Any, new: Any, where: str) -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *(k for k in new if k not in old)]:
+            inner = f"{where}.{key}" if where else str(key)
+            yield from _differing(old.get(key), new.get(key), inner)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for i, (a, b) in enumerate(zip(old, new, strict=True)):
+            yield from _differing(a, b, f"{where}[{i}]")
+    elif old != new:
+        yield f"{where}: {_short(old)} -> {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

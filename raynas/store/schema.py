@@ -1,0 +1,110 @@
+"""The columns of the result table, with units: one row per measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from raynas.core import Metric, UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SCHEMA_VERSION = 1
+VERSION_KEY = b"raynas.schema_version"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column that every run has, whatever it measures. ``type`` is Arrow's name of the type."""
+
+    name: str
+    type: str
+    doc: str
+    unit: str = ""
+    nullable: bool = False
+
+
+TIME_TYPE = "timestamp[us, UTC]"
+
+COLUMNS: tuple[Column, ...] = (
+    Column("run", "string", "id of the run, unique"),
+    Column("experiment", "string", "fingerprint of the experiment's settings"),
+    Column("session", "int32", "1 for the first start of the run, one more for each resume"),
+    Column("stage", "string", "search, or final: a finalist retrained for the report"),
+    Column("arm", "string", "name of the sampler that proposed the trial"),
+    Column("trial", "int64", "number of the trial, unique in the run over all arms and stages"),
+    Column("attempt", "int32", "0 for the first try of the trial, one more after each restart"),
+    Column("arch_id", "string", "id of the canonical architecture"),
+    Column("arch", "string", "canonical architecture, which was evaluated, as text"),
+    Column("proposal", "string", "architecture that the sampler asked for, as text"),
+    Column("seed", "int64", "seed of weights and batches"),
+    Column("step", "int32", "step measured, from 1; null: only how the trial ended", "step", True),
+    Column("state", "string", "state of the trial after this row"),
+    Column("message", "string", "why the trial ended, or a remark", nullable=True),
+    Column("params", "int64", "trainable weights of the network", "weights", True),
+    Column("macs", "int64", "of one forward pass of one image", "multiply-adds", True),
+    Column("seconds", "float64", "time that the worker spent on this step", "s"),
+    Column("time", TIME_TYPE, "when the row was stored", "UTC"),
+    Column("host", "string", "machine that measured"),
+    Column("device", "string", "device that measured"),
+    Column("git", "string", "revision of the experiment's source; empty when unknown"),
+    Column("versions", "string", "versions of Python and of the packages that matter"),
+    Column("weights", "string", "version of the inherited weights, if any", nullable=True),
+)
+
+STAGES = ("search", "final")
+
+
+def check_metrics(metrics: Sequence[Metric]) -> None:
+    """Raises: UserError when a metric has no name, or one that another column has.
+
+    Upper and lower case count as equal, as they do for SQL engines.
+    """
+    taken = {column.name for column in COLUMNS}
+    for metric in metrics:
+        name = metric.name.casefold()
+        if not name or name in taken:
+            raise UserError(
+                f"metric {metric.name!r} has no name of its own in the result table",
+                allowed=f"any name but {', '.join(sorted(taken))}",
+                cure="rename the metric",
+            )
+        taken.add(name)
+
+
+def schema_for(metrics: Sequence[Metric]) -> pa.Schema:
+    """The fixed columns, then one nullable float64 column per metric.
+
+    Every field carries the metadata ``unit`` and ``doc``; the schema carries its version.
+    Raises: UserError for a metric whose name is taken.
+    """
+    import pyarrow as pa
+
+    check_metrics(metrics)
+    fields = [
+        pa.field(
+            c.name,
+            pa.timestamp("us", tz="UTC") if c.type == TIME_TYPE else pa.type_for_alias(c.type),
+            nullable=c.nullable,
+            metadata={"unit": c.unit, "doc": c.doc},
+        )
+        for c in COLUMNS
+    ]
+    fields += [
+        pa.field(m.name, pa.float64(), metadata={"unit": m.unit, "doc": m.doc}) for m in metrics
+    ]
+    return pa.schema(fields, metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()})
+
+
+def columns_markdown(metrics: Sequence[Metric] = ()) -> str:
+    """The documentation of the columns as a Markdown table."""
+    rows = [(c.name, c.type, c.nullable, c.unit, c.doc) for c in COLUMNS]
+    rows += [(m.name, "float64", True, m.unit, m.doc) for m in metrics]
+    lines = ["| column | type | null | unit | meaning |", "|---|---|---|---|---|"]
+    lines += [
+        f"| `{name}` | {type_} | {'yes' if nullable else 'no'} | {unit} | {doc} |"
+        for name, type_, nullable, unit, doc in rows
+    ]
+    return "\n".join(lines) + "\n"
