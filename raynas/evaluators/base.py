@@ -44,4 +44,4 @@ class Evaluator(ABC):
 
         Raises: UserError when space and data do not fit together.
         """
-        return None
+        return

@@ -1,0 +1,152 @@
+"""Train every architecture from scratch: the dear and true way to evaluate one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from raynas.core import Architecture, Job, Measurement, Metric, RaynasError, UserError, seed_for
+from raynas.core.metrics import (
+    TEST_ACCURACY,
+    TEST_LOSS,
+    TRAIN_ACCURACY,
+    TRAIN_LOSS,
+    VAL_ACCURACY,
+    VAL_LOSS,
+)
+from raynas.data.base import View
+from raynas.evaluators.base import Evaluator
+from raynas.spaces.base import InputShape, SearchSpace
+from raynas.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_HELD_OUT = {"val": (VAL_ACCURACY, VAL_LOSS), "test": (TEST_ACCURACY, TEST_LOSS)}
+
+
+@dataclass
+class Retrain(Evaluator):
+    """Trains the network of an architecture by ``recipe``; one measurement per epoch.
+
+    In a search the validation images are measured after every epoch. Test images, which only a
+    finalist's training gets to see, are measured once, after the last epoch.
+    ``checkpoint_seconds``: training time between two checkpoints; 0 writes one every epoch.
+    """
+
+    name: ClassVar[str] = "retrain"
+
+    recipe: Recipe = field(default_factory=Recipe)
+    checkpoint_seconds: float = field(default=10.0, metadata={"fingerprint": False})
+    _given: tuple[SearchSpace, View] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Those of the view it was set up with; of a search before that."""
+        return self.metrics_for(self._given[1].held_out_name if self._given else "val")
+
+    @staticmethod
+    def metrics_for(held_out_name: str) -> tuple[Metric, ...]:
+        """The metrics of a search ("val") or of a finalist's training ("test")."""
+        return (*_HELD_OUT[held_out_name], TRAIN_ACCURACY, TRAIN_LOSS)
+
+    @property
+    def max_step(self) -> int:
+        return self.recipe.epochs
+
+    def setup(self, space: SearchSpace, view: View) -> None:
+        self._given = space, view
+
+    def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
+        from raynas.training.loop import train
+
+        space, view = self._ready()
+        yield from train(
+            _build(space, arch, view.input_shape, view.num_classes, job.seed),
+            view,
+            self.recipe,
+            seed=job.seed,
+            device=job.device,
+            workdir=job.workdir,
+            max_epoch=job.max_step,
+            threads=job.threads,
+            checkpoint_seconds=self.checkpoint_seconds,
+            measure_every=1 if view.held_out_name == "val" else 0,
+            label=arch.text,
+        )
+
+    def check(self, arch: Architecture) -> None:
+        """Build the network and show it two black images.
+
+        Raises: UserError when that fails or gives anything but (2, classes) logits.
+        """
+        import torch
+        from torch import nn
+
+        space, view = self._ready()
+        network = _build(space, arch, view.input_shape, view.num_classes, seed=0)
+        wanted = f"a network for input {view.input_shape} and {view.num_classes} classes"
+        if not isinstance(network, nn.Module):
+            raise UserError(
+                f"space {space.name!r} builds {type(network).__name__!r} for {arch.text!r}",
+                allowed=f"a torch.nn.Module, {wanted}",
+                cure="see the space's build()",
+            )
+        network.eval()
+        try:
+            with torch.inference_mode():
+                output = network(torch.zeros(2, *view.input_shape))
+        except Exception as error:
+            raise UserError(
+                f"the network that space {space.name!r} builds for {arch.text!r} fails on input "
+                f"(2, {', '.join(map(str, view.input_shape))}): {type(error).__name__}: {error}",
+                allowed=wanted,
+                cure="see the space's build()",
+            ) from error
+        shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        if shape != (2, view.num_classes):
+            raise UserError(
+                f"the network that space {space.name!r} builds for {arch.text!r} gives {shape} "
+                "for two images",
+                allowed=f"logits of shape (2, {view.num_classes})",
+                cure="see num_classes in the space's build()",
+            )
+
+    def _ready(self) -> tuple[SearchSpace, View]:
+        if self._given is None:
+            raise RaynasError("Retrain is used before setup(space, view)")
+        return self._given
+
+
+def load_trained(
+    space: SearchSpace,
+    arch: Architecture,
+    input_shape: InputShape,
+    num_classes: int,
+    workdir: Path,
+) -> nn.Module:
+    """The network in eval mode on the CPU, from the newest checkpoint that ``Retrain`` left.
+
+    Raises: UserError when ``workdir`` holds no whole checkpoint, or another architecture's.
+    """
+    from raynas.training.checkpoint import load_checkpoint
+
+    network = _build(space, arch, input_shape, num_classes, seed=0)
+    if load_checkpoint(workdir, {"label": arch.text}, network) is None:
+        raise UserError(f"no whole checkpoint in {workdir}", cure="train the architecture again")
+    return network.eval()
+
+
+def _build(
+    space: SearchSpace, arch: Architecture, input_shape: InputShape, num_classes: int, seed: int
+) -> nn.Module:
+    """The network with initial weights that depend on ``seed`` alone."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed_for(seed, "init"))
+        return space.build(arch, input_shape, num_classes)

@@ -1,0 +1,153 @@
+"""Images on the device as uint8, turned into normalised and augmented batches there.
+
+Every tensor here is a private copy: arrays of a view may be memory that all workers of a node
+share, and an in-place operation on an alias would change them for everyone.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from raynas.data.base import Images, View
+from raynas.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class DeviceImages:
+    """``pixels`` (n, height, width, channels) uint8 and ``labels`` (n,) int64 on one device."""
+
+    pixels: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class DeviceView:
+    """A view on one device; ``mean`` and ``std`` are (channels,) float32 in units of 0..255."""
+
+    train: DeviceImages
+    held_out: DeviceImages
+    mean: Tensor
+    std: Tensor
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """(n, h, w, c) uint8 -> (n, h, w, c) float32 with mean 0 and deviation 1."""
+        return pixels.float().sub_(self.mean).div_(self.std)
+
+
+_loaded: dict[tuple[int, str], DeviceView] = {}
+
+
+def on_device(view: View, device: torch.device) -> DeviceView:
+    """``view`` on ``device``; copied once per process and kept as long as the view lives."""
+    key = id(view), str(device)
+    if key not in _loaded:
+        _loaded[key] = DeviceView(
+            _copy(view.train, device),
+            _copy(view.held_out, device),
+            torch.tensor(view.mean, dtype=torch.float32, device=device),
+            torch.tensor(view.std, dtype=torch.float32, device=device),
+        )
+        # an id may be used again once the view is gone, so the entry goes with it
+        weakref.finalize(view, _loaded.pop, key, None).atexit = False
+    return _loaded[key]
+
+
+def _copy(images: Images, device: torch.device) -> DeviceImages:
+    return DeviceImages(
+        torch.tensor(images.pixels, dtype=torch.uint8, device=device),
+        torch.tensor(images.labels, dtype=torch.int64, device=device),
+    )
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random decisions of one epoch over n images, in the order in which they are shown.
+
+    ``order`` (n,) image numbers; ``corner`` (n, 2) top and left of the crop in the padded image;
+    ``mirrored`` (n,) bool; ``centre`` (n, 2) row and column of the erased square.
+    """
+
+    order: Tensor
+    corner: Tensor
+    mirrored: Tensor
+    centre: Tensor
+
+    def to(self, device: torch.device) -> Draws:
+        """The same decisions on ``device``."""
+        parts = (self.order, self.corner, self.mirrored, self.centre)
+        return Draws(*(part.to(device) for part in parts))
+
+
+def draw_epoch(
+    n: int, height: int, width: int, recipe: Recipe, generator: torch.Generator
+) -> Draws:
+    """Draw on the CPU, so that every kind of device shows the same images in the same order.
+
+    All decisions are drawn whatever the recipe uses: switching one off leaves the others alone.
+    """
+
+    def whole(below: int) -> Tensor:
+        return torch.randint(below, (n,), generator=generator)
+
+    order = torch.randperm(n, generator=generator)
+    mirrored = whole(2).bool()
+    reach = 2 * recipe.crop_pad + 1
+    corner = torch.stack((whole(reach), whole(reach)), dim=1)
+    centre = torch.stack((whole(height), whole(width)), dim=1)
+    return Draws(order, corner, mirrored, centre)
+
+
+def augmented(
+    view: DeviceView, draws: Draws, shown: slice, recipe: Recipe
+) -> tuple[Tensor, Tensor]:
+    """Images (b, channels, height, width) float32 and labels (b,): number ``shown`` of the epoch.
+
+    Crop and mirror are one gather on uint8. The erased square has the value of the mean image.
+    """
+    index = draws.order[shown]
+    pixels = view.train.pixels[index]
+    if recipe.flip or recipe.crop_pad:
+        pixels = _crop_and_mirror(pixels, draws.corner[shown], draws.mirrored[shown], recipe)
+    images = view.normalise(pixels)
+    if recipe.cutout:
+        images *= _kept(images.shape[1], images.shape[2], draws.centre[shown], recipe.cutout)
+    return as_input(images, recipe), view.train.labels[index]
+
+
+def as_input(images: Tensor, recipe: Recipe) -> Tensor:
+    """(n, h, w, c) -> (n, c, h, w), in memory as the recipe says."""
+    turned = images.permute(0, 3, 1, 2)
+    return turned if recipe.channels_last else turned.contiguous()
+
+
+def _crop_and_mirror(pixels: Tensor, corner: Tensor, mirrored: Tensor, recipe: Recipe) -> Tensor:
+    n, height, width, _ = pixels.shape
+    rows = torch.arange(height, device=pixels.device).expand(n, -1)
+    columns = torch.arange(width, device=pixels.device).expand(n, -1)
+    if recipe.flip:
+        columns = torch.where(mirrored[:, None], width - 1 - columns, columns)
+    if recipe.crop_pad:
+        pad = recipe.crop_pad
+        pixels = F.pad(pixels, (0, 0, pad, pad, pad, pad))
+        rows, columns = rows + corner[:, :1], columns + corner[:, 1:]
+    image = torch.arange(n, device=pixels.device)[:, None, None]
+    return pixels[image, rows[:, :, None], columns[:, None, :]]
+
+
+def _kept(height: int, width: int, centre: Tensor, side: int) -> Tensor:
+    """(n, height, width, 1) bool, False in the square of ``side`` pixels around ``centre``."""
+
+    def inside(size: int, middle: Tensor) -> Tensor:
+        offset = torch.arange(size, device=centre.device) - middle[:, None] + side // 2
+        return (offset >= 0) & (offset < side)
+
+    erased = inside(height, centre[:, 0])[:, :, None] & inside(width, centre[:, 1])[:, None, :]
+    return ~erased[..., None]

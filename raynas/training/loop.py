@@ -1,0 +1,214 @@
+"""Training as one page: from a network and a view to one measurement per epoch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from raynas.core import Measurement, TrainingDiverged, UserError, seed_for
+from raynas.core.describe import describe
+from raynas.data.base import View
+from raynas.training.augment import (
+    DeviceImages,
+    DeviceView,
+    as_input,
+    augmented,
+    draw_epoch,
+    on_device,
+)
+from raynas.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from raynas.training.recipe import Recipe
+
+HELD_OUT_BATCH = 1024
+
+
+def train(
+    network: nn.Module,
+    view: View,
+    recipe: Recipe,
+    *,
+    seed: int,
+    device: str = "cpu",
+    workdir: Path | None = None,
+    max_epoch: int | None = None,
+    threads: int = 1,
+    checkpoint_seconds: float = 10.0,
+    measure_every: int = 1,
+    label: str = "",
+) -> Iterator[Measurement]:
+    """Train ``network`` in place up to ``max_epoch`` (default: all of the recipe's epochs).
+
+    Yields one measurement per epoch: ``train_loss``, ``train_accuracy`` and, under the view's
+    name ``val_`` or ``test_``, ``loss`` and ``accuracy`` of the held-out images; losses in nats,
+    accuracies in percent. The held-out images are measured at every ``measure_every``-th epoch
+    and at the last one (0: at the last one alone); other measurements lack their metrics.
+
+    With a ``workdir`` a checkpoint is written once ``checkpoint_seconds`` have passed since the
+    last one, and always at the last epoch; a later call with the same arguments goes on from
+    there and yields the epochs that follow. An epoch's checkpoint is written when the reader
+    asks for the next epoch, so no measurement is lost with a worker; the last epoch's is written
+    before it is yielded, and is yielded again by a call that finds nothing left to do.
+    ``label`` (the architecture's text) and ``seed`` tell whose checkpoint it is.
+
+    All randomness comes from (seed, epoch): on a CPU, n epochs in one go or in pieces end in
+    the same weights.
+
+    Raises: TrainingDiverged at the end of an epoch whose loss is not finite; UserError when
+    ``max_epoch`` is beyond the recipe or the checkpoint is of another training.
+    """
+    last = recipe.epochs if max_epoch is None else max_epoch
+    if not 1 <= last <= recipe.epochs:
+        raise UserError(
+            f"cannot train to epoch {last}",
+            allowed=f"1 to {recipe.epochs}",
+            cure="set the recipe's epochs: they fix its schedule",
+        )
+    place = torch.device(device)
+    data = on_device(view, place)
+    network.to(place)
+    if recipe.channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = make_optimizer(network, recipe)
+    identity = {"label": label, "seed": seed, "recipe": describe(recipe)}
+    progress = Progress(0, identity)
+    if workdir is not None:
+        progress = load_checkpoint(workdir, identity, network, optimizer) or progress
+        if progress.epoch >= last:
+            yield from [row for row in progress.history if row.step <= last][-1:]
+    saved = time.monotonic()
+
+    for epoch in range(progress.epoch + 1, last + 1):
+        began = time.monotonic()
+        with _surroundings(place, threads, seed_for(seed, "epoch", epoch)):
+            values = train_epoch(network, optimizer, data, recipe, epoch, seed)
+            if epoch == last or (measure_every and epoch % measure_every == 0):
+                held_out = measure(network, data.held_out, data, recipe)
+                values |= {f"{view.held_out_name}_{k}": v for k, v in held_out.items()}
+        wrong = ", ".join(f"{k} is {v:g}" for k, v in values.items() if not math.isfinite(v))
+        if wrong:
+            raise TrainingDiverged(f"training diverged in epoch {epoch} of {last}: {wrong}")
+        row = Measurement(epoch, values, time.monotonic() - began)
+        progress = Progress(epoch, identity, (*progress.history, row))
+        if epoch == last and workdir is not None:
+            save_checkpoint(workdir, progress, network, optimizer)
+        yield row
+        due = time.monotonic() - saved >= checkpoint_seconds
+        if due and epoch < last and workdir is not None:
+            save_checkpoint(workdir, progress, network, optimizer)
+            saved = time.monotonic()
+
+
+def train_epoch(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data: DeviceView,
+    recipe: Recipe,
+    epoch: int,
+    seed: int,
+) -> dict[str, float]:
+    """One pass over the training images; epochs count from 1. Nothing waits for the device."""
+    count, height, width, _ = data.train.pixels.shape
+    generator = torch.Generator().manual_seed(seed_for(seed, "augment", epoch))
+    draws = draw_epoch(count, height, width, recipe, generator).to(data.mean.device)
+    starts = batch_starts(count, recipe.batch_size)
+    loss_sum = torch.zeros((), device=data.mean.device)
+    right = torch.zeros((), device=data.mean.device, dtype=torch.int64)
+    shown = 0
+    network.train()
+    for number, start in enumerate(starts):
+        images, labels = augmented(data, draws, slice(start, start + recipe.batch_size), recipe)
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.lr_at((epoch - 1) * len(starts) + number, len(starts))
+        with _autocast(recipe, images.device):
+            logits: Tensor = network(images)
+            loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if recipe.grad_clip is not None:
+            nn.utils.clip_grad_norm_(network.parameters(), recipe.grad_clip)
+        optimizer.step()
+        loss_sum += loss.detach() * len(labels)
+        right += (logits.detach().argmax(1) == labels).sum()
+        shown += len(labels)
+    return {
+        "train_accuracy": 100 * right.item() / shown,
+        "train_loss": loss_sum.item() / shown,
+    }
+
+
+def measure(
+    network: nn.Module, images: DeviceImages, data: DeviceView, recipe: Recipe
+) -> dict[str, float]:
+    """``accuracy`` in percent and ``loss`` (cross entropy in nats) of images as they are."""
+    network.eval()
+    loss_sum = torch.zeros((), device=data.mean.device)
+    right = torch.zeros((), device=data.mean.device, dtype=torch.int64)
+    with torch.inference_mode():
+        for start in range(0, len(images), HELD_OUT_BATCH):
+            some = slice(start, start + HELD_OUT_BATCH)
+            batch, labels = (
+                as_input(data.normalise(images.pixels[some]), recipe),
+                images.labels[some],
+            )
+            with _autocast(recipe, batch.device):
+                logits = network(batch)
+            loss_sum += F.cross_entropy(logits.float(), labels, reduction="sum")
+            right += (logits.argmax(1) == labels).sum()
+    return {"accuracy": 100 * right.item() / len(images), "loss": loss_sum.item() / len(images)}
+
+
+def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    """SGD as the recipe says; one-dimensional weights are a group of their own."""
+    weights = [p for p in network.parameters() if p.requires_grad]
+    plain = [p for p in weights if p.ndim <= 1]
+    groups = [
+        {"params": [p for p in weights if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": plain, "weight_decay": recipe.weight_decay if recipe.decay_norms else 0.0},
+    ]
+    return torch.optim.SGD(
+        [group for group in groups if group["params"]],
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        foreach=True,
+    )
+
+
+def batch_starts(count: int, batch_size: int) -> range:
+    """Where the batches of an epoch start. A last batch of one image is left out.
+
+    Batch norm cannot train on one image; which image that is changes from epoch to epoch.
+    """
+    return range(0, max(count - 1, 1), batch_size)
+
+
+def _autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager[object]:
+    """Entered anew for every batch: its cache of cast weights is stale after a step."""
+    if recipe.amp == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.autocast("cuda", dtype=torch.bfloat16)
+    return nullcontext()
+
+
+@contextmanager
+def _surroundings(device: torch.device, threads: int, seed: int) -> Iterator[None]:
+    """The process's threads and random state for one epoch, put back after it.
+
+    Never held across a yield: whoever reads the measurements finds the process as it was.
+    """
+    before = torch.get_num_threads()
+    gpu = device.type == "cuda"
+    fast = torch.backends.cudnn.flags(enabled=True, benchmark=True) if gpu else nullcontext()
+    torch.set_num_threads(threads)
+    try:
+        with torch.random.fork_rng(devices=[device] if gpu else []), fast:
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(before)
