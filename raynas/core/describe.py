@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -32,8 +33,10 @@ def describe(part: Any) -> Any:
         return {"class": type(part).__qualname__, **shown}
     if isinstance(part, Mapping):
         return {str(k): describe(v) for k, v in part.items()}
-    if isinstance(part, list | tuple):
+    if isinstance(part, list | tuple | range):
         return [describe(v) for v in part]
+    if isinstance(part, set | frozenset):
+        return sorted((describe(v) for v in part), key=json.dumps)
     if isinstance(part, np.ndarray):
         digest = hashlib.blake2b(np.ascontiguousarray(part).tobytes(), digest_size=8)
         return {"array": list(part.shape), "dtype": str(part.dtype), "hash": digest.hexdigest()}
@@ -41,6 +44,9 @@ def describe(part: Any) -> Any:
         return part.item()
     if isinstance(part, Path):
         return str(part)
+    if isinstance(part, functools.partial):
+        shown = describe([part.func, *part.args])
+        return {"partial": shown, "keywords": describe(part.keywords)}
     if isinstance(part, type) or callable(part):
         return getattr(part, "__qualname__", type(part).__qualname__)
     return {"class": type(part).__qualname__}

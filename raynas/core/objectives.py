@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from raynas.core.errors import UserError
 from raynas.core.metrics import Direction
 
 
@@ -18,7 +19,7 @@ class Objective:
 
     def __post_init__(self) -> None:
         if self.direction not in ("max", "min"):
-            raise ValueError(f"direction {self.direction!r} is neither 'max' nor 'min'")
+            raise UserError(f"direction {self.direction!r} of {self.metric}", allowed="max, min")
 
     @property
     def sign(self) -> float:
@@ -34,13 +35,25 @@ class Bound:
     max: float = math.inf
     min: float = -math.inf
 
+    def __post_init__(self) -> None:
+        if not self.min <= self.max:
+            raise UserError(
+                f"bound on {self.metric} that nothing keeps: min={self.min:g}, max={self.max:g}",
+                allowed="min <= max",
+            )
+
     def violation(self, value: float) -> float:
-        """<= 0 when ``value`` keeps the bound, else by how much it breaks it (relative)."""
+        """<= 0 when ``value`` keeps the bound, else by how much it breaks it (relative).
+
+        Infinite beyond the bound, and for NaN, which keeps no bound.
+        """
+        if math.isnan(value):
+            return math.inf
         over = value - self.max if math.isfinite(self.max) else -math.inf
         under = self.min - value if math.isfinite(self.min) else -math.inf
         limit = self.max if over >= under else self.min
         worst = max(over, under)
-        return worst / max(abs(limit), 1.0) if math.isfinite(worst) else -1.0
+        return -1.0 if worst == -math.inf else worst / max(abs(limit), 1.0)
 
     def __str__(self) -> str:
         low = f"{self.min:g} <= " if math.isfinite(self.min) else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,24 +14,21 @@ def pareto_front(points: Floats) -> NDArray[np.intp]:
     """Indices of the points that no other point dominates, best first column first.
 
     Equal points are all kept. O(n log n) for d <= 2, else O(n * front).
-    Raises: ValueError when ``points`` is not two-dimensional.
+    Raises: ValueError when ``points`` is not two-dimensional or holds NaN, which has no order.
     """
-    points = np.asarray(points, dtype=np.float64)
-    if points.ndim != 2:
-        raise ValueError(f"points must be (n, d), not {points.shape}")
+    points = _checked(points)
     if len(points) == 0:
         return np.empty(0, dtype=np.intp)
-    order = np.lexsort(tuple(-points[:, j] for j in reversed(range(points.shape[1]))))
+    order = _best_first(points)
     front: list[int] = []
     if points.shape[1] <= 2:
         best = -np.inf
         previous: Floats | None = None
         for i in order:
             p = points[i]
-            second = p[-1] if points.shape[1] == 2 else p[0]
-            if second > best or (previous is not None and np.array_equal(p, previous)):
+            if previous is None or p[-1] > best or np.array_equal(p, previous):
                 front.append(int(i))
-                best, previous = max(best, float(second)), p
+                best, previous = max(best, float(p[-1])), p
     else:
         kept = np.empty((0, points.shape[1]))
         for i in order:
@@ -42,8 +41,13 @@ def pareto_front(points: Floats) -> NDArray[np.intp]:
 
 
 def non_dominated_ranks(points: Floats) -> NDArray[np.intp]:
-    """Rank of each point: 0 on the Pareto front, 1 on the front of the rest, ... (Deb 2002)."""
-    points = np.asarray(points, dtype=np.float64)
+    """Rank of each point: 0 on the Pareto front, 1 on the front of the rest, ... (Deb 2002).
+
+    O(n log n) for d <= 2, else one :func:`pareto_front` per rank. Raises as that one.
+    """
+    points = _checked(points)
+    if points.shape[1] <= 2:
+        return _ranks_in_the_plane(points)
     ranks = np.full(len(points), -1, dtype=np.intp)
     left = np.arange(len(points))
     rank = 0
@@ -55,13 +59,50 @@ def non_dominated_ranks(points: Floats) -> NDArray[np.intp]:
     return ranks
 
 
+def _checked(points: Floats) -> Floats:
+    points = np.asarray(points, dtype=np.float64)
+    if points.shape == (0,):  # of an empty list
+        points = points.reshape(0, 1)
+    if points.ndim != 2 or points.shape[1] == 0:
+        raise ValueError(f"points must be (n, d), not {points.shape}")
+    if np.isnan(points).any():
+        raise ValueError("points hold NaN; leave those rows out")
+    return points
+
+
+def _best_first(points: Floats) -> NDArray[np.intp]:
+    """The order by the first column, then the second, ..., best first."""
+    return np.lexsort(tuple(-points[:, j] for j in reversed(range(points.shape[1]))))
+
+
+def _ranks_in_the_plane(points: Floats) -> NDArray[np.intp]:
+    """Best first, a point is dominated by a front when one of it is as good in the last column.
+
+    So each front is known by its best last value, these fall with the rank, and the rank of the
+    next point is found by bisection.
+    """
+    ranks = np.zeros(len(points), dtype=np.intp)
+    lows: list[float] = []  # per front, minus its best last value: ascending
+    previous, rank = None, 0
+    for i in _best_first(points):
+        key = tuple(points[i])
+        if key != previous:
+            rank = bisect_right(lows, -key[-1])
+            lows[rank : rank + 1] = [-key[-1]]
+            previous = key
+        ranks[i] = rank
+    return ranks
+
+
 def crowding(points: Floats) -> Floats:
     """Crowding distance within one front: infinite at the ends, larger is lonelier (Deb 2002)."""
     points = np.asarray(points, dtype=np.float64)
     distance = np.zeros(len(points))
+    if len(points) == 0:
+        return distance
     for column in points.T:
         order = np.argsort(column, kind="stable")
-        span = column[order[-1]] - column[order[0]] if len(order) else 0.0
+        span = column[order[-1]] - column[order[0]]
         distance[order[[0, -1]]] = np.inf
         if span > 0:
             distance[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / span

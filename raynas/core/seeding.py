@@ -13,7 +13,9 @@ def seed_for(*parts: object) -> int:
     Streams that must not depend on each other get different parts, for instance
     ``seed_for(run_seed, "split")`` and ``seed_for(run_seed, arch.id, "train")``.
     """
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
+    # a numpy scalar is the number that it holds
+    plain = [part.item() if isinstance(part, np.generic) else part for part in parts]
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in plain)
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") % 2**31
 

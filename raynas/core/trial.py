@@ -46,7 +46,14 @@ class Measurement:
 
     def bad_values(self, names: Sequence[str]) -> list[str]:
         """The metrics among ``names`` that are missing or not finite."""
-        return [n for n in names if not math.isfinite(self.values.get(n, math.nan))]
+        return [n for n in names if not _finite(self.values.get(n))]
+
+
+def _finite(value: object) -> bool:
+    try:
+        return math.isfinite(value)  # type: ignore[arg-type]
+    except (TypeError, OverflowError):  # None, text, an integer beyond all floats
+        return False
 
 
 @dataclass(frozen=True)
