@@ -267,15 +267,20 @@ def _check(space: ElasticResNet) -> None:
         )
     for number, stage in enumerate(space.widths, start=1):
         _check_options(f"widths of stage {number}", stage)
-    for setting in ("depths", "kernels", "resolutions", "expansions"):
-        if setting != "resolutions" or space.resolutions:
-            _check_options(setting, getattr(space, setting))
-    for setting in ("strides", "stem_width", "divisor"):
-        value = getattr(space, setting)
-        if any(type(v) is not int or v < 1 for v in (value if setting == "strides" else (value,))):
-            raise UserError(f"ElasticResNet {setting}={value}", allowed="integers from 1")
+    _check_options("depths", space.depths)
+    _check_options("kernels", space.kernels)
+    _check_options("expansions", space.expansions)
+    if space.resolutions:
+        _check_options("resolutions", space.resolutions)
     if any(kernel % 2 == 0 for kernel in space.kernels):
         raise UserError(f"ElasticResNet kernels={space.kernels}", allowed="odd integers")
+    for value in (*space.strides, space.stem_width, space.divisor):
+        if type(value) is not int or value < 1:
+            raise UserError(
+                f"ElasticResNet strides={space.strides}, stem_width={space.stem_width}, "
+                f"divisor={space.divisor}: {value} makes no network",
+                allowed="integers from 1",
+            )
 
 
 def _check_options(setting: str, options: tuple[float, ...]) -> None:
