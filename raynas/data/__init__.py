@@ -1,1 +1,27 @@
-"""data."""
+"""Data sets. One of the package is one file here, and one line in ``DATASETS``.
+
+Importing this package imports neither scikit-learn nor Pillow nor pyarrow; reading files does.
+"""
+
+from raynas.data.arrays import Arrays
+from raynas.data.base import Dataset, Images, View
+from raynas.data.cifar import CIFAR10, CIFAR100
+from raynas.data.digits import Digits
+from raynas.data.idx import IDX, FashionMNIST
+from raynas.data.imagenet16 import ImageNet16
+from raynas.data.imageset import ImageSet, Part
+
+DATASETS: dict[str, type[Dataset]] = {
+    Digits.name: Digits,
+    FashionMNIST.name: FashionMNIST,
+    CIFAR10.name: CIFAR10,
+    CIFAR100.name: CIFAR100,
+    ImageNet16.name: ImageNet16,
+    IDX.name: IDX,
+    Arrays.name: Arrays,
+}
+
+__all__ = [
+    "Arrays", "CIFAR10", "CIFAR100", "DATASETS", "Dataset", "Digits", "FashionMNIST", "IDX",
+    "ImageNet16", "ImageSet", "Images", "Part", "View",
+]  # fmt: skip

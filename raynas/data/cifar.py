@@ -1,0 +1,230 @@
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009): the publisher's batches, or Parquet with PNGs."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raynas.core import UserError
+from raynas.data.base import Images
+from raynas.data.files import check_md5, not_found, on_disk, once, require, roots
+from raynas.data.imageset import ImageSet, Part, checked
+from raynas.data.pickles import load_pickle
+
+SIDE = 32
+
+
+def read_batches(paths: Sequence[Path], label_key: str, side: int = SIDE) -> Images:
+    """Images of pickled batches: ``data`` (n, 3 * side * side) uint8, channels first.
+
+    Raises: UserError naming the file.
+    """
+    pixels, labels = [], []
+    for path in paths:
+        batch = load_pickle(path)
+        for key in ("data", label_key):
+            if key not in batch:
+                raise UserError(f"{path} has no {key!r}", allowed="has " + ", ".join(batch))
+        rows = np.asarray(batch["data"])
+        if rows.ndim != 2 or rows.shape[1] != 3 * side * side:
+            raise UserError(
+                f"{path}: data has shape {rows.shape}", allowed=f"(n, {3 * side * side})"
+            )
+        images = rows.reshape(-1, 3, side, side).transpose(0, 2, 3, 1)
+        read = checked(images, np.asarray(batch[label_key]), str(path))
+        pixels.append(read.pixels)
+        labels.append(read.labels)
+    return Images(np.concatenate(pixels), np.concatenate(labels))
+
+
+def read_parquet(paths: Sequence[Path], label_column: str, side: int = SIDE) -> Images:
+    """Images of Parquet files with encoded pictures in a column ``img`` or ``image`` (a struct
+    with ``bytes``) and integers in ``label_column``; decoded in threads.
+
+    Raises: UserError naming the file, and the row of a picture that cannot be decoded.
+    """
+    parts = [_read_one_parquet(path, label_column, side) for path in paths]
+    return Images(
+        np.concatenate([p.pixels for p in parts]), np.concatenate([p.labels for p in parts])
+    )
+
+
+def _read_one_parquet(path: Path, label_column: str, side: int) -> Images:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            image_column = "image" if "image" in names else "img"
+            for column in (image_column, label_column):
+                if column not in names:
+                    raise UserError(f"{path} has no column {column!r}", allowed=f"has {names}")
+            rows = file.metadata.num_rows
+            pixels = np.empty((rows, side, side, 3), dtype=np.uint8)
+            labels = file.read([label_column])[label_column].to_numpy()
+            batches = file.iter_batches(2000, columns=[image_column])
+            _decode(path, batches, pixels)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(
+            f"{path} is damaged or no Parquet file ({error})", cure="download it again"
+        ) from None
+    return checked(pixels, labels, str(path))
+
+
+def _decode(path: Path, batches: Any, pixels: NDArray[np.uint8]) -> None:
+    """Each thread fills its own rows of ``pixels``."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        start, waiting = 0, []
+        for batch in batches:
+            pictures = batch.column(0).field("bytes")
+            waiting.append(pool.submit(_decode_block, path, pictures, pixels, start))
+            start += len(pictures)
+        for done in waiting:
+            done.result()
+
+
+def _decode_block(path: Path, pictures: Any, pixels: NDArray[np.uint8], start: int) -> None:
+    from PIL import Image
+
+    height, width = pixels.shape[1:3]
+    for row, encoded in enumerate(pictures, start):
+        try:
+            with Image.open(io.BytesIO(encoded.as_py() or b"")) as picture:
+                if picture.size != (width, height):
+                    raise ValueError(f"{picture.size} is not {width} x {height}")
+                pixels[row] = np.asarray(picture.convert("RGB"))
+        except Exception as error:  # decoders fail in many ways on damaged pictures
+            raise UserError(
+                f"{path}: picture in row {row} cannot be decoded ({type(error).__name__}: {error})",
+                cure="download it again",
+            ) from None
+
+
+@dataclass(frozen=True)
+class CIFAR(ImageSet):
+    """What CIFAR-10 and CIFAR-100 share: finding either layout, checking, reading."""
+
+    title: ClassVar[str]
+    classes: ClassVar[int]
+    subfolders: ClassVar[tuple[str, ...]]
+    batches: ClassVar[Mapping[Part, tuple[str, ...]]]
+    md5: ClassVar[Mapping[str, str]]
+    batch_labels: ClassVar[str]
+    parquet_labels: ClassVar[str]
+
+    folder: str | Path | None = field(default=None, metadata={"fingerprint": False})
+    verify: bool = field(default=True, kw_only=True)
+
+    def load(self, part: Part) -> Images:
+        place, pickled = self._place()
+        images = self._from_batches(place, part) if pickled else self._from_parquet(place, part)
+        expected = {"train": 50_000, "test": 10_000}[part]
+        if self.verify and len(images) != expected:
+            raise UserError(
+                f"{place} has {len(images)} {part} images, {self.title} has {expected}",
+                cure="download it again, or set verify=False if it is meant to differ",
+            )
+        return images
+
+    def count_classes(self, train: Images) -> int:
+        return self.classes
+
+    def _from_batches(self, place: Path, part: Part) -> Images:
+        require([place / name for name in self.md5], self.title)
+        paths = [place / name for name in self.batches[part]]
+
+        def read() -> Images:
+            if self.verify:  # of all files: a bad test file is told before a search begins
+                check_md5(place, self.md5)
+            return read_batches(paths, self.batch_labels)
+
+        return once(f"{self.name} batches verify={self.verify}", paths, read)
+
+    def _from_parquet(self, place: Path, part: Part) -> Images:
+        paths = sorted(place.glob(f"{part}-*.parquet"))
+
+        def read() -> Images:
+            return read_parquet(paths, self.parquet_labels)
+
+        name = f"{self.name}-{part}"
+        return once(f"{name} parquet", paths, lambda: on_disk(name, paths, read))
+
+    def _place(self) -> tuple[Path, bool]:
+        """The folder that holds the files, and whether they are pickled batches."""
+        looked = [root / below for root in roots(self.folder) for below in (".", *self.subfolders)]
+        for place in looked:
+            if any((place / name).is_file() for name in self.md5):
+                return place, True
+            if all(any(place.glob(f"{part}-*.parquet")) for part in self.batches):
+                return place, False
+        raise not_found(
+            self.title,
+            looked,
+            f"give the folder of its batches ({self.subfolders[0]}) or Parquet files: "
+            "folder=... or $RAYNAS_DATA",
+        )
+
+
+@dataclass(frozen=True)
+class CIFAR10(CIFAR):
+    """CIFAR-10: 50,000 + 10,000 colour images 32 x 32, 10 classes.
+
+    ``folder`` (default $RAYNAS_DATA) holds ``cifar-10-batches-py`` or is it, or holds
+    ``train-*.parquet`` and ``test-*.parquet``. ``verify``: check the batches' MD5 sums as their
+    publisher gives them, and the number of images. ``valid_share=0.5`` is the split that
+    NAS-Bench-201 calls cifar10-valid: 25,000 to train on, 25,000 to validate on.
+    """
+
+    name = "cifar10"
+    statistics = ((125.3, 123.0, 113.9), (63.0, 62.1, 66.7))
+    title = "CIFAR-10"
+    classes = 10
+    subfolders = (
+        "cifar-10-batches-py", "cifar10", "plain_text", "cifar10/plain_text",
+        "cifar10/cifar-10-batches-py",
+    )  # fmt: skip
+    batches: ClassVar[Mapping[Part, tuple[str, ...]]] = {
+        "train": tuple(f"data_batch_{i}" for i in range(1, 6)),
+        "test": ("test_batch",),
+    }
+    md5: ClassVar[Mapping[str, str]] = {
+        "data_batch_1": "c99cafc152244af753f735de768cd75f",
+        "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+        "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+        "data_batch_4": "634d18415352ddfa80567beed471001a",
+        "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+        "test_batch": "40351d587109b95175f43aff81a1287e",
+    }
+    batch_labels = "labels"
+    parquet_labels = "label"
+
+
+@dataclass(frozen=True)
+class CIFAR100(CIFAR):
+    """CIFAR-100: 50,000 + 10,000 colour images 32 x 32, 100 (fine) classes.
+
+    ``folder`` (default $RAYNAS_DATA) holds ``cifar-100-python`` or is it, or holds
+    ``train-*.parquet`` and ``test-*.parquet``. ``verify``: as for :class:`CIFAR10`.
+    """
+
+    name = "cifar100"
+    statistics = ((129.3, 124.1, 112.4), (68.2, 65.4, 70.4))
+    title = "CIFAR-100"
+    classes = 100
+    subfolders = ("cifar-100-python", "cifar100", "cifar100/cifar-100-python")
+    batches: ClassVar[Mapping[Part, tuple[str, ...]]] = {"train": ("train",), "test": ("test",)}
+    md5: ClassVar[Mapping[str, str]] = {
+        "train": "16019d7e3df5f24257cddd939b257f8d",
+        "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+    }
+    batch_labels = "fine_labels"
+    parquet_labels = "fine_label"

@@ -1,0 +1,41 @@
+"""Handwritten digits that come with scikit-learn: 1,797 images of 8 x 8, no download."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+
+from raynas.data.base import Images
+from raynas.data.imageset import ImageSet, Part, check_share, hold_out
+
+
+@dataclass(frozen=True)
+class Digits(ImageSet):
+    """UCI optical digits (Alpaydin and Kaynak 1998): 1,797 grey images 8 x 8, 10 classes.
+
+    Grey levels 0..16 are scaled to 0..255. There is no published test split in this form:
+    ``test_share`` is split off once for all, by class.
+    """
+
+    name = "digits"
+
+    valid_share: float = field(default=0.2, kw_only=True)
+    test_share: float = field(default=0.2, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_share("test_share", self.test_share)
+
+    def load(self, part: Part) -> Images:
+        return hold_out(_digits(), self.test_share, self.name, part)
+
+
+@lru_cache(maxsize=1)
+def _digits() -> Images:
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    pixels = np.rint(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
+    return Images(pixels, labels.astype(np.int64))

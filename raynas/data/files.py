@@ -1,0 +1,121 @@
+"""Data files: where they lie, whether they are whole, and remembering what was read."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import threading
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from raynas.core import UserError
+from raynas.data.base import Images
+from raynas.data.imageset import frozen
+
+DATA_VARIABLE = "RAYNAS_DATA"
+CACHE_VARIABLE = "RAYNAS_CACHE"
+_REMEMBERED = 4  # train and test of two sets
+
+_memory: OrderedDict[object, Images] = OrderedDict()
+_lock = threading.RLock()
+
+
+def roots(folder: str | Path | None, *usual: str) -> list[Path]:
+    """Where to look: ``folder`` only when given, else $RAYNAS_DATA and the ``usual`` places."""
+    if folder is not None:
+        return [Path(folder).expanduser()]
+    own = os.environ.get(DATA_VARIABLE)
+    return [*([Path(own).expanduser()] if own else []), *map(Path, usual)]
+
+
+def not_found(what: str, looked: Sequence[Path], cure: str) -> UserError:
+    """The error for a data set that is in none of the folders."""
+    where = ", ".join(map(str, looked)) or f"no folder given and ${DATA_VARIABLE} not set"
+    return UserError(f"{what} not found (looked in: {where})", cure=cure)
+
+
+def require(paths: Iterable[Path], what: str) -> None:
+    """Raises: UserError naming the first of ``paths`` that is no file."""
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"{what}: file {path} is missing", cure="unpack the data set again")
+
+
+def check_md5(folder: Path, expected: Mapping[str, str]) -> None:
+    """Compare files of ``folder`` with their sums.
+
+    Raises: UserError naming file, expected and found sum where they differ.
+    """
+    for name, md5 in expected.items():
+        with (folder / name).open("rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+        if digest.hexdigest() != md5:
+            raise wrong_md5(folder / name, md5, digest.hexdigest())
+
+
+def wrong_md5(path: Path, expected: str, found: str) -> UserError:
+    """The error for a file whose content is not what its publisher gave out."""
+    return UserError(
+        f"{path} has MD5 {found}, its publisher gives {expected}",
+        cure="download it again, or set verify=False if it is meant to differ",
+    )
+
+
+def once(name: str, paths: Sequence[Path], read: Callable[[], Images]) -> Images:
+    """``read()``, or what it gave before in this process for the same unchanged files."""
+    key = (name, _stamps(paths))
+    with _lock:
+        if key not in _memory:
+            try:
+                _memory[key] = frozen(read())
+            except OSError as error:
+                raise UserError(f"cannot read {name}: {error}") from None
+            while len(_memory) > _REMEMBERED:
+                _memory.popitem(last=False)
+        _memory.move_to_end(key)
+        return _memory[key]
+
+
+def on_disk(name: str, paths: Sequence[Path], read: Callable[[], Images]) -> Images:
+    """``read()``, or what it gave in an earlier process for the same unchanged files.
+
+    Kept as one .npz in $RAYNAS_CACHE (default ~/.cache/raynas; ``off`` keeps nothing). A folder
+    that cannot be written and a damaged file are no errors: the images are read again.
+    """
+    folder = os.environ.get(CACHE_VARIABLE) or "~/.cache/raynas"
+    if folder == "off":
+        return read()
+    key = hashlib.blake2b(repr(_stamps(paths)).encode(), digest_size=8).hexdigest()
+    kept = Path(folder).expanduser() / f"{name}-{key}.npz"
+    damaged = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+    with contextlib.suppress(*damaged), np.load(kept, allow_pickle=False) as arrays:
+        return Images(arrays["pixels"], arrays["labels"])
+    images = read()
+    with contextlib.suppress(OSError):
+        _write_npz(kept, images)
+    return images
+
+
+def _stamps(paths: Sequence[Path]) -> tuple[tuple[str, int, int], ...]:
+    """Path, size in bytes and time of change (ns) of each file."""
+    found = ((path, path.stat()) for path in paths)
+    return tuple((str(path.resolve()), s.st_size, s.st_mtime_ns) for path, s in found)
+
+
+def _write_npz(path: Path, images: Images) -> None:
+    """Under its name only when it is whole, so that two processes may do it at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, pixels=images.pixels, labels=images.labels)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,175 @@
+"""IDX files (MNIST and its kin), gzipped or plain; Fashion-MNIST."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import math
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raynas.core import UserError
+from raynas.data.base import Images
+from raynas.data.files import not_found, once, require, roots, wrong_md5
+from raynas.data.imageset import ImageSet, Part, check_test_share, checked, hold_out
+
+FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+def read_idx(path: Path, md5: str | None = None) -> NDArray[np.uint8]:
+    """The array of unsigned bytes in an IDX file; its header gives the shape.
+
+    Format: two zero bytes, type (8 = unsigned byte), number of dimensions, each dimension as
+    four bytes (big endian), then the bytes themselves. ``md5``: of the unpacked file, so that it
+    holds however the file was compressed.
+    Raises: UserError when it is cut short, no IDX file, or not the one that ``md5`` says.
+    """
+    content = _unpacked(path)
+    _check_header(path, content)
+    shape = struct.unpack_from(f">{content[3]}I", content, 4)
+    start = 4 + 4 * len(shape)
+    if len(content) - start != math.prod(shape):
+        raise UserError(
+            f"{path} holds {len(content) - start} bytes of data, its header says "
+            f"{' x '.join(map(str, shape))} = {math.prod(shape)}",
+            cure="download it again",
+        )
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if md5 is not None and found != md5:
+        raise wrong_md5(path, md5, found)
+    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
+
+
+def _unpacked(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+        return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(
+            f"{path} is cut short or damaged ({error})", cure="download it again"
+        ) from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _check_header(path: Path, content: bytes) -> None:
+    if len(content) < 4 or content[:2] != b"\0\0" or len(content) < 4 + 4 * content[3]:
+        raise UserError(
+            f"{path} is no IDX file: it begins with {content[:4].hex(' ') or 'nothing'}",
+            allowed="00 00, type, number of dimensions",
+            cure="download it again",
+        )
+    if content[2] != 8:
+        raise UserError(f"{path} holds IDX type {content[2]:#04x}", allowed="0x08, unsigned bytes")
+
+
+def read_pair(images: Path, labels: Path, md5: Mapping[str, str] | None = None) -> Images:
+    """Images (n, h, w[, c]) and labels (n,) from two IDX files; ``md5`` by name without .gz.
+
+    Raises: UserError as :func:`read_idx`, and when the two do not belong together.
+    """
+    sums = md5 or {}
+    pixels, classes = (read_idx(p, sums.get(p.name.removesuffix(".gz"))) for p in (images, labels))
+    return checked(pixels, classes.astype(np.int64), f"{images} with {labels.name}")
+
+
+def _either(path: Path) -> Path:
+    """``path``, or the one with .gz (without it) when only that is there."""
+    other = path.with_suffix("") if path.suffix == ".gz" else path.with_name(path.name + ".gz")
+    return other if other.is_file() and not path.is_file() else path
+
+
+@dataclass(frozen=True)
+class IDX(ImageSet):
+    """Any set of IDX files: ``IDX("folder")``, or with the four files' own names or paths.
+
+    Names are relative to ``folder``; ``.gz`` may be left out. With ``test_images=None`` and
+    ``test_labels=None``, ``test_share`` (default 0.2) of the images is split off by class.
+    """
+
+    name = "idx"
+
+    folder: str | Path = "."
+    train_images: str | Path = FILES[0]
+    train_labels: str | Path = FILES[1]
+    test_images: str | Path | None = FILES[2]
+    test_labels: str | Path | None = FILES[3]
+    test_share: float | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.test_images is None) != (self.test_labels is None):
+            raise UserError("test_images and test_labels go together; give both or neither")
+        check_test_share(self.test_share, self.test_images is not None)
+
+    def load(self, part: Part) -> Images:
+        given = (self.train_images, self.train_labels, self.test_images, self.test_labels)
+        folder = Path(self.folder).expanduser()
+        paths = [_either(folder / Path(p).expanduser()) for p in given if p is not None]
+        require(paths, "IDX set")
+        if len(paths) == 4:
+            return _remembered(paths[:2] if part == "train" else paths[2:])
+        return hold_out(_remembered(paths), self.test_share, self.name, part)
+
+
+def _remembered(pair: list[Path], md5: Mapping[str, str] | None = None) -> Images:
+    return once(f"idx checked={md5 is not None}", pair, lambda: read_pair(pair[0], pair[1], md5))
+
+
+@dataclass(frozen=True)
+class FashionMNIST(ImageSet):
+    """Fashion-MNIST (Xiao et al. 2017): 60,000 + 10,000 grey images 28 x 28, 10 classes.
+
+    Looked for in ``folder`` when given, else in $RAYNAS_DATA (itself or its ``fashion-mnist``)
+    and where Debian's package ``dataset-fashion-mnist`` puts it. ``verify``: compare the MD5 of
+    each unpacked file with the publisher's.
+    """
+
+    name = "fashion-mnist"
+    md5: ClassVar[Mapping[str, str]] = {
+        FILES[0]: "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        FILES[1]: "9018921c3c673c538a1fc5bad174d6f9",
+        FILES[2]: "8181f5470baa50b63fa0f6fddb340f0a",
+        FILES[3]: "15d484375f8d13e6eb1aabb0c3f46965",
+    }
+
+    folder: str | Path | None = field(default=None, metadata={"fingerprint": False})
+    verify: bool = field(default=True, kw_only=True)
+
+    def load(self, part: Part) -> Images:
+        paths = self._paths()
+        require(paths, "Fashion-MNIST")
+        md5 = self.md5 if self.verify else None
+        return _remembered(paths[:2] if part == "train" else paths[2:], md5)
+
+    def count_classes(self, train: Images) -> int:
+        return 10
+
+    def _paths(self) -> list[Path]:
+        looked = [
+            place
+            for root in roots(self.folder, "/usr/share/datasets")
+            for place in (root, root / "fashion-mnist")
+        ]
+        for place in looked:
+            paths = [_either(place / name) for name in FILES]
+            if any(p.is_file() for p in paths):
+                return paths
+        raise not_found(
+            "Fashion-MNIST",
+            looked,
+            "apt-get install dataset-fashion-mnist, or give the folder of its four IDX files: "
+            "folder=... or $RAYNAS_DATA",
+        )

@@ -1,0 +1,86 @@
+"""ImageNet16-120: the downsampled ImageNet (Chrabaszcz et al. 2017) as NAS-Bench-201 uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from raynas.core import UserError
+from raynas.data.base import Images
+from raynas.data.cifar import read_batches
+from raynas.data.files import check_md5, not_found, once, require, roots
+from raynas.data.imageset import ImageSet, Part
+
+ALL_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class ImageNet16(ImageSet):
+    """The first ``classes`` of ImageNet's 1,000 classes at 16 x 16, in colour.
+
+    With 120 classes: 151,700 training images; ImageNet's 6,000 validation images of these
+    classes are the test images here. ``folder`` (default $RAYNAS_DATA) holds
+    ``train_data_batch_1`` to ``_10`` and ``val_data``, or ``ImageNet16`` with them. ``verify``:
+    check the MD5 sums as the benchmark gives them.
+    """
+
+    name = "imagenet16"
+    statistics = ((122.68, 116.66, 104.01), (63.22, 61.26, 65.09))
+    md5: ClassVar[Mapping[str, str]] = {
+        "train_data_batch_1": "27846dcaa50de8e21a7d1a35f30f0e91",
+        "train_data_batch_2": "c7254a054e0e795c69120a5727050e3f",
+        "train_data_batch_3": "4333d3df2e5ffb114b05d2ffc19b1e87",
+        "train_data_batch_4": "1620cdf193304f4a92677b695d70d10f",
+        "train_data_batch_5": "348b3c2fdbb3940c4e9e834affd3b18d",
+        "train_data_batch_6": "6e765307c242a1b3d7d5ef9139b48945",
+        "train_data_batch_7": "564926d8cbf8fc4818ba23d2faac7564",
+        "train_data_batch_8": "f4755871f718ccb653440b9dd0ebac66",
+        "train_data_batch_9": "bb6dd660c38c58552125b1a92f86b5d4",
+        "train_data_batch_10": "8f03f34ac4b42271a294f91bf480f29b",
+        "val_data": "3410e3017fdaefba8d5073aaa65e4bd6",
+    }
+
+    folder: str | Path | None = field(default=None, metadata={"fingerprint": False})
+    classes: int = 120
+    verify: bool = field(default=True, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 2 <= self.classes <= ALL_CLASSES:
+            raise UserError(f"classes={self.classes}", allowed=f"2 to {ALL_CLASSES}")
+
+    def load(self, part: Part) -> Images:
+        place = self._place()
+        require([place / name for name in self.md5], "ImageNet16")
+        paths = [place / name for name in self.md5 if name.startswith("train") == (part == "train")]
+
+        def read() -> Images:
+            if self.verify:  # of all files: a bad test file is told before a search begins
+                check_md5(place, self.md5)
+            return first_classes(read_batches(paths, "labels", side=16), self.classes)
+
+        return once(f"imagenet16 {self.classes} verify={self.verify}", paths, read)
+
+    def count_classes(self, train: Images) -> int:
+        return self.classes
+
+    def _place(self) -> Path:
+        looked = [p for root in roots(self.folder) for p in (root, root / "ImageNet16")]
+        for place in looked:
+            if any((place / name).is_file() for name in self.md5):
+                return place
+        raise not_found(
+            "ImageNet16",
+            looked,
+            "give the folder of train_data_batch_1 to 10 and val_data: folder=... or $RAYNAS_DATA",
+        )
+
+
+def first_classes(images: Images, classes: int) -> Images:
+    """The images whose label, counted from 1 in the files, is at most ``classes``; from 0 then."""
+    kept = (images.labels >= 1) & (images.labels <= classes)
+    if not kept.any():
+        raise UserError(f"ImageNet16: no image has a label of 1 to {classes}")
+    return Images(images.pixels[kept], images.labels[kept] - 1)
