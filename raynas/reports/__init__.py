@@ -1,1 +1,30 @@
-"""reports."""
+"""Reports of a run. They read the store and nothing else; test data appear for finalists only.
+
+``write_report`` makes ``report.html`` and ``figures/``; ``summary`` the few values that a terminal
+shows. Nothing heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from raynas.reports.html import render, write_report
+    from raynas.reports.tables import Summary, summary
+
+__all__ = ["Summary", "render", "summary", "write_report"]
+
+_HOMES = {
+    "Summary": "raynas.reports.tables",
+    "render": "raynas.reports.html",
+    "summary": "raynas.reports.tables",
+    "write_report": "raynas.reports.html",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

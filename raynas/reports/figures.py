@@ -1,0 +1,371 @@
+"""The report's pictures: matplotlib's object interface on the Agg canvas, no global state.
+
+All have one size, so that they stand side by side on a screen and below each other on a phone.
+Colours are Okabe and Ito's, which colour-blind readers can tell apart; arms differ in marker, too.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any, cast
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from raynas.core import TrialState
+from raynas.reports import statistics as st
+from raynas.reports import words
+
+INK, SOFT, GRID = "#1f2933", "#616e7c", "#e4e7eb"
+BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#9aa5b1"
+ARM_COLOURS = (BLUE, ORANGE, GREEN, "#cc79a7", "#b8860b", "#56b4e9")
+ARM_MARKERS = ("o", "^", "s", "D", "v", "P")
+SIZE = (6.4, 4.0)
+MANY = 2_000  # points above which a scatter is stored as pixels
+CURVES = 400
+STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": "#cbd2d9",
+    "axes.labelcolor": INK,
+    "axes.labelsize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "raynas",
+}
+
+Painter = Callable[[Axes], None]
+
+
+def paint(painter: Painter) -> tuple[str, bytes]:
+    """What ``painter`` draws, as SVG text and as PNG bytes."""
+    with mpl.rc_context(cast(Any, STYLE)):
+        figure = Figure(figsize=SIZE, layout="constrained")
+        FigureCanvasAgg(figure)
+        painter(figure.add_subplot())
+        svg, png = io.StringIO(), io.BytesIO()
+        figure.savefig(svg, format="svg", dpi=170, metadata={"Date": None})
+        figure.savefig(png, format="png", dpi=170)
+    return svg.getvalue(), png.getvalue()
+
+
+def arm_style(run: st.Run, arm: str) -> tuple[str, str]:
+    """Colour and marker of an arm: blue circles for the main one."""
+    index = run.arms.index(arm) % len(ARM_COLOURS)
+    return ARM_COLOURS[index], ARM_MARKERS[index]
+
+
+def _ticks(axes: Axes, which: str, show: Callable[[float], str]) -> None:
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_formatter(FuncFormatter(lambda value, _position: show(value)))
+
+
+def _time_axis(axes: Axes, seconds: float) -> None:
+    """Worker time in the unit that suits its length."""
+    scale, unit = next(
+        (s, u) for s, u in ((86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
+        if seconds >= 2.5 * s or s == 1
+    )  # fmt: skip
+    low, high = axes.get_xlim()
+    ticks = np.asarray(MaxNLocator(7).tick_values(low / scale, high / scale))
+    ticks = ticks[(ticks * scale >= low) & (ticks * scale <= high)]
+    axes.set_xticks(ticks * scale, [f"{t:g}" for t in ticks])
+    axes.set_xlabel(f"worker time spent ({unit})")
+
+
+def best_so_far(run: st.Run) -> Painter:
+    """The best value found against what it cost, every arm; random search with its interval."""
+
+    def painter(axes: Axes) -> None:
+        traces = [t for t in (st.trace(run, arm) for arm in run.arms) if len(t.cost)]
+        longest = max(t.total for t in traces)
+        for t in traces:
+            colour, marker = arm_style(run, t.arm)
+            if t.arm == run.random:
+                band = st.random_band(run, t.arm, t.total)
+                if band is not None and len(band.cost):
+                    axes.fill_between(
+                        band.cost, band.low, band.high, color=colour, alpha=0.14, linewidth=0,
+                        step="post", label=f"{t.arm}: 95 % of resampled runs",
+                    )  # fmt: skip
+            axes.step(
+                np.r_[t.cost, t.total], np.r_[t.value, t.value[-1]], where="post", color=colour,
+                linewidth=2.4 if t.arm == run.main else 1.8, label=t.arm,
+            )  # fmt: skip
+            shown = t.cost if len(t.cost) <= 60 else t.cost[:0]
+            axes.plot(shown, t.value[: len(shown)], marker, color=colour, markersize=4.5)
+        if len(traces) > 1:
+            equal = min(t.total for t in traces)
+            axes.axvline(equal, color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
+            axes.annotate(
+                "equal cost", (equal, 1), xycoords=("data", "axes fraction"), xytext=(-4, -2),
+                textcoords="offset points", ha="right", va="top", rotation=90, color=SOFT,
+                fontsize=8.5,
+            )  # fmt: skip
+        _zoom(axes, run, traces)
+        axes.set_xlim(0, longest * 1.02)
+        if st.costs_count_trials(run):
+            axes.set_xlabel("measurements made (no worker time was recorded)")
+        else:
+            _time_axis(axes, longest)
+        _best_label(axes, run)
+        rising = run.objectives[0].sign > 0 or len(run.objectives) > 1
+        axes.legend(loc="lower right" if rising else "upper right")
+
+    return painter
+
+
+def _best_label(axes: Axes, run: st.Run) -> None:
+    if len(run.objectives) > 1:
+        axes.set_ylabel("dominated share of the objectives' box")
+        return
+    metric = run.objectives[0].metric
+    axes.set_ylabel("best " + words.axis(metric, run.unit(metric)))
+    if metric in st.COSTS:
+        _ticks(axes, "y", words.si)
+
+
+def _zoom(axes: Axes, run: st.Run, traces: list[st.Trace]) -> None:
+    """Leave the poor first finds out of sight when they would flatten all the rest."""
+    sign = run.objectives[0].sign if len(run.objectives) == 1 else 1.0
+    values = np.concatenate([sign * t.value for t in traces])
+    top, bottom = values.max(), values.min()
+    middle = np.median([sign * t.at(t.total / 6) for t in traces if len(t.cost)])
+    if np.isfinite(middle) and top - bottom > 4 * (top - middle) > 0:
+        bottom = top - 4 * (top - middle)
+    margin = 0.08 * (top - bottom) or max(abs(top), 1.0) * 0.01
+    limits = sorted((sign * (bottom - margin), sign * (top + margin)))
+    axes.set_ylim(limits[0], limits[1])
+
+
+def trade_off(run: st.Run, cost: str) -> Painter:
+    """The first objective against a cost of the network: COMPLETE trials of every arm, and the
+    front of all of them."""
+    objective = run.objectives[0]
+    metric = objective.metric
+
+    def painter(axes: Axes) -> None:
+        values = run.trials.values
+        everything = run.complete()
+        for arm in reversed(run.arms):
+            done = run.complete(arm)
+            colour, marker = arm_style(run, arm)
+            crowd = len(everything) > MANY
+            axes.scatter(
+                values[cost][done], values[metric][done], s=7 if crowd else 30, marker=marker,
+                color=colour, alpha=0.25 if crowd else 0.75, linewidths=0, rasterized=crowd,
+                label=f"{arm} ({len(done):,})",
+            )  # fmt: skip
+        chosen = st.front(run, None, [(metric, objective.sign), (cost, -1.0)])
+        order = np.argsort(values[cost][chosen], kind="stable")
+        x, y = values[cost][chosen][order], values[metric][chosen][order]
+        axes.step(x, y, where="post", color=INK, linewidth=1.3, zorder=3, label="Pareto front")
+        axes.plot(x, y, "o", mfc="none", mec=INK, mew=1.1, markersize=8, zorder=3)
+        _mark_finalists(axes, run, cost)
+        spread = values[cost][everything]
+        spread = spread[np.isfinite(spread) & (spread > 0)]
+        if len(spread) and spread.max() > 12 * spread.min():
+            axes.set_xscale("log")
+            axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+        _crop(axes, values[metric][everything], objective.sign)
+        _ticks(axes, "x", words.si)
+        axes.set_xlabel(words.axis(cost, run.unit(cost)) + (" per image" if cost == "macs" else ""))
+        axes.set_ylabel(words.axis(metric, run.unit(metric)))
+        legend = axes.legend(loc="lower right" if objective.sign > 0 else "upper right")
+        for handle in legend.legend_handles:
+            if handle is not None:
+                handle.set_alpha(1)
+
+    return painter
+
+
+def _crop(axes: Axes, values: st.Floats, sign: float) -> None:
+    """Networks that learned nothing would flatten the picture: cut below the lowest 2 %."""
+    if len(values) < 20:
+        return
+    signed = np.sort(sign * values)
+    low, top = signed[len(signed) // 50], signed[-1]
+    if low - signed[0] > 0.5 * (top - low) > 0:
+        limits = sorted((sign * (low - 0.1 * (top - low)), sign * (top + 0.08 * (top - low))))
+        axes.set_ylim(limits[0], limits[1])
+        hidden = int((signed < low - 0.1 * (top - low)).sum())
+        axes.set_title(
+            f"{words.count(hidden, 'poorer network')} outside the picture", fontsize=8.5,
+            color=SOFT, loc="left",
+        )  # fmt: skip
+
+
+def _mark_finalists(axes: Axes, run: st.Run, cost: str) -> None:
+    final = st.finals(run)
+    chosen = [i for i in st.ranked(run) if run.trials.arch_id[i] in final]
+    if chosen:
+        axes.plot(
+            run.trials.values[cost][chosen], run.trials.values[run.objectives[0].metric][chosen],
+            "*", color="#e69f00", mec=INK, mew=0.7, markersize=13, zorder=4, label="finalists",
+        )  # fmt: skip
+
+
+def objectives_plane(run: st.Run) -> Painter:
+    """The first two objectives against each other with the main arm's front."""
+    second, first = run.objectives[1], run.objectives[0]
+
+    def painter(axes: Axes) -> None:
+        values = run.trials.values
+        crowd = len(run.complete()) > MANY
+        for arm in reversed(run.arms):
+            done = run.complete(arm)
+            colour, marker = arm_style(run, arm)
+            axes.scatter(
+                values[second.metric][done], values[first.metric][done], s=7 if crowd else 30,
+                marker=marker, color=colour, alpha=0.25 if crowd else 0.75, linewidths=0,
+                rasterized=crowd, label=f"{arm} ({len(done):,})",
+            )  # fmt: skip
+        for arm in run.arms:
+            chosen = st.front(run, arm, [(o.metric, o.sign) for o in (first, second)])
+            order = np.argsort(values[second.metric][chosen], kind="stable")
+            axes.step(
+                values[second.metric][chosen][order], values[first.metric][chosen][order],
+                where="post" if second.sign < 0 else "pre", color=arm_style(run, arm)[0],
+                linewidth=1.5, label=f"{arm}: front",
+            )  # fmt: skip
+        for which, objective in (("x", second), ("y", first)):
+            if objective.metric in st.COSTS:
+                _ticks(axes, which, words.si)
+        axes.set_xlabel(words.axis(second.metric, run.unit(second.metric)))
+        axes.set_ylabel(words.axis(first.metric, run.unit(first.metric)))
+        axes.legend(loc="best")
+
+    return painter
+
+
+def curve_metric(run: st.Run) -> str | None:
+    """The first objective that changes with the step; None when nothing has two steps."""
+    names = [o.metric for o in run.objectives if o.metric not in (*st.COSTS, "seconds")]
+    searching = run.searching()
+    long = bool(len(run.trials)) and bool((run.trials.step[searching] > 1).any())
+    return names[0] if names and long else None
+
+
+def shown_curves(run: st.Run, arm: str) -> tuple[st.Ints, int]:
+    """The trials whose curves are drawn (all, or a fixed random choice of ``CURVES`` with the
+    best among them) and how many there are."""
+    mine = np.flatnonzero(run.searching(arm) & (run.trials.step > 0))
+    if len(mine) <= CURVES:
+        return mine, len(mine)
+    rng = np.random.default_rng(0)
+    done = np.intersect1d(mine, run.complete(arm))
+    rest = np.setdiff1d(mine, done)
+    few = rng.permutation(done)[: CURVES // 2]
+    chosen = np.r_[few, rng.permutation(rest)[: CURVES - len(few)]]
+    top = st.best(run, arm)
+    return np.unique(chosen if top is None else np.r_[chosen, top]), len(mine)
+
+
+def learning_curves(run: st.Run, arm: str, step_name: str) -> Painter:
+    """Every trial's curve; where the scheduler stopped one, it ends in a cross."""
+    metric = curve_metric(run) or run.objectives[0].metric
+
+    def painter(axes: Axes) -> None:
+        chosen, _total = shown_curves(run, arm)
+        lines = _curves(run, chosen, metric)
+        state = run.trials.state
+        top = st.best(run, arm)
+        kinds = (
+            (TrialState.STOPPED, GREY, 0.55, "stopped early"),
+            (TrialState.COMPLETE, BLUE, 0.6, "complete"),
+            (TrialState.FAILED, ORANGE, 0.9, "failed"),
+            (TrialState.RUNNING, GREEN, 0.8, "running"),
+        )
+        crowd = len(chosen) > 120
+        for kind, colour, alpha, name in kinds:
+            members = [i for i in lines if state[i] == kind.value]
+            if members:
+                axes.add_collection(
+                    LineCollection(
+                        [lines[i] for i in members],
+                        colors=colour,
+                        linewidths=0.7 if crowd else 1,
+                        alpha=alpha * (0.6 if crowd else 1),
+                        label=name,
+                        rasterized=crowd,
+                    )
+                )
+        ends = [lines[i][-1] for i in lines if state[i] == TrialState.STOPPED.value]
+        if ends:
+            axes.plot(*np.array(ends).T, "x", color=SOFT, markersize=4, mew=1, rasterized=crowd)
+        if top is not None and top in lines:
+            axes.plot(
+                *lines[top].T, "-o", color=INK, linewidth=2, markersize=3.5, zorder=5, label="best"
+            )
+        axes.autoscale_view()
+        _mark_rungs(axes, run, arm)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel(step_name)
+        axes.set_ylabel(words.axis(metric, run.unit(metric)))
+        axes.legend(loc="best", ncols=2)
+
+    return painter
+
+
+def _curves(run: st.Run, chosen: st.Ints, metric: str) -> dict[int, st.Floats]:
+    """Trial index -> (k, 2) steps and values."""
+    values = run.rows.values[metric]
+    wanted = np.zeros(len(run.trials), dtype=bool)
+    wanted[chosen] = True
+    rows = np.flatnonzero(wanted[run.rows.owner] & np.isfinite(values) & (run.rows.step > 0))
+    owner = run.rows.owner[rows]
+    pairs = np.stack([run.rows.step[rows], values[rows]], axis=1)
+    cuts = np.flatnonzero(owner[1:] != owner[:-1]) + 1
+    parts = np.split(pairs, cuts)
+    return (
+        {int(o): p for o, p in zip(owner[np.r_[0, cuts]], parts, strict=True)} if len(rows) else {}
+    )
+
+
+def _mark_rungs(axes: Axes, run: st.Run, arm: str) -> None:
+    for rung in st.rungs(run, arm):
+        if not rung.stopped:
+            continue
+        axes.axvline(rung.step, color=SOFT, linewidth=0.9, linestyle=(0, (3, 3)), zorder=0)
+        axes.annotate(
+            f"{rung.stopped:,} stopped", (rung.step, 1), xycoords=("data", "axes fraction"),
+            xytext=(3, 3), textcoords="offset points", fontsize=8, color=SOFT, ha="left",
+            annotation_clip=False,
+        )  # fmt: skip
+
+
+def all_figures(run: st.Run, step_name: str = "step") -> dict[str, tuple[str, bytes]]:
+    """Name -> (SVG text, PNG bytes) of each picture that the run has data for."""
+    painters: dict[str, Painter] = {}
+    if len(run.complete()):
+        painters["best_so_far"] = best_so_far(run)
+        if len(run.objectives) > 1:
+            painters["objectives"] = objectives_plane(run)
+        for cost in st.COSTS:
+            known = np.isfinite(run.trials.values[cost][run.complete()]).any()
+            if known and run.objectives[0].metric != cost:
+                painters[f"trade_off_{cost}"] = trade_off(run, cost)
+    if run.main is not None and curve_metric(run) is not None:
+        painters["learning_curves"] = learning_curves(run, run.main, step_name)
+    return {name: paint(painter) for name, painter in painters.items()}

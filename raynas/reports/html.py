@@ -1,0 +1,315 @@
+"""The report of a run: one HTML file that needs nothing beside it, and PNGs in ``figures/``."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
+
+from raynas.core import Graph, RaynasError, TrialState, UserError
+from raynas.reports import graphs, tables, words
+from raynas.reports import statistics as st
+from raynas.reports.figures import all_figures, curve_metric, shown_curves
+from raynas.reports.sentences import (
+    compare_sentence,
+    headline,
+    number_or_dash,
+    size_sentence,
+    trials_sentence,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from raynas.spaces.base import SearchSpace
+    from raynas.store import RunFolder, RunInfo
+
+_SHOWN_REASONS = 12
+_SHOWN_HOSTS = 12
+
+
+def write_report(folder: RunFolder, space: SearchSpace | None = None) -> Path:
+    """Write ``report.html`` and ``figures/*.png`` into the run's folder; returns the former's path.
+
+    Safe while the run is going on. With ``space`` the architectures are drawn, else written.
+    Every file is replaced as a whole or left as it was.
+    Raises: UserError when the store cannot be read or the folder cannot be written.
+    """
+    from raynas.store import read
+    from raynas.store.files import reason, write_whole
+
+    text, pictures = render(read(folder), folder.info, space, path=folder.path)
+    try:
+        folder.figures.mkdir(exist_ok=True)
+        for name, png in pictures.items():
+            write_whole(folder.figures / f"{name}.png", png)
+        write_whole(folder.report, text.encode())
+    except OSError as error:
+        raise UserError(
+            f"the report cannot be written to {folder.path}: {reason(error)}",
+            cure="free the space or make the folder writable, then `raynas report` again",
+        ) from error
+    return folder.report
+
+
+def render(
+    table: pa.Table, info: RunInfo, space: SearchSpace | None = None, path: Path | None = None
+) -> tuple[str, dict[str, bytes]]:
+    """The report of ``table`` as HTML text, and its pictures as name -> PNG bytes."""
+    description = info.description if isinstance(info.description, Mapping) else {}
+    run = st.load(table, description)
+    pictures = all_figures(run, step_name(description))
+    svgs = {name: _image(name, svg) for name, (svg, _) in pictures.items()}
+    text = _template().render(
+        **_story(run, info, space),
+        pictures=svgs,
+        captions=_captions(run),
+        **_backstage(run, table, info, path),
+    )
+    return text, {name: png for name, (_, png) in pictures.items()}
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["integer"] = lambda n: f"{n:,}"
+    environment.globals["number"] = number_or_dash
+    environment.globals["si"] = words.si
+    environment.globals["duration"] = words.duration
+    environment.globals["label"] = words.label
+    source = files("raynas.reports").joinpath("template.html").read_text(encoding="utf-8")
+    return environment.from_string(source)
+
+
+def _image(name: str, svg: str) -> Markup:
+    data = base64.b64encode(svg.encode()).decode()
+    return Markup('<img alt="{}" src="data:image/svg+xml;base64,{}">').format(
+        name.replace("_", " "), Markup(data)
+    )
+
+
+def step_name(description: Mapping[str, Any]) -> str:
+    """What a step is: an epoch where the evaluator trains by a recipe."""
+    return "epoch" if "recipe" in (description.get("evaluator") or {}) else "step"
+
+
+# what was found
+
+
+def _story(run: st.Run, info: RunInfo, space: SearchSpace | None) -> dict[str, Any]:
+    summary = tables.summarise(run)
+    best = tables.top(run)
+    shown = [*([summary.best] if summary.best else []), *summary.front, *best]
+    drawings = _drawings(shown, space)
+    metric = st.test_metric(run)
+    return {
+        "name": info.name or "run",
+        "run": run,
+        "summary": summary,
+        "status": _status(summary),
+        "headline": headline(run, summary),
+        "trials": trials_sentence(summary),
+        "comparison": compare_sentence(run),
+        "tiles": _tiles(run, summary),
+        "best": best,
+        "front": summary.front,
+        "drawings": drawings,
+        "test_metric": metric,
+        "test": lambda f: words.spread(
+            metric or "", f.test_mean, f.test_std, run.unit(metric or "")
+        ),
+        "value": lambda f, m: words.quantity(m, f.values[m], run.unit(m)),
+        "size": size_sentence(run),
+        "rungs": [r for arm in run.arms for r in st.rungs(run, arm, ranks=True)],
+        "step": step_name(run.description),
+        "failed_finals": sum(f.failed for f in st.finals(run).values()),
+    }
+
+
+def _status(summary: tables.Summary) -> str:
+    running = sum(a.states[TrialState.RUNNING.value] for a in summary.arms)
+    if not summary.rows:
+        return "not started"
+    if running:
+        return f"unfinished: {words.count(running, 'trial')} running when this was written"
+    if summary.budget is not None and summary.arms and summary.arms[0].trials < summary.budget:
+        return f"unfinished: {summary.arms[0].trials:,} of {summary.budget:,} trials"
+    return "finished"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One number of the header."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+def _tiles(run: st.Run, summary: tables.Summary) -> list[Tile]:
+    tiles = []
+    found = summary.best
+    if found is not None:
+        for o in run.objectives:
+            note = "" if found.complete else f"at {step_name(run.description)} {found.step}"
+            value = words.quantity(o.metric, found.values[o.metric], run.unit(o.metric))
+            tiles.append(Tile(words.label(o.metric), value, note))
+        metric = st.test_metric(run)
+        if metric and found.test_n:
+            value = words.spread(metric, found.test_mean, found.test_std, run.unit(metric))
+            tiles.append(Tile(words.label(metric), value, words.count(found.test_n, "seed")))
+        shown = {o.metric for o in run.objectives}
+        for cost, value_ in (("params", found.params), ("macs", found.macs)):
+            if cost not in shown and math.isfinite(value_):
+                tiles.append(Tile(words.label(cost), words.si(value_)))
+    main = next((a for a in summary.arms if a.main), None)
+    if main is not None:
+        stopped = main.states[TrialState.STOPPED.value]
+        tiles.append(Tile(f"trials ({main.arm})", f"{main.trials:,}", f"{stopped:,} stopped early"))
+    if summary.worker_seconds:
+        note = f"{words.duration(summary.elapsed)} on the clock"
+        tiles.append(Tile("worker time, all", words.duration(summary.worker_seconds), note))
+    return tiles
+
+
+def _drawings(shown: Iterable[tables.Found], space: SearchSpace | None) -> dict[str, Markup]:
+    """Text of an architecture -> its drawing; what the space does not know is left out."""
+    if space is None:
+        return {}
+    made: dict[str, Graph] = {}
+    for found in shown:
+        try:
+            made[found.arch] = space.graph(space.architecture(found.arch))
+        except (RaynasError, ValueError):
+            continue  # another version of the space made it: its text is shown instead
+    colours = graphs.colours(made.values())
+    # safe: graphs.draw escapes every label
+    return {text: Markup(graphs.draw(g, colours)) for text, g in made.items()}
+
+
+def _captions(run: st.Run) -> dict[str, str]:
+    captions = {
+        "best_so_far": "Cost is the time workers spent on all trials of an arm, also on those that "
+        "were stopped or failed. A step up is a trial that was completed.",
+        "objectives": "Completed trials; each arm's front over the objectives.",
+        "trade_off_params": "Completed trials of all arms by the size of the network.",
+        "trade_off_macs": "Completed trials of all arms by multiply-adds of one forward pass.",
+    }
+    if len(run.objectives) > 1:
+        captions["best_so_far"] = captions["best_so_far"].replace(
+            "A step up is a trial that was completed.",
+            "The height is the hypervolume of the completed trials, as a share of the box that all "
+            "of them span.",
+        )
+    if run.main is not None and curve_metric(run) is not None:
+        chosen, total = shown_curves(run, run.main)
+        part = "" if len(chosen) == total else f", {len(chosen):,} chosen at random are drawn"
+        captions["learning_curves"] = (
+            f"{words.count(total, 'trial')} of {run.main}{part}. "
+            "A cross is where the scheduler stopped a trial; dashed lines are its rungs."
+        )
+    return captions
+
+
+# what went wrong, and what made it
+
+
+def _backstage(run: st.Run, table: pa.Table, info: RunInfo, path: Path | None) -> dict[str, Any]:
+    failed = tables.reasons(run, TrialState.FAILED)
+    infeasible = tables.reasons(run, TrialState.INFEASIBLE)
+    return {
+        "failed": failed[:_SHOWN_REASONS],
+        "failed_rest": failed[_SHOWN_REASONS:],
+        "infeasible": infeasible[:_SHOWN_REASONS],
+        "infeasible_rest": infeasible[_SHOWN_REASONS:],
+        "bounds": [_bound(b) for b in run.description.get("bounds") or ()],
+        "environment": _environment(run, table, info),
+        "sessions": _sessions(run),
+        "commands": _commands(info, path),
+        "settings": Markup("").join(_settings(info.description)),
+        "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def _bound(bound: Mapping[str, Any]) -> str:
+    low, high = bound.get("min"), bound.get("max")
+    left = f"{words.si(low)} ≤ " if isinstance(low, int | float) and math.isfinite(low) else ""
+    right = f" ≤ {words.si(high)}" if isinstance(high, int | float) and math.isfinite(high) else ""
+    return f"{left}{bound.get('metric')}{right}"
+
+
+def _environment(run: st.Run, table: pa.Table, info: RunInfo) -> list[tuple[str, str]]:
+    def listed(column: str, most: int = _SHOWN_HOSTS) -> str:
+        pairs = tables.counted(table, column)
+        if len(pairs) == 1:
+            return pairs[0][0]
+        shown = [f"{value} ({words.count(n, 'row')})" for value, n in pairs[:most]]
+        rest = [f"and {len(pairs) - most:,} more"] if len(pairs) > most else []
+        return "; ".join([*shown, *rest]) or words.DASH
+
+    final = sorted({int(s) for s in run.trials.seed[run.trials.stage == st.FINAL]})
+    lines = [
+        ("run", info.run),
+        ("created", info.created),
+        ("fingerprint", info.fingerprint),
+        ("git", listed("git")),
+        ("versions", listed("versions")),
+        ("hosts", listed("host")),
+        ("devices", listed("device")),
+        ("seed of the search", str(run.description.get("seed", words.DASH))),
+    ]
+    if final:
+        lines.append(("seeds of the finals", ", ".join(map(str, final[:20]))))
+    if weights := tables.counted(table, "weights"):
+        lines.append(("inherited weights", ", ".join(v for v, _ in weights[:_SHOWN_HOSTS])))
+    return lines
+
+
+def _sessions(run: st.Run) -> list[tuple[int, str, str, int]]:
+    """Number, first row's time, length and rows of each start of the run."""
+    listed = []
+    for session in np.unique(run.rows.session):
+        time = run.rows.time[run.rows.session == session]
+        start = datetime.fromtimestamp(float(time.min()), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        length = words.duration(float(time.max() - time.min()))
+        listed.append((int(session), start, length, len(time)))
+    return listed
+
+
+def _commands(info: RunInfo, path: Path | None) -> list[str]:
+    """How to make this run again, go on with it, and take its network."""
+    overrides = [f"--set {shlex.quote(f'{k}={v}')}" for k, v in info.overrides.items()]
+    source = shlex.quote(info.source_file or "experiment.py")
+    again = ["raynas run", source, *(["--smoke"] if info.smoke else []), *overrides]
+    where = shlex.quote(f"runs/{path.name}" if path else "RUN")
+    return [" ".join(again), f"raynas resume {where} --trials +32", f"raynas export {where}"]
+
+
+def _settings(value: Any, name: str = "") -> list[Markup]:
+    """A described experiment as nested lists."""
+    if isinstance(value, Mapping):
+        kind = value.get("class", "")
+        head = Markup("<dt>{}</dt><dd>{}").format(name, kind) if name else Markup("<dd>")
+        inner = [part for k, v in value.items() if k != "class" for part in _settings(v, str(k))]
+        body = Markup("<dl>{}</dl>").format(Markup("").join(inner)) if inner else Markup("")
+        return [head, body, Markup("</dd>")]
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        if any(isinstance(v, Mapping) for v in value):
+            return [p for i, v in enumerate(value) for p in _settings(v, f"{name} {i + 1}")]
+        value = json.dumps(value, ensure_ascii=False)
+    text = str(value) if isinstance(value, str) else json.dumps(value)
+    return [Markup("<dt>{}</dt><dd>{}</dd>").format(name, text)]

@@ -1,0 +1,207 @@
+"""What the report says in words: the result first, and plainly what speaks against it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from raynas.core import TrialState
+from raynas.reports import statistics as st
+from raynas.reports import tables, words
+
+
+def number_or_dash(value: float, digits: int = 2) -> str:
+    return f"{value:.{digits}f}" if math.isfinite(value) else words.DASH
+
+
+def headline(run: st.Run, summary: tables.Summary) -> str:
+    """The result in one sentence, or why there is none yet."""
+    if not summary.rows:
+        return "Nothing has been measured yet."
+    if summary.best is None:
+        return "No trial has brought a result yet. " + _endings(summary)
+    if not summary.best.complete:
+        metric = run.objectives[0].metric
+        value = words.quantity(metric, summary.best.values[metric], run.unit(metric))
+        return (
+            f"No trial is complete yet; the best of those measured furthest (step "
+            f"{summary.best.step}) has {value} {words.label(metric)}."
+        )
+    if len(run.objectives) > 1:
+        return _front_headline(run, summary)
+    return _single_headline(run, summary.best)
+
+
+def _endings(summary: tables.Summary) -> str:
+    counts = {s: sum(a.states[s.value] for a in summary.arms) for s in TrialState}
+    parts = [f"{n:,} {state.value.lower()}" for state, n in counts.items() if n]
+    return f"So far: {', '.join(parts)}." if parts else ""
+
+
+def _costs(found: tables.Found) -> str:
+    parts = []
+    if math.isfinite(found.params):
+        parts.append(f"{words.si(found.params)} parameters")
+    if math.isfinite(found.macs):
+        parts.append(f"{words.si(found.macs)} MACs")
+    return " and ".join(parts)
+
+
+def _single_headline(run: st.Run, found: tables.Found) -> str:
+    metric = run.objectives[0].metric
+    value = words.quantity(metric, found.values[metric], run.unit(metric))
+    costs = _costs(found)
+    text = f"The best network has {value} {words.label(metric)}" + (
+        f" with {costs}" if costs else ""
+    )
+    test = st.test_metric(run)
+    if test and found.test_n > 1:
+        spread = words.spread(test, found.test_mean, found.test_std, run.unit(test))
+        return (
+            f"{text}; retrained over {found.test_n} seeds it reaches {spread} {words.label(test)} "
+            "(mean ± standard deviation)."
+        )
+    if test and found.test_n == 1:
+        spread = words.quantity(test, found.test_mean, run.unit(test))
+        return f"{text}; retrained with one seed it reaches {spread} {words.label(test)}."
+    return text + "."
+
+
+def _front_headline(run: st.Run, summary: tables.Summary) -> str:
+    front = summary.front
+    ends = [front[0], front[-1]] if len(front) > 1 else [front[0]]
+    shown = [
+        ", ".join(
+            f"{words.quantity(o.metric, f.values[o.metric], run.unit(o.metric))} "
+            f"{words.label(o.metric)}"
+            for o in run.objectives
+        )
+        for f in ends
+    ]
+    found = f"The search found {words.count(len(front), 'network')} that no other beats in all"
+    return f"{found} {len(run.objectives)} objectives: {' … '.join(shown)}."
+
+
+def trials_sentence(summary: tables.Summary) -> str:
+    """What was tried, what became of it, and what it cost."""
+    main = next((a for a in summary.arms if a.main), None)
+    if main is None:
+        return ""
+    states = main.states
+    parts = [f"{main.arm} tried {words.count(main.trials, 'architecture')}"]
+    if states[TrialState.STOPPED.value]:
+        share = states[TrialState.STOPPED.value] / main.trials
+        parts.append(f"{states[TrialState.STOPPED.value]:,} ({share:.0%}) were stopped early")
+    parts.append(f"{states[TrialState.COMPLETE.value]:,} completed")
+    parts += [
+        f"{states[s.value]:,} {said}"
+        for s, said in (
+            (TrialState.FAILED, "failed"),
+            (TrialState.INFEASIBLE, "broke a bound"),
+            (TrialState.RUNNING, "still running"),
+        )
+        if states[s.value]
+    ]
+    text = ", ".join(parts)
+    if main.seconds:
+        text += f". That took {words.duration(main.seconds)} of worker time"
+        whole = words.duration(summary.worker_seconds)
+        text += f"; the whole run, comparisons and finals included, {whole}"
+        text += f" and {words.duration(summary.elapsed)} on the clock"
+    return text + "."
+
+
+def compare_sentence(run: st.Run) -> tuple[str, str]:
+    """A verdict (``better``, ``close``, ``worse``, ``none``) and the sentence beside it."""
+    if run.main is None:
+        return "none", ""
+    if run.main.lower().startswith(st.RANDOM):
+        return "none", "The search itself was random, so there is nothing to compare it with."
+    if run.random is None:
+        return "none", (
+            "This run holds no random search at equal cost, so it does not show that "
+            f"{run.main} is better than chance."
+        )
+    found = st.compare(run)
+    if found is None:
+        return "none", "Random search at equal cost has not completed a trial yet to compare with."
+    return _verdict(run, found)
+
+
+def _verdict(run: st.Run, c: st.Comparison) -> tuple[str, str]:
+    single = len(run.objectives) == 1
+    metric = run.objectives[0].metric if single else ""
+    unit = run.unit(metric) if single else ""
+
+    def show(value: float) -> str:
+        return words.quantity(metric, value, unit) if single else f"{value:.1%}"
+
+    at = "measurements" if st.costs_count_trials(run) else "worker time"
+    cost = f"{c.cost:,.0f}" if at == "measurements" else words.duration(c.cost)
+    what = words.label(metric) if single else "of the objectives' box dominated"
+    text = f"Random search at the same cost ({cost} {at}): {show(c.random)} {what}"
+    if math.isfinite(c.low):
+        text += f" (95 % of resampled random searches end between {show(c.low)} and {show(c.high)})"
+    text += f"; {run.main}: {show(c.main)}. "
+    gap = (
+        words.difference(metric, c.main - c.random, unit)
+        if single
+        else f"{abs(c.main - c.random):.1%}"
+    )
+    if not c.better:
+        end = "did just as well" if c.main == c.random else f"did better, by {gap}"
+        return "worse", text + f"Random search {end}: this run does not speak for {run.main}."
+    if c.beyond_luck:
+        return "better", text + (
+            f"{run.main} is ahead by {gap}, more than luck gives random search. "
+            "It is one run of each: another seed may differ."
+        )
+    reason = (
+        "which random search reaches by luck, too"
+        if math.isfinite(c.low)
+        else ("but one run of each is no proof")
+    )
+    return "close", text + f"{run.main} is ahead by {gap}, {reason}."
+
+
+def size_sentence(run: st.Run) -> str:
+    """How far the number of parameters alone would have led."""
+    ranking = st.size_ranking(run)
+    metric = run.objectives[0].metric
+    if ranking is None or metric in st.COSTS:
+        return ""
+    t = run.trials
+    top = int(st.ranked(run)[0])
+    unit = run.unit(metric)
+
+    def show(i: int) -> str:
+        return f"{words.quantity(metric, float(t.values[metric][i]), unit)}"
+
+    largest = (
+        f"the largest of them ({words.si(float(t.values['params'][ranking.largest]))} parameters)"
+    )
+    if ranking.largest == top:
+        pick = f"{largest} is also the best: {show(top)}."
+    else:
+        pick = f"{largest} has {show(ranking.largest)}, the best {show(top)}."
+    if ranking.rank is None:
+        said = words.count(ranking.n, "completed architecture")
+        return f"With {said} a ranking by size cannot be judged; {pick}"
+    r = ranking.rank
+    interval = f", 95 % interval {r.low:.2f} to {r.high:.2f}" if math.isfinite(r.low) else ""
+    return (
+        f"Ranking the {ranking.n:,} completed architectures by parameters alone agrees with their "
+        f"{words.label(metric)} by Kendall's τ = {r.tau:.2f}{interval}: {_strength(r)}; {pick} "
+        "(Only completed trials count, so the poorest are missing.)"
+    )
+
+
+def _strength(rank: st.Rank) -> str:
+    if not math.isfinite(rank.low) or np.sign(rank.low) != np.sign(rank.high):
+        return "no clear relation"
+    if rank.tau < 0:
+        return "larger networks tended to be worse"
+    if rank.tau >= 0.6:
+        return "size explains most of the order"
+    return "size explains a part of the order" if rank.tau >= 0.3 else "size explains little"

@@ -1,0 +1,560 @@
+"""What a run's table says: costs, best values, rungs, fronts, intervals. numpy only, no loops
+over rows, so that 100,000 rows take a fraction of a second."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raynas.core import Objective, TrialState
+from raynas.core.pareto import hypervolume, pareto_front
+from raynas.reports.words import UNITS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Strings = NDArray[np.object_]
+
+SEARCH, FINAL = "search", "final"
+RANDOM = "random"
+COSTS = ("params", "macs")
+_NO_STEP = 2**31 - 1  # sorts a row without a step behind all steps of its trial
+_FIXED = frozenset(
+    {
+        "run", "experiment", "session", "stage", "arm", "trial", "attempt", "arch_id", "arch",
+        "proposal", "seed", "step", "state", "message", "params", "macs", "seconds", "time",
+        "host", "device", "git", "versions", "weights",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trials:
+    """One entry per trial, by number. ``values``: metric -> its last finite value, or NaN;
+    ``measured``: index of the row that carries the last finite value of the first objective, or
+    -1. ``step``: the last step measured, 0 before the first."""
+
+    number: Ints
+    stage: Strings
+    arm: Strings
+    state: Strings
+    arch: Strings
+    arch_id: Strings
+    message: Strings
+    seed: Ints
+    seconds: Floats
+    step: Ints
+    values: Mapping[str, Floats]
+    measured: Ints
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One entry per row of the table, ordered by trial and step (0 where the store has null).
+    ``owner``: index of the row's trial in :class:`Trials`. ``time`` in seconds since 1970."""
+
+    owner: Ints
+    step: Ints
+    seconds: Floats
+    time: Floats
+    session: Ints
+    values: Mapping[str, Floats]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's table as arrays. ``arms``: the arms of the search, the main one first."""
+
+    objectives: tuple[Objective, ...]
+    description: Mapping[str, Any]
+    units: Mapping[str, str]
+    arms: tuple[str, ...]
+    trials: Trials
+    rows: Rows
+
+    @property
+    def main(self) -> str | None:
+        """The arm of the smallest trial number; the others are comparisons at equal cost."""
+        return self.arms[0] if self.arms else None
+
+    @property
+    def random(self) -> str | None:
+        """The comparing arm that searches at random, if there is one beside the main arm."""
+        return next((a for a in self.arms[1:] if a.lower().startswith(RANDOM)), None)
+
+    def unit(self, metric: str) -> str:
+        return self.units.get(metric, UNITS.get(metric, ""))
+
+    def searching(self, arm: str | None = None) -> Bools:
+        """(trials,) True for the trials of the search, of one arm or of all."""
+        mask: Bools = self.trials.stage == SEARCH
+        return mask if arm is None else mask & (self.trials.arm == arm)
+
+    def has_state(self, state: TrialState) -> Bools:
+        return np.asarray(self.trials.state == state.value, dtype=np.bool_)
+
+    def points(self) -> Floats:
+        """(trials, objectives), signed so that higher is better; NaN where not measured."""
+        columns = [o.sign * self.trials.values[o.metric] for o in self.objectives]
+        return np.stack(columns, axis=1)
+
+    def complete(self, arm: str | None = None) -> Ints:
+        """Indices of the search's COMPLETE trials whose objectives are all finite."""
+        finite = np.isfinite(self.points()).all(axis=1)
+        return np.flatnonzero(self.searching(arm) & self.has_state(TrialState.COMPLETE) & finite)
+
+
+def objectives_of(description: Mapping[str, Any]) -> tuple[Objective, ...]:
+    """The objectives that a described experiment states; validation accuracy when it has none."""
+    found = description.get("objectives") or ()
+    made = tuple(Objective(o["metric"], o.get("direction", "max")) for o in found)
+    return made or (Objective(),)
+
+
+def load(table: pa.Table, description: Mapping[str, Any]) -> Run:
+    """The store's table as arrays. Rows may come in any order; an empty table is fine."""
+    import pyarrow as pa
+
+    objectives = objectives_of(description)
+    number = _ints(table["trial"], 0)
+    step = _ints(table["step"], _NO_STEP)
+    time = _ints(table["time"].cast(pa.int64()), 0) / 1e6
+    order = np.lexsort((time, step, number))
+    number, step, time = number[order], step[order], time[order]
+    step = np.where(step == _NO_STEP, 0, step)
+    starts = np.flatnonzero(np.r_[True, number[1:] != number[:-1]]) if len(number) else _none()
+    owner = np.cumsum(np.isin(np.arange(len(number)), starts)) - 1
+    seconds = np.nan_to_num(_floats(table["seconds"])[order])
+    wanted = [n for n in table.column_names if n not in _FIXED]
+    wanted += [o.metric for o in objectives if o.metric not in (*wanted, "seconds")]
+    values = {
+        n: _floats(table[n])[order] if n in table.column_names else np.full(len(order), np.nan)
+        for n in dict.fromkeys([*wanted, *COSTS])
+    }
+    rows = Rows(owner, step, seconds, time, _ints(table["session"], 0)[order], values)
+    trials = _trials(table, order, rows, number, starts, objectives[0])
+    return Run(objectives, description, _units(table), _arms(trials), trials, rows)
+
+
+def _trials(
+    table: pa.Table, order: Ints, rows: Rows, number: Ints, starts: Ints, first: Objective
+) -> Trials:
+    ends = np.r_[starts[1:], len(number)] - 1 if len(starts) else _none()
+    last = order[ends]
+
+    def text(name: str) -> Strings:
+        taken = table[name].take(last).to_pylist()
+        return np.array([t or "" for t in taken] + [None], dtype=object)[:-1]
+
+    finite = {n: _last_finite(v, starts) for n, v in rows.values.items()}
+    values = {n: np.where(i >= 0, rows.values[n][i], np.nan) for n, i in finite.items()}
+    seconds = np.add.reduceat(rows.seconds, starts) if len(starts) else np.empty(0)
+    values["seconds"] = seconds
+    measured = finite.get(first.metric, ends)
+    if first.metric in (*COSTS, "seconds"):
+        measured = ends
+    step = np.maximum.reduceat(rows.step, starts) if len(starts) else _none()
+    return Trials(
+        number[starts], text("stage"), text("arm"), text("state"), text("arch"), text("arch_id"),
+        text("message"), _ints(table["seed"].take(last), 0), seconds, step, values, measured,
+    )  # fmt: skip
+
+
+def _last_finite(values: Floats, starts: Ints) -> Ints:
+    """Per group of rows the index of its last finite value, or -1."""
+    if not len(starts):
+        return _none()
+    index = np.where(np.isfinite(values), np.arange(len(values)), -1)
+    return np.maximum.reduceat(index, starts)
+
+
+def _none() -> Ints:
+    return np.empty(0, dtype=np.int64)
+
+
+def _ints(column: Any, null: int) -> Ints:
+    return np.asarray(column.fill_null(null).to_numpy(), dtype=np.int64)
+
+
+def _floats(column: Any) -> Floats:
+    return np.asarray(column.to_numpy(), dtype=np.float64)
+
+
+def _units(table: pa.Table) -> dict[str, str]:
+    found = {f.name: (f.metadata or {}).get(b"unit", b"").decode() for f in table.schema}
+    return {name: unit for name, unit in found.items() if unit}
+
+
+def _arms(trials: Trials) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(trials.arm[trials.stage == SEARCH]))
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The best value so far: it becomes ``value[k]`` when ``cost[k]`` is spent (both (k,)).
+
+    ``total``: all that the arm spent, also on trials that were stopped or failed. ``value`` is in
+    the objective's own sign; of several objectives it is the hypervolume's share of ``Box``.
+    """
+
+    arm: str
+    cost: Floats
+    value: Floats
+    total: float
+
+    def at(self, cost: float) -> float:
+        """The best value found for at most ``cost``; NaN before the first."""
+        found = int(np.searchsorted(self.cost, cost * (1 + 1e-12), side="right"))
+        return float(self.value[found - 1]) if found else math.nan
+
+
+def costs_count_trials(run: Run) -> bool:
+    """True when no worker time was recorded, so that only the number of rows can be a cost."""
+    return not run.rows.seconds.any()
+
+
+def trace(run: Run, arm: str) -> Trace:
+    """Best-so-far of one arm against its cumulative cost, in the order of the rows' time."""
+    index = np.flatnonzero(run.searching(arm)[run.rows.owner]) if len(run.trials) else _none()
+    index = index[np.argsort(run.rows.time[index], kind="stable")]
+    spent = np.ones(len(index)) if costs_count_trials(run) else run.rows.seconds[index]
+    spent = np.cumsum(spent)
+    where = np.zeros(len(run.rows.owner))
+    where[index] = spent
+    done = run.complete(arm)
+    found = where[run.trials.measured[done]]
+    order = np.argsort(found, kind="stable")
+    value = _running_best(run, done[order])
+    better = np.flatnonzero(np.r_[True, value[1:] != value[:-1]]) if len(value) else _none()
+    total = float(spent[-1]) if len(spent) else 0.0
+    return Trace(arm, found[order][better], value[better], total)
+
+
+def _running_best(run: Run, chosen: Ints) -> Floats:
+    points = run.points()
+    if len(run.objectives) == 1:
+        return np.asarray(
+            run.objectives[0].sign * np.maximum.accumulate(points[chosen, 0])
+            if len(chosen)
+            else np.empty(0)
+        )
+    everything = points[run.complete()]
+    return running_hypervolume(points[chosen], everything)
+
+
+def running_hypervolume(points: Floats, everything: Floats, looks: int = 200) -> Floats:
+    """(n,) share of the box spanned by ``everything`` that points[:k + 1] dominate.
+
+    Evaluated where the front changed, at no more than about ``looks`` places.
+    """
+    if not len(points):
+        return np.empty(0)
+    low, high = everything.min(axis=0), everything.max(axis=0)
+    scaled = (points - low) / np.where(high > low, high - low, 1.0)
+    corner = np.full(points.shape[1], -1e-9)
+    result = np.empty(len(points))
+    front = np.empty((0, points.shape[1]))
+    value, stale, every = 0.0, False, max(len(points) // looks, 1)
+    for k, point in enumerate(scaled):
+        if not np.any(np.all(front >= point, axis=1)):
+            front = np.vstack([front[~np.all(front <= point, axis=1)], point])
+            stale = True
+        if stale and (k % every == 0 or k == len(points) - 1):
+            value, stale = hypervolume(front, corner), False
+        result[k] = value
+    return result
+
+
+@dataclass(frozen=True)
+class Band:
+    """How the best-so-far of random search scatters: bootstrap quantiles on a grid of costs."""
+
+    cost: Floats
+    low: Floats
+    high: Floats
+
+
+def random_band(
+    run: Run, arm: str, until: float, *, level: float = 0.95, draws: int = 200, seed: int = 0
+) -> Band | None:
+    """Bootstrap over the trials of a random arm, which are exchangeable: drawn with replacement
+    until ``until`` is spent. None for several objectives, or with fewer than five trials done.
+    """
+    if len(run.objectives) > 1 or len(run.complete(arm)) < 5:
+        return None
+    members = np.flatnonzero(run.searching(arm))
+    cost = np.maximum(run.trials.seconds[members], 0.0)
+    if costs_count_trials(run):
+        cost = np.bincount(run.rows.owner, minlength=len(run.trials))[members].astype(float)
+    value = np.full(len(run.trials), -np.inf)
+    done = run.complete(arm)
+    value[done] = run.points()[done, 0]
+    grid = np.linspace(0.0, until, 81)[1:]
+    rng = np.random.default_rng(seed)
+    found = np.empty((draws, len(grid)))
+    for k in range(draws):
+        drawn = rng.integers(len(members), size=len(members))
+        best = np.r_[-np.inf, np.maximum.accumulate(value[members[drawn]])]
+        found[k] = best[np.searchsorted(np.cumsum(cost[drawn]), grid, side="right")]
+    tail = (1 - level) / 2
+    low, high = np.quantile(found, [tail, 1 - tail], axis=0, method="nearest")
+    sign = run.objectives[0].sign
+    usable = np.isfinite(low)
+    ends = np.sort(np.stack([sign * low[usable], sign * high[usable]]), axis=0)
+    return Band(grid[usable], ends[0], ends[1])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The main arm and random search, both cut at the cost that both have spent."""
+
+    cost: float
+    main: float
+    random: float
+    low: float
+    high: float
+    better: bool
+    beyond_luck: bool
+
+
+def compare(run: Run, level: float = 0.95) -> Comparison | None:
+    """Main arm against random search at equal cost; None when one of them has nothing to show."""
+    if run.main is None or run.random is None:
+        return None
+    main, other = trace(run, run.main), trace(run, run.random)
+    cost = min(main.total, other.total)
+    ours, theirs = main.at(cost), other.at(cost)
+    if not (math.isfinite(ours) and math.isfinite(theirs)):
+        return None
+    band = random_band(run, run.random, cost, level=level)
+    low, high = (band.low[-1], band.high[-1]) if band and len(band.low) else (math.nan, math.nan)
+    sign = run.objectives[0].sign if len(run.objectives) == 1 else 1.0
+    edge = high if sign > 0 else low
+    beyond = math.isfinite(edge) and sign * ours > sign * edge
+    better = sign * ours > sign * theirs
+    return Comparison(cost, ours, theirs, float(low), float(high), better, bool(beyond))
+
+
+@dataclass(frozen=True)
+class Rank:
+    """Kendall's tau-b over ``n`` pairs with its 95 % interval (NaN with fewer than 5)."""
+
+    tau: float
+    low: float
+    high: float
+    n: int
+
+
+def kendall(x: Floats, y: Floats) -> Rank | None:
+    """Rank correlation of two (n,) arrays; None where it is not defined (n < 3, a constant).
+
+    The interval is the one of Fieller, Hartley and Pearson (1957): atanh(tau) with variance
+    0.437 / (n - 4).
+    """
+    if len(x) < 3 or len(np.unique(x)) < 2 or len(np.unique(y)) < 2:
+        return None
+    from scipy.stats import kendalltau
+
+    tau = float(kendalltau(x, y).statistic)
+    if len(x) < 5 or abs(tau) >= 1:
+        return Rank(tau, math.nan, math.nan, len(x))
+    half = 1.959964 * math.sqrt(0.437 / (len(x) - 4))
+    centre = math.atanh(tau)
+    return Rank(tau, math.tanh(centre - half), math.tanh(centre + half), len(x))
+
+
+def distinct(run: Run, chosen: Ints) -> Ints:
+    """``chosen`` with one trial per architecture, the first of each."""
+    _, first = np.unique(run.trials.arch_id[chosen].astype(str), return_index=True)
+    return chosen[np.sort(first)]
+
+
+@dataclass(frozen=True)
+class SizeRanking:
+    """Does size alone do as well? ``rank``: of parameters with the first objective over the
+    distinct COMPLETE architectures; ``largest``: index of the trial with most parameters."""
+
+    rank: Rank | None
+    largest: int
+    n: int
+
+
+def size_ranking(run: Run) -> SizeRanking | None:
+    """The params-only baseline over all arms; None without a COMPLETE trial of known size."""
+    done = distinct(run, run.complete())
+    params = run.trials.values["params"][done]
+    done, params = done[np.isfinite(params)], params[np.isfinite(params)]
+    if not len(done):
+        return None
+    quality = run.points()[done, 0]
+    ties = np.lexsort((quality, params))
+    return SizeRanking(kendall(params, quality), int(done[ties[-1]]), len(done))
+
+
+@dataclass(frozen=True)
+class RungCount:
+    """One rung: its step, trials that reached it, that were measured beyond it, that the
+    scheduler stopped there. ``rank``: does the order at this rung foretell the last one?
+    (COMPLETE trials only, so the worst are missing.)"""
+
+    arm: str
+    step: int
+    reached: int
+    went_on: int
+    stopped: int
+    rank: Rank | None = field(default=None, compare=False)
+
+
+def last_step(run: Run) -> int:
+    """The step at which trials are complete, as far as the table knows; 0 when empty."""
+    steps = run.trials.step[run.complete()]
+    return int(steps.max() if len(steps) else max(run.trials.step, default=0))
+
+
+def rung_steps(run: Run) -> list[int]:
+    """The rungs below the last step: from the scheduler's settings, else where trials stopped."""
+    settings = run.description.get("scheduler") or {}
+    top = settings.get("max_step") or last_step(run)
+    step, factor = settings.get("min_step"), settings.get("factor")
+    if isinstance(step, int) and isinstance(factor, int) and step >= 1 and factor >= 2:
+        steps = []
+        while step < top:
+            steps.append(step)
+            step *= factor
+        return steps
+    stopped = run.searching() & run.has_state(TrialState.STOPPED)
+    return sorted({int(s) for s in run.trials.step[stopped]} - {0})
+
+
+def rungs(run: Run, arm: str, *, ranks: bool = False) -> list[RungCount]:
+    """The rungs of one arm, low to high. A rung counts at a trial's first step at or above it."""
+    steps = rung_steps(run)
+    mine = run.searching(arm)
+    halted = mine & run.has_state(TrialState.STOPPED)
+    result = []
+    for step, following in zip(steps, [*steps[1:], math.inf], strict=True):
+        above = run.rows.owner[run.rows.step >= step]
+        rows = np.bincount(above, minlength=len(run.trials))
+        here = halted & (run.trials.step >= step) & (run.trials.step < following)
+        result.append(
+            RungCount(
+                arm,
+                step,
+                int((mine & (rows >= 1)).sum()),
+                int((mine & (rows >= 2)).sum()),
+                int(here.sum()),
+                _rung_rank(run, arm, step) if ranks else None,
+            )
+        )
+    return result
+
+
+def _rung_rank(run: Run, arm: str, step: int) -> Rank | None:
+    objective = run.objectives[0]
+    if objective.metric in (*COSTS, "seconds"):
+        return None
+    done = run.complete(arm)
+    values = run.rows.values[objective.metric]
+    usable = np.flatnonzero((run.rows.step >= step) & np.isfinite(values))
+    owners, first = np.unique(run.rows.owner[usable], return_index=True)
+    early = np.full(len(run.trials), np.nan)
+    early[owners] = values[usable[first]]
+    done = done[np.isfinite(early[done])]
+    return kendall(early[done], run.trials.values[objective.metric][done])
+
+
+def front(run: Run, arm: str | None, metrics: Sequence[tuple[str, float]]) -> Ints:
+    """Indices of the COMPLETE trials on the front of ``metrics``: pairs of name and sign (+1
+    higher is better), the best of the first metric first; one trial per architecture."""
+    done = distinct(run, run.complete(arm))
+    points = np.stack([sign * run.trials.values[m][done] for m, sign in metrics], axis=1)
+    known = np.isfinite(points).all(axis=1)
+    return done[known][pareto_front(points[known])]
+
+
+@dataclass(frozen=True)
+class Final:
+    """One architecture retrained from scratch over seeds and measured on the test images."""
+
+    arch_id: str
+    arm: str
+    seeds: tuple[int, ...]
+    values: Floats
+    failed: int
+
+    @property
+    def mean(self) -> float:
+        return float(self.values.mean()) if len(self.values) else math.nan
+
+    @property
+    def std(self) -> float:
+        """Sample standard deviation; NaN with one seed."""
+        return float(self.values.std(ddof=1)) if len(self.values) > 1 else math.nan
+
+
+def test_metric(run: Run) -> str | None:
+    """The test set's counterpart of the first objective, if the table has such a column."""
+    name = "test_" + run.objectives[0].metric.removeprefix("val_")
+    return name if name in run.trials.values else None
+
+
+def finals(run: Run) -> dict[str, Final]:
+    """arch_id -> what the final stage found for it; empty before it started."""
+    metric = test_metric(run)
+    mine: Bools = run.trials.stage == FINAL
+    if metric is None or not mine.any():
+        return {}
+    result = {}
+    for arch_id in dict.fromkeys(run.trials.arch_id[mine]):
+        index = np.flatnonzero(mine & (run.trials.arch_id == arch_id))
+        values = run.trials.values[metric][index]
+        done = index[np.isfinite(values) & run.has_state(TrialState.COMPLETE)[index]]
+        failed = int(run.has_state(TrialState.FAILED)[index].sum())
+        result[arch_id] = Final(
+            arch_id, run.trials.arm[index[0]], tuple(int(s) for s in run.trials.seed[done]),
+            run.trials.values[metric][done], failed,
+        )  # fmt: skip
+    return result
+
+
+def best(run: Run, arm: str | None = None) -> int | None:
+    """Index of the best COMPLETE search trial by the first objective (never by test data).
+
+    Before the first is COMPLETE: the best among those measured furthest. None before that.
+    """
+    quality = run.points()[:, 0] if len(run.trials) else np.empty(0)
+    done = run.complete(arm)
+    if not len(done):
+        done = np.flatnonzero(run.searching(arm) & np.isfinite(quality) & (run.trials.step > 0))
+        if not len(done):
+            return None
+        done = done[run.trials.step[done] == run.trials.step[done].max()]
+    return int(done[np.argmax(quality[done])])
+
+
+def ranked(run: Run, arm: str | None = None) -> Ints:
+    """COMPLETE search trials, one per architecture, best first: by the first objective."""
+    done = run.complete(arm)
+    order = np.argsort(-run.points()[done, 0], kind="stable")
+    return distinct(run, done[order])
+
+
+def wall_seconds(run: Run) -> float:
+    """Time from the first to the last row, pauses between sessions left out."""
+    total = 0.0
+    for session in np.unique(run.rows.session):
+        index = np.flatnonzero(run.rows.session == session)
+        first = index[np.argmin(run.rows.time[index])]
+        total += run.rows.time[index].max() - run.rows.time[first] + run.rows.seconds[first]
+    return float(total)

@@ -1,0 +1,191 @@
+"""The run in a few plain values, for the terminal and for the report's tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from raynas.core import Objective, TrialState
+from raynas.reports import statistics as st
+from raynas.reports import words
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Found:
+    """One trial as a row of a table. ``values``: objective -> value. ``complete``: False when
+    the value is one of an unfinished trial. ``test_*``: of the finalists only, else NaN."""
+
+    trial: int
+    arm: str
+    arch: str
+    arch_id: str
+    step: int
+    complete: bool
+    values: Mapping[str, float]
+    params: float
+    macs: float
+    test_mean: float = float("nan")
+    test_std: float = float("nan")
+    test_n: int = 0
+
+
+@dataclass(frozen=True)
+class ArmSummary:
+    """One arm of the search. ``states``: state -> trials, all five present. ``seconds``: worker
+    time."""
+
+    arm: str
+    main: bool
+    trials: int
+    states: Mapping[str, int]
+    seconds: float
+    best: Found | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run in plain values. ``best``: of the main arm; ``front``: with several objectives, its
+    Pareto front, else empty. ``budget``: trials asked for, None when unknown. Times in seconds:
+    ``elapsed`` without the pauses between sessions, ``worker_seconds`` over all workers."""
+
+    name: str
+    objectives: tuple[Objective, ...]
+    units: Mapping[str, str]
+    rows: int
+    sessions: int
+    budget: int | None
+    arms: tuple[ArmSummary, ...]
+    best: Found | None
+    front: tuple[Found, ...]
+    rungs: tuple[st.RungCount, ...]
+    finals: int
+    finals_complete: int
+    elapsed: float
+    worker_seconds: float
+    last_time: float | None
+
+    def show(self, metric: str, value: float) -> str:
+        """A value with its unit, as text."""
+        return words.quantity(metric, value, self.units.get(metric, words.UNITS.get(metric, "")))
+
+
+def summary(table: pa.Table, description: Mapping[str, Any]) -> Summary:
+    """The state of a run from its table alone; works at any moment, also on no rows."""
+    return summarise(st.load(table, description))
+
+
+def summarise(run: st.Run) -> Summary:
+    """:func:`summary` of a loaded run."""
+    is_final = run.trials.stage == st.FINAL
+    budget = (run.description.get("budget") or {}).get("trials")
+    return Summary(
+        name=str(run.description.get("name") or ""),
+        objectives=run.objectives,
+        units=run.units,
+        rows=len(run.rows.owner),
+        sessions=len(np.unique(run.rows.session)),
+        budget=budget if isinstance(budget, int) else None,
+        arms=tuple(_arm(run, arm) for arm in run.arms),
+        best=best(run),
+        front=front(run),
+        rungs=tuple(r for arm in run.arms for r in st.rungs(run, arm)),
+        finals=int(is_final.sum()),
+        finals_complete=int((is_final & run.has_state(TrialState.COMPLETE)).sum()),
+        elapsed=st.wall_seconds(run),
+        worker_seconds=float(run.rows.seconds.sum()),
+        last_time=float(run.rows.time.max()) if len(run.rows.time) else None,
+    )
+
+
+def _arm(run: st.Run, arm: str) -> ArmSummary:
+    mine = run.searching(arm)
+    counts = Counter(run.trials.state[mine])
+    states = {s.value: counts.get(s.value, 0) for s in TrialState}
+    index = st.best(run, arm)
+    return ArmSummary(
+        arm, arm == run.main, int(mine.sum()), states, float(run.trials.seconds[mine].sum()),
+        None if index is None else found(run, index, st.finals(run)),
+    )  # fmt: skip
+
+
+def best(run: st.Run) -> Found | None:
+    """The main arm's best trial."""
+    index = st.best(run, run.main)
+    return None if index is None else found(run, index, st.finals(run))
+
+
+def front(run: st.Run) -> tuple[Found, ...]:
+    """The main arm's Pareto front over several objectives; empty with one."""
+    if len(run.objectives) < 2:
+        return ()
+    final = st.finals(run)
+    chosen = st.front(run, run.main, [(o.metric, o.sign) for o in run.objectives])
+    return tuple(found(run, int(i), final) for i in chosen)
+
+
+def top(run: st.Run, n: int = 10) -> tuple[Found, ...]:
+    """The ``n`` best architectures of all arms and every finalist, ordered by the first
+    objective on the validation images."""
+    final = st.finals(run)
+    order = st.ranked(run)
+    chosen = [int(i) for k, i in enumerate(order) if k < n or run.trials.arch_id[i] in final]
+    return tuple(found(run, i, final) for i in chosen)
+
+
+def found(run: st.Run, index: int, final: Mapping[str, st.Final]) -> Found:
+    """Trial ``index`` with its costs and, for a finalist, its test result."""
+    t = run.trials
+    test = final.get(t.arch_id[index])
+    return Found(
+        trial=int(t.number[index]),
+        arm=str(t.arm[index]),
+        arch=str(t.arch[index]),
+        arch_id=str(t.arch_id[index]),
+        step=int(t.step[index]),
+        complete=t.state[index] == TrialState.COMPLETE.value,
+        values={o.metric: float(t.values[o.metric][index]) for o in run.objectives},
+        params=float(t.values["params"][index]),
+        macs=float(t.values["macs"][index]),
+        test_mean=test.mean if test else float("nan"),
+        test_std=test.std if test else float("nan"),
+        test_n=len(test.values) if test else 0,
+    )
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Trials of one stage that ended alike. ``examples``: numbers of the first few."""
+
+    state: str
+    stage: str
+    message: str
+    count: int
+    examples: tuple[int, ...]
+
+
+def reasons(run: st.Run, state: TrialState) -> list[Reason]:
+    """Why trials ended in ``state``, the most frequent first, grouped by stage and message."""
+    index = np.flatnonzero(run.has_state(state))
+    groups: dict[tuple[str, str], list[int]] = {}
+    for i in index:
+        message = str(run.trials.message[i]).strip() or "no message was kept"
+        groups.setdefault((str(run.trials.stage[i]), message), []).append(int(run.trials.number[i]))
+    listed = [
+        Reason(state.value, stage, message, len(numbers), tuple(numbers[:5]))
+        for (stage, message), numbers in groups.items()
+    ]
+    return sorted(listed, key=lambda r: (-r.count, r.message))
+
+
+def counted(table: pa.Table, column: str) -> list[tuple[str, int]]:
+    """Distinct values of a text column with their rows, the most frequent first."""
+    pairs = table[column].value_counts().to_pylist()
+    listed = [(str(p["values"] or ""), int(p["counts"])) for p in pairs]
+    return sorted(((v, n) for v, n in listed if v), key=lambda p: (-p[1], p[0]))
