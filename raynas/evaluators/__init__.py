@@ -1,24 +1,16 @@
-"""Evaluators: what an architecture is worth. Names load when they are first used."""
+"""Evaluators: what an architecture is worth. One of the package is one file here, and one line in
+``EVALUATORS``.
 
-from __future__ import annotations
+Importing this package does not import torch; ``evaluate`` does.
+"""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from raynas.evaluators.base import Evaluator
+from raynas.evaluators.function import FunctionEvaluator
+from raynas.evaluators.retrain import Retrain, load_trained
 
-if TYPE_CHECKING:
-    from raynas.evaluators.base import Evaluator
-    from raynas.evaluators.function import FunctionEvaluator
-    from raynas.evaluators.retrain import Retrain, load_trained
-
-#: the evaluators that come with raynas, and the module that holds each; a new one: one line here
-EVALUATORS = {"Retrain": "retrain", "FunctionEvaluator": "function"}
-
-_WHERE = {**EVALUATORS, "Evaluator": "base", "load_trained": "retrain"}
+EVALUATORS: dict[str, type[Evaluator]] = {
+    Retrain.name: Retrain,
+    FunctionEvaluator.name: FunctionEvaluator,
+}
 
 __all__ = ["EVALUATORS", "Evaluator", "FunctionEvaluator", "Retrain", "load_trained"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)

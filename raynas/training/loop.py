@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -191,9 +192,14 @@ def batch_starts(count: int, batch_size: int) -> range:
 
 def _autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager[object]:
     """Entered anew for every batch: its cache of cast weights is stale after a step."""
-    if recipe.amp == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported():
+    if recipe.amp == "auto" and device.type == "cuda" and _computes_bfloat16():
         return torch.autocast("cuda", dtype=torch.bfloat16)
     return nullcontext()
+
+
+@cache
+def _computes_bfloat16() -> bool:
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 @contextmanager
