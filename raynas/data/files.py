@@ -94,7 +94,8 @@ def on_disk(name: str, paths: Sequence[Path], read: Callable[[], Images]) -> Ima
     key = hashlib.blake2b(repr(_stamps(paths)).encode(), digest_size=8).hexdigest()
     kept = Path(folder).expanduser() / f"{name}-{key}.npz"
     damaged = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
-    with contextlib.suppress(*damaged), np.load(kept, allow_pickle=False) as arrays:
+    with contextlib.suppress(*damaged), kept.open("rb") as file:
+        arrays = np.load(file, allow_pickle=False)
         return Images(arrays["pixels"], arrays["labels"])
     images = read()
     with contextlib.suppress(OSError):
