@@ -129,9 +129,15 @@ def _torn(path: Path, why: object) -> UserError:
 def join(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
     """All rows in order, in ``schema``; columns that only the fragments have follow.
 
-    Raises: pyarrow.ArrowException when a column has a type that does not fit.
+    Raises: UserError when a column has a type that does not fit.
     """
-    alike = all(t.schema.equals(schema) for t in tables)
+    alike = all(table.schema.equals(schema) for table in tables)
     mode = "none" if alike else "permissive"
-    empty = schema.empty_table()
-    return pa.concat_tables([empty, *tables], promote_options=mode).combine_chunks()
+    try:
+        joined = pa.concat_tables([schema.empty_table(), *tables], promote_options=mode)
+    except pa.ArrowException as error:
+        raise UserError(
+            f"the fragments of this run do not fit together: {error}",
+            cure="move out of its results folder what raynas did not write",
+        ) from error
+    return joined.combine_chunks()

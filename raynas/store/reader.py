@@ -44,11 +44,6 @@ def _all_rows(folder: RunFolder) -> pa.Table:
     schema = schema_for(folder.info.metrics)
     try:
         return join(_tables(folder), schema)
-    except pa.ArrowException as error:
-        raise UserError(
-            f"fragments in {folder.results} do not fit together: {error}",
-            cure="move out what raynas did not write there",
-        ) from error
     except OSError as error:
         raise UserError(
             f"{folder.results} cannot be read: {reason(error)}", cure="make it readable"

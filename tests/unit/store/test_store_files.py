@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raynas.core import UserError
+from raynas.store.files import Lock, lock_holder, reason, write_whole
+
+
+def test_contents_reach_the_disk_before_the_name_and_the_name_before_the_return(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    sync, replace = os.fsync, Path.replace
+
+    def fsync(handle: int) -> None:
+        calls.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        sync(handle)
+
+    def rename(self: Path, target: Path) -> Any:
+        calls.append("rename")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", rename)
+    write_whole(tmp_path / "a.json", b"new")
+    assert calls == ["file", "rename", "folder"]
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_an_interrupted_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_whole(tmp_path / "a", b"old")
+
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_lock_is_one_mans_and_names_him(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert lock_holder(path) is None
+    lock = Lock(path)
+    assert lock_holder(path) == os.getpid()
+    with pytest.raises(UserError, match=f"process {os.getpid()} on "):
+        Lock(path, patience=0)
+    path.write_text("")
+    assert lock_holder(path) == -1
+    lock.release()
+    lock.release()
+    assert lock_holder(path) is None
+    Lock(path, patience=0).release()
+
+
+def test_a_reason_has_the_systems_words_and_code() -> None:
+    assert reason(OSError(28, "No space left on device")) == "No space left on device (ENOSPC)"
+    assert reason(OSError("odd")) == "odd (OSError)"
