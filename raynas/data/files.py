@@ -92,7 +92,10 @@ def on_disk(name: str, paths: Sequence[Path], read: Callable[[], Images]) -> Ima
     if folder == "off":
         return read()
     key = hashlib.blake2b(repr(_stamps(paths)).encode(), digest_size=8).hexdigest()
-    kept = Path(folder).expanduser() / f"{name}-{key}.npz"
+    try:
+        kept = Path(folder).expanduser() / f"{name}-{key}.npz"
+    except RuntimeError:  # a user without a home
+        return read()
     damaged = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
     with contextlib.suppress(*damaged), kept.open("rb") as file:
         arrays = np.load(file, allow_pickle=False)

@@ -107,6 +107,11 @@ def test_cache_folder_that_cannot_be_made(source: Path, monkeypatch: pytest.Monk
     assert len(on_disk("set", [source], Reader())) == 10
 
 
+def test_user_without_a_home(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYNAS_CACHE", "~no-such-user/cache")
+    assert len(on_disk("set", [source], Reader())) == 10
+
+
 def test_full_disk_leaves_nothing_behind(
     source: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
