@@ -1,1 +1,45 @@
-"""samplers."""
+"""Samplers: what to try next, by ask and tell.
+
+Adding one is a file in this folder and a line in ``_HOME``. Nothing heavy is imported before a
+sampler is used: Optuna only in ``setup``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from raynas.samplers.base import Sampler
+
+if TYPE_CHECKING:
+    from raynas.samplers.evolution import RegularizedEvolution
+    from raynas.samplers.optuna import CMAES, GP, NSGA2, TPE, OptunaRandom
+    from raynas.samplers.random import Random
+
+# class -> the module of this package that has it
+_HOME = {
+    "Random": "random",
+    "RegularizedEvolution": "evolution",
+    "TPE": "optuna",
+    "NSGA2": "optuna",
+    "GP": "optuna",
+    "CMAES": "optuna",
+    "OptunaRandom": "optuna",
+}
+
+__all__ = [
+    "CMAES", "GP", "NSGA2", "TPE", "OptunaRandom", "Random", "RegularizedEvolution", "Sampler",
+    "samplers",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def samplers() -> dict[str, type[Sampler]]:
+    """Every sampler that raynas brings, by its name."""
+    classes: list[type[Sampler]] = [__getattr__(name) for name in _HOME]
+    return {cls.name: cls for cls in classes}

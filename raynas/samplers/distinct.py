@@ -1,0 +1,157 @@
+"""The memory of what a sampler proposed, and where to turn when a proposal is not new."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from raynas.core import Architecture, SpaceExhausted, Trial, UserError, rng_for
+from raynas.spaces.base import SearchSpace
+
+EXACT_UP_TO = 100_000
+"""Spaces of at most this many architectures are shuffled whole; larger ones are sampled."""
+
+_TRIES = 1_000
+_MUTATIONS = 64
+
+
+class Distinct:
+    """Which canonical architectures are taken, and a stream of those that are not.
+
+    The stream depends on space and seed only. In a space of up to ``EXACT_UP_TO`` architectures
+    it is a uniform shuffle of all of them in which only the first member of each class of
+    isomorphic architectures is kept, so each class comes once (large classes tend to come
+    earlier, as in sampling architectures uniformly without replacement). In a larger space place
+    ``n`` of the stream is a draw of ``space.sample`` with a seed of its own.
+    """
+
+    def __init__(self, space: SearchSpace, seed: int) -> None:
+        self._space = space
+        self._seed = seed
+        self._taken: set[Architecture] = set()
+        self._options = [set(choice.options) for choice in space.choices]
+        self._exact = space.size <= EXACT_UP_TO
+        self._firsts: list[tuple[Architecture, Architecture]] = []  # (drawn, canonical)
+        self._classes: set[Architecture] = set()
+        self._shuffled: list[Architecture] | list[int] | None = None  # made when first needed
+        self._drawn = 0
+
+    def __contains__(self, arch: Architecture) -> bool:
+        return self._space.canonical(arch) in self._taken
+
+    def __len__(self) -> int:
+        return len(self._taken)
+
+    def add(self, arch: Architecture) -> None:
+        """``arch``, and all that are isomorphic to it, are taken from now on."""
+        self._taken.add(self._space.canonical(arch))
+
+    def replay(self, trial: Trial) -> None:
+        """Take a stored proposal. Raises: UserError when it is not of this space (any more)."""
+        arch = trial.proposal
+        names = tuple(choice.name for choice in self._space.choices)
+        fits = (
+            arch.space == self._space.name
+            and tuple(arch) == names
+            and all(o in known for o, known in zip(arch.options, self._options, strict=True))
+        )
+        if not fits:
+            raise UserError(
+                f"stored trial {trial.number} proposed {arch.text!r} of space {arch.space!r}, "
+                f"which is not in the space {self._space.name!r} of this run",
+                allowed="the choices and options that the run was started with",
+                cure="start a new run for a changed space",
+            )
+        self.add(arch)
+
+    def fresh(self, number: int) -> Architecture:
+        """The architecture at place ``number`` of the stream, or the next that is not taken.
+
+        Raises: SpaceExhausted.
+        """
+        return self._fresh_exact(number) if self._exact else self._fresh_sampled(number)
+
+    def variant(self, arch: Architecture, rng: np.random.Generator, number: int) -> Architecture:
+        """A mutant of ``arch`` that is not taken: one change away, else some, else ``fresh``.
+
+        Raises: SpaceExhausted.
+        """
+        walker = arch
+        for attempt in range(2 * _MUTATIONS):
+            walker = self._space.mutate(arch if attempt < _MUTATIONS else walker, rng)
+            if walker not in self:
+                return walker
+        return self.fresh(number)
+
+    def _fresh_exact(self, number: int) -> Architecture:
+        if not self._has(number):
+            if not self._firsts:
+                raise SpaceExhausted(f"space {self._space.name!r} has no architecture")
+            number %= len(self._firsts)
+        start = place = number
+        while self._has(place):
+            if self._firsts[place][1] not in self._taken:
+                return self._firsts[place][0]
+            place += 1
+        for drawn, canonical in self._firsts[:start]:
+            if canonical not in self._taken:
+                return drawn
+        raise SpaceExhausted(
+            f"all {len(self._firsts)} distinct architectures of space {self._space.name!r} "
+            "are known; nothing is left to propose"
+        )
+
+    def _has(self, place: int) -> bool:
+        """Whether the stream has this place, after drawing as far as needed."""
+        while len(self._firsts) <= place:
+            drawn = self._draw()
+            if drawn is None:
+                return False
+            canonical = self._space.canonical(drawn)
+            if canonical not in self._classes:
+                self._classes.add(canonical)
+                self._firsts.append((drawn, canonical))
+        return True
+
+    def _draw(self) -> Architecture | None:
+        """The next architecture of the shuffled space, or None after the last."""
+        if self._shuffled is None:
+            self._shuffled = self._shuffle()
+        if self._drawn == len(self._shuffled):
+            return None
+        drawn = self._shuffled[self._drawn]
+        self._drawn += 1
+        return drawn if isinstance(drawn, Architecture) else self._decode(drawn)
+
+    def _shuffle(self) -> list[Architecture] | list[int]:
+        """Indices only, so that a large table costs nothing before it is used."""
+        rng = rng_for(self._seed, "shuffle")
+        if type(self._space).enumerate is SearchSpace.enumerate:
+            indices: list[int] = rng.permutation(self._space.size).tolist()
+            return indices
+        every = list(self._space.enumerate())  # the space leaves some combinations out
+        return [every[i] for i in rng.permutation(len(every))]
+
+    def _decode(self, index: int) -> Architecture:
+        """The architecture at ``index`` of ``space.enumerate()``: the last choice is fastest."""
+        values = {}
+        for choice in reversed(self._space.choices):
+            index, digit = divmod(index, len(choice))
+            values[choice.name] = choice.options[digit]
+        return self._space.architecture(values)
+
+    def _fresh_sampled(self, number: int) -> Architecture:
+        rng = rng_for(self._seed, "fresh", number)
+        for _ in range(_TRIES):
+            arch = self._space.sample(rng)
+            if arch not in self:
+                return arch
+        raise SpaceExhausted(
+            f"{_TRIES} random architectures of space {self._space.name!r} are all known; "
+            "nothing new is left to propose"
+        )
+
+
+def at_least(sampler: str, setting: str, value: int, least: int) -> None:
+    """Raises: UserError when ``value`` is below ``least``."""
+    if value < least:
+        raise UserError(f"{sampler}: {setting} = {value}", allowed=f"{least} or more")

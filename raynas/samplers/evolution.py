@@ -1,0 +1,119 @@
+"""Regularized (aging) evolution.
+
+Real, Aggarwal, Huang, Le, "Regularized Evolution for Image Classifier Architecture Search",
+AAAI 2019, https://arxiv.org/abs/1802.01548.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import ClassVar
+
+import numpy as np
+
+from raynas.core import Architecture, Problem, Trial, TrialState, rng_for, signed
+from raynas.core.pareto import pareto_order
+from raynas.samplers.base import Sampler
+from raynas.samplers.distinct import Distinct, at_least
+from raynas.spaces.base import SearchSpace
+
+
+@dataclass(frozen=True)
+class _Individual:
+    number: int
+    proposal: Architecture
+    step: int  # of the values; a completed trial counts as beyond every step
+    values: tuple[float, ...]  # higher is better
+
+
+@dataclass
+class RegularizedEvolution(Sampler):
+    """The best of a random sample of the population has a mutated child; the oldest dies.
+
+    The first ``population`` trials are random. Then ``sample`` members are drawn without
+    replacement and the best one's proposal is mutated in one choice; a child that is known up to
+    isomorphism is mutated anew. The population are the ``population`` trials of highest number
+    that ended with a value: age is the number, not the time of the end, so that a proposal
+    depends on seed and history only, with any number of workers and after any interruption.
+
+    Infeasible and failed trials are never parents. A completed trial beats every stopped one;
+    among stopped ones more steps win, then the value there: values of unlike fidelity are never
+    compared. Several objectives are compared by Pareto rank, then crowding.
+    """
+
+    population: int = 30
+    sample: int = 10
+
+    name: ClassVar[str] = "evolution"
+
+    _problem: Problem = field(init=False, repr=False, compare=False)
+    _space: SearchSpace = field(init=False, repr=False, compare=False)
+    _distinct: Distinct = field(init=False, repr=False, compare=False)
+    _members: list[_Individual] = field(init=False, repr=False, compare=False)  # by number
+    _hopeful: int = field(init=False, repr=False, compare=False)  # asked, less those without value
+
+    def __post_init__(self) -> None:
+        at_least("RegularizedEvolution", "population", self.population, 2)
+        at_least("RegularizedEvolution", "sample", self.sample, 1)
+
+    def setup(self, space: SearchSpace, problem: Problem) -> None:
+        self._problem, self._space = problem, space
+        self._distinct = Distinct(space, problem.seed)
+        self._members = []
+        self._hopeful = 0
+
+    def ask(self, number: int) -> Architecture:
+        if self._hopeful < self.population or not self._members:
+            child = self._distinct.fresh(number)
+        else:
+            rng = rng_for(self._problem.seed, self.name, number)
+            child = self._distinct.variant(self._parent(rng).proposal, rng, number)
+        self._distinct.add(child)
+        self._hopeful += 1
+        return child
+
+    def tell(self, trial: Trial) -> None:
+        member = self._individual(trial)
+        if member is None:
+            self._hopeful -= 1
+        else:
+            bisect.insort(self._members, member, key=lambda m: m.number)
+
+    def replay(self, trials: Iterable[Trial]) -> None:
+        for trial in trials:
+            self._distinct.replay(trial)
+            self._hopeful += 1
+            if trial.state.ended:
+                self.tell(trial)
+
+    def _individual(self, trial: Trial) -> _Individual | None:
+        """None for a trial that cannot be a parent."""
+        if trial.state not in (TrialState.COMPLETE, TrialState.STOPPED) or trial.last is None:
+            return None
+        values = trial.values()
+        if any(not np.isfinite(values.get(o.metric, np.nan)) for o in self._problem.objectives):
+            return None
+        done = trial.state is TrialState.COMPLETE
+        step = self._problem.max_step + 1 if done else trial.step
+        return _Individual(
+            trial.number, trial.proposal, step, signed(self._problem.objectives, values)
+        )
+
+    def _parent(self, rng: np.random.Generator) -> _Individual:
+        living = self._members[-self.population :]
+        drawn = rng.choice(len(living), size=min(self.sample, len(living)), replace=False)
+        return _ranked([living[i] for i in sorted(drawn)])[0]
+
+
+def _ranked(individuals: list[_Individual]) -> list[_Individual]:
+    """Best first: those with most steps, ordered among themselves by their values, and so on."""
+    ranked: list[_Individual] = []
+    by_step = sorted(individuals, key=lambda i: (-i.step, i.number))
+    for _, level in groupby(by_step, key=lambda i: i.step):
+        peers = list(level)
+        order = pareto_order(np.array([p.values for p in peers], dtype=np.float64))
+        ranked += [peers[i] for i in order]
+    return ranked

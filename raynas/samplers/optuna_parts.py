@@ -1,0 +1,83 @@
+"""Optuna's samplers made functions of seed and history. Imported only by a sampler in use."""
+
+from __future__ import annotations
+
+from optuna.distributions import BaseDistribution
+from optuna.samplers import (
+    BaseSampler,
+    CmaEsSampler,
+    GPSampler,
+    NSGAIISampler,
+    RandomSampler,
+    TPESampler,
+)
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+Distributions = dict[str, BaseDistribution]
+Generations = dict[int, tuple[tuple[int, ...], list[FrozenTrial]]]
+"""Generation -> (ids of the pool it was selected from, its parents)."""
+
+
+class _KnownSpace(BaseSampler):
+    """The distributions are known from the start; Optuna would infer them at every ask."""
+
+    space: Distributions
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> Distributions:
+        return {n: d for n, d in sorted(self.space.items()) if not d.single()}
+
+
+class RandomPart(_KnownSpace, RandomSampler):
+    """Each option uniform and independent of the others."""
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> Distributions:
+        return {}
+
+
+class TPEPart(_KnownSpace, TPESampler):
+    """Bergstra et al. 2011; its state is the study."""
+
+
+class GPPart(_KnownSpace, GPSampler):
+    """Gaussian process with log expected improvement; its state is the study."""
+
+
+class CMAESPart(_KnownSpace, CmaEsSampler):
+    """Hansen 2016; its state lies pickled in the trials, so a history is asked through again."""
+
+
+class NSGA2Part(_KnownSpace, NSGAIISampler):
+    """Generations by trial number: the k-th completed trial is of generation k // population.
+
+    Optuna writes the generation on a trial when it is asked, and caches the parents in the study:
+    both depend on the order of asks and tells, which a stored history does not have. Counted by
+    number they follow from the completed trials alone. With one worker the two are the same.
+    """
+
+    generations: Generations
+
+    def get_trial_generation(self, study: Study, trial: FrozenTrial) -> int:
+        return len(_completed(study)) // self._size()
+
+    def get_population(self, study: Study, generation: int) -> list[FrozenTrial]:
+        size = self._size()
+        return _completed(study)[generation * size : (generation + 1) * size]
+
+    def get_parent_population(self, study: Study, generation: int) -> list[FrozenTrial]:
+        parents: list[FrozenTrial] = []
+        for g in range(1, generation + 1):
+            pool = self.get_population(study, g - 1) + parents
+            key = tuple(t.number for t in pool)
+            if self.generations.get(g, ((), []))[0] != key:
+                self.generations[g] = (key, self.select_parent(study, g))
+            parents = self.generations[g][1]
+        return parents
+
+    def _size(self) -> int:
+        assert self.population_size is not None
+        return self.population_size
+
+
+def _completed(study: Study) -> list[FrozenTrial]:
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))

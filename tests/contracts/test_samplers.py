@@ -1,0 +1,330 @@
+"""What every sampler promises, checked on all of them through one suite."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raynas.core import (
+    Architecture,
+    Bound,
+    Choice,
+    Measurement,
+    Objective,
+    Problem,
+    SpaceExhausted,
+    Trial,
+    TrialState,
+    UserError,
+)
+from raynas.samplers import (
+    CMAES,
+    GP,
+    NSGA2,
+    TPE,
+    OptunaRandom,
+    Random,
+    RegularizedEvolution,
+    Sampler,
+    samplers,
+)
+from raynas.spaces.base import SearchSpace
+
+MAX_STEP = 9
+
+
+@dataclass(frozen=True)
+class Toy(SearchSpace):
+    """Sorting the options of its unordered choices leaves the network as it is."""
+
+    parts: tuple[Choice, ...] = ()
+    name: ClassVar[str] = "toy"
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        return self.parts
+
+    def canonical(self, arch: Architecture) -> Architecture:
+        alike = [c.name for c in self.parts if not c.ordered]
+        return self.architecture(
+            {**arch, **dict(zip(alike, sorted(map(str, map(arch.get, alike))), strict=True))}
+        )
+
+    def build(self, arch, input_shape=(3, 32, 32), num_classes=10):
+        raise AssertionError("a sampler never builds a network")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    import torch  # the GP uses it
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def ops(n: int, options: str = "abcd") -> tuple[Choice, ...]:
+    return tuple(Choice(f"op{i}", tuple(options)) for i in range(n))
+
+
+def widths(n: int, options: int = 5) -> tuple[Choice, ...]:
+    return tuple(
+        Choice(f"w{i}", tuple(8 * (k + 1) for k in range(options)), True) for i in range(n)
+    )
+
+
+CATEGORICAL = Toy(ops(4))  # 256 architectures, 35 classes
+ORDERED = Toy(widths(4))  # 625
+MIXED = Toy(ops(2, "abc") + widths(3))  # 1125
+SPACES = {"categorical": CATEGORICAL, "ordered": ORDERED, "mixed": MIXED}
+MAKERS: dict[str, Callable[[], Sampler]] = {
+    "random": Random,
+    "evolution": lambda: RegularizedEvolution(population=6, sample=3),
+    "tpe": lambda: TPE(n_startup=4),
+    "nsga2": lambda: NSGA2(population=4),
+    "gp": lambda: GP(n_startup=2),
+    "cmaes": lambda: CMAES(population=4),
+    "optuna-random": OptunaRandom,
+}
+ONLY = {"cmaes": "ordered", "gp": "mixed"}  # the one cannot do others, the other is slow
+CASES = [(s, p) for s in MAKERS for p in SPACES if ONLY.get(s, p) == p]
+ONE = (Objective("val_accuracy"),)
+TWO = (Objective("val_accuracy"), Objective("macs", "min"))
+BOUND = Bound("params", max=100.0)
+
+
+def problem(seed: int = 0, objectives=ONE, run: str = "run-1") -> Problem:
+    return Problem(objectives, MAX_STEP, seed, run, bounds=(BOUND,))
+
+
+def quality(space: SearchSpace, arch: Architecture) -> float:
+    index = [c.options.index(arch[c.name]) / max(len(c) - 1, 1) for c in space.choices]
+    return 100.0 * float(np.mean(index)) - 5.0 * abs(index[0] - index[-1])
+
+
+KINDS = ("COMPLETE", "STOPPED", "COMPLETE", "INFEASIBLE", "COMPLETE", "FAILED")
+
+
+def end(trial: Trial, space: SearchSpace, kind: str) -> None:
+    """The trial's curve and end, as the search would leave them."""
+    value = quality(space, trial.arch)
+    steps = {"COMPLETE": MAX_STEP, "STOPPED": 3, "INFEASIBLE": 0, "FAILED": 2}[kind]
+    trial.costs = {"params": 50.0, "macs": 1e6 + 1e4 * value}
+    trial.violations = {str(BOUND): -0.5}
+    if kind == "INFEASIBLE":
+        trial.violations = {str(BOUND): 0.25 + value / 1000}
+    trial.measurements = [
+        Measurement(s, {"val_accuracy": value * s / MAX_STEP}) for s in range(1, steps + 1)
+    ]
+    if kind == "FAILED":
+        trial.measurements.append(Measurement(3, {"val_accuracy": float("nan")}))
+        trial.message = "the loss is NaN"
+    trial.state = TrialState(kind)
+
+
+@dataclass
+class Play:
+    """A small search: asks with several workers, ends trials in a seeded random order."""
+
+    sampler: Sampler
+    space: SearchSpace
+    workers: int = 1
+    kinds: tuple[str, ...] = KINDS
+    trials: list[Trial] = field(default_factory=list)
+
+    def step(self) -> None:
+        running = [t for t in self.trials if t.state is TrialState.RUNNING]
+        if len(running) < self.workers:
+            number = len(self.trials)
+            arch = self.sampler.ask(number)
+            self.trials.append(Trial(number, arch, self.space.canonical(arch)))
+            return
+        done = running[(7 * len(self.trials)) % len(running)]
+        end(done, self.space, self.kinds[done.number % len(self.kinds)])
+        self.sampler.tell(done)
+
+    def until(self, asked: int) -> Play:
+        while len(self.trials) < asked:
+            self.step()
+        return self
+
+    def proposals(self) -> list[Architecture]:
+        return [t.proposal for t in self.trials]
+
+
+def play(name: str, space: SearchSpace, seed: int = 0, objectives=ONE, **kwargs) -> Play:
+    sampler = MAKERS[name]()
+    sampler.setup(space, problem(seed, objectives))
+    return Play(sampler, space, **kwargs)
+
+
+def length(name: str) -> int:
+    return 9 if name == "gp" else 30
+
+
+def test_the_suite_knows_every_sampler():
+    assert set(MAKERS) == set(samplers())
+    for name, make in MAKERS.items():
+        assert make().name == name
+
+
+@pytest.mark.parametrize(("name", "place"), CASES)
+def test_proposals_are_of_the_space_and_new_up_to_isomorphism(name, place):
+    space = SPACES[place]
+    done = play(name, space, workers=8).until(length(name))
+    for arch in done.proposals():
+        assert space.architecture(dict(arch)) == arch
+    assert len({t.arch for t in done.trials}) == length(name)
+
+
+@pytest.mark.parametrize(("name", "place"), CASES)
+def test_same_seed_same_proposals_another_seed_others(name, place):
+    space, n = SPACES[place], length(name)
+    first = play(name, space, workers=3).until(n).proposals()
+    assert play(name, space, workers=3).until(n).proposals() == first
+    assert play(name, space, seed=1, workers=3).until(n).proposals() != first
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_setup_again_forgets_everything(name):
+    done = play(name, ORDERED, workers=2).until(length(name))
+    done.sampler.setup(ORDERED, problem())
+    again = Play(done.sampler, ORDERED, workers=2).until(length(name))
+    assert again.proposals() == done.proposals()
+
+
+def resumed(before: Play, name: str, objectives=ONE) -> Play:
+    sampler = MAKERS[name]()
+    sampler.setup(before.space, problem(0, objectives))
+    trials = copy.deepcopy(before.trials)
+    sampler.replay(trials)
+    return Play(sampler, before.space, before.workers, before.kinds, trials)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "objectives"),
+    [(s, p, o) for s, p in CASES for o in (ONE, TWO) if s != "cmaes" or o is ONE],
+)
+def test_resumed_equals_uninterrupted(name, place, objectives):
+    workers = {"cmaes": 1, "gp": 3}.get(name, 8)  # CMA-ES promises it for one worker only
+    n = length(name)
+    whole = play(name, SPACES[place], objectives=objectives, workers=workers)
+    halves = [resumed(whole.until(cut), name, objectives) for cut in (n // 3, n - 4)]
+    whole.until(n)
+    for half in halves:
+        assert half.until(n).proposals() == whole.proposals()
+
+
+@pytest.mark.parametrize("name", ["random", "evolution", "tpe", "nsga2", "optuna-random"])
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(
+    events=st.integers(1, 50),
+    workers=st.integers(1, 9),
+    kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=5).map(tuple),
+)
+def test_resumed_equals_uninterrupted_wherever_it_is_cut(name, events, workers, kinds):
+    whole = play(name, MIXED, workers=workers, kinds=kinds)
+    for _ in range(events):
+        whole.step()
+    half = resumed(whole, name)
+    n = len(whole.trials) + 5
+    assert half.until(n).proposals() == whole.until(n).proposals()
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_running_trials_of_a_history_are_told_later(name):
+    before = play(name, ORDERED, workers=4).until(10)
+    after = resumed(before, name)
+    running = [t for t in after.trials if t.state is TrialState.RUNNING]
+    assert len(running) == 4
+    for trial in running:
+        end(trial, ORDERED, "COMPLETE")
+        after.sampler.tell(trial)
+    arch = after.sampler.ask(10)
+    assert ORDERED.canonical(arch) not in {t.arch for t in after.trials}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_history_with_holes_is_taken_over(name):
+    before = play(name, ORDERED).until(12)
+    kept = [t for t in before.trials if t.number not in (2, 5) and t.state.ended]
+    sampler = MAKERS[name]()
+    sampler.setup(ORDERED, problem())
+    sampler.replay(kept)
+    new = [sampler.ask(n) for n in range(12, 18)]
+    assert len({*new, *(t.arch for t in kept)}) == len(kept) + 6
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_proposal_that_left_the_space_is_named(name):
+    trials = play(name, ORDERED).until(6).trials
+    sampler = MAKERS[name]()
+    smaller = Toy(widths(4, options=2))
+    sampler.setup(smaller, problem())
+    with pytest.raises(UserError, match=r"stored trial \d+ proposed 'w0=.*start a new run"):
+        sampler.replay(trials)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_an_exhausted_space_is_said_so_after_its_last_class(name):
+    space = Toy(widths(2, 3)) if name == "cmaes" else Toy(ops(2, "abc") + widths(1, 2))
+    classes = {space.canonical(a) for a in space.enumerate()}
+    done = play(name, space, kinds=("COMPLETE",)).until(len(classes))
+    assert {t.arch for t in done.trials} == classes
+    for number in (len(classes), len(classes) + 7):
+        with pytest.raises(SpaceExhausted, match="toy"):
+            done.sampler.ask(number)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("kind", ["STOPPED", "INFEASIBLE", "FAILED"])
+def test_a_search_in_which_nothing_completes_goes_on(name, kind):
+    n = length(name)
+    done = play(name, ORDERED, workers=3, kinds=(kind,)).until(n)
+    assert len({t.arch for t in done.trials}) == n
+
+
+@pytest.mark.parametrize("name", [n for n in MAKERS if n != "cmaes"])
+@pytest.mark.parametrize("kinds", [KINDS, ("STOPPED",), ("INFEASIBLE", "COMPLETE")])
+def test_two_objectives_with_every_outcome(name, kinds):
+    n = length(name)
+    done = play(name, MIXED, objectives=TWO, workers=3, kinds=kinds).until(n)
+    assert len({t.arch for t in done.trials}) == n
+
+
+class Separable(Toy):
+    """No two architectures are alike."""
+
+    def canonical(self, arch: Architecture) -> Architecture:
+        return arch
+
+
+def best_after(sampler: Sampler, seed: int, trials: int) -> float:
+    space = Separable(ops(7, "01234"))
+    weights = np.random.default_rng(seed).uniform(size=(7, 5))
+    sampler.setup(space, problem(seed))
+    best = -np.inf
+    for number in range(trials):
+        arch = sampler.ask(number)
+        value = float(sum(weights[i, int(o)] for i, o in enumerate(arch.options)))
+        trial = Trial(number, arch, arch, state=TrialState.COMPLETE)
+        trial.measurements = [Measurement(MAX_STEP, {"val_accuracy": value})]
+        sampler.tell(trial)
+        best = max(best, value)
+    return best / float(weights.max(axis=1).sum())
+
+
+@pytest.mark.parametrize(
+    "make", [TPE, lambda: RegularizedEvolution(population=20, sample=8)], ids=["tpe", "evolution"]
+)
+def test_learning_beats_random_on_a_separable_problem(make):
+    gains = [best_after(make(), s, 60) - best_after(Random(), s, 60) for s in range(16)]
+    assert np.mean(gains) > 2.5 * np.std(gains, ddof=1) / np.sqrt(len(gains))
