@@ -16,7 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from raynas.core import TrialState
 from raynas.reports import statistics as st
@@ -63,11 +64,26 @@ def paint(painter: Painter) -> tuple[str, bytes]:
     with mpl.rc_context(cast(Any, STYLE)):
         figure = Figure(figsize=SIZE, layout="constrained")
         FigureCanvasAgg(figure)
-        painter(figure.add_subplot())
+        axes = figure.add_subplot()
+        painter(axes)
+        _legend(figure, axes)
         svg, png = io.StringIO(), io.BytesIO()
         figure.savefig(svg, format="svg", dpi=170, metadata={"Date": None})
         figure.savefig(png, format="png", dpi=170)
     return svg.getvalue(), png.getvalue()
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Above the picture, so that it hides nothing."""
+    handles, labels = axes.get_legend_handles_labels()
+    columns = len(labels) if sum(len(text) + 6 for text in labels) < 85 else 3
+    legend = figure.legend(
+        handles, labels, loc="outside upper left", ncols=max(columns, 1), handlelength=1.6,
+        columnspacing=1.4, borderaxespad=0.2,
+    )  # fmt: skip
+    for handle in legend.legend_handles:
+        if handle is not None and not isinstance(handle, Patch):
+            handle.set_alpha(1)
 
 
 def arm_style(run: st.Run, arm: str) -> tuple[str, str]:
@@ -88,7 +104,9 @@ def _time_axis(axes: Axes, seconds: float) -> None:
         if seconds >= 2.5 * s or s == 1
     )  # fmt: skip
     low, high = axes.get_xlim()
-    ticks = np.asarray(MaxNLocator(7).tick_values(low / scale, high / scale))
+    ticks = np.asarray(
+        MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]).tick_values(low / scale, high / scale)
+    )
     ticks = ticks[(ticks * scale >= low) & (ticks * scale <= high)]
     axes.set_xticks(ticks * scale, [f"{t:g}" for t in ticks])
     axes.set_xlabel(f"worker time spent ({unit})")
@@ -130,8 +148,6 @@ def best_so_far(run: st.Run) -> Painter:
         else:
             _time_axis(axes, longest)
         _best_label(axes, run)
-        rising = run.objectives[0].sign > 0 or len(run.objectives) > 1
-        axes.legend(loc="lower right" if rising else "upper right")
 
     return painter
 
@@ -143,7 +159,7 @@ def _best_label(axes: Axes, run: st.Run) -> None:
     metric = run.objectives[0].metric
     axes.set_ylabel("best " + words.axis(metric, run.unit(metric)))
     if metric in st.COSTS:
-        _ticks(axes, "y", words.si)
+        _ticks(axes, "y", words.tick)
 
 
 def _zoom(axes: Axes, run: st.Run, traces: list[st.Trace]) -> None:
@@ -168,14 +184,14 @@ def trade_off(run: st.Run, cost: str) -> Painter:
     def painter(axes: Axes) -> None:
         values = run.trials.values
         everything = run.complete()
-        for arm in reversed(run.arms):
+        for place, arm in enumerate(run.arms):
             done = run.complete(arm)
             colour, marker = arm_style(run, arm)
             crowd = len(everything) > MANY
             axes.scatter(
                 values[cost][done], values[metric][done], s=7 if crowd else 30, marker=marker,
                 color=colour, alpha=0.25 if crowd else 0.75, linewidths=0, rasterized=crowd,
-                label=f"{arm} ({len(done):,})",
+                label=f"{arm} ({len(done):,})", zorder=2.5 - 0.1 * place,
             )  # fmt: skip
         chosen = st.front(run, None, [(metric, objective.sign), (cost, -1.0)])
         order = np.argsort(values[cost][chosen], kind="stable")
@@ -187,15 +203,12 @@ def trade_off(run: st.Run, cost: str) -> Painter:
         spread = spread[np.isfinite(spread) & (spread > 0)]
         if len(spread) and spread.max() > 12 * spread.min():
             axes.set_xscale("log")
-            axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.minorticks_off()
         _crop(axes, values[metric][everything], objective.sign)
-        _ticks(axes, "x", words.si)
+        _ticks(axes, "x", words.tick)
         axes.set_xlabel(words.axis(cost, run.unit(cost)) + (" per image" if cost == "macs" else ""))
         axes.set_ylabel(words.axis(metric, run.unit(metric)))
-        legend = axes.legend(loc="lower right" if objective.sign > 0 else "upper right")
-        for handle in legend.legend_handles:
-            if handle is not None:
-                handle.set_alpha(1)
 
     return painter
 
@@ -233,13 +246,13 @@ def objectives_plane(run: st.Run) -> Painter:
     def painter(axes: Axes) -> None:
         values = run.trials.values
         crowd = len(run.complete()) > MANY
-        for arm in reversed(run.arms):
+        for place, arm in enumerate(run.arms):
             done = run.complete(arm)
             colour, marker = arm_style(run, arm)
             axes.scatter(
                 values[second.metric][done], values[first.metric][done], s=7 if crowd else 30,
                 marker=marker, color=colour, alpha=0.25 if crowd else 0.75, linewidths=0,
-                rasterized=crowd, label=f"{arm} ({len(done):,})",
+                rasterized=crowd, label=f"{arm} ({len(done):,})", zorder=2.5 - 0.1 * place,
             )  # fmt: skip
         for arm in run.arms:
             chosen = st.front(run, arm, [(o.metric, o.sign) for o in (first, second)])
@@ -251,10 +264,9 @@ def objectives_plane(run: st.Run) -> Painter:
             )  # fmt: skip
         for which, objective in (("x", second), ("y", first)):
             if objective.metric in st.COSTS:
-                _ticks(axes, which, words.si)
+                _ticks(axes, which, words.tick)
         axes.set_xlabel(words.axis(second.metric, run.unit(second.metric)))
         axes.set_ylabel(words.axis(first.metric, run.unit(first.metric)))
-        axes.legend(loc="best")
 
     return painter
 
@@ -320,10 +332,9 @@ def learning_curves(run: st.Run, arm: str, step_name: str) -> Painter:
             )
         axes.autoscale_view()
         _mark_rungs(axes, run, arm)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _step_axis(axes, run)
         axes.set_xlabel(step_name)
         axes.set_ylabel(words.axis(metric, run.unit(metric)))
-        axes.legend(loc="best", ncols=2)
 
     return painter
 
@@ -349,10 +360,21 @@ def _mark_rungs(axes: Axes, run: st.Run, arm: str) -> None:
             continue
         axes.axvline(rung.step, color=SOFT, linewidth=0.9, linestyle=(0, (3, 3)), zorder=0)
         axes.annotate(
-            f"{rung.stopped:,} stopped", (rung.step, 1), xycoords=("data", "axes fraction"),
-            xytext=(3, 3), textcoords="offset points", fontsize=8, color=SOFT, ha="left",
-            annotation_clip=False,
+            f"{rung.stopped:,}", (rung.step, 1), xycoords=("data", "axes fraction"),
+            xytext=(0, 3), textcoords="offset points", fontsize=9, color=SOFT, ha="center",
         )  # fmt: skip
+
+
+def _step_axis(axes: Axes, run: st.Run) -> None:
+    """Whole steps; spread like the rungs, by their logarithm, where there are many."""
+    top = st.last_step(run)
+    if top > 15 and len(st.rung_steps(run)) > 2:
+        axes.set_xscale("log")
+        ticks = sorted({*st.rung_steps(run), top})
+        axes.set_xticks(ticks, [f"{t:,}" for t in ticks])
+        axes.minorticks_off()
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def all_figures(run: st.Run, step_name: str = "step") -> dict[str, tuple[str, bytes]]:

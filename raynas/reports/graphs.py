@@ -86,7 +86,7 @@ def _chain(graph: Graph, width: float) -> str:
     for i, text in enumerate(graph.nodes):
         w, label = _size(text), labels.get(i, "")
         gap = max(20.0, len(label) * (CHAR - 0.6) + 12) if i else 0.0
-        if i and x + gap + w > width:
+        if i and x + gap + w > width - 11:
             turn = y + pitch / 2 - raised / 2
             lines.append(_path(f"M{x:.1f} {y:.1f}h7V{turn:.1f}H14V{y + pitch - HEIGHT / 2:.1f}"))
             if label:
@@ -119,7 +119,8 @@ def _layers(graph: Graph) -> list[int]:
                 layer[b], moved = layer[a] + 1, True
         if not moved:
             break
-    return layer
+    used = sorted(set(layer))  # a cycle may leave gaps
+    return [used.index(at) for at in layer]
 
 
 def _columns(graph: Graph, layer: Sequence[int]) -> list[float]:
@@ -155,8 +156,8 @@ def _layered(graph: Graph, colour: Mapping[str, str]) -> str:
                            colour.get(name, INK))  # fmt: skip
         lines.append(line)
         texts.append(text)
-    top = min([*(v - HEIGHT / 2 for v in y), *(h - 14 for h in heights if h < 0)])
-    bottom = max([*(v + HEIGHT / 2 for v in y), *(h + 8 for h in heights if h > 0)])
+    top = min([*(v - HEIGHT / 2 for v in y), *(h - 16 for h in heights if h < 0)])
+    bottom = max([*(v + HEIGHT / 2 for v in y), *(h + 16 for h in heights if h > 0)])
     ends = {rows[0][0], rows[max(rows)][-1]}
     boxes = [_node(x[i], y[i], n, i in ends) for i, n in enumerate(graph.nodes)]
     width = max(x[i] + _size(n) / 2 for i, n in enumerate(graph.nodes)) + 4
@@ -189,7 +190,7 @@ def _arcs(graph: Graph, layer: Sequence[int], tallest: int) -> list[float]:
             options.append((crossed, level, side))
         _, level, side = min(options)
         placed.append((side, low, high, level))
-        heights[i] = side * (26.0 * level + (tallest - 1) * (HEIGHT + 22) / 2)
+        heights[i] = side * (8 + 24.0 * level + (tallest - 1) * (HEIGHT + 22) / 2)
     return heights
 
 
@@ -213,4 +214,4 @@ def _edge(
     c = (4 * h - (ya + yb) / 2) / 3
     reach = (xb - xa) * 0.22
     d = f"M{xa:.1f} {ya:.1f}C{xa + reach:.1f} {c:.1f} {xb - reach:.1f} {c:.1f} {xb:.1f} {yb:.1f}"
-    return _path(d), _label((xa + xb) / 2, h + 3.5, name, ink) if name else ""
+    return _path(d), _label((xa + xb) / 2, h + (-5 if h < 0 else 12), name, ink) if name else ""

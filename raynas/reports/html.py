@@ -181,7 +181,7 @@ def _tiles(run: st.Run, summary: tables.Summary) -> list[Tile]:
         stopped = main.states[TrialState.STOPPED.value]
         tiles.append(Tile(f"trials ({main.arm})", f"{main.trials:,}", f"{stopped:,} stopped early"))
     if summary.worker_seconds:
-        note = f"{words.duration(summary.elapsed)} on the clock"
+        note = f"{words.duration(summary.elapsed)} by the clock"
         tiles.append(Tile("worker time, all", words.duration(summary.worker_seconds), note))
     return tiles
 
@@ -220,7 +220,8 @@ def _captions(run: st.Run) -> dict[str, str]:
         part = "" if len(chosen) == total else f", {len(chosen):,} chosen at random are drawn"
         captions["learning_curves"] = (
             f"{words.count(total, 'trial')} of {run.main}{part}. "
-            "A cross is where the scheduler stopped a trial; dashed lines are its rungs."
+            "A cross is where the scheduler stopped a trial; dashed lines are its rungs, with the "
+            "number of trials stopped there."
         )
     return captions
 

@@ -89,10 +89,12 @@ def trials_sentence(summary: tables.Summary) -> str:
     if main is None:
         return ""
     states = main.states
-    parts = [f"{main.arm} tried {words.count(main.trials, 'architecture')}"]
+    parts = [f"{main.arm} started {words.count(main.trials, 'trial')}"]
     if states[TrialState.STOPPED.value]:
         share = states[TrialState.STOPPED.value] / main.trials
-        parts.append(f"{states[TrialState.STOPPED.value]:,} ({share:.0%}) were stopped early")
+        parts.append(
+            f"{states[TrialState.STOPPED.value]:,} ({100 * share:.0f} %) were stopped early"
+        )
     parts.append(f"{states[TrialState.COMPLETE.value]:,} completed")
     parts += [
         f"{states[s.value]:,} {said}"
@@ -105,10 +107,10 @@ def trials_sentence(summary: tables.Summary) -> str:
     ]
     text = ", ".join(parts)
     if main.seconds:
-        text += f". That took {words.duration(main.seconds)} of worker time"
+        text += f". That took {words.duration(main.seconds)} of workers' time"
         whole = words.duration(summary.worker_seconds)
-        text += f"; the whole run, comparisons and finals included, {whole}"
-        text += f" and {words.duration(summary.elapsed)} on the clock"
+        text += f"; the whole run with comparisons and finals took {whole} of it"
+        text += f", {words.duration(summary.elapsed)} by the clock"
     return text + "."
 
 
@@ -135,7 +137,7 @@ def _verdict(run: st.Run, c: st.Comparison) -> tuple[str, str]:
     unit = run.unit(metric) if single else ""
 
     def show(value: float) -> str:
-        return words.quantity(metric, value, unit) if single else f"{value:.1%}"
+        return words.quantity(metric, value, unit) if single else f"{100 * value:.1f} %"
 
     at = "measurements" if st.costs_count_trials(run) else "worker time"
     cost = f"{c.cost:,.0f}" if at == "measurements" else words.duration(c.cost)
@@ -147,7 +149,7 @@ def _verdict(run: st.Run, c: st.Comparison) -> tuple[str, str]:
     gap = (
         words.difference(metric, c.main - c.random, unit)
         if single
-        else f"{abs(c.main - c.random):.1%}"
+        else f"{100 * abs(c.main - c.random):.1f} points"
     )
     if not c.better:
         end = "did just as well" if c.main == c.random else f"did better, by {gap}"

@@ -392,7 +392,7 @@ class SizeRanking:
 
 def size_ranking(run: Run) -> SizeRanking | None:
     """The params-only baseline over all arms; None without a COMPLETE trial of known size."""
-    done = distinct(run, run.complete())
+    done = ranked(run)
     params = run.trials.values["params"][done]
     done, params = done[np.isfinite(params)], params[np.isfinite(params)]
     if not len(done):
@@ -425,7 +425,8 @@ def last_step(run: Run) -> int:
 def rung_steps(run: Run) -> list[int]:
     """The rungs below the last step: from the scheduler's settings, else where trials stopped."""
     settings = run.description.get("scheduler") or {}
-    top = settings.get("max_step") or last_step(run)
+    # while nothing is complete, the highest step seen may be a rung itself
+    top = settings.get("max_step") or last_step(run) + (not len(run.complete()))
     step, factor = settings.get("min_step"), settings.get("factor")
     if isinstance(step, int) and isinstance(factor, int) and step >= 1 and factor >= 2:
         steps = []
@@ -443,7 +444,7 @@ def rungs(run: Run, arm: str, *, ranks: bool = False) -> list[RungCount]:
     mine = run.searching(arm)
     halted = mine & run.has_state(TrialState.STOPPED)
     result = []
-    for step, following in zip(steps, [*steps[1:], math.inf], strict=True):
+    for step, following in zip(steps, [*steps, math.inf][1:], strict=True):
         above = run.rows.owner[run.rows.step >= step]
         rows = np.bincount(above, minlength=len(run.trials))
         here = halted & (run.trials.step >= step) & (run.trials.step < following)
@@ -477,7 +478,7 @@ def _rung_rank(run: Run, arm: str, step: int) -> Rank | None:
 def front(run: Run, arm: str | None, metrics: Sequence[tuple[str, float]]) -> Ints:
     """Indices of the COMPLETE trials on the front of ``metrics``: pairs of name and sign (+1
     higher is better), the best of the first metric first; one trial per architecture."""
-    done = distinct(run, run.complete(arm))
+    done = ranked(run, arm)
     points = np.stack([sign * run.trials.values[m][done] for m, sign in metrics], axis=1)
     known = np.isfinite(points).all(axis=1)
     return done[known][pareto_front(points[known])]

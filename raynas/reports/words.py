@@ -51,6 +51,12 @@ def si(value: float) -> str:
     return f"{value:g}" if float(value).is_integer() else _three(value)
 
 
+def tick(value: float) -> str:
+    """:func:`si` for an axis: no digit more than needed."""
+    text, _, letter = si(value).partition(" ")
+    return f"{float(text):g} {letter}".rstrip() if math.isfinite(value) else text
+
+
 def _three(value: float) -> str:
     size = abs(value)
     return f"{value:.0f}" if size >= 99.95 else f"{value:.1f}" if size >= 9.995 else f"{value:.2f}"
