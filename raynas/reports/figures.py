@@ -386,7 +386,7 @@ def all_figures(run: st.Run, step_name: str = "step") -> dict[str, tuple[str, by
             painters["objectives"] = objectives_plane(run)
         for cost in st.COSTS:
             known = np.isfinite(run.trials.values[cost][run.complete()]).any()
-            if known and run.objectives[0].metric != cost:
+            if known and cost not in [o.metric for o in run.objectives[:2]]:
                 painters[f"trade_off_{cost}"] = trade_off(run, cost)
     if run.main is not None and curve_metric(run) is not None:
         painters["learning_curves"] = learning_curves(run, run.main, step_name)

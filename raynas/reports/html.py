@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -87,12 +88,18 @@ def _template() -> Template:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["integer"] = lambda n: f"{n:,}"
+    environment.filters["bind"] = _bind
     environment.globals["number"] = number_or_dash
     environment.globals["si"] = words.si
     environment.globals["duration"] = words.duration
     environment.globals["label"] = words.label
     source = files("raynas.reports").joinpath("template.html").read_text(encoding="utf-8")
     return environment.from_string(source)
+
+
+def _bind(text: str) -> str:
+    """No line break between a number and its unit."""
+    return re.sub(r"(?<=\d) (?=(?:%|[kMGTsdh]|min|ms)(?![\w]))", "\N{NO-BREAK SPACE}", text)
 
 
 def _image(name: str, svg: str) -> Markup:
@@ -115,7 +122,8 @@ def _story(run: st.Run, info: RunInfo, space: SearchSpace | None) -> dict[str, A
     best = tables.top(run)
     shown = [*([summary.best] if summary.best else []), *summary.front, *best]
     drawings = _drawings(shown, space)
-    metric = st.test_metric(run)
+    final = st.finals(run)
+    metric = st.test_metric(run) if final else None
     return {
         "name": info.name or "run",
         "run": run,
@@ -136,7 +144,9 @@ def _story(run: st.Run, info: RunInfo, space: SearchSpace | None) -> dict[str, A
         "size": size_sentence(run),
         "rungs": [r for arm in run.arms for r in st.rungs(run, arm, ranks=True)],
         "step": step_name(run.description),
-        "failed_finals": sum(f.failed for f in st.finals(run).values()),
+        "failed_finals": sum(f.failed for f in final.values()),
+        "costs": [c for c in st.COSTS if c not in {o.metric for o in run.objectives}],
+        **_equal_cost(run),
     }
 
 
@@ -146,9 +156,25 @@ def _status(summary: tables.Summary) -> str:
         return "not started"
     if running:
         return f"unfinished: {words.count(running, 'trial')} running when this was written"
-    if summary.budget is not None and summary.arms and summary.arms[0].trials < summary.budget:
-        return f"unfinished: {summary.arms[0].trials:,} of {summary.budget:,} trials"
+    short = summary.budget is not None and summary.arms[0].trials < summary.budget
+    if short and not summary.finals:  # the finals begin when the search is over, for any reason
+        return f"{summary.arms[0].trials:,} of {summary.budget:,} trials"
     return "finished"
+
+
+def _equal_cost(run: st.Run) -> dict[str, Any]:
+    """What each arm had found when all had spent the same."""
+    traces = [st.trace(run, arm) for arm in run.arms]
+    if len(traces) < 2 or len(run.objectives) > 1:
+        return {"equal_cost": "", "at_equal_cost": {}}
+    cost = min(t.total for t in traces)
+    metric = run.objectives[0].metric
+    return {
+        "equal_cost": f"{cost:,.0f} rows" if st.costs_count_trials(run) else words.duration(cost),
+        "at_equal_cost": {
+            t.arm: words.quantity(metric, t.at(cost), run.unit(metric)) for t in traces
+        },
+    }
 
 
 @dataclass(frozen=True)
@@ -221,7 +247,7 @@ def _captions(run: st.Run) -> dict[str, str]:
         captions["learning_curves"] = (
             f"{words.count(total, 'trial')} of {run.main}{part}. "
             "A cross is where the scheduler stopped a trial; dashed lines are its rungs, with the "
-            "number of trials stopped there."
+            "number of trials stopped there or before the next one."
         )
     return captions
 

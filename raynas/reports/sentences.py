@@ -108,8 +108,9 @@ def trials_sentence(summary: tables.Summary) -> str:
     text = ", ".join(parts)
     if main.seconds:
         text += f". That took {words.duration(main.seconds)} of workers' time"
-        whole = words.duration(summary.worker_seconds)
-        text += f"; the whole run with comparisons and finals took {whole} of it"
+        if summary.worker_seconds > main.seconds:
+            whole = words.duration(summary.worker_seconds)
+            text += f"; the whole run with comparisons and finals took {whole} of it"
         text += f", {words.duration(summary.elapsed)} by the clock"
     return text + "."
 
@@ -200,7 +201,9 @@ def size_sentence(run: st.Run) -> str:
 
 
 def _strength(rank: st.Rank) -> str:
-    if not math.isfinite(rank.low) or np.sign(rank.low) != np.sign(rank.high):
+    if rank.n < 5:
+        return "too few to judge"
+    if math.isfinite(rank.low) and np.sign(rank.low) != np.sign(rank.high):
         return "no clear relation"
     if rank.tau < 0:
         return "larger networks tended to be worse"

@@ -404,9 +404,10 @@ def size_ranking(run: Run) -> SizeRanking | None:
 
 @dataclass(frozen=True)
 class RungCount:
-    """One rung: its step, trials that reached it, that were measured beyond it, that the
-    scheduler stopped there. ``rank``: does the order at this rung foretell the last one?
-    (COMPLETE trials only, so the worst are missing.)"""
+    """One rung: its step and the trials that reached it, that the scheduler stopped there (or
+    later, before the next rung), and that went on: measured beyond it and not stopped there.
+    ``rank``: does the order at this rung foretell the last one? (COMPLETE trials only, so the
+    worst are missing.)"""
 
     arm: str
     step: int
@@ -453,7 +454,7 @@ def rungs(run: Run, arm: str, *, ranks: bool = False) -> list[RungCount]:
                 arm,
                 step,
                 int((mine & (rows >= 1)).sum()),
-                int((mine & (rows >= 2)).sum()),
+                int((mine & (rows >= 2) & ~here).sum()),
                 int(here.sum()),
                 _rung_rank(run, arm, step) if ranks else None,
             )

@@ -131,6 +131,23 @@ def test_every_moment_of_a_run_has_a_sensible_report(fill, rows, info):
     assert ("CUDA error" in page.text) == (fill == "failed")
 
 
+def test_the_state_of_the_run_is_said(rows, info):
+    rows.add(0, 1, "COMPLETE", val_accuracy=50.0)
+    assert "1 of 40 trials" in Page(render(rows.table(), info())[0]).text
+    rows.add(1, 1, "RUNNING", val_accuracy=50.0)
+    assert "unfinished: 1 trial running" in Page(render(rows.table(), info())[0]).text
+
+
+def test_arms_stand_side_by_side_at_equal_cost(rows, info):
+    for k in range(4):
+        rows.add(k, 1, "COMPLETE", val_accuracy=60.0 + k)
+        rows.add(10 + k, 1, "COMPLETE", arm="evolution", val_accuracy=70.0 + k, seconds=2.0)
+    text = Page(render(rows.table(), info())[0]).text
+    assert "the same at equal cost (4.0 s)" in text
+    assert "tpe 4 4 0 0 0 0 4.0 s 63.00 % 63.00 %" in text
+    assert "evolution (comparison) 4 4 0 0 0 0 8.0 s 73.00 % 71.00 %" in text
+
+
 def test_several_objectives_give_a_front_instead_of_one_best(make_run, info, describing):
     objectives = [
         {"metric": "val_accuracy", "direction": "max"}, {"metric": "macs", "direction": "min"},

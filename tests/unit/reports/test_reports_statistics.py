@@ -144,6 +144,15 @@ def test_rungs_count_reached_stopped_and_went_on(rows, description):
     assert counts == [(1, 10, 5, 4), (3, 4, 3, 1)]
 
 
+def test_who_is_overtaken_after_a_rung_did_not_go_on_from_it(rows, description):
+    rows.add(0, 1, "RUNNING", val_accuracy=1.0).add(0, 2, "STOPPED", val_accuracy=2.0)
+    for step in range(1, 10):
+        rows.add(1, step, "COMPLETE" if step == 9 else "RUNNING", val_accuracy=9.0)
+    run = st.load(rows.table(), description)
+    counts = [(r.step, r.reached, r.stopped, r.went_on) for r in st.rungs(run, "tpe")]
+    assert counts == [(1, 2, 1, 1), (3, 1, 0, 1)]
+
+
 def test_a_rung_counts_at_the_first_step_above_it(rows, description):
     for k in range(3):
         rows.add(k, 2, "RUNNING", val_accuracy=1.0)
