@@ -322,7 +322,8 @@ def _commands(info: RunInfo, path: Path | None) -> list[str]:
     overrides = [f"--set {shlex.quote(f'{k}={v}')}" for k, v in info.overrides.items()]
     source = shlex.quote(info.source_file or "experiment.py")
     again = ["raynas run", source, *(["--smoke"] if info.smoke else []), *overrides]
-    where = shlex.quote(f"runs/{path.name}" if path else "RUN")
+    usual = path is not None and path.parent.name == "runs"
+    where = shlex.quote(f"runs/{path.name}" if path and usual else str(path or "RUN"))
     return [" ".join(again), f"raynas resume {where} --trials +32", f"raynas export {where}"]
 
 

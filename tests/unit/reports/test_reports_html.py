@@ -181,7 +181,7 @@ def test_a_hundred_thousand_rows_in_seconds(make_run, info):
 
 @pytest.fixture
 def folder(tmp_path, info, make_run):
-    made = RunFolder.create(tmp_path / "demo", info(), "# experiment\n")
+    made = RunFolder.create(tmp_path / "runs" / "demo", info(), "# experiment\n")
     pq.write_table(make_run(), made.results / "0001-00000001.parquet")
     return made
 

@@ -1,0 +1,203 @@
+"""The command line. Heavy imports wait until a command needs them: ``--help`` is instant."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from raynas.experiment import Loaded
+    from raynas.runners.base import Runner
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Neural architecture search as one distributed pipeline.",
+)
+
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, as runs/NAME.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Change a setting, as budget.trials=8."),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Ray cluster to join: auto, HOST:PORT or ray://HOST:10001."),
+]
+Local = Annotated[bool, typer.Option("--local", help="In this process, without Ray.")]
+
+
+def _runner(address: str | None, local: bool) -> Any:
+    from raynas.core import UserError
+
+    if local and address is not None:
+        raise UserError("--local and --address together", cure="leave one of them out")
+
+    def make(loaded: Loaded, folder: Path) -> Runner:
+        resources = loaded.experiment.resources
+        if local:
+            from raynas.runners.local import LocalRunner
+
+            return LocalRunner(resources)
+        from raynas.runners.tune import TuneRunner
+
+        return TuneRunner(
+            resources, address=address, scratch=folder / "tune", modules=(loaded.module,)
+        )
+
+    return make
+
+
+@app.command()
+def run(
+    file: Annotated[Path, typer.Argument(help="A Python file with experiment().")],
+    smoke: Annotated[bool, typer.Option("--smoke", help="Tiny: does it run at all?")] = False,
+    address: Address = None,
+    local: Local = False,
+    output: Annotated[
+        Path | None, typer.Option(help="The run's folder; default runs/NAME, numbered.")
+    ] = None,
+    set_: Sets = None,
+) -> None:
+    """Run an experiment: search, finalists, best network, report."""
+    from raynas.console import console
+    from raynas.experiment import load, parse_overrides
+    from raynas.launch import start
+
+    overrides = parse_overrides(set_ or [])
+    loaded = load(file, overrides, smoke=smoke)
+    start(
+        loaded, output, _runner(address, local), overrides=overrides, smoke=smoke, console=console()
+    )
+
+
+@app.command()
+def resume(
+    run: RunPath,
+    trials: Annotated[
+        str | None, typer.Option(metavar="+N", help="Extend the budget by N trials.")
+    ] = None,
+    address: Address = None,
+    local: Local = False,
+    set_: Sets = None,
+) -> None:
+    """Go on with a run that was stopped, killed, or is finished and shall be extended."""
+    from raynas.console import console
+    from raynas.experiment import parse_overrides
+    from raynas.launch import resume as go_on
+
+    go_on(
+        run,
+        _runner(address, local),
+        more_trials=_more(trials),
+        overrides=parse_overrides(set_ or []),
+        console=console(),
+    )
+
+
+def _more(text: str | None) -> int:
+    from raynas.core import UserError
+
+    if text is None:
+        return 0
+    if not text.startswith("+") or not text[1:].isdigit() or int(text[1:]) == 0:
+        raise UserError(f"--trials {text}", allowed="+N with N >= 1, as --trials +32")
+    return int(text[1:])
+
+
+@app.command()
+def status(run: RunPath) -> None:
+    """What a run has found so far, from its store; it may be running elsewhere."""
+    from raynas.console import console, show_status
+    from raynas.store import RunFolder
+
+    show_status(RunFolder.open(run), console())
+
+
+@app.command()
+def top(
+    run: RunPath,
+    every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.2)] = 2.0,
+) -> None:
+    """Watch a run from any terminal that sees its folder. Ctrl-C ends the watching only."""
+    from raynas.console import console, watch
+    from raynas.store import RunFolder
+
+    watch(RunFolder.open(run), console(), every)
+
+
+@app.command()
+def report(run: RunPath) -> None:
+    """Write report.html and the figures of a run anew, from its store."""
+    from raynas.console import console
+    from raynas.launch import write_report_of
+
+    console().print(f"report: {write_report_of(run)}", soft_wrap=True)
+
+
+@app.command()
+def export(
+    run: RunPath,
+    to: Annotated[Path | None, typer.Option(help="Folder; default RUN/export.")] = None,
+    formats: Annotated[
+        str, typer.Option("--format", help="Comma-separated: safetensors, onnx, torch.")
+    ] = "safetensors",
+) -> None:
+    """Export the best network; every format is checked for equal outputs."""
+    from raynas.console import console, show_export
+    from raynas.launch import export_best
+
+    names = tuple(name.strip() for name in formats.split(",") if name.strip())
+    show_export(export_best(run, to, names), console())
+
+
+@app.command(name="list")
+def list_(
+    kind: Annotated[
+        str | None,
+        typer.Argument(help="spaces, data, evaluators, samplers or schedulers; default all."),
+    ] = None,
+) -> None:
+    """What there is to build experiments from."""
+    from raynas.console import console, show_parts
+
+    show_parts(kind, console())
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from raynas import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Errors of the user are one line and exit code 2; Ctrl-C is 130."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        from raynas.core import RaynasError
+        from raynas.launch import Interrupted
+
+        if isinstance(error, Interrupted):
+            print(f"interrupted; go on with: raynas resume {error}", file=sys.stderr)
+            sys.exit(130)
+        if isinstance(error, RaynasError):
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        raise
+
+
+if __name__ == "__main__":
+    main()

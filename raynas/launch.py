@@ -1,0 +1,342 @@
+"""From an experiment to a finished run: search, comparison, finalists, best network, report."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from raynas.core import Objective, Trial, TrialState, UserError, rng_for, violations
+from raynas.evaluators.base import Evaluator
+from raynas.experiment import Experiment, Loaded, load
+from raynas.runners.base import Runner
+from raynas.runners.work import Finals, Limits, Payload, Search, Work
+from raynas.samplers.base import Sampler
+from raynas.samplers.random import Random
+from raynas.store import Provenance, RunFolder, RunInfo, Writer, new_run_id, read, trials
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SEARCH, FINAL = "search", "final"
+
+
+class Interrupted(Exception):
+    """Ctrl-C: what is done is stored, the run can be resumed."""
+
+
+@dataclass
+class Session:
+    """One start of a run: the folder, its single writer, the experiment and a runner."""
+
+    folder: RunFolder
+    experiment: Experiment
+    writer: Writer
+    runner: Runner
+    console: Console
+
+    def go(self) -> None:
+        """Carry out all that is not in the store yet. Raises: Interrupted, UserError."""
+        experiment = self.experiment
+        view = experiment.data.search_view(experiment.seed)
+        payload = Payload(experiment.space, experiment.evaluator, view)
+        self._check(payload)
+        deadline = None
+        if experiment.budget.hours is not None:
+            deadline = time.monotonic() + 3600 * experiment.budget.hours
+        main = self._search(
+            payload, experiment.sampler, Limits(trials=experiment.budget.trials, deadline=deadline)
+        )
+        for other in experiment.against:
+            self._search(payload, other, Limits(seconds=main.spent))
+        best = main.best[: experiment.finalists.top]
+        if best:
+            self._finals(best)
+        elif not main.best:
+            self.console.print(
+                "[yellow]no architecture was evaluated to the end: no finalists, no best network"
+            )
+
+    def _check(self, payload: Payload) -> None:
+        """Space, data and evaluator fit together: found out before anything is spent."""
+        payload.evaluator.setup(payload.space, payload.view)
+        payload.evaluator.check(payload.space.sample(rng_for(self.experiment.seed, "check")))
+
+    def _search(self, payload: Payload, sampler: Sampler, limits: Limits) -> Search:
+        experiment = self.experiment
+        search = Search(
+            payload,
+            self.writer,
+            sampler=sampler,
+            fallback=Random(),
+            scheduler=dataclasses.replace(experiment.scheduler),
+            limits=limits,
+            run=f"{self.folder.info.run}/{sampler.name}",
+            bounds=experiment.bounds,
+            objectives=experiment.objectives,
+            keep=max(experiment.finalists.top, 1),
+            **self._common(SEARCH, sampler.name),
+        )
+        self._carry_out(search)
+        if search.note:
+            self.console.print(f"[yellow]{sampler.name} ended early: {search.note}")
+        return search
+
+    def _finals(self, best: tuple[Trial, ...]) -> None:
+        """Train the finalists anew and keep the best one's network."""
+        experiment = self.experiment
+        evaluator = final_evaluator(experiment)
+        payload = Payload(experiment.space, evaluator, experiment.data.final_view(experiment.seed))
+        evaluator.setup(payload.space, payload.view)
+        finals = Finals(
+            payload,
+            self.writer,
+            finalists=[t.arch for t in best],
+            seeds=experiment.finalists.seeds,
+            objectives=tuple(_on_test(o) for o in experiment.objectives),
+            keep=experiment.finalists.top * experiment.finalists.seeds,
+            **self._common(FINAL, experiment.sampler.name),
+        )
+        self._carry_out(finals)
+
+    def _common(self, stage: str, arm: str) -> dict[str, Any]:
+        past, taken = history(self.folder, self.experiment, stage, arm)
+        own = [trial.number for trial in past]
+        return {
+            "stage": stage,
+            "arm": arm,
+            "seed": self.experiment.seed,
+            "first_number": max(taken, default=-1) + 1,
+            "gaps": sorted(set(range(min(own), max(own))) - taken) if own else (),
+            "threads": self.experiment.resources.threads,
+            "folder": self.folder.checkpoints,
+            "past": past,
+        }
+
+    def _carry_out(self, work: Work) -> None:
+        if work.done:
+            return
+        from raynas.runners.live import LiveView
+
+        with _interrupts(work, self.console), LiveView(work, self.console):
+            self.runner.run(work)
+        if work.interrupted:
+            raise Interrupted
+
+
+def _on_test(objective: Objective) -> Objective:
+    """The objective's metric as the finalists' training measures it."""
+    return dataclasses.replace(objective, metric=objective.metric.replace("val_", "test_", 1))
+
+
+def final_evaluator(experiment: Experiment) -> Evaluator:
+    """What trains the finalists: a copy, since it is set up with the test view."""
+    return dataclasses.replace(experiment.finalists.evaluator or experiment.evaluator)
+
+
+def history(
+    folder: RunFolder, experiment: Experiment, stage: str, arm: str
+) -> tuple[list[Trial], set[int]]:
+    """The stored trials of a stage and arm, and the numbers of all trials of the run."""
+    stored = trials(read(folder))
+    past = []
+    for row in stored:
+        if (row.stage, row.arm) != (stage, arm):
+            continue
+        trial = Trial(
+            number=row.number,
+            proposal=experiment.space.architecture(row.proposal),
+            arch=experiment.space.architecture(row.arch),
+            seed=row.seed,
+            state=TrialState(row.state),
+            measurements=list(row.measurements),
+            costs=dict(row.costs),
+            message=row.message or "",
+            attempt=row.attempt,
+        )
+        trial.violations = violations(experiment.bounds, trial.values())
+        past.append(trial)
+    return past, {row.number for row in stored}
+
+
+@contextlib.contextmanager
+def _interrupts(work: Work, console: Console) -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM) ends the work in order, the second at once."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if work.interrupted:
+            raise KeyboardInterrupt
+        work.interrupt()
+        console.print("stopping: results are stored; press Ctrl-C again to stop at once")
+
+    try:
+        old = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread: whoever is there handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+# -- starting and resuming ---------------------------------------------------------------------
+
+
+def start(
+    loaded: Loaded,
+    output: Path | None,
+    runner: Callable[[Loaded, Path], Runner],
+    *,
+    overrides: Mapping[str, object],
+    smoke: bool,
+    console: Console,
+) -> RunFolder:
+    """Begin a new run in ``output`` (default: ``runs/NAME``, or the first free ``runs/NAME-2``).
+
+    Raises: UserError when ``output`` holds a run already; Interrupted.
+    """
+    experiment = loaded.experiment
+    path = output or _free(Path("runs") / experiment.name)
+    info = RunInfo(
+        run=new_run_id(experiment.name),
+        name=experiment.name,
+        fingerprint=experiment.fingerprint,
+        description=experiment.description(),
+        source_file=str(loaded.path),
+        overrides=dict(overrides),
+        metrics=_metrics(experiment),
+        smoke=smoke,
+    )
+    folder = RunFolder.create(path, info, loaded.source)
+    _carry_out(folder, loaded, runner, console)
+    return folder
+
+
+def resume(
+    path: Path,
+    runner: Callable[[Loaded, Path], Runner],
+    *,
+    more_trials: int = 0,
+    overrides: Mapping[str, object] | None = None,
+    console: Console,
+) -> RunFolder:
+    """Go on with a stored run; ``more_trials`` extends its budget.
+
+    Raises: UserError when an override would make it another experiment; Interrupted.
+    """
+    folder = RunFolder.open(path)
+    loaded = reload(folder, overrides)
+    experiment = loaded.experiment
+    if more_trials:
+        if experiment.budget.trials is None:
+            raise UserError(
+                f"--trials +{more_trials} on a run without a trial budget",
+                cure="--set budget.hours=... extends it",
+            )
+        budget = dataclasses.replace(
+            experiment.budget, trials=experiment.budget.trials + more_trials
+        )
+        experiment = dataclasses.replace(experiment, budget=budget)
+        overrides = {**(overrides or {}), "budget.trials": budget.trials}
+        loaded = dataclasses.replace(loaded, experiment=experiment)
+    folder.expect(experiment.fingerprint, experiment.description())
+    if overrides:
+        kept = {**folder.info.overrides, **overrides}
+        folder = folder.update(overrides=kept, description=experiment.description())
+    _carry_out(folder, loaded, runner, console)
+    return folder
+
+
+def reload(folder: RunFolder, overrides: Mapping[str, object] | None = None) -> Loaded:
+    """The experiment of a run, from the copy of its source in the run's folder."""
+    info = folder.info
+    return load(
+        folder.source,
+        {**info.overrides, **(overrides or {})},
+        smoke=info.smoke,
+        name=info.name,
+        beside=Path(info.source_file).parent,
+    )
+
+
+def _carry_out(
+    folder: RunFolder,
+    loaded: Loaded,
+    runner: Callable[[Loaded, Path], Runner],
+    console: Console,
+) -> None:
+    provenance = Provenance.collect(loaded.path)
+    with Writer(folder, provenance=provenance) as writer:
+        hand = runner(loaded, folder.path)
+        try:
+            Session(folder, loaded.experiment, writer, hand, console).go()
+        finally:
+            hand.close()
+    finish(folder, loaded.experiment, console)
+
+
+def finish(folder: RunFolder, experiment: Experiment, console: Console) -> None:
+    """Save the best network and write the report, from the store alone."""
+    from raynas.reports import write_report
+
+    save_best(folder, experiment)
+    write_report(folder, experiment.space)
+    console.print(f"report: {folder.report}", soft_wrap=True)
+
+
+def _metrics(experiment: Experiment) -> tuple[Any, ...]:
+    """The metric columns of the run: the search's, then what the finalists add."""
+    found = {m.name: m for m in experiment.evaluator.metrics}
+    if experiment.finalists.top:
+        final = experiment.finalists.evaluator or experiment.evaluator
+        found |= {m.name: m for m in final.final_metrics if m.name not in found}
+    return tuple(found.values())
+
+
+def _free(path: Path) -> Path:
+    candidate, number = path, 2
+    while candidate.exists():
+        candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
+    return candidate
+
+
+# -- the best network --------------------------------------------------------------------------
+
+
+def best_trial(folder: RunFolder, experiment: Experiment) -> Trial | None:
+    """The best COMPLETE trial of the main arm: by the first objective, on validation images."""
+    past, _ = history(folder, experiment, SEARCH, experiment.sampler.name)
+    objective = experiment.objectives[0]
+    complete = [t for t in past if t.state is TrialState.COMPLETE]
+    return max(complete, key=lambda t: objective.sign * t.values()[objective.metric], default=None)
+
+
+def best_network(folder: RunFolder, experiment: Experiment) -> tuple[Any, Trial, Trial] | None:
+    """(network, its search trial, the trial that trained it), or None where none is kept.
+
+    The finalist's training on train + valid is preferred to the search's own.
+    """
+    best = best_trial(folder, experiment)
+    if best is None:
+        return None
+    finals, _ = history(folder, experiment, FINAL, experiment.sampler.name)
+    trained = [t for t in finals if t.arch == best.arch and t.state is TrialState.COMPLETE]
+    for trial in [*sorted(trained, key=lambda t: t.number), best]:
+        final = trial is not best
+        evaluator = final_evaluator(experiment) if final else experiment.evaluator
+        view = (experiment.data.final_view if final else experiment.data.search_view)(
+            experiment.seed
+        )
+        evaluator.setup(experiment.space, view)
+        network = evaluator.network(best.arch, folder.checkpoints / f"{trial.number:06d}")
+        if network is not None:
+            return network, best, trial
+    return None

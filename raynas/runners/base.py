@@ -1,0 +1,119 @@
+"""The contract of a runner, and the resources of a trial."""
+
+from __future__ import annotations
+
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from raynas.core import Architecture, Job, Measurement, UserError
+from raynas.evaluators.base import Evaluator
+from raynas.runners.work import Work
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one trial gets. They change how fast a run is, not what it finds.
+
+    ``cpus``: CPU cores, fractions allowed; a trial computes with ``max(1, floor(cpus))`` threads.
+    ``gpus``: share of a GPU (0.25: four trials on one); None takes one where there is any.
+    ``concurrent``: most trials at a time; None as many as the machines hold.
+    ``retries``: how often a trial whose worker died is continued from its checkpoint.
+    """
+
+    cpus: float = 1.0
+    gpus: float | None = None
+    concurrent: int | None = None
+    retries: int = 2
+
+    def __post_init__(self) -> None:
+        if self.cpus <= 0:
+            raise UserError(f"resources.cpus={self.cpus}", allowed="> 0, for instance 0.5 or 2")
+        if self.gpus is not None and self.gpus < 0:
+            raise UserError(f"resources.gpus={self.gpus}", allowed=">= 0, for instance 0.25 or 1")
+        if self.concurrent is not None and self.concurrent < 1:
+            raise UserError(f"resources.concurrent={self.concurrent}", allowed=">= 1")
+        if self.retries < 0:
+            raise UserError(f"resources.retries={self.retries}", allowed=">= 0")
+
+    @property
+    def threads(self) -> int:
+        return max(1, int(self.cpus))
+
+
+class Runner(ABC):
+    """Carries out a :class:`Work` until it is done or interrupted."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def run(self, work: Work) -> None:
+        """Returns when ``work.done``. Raises what made the work impossible (a full disk, say)."""
+
+    def close(self) -> None:
+        """Give back what the runner holds (workers, a private cluster)."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a worker hands over: a measurement, or how the evaluation ended without one."""
+
+    measurement: Measurement | None = None
+    failure: str = ""
+    out_of_memory: bool = False
+    host: str = ""
+    device: str = "cpu"
+
+
+def steps(evaluator: Evaluator, arch: Architecture, job: Job) -> Iterator[Outcome]:
+    """Run an evaluation, turning exceptions into outcomes: the worker itself survives."""
+    host, device = socket.gethostname(), device_name(job.device)
+    try:
+        for measurement in evaluator.evaluate(arch, job):
+            yield Outcome(measurement, host=host, device=device)
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        yield Outcome(failure=text, out_of_memory=_is_out_of_memory(error))
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def pick_device(gpus: float | None) -> str:
+    """``cuda`` when a share of a GPU is asked for and torch sees one, else ``cpu``."""
+    import torch
+
+    return "cuda" if (gpus is None or gpus > 0) and torch.cuda.is_available() else "cpu"
+
+
+def device_name(device: str) -> str:
+    """``cpu``, or the model of the GPU."""
+    if device == "cpu":
+        return device
+    import torch
+
+    return torch.cuda.get_device_name(device)
+
+
+def on_device(job: Job, device: str) -> Job:
+    return replace(job, device=device)
+
+
+def deliver(work: Work, number: int, outcome: Outcome) -> bool:
+    """Hand an outcome to the work; whether the evaluation goes on."""
+    if outcome.measurement is not None:
+        decision = work.report(
+            number, outcome.measurement, host=outcome.host, device=outcome.device
+        )
+        return decision.value == "CONTINUE"
+    if outcome.failure:
+        message = outcome.failure
+        if outcome.out_of_memory:
+            message = f"out of memory: {message}"
+        work.fail(number, message, infeasible=outcome.out_of_memory)
+    else:
+        work.complete(number)
+    return False

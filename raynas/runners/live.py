@@ -1,0 +1,137 @@
+"""What a person sees while a search runs: a live view on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from raynas.core import TrialState
+from raynas.runners.work import Status, Work
+
+_STYLES = {
+    TrialState.COMPLETE: "green",
+    TrialState.STOPPED: "yellow",
+    TrialState.RUNNING: "cyan",
+    TrialState.INFEASIBLE: "magenta",
+    TrialState.FAILED: "red",
+}
+_ROWS = 6
+
+
+def clock(seconds: float) -> str:
+    """``75`` -> ``1:15``."""
+    whole = int(max(seconds, 0))
+    hours, rest = divmod(whole, 3600)
+    minutes, rest = divmod(rest, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def remaining(status: Status) -> float | None:
+    """Seconds until the budget is used at the pace so far; None before there is a pace."""
+    share = status.share
+    return status.elapsed * (1 - share) / share if share > 0.02 else None
+
+
+def shorten(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def headline(status: Status) -> str:
+    """One line: what, how far, best so far, time left."""
+    counts = ", ".join(f"{n} {state.lower()}" for state, n in sorted(status.counts.items()))
+    left = remaining(status)
+    best = f"best {status.objective.metric} {status.best[2]:.2f}" if status.best else "no best yet"
+    return (
+        f"{status.stage} · {status.arm}: {status.share:.0%}, {counts or 'starting'}; {best}; "
+        f"{clock(status.elapsed)} gone" + (f", about {clock(left)} left" if left else "")
+    )
+
+
+def render(status: Status, width: int = 80) -> RenderableType:
+    """The live view of one moment."""
+    left = remaining(status)
+    title = Text.assemble(
+        (f"{status.stage} · {status.arm}", "bold"),
+        f"   {clock(status.elapsed)} gone",
+        f", about {clock(left)} left" if left is not None else "",
+    )
+    goal = f"{status.ended}/{status.target} trials" if status.target else ""
+    if status.max_seconds:
+        goal = f"{status.seconds:.0f}/{status.max_seconds:.0f} s of worker time"
+    bar = Table.grid(padding=(0, 1))
+    bar.add_row(ProgressBar(total=1.0, completed=status.share, width=max(width - 34, 10)), goal)
+    counts = Text("  ").join(
+        Text(f"{n} {state.lower()}", style=_STYLES.get(TrialState(state), ""))
+        for state, n in status.counts.items()
+    )
+    if status.rejected or status.duplicates:
+        counts.append(f"  ({status.rejected} beyond bounds, {status.duplicates} known)", "dim")
+    parts: list[RenderableType] = [title, bar, counts]
+    if status.best:
+        number, arch, value = status.best
+        label = f"best {status.objective.metric} {value:.2f}  trial {number}  "
+        parts.append(Text(label, "bold green") + Text(shorten(arch, max(width - len(label), 8))))
+    if status.rungs:
+        rungs = "  ".join(f"{r.step}: {r.reached} → {r.promoted}" for r in status.rungs)
+        parts.append(Text(shorten(f"rungs (step: reached → went on)  {rungs}", width), "dim"))
+    for number, arch, step, value in status.running[:_ROWS]:
+        shown = f"{value:6.2f}" if value is not None else "     –"
+        line = f"  {number:>5}  step {step:>3}/{status.max_step:<3} {shown}  "
+        parts.append(Text(line, "cyan") + Text(shorten(arch, max(width - len(line), 8)), "dim"))
+    if len(status.running) > _ROWS:
+        parts.append(Text(f"  … and {len(status.running) - _ROWS} more", "dim"))
+    return Group(*parts)
+
+
+class LiveView:
+    """``with LiveView(work):`` shows the work four times a second, or a line every ``every`` s.
+
+    Reads from its own thread; never writes to the work and never raises into it.
+    """
+
+    def __init__(self, work: Work, console: Console | None = None, every: float = 10.0) -> None:
+        self._work = work
+        self._console = console or Console(stderr=False)
+        self._every = every
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="raynas-live", daemon=True)
+        self._live: Live | None = None
+
+    def __enter__(self) -> LiveView:
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self._live is not None:
+            self._live.stop()
+        self._console.print(headline(self._work.status()), highlight=False, soft_wrap=True)
+
+    def _loop(self) -> None:
+        shown = time.monotonic()
+        while not self._stop.wait(0.25):
+            try:
+                status = self._work.status()
+            except RuntimeError:  # a dictionary grew while it was read; next time
+                continue
+            if self._live is not None:
+                self._live.update(render(status, self._console.width), refresh=True)
+            elif time.monotonic() - shown >= self._every:
+                shown = time.monotonic()
+                self._console.print(headline(status), highlight=False, soft_wrap=True)

@@ -1,0 +1,591 @@
+"""What runners carry out: jobs go out, measurements come in, every result is stored at once.
+
+A :class:`Work` is the one place that decides. Runners (this process, Ray Tune) only move jobs
+to evaluators and measurements back, so the same experiment gives the same table on each.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from abc import ABC, abstractmethod
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from raynas.core import (
+    Architecture,
+    Bound,
+    Decision,
+    Job,
+    Measurement,
+    Objective,
+    Problem,
+    SpaceExhausted,
+    Trial,
+    TrialState,
+    seed_for,
+    signed,
+    violations,
+)
+from raynas.core.pareto import pareto_order
+from raynas.data.base import View
+from raynas.evaluators.base import Evaluator
+from raynas.samplers.base import Sampler
+from raynas.schedulers.base import Rung, Scheduler
+from raynas.spaces.base import SearchSpace
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What every worker needs once: large arrays in it are shared, never copied per trial."""
+
+    space: SearchSpace
+    evaluator: Evaluator
+    view: View
+
+
+class Rows(Protocol):
+    """Where rows go: the store's writer, or a list in tests."""
+
+    def append(self, rows: Sequence[Mapping[str, Any]]) -> object: ...
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a live view shows; plain values, safe to read from another thread."""
+
+    stage: str
+    arm: str
+    counts: Mapping[str, int]
+    target: int | None
+    running: tuple[tuple[int, str, int, float | None], ...]  # number, arch, step, objective
+    best: tuple[int, str, float] | None  # number, arch, objective
+    objective: Objective
+    rungs: tuple[Rung, ...]
+    rejected: int
+    duplicates: int
+    seconds: float
+    max_seconds: float | None
+    elapsed: float
+    max_step: int
+
+    @property
+    def ended(self) -> int:
+        """Trials at rest that were evaluated: proposals beyond a bound do not count."""
+        return sum(n for s, n in self.counts.items() if s != TrialState.RUNNING)
+
+    @property
+    def share(self) -> float:
+        """How much of the budget is used, 0..1."""
+        parts = [0.0]
+        if self.target:
+            parts.append(self.ended / self.target)
+        if self.max_seconds:
+            parts.append(self.seconds / self.max_seconds)
+        return min(max(parts), 1.0)
+
+
+class Work(ABC):
+    """A set of trials to be carried out by a runner.
+
+    ``rows``: where results are written. ``past``: the stored trials of this stage and arm.
+    ``first_number``: for the next trial; ``gaps``: numbers to give out before it, those of
+    trials that a killed driver had started and never stored.
+    ``folder``: holds a job's working folder, ``folder/000012`` for trial 12, or None.
+    """
+
+    def __init__(
+        self,
+        payload: Payload,
+        rows: Rows,
+        *,
+        stage: str,
+        arm: str,
+        objectives: tuple[Objective, ...],
+        seed: int,
+        first_number: int = 0,
+        gaps: Iterable[int] = (),
+        threads: int = 1,
+        folder: Path | None = None,
+        keep: int = 3,
+        past: Iterable[Trial] = (),
+    ) -> None:
+        self.payload, self.rows = payload, rows
+        self.stage, self.arm = stage, arm
+        self.objectives, self.seed = objectives, seed
+        self.threads, self.folder, self.keep = threads, folder, keep
+        self.trials: dict[int, Trial] = {t.number: t for t in past}
+        self._next = max(first_number, max(self.trials, default=-1) + 1)
+        self._gaps = deque(gaps)
+        self.max_step = payload.evaluator.max_step
+        self.spent = sum(t.seconds for t in self.trials.values())
+        self.interrupted = False
+        self.error: BaseException | None = None
+        self.started = time.monotonic()
+        self.rejected = self.duplicates = 0
+        self._counts: Counter[str] = Counter(t.state for t in self.trials.values())
+        self._live: dict[int, Trial] = {}
+        self._unfinished = deque(t for t in self.trials.values() if not t.state.ended)
+        self._best: list[Trial] = []
+        for trial in self.trials.values():
+            if trial.state is TrialState.COMPLETE:
+                self._rank(trial)
+
+    # -- what runners call ---------------------------------------------------------------------
+
+    def next(self) -> Job | None:
+        """A job to start now, or None: see :attr:`done` whether to wait or to end."""
+        if self.interrupted:
+            return None
+        if self._unfinished:
+            trial = self._unfinished.popleft()
+            trial.attempt += 1
+        else:
+            proposed = self._propose()
+            if proposed is None:
+                return None
+            trial = proposed
+            self.trials[trial.number] = trial
+            self._counts[TrialState.RUNNING] += 1
+        self._live[trial.number] = trial
+        return Job(
+            trial=trial.number,
+            seed=trial.seed,
+            max_step=self.max_step,
+            workdir=self._workdir(trial),
+            threads=self.threads,
+            attempt=trial.attempt,
+        )
+
+    @property
+    def done(self) -> bool:
+        """Nothing runs and nothing more will be started."""
+        return not self._live and (self.interrupted or not self._more())
+
+    def arch(self, number: int) -> Architecture:
+        return self.trials[number].arch
+
+    def report(
+        self, number: int, measurement: Measurement, *, host: str = "", device: str = "cpu"
+    ) -> Decision:
+        """Take a measurement, store it, decide. A step that is known already is not stored twice.
+
+        A measurement of a trial at rest (a worker that came back from the dead) changes nothing.
+        """
+        trial = self.trials[number]
+        if trial.state.ended:
+            return Decision.STOP
+        if measurement.step <= trial.step:
+            return Decision.CONTINUE
+        bad = measurement.bad_values(
+            [o.metric for o in self.objectives if self._required(o, measurement)]
+        )
+        if bad:
+            shown = ", ".join(f"{n} is {measurement.values.get(n, 'missing')}" for n in bad)
+            self.fail(number, f"{shown} at step {measurement.step}")
+            return Decision.STOP
+        trial.measurements.append(measurement)
+        self.spent += measurement.seconds
+        state, message = self._judge(trial)
+        self._move(trial, state, message)
+        self._write(trial, measurement, host, device)
+        if state.ended:
+            self._end(trial)
+            return Decision.STOP
+        return Decision.CONTINUE
+
+    def complete(self, number: int) -> None:
+        """The evaluator has nothing more to say."""
+        trial = self.trials[number]
+        if trial.state.ended:
+            return
+        if trial.last is None:
+            self.fail(number, "the evaluator ended without a measurement")
+        else:
+            self._close(trial, TrialState.COMPLETE, "")
+
+    def fail(self, number: int, message: str, *, infeasible: bool = False) -> None:
+        """The trial crashed, diverged, or does not fit (``infeasible``)."""
+        trial = self.trials[number]
+        if not trial.state.ended:
+            state = TrialState.INFEASIBLE if infeasible else TrialState.FAILED
+            self._close(trial, state, " ".join(message.split())[:500])
+
+    def requeue_live(self) -> None:
+        """The runner lost its workers: what ran is to be started again, from its checkpoints."""
+        self._unfinished.extend(self._live.values())
+        self._live.clear()
+
+    def interrupt(self) -> None:
+        """Start nothing more; what runs stays RUNNING in the store, to be resumed."""
+        self.interrupted = True
+
+    @property
+    def live(self) -> tuple[int, ...]:
+        """Numbers of the trials that a worker has now."""
+        return tuple(self._live)
+
+    # -- what the parts of a run differ in -----------------------------------------------------
+
+    @abstractmethod
+    def _propose(self) -> Trial | None:
+        """A new trial, or None when there is none to start now."""
+
+    @abstractmethod
+    def _more(self) -> bool:
+        """Whether jobs may still come when nothing is running."""
+
+    def _judge(self, trial: Trial) -> tuple[TrialState, str]:
+        """The state after the trial's last measurement, and a message for a trial that ends."""
+        ended = trial.step >= self.max_step
+        return (TrialState.COMPLETE if ended else TrialState.RUNNING), ""
+
+    def _required(self, objective: Objective, measurement: Measurement) -> bool:
+        """Whether the measurement must carry a finite value of the objective."""
+        return True
+
+    def _told(self, trial: Trial) -> None:
+        """The trial is at rest and stored."""
+
+    @property
+    def target(self) -> int | None:
+        return None
+
+    @property
+    def max_seconds(self) -> float | None:
+        return None
+
+    def rungs(self) -> tuple[Rung, ...]:
+        return ()
+
+    # -- common ground -------------------------------------------------------------------------
+
+    def _number(self) -> int:
+        if self._gaps:
+            return self._gaps.popleft()
+        self._next += 1
+        return self._next - 1
+
+    def _workdir(self, trial: Trial) -> Path | None:
+        return self.folder / f"{trial.number:06d}" if self.folder else None
+
+    def _move(self, trial: Trial, state: TrialState, message: str) -> None:
+        self._counts[trial.state] -= 1
+        self._counts[state] += 1
+        trial.state, trial.message = state, message
+
+    def _close(self, trial: Trial, state: TrialState, message: str) -> None:
+        self._move(trial, state, message)
+        self._write(trial, None, "", "")
+        self._end(trial)
+
+    def _end(self, trial: Trial) -> None:
+        self._live.pop(trial.number, None)
+        if trial.state is TrialState.COMPLETE:
+            for dropped in self._rank(trial):
+                self._discard(dropped)
+        else:
+            self._discard(trial)
+        self._told(trial)
+
+    def _rank(self, trial: Trial) -> list[Trial]:
+        """Enter a COMPLETE trial among the best; those that no longer belong there."""
+        candidates = [*self._best, trial]
+        if len(self.objectives) == 1:
+            order = sorted(range(len(candidates)), key=lambda i: self._score(candidates[i]))[::-1]
+        else:
+            order = list(pareto_order([self._score(t) for t in candidates]))  # type: ignore[arg-type]
+        self._best = [candidates[i] for i in order[: self.keep]]
+        return [candidates[i] for i in order[self.keep :]]
+
+    def _score(self, trial: Trial) -> tuple[float, ...]:
+        known = {o.metric: -o.sign * math.inf for o in self.objectives}
+        return signed(self.objectives, {**known, **trial.values()})
+
+    @property
+    def best(self) -> tuple[Trial, ...]:
+        """The ``keep`` best COMPLETE trials, best first (by Pareto rank for several objectives)."""
+        return tuple(self._best)
+
+    def _discard(self, trial: Trial) -> None:
+        """Remove the working folder of a trial that will not be continued or exported."""
+        workdir = self._workdir(trial)
+        if workdir is not None:
+            shutil.rmtree(workdir, ignore_errors=True)
+
+    def _row(
+        self, trial: Trial, measurement: Measurement | None, host: str, device: str
+    ) -> dict[str, Any]:
+        return {
+            "stage": self.stage,
+            "arm": self.arm,
+            "trial": trial.number,
+            "attempt": trial.attempt,
+            "arch_id": trial.arch.id,
+            "arch": trial.arch.text,
+            "proposal": trial.proposal.text,
+            "seed": trial.seed,
+            "step": measurement.step if measurement else None,
+            "state": trial.state.value,
+            "message": trial.message or None,
+            "seconds": measurement.seconds if measurement else None,
+            "params": trial.costs.get("params"),
+            "macs": trial.costs.get("macs"),
+            **({"host": host} if host else {}),
+            "device": device,
+            **({k: v for k, v in measurement.values.items()} if measurement else {}),
+        }
+
+    def _write(self, trial: Trial, measurement: Measurement | None, host: str, device: str) -> None:
+        self.rows.append([self._row(trial, measurement, host, device)])
+
+    def _costs(self, arch: Architecture) -> dict[str, float]:
+        view = self.payload.view
+        costs = self.payload.space.costs(arch, view.input_shape, view.num_classes)
+        return {"params": costs.params, "macs": costs.macs}
+
+    def status(self) -> Status:
+        objective = self.objectives[0]
+        best = self._best[0] if self._best else None
+        return Status(
+            stage=self.stage,
+            arm=self.arm,
+            counts={s: n for s, n in self._counts.items() if n},
+            target=self.target,
+            running=tuple(
+                (t.number, t.arch.text, t.step, t.values().get(objective.metric))
+                for t in list(self._live.values())
+            ),
+            best=(best.number, best.arch.text, best.values()[objective.metric]) if best else None,
+            objective=objective,
+            rungs=self.rungs(),
+            rejected=self.rejected,
+            duplicates=self.duplicates,
+            seconds=self.spent,
+            max_seconds=self.max_seconds,
+            elapsed=time.monotonic() - self.started,
+            max_step=self.max_step,
+        )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When an arm of a search ends. None: no such limit.
+
+    ``trials``: trials evaluated; proposals beyond a bound and duplicates do not count.
+    ``seconds``: worker time, in which the trial that crosses it is stopped (equal-cost arms).
+    ``deadline``: of ``time.monotonic()``; nothing is started after it.
+    """
+
+    trials: int | None = None
+    seconds: float | None = None
+    deadline: float | None = None
+
+
+class Search(Work):
+    """One arm of a search: a sampler proposes, bounds reject, a scheduler stops.
+
+    An architecture that is known (stored, or being evaluated) is answered from what is known.
+    """
+
+    #: after so many duplicates in a row an unseen architecture is drawn at random instead
+    patience = 20
+    #: after so many proposals beyond the bounds in a row the arm ends
+    rejections = 10_000
+
+    def __init__(
+        self,
+        payload: Payload,
+        rows: Rows,
+        *,
+        sampler: Sampler,
+        fallback: Sampler,
+        scheduler: Scheduler,
+        limits: Limits,
+        run: str,
+        bounds: tuple[Bound, ...] = (),
+        **common: Any,
+    ) -> None:
+        super().__init__(payload, rows, **common)
+        self.sampler, self.fallback, self.scheduler = sampler, fallback, scheduler
+        self.limits, self.bounds = limits, bounds
+        self.note = ""
+        self._exhausted = False
+        self._followers: dict[int, list[Trial]] = {}  # proposals of what is being evaluated
+        self._drawn: set[int] = set()  # trials of the fallback: the sampler never asked for them
+        self._rejected_rows: list[dict[str, Any]] = []
+        problem = Problem(self.objectives, self.max_step, self.seed, run, bounds)
+        past = sorted(self.trials.values(), key=lambda t: t.number)
+        sampler.setup(payload.space, problem)
+        fallback.setup(payload.space, problem)
+        scheduler.setup(problem)
+        sampler.replay(past)
+        fallback.replay(past)
+        scheduler.replay(past)
+        self._known = {t.arch.id: t for t in past}
+        self.rejected = sum(self._beyond_bounds(t) for t in past)
+
+    def _beyond_bounds(self, trial: Trial) -> bool:
+        return trial.state is TrialState.INFEASIBLE and not trial.measurements
+
+    @property
+    def target(self) -> int | None:
+        return self.limits.trials
+
+    @property
+    def max_seconds(self) -> float | None:
+        return self.limits.seconds
+
+    def rungs(self) -> tuple[Rung, ...]:
+        return self.scheduler.rungs()
+
+    def _evaluated(self) -> int:
+        return len(self.trials) - self.rejected
+
+    def _more(self) -> bool:
+        if self._exhausted:
+            return False
+        if self._unfinished:
+            return True
+        limits = self.limits
+        return not (
+            (limits.trials is not None and self._evaluated() >= limits.trials)
+            or (limits.seconds is not None and self.spent >= limits.seconds)
+            or (limits.deadline is not None and time.monotonic() >= limits.deadline)
+        )
+
+    def _propose(self) -> Trial | None:
+        if not self._more():
+            return None
+        duplicates = rejected = 0
+        while rejected < self.rejections and not self.interrupted:
+            try:
+                trial = self._ask(self.sampler if duplicates < self.patience else self.fallback)
+            except SpaceExhausted as reason:
+                self._exhausted, self.note = True, str(reason)
+                break
+            known = self._known.get(trial.arch.id)
+            if known is not None:
+                duplicates += 1
+                self._answer(trial, known)
+                continue
+            self._known[trial.arch.id] = trial
+            trial.costs = self._costs(trial.arch)
+            trial.violations = violations(self.bounds, trial.costs)
+            if max(trial.violations.values(), default=0.0) <= 0:
+                self._flush()
+                return trial
+            rejected += 1
+            self._reject(trial)
+        else:
+            if not self.interrupted:
+                self._exhausted = True
+                self.note = (
+                    f"{rejected} proposals in a row break {', '.join(map(str, self.bounds))}; "
+                    "loosen the bounds or make the space smaller"
+                )
+        self._flush()
+        return None
+
+    def _ask(self, sampler: Sampler) -> Trial:
+        number = self._number()
+        try:
+            proposal = sampler.ask(number)
+        except SpaceExhausted:
+            self._gaps.appendleft(number)
+            raise
+        if sampler is self.fallback:
+            self._drawn.add(number)
+        arch = self.payload.space.canonical(proposal)
+        return Trial(number, proposal, arch, seed=seed_for(self.seed, arch.id))
+
+    def _answer(self, trial: Trial, known: Trial) -> None:
+        """Tell the sampler of a duplicate what is known, now or when the first one ends."""
+        self.duplicates += 1
+        if trial.number in self._drawn:  # the sampler never asked for it
+            self._drawn.discard(trial.number)
+        elif known.state.ended:
+            self.sampler.tell(_copy_outcome(known, trial))
+        else:
+            self._followers.setdefault(known.number, []).append(trial)
+
+    def _reject(self, trial: Trial) -> None:
+        broken = [name for name, v in trial.violations.items() if v > 0]
+        trial.state, trial.message = TrialState.INFEASIBLE, "breaks " + ", ".join(broken)
+        self.trials[trial.number] = trial
+        self.rejected += 1
+        # proposals beyond a bound cost nothing, so their rows wait for the next fragment
+        self._rejected_rows.append(self._row(trial, None, "", ""))
+        self._tell(trial)
+        if len(self._rejected_rows) >= 1000:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._rejected_rows:
+            self.rows.append(self._rejected_rows)
+            self._rejected_rows = []
+
+    def _judge(self, trial: Trial) -> tuple[TrialState, str]:
+        trial.violations = violations(self.bounds, trial.values())
+        state, message = super()._judge(trial)
+        if state is TrialState.COMPLETE:
+            broken = [name for name, v in trial.violations.items() if v > 0]
+            return (TrialState.INFEASIBLE, "breaks " + ", ".join(broken)) if broken else (state, "")
+        if self.limits.seconds is not None and self.spent >= self.limits.seconds:
+            return TrialState.STOPPED, "the arm's worker time is spent"
+        if self.scheduler.decide(trial) is Decision.STOP:
+            return TrialState.STOPPED, f"{self.scheduler.name} at step {trial.step}"
+        return state, message
+
+    def _told(self, trial: Trial) -> None:
+        self._tell(trial)
+        for follower in self._followers.pop(trial.number, []):
+            self.sampler.tell(_copy_outcome(trial, follower))
+
+    def _tell(self, trial: Trial) -> None:
+        if trial.number in self._drawn:
+            self._drawn.discard(trial.number)
+            self.sampler.replay([trial])
+        else:
+            self.sampler.tell(trial)
+
+
+def _copy_outcome(known: Trial, asked: Trial) -> Trial:
+    """``asked`` with what is known of its architecture."""
+    return replace(known, number=asked.number, proposal=asked.proposal)
+
+
+class Finals(Work):
+    """The finalists, trained again from scratch over several seeds, measured on the test split."""
+
+    def __init__(
+        self, payload: Payload, rows: Rows, *, finalists: Sequence[Architecture], seeds: int,
+        **common: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(payload, rows, **common)
+        wanted = [
+            (arch, seed_for(self.seed, "final", k)) for arch in finalists for k in range(seeds)
+        ]
+        have = {(t.arch.id, t.seed) for t in self.trials.values()}
+        self._todo = deque((a, s) for a, s in wanted if (a.id, s) not in have)
+        self._wanted = len(wanted)
+
+    @property
+    def target(self) -> int | None:
+        return self._wanted
+
+    def _more(self) -> bool:
+        return bool(self._todo or self._unfinished)
+
+    def _propose(self) -> Trial | None:
+        if not self._todo:
+            return None
+        arch, seed = self._todo.popleft()
+        return Trial(self._number(), arch, arch, seed=seed, costs=self._costs(arch))
+
+    def _required(self, objective: Objective, measurement: Measurement) -> bool:
+        return measurement.step >= self.max_step  # the test images are looked at once, at the end

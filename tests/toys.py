@@ -1,0 +1,161 @@
+"""Small parts for tests: a space, a data set, and evaluators whose truth is known."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from raynas.core import Architecture, Choice, Costs, Job, Measurement, Metric
+from raynas.core.metrics import VAL_ACCURACY
+from raynas.data.base import Dataset, Images, View
+from raynas.evaluators.base import Evaluator
+from raynas.spaces.base import SearchSpace
+
+TEST_ACCURACY = Metric("test_accuracy", "%", "max")
+
+
+@dataclass(frozen=True)
+class ToySpace(SearchSpace):
+    """6 * 6 * 3 architectures; ``op`` a and b are isomorphic when ``merge``."""
+
+    name: ClassVar[str] = "toy"
+    merge: bool = False
+    depth: int = 6
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        return (
+            Choice("x", tuple(range(self.depth)), ordered=True),
+            Choice("y", tuple(range(6)), ordered=True),
+            Choice("op", ("a", "b", "c")),
+        )
+
+    def canonical(self, arch: Architecture) -> Architecture:
+        if self.merge and arch["op"] == "b":
+            return self.architecture({**arch, "op": "a"})
+        return arch
+
+    def costs(
+        self,
+        arch: Architecture,
+        input_shape: tuple[int, int, int] = (3, 32, 32),
+        num_classes: int = 10,
+    ) -> Costs:
+        size = 10 * (int(arch["x"]) + 1) * (int(arch["y"]) + 1)
+        return Costs(size, 7 * size)
+
+    def build(
+        self,
+        arch: Architecture,
+        input_shape: tuple[int, int, int] = (3, 32, 32),
+        num_classes: int = 10,
+    ) -> Any:
+        from torch import nn
+
+        return nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(input_shape)), num_classes))
+
+
+def noise(text: str) -> float:
+    """In [0, 1), from the text alone."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") / 2**32
+
+
+def quality(arch: Mapping[str, Any]) -> float:
+    """The final accuracy of a toy architecture, percent; (3, 4, c) is best."""
+    x, y, op = float(arch["x"]), float(arch["y"]), str(arch["op"])
+    return 90 - (x - 3) ** 2 - (y - 4) ** 2 + {"a": 0.0, "b": 1.0, "c": 3.0}[op]
+
+
+@dataclass
+class Curves(Evaluator):
+    """A learning curve per architecture; a pure function of architecture, seed and step.
+
+    ``fault``: architecture text -> ``"nan"``, ``"crash"``, ``"memory"``, ``"kill"`` (its process,
+    before step 2, once), ``"short"``. ``log``: a file that gets a line per step really evaluated.
+    """
+
+    name: ClassVar[str] = "curves"
+    max_step: int = 4
+    seconds: float = 0.0
+    fault: Mapping[str, str] = field(default_factory=dict)
+    log: str = field(default="", metadata={"fingerprint": False})
+    final: bool = False
+    _view: View | None = field(default=None, init=False, repr=False)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (VAL_ACCURACY,)
+
+    @property
+    def final_metrics(self) -> tuple[Metric, ...]:
+        return (TEST_ACCURACY,)
+
+    def setup(self, space: SearchSpace, view: View) -> None:
+        self._view = view
+
+    def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
+        assert self._view is not None
+        metric = f"{self._view.held_out_name}_accuracy"
+        fault = self.fault.get(arch.text, "")
+        for step in range(self._start(job), job.max_step + 1):
+            if self.seconds:
+                time.sleep(self.seconds)
+            if fault == "crash" and step == 2:
+                raise RuntimeError("a toy\ncrash")
+            if fault == "memory" and step == 2:
+                raise MemoryError("toy")
+            if fault == "kill" and step == 2:
+                self._kill_once(arch)
+            if fault == "short" and step == 2:
+                return
+            value = quality(arch) * (1 - 0.5**step) + noise(f"{arch.text}{job.seed}{step}")
+            if fault == "nan" and step == 2:
+                value = float("nan")
+            self._note(f"{arch.text} {step} {os.getpid()}")
+            yield Measurement(step, {metric: value}, seconds=1.0)
+            self._keep(job, step)
+
+    def _start(self, job: Job) -> int:
+        """The step after the checkpoint."""
+        file = job.workdir / "step" if job.workdir else None
+        return int(file.read_text()) + 1 if file is not None and file.exists() else 1
+
+    def _keep(self, job: Job, step: int) -> None:
+        if job.workdir is not None:
+            job.workdir.mkdir(parents=True, exist_ok=True)
+            (job.workdir / "step").write_text(str(step))
+
+    def _note(self, line: str) -> None:
+        if self.log:
+            with Path(self.log).open("a") as file:
+                file.write(line + "\n")
+
+    def _kill_once(self, arch: Architecture) -> None:
+        mark = Path(f"{self.log}.killed-{arch.id}")
+        if not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class ToyData(Dataset):
+    """Eight gray images of 4 x 4 pixels a split, two classes."""
+
+    name: ClassVar[str] = "toy"
+
+    def _images(self) -> Images:
+        return Images(np.zeros((8, 4, 4, 1), np.uint8), np.arange(8, dtype=np.int64) % 2)
+
+    def search_view(self, seed: int) -> View:
+        return View(self._images(), self._images(), "val", 2, (0.0,), (255.0,))
+
+    def final_view(self, seed: int) -> View:
+        return View(self._images(), self._images(), "test", 2, (0.0,), (255.0,))

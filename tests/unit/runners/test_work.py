@@ -1,0 +1,387 @@
+"""The one place that decides: duplicates, bounds, faults, budgets, and what resuming rebuilds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from toys import Curves, ToyData, ToySpace, quality
+
+from raynas.core import (
+    Architecture,
+    Bound,
+    Decision,
+    Measurement,
+    Objective,
+    Problem,
+    SpaceExhausted,
+    Trial,
+    TrialState,
+)
+from raynas.runners.local import LocalRunner
+from raynas.runners.work import Finals, Limits, Payload, Search
+from raynas.samplers.base import Sampler
+from raynas.samplers.random import Random
+from raynas.schedulers.base import Scheduler
+from raynas.schedulers.none import NoStopping
+from raynas.spaces.base import SearchSpace
+
+
+@dataclass
+class Script(Sampler):
+    """Proposes what it was given, then nothing; remembers all it was told."""
+
+    name: ClassVar[str] = "script"
+    texts: Sequence[str] = ()
+    told: list[Trial] = field(default_factory=list)
+    replayed: list[Trial] = field(default_factory=list)
+
+    def setup(self, space: SearchSpace, problem: Problem) -> None:
+        self._space, self._left = space, list(self.texts)
+
+    def ask(self, number: int) -> Architecture:
+        if not self._left:
+            raise SpaceExhausted("the script is over")
+        return self._space.architecture(self._left.pop(0))
+
+    def tell(self, trial: Trial) -> None:
+        self.told.append(trial)
+
+    def replay(self, trials: Iterable[Trial]) -> None:
+        self.replayed.extend(trials)
+
+
+@dataclass
+class StopAt(Scheduler):
+    name: ClassVar[str] = "stop_at"
+    step: int = 2
+
+    def setup(self, problem: Problem) -> None: ...
+
+    def decide(self, trial: Trial) -> Decision:
+        return Decision.STOP if trial.step >= self.step else Decision.CONTINUE
+
+    def replay(self, trials: Iterable[Trial]) -> None: ...
+
+
+class Table(list[dict[str, Any]]):
+    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:  # type: ignore[override]
+        self.extend(dict(row) for row in rows)
+
+
+def search(
+    sampler: Sampler | None = None,
+    *,
+    texts: Sequence[str] = (),
+    space: ToySpace | None = None,
+    evaluator: Curves | None = None,
+    scheduler: Scheduler | None = None,
+    limits: Limits | None = None,
+    rows: Table | None = None,
+    **more: Any,
+) -> Search:
+    payload = Payload(space or ToySpace(), evaluator or Curves(), ToyData().search_view(0))
+    return Search(
+        payload,
+        rows if rows is not None else Table(),
+        sampler=sampler or Script(texts),
+        fallback=Random(),
+        scheduler=scheduler or NoStopping(),
+        limits=limits or Limits(),
+        run="test",
+        stage="search",
+        arm="script",
+        objectives=more.pop("objectives", (Objective(),)),
+        seed=more.pop("seed", 0),
+        **more,
+    )
+
+
+def states(work: Search) -> dict[str, int]:
+    return dict(work.status().counts)
+
+
+def test_a_trial_is_stored_row_by_row_and_told_once() -> None:
+    rows, sampler = Table(), Script(["x=1,y=2,op=a"])
+    work = search(sampler, rows=rows)
+    LocalRunner().run(work)
+    assert [(r["step"], r["state"]) for r in rows] == [
+        (1, "RUNNING"),
+        (2, "RUNNING"),
+        (3, "RUNNING"),
+        (4, "COMPLETE"),
+    ]
+    assert [t.state for t in sampler.told] == [TrialState.COMPLETE]
+    assert rows[0]["params"] == 60
+    assert rows[0]["arch"] == "x=1,y=2,op=a"
+    assert len({r["arch_id"] for r in rows}) == 1
+
+
+def test_a_stopped_trial_keeps_its_curve_and_the_last_row_says_so() -> None:
+    rows, sampler = Table(), Script(["x=1,y=2,op=a"])
+    LocalRunner().run(search(sampler, rows=rows, scheduler=StopAt(2)))
+    assert [r["state"] for r in rows] == ["RUNNING", "STOPPED"]
+    assert rows[-1]["message"] == "stop_at at step 2"
+    assert [m.step for m in sampler.told[0].measurements] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("fault", "state", "message"),
+    [
+        ("nan", "FAILED", "val_accuracy is nan at step 2"),
+        ("crash", "FAILED", "RuntimeError: a toy crash"),
+        ("memory", "INFEASIBLE", "out of memory: MemoryError: toy"),
+        ("short", "COMPLETE", None),
+    ],
+)
+def test_a_fault_ends_its_trial_and_only_that(fault: str, state: str, message: str | None) -> None:
+    bad, good = "x=0,y=0,op=a", "x=1,y=1,op=b"
+    rows, sampler = Table(), Script([bad, good])
+    LocalRunner().run(search(sampler, rows=rows, evaluator=Curves(fault={bad: fault})))
+    end = [r for r in rows if r["arch"] == bad][-1]
+    assert (end["state"], end["message"]) == (state, message)
+    assert [r["step"] for r in rows if r["arch"] == good] == [1, 2, 3, 4]
+    assert [t.state.value for t in sampler.told] == [state, "COMPLETE"]
+
+
+def test_a_missing_objective_is_a_failure_not_a_crash() -> None:
+    work = search(texts=["x=1,y=2,op=a"])
+    job = work.next()
+    assert job is not None
+    assert work.report(job.trial, Measurement(1, {"train_loss": 1.0})) is Decision.STOP
+    assert work.trials[0].message == "val_accuracy is missing at step 1"
+
+
+def test_a_duplicate_is_answered_from_what_is_known() -> None:
+    rows, sampler = Table(), Script(["x=1,y=2,op=a", "x=1,y=2,op=b", "x=1,y=2,op=a"])
+    work = search(sampler, rows=rows, space=ToySpace(merge=True))
+    LocalRunner().run(work)
+    assert len(rows) == 4  # op b is isomorphic to op a here: evaluated once
+    assert [t.number for t in sampler.told] == [0, 1, 2]
+    assert len({t.values()["val_accuracy"] for t in sampler.told}) == 1
+    assert [t.proposal.text for t in sampler.told][1] == "x=1,y=2,op=b"
+    assert work.duplicates == 2
+
+
+def test_a_duplicate_of_a_running_trial_is_told_when_that_ends() -> None:
+    sampler = Script(["x=1,y=2,op=a", "x=1,y=2,op=a", "x=3,y=3,op=a"])
+    work = search(sampler)
+    first, second = work.next(), work.next()
+    assert first is not None
+    assert second is not None
+    assert work.arch(second.trial)["x"] == 3
+    assert sampler.told == []
+    work.fail(first.trial, "gone")
+    assert [(t.number, t.state) for t in sampler.told] == [
+        (0, TrialState.FAILED),
+        (1, TrialState.FAILED),
+    ]
+
+
+def test_a_sampler_that_repeats_itself_gets_help_from_random() -> None:
+    sampler = Script(["x=1,y=2,op=a"] * 200)
+    work = search(sampler, limits=Limits(trials=5))
+    LocalRunner().run(work)
+    assert len({t.arch.id for t in work.trials.values()}) == 5
+    helped = [t for t in sampler.replayed if t.state is TrialState.COMPLETE]
+    assert len(helped) == 4  # what the fallback found is handed to the sampler
+    told = [t.number for t in sampler.told]
+    assert len(told) == len(set(told))
+
+
+def test_an_exhausted_space_ends_the_run_and_says_so() -> None:
+    work = search(Random(), space=ToySpace(depth=1), limits=Limits(trials=1000))
+    LocalRunner().run(work)
+    assert states(work) == {"COMPLETE": 18}
+    assert work.done
+    assert work.note
+
+
+def test_bounds_reject_before_anything_is_spent() -> None:
+    rows = Table()
+    work = search(Random(), rows=rows, bounds=(Bound("params", max=100),), limits=Limits(trials=10))
+    LocalRunner().run(work)
+    measured = {r["trial"] for r in rows if r["step"] is not None}
+    assert len(measured) == 10
+    rejected = [r for r in rows if r["state"] == "INFEASIBLE"]
+    assert len(rejected) == work.rejected > 0
+    assert all(r["step"] is None and r["params"] > 100 for r in rejected)
+    assert all(r["params"] <= 100 for r in rows if r["trial"] in measured)
+    assert rejected[0]["message"] == "breaks params <= 100"
+
+
+def test_bounds_that_nothing_meets_end_the_search_with_the_reason() -> None:
+    work = search(Random(), bounds=(Bound("params", max=1),), limits=Limits(trials=10))
+    LocalRunner().run(work)
+    assert work.done
+    assert states(work) == {}
+    assert work.rejected == 108
+    script = Script([f"x={i % 6},y={i // 6 % 6},op=c" for i in range(30)])
+    work = search(script, bounds=(Bound("params", max=1),))
+    work.rejections = 10
+    LocalRunner().run(work)
+    assert "break params <= 1; loosen the bounds" in work.note
+
+
+def test_a_bound_on_a_measured_metric_makes_the_trial_infeasible_at_its_end() -> None:
+    rows = Table()
+    bounds = (Bound("val_accuracy", max=10.0),)
+    LocalRunner().run(search(texts=["x=1,y=2,op=a"], rows=rows, bounds=bounds))
+    assert rows[-1]["state"] == "INFEASIBLE"
+    assert rows[-1]["val_accuracy"] > 10
+
+
+def test_worker_time_is_a_budget_that_stops_running_trials() -> None:
+    rows = Table()
+    work = search(Random(), rows=rows, limits=Limits(seconds=10.0))
+    LocalRunner().run(work)
+    assert work.spent == 10.0  # a second a step
+    assert states(work) == {"COMPLETE": 2, "STOPPED": 1}
+    assert rows[-1]["message"] == "the arm's worker time is spent"
+
+
+def test_a_result_of_a_trial_at_rest_changes_nothing() -> None:
+    rows = Table()
+    work = search(texts=["x=1,y=2,op=a"], rows=rows)
+    job = work.next()
+    assert job is not None
+    work.fail(job.trial, "lost")
+    before = list(rows)
+    late = Measurement(3, {"val_accuracy": 99.0})
+    assert work.report(job.trial, late) is Decision.STOP
+    work.complete(job.trial)
+    work.fail(job.trial, "again")
+    assert rows == before
+
+
+def test_a_repeated_step_is_not_stored_twice() -> None:
+    rows = Table()
+    work = search(texts=["x=1,y=2,op=a"], rows=rows)
+    job = work.next()
+    assert job is not None
+    for step in (1, 2, 1, 2, 3):
+        work.report(job.trial, Measurement(step, {"val_accuracy": 1.0 * step}))
+    assert [r["step"] for r in rows] == [1, 2, 3]
+
+
+def test_working_folders_of_all_but_the_best_are_removed(tmp_path: Path) -> None:
+    work = search(Random(), folder=tmp_path, keep=2, limits=Limits(trials=12))
+    LocalRunner().run(work)
+    best = sorted(work.trials.values(), key=lambda t: -t.values()["val_accuracy"])[:2]
+    assert [t.number for t in work.best] == [t.number for t in best]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(f"{t.number:06d}" for t in best)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 5, 13, 21, 30])
+def test_a_search_cut_at_any_row_and_resumed_ends_in_the_same_table(
+    cut: int, tmp_path: Path
+) -> None:
+    whole = Table()
+    LocalRunner().run(search(Random(), rows=whole, limits=Limits(trials=8)))
+    half = Table(whole[:cut])
+    past = trials_of(half)
+    ended = {t.arch.text for t in past if t.state.ended}
+    evaluator = Curves(log=str(tmp_path / "log"))
+    rest = search(Random(), rows=half, evaluator=evaluator, limits=Limits(trials=8), past=past)
+    LocalRunner().run(rest)
+    key = ["trial", "step", "arch", "seed", "state", "val_accuracy"]
+    assert [[r[k] for k in key] for r in half] == [[r[k] for k in key] for r in whole]
+    again = {line.split()[0] for line in (tmp_path / "log").read_text().splitlines()}
+    assert not ended & again  # nothing that was finished is evaluated again
+
+
+def test_numbers_that_a_killed_driver_lost_are_given_out_first() -> None:
+    whole = Table()
+    LocalRunner().run(search(Random(), rows=whole, limits=Limits(trials=6)))
+    kept = Table(r for r in whole if r["trial"] not in (1, 3))
+    rest = search(Random(), rows=kept, limits=Limits(trials=6), past=trials_of(kept), gaps=[1, 3])
+    LocalRunner().run(rest)
+    assert {(r["trial"], r["arch"]) for r in kept} == {(r["trial"], r["arch"]) for r in whole}
+
+
+def trials_of(rows: Iterable[Mapping[str, Any]]) -> list[Trial]:
+    space, found = ToySpace(), dict[int, Trial]()
+    for row in rows:
+        arch = space.architecture(row["arch"])
+        trial = found.setdefault(row["trial"], Trial(row["trial"], arch, arch, seed=row["seed"]))
+        trial.state = TrialState(row["state"])
+        if row["step"] is not None:
+            values = {"val_accuracy": row["val_accuracy"]}
+            trial.measurements.append(Measurement(row["step"], values, row["seconds"]))
+    return list(found.values())
+
+
+def test_live_trials_are_started_again_when_a_runner_lost_its_workers() -> None:
+    work = search(texts=["x=1,y=2,op=a"])
+    job = work.next()
+    assert job is not None
+    work.report(job.trial, Measurement(1, {"val_accuracy": 1.0}))
+    work.requeue_live()
+    assert not work.done
+    again = work.next()
+    assert again is not None
+    assert (again.trial, again.seed, again.attempt) == (job.trial, job.seed, job.attempt + 1)
+
+
+def test_seeds_depend_on_run_seed_and_architecture_not_on_order() -> None:
+    one = search(texts=["x=1,y=2,op=a", "x=1,y=3,op=a"])
+    two = search(texts=["x=1,y=3,op=a", "x=1,y=2,op=a"])
+    other = search(texts=["x=1,y=2,op=a"], seed=1)
+    for work in (one, two, other):
+        LocalRunner().run(work)
+    seeds = [{t.arch.text: t.seed for t in w.trials.values()} for w in (one, two, other)]
+    assert seeds[0] == seeds[1]
+    assert seeds[2]["x=1,y=2,op=a"] != seeds[0]["x=1,y=2,op=a"]
+
+
+def test_several_objectives_keep_the_pareto_best() -> None:
+    objectives = (Objective(), Objective("params", "min"))
+    work = search(Random(), objectives=objectives, keep=3, limits=Limits(trials=30))
+    LocalRunner().run(work)
+    for best in work.best:
+        mine = best.values()
+        assert not any(
+            t.values()["val_accuracy"] > mine["val_accuracy"]
+            and t.values()["params"] < mine["params"]
+            for t in work.trials.values()
+        )
+
+
+def test_finals_train_every_finalist_with_every_seed_and_skip_what_is_stored() -> None:
+    space, rows = ToySpace(), Table()
+    archs = [space.architecture("x=3,y=4,op=c"), space.architecture("x=2,y=4,op=c")]
+
+    def finals(past: Iterable[Trial] = ()) -> Finals:
+        payload = Payload(space, Curves(), ToyData().final_view(0))
+        return Finals(
+            payload, rows, finalists=archs, seeds=3, stage="final", arm="script",
+            objectives=(Objective("test_accuracy"),), seed=0, keep=6, past=past,
+            first_number=max((t.number for t in past), default=9) + 1,
+        )  # fmt: skip
+
+    work = finals()
+    assert work.target == 6
+    LocalRunner().run(work)
+    assert len({(r["arch"], r["seed"]) for r in rows}) == 6
+    assert {r["trial"] for r in rows} == set(range(10, 16))
+    count = len(rows)
+    stored = list(work.trials.values())
+    again = finals(stored)
+    assert again.done
+    LocalRunner().run(again)
+    assert len(rows) == count
+
+
+def test_the_sampler_is_told_nothing_of_an_interrupted_trial() -> None:
+    rows, sampler = Table(), Script(["x=1,y=2,op=a", "x=2,y=2,op=a"])
+    work = search(sampler, rows=rows)
+    job = work.next()
+    assert job is not None
+    work.report(job.trial, Measurement(1, {"val_accuracy": quality(work.arch(job.trial))}))
+    work.interrupt()
+    assert work.next() is None
+    assert sampler.told == []
+    assert rows[-1]["state"] == "RUNNING"
