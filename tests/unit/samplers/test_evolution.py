@@ -8,6 +8,7 @@ import pytest
 from raynas.core import Architecture, Choice, Measurement, Objective, Problem, Trial, TrialState
 from raynas.core.errors import UserError
 from raynas.samplers import RegularizedEvolution
+from raynas.samplers.distinct import Distinct
 from raynas.samplers.evolution import _Individual, _ranked
 from raynas.spaces.base import SearchSpace
 
@@ -91,6 +92,7 @@ def test_failed_and_infeasible_trials_are_no_parents_and_are_made_up_for(state):
     tell(sampler, 1, archs[1], 1.0)
     tell(sampler, 2, archs[2], 2.0)
     replacement = sampler.ask(3)  # random again: one of three has no value
+    assert replacement == Distinct(SPACE, 0).fresh(3)
     tell(sampler, 3, replacement, 0.0)
     assert distance(sampler.ask(4), archs[2]) == 1
 
