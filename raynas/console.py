@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
-from raynas.core import one_of
+from raynas.core import TrialState, one_of
+from raynas.runners.live import clock, shorten
+
+if TYPE_CHECKING:
+    from raynas.reports import Summary
+    from raynas.reports.tables import Found
+    from raynas.store import RunFolder
+    from raynas.training import Exported
 
 _REGISTRIES = {
     "spaces": ("raynas.spaces", "SPACES"),
     "data": ("raynas.data", "DATASETS"),
     "evaluators": ("raynas.evaluators", "EVALUATORS"),
-    "samplers": ("raynas.samplers", "SAMPLERS"),
-    "schedulers": ("raynas.schedulers", "SCHEDULERS"),
+    "samplers": ("raynas.samplers", "samplers"),
+    "schedulers": ("raynas.schedulers", "schedulers"),
 }
 
 
@@ -33,9 +41,121 @@ def show_parts(kind: str | None, out: Console) -> None:
     for name in [kind] if kind else _REGISTRIES:
         module, registry = _REGISTRIES[name]
         table = Table(title=name, title_justify="left", box=None, show_header=False)
-        table.add_column(style="bold")
+        table.add_column(style="bold", no_wrap=True)
         table.add_column()
-        for part in getattr(importlib.import_module(module), registry).values():
-            doc = (part.__doc__ or "").strip().splitlines()
-            table.add_row(part.__name__, doc[0] if doc else "")
+        parts = getattr(importlib.import_module(module), registry)
+        for part in (parts() if callable(parts) else parts).values():
+            table.add_row(part.__name__, (part.__doc__ or "").strip().split("\n\n")[0])
         out.print(table)
+
+
+def show_export(exported: Exported, out: Console) -> None:
+    """The files, and how far their outputs are from the network's own."""
+    for name, path in exported.paths.items():
+        difference = exported.differences.get(name)
+        checked = "" if difference is None else f"  (outputs differ by at most {difference:.1e})"
+        out.print(f"{name}: {path}{checked}", soft_wrap=True)
+
+
+# -- runs --------------------------------------------------------------------------------------
+
+
+def show_status(folder: RunFolder, out: Console) -> None:
+    """The state of a run, from its store."""
+    out.print(_state(folder, out.width))
+
+
+def watch(folder: RunFolder, out: Console, every: float) -> None:
+    """Show the state again and again until Ctrl-C."""
+    try:
+        with Live(_state(folder, out.width), console=out, auto_refresh=False) as live:
+            while True:
+                time.sleep(every)
+                live.update(_state(folder, out.width), refresh=True)
+    except KeyboardInterrupt:
+        return
+
+
+def _state(folder: RunFolder, width: int) -> RenderableType:
+    from raynas.reports import statistics
+    from raynas.reports.tables import summarise, top
+    from raynas.store import read
+
+    run = statistics.load(read(folder), folder.info.description)
+    summary, writer = summarise(run), folder.live_writer()
+    head = Text.assemble((folder.info.name, "bold"), f"  {folder.path}", overflow="fold")
+    now = f"running (process {writer})" if writer else "at rest"
+    ago = "" if summary.last_time is None else f", last result {_ago(summary.last_time)} ago"
+    parts: list[RenderableType] = [
+        head,
+        Text(
+            f"{now}; {summary.rows} measurements, {clock(summary.elapsed)} of wall time, "
+            f"{clock(summary.worker_seconds)} of worker time{ago}"
+        ),
+        _arms(summary),
+    ]
+    if summary.rungs:
+        parts.append(_rungs(summary))
+    best = top(run, 5)
+    if best:
+        parts.append(_best(summary, best, width))
+    if summary.finals:
+        parts.append(Text(f"finalists: {summary.finals_complete} of {summary.finals} trained"))
+    return Group(*parts)
+
+
+def _ago(moment: float) -> str:
+    return clock(time.time() - moment)
+
+
+def _arms(summary: Summary) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("arm", style="bold")
+    states = [str(state) for state in TrialState]
+    for state in states:
+        table.add_column(state.lower(), justify="right")
+    table.add_column("worker time", justify="right")
+    for arm in summary.arms:
+        goal = f"/{summary.budget}" if arm.main and summary.budget else ""
+        table.add_row(
+            f"{arm.arm} {arm.trials}{goal}",
+            *(str(arm.states.get(state, 0)) for state in states),
+            clock(arm.seconds),
+        )
+    return table
+
+
+def _rungs(summary: Summary) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in ("arm", "rung", "reached", "went on", "stopped"):
+        table.add_column(name, justify="left" if name == "arm" else "right")
+    for rung in summary.rungs:
+        counts = (rung.step, rung.reached, rung.went_on, rung.stopped)
+        table.add_row(rung.arm, *map(str, counts))
+    return table
+
+
+def _best(summary: Summary, best: Sequence[Found], width: int) -> Table:
+    table = Table(box=None, pad_edge=False)
+    names = [o.metric for o in summary.objectives]
+    for name in ("trial", "arm", *names, "params", "macs"):
+        table.add_column(name, justify="left" if name == "arm" else "right", no_wrap=True)
+    table.add_column("architecture", no_wrap=True)
+    for found in best:
+        table.add_row(
+            str(found.trial),
+            found.arm,
+            *(f"{found.values[name]:.2f}" for name in names),
+            _short(found.params),
+            _short(found.macs),
+            shorten(found.arch, max(width - 36 - 14 * len(names), 12)),
+        )
+    return table
+
+
+def _short(count: float) -> str:
+    """``1234567`` -> ``1.23M``."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(count) >= size:
+            return f"{count / size:.3g}{unit}"
+    return f"{count:.0f}" if count == count else "-"

@@ -98,9 +98,9 @@ class Experiment:
         if not self.objectives:
             raise UserError("an experiment without objectives", cure="objectives=(Objective(),)")
         known = {m.name for m in self.evaluator.metrics} | {"params", "macs"}
-        for part in (*self.objectives, *self.bounds):
-            if part.metric not in known:
-                raise one_of("metric", part.metric, sorted(known))
+        for metric in [*(o.metric for o in self.objectives), *(b.metric for b in self.bounds)]:
+            if metric not in known:
+                raise one_of("metric", metric, sorted(known))
         arms = [s.name for s in (self.sampler, *self.against)]
         if len(set(arms)) < len(arms):
             raise UserError(

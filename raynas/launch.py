@@ -13,16 +13,30 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from raynas.core import Objective, Trial, TrialState, UserError, rng_for, violations
+from raynas.core.describe import fresh
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment, Loaded, load
 from raynas.runners.base import Runner
 from raynas.runners.work import Finals, Limits, Payload, Search, Work
 from raynas.samplers.base import Sampler
 from raynas.samplers.random import Random
-from raynas.store import Provenance, RunFolder, RunInfo, Writer, new_run_id, read, trials
+from raynas.store import (
+    Provenance,
+    RunFolder,
+    RunInfo,
+    Writer,
+    new_run_id,
+    next_session,
+    read,
+    trials,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from torch import nn
+
+    from raynas.data.base import View
+    from raynas.training import Exported
 
 SEARCH, FINAL = "search", "final"
 
@@ -65,8 +79,9 @@ class Session:
 
     def _check(self, payload: Payload) -> None:
         """Space, data and evaluator fit together: found out before anything is spent."""
-        payload.evaluator.setup(payload.space, payload.view)
-        payload.evaluator.check(payload.space.sample(rng_for(self.experiment.seed, "check")))
+        evaluator = fresh(payload.evaluator)
+        evaluator.setup(payload.space, payload.view)
+        evaluator.check(payload.space.sample(rng_for(self.experiment.seed, "check")))
 
     def _search(self, payload: Payload, sampler: Sampler, limits: Limits) -> Search:
         experiment = self.experiment
@@ -75,7 +90,7 @@ class Session:
             self.writer,
             sampler=sampler,
             fallback=Random(),
-            scheduler=dataclasses.replace(experiment.scheduler),
+            scheduler=fresh(experiment.scheduler),
             limits=limits,
             run=f"{self.folder.info.run}/{sampler.name}",
             bounds=experiment.bounds,
@@ -93,7 +108,6 @@ class Session:
         experiment = self.experiment
         evaluator = final_evaluator(experiment)
         payload = Payload(experiment.space, evaluator, experiment.data.final_view(experiment.seed))
-        evaluator.setup(payload.space, payload.view)
         finals = Finals(
             payload,
             self.writer,
@@ -137,7 +151,7 @@ def _on_test(objective: Objective) -> Objective:
 
 def final_evaluator(experiment: Experiment) -> Evaluator:
     """What trains the finalists: a copy, since it is set up with the test view."""
-    return dataclasses.replace(experiment.finalists.evaluator or experiment.evaluator)
+    return fresh(experiment.finalists.evaluator or experiment.evaluator)
 
 
 def history(
@@ -169,7 +183,7 @@ def history(
 def _interrupts(work: Work, console: Console) -> Iterator[None]:
     """The first Ctrl-C (or SIGTERM) ends the work in order, the second at once."""
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop(_number: int, _frame: FrameType | None) -> None:
         if work.interrupted:
             raise KeyboardInterrupt
         work.interrupt()
@@ -273,21 +287,25 @@ def _carry_out(
     runner: Callable[[Loaded, Path], Runner],
     console: Console,
 ) -> None:
-    provenance = Provenance.collect(loaded.path)
-    with Writer(folder, provenance=provenance) as writer:
+    provenance = Provenance.collect(folder.info.source_file)
+    with Writer(folder, next_session(read(folder)), provenance) as writer:
         hand = runner(loaded, folder.path)
         try:
             Session(folder, loaded.experiment, writer, hand, console).go()
+        except Interrupted:
+            raise Interrupted(str(folder.path)) from None
         finally:
             hand.close()
-    finish(folder, loaded.experiment, console)
+            finish(folder, loaded.experiment, console)
 
 
 def finish(folder: RunFolder, experiment: Experiment, console: Console) -> None:
     """Save the best network and write the report, from the store alone."""
     from raynas.reports import write_report
 
-    save_best(folder, experiment)
+    saved = save_best(folder, experiment)
+    if saved is not None:
+        console.print(f"best network: {saved}", soft_wrap=True)
     write_report(folder, experiment.space)
     console.print(f"report: {folder.report}", soft_wrap=True)
 
@@ -319,24 +337,110 @@ def best_trial(folder: RunFolder, experiment: Experiment) -> Trial | None:
     return max(complete, key=lambda t: objective.sign * t.values()[objective.metric], default=None)
 
 
-def best_network(folder: RunFolder, experiment: Experiment) -> tuple[Any, Trial, Trial] | None:
-    """(network, its search trial, the trial that trained it), or None where none is kept.
+@dataclass(frozen=True)
+class Best:
+    """The best network of a run and where it comes from.
 
-    The finalist's training on train + valid is preferred to the search's own.
+    ``trained``: the trial that trained it, a finalist's where there is one.
     """
-    best = best_trial(folder, experiment)
-    if best is None:
+
+    network: nn.Module
+    found: Trial
+    trained: Trial
+    view: View
+
+    def architecture(self, folder: RunFolder) -> dict[str, Any]:
+        """What a reader of the weights needs to know, as JSON data."""
+        arch, view = self.found.arch, self.view
+        return {
+            "space": folder.info.description["space"],
+            "arch": arch.text,
+            "arch_id": arch.id,
+            "choices": dict(arch),
+            "input_shape": list(view.input_shape),
+            "num_classes": view.num_classes,
+            "mean": list(view.mean),
+            "std": list(view.std),
+            "pixels": "0..255, minus mean, divided by std, channels first",
+            "costs": dict(self.found.costs),
+            "found": {"trial": self.found.number, **self.found.values()},
+            "trained": {
+                "trial": self.trained.number,
+                "seed": self.trained.seed,
+                **self.trained.values(),
+            },
+            "run": folder.info.run,
+            "fingerprint": folder.info.fingerprint,
+        }
+
+
+def best_network(folder: RunFolder, experiment: Experiment) -> Best | None:
+    """The network of the best trial, or None where no trained network is kept.
+
+    The finalist's training on train + valid is preferred to the search's own; among its seeds
+    the first, so that test images choose nothing.
+    """
+    found = best_trial(folder, experiment)
+    if found is None:
         return None
     finals, _ = history(folder, experiment, FINAL, experiment.sampler.name)
-    trained = [t for t in finals if t.arch == best.arch and t.state is TrialState.COMPLETE]
-    for trial in [*sorted(trained, key=lambda t: t.number), best]:
-        final = trial is not best
-        evaluator = final_evaluator(experiment) if final else experiment.evaluator
-        view = (experiment.data.final_view if final else experiment.data.search_view)(
-            experiment.seed
-        )
+    trained = [t for t in finals if t.arch == found.arch and t.state is TrialState.COMPLETE]
+    for trial in [*sorted(trained, key=lambda t: t.number), found]:
+        if trial is found:
+            evaluator = fresh(experiment.evaluator)
+            view = experiment.data.search_view(experiment.seed)
+        else:
+            evaluator = final_evaluator(experiment)
+            view = experiment.data.final_view(experiment.seed)
         evaluator.setup(experiment.space, view)
-        network = evaluator.network(best.arch, folder.checkpoints / f"{trial.number:06d}")
+        network = evaluator.network(found.arch, folder.checkpoints / f"{trial.number:06d}")
         if network is not None:
-            return network, best, trial
+            return Best(network, found, trial, view)
     return None
+
+
+def save_best(folder: RunFolder, experiment: Experiment) -> Path | None:
+    """``best/network.safetensors`` and ``best/architecture.json``; the former's path."""
+    best = best_network(folder, experiment)
+    if best is None:
+        return None
+    return _export(best, folder, folder.best, ("safetensors",)).paths["safetensors"]
+
+
+def _export(best: Best, folder: RunFolder, to: Path, formats: tuple[str, ...]) -> Exported:
+    from raynas.training import export_network
+
+    return export_network(
+        best.network,
+        best.view.input_shape,
+        to,
+        architecture=best.architecture(folder),
+        formats=formats,
+    )
+
+
+def export_best(path: Path, to: Path | None, formats: tuple[str, ...]) -> Exported:
+    """Export the best network of the run at ``path`` (default to ``RUN/export``).
+
+    Raises: UserError when the run has no trained network yet, or a format is unknown.
+    """
+    folder = RunFolder.open(path)
+    best = best_network(folder, reload(folder).experiment)
+    if best is None:
+        raise UserError(
+            f"run {folder.path} has no trained network to export",
+            cure="let a trial end, as with `raynas resume`; only trained networks are kept",
+        )
+    return _export(best, folder, (to or folder.path / "export").absolute(), formats)
+
+
+def write_report_of(path: Path) -> Path:
+    """Write the report of the run at ``path`` anew."""
+    from raynas.reports import write_report
+
+    folder = RunFolder.open(path)
+    try:
+        space = reload(folder).experiment.space
+    except UserError:  # what the file imports is gone: architectures are written, not drawn
+        space = None
+    return write_report(folder, space)

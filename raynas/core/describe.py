@@ -9,9 +9,11 @@ import json
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 
 def describe(part: Any) -> Any:
@@ -56,3 +58,8 @@ def fingerprint(description: Any) -> str:
     """Twelve hexadecimal digits of the description."""
     text = json.dumps(description, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+def fresh(part: T) -> T:
+    """A copy of a dataclass with the same settings and none of the state it took on since."""
+    return dataclasses.replace(part)  # type: ignore[type-var]

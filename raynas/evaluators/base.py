@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 from raynas.core import Architecture, Job, Measurement, Metric
 from raynas.data.base import View
 from raynas.spaces.base import SearchSpace
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class Evaluator(ABC):
@@ -38,6 +42,15 @@ class Evaluator(ABC):
     @abstractmethod
     def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
         """Yield measurements with increasing steps, the last one at ``job.max_step``."""
+
+    @property
+    def final_metrics(self) -> tuple[Metric, ...]:
+        """The metrics of a finalist's evaluation, on the test images."""
+        return self.metrics
+
+    def network(self, arch: Architecture, workdir: Path) -> nn.Module | None:
+        """The trained network that ``evaluate`` left in ``workdir``, on the CPU, or None."""
+        return None
 
     def check(self, arch: Architecture) -> None:
         """Cheap test on one architecture before anything is spent, after ``setup``.

@@ -55,6 +55,17 @@ class Retrain(Evaluator):
         return (*_HELD_OUT[held_out_name], TRAIN_ACCURACY, TRAIN_LOSS)
 
     @property
+    def final_metrics(self) -> tuple[Metric, ...]:
+        return self.metrics_for("test")
+
+    def network(self, arch: Architecture, workdir: Path) -> nn.Module | None:
+        """From the job's last checkpoint, in eval mode; None where there is none."""
+        if not workdir.is_dir():
+            return None
+        space, view = self._ready()
+        return load_trained(space, arch, view.input_shape, view.num_classes, workdir)
+
+    @property
     def max_step(self) -> int:
         return self.recipe.epochs
 

@@ -81,8 +81,8 @@ def render(status: Status, width: int = 80) -> RenderableType:
     if status.rungs:
         rungs = "  ".join(f"{r.step}: {r.reached} → {r.promoted}" for r in status.rungs)
         parts.append(Text(shorten(f"rungs (step: reached → went on)  {rungs}", width), "dim"))
-    for number, arch, step, value in status.running[:_ROWS]:
-        shown = f"{value:6.2f}" if value is not None else "     –"
+    for number, arch, step, found in status.running[:_ROWS]:
+        shown = f"{found:6.2f}" if found is not None else "     -"
         line = f"  {number:>5}  step {step:>3}/{status.max_step:<3} {shown}  "
         parts.append(Text(line, "cyan") + Text(shorten(arch, max(width - len(line), 8)), "dim"))
     if len(status.running) > _ROWS:

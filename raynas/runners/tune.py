@@ -12,11 +12,12 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from raynas.core import Job, RaynasError, UserError
+from raynas.core.describe import fresh
 from raynas.data.base import View
 from raynas.evaluators.base import Evaluator
 from raynas.runners import environment
@@ -32,12 +33,12 @@ from raynas.runners.base import (
 from raynas.runners.work import Payload, Work
 from raynas.spaces.base import SearchSpace
 
-environment.prepare()
+environment.prepare()  # before Ray is imported
 
-import ray
-from ray import tune
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
-from ray.tune.search import Searcher
+import ray  # noqa: E402
+from ray import tune  # noqa: E402
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
+from ray.tune.search import Searcher  # noqa: E402
 
 #: how often a whole fit() that Ray ended (its memory monitor does so) is started again
 _FITS = 20
@@ -52,10 +53,12 @@ class _Shared:
     view: Any
 
 
-class TrialActor(tune.Trainable):  # type: ignore[misc]
+class TrialActor(tune.Trainable):
     """A worker. It keeps data and evaluator between trials; one ``step`` is one measurement."""
 
-    def setup(self, config: dict[str, Any], shared: _Shared) -> None:
+    def setup(  # type: ignore[override]
+        self, config: dict[str, Any], shared: _Shared
+    ) -> None:
         self._space, self._evaluator = shared.space, shared.evaluator
         self._evaluator.setup(self._space, ray.get(shared.view))
         self._begin(config)
@@ -102,7 +105,7 @@ class _Hooks:
         self.work.interrupt()
 
 
-class WorkSearcher(Searcher):  # type: ignore[misc]
+class WorkSearcher(Searcher):
     """Jobs of the work as Tune configurations."""
 
     def __init__(self, hooks: _Hooks, gpus: float) -> None:
@@ -110,7 +113,9 @@ class WorkSearcher(Searcher):  # type: ignore[misc]
         self._hooks, self._gpus = hooks, gpus
         self._numbers: dict[str, int] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(  # type: ignore[override]
+        self, trial_id: str
+    ) -> dict[str, Any] | str | None:
         work = self._hooks.work
         try:
             job = work.next()
@@ -140,7 +145,7 @@ class WorkSearcher(Searcher):  # type: ignore[misc]
         """The store keeps the state."""
 
 
-class WorkScheduler(FIFOScheduler):  # type: ignore[misc]
+class WorkScheduler(FIFOScheduler):
     """Hands every outcome to the work and answers with its decision."""
 
     def __init__(self, hooks: _Hooks) -> None:
@@ -158,7 +163,7 @@ class WorkScheduler(FIFOScheduler):  # type: ignore[misc]
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
 
-class _WorkStopper(tune.Stopper):  # type: ignore[misc]
+class _WorkStopper(tune.Stopper):
     """Ends the fit when the work is interrupted."""
 
     def __init__(self, hooks: _Hooks) -> None:
@@ -254,13 +259,13 @@ class TuneRunner(Runner):
         """The evaluator as new (one that was set up here holds the images, too)."""
         if self._shared_view is None or self._shared_view[0] is not payload.view:
             self._shared_view = payload.view, ray.put(payload.view)
-        return _Shared(payload.space, replace(payload.evaluator), self._shared_view[1])
+        return _Shared(payload.space, fresh(payload.evaluator), self._shared_view[1])
 
     def _connect(self) -> None:
         if ray.is_initialized():
             self._take_resources()
             return
-        quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         try:
             if self.address is None:
                 ray.init(address="local", include_dashboard=False, **quiet)

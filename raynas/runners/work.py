@@ -332,12 +332,12 @@ class Work(ABC):
             "step": measurement.step if measurement else None,
             "state": trial.state.value,
             "message": trial.message or None,
-            "seconds": measurement.seconds if measurement else None,
+            "seconds": measurement.seconds if measurement else 0.0,
             "params": trial.costs.get("params"),
             "macs": trial.costs.get("macs"),
             **({"host": host} if host else {}),
             "device": device,
-            **({k: v for k, v in measurement.values.items()} if measurement else {}),
+            **(dict(measurement.values) if measurement else {}),
         }
 
     def _write(self, trial: Trial, measurement: Measurement | None, host: str, device: str) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -155,6 +155,18 @@ class RunFolder:
             return cls(path, RunInfo.from_json(text))
         except (ValueError, TypeError, KeyError) as error:
             raise _unreadable(file, error) from error
+
+    def update(self, *, overrides: Mapping[str, Any], description: Any) -> RunFolder:
+        """The folder with these in its ``run.json``: a resumed run has another budget.
+
+        Raises: UserError when the file cannot be written.
+        """
+        info = replace(self.info, overrides=overrides, description=description)
+        try:
+            write_whole(self.run_file, info.to_json().encode())
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        return RunFolder(self.path, info)
 
     def expect(self, fingerprint: str, description: Any = None) -> None:
         """Raises: UserError unless the run is of the experiment with this ``fingerprint``.
