@@ -30,16 +30,16 @@ class ASHA(Scheduler):
     integers. A trial is entered in a rung with its first measurement at or after that step; one
     that jumps over several rungs is entered in the highest only.
 
-    The rule: at every measurement, the trial goes on if in the highest rung it is entered in it
+    The rule: a trial that enters a rung goes on if there, and in every lower rung it entered, it
     is among the best ``max(1, n // factor)`` of all ``n`` trials entered so far, itself included.
-    Of equal values the lower trial number ranks first; several objectives rank by Pareto front,
-    then crowding. Asking again between the rungs is what bounds a stream in which each trial is
-    better than the one before: all of them pass the rung, but those overtaken stop at their next
-    measurement. So
+    Between rungs nothing stops. Of equal values the lower trial number ranks first; several
+    objectives rank by Pareto front, then crowding. Looking at the lower rungs again is what
+    bounds a stream in which each trial is better than the one before: all of them pass the
+    rung, but those overtaken meanwhile stop at the next. So
 
-    * the best of a rung never stops (with equals: the one of the lowest number),
-    * after one more measurement of each, no more than ``max(1, n // factor)`` of the ``n``
-      trials entered in a rung go on, in whatever order they came.
+    * the best of all rungs that it entered never stops (with equals: the lowest number),
+    * once ``n`` trials are entered in a rung, no more than ``max(1, n // factor)`` of them pass
+      the next one, in whatever order they came.
 
     A measurement without finite objectives stops the trial and enters no rung. Decisions depend
     on the measurements only, not on a random state or on the order in which trials report.
@@ -78,11 +78,13 @@ class ASHA(Scheduler):
         rung = self._enter(trial, trial.last)
         if rung is None:
             return Decision.CONTINUE
-        if trial.step >= self._end or rung.keeps(trial.number):
+        if trial.step >= self._end or rung.entries[trial.number][0] != trial.step:
+            return Decision.CONTINUE
+        entered = [r for r in self._rungs if trial.number in r.entries]
+        if all(r.keeps(trial.number) for r in entered):
             rung.stopped.discard(trial.number)
             return Decision.CONTINUE
-        if rung.entries[trial.number][0] == trial.step:
-            rung.stopped.add(trial.number)
+        rung.stopped.add(trial.number)
         return Decision.STOP
 
     def replay(self, trials: Iterable[Trial]) -> None:

@@ -108,13 +108,15 @@ def test_equal_values_do_not_all_go_on():
 
 
 def test_an_improving_stream_does_not_pass_whole():
-    """Each trial is the best so far when it comes; the overtaken stop at their next report."""
+    """Each trial is the best so far when it comes; the overtaken stop at the next rung."""
     scheduler = asha()
     trials = [trial(n) for n in range(30)]
     for one in trials:
         assert report(scheduler, one, 1, float(one.number)) is Decision.CONTINUE
-    second = [report(scheduler, one, 2, float(one.number)) for one in trials]
-    assert second == [Decision.STOP] * 20 + [Decision.CONTINUE] * 10
+    between = {report(scheduler, one, 2, float(one.number)) for one in trials}
+    assert between == {Decision.CONTINUE}
+    third = [report(scheduler, one, 3, float(one.number)) for one in trials]
+    assert third == [Decision.STOP] * 20 + [Decision.CONTINUE] * 10
 
 
 def test_a_falling_stream_keeps_the_first():
@@ -140,7 +142,9 @@ def test_what_is_guaranteed_for_any_stream(values, factor):
             best = value
         if decision is Decision.CONTINUE:
             alive.append(one)
-    after = [t for t in alive if report(scheduler, t, 3, 0.0) is Decision.CONTINUE]
+    after = [
+        t for t in alive if report(scheduler, t, 2 * factor, values[t.number]) is Decision.CONTINUE
+    ]
     assert len(after) <= max(1, len(values) // factor)
     assert trials[values.index(max(values))] in after
 
