@@ -30,16 +30,15 @@ class ASHA(Scheduler):
     integers. A trial is entered in a rung with its first measurement at or after that step; one
     that jumps over several rungs is entered in the highest only.
 
-    The rule: a trial that enters a rung goes on if there, and in every lower rung it entered, it
-    is among the best ``max(1, n // factor)`` of all ``n`` trials entered so far, itself included.
-    Between rungs nothing stops. Of equal values the lower trial number ranks first; several
-    objectives rank by Pareto front, then crowding. Looking at the lower rungs again is what
-    bounds a stream in which each trial is better than the one before: all of them pass the
-    rung, but those overtaken meanwhile stop at the next. So
+    The rule: of ``n`` trials entered in a rung so far, the share of the rung is
+    ``ceil(n / factor)``. A trial that enters a rung goes on if it is among the share's best
+    there, and among the best of twice the share in every lower rung. Between rungs nothing
+    stops. Of equal values the lower trial number ranks first; several objectives rank by Pareto
+    front, then crowding. So
 
     * the best of all rungs that it entered never stops (with equals: the lowest number),
-    * once ``n`` trials are entered in a rung, no more than ``max(1, n // factor)`` of them pass
-      the next one, in whatever order they came.
+    * a stream in which each trial is better than the one before passes a rung whole, since each
+      is the best when it comes; of those overtaken meanwhile only twice the share pass the next.
 
     A measurement without finite objectives stops the trial and enters no rung. Decisions depend
     on the measurements only, not on a random state or on the order in which trials report.
@@ -80,8 +79,8 @@ class ASHA(Scheduler):
             return Decision.CONTINUE
         if trial.step >= self._end or rung.entries[trial.number][0] != trial.step:
             return Decision.CONTINUE
-        entered = [r for r in self._rungs if trial.number in r.entries]
-        if all(r.keeps(trial.number) for r in entered):
+        lower = [r for r in self._rungs if r is not rung and trial.number in r.entries]
+        if rung.keeps(trial.number) and all(r.keeps(trial.number, 2) for r in lower):
             rung.stopped.discard(trial.number)
             return Decision.CONTINUE
         rung.stopped.add(trial.number)
@@ -158,8 +157,9 @@ class _Rung:
                 self._sorted.pop(bisect.bisect_left(self._sorted, (-old[1][0], number)))
             bisect.insort(self._sorted, (-values[0], number))
 
-    def keeps(self, number: int) -> bool:
-        return self._place(number) < max(1, len(self.entries) // self._factor)
+    def keeps(self, number: int, times: int = 1) -> bool:
+        """Whether the trial is among the best ``times`` the rung's share."""
+        return self._place(number) < times * math.ceil(len(self.entries) / self._factor)
 
     def _place(self, number: int) -> int:
         if self._single:
