@@ -296,7 +296,10 @@ class Work(ABC):
         """Enter a COMPLETE trial among the best; those that no longer belong there."""
         candidates = [*self._best, trial]
         if len(self.objectives) == 1:
-            order = sorted(range(len(candidates)), key=lambda i: self._score(candidates[i]))[::-1]
+            order = sorted(
+                range(len(candidates)),
+                key=lambda i: (-self._score(candidates[i])[0], candidates[i].number),
+            )
         else:
             order = list(pareto_order([self._score(t) for t in candidates]))  # type: ignore[arg-type]
         self._best = [candidates[i] for i in order[: self.keep]]
@@ -348,9 +351,13 @@ class Work(ABC):
         costs = self.payload.space.costs(arch, view.input_shape, view.num_classes)
         return {"params": costs.params, "macs": costs.macs}
 
+    def _shown(self) -> Trial | None:
+        """The best trial so far, for the live view."""
+        return self._best[0] if self._best else None
+
     def status(self) -> Status:
         objective = self.objectives[0]
-        best = self._best[0] if self._best else None
+        best = self._shown()
         return Status(
             stage=self.stage,
             arm=self.arm,
@@ -392,8 +399,10 @@ class Search(Work):
     An architecture that is known (stored, or being evaluated) is answered from what is known.
     """
 
-    #: after so many duplicates in a row an unseen architecture is drawn at random instead
+    #: after so many duplicates, or proposals beyond the bounds, in a row an unseen architecture
+    #: is drawn at random instead
     patience = 20
+    bound_patience = 200
     #: after so many proposals beyond the bounds in a row the arm ends
     rejections = 10_000
 
@@ -447,13 +456,12 @@ class Search(Work):
         return len(self.trials) - self.rejected
 
     def _more(self) -> bool:
-        if self._exhausted:
-            return False
         if self._unfinished:
             return True
         limits = self.limits
         return not (
-            (limits.trials is not None and self._evaluated() >= limits.trials)
+            self._exhausted
+            or (limits.trials is not None and self._evaluated() >= limits.trials)
             or (limits.seconds is not None and self.spent >= limits.seconds)
             or (limits.deadline is not None and time.monotonic() >= limits.deadline)
         )
@@ -464,7 +472,8 @@ class Search(Work):
         duplicates = rejected = 0
         while rejected < self.rejections and not self.interrupted:
             try:
-                trial = self._ask(self.sampler if duplicates < self.patience else self.fallback)
+                helped = duplicates >= self.patience or rejected >= self.bound_patience
+                trial = self._ask(self.fallback if helped else self.sampler)
             except SpaceExhausted as reason:
                 self._exhausted, self.note = True, str(reason)
                 break
@@ -520,7 +529,10 @@ class Search(Work):
         self.rejected += 1
         # proposals beyond a bound cost nothing, so their rows wait for the next fragment
         self._rejected_rows.append(self._row(trial, None, "", ""))
-        self._tell(trial)
+        if trial.number in self._drawn:
+            self._drawn.discard(trial.number)
+        else:
+            self.sampler.tell(trial)
         if len(self._rejected_rows) >= 1000:
             self._flush()
 
@@ -586,6 +598,9 @@ class Finals(Work):
             return None
         arch, seed = self._todo.popleft()
         return Trial(self._number(), arch, arch, seed=seed, costs=self._costs(arch))
+
+    def _shown(self) -> None:
+        return None  # which seed does best on the test images is nobody's business
 
     def _required(self, objective: Objective, measurement: Measurement) -> bool:
         return measurement.step >= self.max_step  # the test images are looked at once, at the end

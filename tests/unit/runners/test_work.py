@@ -226,6 +226,25 @@ def test_bounds_that_nothing_meets_end_the_search_with_the_reason() -> None:
     assert "break params <= 1; loosen the bounds" in work.note
 
 
+def test_a_sampler_lost_beyond_the_bounds_gets_help_from_random() -> None:
+    script = Script([f"x=5,y={3 + i % 3},op={'abc'[i % 3]}" for i in range(9)] * 100)
+    work = search(script, bounds=(Bound("params", max=20),), limits=Limits(trials=2))
+    work.bound_patience = 3
+    LocalRunner().run(work)
+    assert states(work) == {"COMPLETE": 2}
+    told = [t.number for t in script.told]
+    assert len(told) == len(set(told)) == 3  # what random tried in vain does not concern it
+
+
+def test_of_equals_the_first_is_the_best() -> None:
+    work = search(texts=["x=2,y=4,op=a", "x=4,y=4,op=a"], keep=1, limits=Limits(trials=2))
+    for _ in range(2):
+        job = work.next()
+        assert job is not None
+        work.report(job.trial, Measurement(4, {"val_accuracy": 50.0}))
+    assert [t.number for t in work.best] == [0]
+
+
 def test_a_bound_on_a_measured_metric_makes_the_trial_infeasible_at_its_end() -> None:
     rows = Table()
     bounds = (Bound("val_accuracy", max=10.0),)
