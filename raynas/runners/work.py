@@ -182,7 +182,11 @@ class Work(ABC):
         if measurement.step <= trial.step:
             return Decision.CONTINUE
         bad = measurement.bad_values(
-            [o.metric for o in self.objectives if self._required(o, measurement)]
+            [
+                o.metric
+                for o in self.objectives
+                if o.metric not in trial.costs and self._required(o, measurement)
+            ]
         )
         if bad:
             shown = ", ".join(f"{n} is {measurement.values.get(n, 'missing')}" for n in bad)

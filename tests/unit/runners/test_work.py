@@ -362,6 +362,8 @@ def test_several_objectives_keep_the_pareto_best() -> None:
     objectives = (Objective(), Objective("params", "min"))
     work = search(Random(), objectives=objectives, keep=3, limits=Limits(trials=30))
     LocalRunner().run(work)
+    assert states(work) == {"COMPLETE": 30}
+    assert len(work.best) == 3
     for best in work.best:
         mine = best.values()
         assert not any(
