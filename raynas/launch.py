@@ -138,6 +138,7 @@ class Session:
             return
         from raynas.runners.live import LiveView
 
+        self.runner.open()  # first, since Ray sets signal handlers of its own
         with _interrupts(work, self.console), LiveView(work, self.console):
             self.runner.run(work)
         if work.interrupted:

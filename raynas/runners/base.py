@@ -52,6 +52,9 @@ class Runner(ABC):
     def run(self, work: Work) -> None:
         """Returns when ``work.done``. Raises what made the work impossible (a full disk, say)."""
 
+    def open(self) -> None:
+        """Get ready: start or join a cluster. ``run`` does it too where it was not done."""
+
     def close(self) -> None:
         """Give back what the runner holds (workers, a private cluster)."""
 

@@ -197,7 +197,7 @@ class TuneRunner(Runner):
         self._shared_view: tuple[View, Any] | None = None
 
     def run(self, work: Work) -> None:
-        self._connect()
+        self.open()
         for _ in range(_FITS):
             try:
                 self._fit(work)
@@ -261,7 +261,7 @@ class TuneRunner(Runner):
             self._shared_view = payload.view, ray.put(payload.view)
         return _Shared(payload.space, fresh(payload.evaluator), self._shared_view[1])
 
-    def _connect(self) -> None:
+    def open(self) -> None:
         if ray.is_initialized():
             self._take_resources()
             return
