@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from raynas.runners.base import Runner
 
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -170,7 +170,8 @@ def list_(
 
 
 @app.callback(invoke_without_command=True)
-def _version(
+def _bare(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
@@ -178,25 +179,56 @@ def _version(
 
         typer.echo(__version__)
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def main() -> None:
     """Errors of the user are one line and exit code 2; Ctrl-C is 130."""
     try:
-        app()
+        code = app(standalone_mode=False)
     except KeyboardInterrupt:
-        sys.exit(130)
+        code = 130
     except Exception as error:
-        from raynas.core import RaynasError
-        from raynas.launch import Interrupted
+        code, line = _told(error)
+        if not line:
+            raise
+        print(line, file=sys.stderr)
+    sys.exit(code)
 
-        if isinstance(error, Interrupted):
-            print(f"interrupted; go on with: raynas resume {error}", file=sys.stderr)
-            sys.exit(130)
-        if isinstance(error, RaynasError):
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
-        raise
+
+def _told(error: Exception) -> tuple[int, str]:
+    """Exit code and line for an error that the user can do something about, else 1 and ''."""
+    if hasattr(error, "format_message"):  # typer's errors about arguments have no public base
+        return 2, f"error: {_usage(error)}"
+
+    from raynas.core import RaynasError
+    from raynas.launch import Interrupted
+
+    if isinstance(error, Interrupted):
+        return 130, f"interrupted; go on with: raynas resume {error}"
+    if isinstance(error, RaynasError):
+        return 2, f"error: {error}"
+    if isinstance(error, OSError) and error.errno in _SYSTEM:
+        where = f"{error.filename}: " if error.filename else ""
+        cure = "make room or access and try again; what is stored is safe"
+        return 2, f"error: {where}{error.strerror}; {cure}"
+    return 1, ""
+
+
+#: what the machine refuses; other errors of the system are mistakes of ours
+_SYSTEM = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
+}  # fmt: skip
+
+
+def _usage(error: Any) -> str:
+    """What is wrong with the command line, and what would be right."""
+    problem = " ".join(error.format_message().split()).rstrip(".")
+    context = error.ctx
+    commands = getattr(context and context.command, "commands", None)
+    allowed = f"; allowed: {', '.join(commands)}" if commands else ""
+    return f"{problem}{allowed}; see: {context.command_path if context else 'raynas'} --help"
 
 
 if __name__ == "__main__":

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import importlib.util
 import inspect
 import sys
+import traceback
+import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -85,7 +88,9 @@ class Experiment:
     budget: Budget = field(default=Budget(), metadata=_NOT_PRINTED)
     finalists: Finalists = field(default=Finalists(), metadata=_NOT_PRINTED)
     resources: Resources = field(default=Resources(), metadata=_NOT_PRINTED)
-    smoke: Mapping[str, object] = field(default_factory=dict, metadata=_NOT_PRINTED)
+    smoke: Mapping[str, object] = field(
+        default_factory=dict, metadata={"fingerprint": False, "set": False}
+    )
 
     def __post_init__(self) -> None:
         for name, kind in _PARTS.items():
@@ -98,9 +103,14 @@ class Experiment:
         if not self.objectives:
             raise UserError("an experiment without objectives", cure="objectives=(Objective(),)")
         known = {m.name for m in self.evaluator.metrics} | {"params", "macs"}
-        for metric in [*(o.metric for o in self.objectives), *(b.metric for b in self.bounds)]:
-            if metric not in known:
-                raise one_of("metric", metric, sorted(known))
+        named: dict[str, tuple[Objective | Bound, ...]] = {
+            "objectives": self.objectives,
+            "bounds": self.bounds,
+        }
+        for place, parts in named.items():
+            for part in parts:
+                if part.metric not in known:
+                    raise one_of(f"metric in {place}:", part.metric, sorted(known))
         arms = [s.name for s in (self.sampler, *self.against)]
         if len(set(arms)) < len(arms):
             raise UserError(
@@ -161,7 +171,13 @@ def load(
         )
     if path.suffix != ".py":
         raise UserError(f"experiment file {path.name!r}", allowed="a Python file, *.py")
-    source = path.read_text()
+    try:
+        source = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"experiment file {str(path)!r} cannot be read: {error}",
+            cure="make it readable, as UTF-8 text",
+        ) from error
     module = _import_file(path, beside)
     function = getattr(module, "experiment", None)
     if not callable(function):
@@ -169,17 +185,13 @@ def load(
             f"{path.name} has no experiment()",
             cure="define `def experiment() -> Experiment:` that returns one",
         )
-    try:
+    with _told(path):
         found = function()
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(
-            f"experiment() of {path.name} failed: {type(error).__name__}: {error}"
-        ) from error
     if not isinstance(found, Experiment):
         raise UserError(
-            f"experiment() of {path.name} returned {type(found).__name__}", allowed="an Experiment"
+            f"experiment() of {path.name} returned {type(found).__name__}",
+            allowed="an Experiment",
+            cure="end it with `return Experiment(space=..., data=..., ...)`",
         )
     if not found.name:
         found = dataclasses.replace(found, name=name or path.stem)
@@ -198,16 +210,38 @@ def _import_file(path: Path, beside: Path | None) -> ModuleType:
     sys.modules[name] = module
     sys.path[:0] = folders
     try:
-        spec.loader.exec_module(module)
-    except UserError:
-        raise
-    except Exception as error:
-        line = f" (line {error.lineno})" if isinstance(error, SyntaxError) else ""
-        raise UserError(f"{path.name}{line}: {type(error).__name__}: {error}") from error
+        with _told(path):
+            spec.loader.exec_module(module)
     finally:
         for folder in folders:
             sys.path.remove(folder)
     return module
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what a user's file raises into one line that says where; UserErrors say it better."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SyntaxError) and error.filename == str(path):
+            line, problem = error.lineno, error.msg
+        else:
+            line, problem = _line(error, path), str(error)
+        where = f"{path.name}, line {line}" if line else path.name
+        raise UserError(
+            f"experiment file {where}: {type(error).__name__}: {problem}",
+            cure="correct it and try again",
+        ) from error
+
+
+def _line(error: BaseException, path: Path) -> int | None:
+    """The last line of ``path`` that was at work when ``error`` was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    return lines[-1] if lines else None
 
 
 # -- `--set path=value` ------------------------------------------------------------------------
@@ -242,19 +276,53 @@ def apply(experiment: Experiment, overrides: Mapping[str, object]) -> Experiment
 
 
 def _replace(part: Any, keys: list[str], value: object, path: str) -> Any:
+    """``part`` with the value at ``keys`` replaced; ``path`` is what the user wrote."""
+    key, rest = keys[0], keys[1:]
+    if isinstance(part, tuple):
+        return _replace_item(part, keys, value, path)
     if not dataclasses.is_dataclass(part) or isinstance(part, type):
+        inside = path.split(".")[: -len(keys)]
         raise UserError(
-            f"--set {path}: {keys[0]!r} has nothing to set inside, it is {type(part).__name__}"
+            f"--set {path}: there is nothing to set inside {'.'.join(inside)}",
+            cure=f"--set {'.'.join(inside)}=VALUE",
         )
-    names = [f.name for f in dataclasses.fields(part) if f.init]
-    if keys[0] not in names:
-        raise one_of(f"key in --set {path!r}", keys[0], names)
-    current = getattr(part, keys[0])
-    if len(keys) > 1:
-        new = _replace(current, keys[1:], value, path)
+    names = [f.name for f in dataclasses.fields(part) if f.init and f.metadata.get("set", True)]
+    if not names:
+        raise UserError(
+            f"--set {path}: {type(part).__name__} has no settings",
+            cure="change the experiment file",
+        )
+    if key not in names:
+        raise one_of(f"key in --set {path}:", key, names)
+    current = getattr(part, key)
+    if rest:
+        new = _replace(current, rest, value, path)
     else:
-        new = _coerce(value, _hint(type(part), keys[0]), path)
-    return dataclasses.replace(part, **{keys[0]: new})
+        new = _coerce(value, _hint(type(part), key), current, path)
+    return _with(part, key, new, f"--set {path}={value!r}")
+
+
+def _replace_item(part: tuple[Any, ...], keys: list[str], value: object, path: str) -> Any:
+    """``against.0.n_startup``: the settings of a part in a tuple."""
+    places = [str(i) for i in range(len(part))]
+    if keys[0] not in places:
+        raise one_of(f"place in --set {path}:", keys[0], places)
+    if not keys[1:]:
+        raise UserError(
+            f"--set {path}: {type(part[int(keys[0])]).__name__} is not a plain value",
+            cure=f"set what is inside, as {path}.NAME=VALUE, or change the experiment file",
+        )
+    i = int(keys[0])
+    return (*part[:i], _replace(part[i], keys[1:], value, path), *part[i + 1 :])
+
+
+def _with(part: Any, key: str, new: object, told: str) -> Any:
+    try:
+        return dataclasses.replace(part, **{key: new})
+    except UserError:
+        raise
+    except Exception as error:  # a part's own check of its settings
+        raise UserError(f"{told}: {type(error).__name__}: {error}") from error
 
 
 def _hint(owner: type, name: str) -> Any:
@@ -264,20 +332,58 @@ def _hint(owner: type, name: str) -> Any:
         return inspect.get_annotations(owner).get(name, object)
 
 
-def _coerce(value: object, hint: Any, path: str) -> object:
-    """``value`` as the field's type; an int passes for a float, a list for a tuple."""
+def _coerce(value: object, hint: Any, current: object, path: str) -> object:
+    """``value`` as the field's type: an int passes for a float, a list for a tuple."""
     options = typing.get_args(hint) if _is_union(hint) else (hint,)
     for option in options:
         fitted = _fit(value, option)
         if fitted is not _MISFIT:
             return fitted
-    shown = " or ".join(getattr(o, "__name__", str(o)) for o in options)
-    raise UserError(f"--set {path}={value!r}", allowed=shown.replace("NoneType", "none"))
+    raise UserError(
+        f"--set {path}={value!r}",
+        allowed=" or ".join(map(_shown, options)),
+        cure=_cure(options, current, path),
+    )
+
+
+def _cure(options: Sequence[Any], current: object, path: str) -> str:
+    """What to write instead."""
+    if dataclasses.is_dataclass(current):
+        names = [f.name for f in dataclasses.fields(current) if f.init]
+        if names:
+            return f"set what is inside, as {path}.{names[0]}=VALUE, or change the experiment file"
+    if isinstance(current, tuple) and not any(map(_is_plain, options)):
+        return f"change the experiment file; {path}='()' leaves them out"
+    if not any(map(_is_plain, options)):
+        return "change the experiment file"
+    quotes = f"; text that looks like a number needs quotes: {path}='\"1\"'"
+    return f"it is {current!r} now" + (quotes if str in options else "")
+
+
+def _is_plain(kind: Any) -> bool:
+    """Whether values of the type can be written on a command line."""
+    if _origin(kind) is tuple:
+        return all(_is_plain(k) for k in typing.get_args(kind) if k is not ...)
+    return _origin(kind) in (int, float, bool, str, Path, typing.Literal)
+
+
+def _origin(kind: Any) -> Any:
+    return typing.get_origin(kind) or kind
+
+
+def _shown(kind: Any) -> str:
+    """A type as a user reads it."""
+    if kind in (None, type(None)):
+        return "none"
+    if _origin(kind) is typing.Literal:
+        return ", ".join(map(str, typing.get_args(kind)))
+    plain = {int: "whole number", float: "number", str: "text", bool: "true, false"}
+    if _origin(kind) is tuple:
+        return f"({', '.join('...' if k is ... else _shown(k) for k in typing.get_args(kind))})"
+    return plain.get(kind) or f"{getattr(kind, '__name__', kind)} object"
 
 
 def _is_union(hint: Any) -> bool:
-    import types
-
     return typing.get_origin(hint) in (typing.Union, types.UnionType)
 
 
@@ -285,21 +391,46 @@ _MISFIT = object()
 
 
 def _fit(value: object, kind: Any) -> object:
-    origin = typing.get_origin(kind) or kind
+    """``value`` as one type that is no union, or ``_MISFIT``."""
+    origin = _origin(kind)
+    if _is_union(kind):
+        fits = (_fit(value, option) for option in typing.get_args(kind))
+        return next((f for f in fits if f is not _MISFIT), _MISFIT)
     if origin is typing.Literal:
-        return value if value in typing.get_args(kind) else _MISFIT
+        return _choice(value, typing.get_args(kind))
     if origin is type(None):
         return None if value is None else _MISFIT
-    if origin is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if origin is Path and isinstance(value, str):
-        return Path(value)
-    if origin is tuple and isinstance(value, tuple | list):
-        return tuple(value)
-    if origin in (int, str, bool):
-        if origin is int and isinstance(value, bool):
-            return _MISFIT
-        return value if isinstance(value, origin) else _MISFIT
+    if origin in (int, float):
+        return _number(value, origin)
+    if origin is Path:
+        return Path(value) if isinstance(value, str | Path) else _MISFIT
+    if origin is tuple:
+        return _tuple(value, typing.get_args(kind))
     if isinstance(origin, type):
         return value if isinstance(value, origin) else _MISFIT
     return value
+
+
+def _choice(value: object, allowed: tuple[object, ...]) -> object:
+    """Of the type that is allowed, too: 1 is not True."""
+    same = (a for a in allowed if a == value and type(a) is type(value))
+    return next(same, _MISFIT)
+
+
+def _number(value: object, kind: type) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return _MISFIT
+    if kind is int and isinstance(value, float):  # 1e6 is how people write a million
+        return int(value) if value.is_integer() else _MISFIT
+    return kind(value)
+
+
+def _tuple(value: object, kinds: tuple[Any, ...]) -> object:
+    if not isinstance(value, tuple | list):
+        return _MISFIT
+    if len(kinds) == 2 and kinds[1] is ...:
+        kinds = (kinds[0],) * len(value)
+    if kinds and len(kinds) != len(value):
+        return _MISFIT
+    items = [_fit(v, k) for v, k in zip(value, kinds, strict=True)] if kinds else list(value)
+    return _MISFIT if any(item is _MISFIT for item in items) else tuple(items)

@@ -51,16 +51,14 @@ class Session:
 
     folder: RunFolder
     experiment: Experiment
+    payload: Payload
     writer: Writer
     runner: Runner
     console: Console
 
     def go(self) -> None:
         """Carry out all that is not in the store yet. Raises: Interrupted, UserError."""
-        experiment = self.experiment
-        view = experiment.data.search_view(experiment.seed)
-        payload = Payload(experiment.space, experiment.evaluator, view)
-        self._check(payload)
+        experiment, payload = self.experiment, self.payload
         deadline = None
         if experiment.budget.hours is not None:
             deadline = time.monotonic() + 3600 * experiment.budget.hours
@@ -76,12 +74,6 @@ class Session:
             self.console.print(
                 "[yellow]no architecture was evaluated to the end: no finalists, no best network"
             )
-
-    def _check(self, payload: Payload) -> None:
-        """Space, data and evaluator fit together: found out before anything is spent."""
-        evaluator = fresh(payload.evaluator)
-        evaluator.setup(payload.space, payload.view)
-        evaluator.check(payload.space.sample(rng_for(self.experiment.seed, "check")))
 
     def _search(self, payload: Payload, sampler: Sampler, limits: Limits) -> Search:
         experiment = self.experiment
@@ -205,6 +197,20 @@ def _interrupts(work: Work, console: Console) -> Iterator[None]:
 # -- starting and resuming ---------------------------------------------------------------------
 
 
+def prepare(experiment: Experiment) -> Payload:
+    """Read the data and see that space, data and evaluator fit: before anything is made or spent.
+
+    Raises: UserError.
+    """
+    payload = Payload(
+        experiment.space, experiment.evaluator, experiment.data.search_view(experiment.seed)
+    )
+    evaluator = fresh(payload.evaluator)
+    evaluator.setup(payload.space, payload.view)
+    evaluator.check(payload.space.sample(rng_for(experiment.seed, "check")))
+    return payload
+
+
 def start(
     loaded: Loaded,
     output: Path | None,
@@ -219,6 +225,7 @@ def start(
     Raises: UserError when ``output`` holds a run already; Interrupted.
     """
     experiment = loaded.experiment
+    payload = prepare(experiment)
     path = output or _free(Path("runs") / experiment.name)
     info = RunInfo(
         run=new_run_id(experiment.name),
@@ -231,7 +238,8 @@ def start(
         smoke=smoke,
     )
     folder = RunFolder.create(path, info, loaded.source)
-    _carry_out(folder, loaded, runner, console)
+    with _writer(folder) as writer:
+        _carry_out(folder, loaded, payload, writer, runner, console)
     return folder
 
 
@@ -263,10 +271,12 @@ def resume(
         overrides = {**(overrides or {}), "budget.trials": budget.trials}
         loaded = dataclasses.replace(loaded, experiment=experiment)
     folder.expect(experiment.fingerprint, experiment.description())
-    if overrides:
-        kept = {**folder.info.overrides, **overrides}
-        folder = folder.update(overrides=kept, description=experiment.description())
-    _carry_out(folder, loaded, runner, console)
+    with _writer(folder) as writer:  # nothing changes in a folder that another process writes
+        payload = prepare(experiment)
+        if overrides:
+            kept = {**folder.info.overrides, **overrides}
+            folder = folder.update(overrides=kept, description=experiment.description())
+        _carry_out(folder, loaded, payload, writer, runner, console)
     return folder
 
 
@@ -282,22 +292,31 @@ def reload(folder: RunFolder, overrides: Mapping[str, object] | None = None) -> 
     )
 
 
+def _writer(folder: RunFolder) -> Writer:
+    provenance = Provenance.collect(folder.info.source_file)
+    return Writer(folder, next_session(read(folder)), provenance)
+
+
 def _carry_out(
     folder: RunFolder,
     loaded: Loaded,
+    payload: Payload,
+    writer: Writer,
     runner: Callable[[Loaded, Path], Runner],
     console: Console,
 ) -> None:
-    provenance = Provenance.collect(folder.info.source_file)
-    with Writer(folder, next_session(read(folder)), provenance) as writer:
-        hand = runner(loaded, folder.path)
-        try:
-            Session(folder, loaded.experiment, writer, hand, console).go()
-        except Interrupted:
-            raise Interrupted(str(folder.path)) from None
-        finally:
-            hand.close()
+    hand = runner(loaded, folder.path)
+    try:
+        Session(folder, loaded.experiment, payload, writer, hand, console).go()
+    except Exception as error:
+        with contextlib.suppress(Exception):  # what ended the run is what the user must see
             finish(folder, loaded.experiment, console)
+        if isinstance(error, Interrupted):
+            raise Interrupted(str(folder.path)) from None
+        raise
+    finally:
+        hand.close()
+    finish(folder, loaded.experiment, console)
 
 
 def finish(folder: RunFolder, experiment: Experiment, console: Console) -> None:
