@@ -45,8 +45,14 @@ def show_parts(kind: str | None, out: Console) -> None:
         table.add_column()
         parts = getattr(importlib.import_module(module), registry)
         for part in (parts() if callable(parts) else parts).values():
-            table.add_row(part.__name__, (part.__doc__ or "").strip().split("\n\n")[0])
+            table.add_row(part.__name__, Text(_summary(part)))
         out.print(table)
+
+
+def _summary(part: type) -> str:
+    """The first paragraph of the documentation, on one line."""
+    first = (part.__doc__ or "").strip().split("\n\n")[0]
+    return " ".join(first.replace("``", "").split())
 
 
 def show_export(exported: Exported, out: Console) -> None:
@@ -85,12 +91,13 @@ def _state(folder: RunFolder, width: int) -> RenderableType:
     summary, writer = summarise(run), folder.live_writer()
     head = Text.assemble((folder.info.name, "bold"), f"  {folder.path}", overflow="fold")
     now = f"running (process {writer})" if writer else "at rest"
-    ago = "" if summary.last_time is None else f", last result {_ago(summary.last_time)} ago"
+    ago = "" if summary.last_time is None else f"; last result {_ago(summary.last_time)} ago"
     parts: list[RenderableType] = [
         head,
+        Text(f"{now}{ago}"),
         Text(
-            f"{now}; {summary.rows} measurements, {clock(summary.elapsed)} of wall time, "
-            f"{clock(summary.worker_seconds)} of worker time{ago}"
+            f"{summary.rows} measurements, {clock(summary.elapsed)} of wall time, "
+            f"{clock(summary.worker_seconds)} of worker time"
         ),
         _arms(summary),
     ]

@@ -33,61 +33,84 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def remaining(status: Status) -> float | None:
-    """Seconds until the budget is used at the pace so far; None before there is a pace."""
-    share = status.share
-    return status.elapsed * (1 - share) / share if share > 0.02 else None
+def remaining(status: Status, begun: float = 0.0) -> float | None:
+    """Seconds until the budget is used at the pace so far; None before there is a pace.
+
+    ``begun``: the share of the budget that was used when this session began.
+    """
+    done = status.share - begun
+    return status.elapsed * (1 - status.share) / done if done > 0.02 else None
 
 
 def shorten(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def headline(status: Status) -> str:
+def headline(status: Status, begun: float = 0.0) -> str:
     """One line: what, how far, best so far, time left."""
     counts = ", ".join(f"{n} {state.lower()}" for state, n in sorted(status.counts.items()))
-    left = remaining(status)
-    best = f"best {status.objective.metric} {status.best[2]:.2f}" if status.best else "no best yet"
+    left = remaining(status, begun)
+    best = f"best {status.objective.metric} {status.best[2]:.2f}; " if status.best else ""
     return (
-        f"{status.stage} · {status.arm}: {status.share:.0%}, {counts or 'starting'}; {best}; "
+        f"{status.stage} {status.arm} {status.share:.0%}: {counts or 'starting workers'}; {best}"
         f"{clock(status.elapsed)} gone" + (f", about {clock(left)} left" if left else "")
     )
 
 
-def render(status: Status, width: int = 80) -> RenderableType:
-    """The live view of one moment."""
-    left = remaining(status)
-    title = Text.assemble(
+def render(status: Status, width: int = 80, begun: float = 0.0) -> RenderableType:
+    """The live view of one moment, every part one line of at most ``width`` columns."""
+    parts: list[RenderableType] = [_title(status, begun), _progress(status, width)]
+    parts.append(_counts(status))
+    if status.best:
+        number, arch, value = status.best
+        found = f"best {status.objective.metric} {value:.2f}  trial {number}  "
+        parts.append(_line((found, "bold green"), arch))
+    if any(rung.reached for rung in status.rungs):
+        rungs = "  ".join(f"{r.step}: {r.reached} → {r.promoted}" for r in status.rungs)
+        parts.append(_line((f"rungs (step: reached → went on)  {rungs}", "dim")))
+    for number, arch, step, found_value in status.running[:_ROWS]:
+        shown = f"{found_value:6.2f}" if found_value is not None else "     -"
+        progress = f"  {number:>5}  step {step:>3}/{status.max_step:<3} {shown}  "
+        parts.append(_line((progress, "cyan"), (arch, "dim")))
+    if len(status.running) > _ROWS:
+        parts.append(_line((f"  … and {len(status.running) - _ROWS} more", "dim")))
+    return Group(*parts)
+
+
+def _line(*parts: str | tuple[str, str]) -> Text:
+    return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
+
+
+def _title(status: Status, begun: float) -> Text:
+    left = remaining(status, begun)
+    return _line(
         (f"{status.stage} · {status.arm}", "bold"),
         f"   {clock(status.elapsed)} gone",
         f", about {clock(left)} left" if left is not None else "",
     )
+
+
+def _progress(status: Status, width: int) -> Table:
     goal = f"{status.ended}/{status.target} trials" if status.target else ""
     if status.max_seconds:
         goal = f"{status.seconds:.0f}/{status.max_seconds:.0f} s of worker time"
     bar = Table.grid(padding=(0, 1))
+    bar.add_column(no_wrap=True)
+    bar.add_column(no_wrap=True, overflow="ellipsis")
     bar.add_row(ProgressBar(total=1.0, completed=status.share, width=max(width - 34, 10)), goal)
-    counts = Text("  ").join(
+    return bar
+
+
+def _counts(status: Status) -> Text:
+    counts = Text("  ", no_wrap=True, overflow="ellipsis").join(
         Text(f"{n} {state.lower()}", style=_STYLES.get(TrialState(state), ""))
         for state, n in status.counts.items()
     )
+    if not status.counts:
+        counts.append("starting workers", "dim")
     if status.rejected or status.duplicates:
         counts.append(f"  ({status.rejected} beyond bounds, {status.duplicates} known)", "dim")
-    parts: list[RenderableType] = [title, bar, counts]
-    if status.best:
-        number, arch, value = status.best
-        label = f"best {status.objective.metric} {value:.2f}  trial {number}  "
-        parts.append(Text(label, "bold green") + Text(shorten(arch, max(width - len(label), 8))))
-    if status.rungs:
-        rungs = "  ".join(f"{r.step}: {r.reached} → {r.promoted}" for r in status.rungs)
-        parts.append(Text(shorten(f"rungs (step: reached → went on)  {rungs}", width), "dim"))
-    for number, arch, step, found in status.running[:_ROWS]:
-        shown = f"{found:6.2f}" if found is not None else "     -"
-        line = f"  {number:>5}  step {step:>3}/{status.max_step:<3} {shown}  "
-        parts.append(Text(line, "cyan") + Text(shorten(arch, max(width - len(line), 8)), "dim"))
-    if len(status.running) > _ROWS:
-        parts.append(Text(f"  … and {len(status.running) - _ROWS} more", "dim"))
-    return Group(*parts)
+    return counts
 
 
 class LiveView:
@@ -103,8 +126,10 @@ class LiveView:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="raynas-live", daemon=True)
         self._live: Live | None = None
+        self._begun = 0.0
 
     def __enter__(self) -> LiveView:
+        self._begun = self._work.status().share
         if self._console.is_terminal:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
@@ -121,7 +146,7 @@ class LiveView:
         self._thread.join()
         if self._live is not None:
             self._live.stop()
-        self._console.print(headline(self._work.status()), highlight=False, soft_wrap=True)
+        self._print(self._work.status())
 
     def _loop(self) -> None:
         shown = time.monotonic()
@@ -131,7 +156,11 @@ class LiveView:
             except RuntimeError:  # a dictionary grew while it was read; next time
                 continue
             if self._live is not None:
-                self._live.update(render(status, self._console.width), refresh=True)
+                self._live.update(render(status, self._console.width, self._begun), refresh=True)
             elif time.monotonic() - shown >= self._every:
                 shown = time.monotonic()
-                self._console.print(headline(status), highlight=False, soft_wrap=True)
+                self._print(status)
+
+    def _print(self, status: Status) -> None:
+        line = headline(status, self._begun)
+        self._console.print(line, highlight=False, soft_wrap=True, markup=False)
