@@ -87,9 +87,11 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 def pick_device(gpus: float | None) -> str:
     """``cuda`` when a share of a GPU is asked for and torch sees one, else ``cpu``."""
+    if gpus == 0:  # a worker without a GPU need not import torch for this
+        return "cpu"
     import torch
 
-    return "cuda" if (gpus is None or gpus > 0) and torch.cuda.is_available() else "cpu"
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def device_name(device: str) -> str:

@@ -11,6 +11,7 @@ import logging
 import shutil
 import tempfile
 import uuid
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,8 +41,8 @@ from ray import tune  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
-#: how often a whole fit() that Ray ended (its memory monitor does so) is started again
-_FITS = 20
+#: how often in a row a fit() that Ray ended is started again without a trial having ended
+_FITS = 5
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,17 @@ class _Hooks:
     """What Tune's callbacks share. Tune pickles them into snapshots that we never read.
 
     Errors in callbacks (a full disk) must end the run, not be logged and forgotten.
+    ``only``: trials after which the fit ends; empty for all that the work has to give.
     """
 
-    def __init__(self, work: Work) -> None:
-        self.work = work
+    def __init__(self, work: Work, only: frozenset[int] = frozenset()) -> None:
+        self.work, self.only = work, only
+
+    @property
+    def over(self) -> bool:
+        """Nothing more is to be started."""
+        tried = self.only and all(self.work.trials[n].state.ended for n in self.only)
+        return self.work.interrupted or bool(tried)
 
     def __deepcopy__(self, memo: object) -> _Hooks:
         return self
@@ -117,6 +125,8 @@ class WorkSearcher(Searcher):
         self, trial_id: str
     ) -> dict[str, Any] | str | None:
         work = self._hooks.work
+        if self._hooks.over:
+            return str(Searcher.FINISHED)
         try:
             job = work.next()
         except Exception as error:
@@ -131,12 +141,7 @@ class WorkSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        number = self._numbers.pop(trial_id, None)
-        if error and number is not None and not self._hooks.work.interrupted:
-            try:
-                self._hooks.work.fail(number, "its worker died again and again")
-            except Exception as failure:
-                self._hooks.failed(failure)
+        self._numbers.pop(trial_id, None)
 
     def save(self, checkpoint_path: str) -> None:
         """The store keeps the state."""
@@ -153,14 +158,48 @@ class WorkScheduler(FIFOScheduler):
         self._hooks = hooks
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        work, number = self._hooks.work, trial.config["job"].trial
         try:
-            work.trials[number].attempt = trial.config["job"].attempt + trial.num_failures
-            goes_on = deliver(work, number, result["outcome"])
+            goes_on = deliver(self._hooks.work, trial.config["job"].trial, result["outcome"])
         except Exception as error:
             self._hooks.failed(error)
             goes_on = False
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """A worker died. Tune starts the trial again, if it was not once too often."""
+        try:
+            self._died(trial)
+        except Exception as error:
+            self._hooks.failed(error)
+
+    def _died(self, trial: Any) -> None:
+        work, job = self._hooks.work, trial.config["job"]
+        if work.interrupted:
+            return
+        setup, reason = _cause(trial)
+        if setup:  # no fault of the trial: it stays RUNNING, to be resumed
+            raise UserError(
+                f"workers cannot be set up: {reason}",
+                cure="look for what differs between this process and the workers, then "
+                "`raynas resume` goes on",
+            )
+        if trial.should_recover():
+            work.trials[job.trial].attempt = job.attempt + trial.num_failures
+        else:
+            times = "once" if trial.num_failures == 1 else f"{trial.num_failures} times"
+            work.fail(job.trial, f"its worker died {times}: {reason}")
+
+
+def _cause(trial: Any) -> tuple[bool, str]:
+    """Whether a dead worker died while it was set up, and why, in one line."""
+    try:
+        text = Path(trial.error_file).read_text()
+    except (OSError, TypeError):  # Tune had no folder for it yet
+        text = ""
+    last = text.rpartition("Failure # ")[2].strip()
+    if "worker process has died" in last or "died unexpectedly" in last or not last:
+        return False, "it was killed (was memory short?), it crashed, or its machine is gone"
+    return "creation task" in last, last.splitlines()[-1]
 
 
 class _WorkStopper(tune.Stopper):
@@ -173,14 +212,14 @@ class _WorkStopper(tune.Stopper):
         return False
 
     def stop_all(self) -> bool:
-        return self._hooks.work.interrupted
+        return self._hooks.over
 
 
 @dataclass
 class TuneRunner(Runner):
     """Ray Tune on this machine, or on the cluster at ``address`` (``auto``, ``ray://...``).
 
-    ``scratch``: an absolute folder for Tune's own files, which are removed after each part.
+    ``scratch``: an absolute folder for Tune's own files; it is removed after each part.
     ``modules``: Python modules whose code workers cannot import (the experiment's own file).
     """
 
@@ -192,40 +231,62 @@ class TuneRunner(Runner):
     modules: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
+        self._joined = False  # else Ray belongs to whoever started it in this process
         self._session: Path | None = None
         self._gpus = 0.0
         self._shared_view: tuple[View, Any] | None = None
 
     def run(self, work: Work) -> None:
+        """See the base class. Raises: RaynasError when Ray itself does not work any more."""
         self.open()
-        for _ in range(_FITS):
-            try:
-                self._fit(work)
-            except (KeyboardInterrupt, RaynasError):
-                raise
-            except Exception as error:
-                self._lost(work, f"{type(error).__name__}: {error}")
+        lost: Counter[int] = Counter()
+        alone: frozenset[int] = frozenset()
+        idle, ended = 0, -1
+        while idle < _FITS + self.resources.retries:
+            memory, reason = self._fit_once(work, alone)
             if work.error is not None:
                 raise work.error
             if work.done or work.interrupted:
                 return
-            self._lost(work, "Ray ended the search")
+            now = work.status().ended
+            idle, ended = (idle + 1, ended) if now == ended else (0, now)
+            if memory:
+                self._charge(work, lost)
+            # suspects of using too much memory are tried again one by one
+            suspects = {*alone, *work.live} if memory else ()
+            alone = frozenset(n for n in suspects if not work.trials[n].state.ended)
+            work.requeue_live()
         raise RaynasError(
-            f"Ray Tune ended {_FITS} times without finishing; `raynas resume` goes on"
+            f"Ray Tune ended {idle + 1} times without a result: {' '.join(reason.split())[:300]}; "
+            "`raynas resume` goes on"
         )
 
-    def _lost(self, work: Work, reason: str) -> None:
-        """Ray gave up (its memory monitor ends a whole fit): start the live trials again."""
-        logging.getLogger(__name__).warning("restarting Ray Tune: %s", reason[:300])
-        for number in work.live:
-            if work.trials[number].attempt >= self.resources.retries:
-                work.fail(number, f"out of memory or lost: {reason}", infeasible=True)
-        work.requeue_live()
+    def _fit_once(self, work: Work, alone: frozenset[int]) -> tuple[bool, str]:
+        """Whether Ray's memory monitor ended the fit (it ends all when it kills one), and why."""
+        try:
+            self._fit(work, alone)
+        except RaynasError:
+            raise
+        except Exception as error:
+            return _is_memory_kill(error), f"{type(error).__name__}: {error}"
+        return False, "the search ended early"
 
-    def _fit(self, work: Work) -> None:
-        hooks = _Hooks(work)
+    def _charge(self, work: Work, lost: Counter[int]) -> None:
+        """A trial that was alone when memory ran out is the one that does not fit."""
+        live = work.live
+        if len(live) != 1:
+            return
+        lost[live[0]] += 1
+        if lost[live[0]] >= max(self.resources.retries, 1):
+            work.fail(
+                live[0],
+                "out of memory: Ray's memory monitor killed its worker, though it ran alone",
+                infeasible=True,
+            )
+
+    def _fit(self, work: Work, alone: frozenset[int]) -> None:
+        hooks = _Hooks(work, only=alone)
         scratch = self.scratch or Path(tempfile.mkdtemp(prefix="raynas-tune-"))
-        name = f"tune-{uuid.uuid4().hex[:8]}"
         trainable = tune.with_resources(
             tune.with_parameters(TrialActor, shared=self._share(work.payload)),
             tune.PlacementGroupFactory([{"CPU": self.resources.cpus, "GPU": self._gpus}]),
@@ -236,13 +297,13 @@ class TuneRunner(Runner):
                 search_alg=WorkSearcher(hooks, self._gpus),
                 scheduler=WorkScheduler(hooks),
                 num_samples=-1,
-                max_concurrent_trials=self._slots() + 1,
+                max_concurrent_trials=1 if alone else self._slots(),
                 reuse_actors=True,
                 trial_name_creator=_trial_name,
                 trial_dirname_creator=_trial_name,
             ),
             run_config=tune.RunConfig(
-                name=name,
+                name=f"tune-{uuid.uuid4().hex[:8]}",
                 storage_path=str(scratch),
                 verbose=0,
                 stop=_WorkStopper(hooks),
@@ -253,7 +314,7 @@ class TuneRunner(Runner):
         try:
             tuner.fit()
         finally:
-            shutil.rmtree(scratch / name, ignore_errors=True)
+            shutil.rmtree(scratch, ignore_errors=True)
 
     def _share(self, payload: Payload) -> _Shared:
         """The evaluator as new (one that was set up here holds the images, too)."""
@@ -262,6 +323,8 @@ class TuneRunner(Runner):
         return _Shared(payload.space, fresh(payload.evaluator), self._shared_view[1])
 
     def open(self) -> None:
+        for module in self.modules:
+            ray.cloudpickle.register_pickle_by_value(module)
         if ray.is_initialized():
             self._take_resources()
             return
@@ -280,8 +343,7 @@ class TuneRunner(Runner):
                 allowed="'auto' on a machine of the cluster, host:port, or ray://host:10001",
                 cure="start one with `ray start --head` or `ray up cluster.yaml`",
             ) from error
-        for module in self.modules:
-            ray.cloudpickle.register_pickle_by_value(module)
+        self._joined = True
         self._take_resources()
 
     def _take_resources(self) -> None:
@@ -311,11 +373,22 @@ class TuneRunner(Runner):
         return max(1, int(min(fits)))
 
     def close(self) -> None:
-        if ray.is_initialized():
+        self._shared_view = None
+        if self._joined:
             ray.shutdown()
+            self._joined = False
         if self._session is not None:  # every private ray.init leaves a folder behind
             shutil.rmtree(self._session, ignore_errors=True)
             self._session = None
+
+
+def _is_memory_kill(error: BaseException | None) -> bool:
+    """Ray's memory monitor reports a kill as an error that Tune does not expect."""
+    while error is not None:
+        if isinstance(error, ray.exceptions.OutOfMemoryError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _trial_name(trial: Any) -> str:

@@ -1,0 +1,119 @@
+"""Every runner carries out the same search to the same table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.toy_runs import Script, Table, content, search
+from toys import Curves, ToySpace
+
+from raynas.data import Digits
+from raynas.evaluators import Retrain
+from raynas.runners.base import Resources, Runner
+from raynas.runners.local import LocalRunner
+from raynas.runners.work import Limits
+from raynas.samplers.random import Random
+from raynas.schedulers import ASHA
+from raynas.spaces import NASBench201
+from raynas.training import Recipe
+
+Make = Callable[..., Runner]
+
+
+@pytest.fixture(scope="module", params=["local", pytest.param("tune", marks=pytest.mark.ray)])
+def make(request: pytest.FixtureRequest) -> Iterator[Make]:
+    """Makes runners of one kind with these resources."""
+    if request.param == "local":
+        yield lambda **resources: LocalRunner(Resources(**resources))
+        return
+    import toys
+    from integration import toy_runs
+
+    from raynas.runners.tune import TuneRunner
+
+    session = TuneRunner(modules=(toys, toy_runs))
+    session.open()
+    yield lambda **resources: TuneRunner(Resources(**resources))
+    session.close()
+
+
+def test_the_same_random_search_at_any_number_of_workers(make: Make, tmp_path: Path) -> None:
+    rows, here = Table(), Table()
+    work = search(Random(), Curves(log=str(tmp_path / "log")), rows, trials=12)
+    make(cpus=0.5, concurrent=2).run(work)
+    assert work.done
+    assert work.most <= 2
+    LocalRunner().run(search(Random(), Curves(), here, trials=12))
+    assert content(rows) == content(here)
+    assert len(rows) == 48
+    steps = [" ".join(line.split()[:2]) for line in (tmp_path / "log").read_text().splitlines()]
+    assert len(steps) == len(set(steps)) == 48  # nothing is evaluated twice
+
+
+def test_one_at_a_time_means_ask_after_tell(make: Make, tmp_path: Path) -> None:
+    texts = [f"x={x},y={y},op=c" for x in (5, 3, 0, 2) for y in (0, 4, 2)]
+    rows, here = Table(), Table()
+    sampler = Script(texts)
+    evaluator = Curves(max_step=9, log=str(tmp_path / "log"))
+    work = search(sampler, evaluator, rows, scheduler=ASHA(min_step=1, factor=3))
+    make(concurrent=1).run(work)
+    assert work.most == 1
+    assert sampler.calls == [(call, n) for n in range(12) for call in ("ask", "tell")]
+    LocalRunner().run(
+        search(Script(texts), Curves(max_step=9), here, scheduler=ASHA(min_step=1, factor=3))
+    )
+    assert content(rows) == content(here)
+    assert {"STOPPED", "COMPLETE"} <= {row["state"] for row in rows}
+    processes = {line.split()[-1] for line in (tmp_path / "log").read_text().splitlines()}
+    assert len(processes) == 1  # the worker is used again
+
+
+def test_training_gives_identical_floats(make: Make, tmp_path: Path) -> None:
+    recipe = Recipe(epochs=2, batch_size=64, flip=False, crop_pad=1)
+    view = Digits(subset=256).search_view(0)
+
+    def work(rows: Table, folder: str) -> Any:
+        space = NASBench201(channels=4, cells=1)
+        return search(
+            Random(), Retrain(recipe), rows, trials=3, view=view, space=space,
+            folder=tmp_path / folder,
+        )  # fmt: skip
+
+    rows, here = Table(), Table()
+    make().run(work(rows, "a"))
+    LocalRunner().run(work(here, "b"))
+    assert len(rows) == 6
+    for metric in ("val_accuracy", "val_loss", "train_loss"):
+        assert content(rows, metric) == content(here, metric)
+
+
+def test_a_fault_ends_its_trial_and_only_that(make: Make) -> None:
+    faults = {f"x={i},y=0,op=a": f for i, f in enumerate(["nan", "crash", "memory", "short"])}
+    rows, sampler = Table(), Script([*faults, "x=5,y=5,op=c"])
+    make().run(search(sampler, Curves(fault=faults), rows))
+    ends = {row["arch"]: (row["state"], row["message"]) for row in rows}
+    assert list(ends[arch] for arch in sorted(faults)) == [
+        ("FAILED", "val_accuracy is nan at step 2"),
+        ("FAILED", "RuntimeError: a toy crash"),
+        ("INFEASIBLE", "out of memory: MemoryError: toy"),
+        ("COMPLETE", None),
+    ]
+    assert ends["x=5,y=5,op=c"] == ("COMPLETE", None)
+    told = [sampler.told[n].state.value for n in range(5)]
+    assert told == ["FAILED", "FAILED", "INFEASIBLE", "COMPLETE", "COMPLETE"]
+
+
+def test_the_worker_time_of_an_arm_and_an_exhausted_space_end_it(make: Make) -> None:
+    rows = Table()
+    work = search(Random(), Curves(), rows, limits=Limits(seconds=6.0))
+    make(concurrent=1).run(work)
+    assert work.done
+    assert work.spent == 6.0
+    work = search(Random(), Curves(), Table(), space=ToySpace(depth=1), trials=1000)
+    make().run(work)
+    assert work.done
+    assert work.note
+    assert dict(work.status().counts) == {"COMPLETE": 18}
