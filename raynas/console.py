@@ -40,7 +40,8 @@ def show_parts(kind: str | None, out: Console) -> None:
         raise one_of("kind of part", kind, _REGISTRIES)
     for name in [kind] if kind else _REGISTRIES:
         module, registry = _REGISTRIES[name]
-        table = Table(title=name, title_justify="left", box=None, show_header=False)
+        out.print(name, style="italic")
+        table = Table(box=None, show_header=False)
         table.add_column(style="bold", no_wrap=True)
         table.add_column()
         parts = getattr(importlib.import_module(module), registry)

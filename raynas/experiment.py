@@ -252,7 +252,7 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, object]:
     found: dict[str, object] = {}
     for text in texts:
         path, equals, value = text.partition("=")
-        if not equals or not path:
+        if not equals or not path.strip():
             raise UserError(f"--set {text!r}", allowed="path=value, as in budget.trials=8")
         found[path.strip()] = _literal(value.strip())
     return found
@@ -406,7 +406,7 @@ def _fit(value: object, kind: Any) -> object:
         return Path(value) if isinstance(value, str | Path) else _MISFIT
     if origin is tuple:
         return _tuple(value, typing.get_args(kind))
-    if isinstance(origin, type):
+    if isinstance(origin, type) and origin is not Any:
         return value if isinstance(value, origin) else _MISFIT
     return value
 

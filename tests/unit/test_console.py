@@ -1,0 +1,110 @@
+"""What commands print: at 80 columns, and whatever the run looks like."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from toy_runs import done, experiment_file
+
+from raynas.console import _short, show_export, show_parts, show_status, watch
+from raynas.core import UserError
+from raynas.store import RunFolder
+from raynas.training import Exported
+
+
+def printer(width: int) -> Console:
+    return Console(file=io.StringIO(), width=width, highlight=False)
+
+
+def lines(out: Console) -> list[str]:
+    assert isinstance(out.file, io.StringIO)
+    return [line.rstrip() for line in out.file.getvalue().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    folder = tmp_path_factory.mktemp("console")
+    file = experiment_file(
+        folder / "a_rather_long_name_for_an_experiment.py", against="(RegularizedEvolution(3, 2),)"
+    )
+    done("run", file, "--local", "--output", folder / "run")
+    return RunFolder.open(folder / "run")
+
+
+@pytest.mark.parametrize("kind", ["spaces", "data", "evaluators", "samplers", "schedulers"])
+def test_one_kind_of_parts_with_a_sentence_each(kind: str) -> None:
+    out = printer(80)
+    show_parts(kind, out)
+    found = lines(out)
+    assert found[0] == kind
+    assert all(len(line) <= 80 for line in found)
+    assert not any("``" in line for line in found)
+    described = [line for line in found[1:] if not line.startswith("  ")]
+    assert all(len(line.split()) > 3 for line in described)
+
+
+def test_all_parts_are_named() -> None:
+    out = printer(200)
+    show_parts(None, out)
+    text = "\n".join(lines(out))
+    for name in ("NASBench201", "ElasticResNet", "Digits", "CIFAR10", "Arrays", "Retrain",
+                 "FunctionEvaluator", "TPE", "RegularizedEvolution", "NSGA2", "ASHA"):  # fmt: skip
+        assert name in text
+    assert text.count("samplers") == 1
+
+
+def test_an_unknown_kind_is_told_the_known() -> None:
+    with pytest.raises(UserError, match=r"'sampler'.*did you mean 'samplers'"):
+        show_parts("sampler", printer(80))
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_the_state_of_a_run_fits(run: RunFolder, width: int) -> None:
+    out = printer(width)
+    show_status(run, out)
+    found = lines(out)
+    assert all(len(line) <= width for line in found)
+    assert "".join(found).count(str(run.path)) == 1  # folded, not cut
+    if width >= 80:
+        assert any(line.startswith("at rest; last result") for line in found)
+        assert any(line.startswith("random 6/6 ") for line in found)
+        assert any(line.startswith("evolution ") for line in found)
+        assert "finalists: 4 of 4 trained" in found
+        assert sum(",op=" in line for line in found) >= 5
+
+
+def test_watching_ends_with_ctrl_c(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("raynas.console.time.sleep", sleep)
+    out = printer(80)
+    watch(run, out, 0.7)
+    assert looks == [0.7, 0.7]
+    assert any("at rest" in line for line in lines(out))
+
+
+def test_exports_with_the_difference_that_was_measured() -> None:
+    out = printer(20)
+    paths = {"architecture": Path("a/architecture.json"), "onnx": Path("a/network.onnx")}
+    show_export(Exported(paths, {"onnx": 3.21e-7}), out)
+    assert lines(out) == [
+        "architecture: a/architecture.json",
+        "onnx: a/network.onnx  (outputs differ by at most 3.2e-07)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(0, "0"), (999, "999"), (1234567, "1.23M"), (1000, "1k"), (4.5e9, "4.5G"),
+     (float("nan"), "-")],
+)  # fmt: skip
+def test_counts_are_short(count: float, shown: str) -> None:
+    assert _short(count) == shown

@@ -1,0 +1,363 @@
+"""From an experiment to a finished run: what is carried out, in which order, and what remains."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from toy_runs import done, experiment_file, stored
+
+import raynas.reports
+from raynas.core import UserError
+from raynas.experiment import Loaded, load
+from raynas.launch import Interrupted, _free, best_trial, reload, resume, start
+from raynas.runners.base import Runner
+from raynas.runners.local import LocalRunner
+from raynas.runners.work import Work
+from raynas.store import Provenance, RunFolder, StoredTrial, Writer, read, trials
+
+Make = Callable[[Loaded, Path], Runner]
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(file=io.StringIO(), width=80)
+
+
+@pytest.fixture(autouse=True)
+def reports(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The runs that a report was asked for; they are drawn elsewhere."""
+    asked: list[Path] = []
+    monkeypatch.setattr(
+        raynas.reports, "write_report", lambda folder, space=None: asked.append(folder.path)
+    )
+    return asked
+
+
+def local(loaded: Loaded, folder: Path) -> Runner:
+    return LocalRunner(loaded.experiment.resources)
+
+
+def begin(
+    file: Path, output: Path, console: Console, runner: Make = local,
+    overrides: Mapping[str, object] | None = None, smoke: bool = False,
+) -> RunFolder:  # fmt: skip
+    loaded = load(file, overrides, smoke=smoke)
+    return start(loaded, output, runner, overrides=overrides or {}, smoke=smoke, console=console)
+
+
+def found(folder: RunFolder, stage: str = "search", arm: str = "") -> list[StoredTrial]:
+    rows = [t for t in trials(read(folder)) if t.stage == stage]
+    return [t for t in rows if not arm or t.arm == arm]
+
+
+def plain(folder: RunFolder) -> list[tuple[Any, ...]]:
+    """Everything that must not depend on where and when a run was interrupted."""
+    return [
+        (
+            t.stage,
+            t.arm,
+            t.arch,
+            t.seed,
+            t.state,
+            [(m.step, dict(m.values)) for m in t.measurements],
+        )
+        for t in trials(read(folder))
+    ]
+
+
+class StopsAfter(LocalRunner):
+    """Raises once so many measurements were reported in this process."""
+
+    def __init__(self, left: int, error: BaseException) -> None:
+        super().__init__()
+        self.left, self.error, self.closed = left, error, False
+
+    def __call__(self, loaded: Loaded, folder: Path) -> Runner:
+        return self
+
+    def run(self, work: Work) -> None:
+        report = work.report
+
+        def counted(*arguments: Any, **keywords: Any) -> Any:
+            answer = report(*arguments, **keywords)
+            self.left -= 1
+            if self.left == 0:
+                raise self.error
+            return answer
+
+        work.report = counted  # type: ignore[method-assign]
+        super().run(work)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_the_parts_of_a_run_in_order(tmp_path: Path, console: Console, reports: list[Path]) -> None:
+    file = experiment_file(tmp_path / "toy.py", against="(RegularizedEvolution(3, 2),)")
+    folder = begin(file, tmp_path / "run", console)
+    assert [len(found(folder, "search", "random")), len(found(folder, "final"))] == [6, 4]
+    order = list(dict.fromkeys((t.stage, t.arm) for t in trials(read(folder))))
+    assert order == [("search", "random"), ("search", "evolution"), ("final", "random")]
+    assert reports == [folder.path]
+    assert folder.live_writer() is None
+
+
+def test_arms_get_the_worker_time_of_the_main_one(tmp_path: Path, console: Console) -> None:
+    file = experiment_file(
+        tmp_path / "toy.py", against="(RegularizedEvolution(3, 2), TPE(n_startup=2))"
+    )
+    folder = begin(file, tmp_path / "run", console)
+    spent = sum(t.seconds for t in found(folder, arm="random"))
+    for arm in ("evolution", "tpe"):
+        other = found(folder, arm=arm)
+        # the toy takes a second a step, and the trial that crosses the line is stopped there
+        assert sum(t.seconds for t in other) == spent
+        assert all(t.state != "RUNNING" for t in other)
+
+
+def test_the_best_are_trained_anew_over_seeds(tmp_path: Path, console: Console) -> None:
+    file = experiment_file(tmp_path / "toy.py", finalists="Finalists(top=2, seeds=3)")
+    folder = begin(file, tmp_path / "run", console)
+    complete = [t for t in found(folder) if t.state == "COMPLETE"]
+    ranked = sorted(complete, key=lambda t: -t.measurements[-1].values["val_accuracy"])
+    finals = found(folder, "final")
+    assert {t.arch for t in finals} == {t.arch for t in ranked[:2]}
+    assert [len({t.seed for t in finals if t.arch == r.arch}) for r in ranked[:2]] == [3, 3]
+    assert {t.seed for t in finals}.isdisjoint(t.seed for t in complete)
+
+
+def test_test_metrics_are_in_the_final_stage_only(tmp_path: Path, console: Console) -> None:
+    folder = begin(experiment_file(tmp_path / "toy.py"), tmp_path / "run", console)
+    for stage, metrics in (("search", {"val_accuracy"}), ("final", {"test_accuracy"})):
+        rows = found(folder, stage)
+        assert {name for t in rows for m in t.measurements for name in m.values} == metrics
+
+
+def test_without_finalists_no_test_image_is_read(tmp_path: Path, console: Console) -> None:
+    head = (
+        "class Sealed(ToyData):\n"
+        "    def final_view(self, seed):\n"
+        "        raise AssertionError('the test images were read')\n"
+    )
+    file = experiment_file(tmp_path / "toy.py", head, data="Sealed()", finalists="Finalists(top=0)")
+    folder = begin(file, tmp_path / "run", console)
+    assert found(folder, "final") == []
+    assert len(found(folder)) == 6
+    assert best_trial(folder, load(file).experiment) is not None
+
+
+def test_the_best_network_is_kept(tmp_path: Path, console: Console) -> None:
+    file = experiment_file(
+        tmp_path / "net.py", space="NASBench201(channels=2, cells=1)", data="Digits(subset=100)",
+        evaluator="Retrain(Recipe(epochs=1, batch_size=50))", scheduler="NoStopping()",
+        budget="Budget(2)", finalists="Finalists(1, 2)",
+        head="from raynas.spaces import NASBench201",
+    )  # fmt: skip
+    folder = begin(file, tmp_path / "run", console)
+    told = json.loads((folder.best / "architecture.json").read_text())
+    best = best_trial(folder, load(file).experiment)
+    assert best is not None
+    assert told["arch"] == best.arch.text
+    finals = found(folder, "final")
+    assert told["trained"]["trial"] == finals[0].number  # the first seed: no choice by test images
+    assert told["trained"]["test_accuracy"] == finals[0].measurements[-1].values["test_accuracy"]
+    from raynas.training import load_network
+
+    experiment = load(file).experiment
+    network = experiment.space.build(experiment.space.architecture(told["arch"]), (1, 8, 8), 10)
+    load_network(folder.best / "network.safetensors", network)
+
+
+def test_nothing_complete_no_finalists(tmp_path: Path, console: Console) -> None:
+    head = "FAULT = {a.text: 'crash' for a in ToySpace().enumerate()}"
+    file = experiment_file(tmp_path / "toy.py", head, evaluator="Curves(fault=FAULT)",
+                           scheduler="NoStopping()")  # fmt: skip
+    folder = begin(file, tmp_path / "run", console)
+    assert {t.state for t in found(folder)} == {"FAILED"}
+    assert found(folder, "final") == []
+    assert "no finalists, no best network" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert not list(folder.best.iterdir())
+
+
+def test_an_exhausted_space_ends_the_arm_with_a_note(tmp_path: Path, console: Console) -> None:
+    file = experiment_file(tmp_path / "toy.py", space="ToySpace(depth=1)", budget="Budget(99)")
+    folder = begin(file, tmp_path / "run", console)
+    assert len(found(folder)) == 18
+    assert "random ended early" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_taken_folder_is_refused(tmp_path: Path, console: Console) -> None:
+    file = experiment_file(tmp_path / "toy.py")
+    folder = begin(file, tmp_path / "run", console)
+    before = stored(folder.path)
+    with pytest.raises(UserError, match="exists already; go on with: raynas resume"):
+        begin(file, tmp_path / "run", console)
+    assert stored(folder.path) == before
+
+
+def test_what_cannot_work_leaves_no_folder(tmp_path: Path, console: Console) -> None:
+    head = (
+        "class Lost(ToyData):\n"
+        "    def search_view(self, seed):\n"
+        "        raise UserError('images not found')\n"
+    )
+    file = experiment_file(tmp_path / "toy.py", head, data="Lost()")
+    with pytest.raises(UserError, match="images not found"):
+        begin(file, tmp_path / "run", console)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("left", [1, 4, 9, 17, 19, 25])
+def test_a_run_goes_on_where_an_error_ended_it(
+    tmp_path: Path, console: Console, reports: list[Path], left: int
+) -> None:
+    file = experiment_file(tmp_path / "toy.py", against="(RegularizedEvolution(3, 2),)")
+    whole = begin(file, tmp_path / "whole", console)
+    breaks = StopsAfter(left, RuntimeError("a cable was pulled"))
+    with pytest.raises(RuntimeError, match="a cable was pulled"):
+        begin(file, tmp_path / "run", console, breaks)
+    assert breaks.closed
+    assert reports[-1] == tmp_path / "run"  # what there is can be looked at
+    assert RunFolder.open(tmp_path / "run").live_writer() is None
+    before = {(t.number, m.step) for t in trials(read(RunFolder.open(tmp_path / "run")))
+              for m in t.measurements}  # fmt: skip
+    assert len(before) == left
+    folder = resume(tmp_path / "run", local, console=console)
+    assert plain(folder) == plain(whole)
+
+
+def test_ctrl_c_says_which_run_to_go_on_with(tmp_path: Path, console: Console) -> None:
+    class Interrupts(LocalRunner):
+        def run(self, work: Work) -> None:
+            report = work.report
+
+            def one(*arguments: Any, **keywords: Any) -> Any:
+                work.interrupt()
+                return report(*arguments, **keywords)
+
+            work.report = one  # type: ignore[method-assign]
+            super().run(work)
+
+    file = experiment_file(tmp_path / "toy.py")
+    whole = begin(file, tmp_path / "whole", console)
+    with pytest.raises(Interrupted) as raised:
+        begin(file, tmp_path / "run", console, lambda _loaded, _folder: Interrupts())
+    assert str(raised.value) == str(tmp_path / "run")
+    assert len(found(RunFolder.open(tmp_path / "run"))) == 1
+    assert plain(resume(tmp_path / "run", local, console=console)) == plain(whole)
+
+
+def test_a_second_interruption_leaves_at_once(
+    tmp_path: Path, console: Console, reports: list[Path]
+) -> None:
+    breaks = StopsAfter(3, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        begin(experiment_file(tmp_path / "toy.py"), tmp_path / "run", console, breaks)
+    assert breaks.closed
+    assert reports == []
+
+
+def test_an_error_is_not_hidden_by_a_report_that_fails(
+    tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder: RunFolder, space: object = None) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(raynas.reports, "write_report", full)
+    breaks = StopsAfter(3, UserError("results cannot be stored"))
+    with pytest.raises(UserError, match="results cannot be stored"):
+        begin(experiment_file(tmp_path / "toy.py"), tmp_path / "run", console, breaks)
+    assert breaks.closed
+
+
+def test_extending_a_run_is_kept(tmp_path: Path, console: Console) -> None:
+    file = experiment_file(tmp_path / "toy.py")
+    folder = begin(file, tmp_path / "run", console)
+    first = plain(folder)
+    folder = resume(folder.path, local, more_trials=3, console=console)
+    assert len(found(folder)) == 9
+    assert [row for row in plain(folder) if row in first] == first
+    info = RunFolder.open(folder.path).info
+    assert info.overrides == {"budget.trials": 9}
+    assert info.description["budget"]["trials"] == 9
+    assert plain(resume(folder.path, local, console=console)) == plain(folder)
+
+
+def test_extending_needs_a_budget_of_trials(tmp_path: Path, console: Console) -> None:
+    file = experiment_file(tmp_path / "toy.py", budget="Budget(trials=None, hours=1e-4)")
+    folder = begin(file, tmp_path / "run", console)
+    with pytest.raises(UserError, match=r"without a trial budget; --set budget\.hours"):
+        resume(folder.path, local, more_trials=3, console=console)
+
+
+def test_settings_of_the_start_hold_on_a_resume(tmp_path: Path, console: Console) -> None:
+    file = experiment_file(tmp_path / "toy.py")
+    overrides = {"scheduler.factor": 3, "evaluator.fault": {}, "against": ()}
+    folder = begin(file, tmp_path / "run", console, overrides=overrides, smoke=True)
+    again = reload(RunFolder.open(folder.path)).experiment
+    assert again == load(file, overrides, smoke=True).experiment
+    assert (again.budget.trials, again.scheduler.factor) == (2, 3)  # type: ignore[attr-defined]
+    assert again.fingerprint == folder.info.fingerprint
+    folder = resume(folder.path, local, overrides={"finalists.seeds": 3}, console=console)
+    assert len(found(folder, "final")) == 3
+    assert RunFolder.open(folder.path).info.overrides["scheduler.factor"] == 3
+
+
+def test_another_experiment_is_no_resume(tmp_path: Path, console: Console) -> None:
+    folder = begin(experiment_file(tmp_path / "toy.py"), tmp_path / "run", console)
+    before = stored(folder.path)
+    with pytest.raises(UserError, match=r"another experiment.*scheduler\.factor: 2 -> 3"):
+        resume(folder.path, local, overrides={"scheduler.factor": 3}, console=console)
+    assert stored(folder.path) == before
+
+
+def test_a_folder_that_is_being_written_is_left_alone(tmp_path: Path, console: Console) -> None:
+    file = experiment_file(tmp_path / "toy.py")
+    folder = begin(file, tmp_path / "run", console)
+    before = stored(folder.path)
+    with (
+        Writer(folder, 2, Provenance.collect(str(file))),
+        pytest.raises(UserError, match=r"is being written by process \d+"),
+    ):
+        resume(folder.path, local, more_trials=3, console=console)
+    assert stored(folder.path) == before
+
+
+def test_a_moved_run_goes_on(tmp_path: Path, console: Console) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "my_parts_of_a_move.py").write_text("SEEDS = 2\n")
+    file = experiment_file(
+        tmp_path / "home" / "toy.py", "from my_parts_of_a_move import SEEDS",
+        finalists="Finalists(2, SEEDS)",
+    )  # fmt: skip
+    whole = begin(file, tmp_path / "whole", console)
+    with pytest.raises(RuntimeError):
+        begin(file, tmp_path / "run", console, StopsAfter(7, RuntimeError()))
+    (tmp_path / "elsewhere").mkdir()
+    moved = Path(shutil.move(tmp_path / "run", tmp_path / "elsewhere" / "named anew"))
+    file.unlink()  # the copy in the run is what counts
+    assert plain(resume(moved, local, console=console)) == plain(whole)
+
+
+def test_free_names_are_numbered(tmp_path: Path) -> None:
+    names: Sequence[str] = ("a", "a-2", "a-3")
+    for name in names:
+        free = _free(tmp_path / "a")
+        assert free.name == name
+        free.mkdir()
+    (tmp_path / "a-2").rmdir()
+    assert _free(tmp_path / "a").name == "a-2"
+
+
+def test_the_same_run_twice_gives_the_same_table(tmp_path: Path, console: Console) -> None:
+    file = experiment_file(tmp_path / "toy.py", sampler="TPE(n_startup=2)", against="(Random(),)")
+    first = begin(file, tmp_path / "first", console)
+    done("run", file, "--local", "--output", tmp_path / "second")
+    assert plain(RunFolder.open(tmp_path / "second")) == plain(first)
