@@ -95,7 +95,7 @@ def test_a_fault_ends_its_trial_and_only_that(make: Make) -> None:
     rows, sampler = Table(), Script([*faults, "x=5,y=5,op=c"])
     make().run(search(sampler, Curves(fault=faults), rows))
     ends = {row["arch"]: (row["state"], row["message"]) for row in rows}
-    assert list(ends[arch] for arch in sorted(faults)) == [
+    assert [ends[arch] for arch in sorted(faults)] == [
         ("FAILED", "val_accuracy is nan at step 2"),
         ("FAILED", "RuntimeError: a toy crash"),
         ("INFEASIBLE", "out of memory: MemoryError: toy"),

@@ -32,6 +32,8 @@ def tune(ray_session: TuneRunner, tmp_path: Any) -> Any:
     from raynas.runners.tune import TuneRunner
 
     def make(**resources: Any) -> TuneRunner:
-        return TuneRunner(Resources(**resources), scratch=tmp_path / "tune")
+        return TuneRunner(
+            Resources(**resources), scratch=tmp_path / "tune", modules=ray_session.modules
+        )
 
     return make

@@ -69,7 +69,8 @@ def faults(ray_session: TuneRunner, tmp_path_factory: pytest.TempPathFactory) ->
     evaluator = Faulty(fault=FAULTS, deadly=(DEADLY,), log=str(log))
     rows, sampler = Table(), Script([*FAULTS, *GOOD])
     work = search(sampler, evaluator, rows, view=large_view(), folder=folder / "checkpoints")
-    runner = TuneRunner(Resources(retries=1), scratch=folder / "tune")
+    scratch = folder / "tune"
+    runner = TuneRunner(Resources(retries=1), scratch=scratch, modules=ray_session.modules)
     runner.run(work)
     seen = Path(f"{log}.seen").read_text().splitlines()
     return Finished(work, rows, sampler, log.read_text().splitlines(), set(seen), folder / "tune")
@@ -247,7 +248,7 @@ def test_when_ray_is_gone_the_run_ends_and_the_trials_stay_open(
 ) -> None:
     from raynas.core import RaynasError
 
-    def broken(self: TuneRunner, work: Recorded, alone: frozenset[int]) -> None:
+    def broken(_self: TuneRunner, work: Recorded, _alone: frozenset[int]) -> None:
         work.next()
         raise ConnectionError("the cluster is gone")
 
@@ -258,9 +259,7 @@ def test_when_ray_is_gone_the_run_ends_and_the_trials_stay_open(
     assert rows == []
 
 
-def test_a_full_disk_ends_the_search_with_what_is_stored(
-    tune: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_ends_the_search_with_what_is_stored(tune: Make) -> None:
     class Disk(Table):
         def append(self, rows: Any) -> None:  # type: ignore[override]
             if len(self) >= 7:
@@ -278,5 +277,6 @@ def test_the_scratch_folder_in_the_systems_place_is_removed(
     ray_session: TuneRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    TuneRunner().run(search(Random(), Curves(), Table(), trials=1))
+    runner = TuneRunner(modules=ray_session.modules)
+    runner.run(search(Random(), Curves(), Table(), trials=1))
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,176 @@
+"""Runs of experiment files on toys: in this process, and as processes of their own to be killed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from raynas import launch
+from raynas.core import Trial
+from raynas.experiment import Experiment, load
+from raynas.runners.local import LocalRunner
+from raynas.store import RunFolder, read
+
+TESTS = Path(__file__).resolve().parents[1]
+
+_FILE = """
+from toys import Curves, ToyData, ToySpace
+from raynas.experiment import Budget, Experiment, Finalists
+from raynas.runners.base import Resources
+from raynas.samplers import TPE, Random
+from raynas.schedulers import ASHA, NoStopping
+
+def experiment():
+    return Experiment(
+        space=ToySpace(), data=ToyData(),
+        evaluator=Curves(max_step={steps}, seconds={seconds}, log={log!r}, fault={fault!r}),
+        sampler={sampler}, scheduler={scheduler}, against=(), finalists=Finalists(top=0),
+        budget=Budget(trials={trials}), resources=Resources(cpus=1.0),
+    )
+"""
+
+
+def experiment_file(
+    folder: Path,
+    *,
+    trials: int,
+    sampler: str = "Random()",
+    scheduler: str = "NoStopping()",
+    steps: int = 4,
+    seconds: float = 0.0,
+    fault: Any = None,
+) -> Path:
+    """``toy.py`` in ``folder``; its evaluations are logged in ``folder/log``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "toy.py"
+    text = _FILE.format(
+        steps=steps, seconds=seconds, log=str(folder / "log"), sampler=sampler,
+        scheduler=scheduler, trials=trials, fault=fault or {},
+    )  # fmt: skip
+    file.write_text(text)
+    return file
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO(), width=200)
+
+
+def run_here(file: Path, runner: Callable[..., Any] | None = None) -> RunFolder:
+    """The experiment in this process, in ``run`` beside the file."""
+    make = runner or (lambda _loaded, _folder: LocalRunner())
+    loaded = load(file)
+    return launch.start(
+        loaded, file.parent / "run", make, overrides={}, smoke=False, console=quiet()
+    )
+
+
+@dataclass
+class Resumed:
+    """A run that was resumed in this process."""
+
+    folder: RunFolder
+    experiment: Experiment
+    searches: list[Any] = field(default_factory=list)
+
+
+def resume_here(path: Path, monkeypatch: Any, more: int = 0) -> Resumed:
+    """Resume with the local runner; what the run used is there to be looked at."""
+    experiments: list[Experiment] = []
+    searches: list[Any] = []
+    real = launch.Search
+
+    def search(*args: Any, **settings: Any) -> Any:
+        searches.append(real(*args, **settings))
+        return searches[-1]
+
+    def runner(loaded: Any, _folder: Path) -> LocalRunner:
+        experiments.append(loaded.experiment)
+        return LocalRunner()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(launch, "Search", search)
+        folder = launch.resume(path, runner, more_trials=more, console=quiet())
+    return Resumed(folder, experiments[0], searches)
+
+
+def rows_of(folder: RunFolder | Path) -> list[dict[str, Any]]:
+    """The stored rows, in the order of trial and step."""
+    opened = folder if isinstance(folder, RunFolder) else RunFolder.open(folder)
+    return read(opened).to_pylist()  # type: ignore[no-any-return]
+
+
+def past(found: Resumed) -> list[Trial]:
+    trials, _ = launch.history(
+        found.folder, found.experiment, "search", found.experiment.sampler.name
+    )
+    return trials
+
+
+class Driver:
+    """``raynas ARGS`` in a process of its own; knows all processes that descend from it."""
+
+    def __init__(self, *args: str | Path, cwd: Path, **env: str) -> None:
+        self.mark = f"RAYNAS_TEST={uuid.uuid4().hex}"
+        name, value = self.mark.split("=")
+        self.out, self.err = cwd / f"out-{value}", cwd / f"err-{value}"
+        with self.out.open("w") as out, self.err.open("w") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "raynas.cli", *map(str, args)],
+                stdout=out, stderr=err, cwd=cwd, start_new_session=True,
+                env={**os.environ, "PYTHONPATH": str(TESTS), "COLUMNS": "200", name: value, **env},
+            )  # fmt: skip
+
+    def wait(self, timeout: float) -> int:
+        return self.process.wait(timeout)
+
+    def until(self, condition: Callable[[], bool], timeout: float = 90) -> None:
+        """Wait until ``condition()``. Raises: AssertionError, with what the driver printed."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            ended = self.process.poll()
+            if ended is not None or time.monotonic() > deadline:
+                raise AssertionError(f"exit {ended}: {self.out.read_text()}{self.err.read_text()}")
+            time.sleep(0.02)
+
+    def processes(self) -> list[int]:
+        """The driver and all that it, or Ray for it, has started and is still there."""
+        found = []
+        for folder in Path("/proc").iterdir():
+            with contextlib.suppress(OSError, IndexError):
+                if folder.name.isdigit() and self.mark in (folder / "environ").read_text("latin1"):
+                    state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+                    found += [int(folder.name)] if state != "Z" else []
+        return found
+
+    def all_gone(self, timeout: float) -> bool:
+        deadline = time.monotonic() + timeout
+        while self.processes():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+        return True
+
+    def __enter__(self) -> Driver:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number in [self.process.pid, *self.processes()]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        self.process.wait(30)
+
+
+def lines(file: Path) -> list[str]:
+    return file.read_text().splitlines() if file.exists() else []
