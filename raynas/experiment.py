@@ -95,6 +95,11 @@ class Experiment:
     def __post_init__(self) -> None:
         for name, kind in _PARTS.items():
             part = getattr(self, name)
+            if isinstance(part, type):
+                raise UserError(
+                    f"experiment's {name} is the class {part.__name__}",
+                    cure=f"write {name}={part.__name__}(...)",
+                )
             if not isinstance(part, kind):
                 raise UserError(
                     f"experiment's {name} is {type(part).__name__}, not a {kind.__name__}",

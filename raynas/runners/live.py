@@ -52,7 +52,7 @@ def headline(status: Status, begun: float = 0.0) -> str:
     left = remaining(status, begun)
     best = f"best {status.objective.metric} {status.best[2]:.2f}; " if status.best else ""
     return (
-        f"{status.stage} {status.arm} {status.share:.0%}: {counts or 'starting workers'}; {best}"
+        f"{status.stage} · {status.arm} {status.share:.0%}: {counts or 'starting workers'}; {best}"
         f"{clock(status.elapsed)} gone" + (f", about {clock(left)} left" if left else "")
     )
 

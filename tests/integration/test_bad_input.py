@@ -33,7 +33,6 @@ TESTS = Path(__file__).resolve().parents[1]
 
 def refused(called: Called, *words: str) -> None:
     """One line on stderr with all ``words``, exit code 2."""
-    print(called.err, end="")
     assert called.code == 2, called.err
     assert called.err.startswith("error: ")
     assert called.err.count("\n") == 1
@@ -174,7 +173,8 @@ def test_a_syntax_error_in_a_process_of_its_own(tmp_path: Path) -> None:
         ({"bounds": "(Bound('params', 3, 5),)"}, ["min=5, max=3", "min <= max"]),
         ({"objectives": "(Objective('acc'),)"}, ["'acc'", "allowed: macs, params"]),
         ({"objectives": "(Objective(direction='up'),)"}, ["'up'", "max, min"]),
-        ({"space": "ToySpace"}, ["not a SearchSpace", "raynas list"]),
+        ({"space": "ToySpace"}, ["space is the class ToySpace", "space=ToySpace(...)"]),
+        ({"space": "'toy'"}, ["space is str, not a SearchSpace", "raynas list"]),
         ({"against": "(Random(),)"}, ["two samplers of one name", "against=()"]),
         ({"budget": "Budget(None)"}, ["without an end", "budget.trials or budget.hours"]),
         ({"scheduler": "ASHA(factor=1)"}, ["factor = 1", "allowed"]),
@@ -271,11 +271,11 @@ def test_idx_files(tmp_path: Path) -> None:
     idx_files(folder)
     refused(with_data(tmp_path, fashion), NAMES[0], "MD5", "download it again", "verify=False")
     cut(folder / NAMES[0])
+    refused(with_data(tmp_path, plain), NAMES[0], "cut short or damaged", "download it again")
+    (folder / NAMES[0]).write_bytes(b"not gzip at all")
     refused(with_data(tmp_path, plain), NAMES[0])
     (folder / NAMES[1]).unlink()
     refused(with_data(tmp_path, plain), NAMES[1].removesuffix(".gz"), "is missing")
-    (folder / NAMES[0]).write_bytes(b"not gzip at all")
-    refused(with_data(tmp_path, plain), NAMES[0])
 
 
 def test_whole_idx_files_are_taken(tmp_path: Path) -> None:
@@ -367,9 +367,10 @@ def test_a_torn_fragment(run: Path, size: float) -> None:
     torn.write_bytes(whole[: int(size * len(whole)) if size < 1 else int(size)])
     before = stored(run)
     for command in ("status", "report", "resume", "top", "export"):
-        refused(raynas(command, run), torn.name)
+        refused(raynas(command, run), torn.name, "is torn", "move it away (mv ")
     assert stored(run) == before  # the others above all
-    torn.write_bytes(whole)
+    torn.rename(torn.with_suffix(".torn"))  # the cure of the message
+    assert f"report: {run / 'report.html'}" in done("resume", run, "--local")
     assert "random 6/6" in done("status", run)
 
 

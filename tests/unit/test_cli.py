@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from toy_runs import done, experiment_file, raynas, stored
+from commands import done, experiment_file, raynas, stored
 
 from raynas import __version__
 
@@ -103,7 +103,7 @@ def test_a_run_says_where_its_report_is(tmp_path: Path) -> None:
     *_, last = out.splitlines()
     assert last == f"report: {tmp_path / 'out' / 'report.html'}"
     assert (tmp_path / "out" / "report.html").is_file()
-    assert "search random 100%: " in out
+    assert "search · random 100%: " in out
     info = json.loads((tmp_path / "out" / "run.json").read_text())
     assert (info["smoke"], info["name"]) == (True, "toy")
 

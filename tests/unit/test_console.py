@@ -6,8 +6,8 @@ import io
 from pathlib import Path
 
 import pytest
+from commands import done, experiment_file
 from rich.console import Console
-from toy_runs import done, experiment_file
 
 from raynas.console import _short, show_export, show_parts, show_status, watch
 from raynas.core import UserError

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from commands import experiment_file
 from hypothesis import given
 from hypothesis import strategies as st
-from toy_runs import experiment_file
 from toys import Curves, ToyData, ToySpace
 
 from raynas.core import Bound, Objective, UserError
@@ -190,8 +190,7 @@ def test_plain_values_are_read_as_python_writes_them(value: object) -> None:
 def test_a_field_takes_its_own_type_or_says_no(value: object, name: str) -> None:
     try:
         found = at(apply(experiment(), {f"evaluator.{name}": value}), f"evaluator.{name}")
-    except UserError as error:
-        assert "\n" not in str(error)
+    except UserError:
         return
     kinds = {
         "whole": (int,), "real": (float,), "maybe": (float, type(None)), "yes": (bool,),
@@ -262,7 +261,7 @@ def test_applying_leaves_the_experiment_as_it_was() -> None:
     ("parts", "words"),
     [
         ({"space": 3}, "space is int, not a SearchSpace"),
-        ({"sampler": Random}, "sampler is ABCMeta, not a Sampler"),
+        ({"sampler": Random}, "sampler is the class Random; write sampler=Random(...)"),
         ({"bounds": (Bound("latency", max=3),)}, "metric in bounds: 'latency'; allowed: macs"),
         ({"objectives": (Objective("val_acuracy"),)}, "did you mean 'val_accuracy'?"),
         ({"objectives": ()}, "without objectives"),

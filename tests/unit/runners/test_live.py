@@ -90,7 +90,7 @@ def test_before_the_first_worker_answers() -> None:
     found = shown(start, 80)
     assert found[0] == "search · tpe   0:02 gone"
     assert found[2:] == ["starting workers"]
-    assert headline(start) == "search tpe 0%: starting workers; 0:02 gone"
+    assert headline(start) == "search · tpe 0%: starting workers; 0:02 gone"
 
 
 def test_worker_time_is_the_goal_of_an_arm_at_equal_cost() -> None:
@@ -110,7 +110,7 @@ def test_the_time_left_is_that_of_the_pace_of_this_session() -> None:
 
 def test_the_last_line_says_all() -> None:
     done = status(counts={"STOPPED": 24, "COMPLETE": 8})
-    line = "search tpe 100%: 8 complete, 24 stopped; best val_accuracy 97.25; 1:00 gone"
+    line = "search · tpe 100%: 8 complete, 24 stopped; best val_accuracy 97.25; 1:00 gone"
     assert headline(done) == line
     assert headline(status()).endswith("1:00 gone, about 3:00 left")
 
@@ -147,8 +147,8 @@ def test_without_a_terminal_there_are_lines_only() -> None:
     assert "\x1b" not in text
     found = text.splitlines()
     assert len(found) >= 2
-    assert all(line.startswith("search random ") for line in found)
-    assert found[-1].startswith("search random 100%: ")
+    assert all(line.startswith("search · random ") for line in found)
+    assert found[-1].startswith("search · random 100%: ")
 
 
 def test_on_a_terminal_one_line_stays() -> None:
@@ -160,7 +160,7 @@ def test_on_a_terminal_one_line_stays() -> None:
     assert isinstance(out.file, io.StringIO)
     text = out.file.getvalue()
     assert "rungs (step: reached" in text
-    assert "search random 100%: " in text.splitlines()[-1]
+    assert "search · random 100%: " in text.splitlines()[-1]
 
 
 def test_a_status_that_cannot_be_read_now_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
