@@ -95,7 +95,7 @@ def plain(task: Task, folder: Path, *, reuse: bool = False) -> Timing:
             return {"val_accuracy": accuracy(self.operations, self.epoch)}
 
     began = time.monotonic()
-    ray.init(num_cpus=CONCURRENT)
+    ray.init("local", num_cpus=CONCURRENT)  # never a cluster that is there already
     started = time.monotonic()
     results = tune.Tuner(
         tune.with_resources(Train if reuse else train, {"cpu": 1}),

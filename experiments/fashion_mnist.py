@@ -33,9 +33,9 @@ SPACE = ElasticResNet(
 IMAGE = (1, 28, 28)
 
 
-def by_hand() -> Architecture:
-    """Nine equal bottleneck blocks, as one would draw them."""
-    return SPACE.architecture("_".join(f"w{w}d3" + 3 * "-k3e0.5" for w in (16, 32, 64)))
+def by_hand(depth: int = 3) -> Architecture:
+    """Equal bottleneck blocks, ``depth`` a stage, as one would draw them."""
+    return SPACE.architecture("_".join(f"w{w}d{depth}" + depth * "-k3e0.5" for w in (16, 32, 64)))
 
 
 def experiment() -> Experiment:
@@ -43,10 +43,10 @@ def experiment() -> Experiment:
         space=SPACE,
         data=FashionMNIST(subset=8_000, valid_share=0.25),
         evaluator=Retrain(Recipe(epochs=9, batch_size=64, lr=0.05, crop_pad=1)),
-        sampler=TPE(n_startup=12),
-        scheduler=ASHA(min_step=1, factor=3),
+        sampler=TPE(n_startup=8),
+        scheduler=ASHA(min_step=3, factor=3),
         bounds=(Bound("macs", max=SPACE.costs(by_hand(), IMAGE).macs),),
-        budget=Budget(trials=32),
+        budget=Budget(trials=24),
         finalists=Finalists(top=2, seeds=3),
         smoke={
             "budget.trials": 2,
@@ -63,9 +63,10 @@ def main() -> None:
     """The hand-made network: trained as the finalists are, on the same images, from their seeds."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--seeds", type=int, default=3)
-    seeds = parser.parse_args().seeds
-    own = experiment()
-    evaluator, arch = own.evaluator, by_hand()
+    parser.add_argument("--depth", type=int, default=3, choices=(1, 2, 3), help="blocks a stage")
+    given = parser.parse_args()
+    seeds, own = given.seeds, experiment()
+    evaluator, arch = own.evaluator, by_hand(given.depth)
     evaluator.setup(SPACE, own.data.final_view(own.seed))
     accuracies = []
     for k in range(seeds):
