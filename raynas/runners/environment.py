@@ -15,7 +15,7 @@ _SETTINGS = {
     "TUNE_RESULT_BUFFER_LENGTH": "1",  # a decision after every measurement
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_WARN_THRESHOLD_S": "30",
-    "TUNE_FORCE_TRIAL_CLEANUP_S": "10",  # on Ctrl-C; Tune would wait ten minutes for an epoch
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "5",  # on Ctrl-C; Tune would wait ten minutes for an epoch
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # workers' deaths are counted and shown by us
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "100000000",  # our store is the truth, not Tune's snapshots

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import socket
 import tempfile
 import uuid
 from collections import Counter
@@ -336,8 +337,9 @@ class TuneRunner(Runner):
                 self._session = Path(node.get_session_dir_path()) if node else None
             else:
                 environment.prepare_to_join()
+                _knock(self.address)
                 ray.init(address=self.address, **quiet)
-        except ConnectionError as error:
+        except OSError as error:
             raise UserError(
                 f"no Ray cluster answers at {self.address!r}",
                 allowed="'auto' on a machine of the cluster, host:port, or ray://host:10001",
@@ -380,6 +382,16 @@ class TuneRunner(Runner):
         if self._session is not None:  # every private ray.init leaves a folder behind
             shutil.rmtree(self._session, ignore_errors=True)
             self._session = None
+
+
+def _knock(address: str) -> None:
+    """Ray tries for minutes, loudly, to reach a cluster that is not there.
+
+    Raises: OSError when nothing listens at host:port.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _is_memory_kill(error: BaseException | None) -> bool:

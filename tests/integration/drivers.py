@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -118,6 +119,31 @@ def past(found: Resumed) -> list[Trial]:
     return trials
 
 
+def marked(mark: str) -> list[int]:
+    """The living processes with ``mark`` in their environment, which children inherit."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, IndexError):
+            if folder.name.isdigit() and mark in (folder / "environ").read_text("latin1"):
+                state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+                found += [int(folder.name)] if state != "Z" else []
+    return found
+
+
+def commands(mark: str) -> list[str]:
+    found = []
+    for number in marked(mark):
+        with contextlib.suppress(OSError):
+            found.append(Path(f"/proc/{number}/cmdline").read_text("latin1"))
+    return found
+
+
+def session_folders(mark: str) -> set[Path]:
+    """The folders of the Ray sessions that the marked processes work in."""
+    names = [n for c in commands(mark) for n in re.findall(r"/tmp/ray/session_2[-_0-9]+", c)]
+    return {Path(name) for name in names}
+
+
 class Driver:
     """``raynas ARGS`` in a process of its own; knows all processes that descend from it."""
 
@@ -146,13 +172,11 @@ class Driver:
 
     def processes(self) -> list[int]:
         """The driver and all that it, or Ray for it, has started and is still there."""
-        found = []
-        for folder in Path("/proc").iterdir():
-            with contextlib.suppress(OSError, IndexError):
-                if folder.name.isdigit() and self.mark in (folder / "environ").read_text("latin1"):
-                    state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
-                    found += [int(folder.name)] if state != "Z" else []
-        return found
+        return marked(self.mark)
+
+    def commands(self) -> list[str]:
+        """The command lines of its processes; Ray's workers say there what they do."""
+        return commands(self.mark)
 
     def all_gone(self, timeout: float) -> bool:
         deadline = time.monotonic() + timeout

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -280,3 +282,14 @@ def test_the_scratch_folder_in_the_systems_place_is_removed(
     runner = TuneRunner(modules=ray_session.modules)
     runner.run(search(Random(), Curves(), Table(), trials=1))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_address_where_nobody_listens_is_told_at_once() -> None:
+    code = (
+        "from raynas.runners.tune import TuneRunner\n"
+        "try: TuneRunner(address='127.0.0.1:1').open()\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert told.stdout.startswith("UserError no Ray cluster answers at '127.0.0.1:1'; allowed:")
+    assert told.stderr == ""
