@@ -76,6 +76,17 @@ def test_the_state_of_a_run_fits(run: RunFolder, width: int) -> None:
         assert sum(",op=" in line for line in found) >= 5
 
 
+def test_proposals_beyond_a_bound_do_not_count_for_the_budget(tmp_path: Path) -> None:
+    file = experiment_file(tmp_path / "toy.py", bounds="(Bound('params', max=60),)")
+    done("run", file, "--local", "--output", tmp_path / "run")
+    out = printer(80)
+    show_status(RunFolder.open(tmp_path / "run"), out)
+    (line,) = [line for line in lines(out) if line.startswith("random 6/6 ")]
+    _, _, running, complete, stopped, infeasible, failed, _ = line.split()
+    assert (running, int(complete) + int(stopped), failed) == ("0", 6, "0")
+    assert int(infeasible) > 0
+
+
 def test_watching_ends_with_ctrl_c(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[float] = []
 
