@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
@@ -79,7 +80,8 @@ class Curves(Evaluator):
     """A learning curve per architecture; a pure function of architecture, seed and step.
 
     ``fault``: architecture text -> ``"nan"``, ``"crash"``, ``"memory"``, ``"kill"`` (its process,
-    before step 2, once), ``"short"``. ``log``: a file that gets a line per step really evaluated.
+    before step 2, once), ``"short"``, ``"disk"`` (full). ``log``: a file that gets a line per step
+    really evaluated.
     """
 
     name: ClassVar[str] = "curves"
@@ -114,6 +116,8 @@ class Curves(Evaluator):
                 raise MemoryError("toy")
             if fault == "kill" and step == 2:
                 self._kill_once(arch)
+            if fault == "disk" and step == 2:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if fault == "short" and step == 2:
                 return
             value = quality(arch) * (1 - 0.5**step) + noise(f"{arch.text}{job.seed}{step}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -66,6 +67,7 @@ class Outcome:
     measurement: Measurement | None = None
     failure: str = ""
     out_of_memory: bool = False
+    no_storage: bool = False
     host: str = ""
     device: str = "cpu"
 
@@ -78,7 +80,16 @@ def steps(evaluator: Evaluator, arch: Architecture, job: Job) -> Iterator[Outcom
             yield Outcome(measurement, host=host, device=device)
     except Exception as error:
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        yield Outcome(failure=text, out_of_memory=_is_out_of_memory(error))
+        yield Outcome(
+            failure=text,
+            out_of_memory=_is_out_of_memory(error),
+            no_storage=isinstance(error, OSError) and error.errno in _NO_STORAGE,
+            host=host,
+        )
+
+
+#: no fault of an architecture: every other trial would meet the same
+_NO_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -108,12 +119,20 @@ def on_device(job: Job, device: str) -> Job:
 
 
 def deliver(work: Work, number: int, outcome: Outcome) -> bool:
-    """Hand an outcome to the work; whether the evaluation goes on."""
+    """Hand an outcome to the work; whether the evaluation goes on.
+
+    Raises: UserError when the worker could not write, which ends the search, not the trial.
+    """
     if outcome.measurement is not None:
         decision = work.report(
             number, outcome.measurement, host=outcome.host, device=outcome.device
         )
         return decision.value == "CONTINUE"
+    if outcome.no_storage:  # the trial stays RUNNING, and goes on from its last checkpoint
+        raise UserError(
+            f"a worker on {outcome.host} cannot write to {work.folder}: {outcome.failure}",
+            cure="nothing stored is lost: make room, then `raynas resume` goes on",
+        )
     if outcome.failure:
         message = outcome.failure
         if outcome.out_of_memory:

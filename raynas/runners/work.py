@@ -441,6 +441,7 @@ class Search(Work):
         scheduler.replay(past)
         self._known = {t.arch.id: t for t in past}
         self.rejected = sum(self._beyond_bounds(t) for t in past)
+        self._counts[TrialState.INFEASIBLE] -= self.rejected
 
     def _beyond_bounds(self, trial: Trial) -> bool:
         return trial.state is TrialState.INFEASIBLE and not trial.measurements

@@ -20,6 +20,7 @@ from raynas.core import (
     SpaceExhausted,
     Trial,
     TrialState,
+    UserError,
 )
 from raynas.runners.local import LocalRunner
 from raynas.runners.work import Finals, Limits, Payload, Search
@@ -147,6 +148,17 @@ def test_a_fault_ends_its_trial_and_only_that(fault: str, state: str, message: s
     assert [t.state.value for t in sampler.told] == [state, "COMPLETE"]
 
 
+def test_a_full_disk_at_a_worker_ends_the_search_not_the_trial() -> None:
+    rows, text = Table(), "x=1,y=2,op=a"
+    work = search(texts=[text], rows=rows, evaluator=Curves(fault={text: "disk"}))
+    with pytest.raises(UserError, match="No space left on device; nothing stored is lost"):
+        LocalRunner().run(work)
+    assert [r["state"] for r in rows] == ["RUNNING"]
+    rest = search(texts=[], rows=rows, past=trials_of(rows))
+    LocalRunner().run(rest)
+    assert [(r["step"], r["state"]) for r in rows][-1] == (4, "COMPLETE")
+
+
 def test_a_missing_objective_is_a_failure_not_a_crash() -> None:
     work = search(texts=["x=1,y=2,op=a"])
     job = work.next()
@@ -211,6 +223,10 @@ def test_bounds_reject_before_anything_is_spent() -> None:
     assert all(r["step"] is None and r["params"] > 100 for r in rejected)
     assert all(r["params"] <= 100 for r in rows if r["trial"] in measured)
     assert rejected[0]["message"] == "breaks params <= 100"
+    assert work.status().ended == 10
+    bounds = (Bound("params", max=100),)
+    again = search(Random(), bounds=bounds, limits=Limits(trials=10), past=work.trials.values())
+    assert again.status().ended == 10
 
 
 def test_bounds_that_nothing_meets_end_the_search_with_the_reason() -> None:
