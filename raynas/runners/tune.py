@@ -275,10 +275,8 @@ class TuneRunner(Runner):
     def _charge(self, work: Work, lost: Counter[int]) -> None:
         """A trial that was alone when memory ran out is the one that does not fit."""
         live = work.live
-        if len(live) != 1:
-            return
-        lost[live[0]] += 1
-        if lost[live[0]] >= max(self.resources.retries, 1):
+        lost.update(live)
+        if len(live) == 1 and lost[live[0]] > self.resources.retries:
             work.fail(
                 live[0],
                 "out of memory: Ray's memory monitor killed its worker, though it ran alone",
