@@ -5,8 +5,8 @@ Every side has the same choices (six edges of five operations), TPE, ASHA (rung 
 and 3), one CPU a trial and two trials at a time:
 
 * plain Tune: a function trainable, `OptunaSearch`, `ASHAScheduler`, as their documentation shows;
-* plain Tune, tuned: a class trainable, `reuse_actors=True`, and a third trial asked for in
-  advance, without which Tune has none to reuse an actor for and stops the actor;
+* plain Tune, tuned: a class trainable with `reuse_actors=True` and no checkpoint at the end (to
+  which Tune forces classes, also those that save nothing), otherwise the same;
 * raynas: Ray Tune runner, duplicates known, bounds checked, every epoch on the disk.
 
 Overhead per trial = (time of the search - training time / trials at a time) / trials. The start
@@ -106,12 +106,18 @@ def plain(task: Task, folder: Path, *, reuse: bool = False) -> Timing:
             search_alg=OptunaSearch(seed=task.seed),
             scheduler=ASHAScheduler(max_t=EPOCHS, grace_period=1, reduction_factor=3),
             num_samples=task.trials,
-            max_concurrent_trials=CONCURRENT + reuse,
+            max_concurrent_trials=CONCURRENT,
             reuse_actors=reuse,
         ),
-        run_config=tune.RunConfig(storage_path=str(folder), name="plain"),
+        run_config=tune.RunConfig(
+            storage_path=str(folder),
+            name="plain",
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False if reuse else None),
+        ),
     ).fit()
     ended = time.monotonic()
+    if results.num_errors:
+        raise SystemExit(f"{results.num_errors} trials failed: {results.errors[0]}")
     epochs = int(results.get_dataframe()["training_iteration"].sum())
     return Timing(started - began, ended - started, len(results), epochs)
 
@@ -159,6 +165,9 @@ def raynas(task: Task, folder: Path) -> Timing:
     ended = time.monotonic()
     ray.shutdown()
     epochs = sum(len(trial.measurements) for trial in search.trials.values())
+    failed = [t.message for t in search.trials.values() if t.state == "FAILED"]
+    if failed:
+        raise SystemExit(f"{len(failed)} trials failed: {failed[0]}")
     return Timing(started - began, ended - started, len(search.trials), epochs)
 
 
