@@ -37,7 +37,8 @@ class Decision(StrEnum):
 class Measurement:
     """What an evaluator found at one step (1, 2, ...; an epoch for training).
 
-    ``values``: metric name -> value. ``seconds``: time spent on this step by the worker.
+    ``values``: metric name -> value. ``seconds``: what the worker spent on this step, the currency
+    in which searches are compared (of training on a CPU: processor time).
     """
 
     step: int

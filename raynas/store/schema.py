@@ -45,7 +45,12 @@ COLUMNS: tuple[Column, ...] = (
     Column("message", "string", "why the trial ended, or a remark", nullable=True),
     Column("params", "int64", "trainable weights of the network", "weights", True),
     Column("macs", "int64", "of one forward pass of one image", "multiply-adds", True),
-    Column("seconds", "float64", "time that the worker spent on this step", "s"),
+    Column(
+        "seconds",
+        "float64",
+        "what the worker spent on this step; of training on a CPU, processor time",
+        "s",
+    ),
     Column("time", TIME_TYPE, "when the row was stored", "UTC"),
     Column("host", "string", "machine that measured"),
     Column("device", "string", "device that measured"),

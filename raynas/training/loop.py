@@ -86,7 +86,7 @@ def train(
     saved = time.monotonic()
 
     for epoch in range(progress.epoch + 1, last + 1):
-        began = time.monotonic()
+        began = _worked(place, threads)
         with _surroundings(place, threads, seed_for(seed, "epoch", epoch)):
             values = train_epoch(network, optimizer, data, recipe, epoch, seed)
             if epoch == last or (measure_every and epoch % measure_every == 0):
@@ -95,7 +95,7 @@ def train(
         wrong = ", ".join(f"{k} is {v:g}" for k, v in values.items() if not math.isfinite(v))
         if wrong:
             raise TrainingDiverged(f"training diverged in epoch {epoch} of {last}: {wrong}")
-        row = Measurement(epoch, values, time.monotonic() - began)
+        row = Measurement(epoch, values, _worked(place, threads) - began)
         progress = Progress(epoch, identity, (*progress.history, row))
         if epoch == last and workdir is not None:
             save_checkpoint(workdir, progress, network, optimizer)
@@ -104,6 +104,15 @@ def train(
         if due and epoch < last and workdir is not None:
             save_checkpoint(workdir, progress, network, optimizer)
             saved = time.monotonic()
+
+
+def _worked(place: torch.device, threads: int) -> float:
+    """A clock of the seconds worked, in which the same work costs the same on a busy machine.
+
+    On a CPU the processor time of this process, shared out over its threads, since searches are
+    compared at equal cost; on a GPU the clock on the wall.
+    """
+    return time.process_time() / max(threads, 1) if place.type == "cpu" else time.monotonic()
 
 
 def train_epoch(

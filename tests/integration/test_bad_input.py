@@ -247,10 +247,10 @@ def idx_files(folder: Path, count: int = 60) -> None:
     for images, labels in (NAMES[:2], NAMES[2:]):
         pixels = rng.integers(0, 256, (count, 28, 28)).astype(np.uint8)
         header = struct.pack(">HBBIII", 0, 8, 3, count, 28, 28)
-        (folder / images).write_bytes(gzip.compress(header + pixels.tobytes()))
+        (folder / images).write_bytes(gzip.compress(header + pixels.tobytes(), mtime=0))
         classes = (np.arange(count) % 10).astype(np.uint8)
         header = struct.pack(">HBBI", 0, 8, 1, count)
-        (folder / labels).write_bytes(gzip.compress(header + classes.tobytes()))
+        (folder / labels).write_bytes(gzip.compress(header + classes.tobytes(), mtime=0))
 
 
 def cut(file: Path) -> None:

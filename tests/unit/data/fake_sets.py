@@ -36,7 +36,7 @@ def write_idx(folder: Path, zipped: bool = True, train: int = 200, test: int = 5
         for kind, array in (("images-idx3", pixels[..., 0]), ("labels-idx1", labels)):
             content = idx_bytes(array)
             name = f"{prefix}-{kind}-ubyte" + (".gz" if zipped else "")
-            (folder / name).write_bytes(gzip.compress(content) if zipped else content)
+            (folder / name).write_bytes(gzip.compress(content, mtime=0) if zipped else content)
     return folder
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import nn
 
 from raynas.core import Measurement, TrainingDiverged, UserError
 from raynas.data.base import View
-from raynas.training import Recipe, train
+from raynas.training import Recipe, loop, train
 from raynas.training.loop import batch_starts, make_optimizer
 
 RECIPE = Recipe(
@@ -235,3 +236,18 @@ def test_on_a_gpu_in_bfloat16_and_resumed(
     rows = run(network_of(seed=9), view, recipe, device="cuda", workdir=tmp_path)
     assert rows[0].step == 7
     assert rows[-1].values["val_accuracy"] > 80
+
+
+def test_a_busy_machine_makes_an_epoch_no_dearer(
+    view: View, network: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Searches are compared at equal seconds: waiting must not count."""
+    real = loop.train_epoch
+
+    def slow(*arguments: Any) -> dict[str, Any]:
+        time.sleep(0.5)
+        return real(*arguments)
+
+    monkeypatch.setattr(loop, "train_epoch", slow)
+    rows = run(network, view)
+    assert 0 < sum(row.seconds for row in rows) < 0.5 * len(rows)
