@@ -5,11 +5,11 @@ from raynas.core.errors import RaynasError, SpaceExhausted, TrainingDiverged, Us
 from raynas.core.metrics import Metric
 from raynas.core.objectives import Bound, Objective, signed, violations
 from raynas.core.seeding import rng_for, seed_for
-from raynas.core.trial import Decision, Job, Measurement, Problem, Trial, TrialState
+from raynas.core.trial import Decision, Job, Measured, Measurement, Problem, Trial, TrialState
 
 __all__ = [
-    "Architecture", "Bound", "Choice", "Costs", "Decision", "Graph", "Job", "Measurement",
-    "Metric", "Objective", "Option", "Problem", "RaynasError", "SpaceExhausted",
+    "Architecture", "Bound", "Choice", "Costs", "Decision", "Graph", "Job", "Measured",
+    "Measurement", "Metric", "Objective", "Option", "Problem", "RaynasError", "SpaceExhausted",
     "TrainingDiverged", "Trial", "TrialState", "UserError", "one_of", "rng_for", "seed_for",
     "signed", "violations",
 ]  # fmt: skip

@@ -75,8 +75,27 @@ class Job:
     attempt: int = 0
 
 
+class Measured:
+    """What follows from measurements that lie in the order of their steps."""
+
+    measurements: Sequence[Measurement]
+
+    @property
+    def last(self) -> Measurement | None:
+        return self.measurements[-1] if self.measurements else None
+
+    @property
+    def step(self) -> int:
+        """The last step measured; 0 before the first."""
+        return self.measurements[-1].step if self.measurements else 0
+
+    @property
+    def seconds(self) -> float:
+        return sum(m.seconds for m in self.measurements)
+
+
 @dataclass
-class Trial:
+class Trial(Measured):
     """One proposal of a sampler and what became of it.
 
     ``proposal`` is what the sampler asked for, ``arch`` its canonical form, which is evaluated.
@@ -93,19 +112,6 @@ class Trial:
     violations: Mapping[str, float] = field(default_factory=dict)
     message: str = ""
     attempt: int = 0
-
-    @property
-    def last(self) -> Measurement | None:
-        return self.measurements[-1] if self.measurements else None
-
-    @property
-    def step(self) -> int:
-        """The last step measured; 0 before the first."""
-        return self.measurements[-1].step if self.measurements else 0
-
-    @property
-    def seconds(self) -> float:
-        return sum(m.seconds for m in self.measurements)
 
     def values(self, measurement: Measurement | None = None) -> dict[str, float]:
         """Costs and the metrics of ``measurement`` (default: the last) in one mapping."""

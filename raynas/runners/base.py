@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from raynas.core import Architecture, Job, Measurement, UserError
+from raynas.core import Architecture, Decision, Job, Measurement, UserError
 from raynas.evaluators.base import Evaluator
 from raynas.runners.work import Work
 
@@ -127,7 +127,7 @@ def deliver(work: Work, number: int, outcome: Outcome) -> bool:
         decision = work.report(
             number, outcome.measurement, host=outcome.host, device=outcome.device
         )
-        return decision.value == "CONTINUE"
+        return decision is Decision.CONTINUE
     if outcome.no_storage:  # the trial stays RUNNING, and goes on from its last checkpoint
         raise UserError(
             f"a worker on {outcome.host} cannot write to {work.folder}: {outcome.failure}",

@@ -490,7 +490,7 @@ class Search(Work):
             self._known[trial.arch.id] = trial
             trial.costs = self._costs(trial.arch)
             trial.violations = violations(self.bounds, trial.costs)
-            if max(trial.violations.values(), default=0.0) <= 0:
+            if not _broken(trial):
                 self._flush()
                 return trial
             rejected += 1
@@ -528,8 +528,7 @@ class Search(Work):
             self._followers.setdefault(known.number, []).append(trial)
 
     def _reject(self, trial: Trial) -> None:
-        broken = [name for name, v in trial.violations.items() if v > 0]
-        trial.state, trial.message = TrialState.INFEASIBLE, "breaks " + ", ".join(broken)
+        trial.state, trial.message = TrialState.INFEASIBLE, _broken(trial)
         self.trials[trial.number] = trial
         self.rejected += 1
         # proposals beyond a bound cost nothing, so their rows wait for the next fragment
@@ -550,8 +549,8 @@ class Search(Work):
         trial.violations = violations(self.bounds, trial.values())
         state, message = super()._judge(trial)
         if state is TrialState.COMPLETE:
-            broken = [name for name, v in trial.violations.items() if v > 0]
-            return (TrialState.INFEASIBLE, "breaks " + ", ".join(broken)) if broken else (state, "")
+            broken = _broken(trial)
+            return (TrialState.INFEASIBLE, broken) if broken else (state, "")
         if self.limits.seconds is not None and self.spent >= self.limits.seconds:
             return TrialState.STOPPED, "the arm's worker time is spent"
         if self.scheduler.decide(trial) is Decision.STOP:
@@ -569,6 +568,12 @@ class Search(Work):
             self.sampler.replay([trial])
         else:
             self.sampler.tell(trial)
+
+
+def _broken(trial: Trial) -> str:
+    """Which bounds the trial breaks, in words; empty when it keeps them all."""
+    names = [name for name, violation in trial.violations.items() if violation > 0]
+    return "breaks " + ", ".join(names) if names else ""
 
 
 def _copy_outcome(known: Trial, asked: Trial) -> Trial:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from raynas.core import Measurement, TrialState, UserError
+from raynas.core import Measured, Measurement, TrialState, UserError
 from raynas.store.files import reason
 from raynas.store.fragments import join, list_fragments, read_fragment
 from raynas.store.run import RunFolder
@@ -85,7 +85,7 @@ def _ends(*keys: Ints) -> NDArray[np.bool_]:
 
 
 @dataclass(frozen=True)
-class StoredTrial:
+class StoredTrial(Measured):
     """A trial as the store knows it; ``arch`` and ``proposal`` are texts of its search space.
 
     ``measurements``: by step; each holds only metrics that were stored. ``weights``: version of
@@ -113,19 +113,6 @@ class StoredTrial:
         """Those of ``params`` and ``macs`` that are known."""
         known = {"params": self.params, "macs": self.macs}
         return {name: value for name, value in known.items() if value is not None}
-
-    @property
-    def last(self) -> Measurement | None:
-        return self.measurements[-1] if self.measurements else None
-
-    @property
-    def step(self) -> int:
-        """The last step measured; 0 before the first."""
-        return self.measurements[-1].step if self.measurements else 0
-
-    @property
-    def seconds(self) -> float:
-        return sum(m.seconds for m in self.measurements)
 
 
 _AS_STORED = (
