@@ -30,6 +30,7 @@ from raynas.store import (
     read,
     trials,
 )
+from raynas.store.schema import FINAL, SEARCH
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 
     from raynas.data.base import View
     from raynas.training import Exported
-
-SEARCH, FINAL = "search", "final"
 
 
 class Interrupted(Exception):

@@ -30,6 +30,7 @@ from raynas.reports.sentences import (
     size_sentence,
     trials_sentence,
 )
+from raynas.store.schema import FINAL
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -288,7 +289,7 @@ def _environment(run: st.Run, table: pa.Table, info: RunInfo) -> list[tuple[str,
         rest = [f"and {len(pairs) - most:,} more"] if len(pairs) > most else []
         return "; ".join([*shown, *rest]) or words.DASH
 
-    final = sorted({int(s) for s in run.trials.seed[run.trials.stage == st.FINAL]})
+    final = sorted({int(s) for s in run.trials.seed[run.trials.stage == FINAL]})
     lines = [
         ("run", info.run),
         ("created", info.created),

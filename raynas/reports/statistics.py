@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from raynas.core import Objective, TrialState
 from raynas.core.pareto import hypervolume, pareto_front
 from raynas.reports.words import UNITS
+from raynas.store.schema import COLUMNS, FINAL, SEARCH
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,17 +24,10 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Strings = NDArray[np.object_]
 
-SEARCH, FINAL = "search", "final"
 RANDOM = "random"
 COSTS = ("params", "macs")
 _NO_STEP = 2**31 - 1  # sorts a row without a step behind all steps of its trial
-_FIXED = frozenset(
-    {
-        "run", "experiment", "session", "stage", "arm", "trial", "attempt", "arch_id", "arch",
-        "proposal", "seed", "step", "state", "message", "params", "macs", "seconds", "time",
-        "host", "device", "git", "versions", "weights",
-    }
-)  # fmt: skip
+_FIXED = frozenset(column.name for column in COLUMNS)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 from raynas.core import Objective, TrialState
 from raynas.reports import statistics as st
 from raynas.reports import words
+from raynas.store.schema import FINAL
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -83,7 +84,7 @@ def summary(table: pa.Table, description: Mapping[str, Any]) -> Summary:
 
 def summarise(run: st.Run) -> Summary:
     """:func:`summary` of a loaded run."""
-    is_final = run.trials.stage == st.FINAL
+    is_final = run.trials.stage == FINAL
     budget = (run.description.get("budget") or {}).get("trials")
     return Summary(
         name=str(run.description.get("name") or ""),

@@ -59,7 +59,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("weights", "string", "version of the inherited weights, if any", nullable=True),
 )
 
-STAGES = ("search", "final")
+SEARCH, FINAL = STAGES = "search", "final"
 
 
 def check_metrics(metrics: Sequence[Metric]) -> None:
