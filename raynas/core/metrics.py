@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Direction = Literal["max", "min"]
+SCORE_UNIT = "score"
+"""Unit of proxies' scores, by which reports know them."""
 
 
 @dataclass(frozen=True)
