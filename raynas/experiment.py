@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from raynas.core import Bound, Objective, UserError, one_of
+from raynas.core import Bound, Costs, Objective, UserError, one_of
 from raynas.core.describe import describe, fingerprint
 from raynas.data.base import Dataset
 from raynas.evaluators.base import Evaluator
@@ -29,6 +29,7 @@ from raynas.schedulers.none import NoStopping
 from raynas.spaces.base import SearchSpace
 
 _NOT_PRINTED = {"fingerprint": False}
+_COSTS = {cost.name for cost in dataclasses.fields(Costs)}
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Experiment:
                 )
         if not self.objectives:
             raise UserError("an experiment without objectives", cure="objectives=(Objective(),)")
-        known = {m.name for m in self.evaluator.metrics} | {"params", "macs"}
+        known = {m.name for m in self.evaluator.metrics} | _COSTS
         named: dict[str, tuple[Objective | Bound, ...]] = {
             "objectives": self.objectives,
             "bounds": self.bounds,

@@ -12,7 +12,16 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from raynas.core import Objective, Trial, TrialState, UserError, rng_for, violations
+from raynas.core import (
+    Architecture,
+    Costs,
+    Objective,
+    Trial,
+    TrialState,
+    UserError,
+    rng_for,
+    violations,
+)
 from raynas.core.describe import fresh
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment, Loaded, load
@@ -206,8 +215,24 @@ def prepare(experiment: Experiment) -> Payload:
     )
     evaluator = fresh(payload.evaluator)
     evaluator.setup(payload.space, payload.view)
-    evaluator.check(payload.space.sample(rng_for(experiment.seed, "check")))
+    arch = payload.space.sample(rng_for(experiment.seed, "check"))
+    evaluator.check(arch)
+    _check_costs(experiment, payload, arch)
     return payload
+
+
+def _check_costs(experiment: Experiment, payload: Payload, arch: Architecture) -> None:
+    """Raises: UserError for an objective or bound on a cost that the space does not count."""
+    asked = {o.metric for o in experiment.objectives} | {b.metric for b in experiment.bounds}
+    if not asked & {cost.name for cost in dataclasses.fields(Costs)}:
+        return
+    costs = vars(payload.space.costs(arch, payload.view.input_shape, payload.view.num_classes))
+    for name in asked & costs.keys():
+        if costs[name] is None:
+            raise UserError(
+                f"{name!r} in objectives or bounds: space {payload.space.name!r} does not count it",
+                allowed=", ".join(known for known, cost in costs.items() if cost is not None),
+            )
 
 
 def start(

@@ -73,10 +73,14 @@ class Architecture(Mapping[str, Option]):
 
 @dataclass(frozen=True)
 class Costs:
-    """What an architecture costs before it is trained. 1 MAC = 1 multiply-add = 2 FLOPs."""
+    """What an architecture costs before it is trained. 1 MAC = 1 multiply-add = 2 FLOPs.
+
+    ``layers``: its depth as the search space counts it; None where the space does not.
+    """
 
     params: int
     macs: int
+    layers: int | None = None
 
 
 @dataclass(frozen=True)

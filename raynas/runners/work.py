@@ -342,6 +342,7 @@ class Work(ABC):
             "seconds": measurement.seconds if measurement else 0.0,
             "params": trial.costs.get("params"),
             "macs": trial.costs.get("macs"),
+            "layers": trial.costs.get("layers"),
             **({"host": host} if host else {}),
             "device": device,
             **(dict(measurement.values) if measurement else {}),
@@ -353,7 +354,7 @@ class Work(ABC):
     def _costs(self, arch: Architecture) -> dict[str, float]:
         view = self.payload.view
         costs = self.payload.space.costs(arch, view.input_shape, view.num_classes)
-        return {"params": costs.params, "macs": costs.macs}
+        return {name: cost for name, cost in vars(costs).items() if cost is not None}
 
     def _shown(self) -> Trial | None:
         """The best trial so far, for the live view."""

@@ -105,16 +105,18 @@ class StoredTrial(Measured):
     attempt: int
     params: int | None
     macs: int | None
+    layers: int | None
     weights: str | None
     measurements: tuple[Measurement, ...]
 
     @property
     def costs(self) -> Mapping[str, float]:
-        """Those of ``params`` and ``macs`` that are known."""
-        known = {"params": self.params, "macs": self.macs}
+        """Those of ``params``, ``macs`` and ``layers`` that are known."""
+        known = {name: getattr(self, name) for name in _COSTS}
         return {name: value for name, value in known.items() if value is not None}
 
 
+_COSTS = ("params", "macs", "layers")
 _AS_STORED = (
     "stage", "arm", "arch_id", "arch", "proposal", "seed", "session", "attempt", "weights",
 )  # fmt: skip
@@ -137,21 +139,26 @@ def trials(table: pa.Table) -> list[StoredTrial]:
     starts = np.concatenate([[0], ends[:-1]])
     measurements = _measurements(table, step)
     heads = _heads(table, number, step)
-    costs = [np.maximum.reduceat(_numbers(table[name]), starts).tolist()
-             for name in ("params", "macs")]  # fmt: skip
+    costs = _costs(table, starts)
     return [
         StoredTrial(
             number=head.pop("trial"),
             state=TrialState(head.pop("state")),
             message=head.pop("message") or "",
-            params=None if params < 0 else params,
-            macs=None if macs < 0 else macs,
             measurements=tuple(m for m in measurements[start:end] if m is not None),
             **head,
+            **cost,
         )
-        for start, end, params, macs, head in zip(
-            starts.tolist(), ends.tolist(), *costs, heads, strict=True
-        )
+        for start, end, cost, head in zip(starts.tolist(), ends.tolist(), costs, heads, strict=True)
+    ]
+
+
+def _costs(table: pa.Table, starts: Ints) -> list[dict[str, Any]]:
+    """Per trial its costs; None where no row has them."""
+    columns = [np.maximum.reduceat(_numbers(table[name]), starts).tolist() for name in _COSTS]
+    return [
+        {name: None if cost < 0 else cost for name, cost in zip(_COSTS, row, strict=True)}
+        for row in zip(*columns, strict=True)
     ]
 
 

@@ -45,6 +45,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("message", "string", "why the trial ended, or a remark", nullable=True),
     Column("params", "int64", "trainable weights of the network", "weights", True),
     Column("macs", "int64", "of one forward pass of one image", "multiply-adds", True),
+    Column("layers", "int32", "depth, where the search space counts it", "layers", True),
     Column(
         "seconds",
         "float64",

@@ -152,7 +152,7 @@ def test_a_value_arrives_with_the_type_of_its_field(text: str, value: object) ->
         ("objectives=()", ["without objectives"]),
         ("objectives.0=3", ["objectives.0.NAME=VALUE"]),
         ("objectives.1.metric=x", ["'1'", "allowed: 0"]),
-        ("objectives.0.metric=speed", ["'speed'", "macs, params, val_accuracy"]),
+        ("objectives.0.metric=speed", ["'speed'", "layers, macs, params, val_accuracy"]),
         ("budget.trials.more=3", ["budget.trials", "nothing to set inside"]),
         ("against.0.more=3", ["Random has no settings"]),
         ("bugdet.trials=3", ["'bugdet'", "space, data", "did you mean 'budget'?"]),
@@ -262,7 +262,7 @@ def test_applying_leaves_the_experiment_as_it_was() -> None:
     [
         ({"space": 3}, "space is int, not a SearchSpace"),
         ({"sampler": Random}, "sampler is the class Random; write sampler=Random(...)"),
-        ({"bounds": (Bound("latency", max=3),)}, "metric in bounds: 'latency'; allowed: macs"),
+        ({"bounds": (Bound("latency", max=3),)}, "metric in bounds: 'latency'; allowed: layers"),
         ({"objectives": (Objective("val_acuracy"),)}, "did you mean 'val_accuracy'?"),
         ({"objectives": ()}, "without objectives"),
         ({"against": (TPE(n_startup=3),)}, "two samplers of one name: tpe, tpe"),

@@ -214,6 +214,19 @@ def test_what_cannot_work_leaves_no_folder(tmp_path: Path, console: Console) -> 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [{"bounds": '(Bound("layers", max=3),)'}, {"objectives": '(Objective("layers", "min"),)'}],
+)
+def test_a_cost_that_the_space_does_not_count_is_refused_before_anything_is_made(
+    tmp_path: Path, console: Console, parts: dict[str, str]
+) -> None:
+    file = experiment_file(tmp_path / "toy.py", **parts)
+    with pytest.raises(UserError, match=r"'layers' .*'toy' does not count it; .*params, macs"):
+        begin(file, tmp_path / "run", console)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("left", [1, 9, 17, 25])
 def test_a_run_goes_on_where_an_error_ended_it(
     tmp_path: Path, console: Console, reports: list[Path], left: int

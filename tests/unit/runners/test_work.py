@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from toys import Curves, ToyData, ToySpace, quality
 from raynas.core import (
     Architecture,
     Bound,
+    Costs,
     Decision,
     Measurement,
     Objective,
@@ -387,6 +388,30 @@ def test_several_objectives_keep_the_pareto_best() -> None:
             and t.values()["params"] < mine["params"]
             for t in work.trials.values()
         )
+
+
+class Deep(ToySpace):
+    """As many layers as ``x``."""
+
+    def costs(self, arch: Architecture, *where: Any) -> Costs:
+        return replace(super().costs(arch), layers=int(arch["x"]))
+
+
+def test_layers_are_stored_and_bounded_where_the_space_counts_them() -> None:
+    rows, bounds = Table(), (Bound("layers", max=2),)
+    work = search(texts=["x=3,y=0,op=a", "x=2,y=0,op=a"], space=Deep(), rows=rows, bounds=bounds)
+    LocalRunner().run(work)
+    assert [t.state for t in work.trials.values()] == [TrialState.INFEASIBLE, TrialState.COMPLETE]
+    assert work.trials[0].message == "breaks layers <= 2"
+    assert {(r["trial"], r["layers"]) for r in rows} == {(0, 3), (1, 2)}
+
+
+def test_layers_that_a_space_does_not_count_are_no_cost() -> None:
+    rows = Table()
+    work = search(texts=["x=3,y=0,op=a"], rows=rows)
+    LocalRunner().run(work)
+    assert work.trials[0].costs == {"params": 40, "macs": 280}
+    assert rows[0]["layers"] is None
 
 
 def test_finals_train_every_finalist_with_every_seed_and_skip_what_is_stored() -> None:

@@ -197,6 +197,26 @@ def test_trials_carry_identity_state_and_curve(folder: RunFolder, writer: Writer
     assert (second.costs, second.step, second.last) == ({"params": 11}, 0, None)
 
 
+def test_the_layers_of_a_network_are_a_cost(writer: Writer, folder: RunFolder, row: Any) -> None:
+    writer.append([row(0, 1, params=10, macs=20, layers=18), row(1, 1, params=10, macs=20)])
+    counted, uncounted = trials(read(folder))
+    assert counted.costs == {"params": 10, "macs": 20, "layers": 18}
+    assert (uncounted.layers, uncounted.costs) == (None, {"params": 10, "macs": 20})
+
+
+def test_fragments_without_a_column_of_layers_are_read(
+    folder: RunFolder, writer: Writer, row: Any
+) -> None:
+    writer.append([row(0, 1, params=10)])
+    (fragment,), _ = list_fragments(folder.results)
+    old = pq.read_table(fragment.path)
+    pq.write_table(old.drop_columns(["layers"]), fragment.path)
+    writer.append([row(1, 1, layers=3)])
+    assert [t.layers for t in trials(read(folder))] == [None, 3]
+    writer.compact()
+    assert [t.layers for t in trials(read(folder))] == [None, 3]
+
+
 def test_a_trial_that_went_on_after_its_end_is_running_again(
     folder: RunFolder, writer: Writer, row: Any
 ) -> None:

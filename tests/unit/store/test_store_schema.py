@@ -32,7 +32,7 @@ def test_every_field_says_unit_and_meaning() -> None:
 
 def test_only_what_a_row_may_lack_is_nullable() -> None:
     nullable = {field.name for field in schema_for([]) if field.nullable}
-    assert nullable == {"step", "message", "params", "macs", "weights"}
+    assert nullable == {"step", "message", "params", "macs", "layers", "weights"}
 
 
 @pytest.mark.parametrize("name", ["trial", "Params", ""])
