@@ -100,7 +100,7 @@ class Session:
         )
         self._carry_out(search)
         if search.note:
-            self.console.print(f"[yellow]{sampler.name} ended early: {search.note}")
+            self.console.print(f"{sampler.name} ended: {search.note}")
         return search
 
     def _finals(self, best: tuple[Trial, ...]) -> None:

@@ -13,6 +13,7 @@ from raynas.samplers.base import Sampler
 
 if TYPE_CHECKING:
     from raynas.samplers.evolution import RegularizedEvolution
+    from raynas.samplers.listed import Exhaustive, Listed
     from raynas.samplers.optuna import CMAES, GP, NSGA2, TPE, OptunaRandom
     from raynas.samplers.random import Random
 
@@ -25,11 +26,13 @@ _HOME = {
     "GP": "optuna",
     "CMAES": "optuna",
     "OptunaRandom": "optuna",
+    "Exhaustive": "listed",
+    "Listed": "listed",
 }
 
 __all__ = [
-    "CMAES", "GP", "NSGA2", "TPE", "OptunaRandom", "Random", "RegularizedEvolution", "Sampler",
-    "samplers",
+    "CMAES", "GP", "NSGA2", "TPE", "Exhaustive", "Listed", "OptunaRandom", "Random",
+    "RegularizedEvolution", "Sampler", "samplers",
 ]  # fmt: skip
 
 

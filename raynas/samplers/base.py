@@ -18,6 +18,9 @@ class Sampler(ABC):
     """
 
     name: ClassVar[str]
+    #: It has a fixed list of proposals, each made once. However many of them break bounds, none is
+    #: replaced by a random draw.
+    finite: ClassVar[bool] = False
 
     @abstractmethod
     def setup(self, space: SearchSpace, problem: Problem) -> None:

@@ -45,6 +45,12 @@ class Distinct:
         """``arch``, and all that are isomorphic to it, are taken from now on."""
         self._taken.add(self._space.canonical(arch))
 
+    def claim(self, arch: Architecture) -> bool:
+        """Take ``arch``; whether it was new."""
+        before = len(self)
+        self.add(arch)
+        return len(self) > before
+
     def replay(self, trial: Trial) -> None:
         """Take a stored proposal. Raises: UserError when it is not of this space (any more)."""
         arch = trial.proposal

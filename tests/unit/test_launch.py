@@ -190,7 +190,7 @@ def test_an_exhausted_space_ends_the_arm_with_a_note(tmp_path: Path, console: Co
     file = experiment_file(tmp_path / "toy.py", space="ToySpace(depth=1)", budget="Budget(99)")
     folder = begin(file, tmp_path / "run", console)
     assert len(found(folder)) == 18
-    assert "random ended early" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "random ended: all 18 " in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_taken_folder_is_refused(tmp_path: Path, console: Console) -> None:
