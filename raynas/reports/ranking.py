@@ -284,22 +284,22 @@ def rank_table(qualities: Sequence[RankQuality], title: str = "", digits: int = 
     """
     from rich.table import Table
 
-    table = Table(title=title or None, box=None, pad_edge=False)
+    table = Table(title=title or None, box=None, padding=(0, 1, 0, 0))
     draws = [k for k in DRAWS if any(k in q.best for q in qualities)]
     table.add_column("proxy", style="bold")
     for name in ("n", "invalid", "Spearman", "Kendall", "top n", "top Kendall", "prec. 5 %",
                  *(f"best of {k}" for k in draws), "distinct"):  # fmt: skip
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=name in ("Spearman", "top Kendall"))
     for q in qualities:
         table.add_row(
             q.name,
             str(q.whole.n),
             str(q.invalid),
             _shown(q.whole.spearman),
-            f"{q.whole.kendall.value:.2f}",
+            _bare(q.whole.kendall.value),
             str(q.top.n) if q.top else "-",
             _shown(q.top.kendall) if q.top else "-",
-            f"{q.precision:.2f}",
+            _bare(q.precision),
             *(f"{q.best[k]:.{digits}f}" if k in q.best else "-" for k in draws),
             str(q.distinct),
         )
@@ -307,6 +307,10 @@ def rank_table(qualities: Sequence[RankQuality], title: str = "", digits: int = 
 
 
 def _shown(e: Estimate) -> str:
-    if not math.isfinite(e.value):
-        return "-"
-    return f"{e.value:.2f}" + (f" [{e.low:.2f} {e.high:.2f}]" if math.isfinite(e.low) else "")
+    interval = f" [{_bare(e.low)} {_bare(e.high)}]" if math.isfinite(e.low) else ""
+    return _bare(e.value) + interval
+
+
+def _bare(value: float) -> str:
+    """Two decimals without the zero before the point: ``.75``, ``-.26``."""
+    return f"{value:.2f}".replace("0.", ".", 1) if math.isfinite(value) else "-"
