@@ -38,12 +38,14 @@ class Measurement:
     """What an evaluator found at one step (1, 2, ...; an epoch for training).
 
     ``values``: metric name -> value. ``seconds``: what the worker spent on this step, the currency
-    in which searches are compared (of training on a CPU: processor time).
+    in which searches are compared (of training on a CPU: processor time). ``note``: a remark for
+    a reader of the results, such as why a value is missing.
     """
 
     step: int
     values: Mapping[str, float]
     seconds: float = 0.0
+    note: str = ""
 
     def bad_values(self, names: Sequence[str]) -> list[str]:
         """The metrics among ``names`` that are missing or not finite."""

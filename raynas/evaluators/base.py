@@ -24,6 +24,9 @@ class Evaluator(ABC):
     """
 
     name: ClassVar[str]
+    #: An evaluation takes milliseconds to seconds and keeps nothing in a folder. Batches of quick
+    #: evaluations go through persistent actors; none is stopped in the middle.
+    quick: ClassVar[bool] = False
 
     @property
     @abstractmethod

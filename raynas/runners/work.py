@@ -190,7 +190,8 @@ class Work(ABC):
         )
         if bad:
             shown = ", ".join(f"{n} is {measurement.values.get(n, 'missing')}" for n in bad)
-            self.fail(number, f"{shown} at step {measurement.step}")
+            note = f": {measurement.note}" if measurement.note else ""
+            self.fail(number, f"{shown} at step {measurement.step}{note}")
             return Decision.STOP
         trial.measurements.append(measurement)
         self.spent += measurement.seconds
@@ -217,7 +218,7 @@ class Work(ABC):
         trial = self.trials[number]
         if not trial.state.ended:
             state = TrialState.INFEASIBLE if infeasible else TrialState.FAILED
-            self._close(trial, state, " ".join(message.split())[:500])
+            self._close(trial, state, _one_line(message))
 
     def requeue_live(self) -> None:
         """The runner lost its workers: what ran is to be started again, from its checkpoints."""
@@ -338,7 +339,9 @@ class Work(ABC):
             "seed": trial.seed,
             "step": measurement.step if measurement else None,
             "state": trial.state.value,
-            "message": trial.message or None,
+            "message": trial.message
+            or (_one_line(measurement.note) if measurement else "")
+            or None,
             "seconds": measurement.seconds if measurement else 0.0,
             "params": trial.costs.get("params"),
             "macs": trial.costs.get("macs"),
@@ -476,9 +479,11 @@ class Search(Work):
         if not self._more():
             return None
         duplicates = rejected = 0
-        while rejected < self.rejections and not self.interrupted:
+        finite = self.sampler.finite
+        while (finite or rejected < self.rejections) and not self.interrupted:
             try:
-                helped = duplicates >= self.patience or rejected >= self.bound_patience
+                lost = duplicates >= self.patience or rejected >= self.bound_patience
+                helped = lost and not finite
                 trial = self._ask(self.fallback if helped else self.sampler)
             except SpaceExhausted as reason:
                 self._exhausted, self.note = True, str(reason)
@@ -569,6 +574,10 @@ class Search(Work):
             self.sampler.replay([trial])
         else:
             self.sampler.tell(trial)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:500]
 
 
 def _broken(trial: Trial) -> str:

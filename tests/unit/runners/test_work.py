@@ -168,6 +168,33 @@ def test_a_missing_objective_is_a_failure_not_a_crash() -> None:
     assert work.trials[0].message == "val_accuracy is missing at step 1"
 
 
+def test_a_remark_says_why_an_objective_is_missing() -> None:
+    work = search(texts=["x=1,y=2,op=a"])
+    job = work.next()
+    assert job is not None
+    work.report(job.trial, Measurement(1, {}, note="no path\nthrough the cell"))
+    assert work.trials[0].state is TrialState.FAILED
+    message = "val_accuracy is missing at step 1: no path through the cell"
+    assert work.trials[0].message == message
+
+
+def test_a_remark_is_stored_beside_the_values_and_survives_a_resume() -> None:
+    rows = Table()
+    work = search(texts=["x=1,y=2,op=a"], evaluator=Curves(max_step=2), rows=rows)
+    assert work.next() is not None
+    work.report(0, Measurement(1, {"val_accuracy": 50.0}, note="one score is missing"))
+    work.report(0, Measurement(2, {"val_accuracy": 60.0}))
+    assert [(r["state"], r["message"]) for r in rows] == [
+        ("RUNNING", "one score is missing"),
+        ("COMPLETE", None),
+    ]
+    past = [replace(work.trials[0], message="one score is missing")]
+    again = search(texts=["x=1,y=2,op=b"], past=past, space=ToySpace(merge=True))
+    LocalRunner().run(again)
+    assert states(again) == {"COMPLETE": 1}
+    assert [t.message for t in again.best] == ["one score is missing"]
+
+
 def test_a_duplicate_is_answered_from_what_is_known() -> None:
     rows, sampler = Table(), Script(["x=1,y=2,op=a", "x=1,y=2,op=b", "x=1,y=2,op=a"])
     work = search(sampler, rows=rows, space=ToySpace(merge=True))
