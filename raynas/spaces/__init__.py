@@ -7,10 +7,20 @@ from raynas.core import Choice
 from raynas.spaces.base import InputShape, SearchSpace
 from raynas.spaces.elastic import ElasticResNet
 from raynas.spaces.nasbench201 import NASBench201
+from raynas.spaces.zen import ZenNAS
 
 SPACES: dict[str, type[SearchSpace]] = {
     NASBench201.name: NASBench201,
     ElasticResNet.name: ElasticResNet,
+    ZenNAS.name: ZenNAS,
 }
 
-__all__ = ["SPACES", "Choice", "ElasticResNet", "InputShape", "NASBench201", "SearchSpace"]
+__all__ = [
+    "SPACES",
+    "Choice",
+    "ElasticResNet",
+    "InputShape",
+    "NASBench201",
+    "SearchSpace",
+    "ZenNAS",
+]
