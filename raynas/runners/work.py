@@ -6,12 +6,13 @@ to evaluators and measurements back, so the same experiment gives the same table
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 import time
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -130,6 +131,9 @@ class Work(ABC):
         self._counts: Counter[str] = Counter(t.state for t in self.trials.values())
         self._live: dict[int, Trial] = {}
         self._unfinished = deque(t for t in self.trials.values() if not t.state.ended)
+        self._gathering = False
+        self._new_rows: list[dict[str, Any]] = []
+        self._new_ends: list[Trial] = []
         self._best: list[Trial] = []
         for trial in self.trials.values():
             if trial.state is TrialState.COMPLETE:
@@ -198,10 +202,7 @@ class Work(ABC):
         state, message = self._judge(trial)
         self._move(trial, state, message)
         self._write(trial, measurement, host, device)
-        if state.ended:
-            self._end(trial)
-            return Decision.STOP
-        return Decision.CONTINUE
+        return Decision.STOP if state.ended else Decision.CONTINUE
 
     def complete(self, number: int) -> None:
         """The evaluator has nothing more to say."""
@@ -219,6 +220,19 @@ class Work(ABC):
         if not trial.state.ended:
             state = TrialState.INFEASIBLE if infeasible else TrialState.FAILED
             self._close(trial, state, _one_line(message))
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """What is reported within is stored by one append, which costs as much as one row.
+
+        Trials that ended within are at rest, and the sampler hears of them, after it.
+        """
+        self._gathering = True
+        try:
+            yield
+        finally:
+            self._gathering = False
+            self._settle()
 
     def requeue_live(self) -> None:
         """The runner lost its workers: what ran is to be started again, from its checkpoints."""
@@ -286,7 +300,6 @@ class Work(ABC):
     def _close(self, trial: Trial, state: TrialState, message: str) -> None:
         self._move(trial, state, message)
         self._write(trial, None, "", "")
-        self._end(trial)
 
     def _end(self, trial: Trial) -> None:
         self._live.pop(trial.number, None)
@@ -339,9 +352,7 @@ class Work(ABC):
             "seed": trial.seed,
             "step": measurement.step if measurement else None,
             "state": trial.state.value,
-            "message": trial.message
-            or (_one_line(measurement.note) if measurement else "")
-            or None,
+            "message": trial.message or _one_line(measurement.note if measurement else "") or None,
             "seconds": measurement.seconds if measurement else 0.0,
             "params": trial.costs.get("params"),
             "macs": trial.costs.get("macs"),
@@ -352,7 +363,19 @@ class Work(ABC):
         }
 
     def _write(self, trial: Trial, measurement: Measurement | None, host: str, device: str) -> None:
-        self.rows.append([self._row(trial, measurement, host, device)])
+        self._new_rows.append(self._row(trial, measurement, host, device))
+        if trial.state.ended:
+            self._new_ends.append(trial)
+        if not self._gathering:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Store what was reported, then let it have its consequences."""
+        rows, ends, self._new_rows, self._new_ends = self._new_rows, self._new_ends, [], []
+        if rows:
+            self.rows.append(rows)
+        for trial in ends:
+            self._end(trial)
 
     def _costs(self, arch: Architecture) -> dict[str, float]:
         view = self.payload.view

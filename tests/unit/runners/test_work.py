@@ -195,6 +195,45 @@ def test_a_remark_is_stored_beside_the_values_and_survives_a_resume() -> None:
     assert [t.message for t in again.best] == ["one score is missing"]
 
 
+def test_reports_together_are_one_append_and_told_after_it() -> None:
+    class Appends(Table):
+        sizes: ClassVar[list[int]] = []
+
+        def append(self, rows: Sequence[Mapping[str, Any]]) -> None:  # type: ignore[override]
+            assert not sampler.told
+            self.sizes.append(len(rows))
+            super().append(rows)
+
+    rows, sampler = Appends(), Script(["x=1,y=2,op=a", "x=1,y=2,op=b", "x=1,y=2,op=c"])
+    work = search(sampler, evaluator=Curves(max_step=2), rows=rows)
+    for _ in range(3):
+        work.next()
+    with work.together():
+        work.report(0, Measurement(1, {"val_accuracy": 50.0}))
+        assert work.report(0, Measurement(2, {"val_accuracy": 60.0})) is Decision.STOP
+        assert work.report(0, Measurement(3, {"val_accuracy": 70.0})) is Decision.STOP
+        work.fail(1, "a crash")
+        assert not sampler.told
+    assert rows.sizes == [3]
+    assert [t.number for t in sampler.told] == [0, 1]
+    assert work.live == (2,)
+
+
+def test_what_was_reported_before_an_error_is_stored() -> None:
+    rows = Table()
+    work = search(texts=["x=1,y=2,op=a"], rows=rows)
+    work.next()
+
+    def report_and_fail() -> None:
+        with work.together():
+            work.report(0, Measurement(1, {"val_accuracy": 50.0}))
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        report_and_fail()
+    assert [row["step"] for row in rows] == [1]
+
+
 def test_a_duplicate_is_answered_from_what_is_known() -> None:
     rows, sampler = Table(), Script(["x=1,y=2,op=a", "x=1,y=2,op=b", "x=1,y=2,op=a"])
     work = search(sampler, rows=rows, space=ToySpace(merge=True))

@@ -19,10 +19,14 @@ TEXTS = ("x=5,y=0,op=b", "x=0,y=3,op=c", "x=5,y=0,op=a", "x=1,y=1,op=a", "x=0,y=
 def proposals(sampler: Sampler, replayed: tuple[Trial, ...] = ()) -> list[str]:
     sampler.setup(SPACE, PROBLEM)
     sampler.replay(replayed)
-    found = []
+    found: list[str] = []
+
+    def ask_all() -> None:
+        for number in range(SPACE.size + 1):
+            found.append(sampler.ask(number).text)
+
     with pytest.raises(SpaceExhausted, match="architectures of its list in space 'toy'"):
-        while True:
-            found.append(sampler.ask(len(found)).text)
+        ask_all()
     return found
 
 
