@@ -17,7 +17,6 @@ from raynas.runners.live import clock, shorten
 
 if TYPE_CHECKING:
     from raynas.reports import Summary
-    from raynas.reports.statistics import Run
     from raynas.reports.tables import Found
     from raynas.store import RunFolder
     from raynas.training import Exported
@@ -101,7 +100,7 @@ def _state(folder: RunFolder, width: int) -> RenderableType:
             f"{summary.rows} measurements, {clock(summary.elapsed)} of wall time, "
             f"{clock(summary.worker_seconds)} of worker time"
         ),
-        _arms(summary, _evaluated(run)),
+        _arms(summary),
     ]
     if summary.rungs:
         parts.append(_rungs(summary))
@@ -117,24 +116,23 @@ def _ago(moment: float) -> str:
     return clock(time.time() - moment)
 
 
-def _evaluated(run: Run) -> int:
-    """Trials of the main arm that count for the budget: not those that a bound rejected."""
-    rejected = run.has_state(TrialState.INFEASIBLE) & (run.trials.step == 0)
-    return int((run.searching(run.main) & ~rejected).sum())
-
-
-def _arms(summary: Summary, evaluated: int) -> Table:
+def _arms(summary: Summary) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("arm", style="bold")
     states = [str(state) for state in TrialState]
     for state in states:
         table.add_column(state.lower(), justify="right")
+    screening = any(arm.screened for arm in summary.arms)
+    if screening:
+        table.add_column("screened out", justify="right")
     table.add_column("worker time", justify="right")
     for arm in summary.arms:
-        trials = f"{evaluated}/{summary.budget}" if arm.main and summary.budget else arm.trials
+        limited = arm.main and summary.budget
+        trials = f"{arm.evaluated}/{summary.budget}" if limited else arm.started
         table.add_row(
             f"{arm.arm} {trials}",
             *(str(arm.states.get(state, 0)) for state in states),
+            *([str(arm.screened)] if screening else []),
             clock(arm.seconds),
         )
     return table

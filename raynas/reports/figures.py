@@ -22,6 +22,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from raynas.core import TrialState
 from raynas.reports import statistics as st
 from raynas.reports import words
+from raynas.reports.proxies import Proxies
 
 INK, SOFT, GRID = "#1f2933", "#616e7c", "#e4e7eb"
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#9aa5b1"
@@ -377,7 +378,75 @@ def _step_axis(axes: Axes, run: st.Run) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def all_figures(run: st.Run, step_name: str = "step") -> dict[str, tuple[str, bytes]]:
+def score_ranks(run: st.Run, p: Proxies, name: str) -> Painter:
+    """The truth against the rank by one score; the best 5 % by either are marked."""
+    assert p.objective is not None
+    metric, sign = p.objective.metric, p.objective.sign
+
+    def painter(axes: Axes) -> None:
+        valid = np.isfinite(p.scores[name])
+        score, index = p.scores[name][valid], p.index[valid]
+        truth, arm = run.trials.values[metric][index], run.trials.arm[index]
+        _, group, size = np.unique(score, return_inverse=True, return_counts=True)
+        rank = (np.cumsum(size) - (size - 1) / 2)[group]
+        crowd = len(index) > MANY
+        few = max(1, round(0.05 * len(p.index)))
+        axes.axvspan(
+            len(rank) - few + 0.5, len(rank) + 0.5, color=GREEN, alpha=0.12, linewidth=0,
+            label="best 5 % by score",
+        )  # fmt: skip
+        for place, which in enumerate(dict.fromkeys(arm)):
+            mine = arm == which
+            colour, marker = arm_style(run, which)
+            axes.scatter(
+                rank[mine], truth[mine], s=7 if crowd else 30, marker=marker, color=colour,
+                alpha=0.25 if crowd else 0.75, linewidths=0, rasterized=crowd,
+                label=f"{which} ({int(mine.sum()):,})", zorder=2.5 - 0.1 * place,
+            )  # fmt: skip
+        top = sign * truth >= np.sort(sign * run.trials.values[metric][p.index])[-few]
+        axes.plot(rank[top], truth[top], "o", mfc="none", mec=INK, mew=1.1, markersize=8,
+                  zorder=3, label="true best 5 %")  # fmt: skip
+        axes.set_xlim(0, len(rank) + 1)
+        _crop(axes, truth, sign)
+        axes.set_xlabel(f"rank by {words.label(name)}, from the lowest to the highest")
+        axes.set_ylabel(words.axis(metric, run.unit(metric)))
+
+    return painter
+
+
+def score_agreement(p: Proxies) -> Painter:
+    """Rank correlations of all scores with each other, as a table of colours."""
+
+    def painter(axes: Axes) -> None:
+        table, names = p.agreement, [words.label(name) for name in p.scores]
+        axes.imshow(table, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
+        places = range(len(names))
+        axes.set_xticks(places, names, rotation=40, ha="right", rotation_mode="anchor")
+        axes.set_yticks(places, names)
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+        for i, j in np.ndindex(table.shape):
+            axes.text(
+                j, i, f"{table[i, j]:.2f}" if np.isfinite(table[i, j]) else words.DASH,
+                ha="center", va="center", fontsize=9 if len(names) <= 10 else 6.5,
+                color="white" if abs(table[i, j]) > 0.6 else INK,
+            )  # fmt: skip
+
+    return painter
+
+
+def _proxy_painters(run: st.Run, p: Proxies) -> dict[str, Painter]:
+    if p.best is None:
+        return {"proxy_agreement": score_agreement(p)}
+    known = [n for n in (p.best, "params") if np.isfinite(p.scores[n]).any()]
+    places = ("proxy_best", "proxy_params")
+    return {place: score_ranks(run, p, name) for place, name in zip(places, known, strict=False)}
+
+
+def all_figures(
+    run: st.Run, step_name: str = "step", proxies: Proxies | None = None
+) -> dict[str, tuple[str, bytes]]:
     """Name -> (SVG text, PNG bytes) of each picture that the run has data for."""
     painters: dict[str, Painter] = {}
     if len(run.complete()):
@@ -390,4 +459,6 @@ def all_figures(run: st.Run, step_name: str = "step") -> dict[str, tuple[str, by
                 painters[f"trade_off_{cost}"] = trade_off(run, cost)
     if run.main is not None and curve_metric(run) is not None:
         painters["learning_curves"] = learning_curves(run, run.main, step_name)
+    if proxies is not None:
+        painters |= _proxy_painters(run, proxies)
     return {name: paint(painter) for name, painter in painters.items()}

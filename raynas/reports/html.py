@@ -21,12 +21,17 @@ from markupsafe import Markup
 
 from raynas.core import Graph, RaynasError, TrialState, UserError
 from raynas.reports import graphs, tables, words
+from raynas.reports import proxies as px
 from raynas.reports import statistics as st
 from raynas.reports.figures import all_figures, curve_metric, shown_curves
+from raynas.reports.ranking import DRAWS
 from raynas.reports.sentences import (
     compare_sentence,
     headline,
+    judged_sentence,
     number_or_dash,
+    proxy_sentences,
+    screening_sentence,
     size_sentence,
     trials_sentence,
 )
@@ -72,12 +77,14 @@ def render(
     """The report of ``table`` as HTML text, and its pictures as name -> PNG bytes."""
     description = info.description if isinstance(info.description, Mapping) else {}
     run = st.load(table, description)
-    pictures = all_figures(run, step_name(description))
+    proxies = px.proxies(run)
+    pictures = all_figures(run, step_name(description), proxies)
     svgs = {name: _image(name, svg) for name, (svg, _) in pictures.items()}
     text = _template().render(
         **_story(run, info, space),
         pictures=svgs,
-        captions=_captions(run),
+        captions=_captions(run) | _proxy_captions(proxies),
+        **_proxies(run, proxies),
         **_backstage(run, table, info, path),
     )
     return text, {name: png for name, (_, png) in pictures.items()}
@@ -93,7 +100,6 @@ def _template() -> Template:
     environment.globals["number"] = number_or_dash
     environment.globals["si"] = words.si
     environment.globals["duration"] = words.duration
-    environment.globals["label"] = words.label
     source = files("raynas.reports").joinpath("template.html").read_text(encoding="utf-8")
     return environment.from_string(source)
 
@@ -141,6 +147,7 @@ def _story(run: st.Run, info: RunInfo, space: SearchSpace | None) -> dict[str, A
         "test": lambda f: words.spread(
             metric or "", f.test_mean, f.test_std, run.unit(metric or "")
         ),
+        "label": lambda m: words.named(m, run.unit(m)),
         "value": lambda f, m: words.quantity(m, f.values[m], run.unit(m)),
         "size": size_sentence(run),
         "rungs": [r for arm in run.arms for r in st.rungs(run, arm, ranks=True)],
@@ -157,9 +164,9 @@ def _status(summary: tables.Summary) -> str:
         return "not started"
     if running:
         return f"unfinished: {words.count(running, 'trial')} running when this was written"
-    short = summary.budget is not None and summary.arms[0].trials < summary.budget
+    short = summary.budget is not None and summary.arms[0].evaluated < summary.budget
     if short and not summary.finals:  # the finals begin when the search is over, for any reason
-        return f"{summary.arms[0].trials:,} of {summary.budget:,} trials"
+        return f"{summary.arms[0].evaluated:,} of {summary.budget:,} trials"
     return "finished"
 
 
@@ -194,7 +201,7 @@ def _tiles(run: st.Run, summary: tables.Summary) -> list[Tile]:
         for o in run.objectives:
             note = "" if found.complete else f"at {step_name(run.description)} {found.step}"
             value = words.quantity(o.metric, found.values[o.metric], run.unit(o.metric))
-            tiles.append(Tile(words.label(o.metric), value, note))
+            tiles.append(Tile(words.named(o.metric, run.unit(o.metric)), value, note))
         metric = st.test_metric(run)
         if metric and found.test_n:
             value = words.spread(metric, found.test_mean, found.test_std, run.unit(metric))
@@ -206,7 +213,9 @@ def _tiles(run: st.Run, summary: tables.Summary) -> list[Tile]:
     main = next((a for a in summary.arms if a.main), None)
     if main is not None:
         stopped = main.states[TrialState.STOPPED.value]
-        tiles.append(Tile(f"trials ({main.arm})", f"{main.trials:,}", f"{stopped:,} stopped early"))
+        note = f"{stopped:,} stopped early"
+        note += f", {main.screened:,} more screened out" if main.screened else ""
+        tiles.append(Tile(f"trials ({main.arm})", f"{main.started:,}", note))
     if summary.worker_seconds:
         note = f"{words.duration(summary.elapsed)} by the clock"
         tiles.append(Tile("worker time, all", words.duration(summary.worker_seconds), note))
@@ -251,6 +260,56 @@ def _captions(run: st.Run) -> dict[str, str]:
             "number of trials stopped there or before the next one."
         )
     return captions
+
+
+def _proxies(run: st.Run, found: px.Proxies | None) -> dict[str, Any]:
+    """The section about scores; ``proxies`` is None where the run has none."""
+    screenings = px.screenings(run)
+    shown: dict[str, Any] = {"screenings": screenings, "proxies": found}
+    if found is None:
+        return shown
+    metric = found.objective.metric if found.objective else ""
+    return {
+        **shown,
+        "proxy_lines": [screening_sentence(s) for s in screenings] + [judged_sentence(run, found)],
+        "proxy_verdicts": proxy_sentences(found),
+        "draws": [k for k in DRAWS if any(k in q.best for q in found.qualities)],
+        "truth": lambda value: words.quantity(metric, value, run.unit(metric)),
+        "scored_finalists": _scored_finalists(run, found) if not found.qualities else [],
+    }
+
+
+def _scored_finalists(run: st.Run, found: px.Proxies) -> list[tuple[str, str, list[str]]]:
+    """Architecture, test result and scores of the finalists, where little else was trained."""
+    final, metric = st.finals(run), st.test_metric(run)
+    if metric is None:
+        return []
+    ids = [str(i) for i in run.trials.arch_id[found.index]]
+    places = [int(k) for k, arch_id in enumerate(ids) if arch_id in final]
+    places.sort(key=lambda k: -final[ids[k]].mean)
+    return [
+        (
+            str(run.trials.arch[found.index[k]]),
+            words.spread(metric, final[ids[k]].mean, final[ids[k]].std, run.unit(metric)),
+            [
+                words.si(v[k]) if n in st.COSTS else words.quantity(n, float(v[k]), words.SCORE)
+                for n, v in found.scores.items()
+            ],
+        )
+        for k in places
+    ]
+
+
+def _proxy_captions(found: px.Proxies | None) -> dict[str, str]:
+    if found is None:
+        return {}
+    ranks = "Tied scores share their middle rank. Rings inside the green band are found."
+    return {
+        "proxy_best": f"The proxy that ranks best. {ranks}",
+        "proxy_params": f"The same by size alone. {ranks}",
+        "proxy_agreement": "Spearman's rank correlation between scores, parameters and MACs over "
+        f"{words.count(len(found.index), 'architecture')}.",
+    }
 
 
 # what went wrong, and what made it

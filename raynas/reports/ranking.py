@@ -75,7 +75,8 @@ class RankQuality:
     @property
     def no_better_than(self) -> tuple[str, ...]:
         """The baselines that this score is not shown to beat: the interval reaches 0."""
-        return tuple(name for name, gap in self.beyond.items() if not gap.low > 0)
+        known = {name: gap for name, gap in self.beyond.items() if math.isfinite(gap.value)}
+        return tuple(name for name, gap in known.items() if not gap.low > 0)
 
 
 def rank_qualities(
@@ -280,7 +281,7 @@ def best_of(values: Floats, goal: Floats, k: int) -> float:
 def rank_table(qualities: Sequence[RankQuality], title: str = "", digits: int = 2) -> Table:
     """The qualities for a terminal of 110 columns, a line each; ``digits`` of the best truths.
 
-    "top" is inside the true best tenth; brackets are 95 % intervals.
+    "top" is inside the true best tenth; brackets are 95 % intervals; "values": different scores.
     """
     from rich.table import Table
 
@@ -288,7 +289,7 @@ def rank_table(qualities: Sequence[RankQuality], title: str = "", digits: int = 
     draws = [k for k in DRAWS if any(k in q.best for q in qualities)]
     table.add_column("proxy", style="bold")
     for name in ("n", "invalid", "Spearman", "Kendall", "top n", "top Kendall", "prec. 5 %",
-                 *(f"best of {k}" for k in draws), "distinct"):  # fmt: skip
+                 *(f"best of {k}" for k in draws), "values"):  # fmt: skip
         table.add_column(name, justify="right", no_wrap=name in ("Spearman", "top Kendall"))
     for q in qualities:
         table.add_row(

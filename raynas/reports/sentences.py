@@ -9,6 +9,8 @@ import numpy as np
 from raynas.core import TrialState
 from raynas.reports import statistics as st
 from raynas.reports import tables, words
+from raynas.reports.proxies import Proxies, Screening
+from raynas.reports.ranking import FEWEST, Estimate, RankQuality
 
 
 def number_or_dash(value: float, digits: int = 2) -> str:
@@ -23,10 +25,10 @@ def headline(run: st.Run, summary: tables.Summary) -> str:
         return "No trial has brought a result yet. " + _endings(summary)
     if not summary.best.complete:
         metric = run.objectives[0].metric
-        value = words.quantity(metric, summary.best.values[metric], run.unit(metric))
+        value = words.finding(metric, summary.best.values[metric], run.unit(metric))
         return (
             f"No trial is complete yet; the best of those measured furthest (step "
-            f"{summary.best.step}) has {value} {words.label(metric)}."
+            f"{summary.best.step}) has {value}."
         )
     if len(run.objectives) > 1:
         return _front_headline(run, summary)
@@ -36,6 +38,8 @@ def headline(run: st.Run, summary: tables.Summary) -> str:
 def _endings(summary: tables.Summary) -> str:
     counts = {s: sum(a.states[s.value] for a in summary.arms) for s in TrialState}
     parts = [f"{n:,} {state.value.lower()}" for state, n in counts.items() if n]
+    screened = sum(a.screened for a in summary.arms)
+    parts += [f"{screened:,} screened out"] if screened else []
     return f"So far: {', '.join(parts)}." if parts else ""
 
 
@@ -50,11 +54,9 @@ def _costs(found: tables.Found) -> str:
 
 def _single_headline(run: st.Run, found: tables.Found) -> str:
     metric = run.objectives[0].metric
-    value = words.quantity(metric, found.values[metric], run.unit(metric))
+    value = words.finding(metric, found.values[metric], run.unit(metric))
     costs = _costs(found)
-    text = f"The best network has {value} {words.label(metric)}" + (
-        f" with {costs}" if costs else ""
-    )
+    text = f"The best network has {value}" + (f" with {costs}" if costs else "")
     test = st.test_metric(run)
     if test and found.test_n > 1:
         spread = words.spread(test, found.test_mean, found.test_std, run.unit(test))
@@ -73,9 +75,7 @@ def _front_headline(run: st.Run, summary: tables.Summary) -> str:
     ends = [front[0], front[-1]] if len(front) > 1 else [front[0]]
     shown = [
         ", ".join(
-            f"{words.quantity(o.metric, f.values[o.metric], run.unit(o.metric))} "
-            f"{words.label(o.metric)}"
-            for o in run.objectives
+            words.finding(o.metric, f.values[o.metric], run.unit(o.metric)) for o in run.objectives
         )
         for f in ends
     ]
@@ -89,9 +89,12 @@ def trials_sentence(summary: tables.Summary) -> str:
     if main is None:
         return ""
     states = main.states
-    parts = [f"{main.arm} started {words.count(main.trials, 'trial')}"]
+    parts = [f"{main.arm} started {words.count(main.started, 'trial')}"]
+    if main.screened:
+        parts = [f"{main.arm} screened out {words.count(main.screened, 'candidate')} by scores",
+                 f"started {words.count(main.started, 'trial')}"]  # fmt: skip
     if states[TrialState.STOPPED.value]:
-        share = states[TrialState.STOPPED.value] / main.trials
+        share = states[TrialState.STOPPED.value] / main.started
         parts.append(
             f"{states[TrialState.STOPPED.value]:,} ({100 * share:.0f} %) were stopped early"
         )
@@ -142,8 +145,12 @@ def _verdict(run: st.Run, c: st.Comparison) -> tuple[str, str]:
 
     at = "measurements" if st.costs_count_trials(run) else "worker time"
     cost = f"{c.cost:,.0f}" if at == "measurements" else words.duration(c.cost)
-    what = words.label(metric) if single else "of the objectives' box dominated"
-    text = f"Random search at the same cost ({cost} {at}): {show(c.random)} {what}"
+    shown = (
+        words.finding(metric, c.random, unit)
+        if single
+        else f"{show(c.random)} of the objectives' box dominated"
+    )
+    text = f"Random search at the same cost ({cost} {at}): {shown}"
     if math.isfinite(c.low):
         text += f" (95 % of resampled random searches end between {show(c.low)} and {show(c.high)})"
     text += f"; {run.main}: {show(c.main)}. "
@@ -195,8 +202,8 @@ def size_sentence(run: st.Run) -> str:
     interval = f", 95 % interval {r.low:.2f} to {r.high:.2f}" if math.isfinite(r.low) else ""
     return (
         f"Ranking the {ranking.n:,} completed architectures by parameters alone agrees with their "
-        f"{words.label(metric)} by Kendall's τ = {r.tau:.2f}{interval}: {_strength(r)}; {pick} "
-        "(Only completed trials count, so the poorest are missing.)"
+        f"{words.named(metric, unit)} by Kendall's τ = {r.tau:.2f}{interval}: {_strength(r)}; "
+        f"{pick} (Only completed trials count, so the poorest are missing.)"
     )
 
 
@@ -210,3 +217,76 @@ def _strength(rank: st.Rank) -> str:
     if rank.tau >= 0.6:
         return "size explains most of the order"
     return "size explains a part of the order" if rank.tau >= 0.3 else "size explains little"
+
+
+_SIZES = {"params": "the number of parameters", "macs": "the multiply-adds"}
+
+
+def screening_sentence(s: Screening) -> str:
+    """How many candidates of an arm were scored, how many were kept, and what either cost."""
+    text = (
+        f"{s.arm} scored {words.count(s.candidates, 'candidate')}, kept {s.kept:,} for training "
+        f"and screened out {s.out:,}"
+    )
+    if s.scoring + s.training <= 0:
+        return text + "."
+    share = 100 * s.scoring / (s.scoring + s.training)
+    return (
+        f"{text}. Scoring took {words.duration(s.scoring)} of workers' time, training "
+        f"{words.duration(s.training)}: {share:.2g} % went into scores."
+    )
+
+
+def judged_sentence(run: st.Run, p: Proxies) -> str:
+    """By what the proxies are judged, or why they cannot be."""
+    if p.objective is None:
+        return (
+            "The search ranked architectures by scores alone and trained none, so there is nothing "
+            "to check the scores against. What can be shown is how far they agree with each other "
+            f"on the {words.count(len(p.index), 'architecture')} that were scored."
+        )
+    what = words.named(p.objective.metric, run.unit(p.objective.metric))
+    if not p.qualities:
+        few = f"only {p.trained:,}" if p.trained else "none"
+        return (
+            f"Scores are judged by the {what} of what was trained to the end; {few} of the scored "
+            f"architectures {'were' if p.trained > 1 else 'was'} so far, and it takes {FEWEST}."
+        )
+    arms = ", ".join(f"{arm} {n:,}" for arm, n in p.arms(run).items())
+    best = float(run.trials.values[p.objective.metric][p.index[0]])
+    value = words.quantity(p.objective.metric, best, run.unit(p.objective.metric))
+    text = (
+        f"Judged by the {what} of the {words.count(p.trained, 'architecture')} that were scored "
+        f"and trained to the end ({arms}); the best of them has {value}."
+    )
+    halted = run.searching() & run.has_state(TrialState.STOPPED)
+    if halted.any():
+        text += (
+            " Architectures that were screened out or stopped early are missing here, and among "
+            "those that remain a score agrees less than it would with all."
+        )
+    return text
+
+
+def proxy_sentences(p: Proxies) -> list[str]:
+    """Plainly, what each proxy is worth beside the size of the networks."""
+    judged = [q for q in p.qualities if q.name in p.names]
+    flat = [q.name for q in judged if not math.isfinite(q.whole.spearman.value)]
+    better = [q.name for q in judged if q.beyond and q.name not in flat and not q.no_better_than]
+    said = [_no_better(q) for q in judged if q.no_better_than]
+    if better:
+        who = " and ".join(filter(None, [", ".join(better[:-1]), better[-1]]))
+        verb = "ranks" if len(better) == 1 else "rank"
+        said.insert(0, f"{who} {verb} better than {' and '.join(_SIZES.values())}, beyond chance.")
+    return said + [f"{name} does not tell these architectures apart." for name in flat]
+
+
+def _no_better(q: RankQuality) -> str:
+    gaps = " and ".join(f"{_SIZES[b]} ({_gap(q.beyond[b])})" for b in q.no_better_than)
+    ahead = all(q.beyond[b].value > 0 for b in q.no_better_than)
+    return f"{q.name} ranks {'not clearly' if ahead else 'no'} better than {gaps}."
+
+
+def _gap(gap: Estimate) -> str:
+    interval = f" [{gap.low:.2f}, {gap.high:.2f}]" if math.isfinite(gap.low) else ""
+    return f"difference in Spearman's rank correlation {gap.value:+.2f}{interval}"

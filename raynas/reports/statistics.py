@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raynas.core import Objective, TrialState
+from raynas.core.metrics import SCORE_UNIT, TEST_ACCURACY
 from raynas.core.pareto import hypervolume, pareto_front
 from raynas.reports.words import UNITS
 from raynas.store.schema import COLUMNS, FINAL, SEARCH
@@ -56,13 +57,15 @@ class Trials:
 @dataclass(frozen=True)
 class Rows:
     """One entry per row of the table, ordered by trial and step (0 where the store has null).
-    ``owner``: index of the row's trial in :class:`Trials`. ``time`` in seconds since 1970."""
+    ``owner``: index of the row's trial in :class:`Trials`. ``time`` in seconds since 1970.
+    ``scoring``: the row is of step 0, a candidate's scores, and measured no training."""
 
     owner: Ints
     step: Ints
     seconds: Floats
     time: Floats
     session: Ints
+    scoring: Bools
     values: Mapping[str, Floats]
 
 
@@ -90,6 +93,10 @@ class Run:
     def unit(self, metric: str) -> str:
         return self.units.get(metric, UNITS.get(metric, ""))
 
+    def is_score(self, metric: str) -> bool:
+        """Whether the metric is a proxy's score, by its unit."""
+        return self.unit(metric) == SCORE_UNIT
+
     def searching(self, arm: str | None = None) -> Bools:
         """(trials,) True for the trials of the search, of one arm or of all."""
         mask: Bools = self.trials.stage == SEARCH
@@ -97,6 +104,17 @@ class Run:
 
     def has_state(self, state: TrialState) -> Bools:
         return np.asarray(self.trials.state == state.value, dtype=np.bool_)
+
+    def screened(self, arm: str | None = None) -> Bools:
+        """(trials,) True for candidates of the search that were scored to be kept or left out."""
+        mask = np.zeros(len(self.trials), dtype=bool)
+        mask[self.rows.owner[self.rows.scoring]] = True
+        return mask & self.searching(arm)
+
+    def screened_out(self, arm: str | None = None) -> Bools:
+        """(trials,) True for candidates of the search that their scores kept from training."""
+        mine = self.searching(arm) & self.has_state(TrialState.STOPPED)
+        return np.asarray(mine & (self.trials.step == 0), dtype=np.bool_)
 
     def points(self) -> Floats:
         """(trials, objectives), signed so that higher is better; NaN where not measured."""
@@ -126,6 +144,7 @@ def load(table: pa.Table, description: Mapping[str, Any]) -> Run:
     time = _ints(table["time"].cast(pa.int64()), 0) / 1e6
     order = np.lexsort((time, step, number))
     number, step, time = number[order], step[order], time[order]
+    scoring = step == 0
     step = np.where(step == _NO_STEP, 0, step)
     starts = np.flatnonzero(np.r_[True, number[1:] != number[:-1]]) if len(number) else _none()
     owner = np.cumsum(np.isin(np.arange(len(number)), starts)) - 1
@@ -136,7 +155,8 @@ def load(table: pa.Table, description: Mapping[str, Any]) -> Run:
         n: _floats(table[n])[order] if n in table.column_names else np.full(len(order), np.nan)
         for n in dict.fromkeys([*wanted, *COSTS])
     }
-    rows = Rows(owner, step, seconds, time, _ints(table["session"], 0)[order], values)
+    session = _ints(table["session"], 0)[order]
+    rows = Rows(owner, step, seconds, time, session, scoring, values)
     trials = _trials(table, order, rows, number, starts, objectives[0])
     return Run(objectives, description, _units(table), _arms(trials), trials, rows)
 
@@ -215,15 +235,22 @@ class Trace:
 
 def costs_count_trials(run: Run) -> bool:
     """True when no worker time was recorded, so that only the number of rows can be a cost."""
-    return not run.rows.seconds.any()
+    return not run.rows.seconds[~run.rows.scoring].any()
+
+
+def row_costs(run: Run) -> Floats:
+    """(rows,) worker time; where none was recorded 1 a row, and 0 for scores, which train nothing.
+
+    Seconds of scoring count like those of training.
+    """
+    return (~run.rows.scoring).astype(np.float64) if costs_count_trials(run) else run.rows.seconds
 
 
 def trace(run: Run, arm: str) -> Trace:
     """Best-so-far of one arm against its cumulative cost, in the order of the rows' time."""
     index = np.flatnonzero(run.searching(arm)[run.rows.owner]) if len(run.trials) else _none()
     index = index[np.argsort(run.rows.time[index], kind="stable")]
-    spent = np.ones(len(index)) if costs_count_trials(run) else run.rows.seconds[index]
-    spent = np.cumsum(spent)
+    spent = np.cumsum(row_costs(run)[index])
     where = np.zeros(len(run.rows.owner))
     where[index] = spent
     done = run.complete(arm)
@@ -288,9 +315,7 @@ def random_band(
     if len(run.objectives) > 1 or len(run.complete(arm)) < 5:
         return None
     members = np.flatnonzero(run.searching(arm))
-    cost = np.maximum(run.trials.seconds[members], 0.0)
-    if costs_count_trials(run):
-        cost = np.bincount(run.rows.owner, minlength=len(run.trials))[members].astype(float)
+    cost = np.bincount(run.rows.owner, weights=row_costs(run), minlength=len(run.trials))[members]
     value = np.full(len(run.trials), -np.inf)
     done = run.complete(arm)
     value[done] = run.points()[done, 0]
@@ -500,8 +525,12 @@ class Final:
 
 
 def test_metric(run: Run) -> str | None:
-    """The test set's counterpart of the first objective, if the table has such a column."""
-    name = "test_" + run.objectives[0].metric.removeprefix("val_")
+    """The test set's counterpart of the first objective, if the table has such a column.
+
+    A proxy's score has none: finalists that were chosen by one show their accuracy.
+    """
+    first = run.objectives[0].metric
+    name = TEST_ACCURACY.name if run.is_score(first) else "test_" + first.removeprefix("val_")
     return name if name in run.trials.values else None
 
 

@@ -39,15 +39,28 @@ class Found:
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """One arm of the search. ``states``: state -> trials, all five present. ``seconds``: worker
-    time."""
+    """One arm of the search. ``trials``: proposals, of which ``screened`` were left out by their
+    scores and ``rejected`` by bounds on costs. ``states``: state -> trials, all five present;
+    STOPPED ones are those of the scheduler. ``seconds``: worker time."""
 
     arm: str
     main: bool
     trials: int
+    screened: int
+    rejected: int
     states: Mapping[str, int]
     seconds: float
     best: Found | None
+
+    @property
+    def started(self) -> int:
+        """Trials that were not left out by their scores."""
+        return self.trials - self.screened
+
+    @property
+    def evaluated(self) -> int:
+        """Trials that count for the budget: neither bounds nor scores kept them from a start."""
+        return self.started - self.rejected
 
 
 @dataclass(frozen=True)
@@ -107,11 +120,15 @@ def summarise(run: st.Run) -> Summary:
 
 def _arm(run: st.Run, arm: str) -> ArmSummary:
     mine = run.searching(arm)
-    counts = Counter(run.trials.state[mine])
+    screened = run.screened_out(arm)
+    untouched = (run.trials.step == 0) & ~run.screened(arm)
+    rejected = mine & untouched & run.has_state(TrialState.INFEASIBLE)
+    counts = Counter(run.trials.state[mine & ~screened])
     states = {s.value: counts.get(s.value, 0) for s in TrialState}
     index = st.best(run, arm)
     return ArmSummary(
-        arm, arm == run.main, int(mine.sum()), states, float(run.trials.seconds[mine].sum()),
+        arm, arm == run.main, int(mine.sum()), int(screened.sum()), int(rejected.sum()), states,
+        float(run.trials.seconds[mine].sum()),
         None if index is None else found(run, index, st.finals(run)),
     )  # fmt: skip
 

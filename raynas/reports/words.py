@@ -16,6 +16,7 @@ UNITS: Mapping[str, str] = {
     )
 }  # fmt: skip
 
+SCORE = known.SCORE_UNIT
 _LABELS = {"params": "parameters", "macs": "MACs", "seconds": "worker time"}
 _PREFIXES = {"val": "validation"}
 
@@ -30,9 +31,14 @@ def label(metric: str) -> str:
 
 def axis(metric: str, unit: str) -> str:
     """An axis label: name and, where it says more than the name, the unit in parentheses."""
-    return (
-        label(metric) if metric in ("params", "macs") or not unit else f"{label(metric)} ({unit})"
-    )
+    name = named(metric, unit)
+    return name if metric in ("params", "macs") or unit in ("", SCORE) else f"{name} ({unit})"
+
+
+def named(metric: str, unit: str) -> str:
+    """The label; of a proxy "naswot score", with no second "score" behind ``zen_score``."""
+    name = label(metric)
+    return f"{name} {SCORE}" if unit == SCORE and not name.endswith(SCORE) else name
 
 
 def count(value: int, noun: str, plural: str = "") -> str:
@@ -83,9 +89,14 @@ def duration(seconds: float) -> str:
 
 
 def quantity(metric: str, value: float, unit: str = "") -> str:
-    """A value of ``metric`` with its unit: accuracies with two decimals, costs in k, M, G."""
+    """A value of ``metric`` with its unit: accuracies with two decimals, costs in k, M, G.
+
+    Scores have no unit, but five digits, since large ones differ little.
+    """
     if not math.isfinite(value):
         return DASH
+    if unit == SCORE:
+        return f"{value:.5g}"
     if metric in ("params", "macs"):
         return si(value)
     if metric == "seconds":
@@ -93,6 +104,13 @@ def quantity(metric: str, value: float, unit: str = "") -> str:
     if unit == "%":
         return f"{value:.2f} %"
     return f"{value:.4g} {unit}".rstrip()
+
+
+def finding(metric: str, value: float, unit: str = "") -> str:
+    """A value and what it is of: "93.20 % validation accuracy", "a naswot score of 1612.3"."""
+    if unit == SCORE:
+        return f"a {named(metric, unit)} of {quantity(metric, value, unit)}"
+    return f"{quantity(metric, value, unit)} {label(metric)}"
 
 
 def difference(metric: str, value: float, unit: str = "") -> str:

@@ -173,6 +173,7 @@ def _as_table(c: dict[str, Any]) -> pa.Table:
     columns |= {k: pa.array(c[k], type=pa.string()) for k in ("arch", "arch_id")}
     columns["proposal"] = columns["arch"]
     columns["step"] = pa.array(c["step"], mask=c["step"] == 0)
+    columns["layers"] = pa.nulls(n, pa.int64())
     columns["macs"] = pa.array(c["params"] * 57 + 12_000)
     columns["time"] = pa.array((START + c["time"] * 1e6).astype(np.int64))
     columns["host"] = pa.array(np.where(c["trial"] % 2 == 0, "node-a", "node-b").astype(object))
