@@ -44,9 +44,9 @@ def _runner(address: str | None, local: bool) -> Any:
             from raynas.runners.local import LocalRunner
 
             return LocalRunner(resources)
-        from raynas.runners.tune import TuneRunner
+        from raynas.runners.lanes import RayRunner
 
-        return TuneRunner(
+        return RayRunner(
             resources, address=address, scratch=folder / "tune", modules=(loaded.module,)
         )
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from raynas.core import Architecture, Decision, Job, Measurement, UserError
 from raynas.evaluators.base import Evaluator
-from raynas.runners.work import Work
+from raynas.runners.work import Payload, Work
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,16 @@ class Runner(ABC):
     @abstractmethod
     def run(self, work: Work) -> None:
         """Returns when ``work.done``. Raises what made the work impossible (a full disk, say)."""
+
+    @abstractmethod
+    def evaluate(
+        self, payload: Payload, jobs: Sequence[tuple[Architecture, Job]]
+    ) -> list[list[Outcome]]:
+        """Evaluate beside what runs, and wait for it: for each job its measurements, in order.
+
+        An evaluation that failed has an outcome with the reason as its last one. Nothing is
+        stored. What is set up for a payload is kept for the next call with the same object.
+        """
 
     def open(self) -> None:
         """Get ready: start or join a cluster. ``run`` does it too where it was not done."""

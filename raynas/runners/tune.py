@@ -7,33 +7,22 @@ Tune's own snapshots are not used; a run is resumed by replaying the store.
 
 from __future__ import annotations
 
-import logging
 import shutil
-import socket
 import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from raynas.core import Job, RaynasError, UserError
-from raynas.core.describe import fresh
-from raynas.data.base import View
-from raynas.evaluators.base import Evaluator
+from raynas.core import Job, RaynasError
 from raynas.runners import environment
-from raynas.runners.base import (
-    Outcome,
-    Resources,
-    Runner,
-    deliver,
-    on_device,
-    pick_device,
-    steps,
-)
-from raynas.runners.work import Payload, Work
-from raynas.spaces.base import SearchSpace
+from raynas.runners.base import Outcome, deliver, on_device, pick_device, steps
+from raynas.runners.cluster import ClusterRunner
+from raynas.runners.crew import Shared
+from raynas.runners.deaths import cause, died, no_setup
+from raynas.runners.work import Work
 
 environment.prepare()  # before Ray is imported
 
@@ -46,20 +35,11 @@ from ray.tune.search import Searcher  # noqa: E402
 _FITS = 5
 
 
-@dataclass(frozen=True)
-class _Shared:
-    """A payload on its way to workers; the images stay in the object store, one copy a node."""
-
-    space: SearchSpace
-    evaluator: Evaluator
-    view: Any
-
-
 class TrialActor(tune.Trainable):
     """A worker. It keeps data and evaluator between trials; one ``step`` is one measurement."""
 
     def setup(  # type: ignore[override]
-        self, config: dict[str, Any], shared: _Shared
+        self, config: dict[str, Any], shared: Shared
     ) -> None:
         self._space, self._evaluator = shared.space, shared.evaluator
         self._evaluator.setup(self._space, ray.get(shared.view))
@@ -178,17 +158,12 @@ class WorkScheduler(FIFOScheduler):
         if work.interrupted:
             return
         setup, reason = _cause(trial)
-        if setup:  # no fault of the trial: it stays RUNNING, to be resumed
-            raise UserError(
-                f"workers cannot be set up: {reason}",
-                cure="look for what differs between this process and the workers, then "
-                "`raynas resume` goes on",
-            )
+        if setup:
+            raise no_setup(reason)
         if trial.should_recover():
             work.trials[job.trial].attempt = job.attempt + trial.num_failures
         else:
-            times = "once" if trial.num_failures == 1 else f"{trial.num_failures} times"
-            work.fail(job.trial, f"its worker died {times}: {reason}")
+            work.fail(job.trial, died(trial.num_failures, reason))
 
 
 def _cause(trial: Any) -> tuple[bool, str]:
@@ -197,10 +172,7 @@ def _cause(trial: Any) -> tuple[bool, str]:
         text = Path(trial.error_file).read_text()
     except (OSError, TypeError):  # Tune had no folder for it yet
         text = ""
-    last = text.rpartition("Failure # ")[2].strip()
-    if "worker process has died" in last or "died unexpectedly" in last or not last:
-        return False, "it was killed (was memory short?), it crashed, or its machine is gone"
-    return "creation task" in last, last.splitlines()[-1]
+    return cause(text.rpartition("Failure # ")[2])
 
 
 class _WorkStopper(tune.Stopper):
@@ -217,25 +189,15 @@ class _WorkStopper(tune.Stopper):
 
 
 @dataclass
-class TuneRunner(Runner):
-    """Ray Tune on this machine, or on the cluster at ``address`` (``auto``, ``ray://...``).
+class TuneRunner(ClusterRunner):
+    """Ray Tune on this machine or on a cluster.
 
     ``scratch``: an absolute folder for Tune's own files; it is removed after each part.
-    ``modules``: Python modules whose code workers cannot import (the experiment's own file).
     """
 
     name: ClassVar[str] = "tune"
 
-    resources: Resources = field(default_factory=Resources)
-    address: str | None = None
     scratch: Path | None = None
-    modules: tuple[Any, ...] = ()
-
-    def __post_init__(self) -> None:
-        self._joined = False  # else Ray belongs to whoever started it in this process
-        self._session: Path | None = None
-        self._gpus = 0.0
-        self._shared_view: tuple[View, Any] | None = None
 
     def run(self, work: Work) -> None:
         """See the base class. Raises: RaynasError when Ray itself does not work any more."""
@@ -314,82 +276,6 @@ class TuneRunner(Runner):
             tuner.fit()
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-
-    def _share(self, payload: Payload) -> _Shared:
-        """The evaluator as new (one that was set up here holds the images, too)."""
-        if self._shared_view is None or self._shared_view[0] is not payload.view:
-            self._shared_view = payload.view, ray.put(payload.view)
-        return _Shared(payload.space, fresh(payload.evaluator), self._shared_view[1])
-
-    def open(self) -> None:
-        for module in self.modules:
-            ray.cloudpickle.register_pickle_by_value(module)
-        if ray.is_initialized():
-            self._take_resources()
-            return
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        try:
-            if self.address is None:
-                ray.init(address="local", include_dashboard=False, **quiet)
-                node = ray._private.worker._global_node
-                self._session = Path(node.get_session_dir_path()) if node else None
-            else:
-                environment.prepare_to_join()
-                _knock(self.address)
-                ray.init(address=self.address, **quiet)
-        except OSError as error:
-            raise UserError(
-                f"no Ray cluster answers at {self.address!r}",
-                allowed="'auto' on a machine of the cluster, host:port, or ray://host:10001",
-                cure="start one with `ray start --head` or `ray up cluster.yaml`",
-            ) from error
-        self._joined = True
-        self._take_resources()
-
-    def _take_resources(self) -> None:
-        have = ray.cluster_resources()
-        wanted = self.resources.gpus
-        self._gpus = float(have.get("GPU", 0.0) >= 1.0) if wanted is None else wanted
-        if self.resources.cpus > have.get("CPU", 0.0) and self.address is None:
-            raise UserError(
-                f"resources.cpus={self.resources.cpus:g} on a machine with {have.get('CPU', 0):g}",
-                allowed=f"up to {have.get('CPU', 0):g}",
-                cure="--set resources.cpus=1",
-            )
-        if self._gpus > have.get("GPU", 0.0) and self.address is None:
-            raise UserError(
-                f"resources.gpus={self._gpus:g}, but Ray sees {have.get('GPU', 0):g} GPUs here",
-                cure="--set resources.gpus=0",
-            )
-
-    def _slots(self) -> int:
-        """How many trials run at once: as many as the machines hold, or as many as allowed."""
-        if self.resources.concurrent is not None:
-            return self.resources.concurrent
-        have = ray.cluster_resources()
-        fits = [have.get("CPU", 1.0) / self.resources.cpus]
-        if self._gpus:
-            fits.append(have.get("GPU", 0.0) / self._gpus)
-        return max(1, int(min(fits)))
-
-    def close(self) -> None:
-        self._shared_view = None
-        if self._joined:
-            ray.shutdown()
-            self._joined = False
-        if self._session is not None:  # every private ray.init leaves a folder behind
-            shutil.rmtree(self._session, ignore_errors=True)
-            self._session = None
-
-
-def _knock(address: str) -> None:
-    """Ray tries for minutes, loudly, to reach a cluster that is not there.
-
-    Raises: OSError when nothing listens at host:port.
-    """
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _is_memory_kill(error: BaseException | None) -> bool:

@@ -1,0 +1,180 @@
+"""What all runners on Ray share: starting or joining a cluster, its size, and the data on it."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from raynas.core import Architecture, Job, UserError
+from raynas.core.describe import fresh
+from raynas.data.base import View
+from raynas.runners import environment
+from raynas.runners.base import Outcome, Resources, Runner
+from raynas.runners.crew import Crew, Shared, Source, Task
+from raynas.runners.work import Payload
+
+environment.prepare()  # before Ray is imported
+
+import ray  # noqa: E402
+
+
+@dataclass
+class ClusterRunner(Runner):
+    """On Ray: on this machine, or on the cluster at ``address`` (``auto``, ``ray://...``).
+
+    ``modules``: Python modules whose code workers cannot import (the experiment's own file).
+    """
+
+    resources: Resources = field(default_factory=Resources)
+    address: str | None = None
+    modules: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        self._joined = False  # else Ray belongs to whoever started it in this process
+        self._session: Path | None = None
+        self._gpus = 0.0
+        self._shared_view: tuple[View, Any] | None = None
+        self._pool: tuple[Payload, Crew] | None = None
+
+    def evaluate(
+        self, payload: Payload, jobs: Sequence[tuple[Architecture, Job]]
+    ) -> list[list[Outcome]]:
+        """By actors that take no CPU from Ray's books, so never wait for trials to end."""
+        self.open()
+        answers = _Answers(jobs)
+        try:
+            self._crew(payload).carry_out(answers)
+        except BaseException:  # the next call shall not hear answers to this one
+            self._dismiss()
+            raise
+        return answers.found
+
+    def _crew(self, payload: Payload) -> Crew:
+        if self._pool is None or self._pool[0] is not payload:
+            self._dismiss()
+            free = {"num_cpus": 0.0, "num_gpus": 0.0}
+            crew = Crew(self._share(payload), free, self._slots(), retries=1)
+            self._pool = payload, crew
+        return self._pool[1]
+
+    def _dismiss(self) -> None:
+        if self._pool is not None:
+            self._pool[1].dismiss()
+            self._pool = None
+
+    def _share(self, payload: Payload) -> Shared:
+        """The evaluator as new (one that was set up here holds the images, too)."""
+        if self._shared_view is None or self._shared_view[0] is not payload.view:
+            self._shared_view = payload.view, ray.put(payload.view)
+        return Shared(payload.space, fresh(payload.evaluator), self._shared_view[1])
+
+    def open(self) -> None:
+        for module in self.modules:
+            ray.cloudpickle.register_pickle_by_value(module)
+        if ray.is_initialized():
+            self._take_resources()
+            return
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        try:
+            if self.address is None:
+                ray.init(address="local", include_dashboard=False, **quiet)
+                node = ray._private.worker._global_node
+                self._session = Path(node.get_session_dir_path()) if node else None
+            else:
+                environment.prepare_to_join()
+                _knock(self.address)
+                ray.init(address=self.address, **quiet)
+        except OSError as error:
+            raise UserError(
+                f"no Ray cluster answers at {self.address!r}",
+                allowed="'auto' on a machine of the cluster, host:port, or ray://host:10001",
+                cure="start one with `ray start --head` or `ray up cluster.yaml`",
+            ) from error
+        self._joined = True
+        self._take_resources()
+
+    def _take_resources(self) -> None:
+        have = ray.cluster_resources()
+        wanted = self.resources.gpus
+        self._gpus = float(have.get("GPU", 0.0) >= 1.0) if wanted is None else wanted
+        if self.resources.cpus > have.get("CPU", 0.0) and self.address is None:
+            raise UserError(
+                f"resources.cpus={self.resources.cpus:g} on a machine with {have.get('CPU', 0):g}",
+                allowed=f"up to {have.get('CPU', 0):g}",
+                cure="--set resources.cpus=1",
+            )
+        if self._gpus > have.get("GPU", 0.0) and self.address is None:
+            raise UserError(
+                f"resources.gpus={self._gpus:g}, but Ray sees {have.get('GPU', 0):g} GPUs here",
+                cure="--set resources.gpus=0",
+            )
+
+    def _slots(self) -> int:
+        """How many trials run at once: as many as the machines hold, or as many as allowed."""
+        if self.resources.concurrent is not None:
+            return self.resources.concurrent
+        have = ray.cluster_resources()
+        fits = [have.get("CPU", 1.0) / self.resources.cpus]
+        if self._gpus:
+            fits.append(have.get("GPU", 0.0) / self._gpus)
+        return max(1, int(min(fits)))
+
+    def close(self) -> None:
+        self._dismiss()
+        self._shared_view = None
+        if self._joined:
+            ray.shutdown()
+            self._joined = False
+        if self._session is not None:  # every private ray.init leaves a folder behind
+            shutil.rmtree(self._session, ignore_errors=True)
+            self._session = None
+
+
+def _knock(address: str) -> None:
+    """Ray tries for minutes, loudly, to reach a cluster that is not there.
+
+    Raises: OSError when nothing listens at host:port.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
+class _Answers(Source):
+    """A fixed list of jobs; ``found`` has a list of outcomes for each."""
+
+    def __init__(self, jobs: Sequence[tuple[Architecture, Job]]) -> None:
+        self.found: list[list[Outcome]] = [[] for _ in jobs]
+        self._tasks = [Task(arch, job) for arch, job in jobs]
+        self._places = {id(task): place for place, task in enumerate(self._tasks)}
+        self._given = self._ended = 0
+
+    @property
+    def over(self) -> bool:
+        return self._ended == len(self._tasks)
+
+    def next(self) -> Task | None:
+        if self._given == len(self._tasks):
+            return None
+        self._given += 1
+        return self._tasks[self._given - 1]
+
+    def share(self, workers: int) -> int:
+        return (len(self._tasks) - self._given) // (2 * workers)
+
+    def take(self, found: Sequence[tuple[Task, Outcome]]) -> None:
+        for task, outcome in found:
+            self._ended += outcome.measurement is None
+            if outcome.measurement is not None or outcome.failure:
+                self.found[self._places[id(task)]].append(outcome)
+
+    def again(self, task: Task) -> None:
+        self.found[self._places[id(task)]].clear()
+
+    def lose(self, task: Task, message: str) -> None:
+        self.take([(task, Outcome(failure=message))])

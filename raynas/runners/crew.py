@@ -1,0 +1,285 @@
+"""Persistent Ray actors that evaluate architectures in chunks and stream what they find.
+
+For evaluations of milliseconds: a call to an actor costs about one, so an actor gets several jobs
+by one call, and the next chunk before it has finished the last. What is found comes back while
+the chunk is worked on. An actor that dies costs the jobs that it had not reported.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from raynas.core import Architecture, Job
+from raynas.evaluators.base import Evaluator
+from raynas.runners import environment
+from raynas.runners.base import Outcome, on_device, pick_device, steps
+from raynas.runners.deaths import cause, died, no_setup
+from raynas.spaces.base import SearchSpace
+
+environment.prepare()  # before Ray is imported
+
+import ray  # noqa: E402
+
+#: what one call to an actor is worth, and the most jobs in it: a sampler that learns should not
+#: be asked for hundreds of proposals before it hears of the first
+_CHUNK_SECONDS, _CHUNK = 0.25, 32
+#: outcomes of quicker evaluations travel (and are stored) together
+_STREAM_SECONDS = 0.05
+#: how long a change from outside (Ctrl-C) may go unnoticed
+_LOOK_SECONDS = 0.2
+#: so many workers in a row that die before they are ready end the run
+_STILLBORN = 5
+
+Part = tuple[list[tuple[int, Outcome]], float]  # (place in the chunk, outcome)s, seconds they took
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A payload on its way to workers; the images stay in the object store, one copy a node."""
+
+    space: SearchSpace
+    evaluator: Evaluator
+    view: Any
+
+
+@dataclass
+class Task:
+    """A job for any worker. ``deaths``: of workers that had only this one left."""
+
+    arch: Architecture
+    job: Job
+    deaths: int = 0
+
+
+class Source(ABC):
+    """Where a crew gets its tasks from, and who hears of them."""
+
+    @property
+    @abstractmethod
+    def over(self) -> bool:
+        """Nothing more is wanted: all is done, or it was interrupted."""
+
+    @abstractmethod
+    def next(self) -> Task | None:
+        """A task, or None when there is none now."""
+
+    @abstractmethod
+    def take(self, found: Sequence[tuple[Task, Outcome]]) -> None:
+        """Outcomes that arrived together. One without a measurement is its task's last."""
+
+    @abstractmethod
+    def lose(self, task: Task, message: str) -> None:
+        """The task is given up."""
+
+    def again(self, task: Task) -> None:
+        """The task is started once more; its job has the new attempt."""
+
+    def share(self, workers: int) -> int | None:
+        """The most tasks to hand out at once, so that the last ones are spread evenly."""
+        return None
+
+
+def whole(evaluator: Evaluator, arch: Architecture, job: Job) -> Iterator[Outcome]:
+    """The outcomes of an evaluation; the last one, and only that, has no measurement."""
+    for outcome in steps(evaluator, arch, job):
+        yield outcome
+        if outcome.measurement is None:
+            return
+    yield Outcome()
+
+
+class Worker:
+    """In an actor: keeps data and evaluator, and evaluates what it is given."""
+
+    def __init__(self, shared: Shared, gpus: float) -> None:
+        self._evaluator = shared.evaluator
+        self._evaluator.setup(shared.space, ray.get(shared.view))
+        self._device = pick_device(gpus)
+
+    def ready(self) -> None:
+        """Answers when the worker is set up."""
+
+    @ray.method(num_returns="streaming")
+    def evaluate(self, chunk: Sequence[tuple[Architecture, Job]]) -> Iterator[Part]:
+        """What is found, in parts. Only the job that is under way is ever split."""
+        found: list[tuple[int, Outcome]] = []
+        began = time.monotonic()
+        for place, (arch, job) in enumerate(chunk):
+            for outcome in whole(self._evaluator, arch, on_device(job, self._device)):
+                found.append((place, outcome))
+                if time.monotonic() - began >= _STREAM_SECONDS and not _last_step(outcome, job):
+                    yield found, time.monotonic() - began
+                    found, began = [], time.monotonic()
+        yield found, time.monotonic() - began
+
+
+def _last_step(outcome: Outcome, job: Job) -> bool:
+    """The end follows at once: a job that is done must not look as if it were under way."""
+    return outcome.measurement is not None and outcome.measurement.step >= job.max_step
+
+
+@dataclass(eq=False)
+class _Chunk:
+    """Tasks on their way; ``left``: place -> task that has not ended."""
+
+    parts: Any
+    left: dict[int, Task]
+
+
+@dataclass(eq=False)
+class _Hand:
+    """An actor and what it has to do. ``starting``: what it answers when it is set up."""
+
+    actor: Any
+    starting: Any
+    chunks: deque[_Chunk] = field(default_factory=deque)
+
+    @property
+    def awaited(self) -> Any:
+        """What it will say next; None when it has nothing to say."""
+        if self.starting is not None:
+            return self.starting
+        return self.chunks[0].parts if self.chunks else None
+
+    def give(self, tasks: Sequence[Task]) -> None:
+        parts = self.actor.evaluate.remote([(task.arch, task.job) for task in tasks])
+        self.chunks.append(_Chunk(parts, dict(enumerate(tasks))))
+
+
+class Crew:
+    """``size`` actors with a payload, kept until ``dismiss``; dead ones are replaced.
+
+    ``options``: of Ray, for each actor (``num_cpus``, ``num_gpus``). ``retries``: a task whose
+    worker died is started again so often; of several that a worker had, one by one, since only
+    one is guilty. ``ahead=False``: one task at a time, and nothing is asked for before it ended.
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        options: Mapping[str, float],
+        size: int,
+        *,
+        retries: int,
+        ahead: bool = True,
+    ) -> None:
+        self._hire = ray.remote(Worker).options(**options).remote
+        self._shared, self._gpus = shared, options["num_gpus"]
+        self._size, self._retries, self._ahead = size, retries, ahead
+        self._hands: list[_Hand] = []
+        self._alone: deque[Task] = deque()  # suspects: each gets a worker of its own
+        self._back: deque[Task] = deque()  # were never begun
+        self._stillborn = 0
+        self._jobs = self._seconds = 0.0  # of the last jobs, older ones count less
+
+    def carry_out(self, source: Source) -> None:
+        """Until ``source.over``. Raises: UserError when workers cannot be set up."""
+        while not source.over:
+            while len(self._hands) < self._size:
+                actor: Any = self._hire(self._shared, self._gpus)
+                self._hands.append(_Hand(actor, actor.ready.remote()))
+            self._hand_out(source)
+            found, dead = self._listen()
+            if found:
+                source.take(found)
+            for hand, error in dead:
+                self._bury(hand, error, source)
+
+    def dismiss(self) -> None:
+        """End all workers at once, with what they are doing."""
+        for hand in self._hands:
+            ray.kill(hand.actor)
+        self._hands = []
+
+    def _hand_out(self, source: Source) -> None:
+        """First one chunk for each, then one more to go on with, if they are quick."""
+        size = self._chunk_size(source)
+        for have in range(2 if size > 1 else 1):
+            for hand in self._hands:
+                if hand.starting is None and len(hand.chunks) == have:
+                    tasks = self._chunk(source, self._chunk_size(source))
+                    if not tasks:
+                        return
+                    hand.give(tasks)
+
+    def _chunk_size(self, source: Source) -> int:
+        if not self._ahead or not self._jobs:
+            return 1
+        paced = int(_CHUNK_SECONDS * self._jobs / max(self._seconds, 1e-6))
+        most = source.share(len(self._hands))
+        return max(1, min(paced, _CHUNK if most is None else min(most, _CHUNK)))
+
+    def _chunk(self, source: Source, size: int) -> list[Task]:
+        if self._alone:
+            return [self._alone.popleft()]
+        tasks: list[Task] = []
+        while len(tasks) < size:
+            task = self._back.popleft() if self._back else source.next()
+            if task is None:
+                break
+            tasks.append(task)
+        return tasks
+
+    def _listen(self) -> tuple[list[tuple[Task, Outcome]], list[tuple[_Hand, Exception]]]:
+        """What has arrived, and who has died; waits a moment when there is nothing."""
+        found: list[tuple[Task, Outcome]] = []
+        dead: list[tuple[_Hand, Exception]] = []
+        for hand in self._speaking():
+            try:
+                found += self._hear(hand)
+            except Exception as error:
+                dead.append((hand, error))
+        return found, dead
+
+    def _speaking(self) -> list[_Hand]:
+        awaited = {id(hand.awaited): hand for hand in self._hands if hand.awaited is not None}
+        if not awaited:
+            time.sleep(_LOOK_SECONDS)
+            return []
+        waiting = [hand.awaited for hand in awaited.values()]
+        ray.wait(waiting, num_returns=1, timeout=_LOOK_SECONDS)
+        ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
+        return [awaited[id(reference)] for reference in ready]
+
+    def _hear(self, hand: _Hand) -> list[tuple[Task, Outcome]]:
+        """Raises: what Ray raises when the actor is dead."""
+        if hand.starting is not None:
+            ray.get(hand.starting)
+            hand.starting, self._stillborn = None, 0
+            return []
+        chunk = hand.chunks[0]
+        part, seconds = ray.get(next(chunk.parts))
+        found = [(chunk.left[place], outcome) for place, outcome in part]
+        ended = [place for place, outcome in part if outcome.measurement is None]
+        for place in ended:
+            del chunk.left[place]
+        if not chunk.left:
+            hand.chunks.popleft()
+        self._jobs = 0.9 * self._jobs + len(ended)
+        self._seconds = 0.9 * self._seconds + seconds
+        return found
+
+    def _bury(self, hand: _Hand, error: Exception, source: Source) -> None:
+        self._hands.remove(hand)
+        ray.kill(hand.actor)
+        in_setup, reason = cause(str(error))
+        if hand.starting is not None:
+            self._stillborn += 1
+            if in_setup or self._stillborn >= _STILLBORN:
+                raise no_setup(reason)
+            return
+        begun, *untouched = [list(chunk.left.values()) for chunk in hand.chunks]
+        self._back.extend(task for tasks in untouched for task in tasks)
+        for task in begun:
+            task.deaths += len(begun) == 1
+            if task.deaths > self._retries:
+                source.lose(task, died(task.deaths, reason))
+                continue
+            task.job = replace(task.job, attempt=task.job.attempt + 1)
+            source.again(task)
+            self._alone.append(task)

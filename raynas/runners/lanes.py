@@ -1,0 +1,35 @@
+"""The two lanes on Ray: what trains goes through Ray Tune, what is quick through actors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from raynas.runners.actors import ActorRunner
+from raynas.runners.cluster import ClusterRunner
+from raynas.runners.work import Work
+
+
+@dataclass
+class RayRunner(ClusterRunner):
+    """One cluster; each work takes the lane of its evaluator (``Evaluator.quick``).
+
+    ``scratch``: see :class:`~raynas.runners.tune.TuneRunner`.
+    """
+
+    name: ClassVar[str] = "ray"
+
+    scratch: Path | None = None
+
+    def run(self, work: Work) -> None:
+        self.open()
+        self._lane(work).run(work)
+
+    def _lane(self, work: Work) -> ClusterRunner:
+        """It works in the Ray that is open here, and ends with its work."""
+        if work.payload.evaluator.quick:
+            return ActorRunner(self.resources, self.address, self.modules)
+        from raynas.runners.tune import TuneRunner  # Ray Tune takes a second to import
+
+        return TuneRunner(self.resources, self.address, self.modules, self.scratch)
