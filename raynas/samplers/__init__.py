@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from raynas.samplers.base import Sampler
 
 if TYPE_CHECKING:
+    from raynas.samplers.elitist import ElitistEvolution
     from raynas.samplers.evolution import RegularizedEvolution
     from raynas.samplers.listed import Exhaustive, Listed
     from raynas.samplers.optuna import CMAES, GP, NSGA2, TPE, OptunaRandom
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Random": "random",
     "RegularizedEvolution": "evolution",
+    "ElitistEvolution": "elitist",
     "TPE": "optuna",
     "NSGA2": "optuna",
     "GP": "optuna",
@@ -31,8 +33,8 @@ _HOME = {
 }
 
 __all__ = [
-    "CMAES", "GP", "NSGA2", "TPE", "Exhaustive", "Listed", "OptunaRandom", "Random",
-    "RegularizedEvolution", "Sampler", "samplers",
+    "CMAES", "GP", "NSGA2", "TPE", "ElitistEvolution", "Exhaustive", "Listed", "OptunaRandom",
+    "Random", "RegularizedEvolution", "Sampler", "samplers",
 ]  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from raynas.samplers import (
     GP,
     NSGA2,
     TPE,
+    ElitistEvolution,
     Exhaustive,
     OptunaRandom,
     Random,
@@ -89,6 +90,7 @@ SPACES = {"categorical": CATEGORICAL, "ordered": ORDERED, "mixed": MIXED}
 MAKERS: dict[str, Callable[[], Sampler]] = {
     "random": Random,
     "evolution": lambda: RegularizedEvolution(population=6, sample=3),
+    "elitist": lambda: ElitistEvolution(population=4),
     "tpe": lambda: TPE(n_startup=4),
     "nsga2": lambda: NSGA2(population=4),
     "gp": lambda: GP(n_startup=2),
@@ -97,6 +99,7 @@ MAKERS: dict[str, Callable[[], Sampler]] = {
     "exhaustive": Exhaustive,
 }
 SEEDLESS = ("exhaustive",)
+SINGLE = ("cmaes", "elitist")  # they take one objective
 ONLY = {"cmaes": "ordered", "gp": "mixed"}  # the one cannot do others, the other is slow
 CASES = [(s, p) for s in MAKERS for p in SPACES if ONLY.get(s, p) == p]
 ONE = (Objective("val_accuracy"),)
@@ -215,7 +218,7 @@ def resumed(before: Play, name: str, objectives=ONE) -> Play:
 
 @pytest.mark.parametrize(
     ("name", "place", "objectives"),
-    [(s, p, o) for s, p in CASES for o in (ONE, TWO) if s != "cmaes" or o is ONE],
+    [(s, p, o) for s, p in CASES for o in (ONE, TWO) if s not in SINGLE or o is ONE],
 )
 def test_resumed_equals_uninterrupted(name, place, objectives):
     workers = {"cmaes": 1, "gp": 2}.get(name, 8)  # CMA-ES promises it for one worker only
@@ -227,7 +230,9 @@ def test_resumed_equals_uninterrupted(name, place, objectives):
         assert half.until(n).proposals() == whole.proposals()
 
 
-@pytest.mark.parametrize("name", ["random", "evolution", "tpe", "nsga2", "optuna-random"])
+@pytest.mark.parametrize(
+    "name", ["random", "evolution", "elitist", "tpe", "nsga2", "optuna-random"]
+)
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(
     events=st.integers(1, 50),
@@ -296,7 +301,7 @@ def test_a_search_in_which_nothing_completes_goes_on(name, kind):
     assert len({t.arch for t in done.trials}) == n
 
 
-@pytest.mark.parametrize("name", [n for n in MAKERS if n != "cmaes"])
+@pytest.mark.parametrize("name", [n for n in MAKERS if n not in SINGLE])
 @pytest.mark.parametrize("kinds", [KINDS, ("STOPPED",), ("INFEASIBLE", "COMPLETE")])
 def test_two_objectives_with_every_outcome(name, kinds):
     n = length(name)
@@ -327,7 +332,9 @@ def best_after(sampler: Sampler, seed: int, trials: int) -> float:
 
 
 @pytest.mark.parametrize(
-    "make", [TPE, lambda: RegularizedEvolution(population=20, sample=8)], ids=["tpe", "evolution"]
+    "make",
+    [TPE, lambda: RegularizedEvolution(population=20, sample=8), lambda: ElitistEvolution(8)],
+    ids=["tpe", "evolution", "elitist"],
 )
 def test_learning_beats_random_on_a_separable_problem(make):
     gains = [best_after(make(), s, 60) - best_after(Random(), s, 60) for s in range(16)]

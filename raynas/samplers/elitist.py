@@ -1,0 +1,92 @@
+"""The evolution of Zen-NAS: the population are the best architectures ever found.
+
+Lin et al., "Zen-NAS: A Zero-Shot NAS for High-Performance Image Recognition", ICCV 2021,
+https://arxiv.org/abs/2102.01063, algorithm 1.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from raynas.core import Architecture, Problem, Trial, TrialState, UserError, rng_for, signed
+from raynas.samplers.base import Sampler
+from raynas.samplers.distinct import Distinct, at_least
+from raynas.spaces.base import SearchSpace
+
+FOUNDERS = 11
+"""So many completed trials make a population that breeds, as in the authors' code."""
+
+
+@dataclass
+class ElitistEvolution(Sampler):
+    """A parent drawn uniformly from the population has a mutated child; the worst dies.
+
+    The population are the ``population`` best of all trials that completed; of equals the younger
+    ones, so that the search drifts on a plateau. Rejected, stopped and failed trials never enter.
+    Until there are eleven members, or ``population`` if that is less, mutants of ``start``, a text
+    of the space, are proposed, after ``start`` itself; without a ``start`` random architectures.
+    A child that is known up to isomorphism is mutated anew.
+
+    A proposal depends on seed and history only: not on the order in which trials ended.
+    Raises at setup: UserError for several objectives, or a ``start`` that is not of the space.
+    """
+
+    population: int = 256
+    start: str = ""
+
+    name: ClassVar[str] = "elitist"
+
+    _problem: Problem = field(init=False, repr=False, compare=False)
+    _distinct: Distinct = field(init=False, repr=False, compare=False)
+    _start: Architecture | None = field(init=False, repr=False, compare=False)
+    # (score, number, proposal), worst first
+    _members: list[tuple[float, int, Architecture]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        at_least("ElitistEvolution", "population", self.population, 1)
+
+    def setup(self, space: SearchSpace, problem: Problem) -> None:
+        if len(problem.objectives) > 1:
+            raise UserError(
+                f"ElitistEvolution cannot serve {len(problem.objectives)} objectives",
+                cure="give one, and Bounds for the others, or use RegularizedEvolution or NSGA2",
+            )
+        self._problem, self._distinct = problem, Distinct(space, problem.seed)
+        self._start = space.architecture(self.start) if self.start else None
+        self._members = []
+
+    def ask(self, number: int) -> Architecture:
+        child = self._propose(number)
+        self._distinct.add(child)
+        return child
+
+    def _propose(self, number: int) -> Architecture:
+        rng = rng_for(self._problem.seed, self.name, number)
+        if len(self._members) >= min(FOUNDERS, self.population):
+            parent = self._members[int(rng.integers(len(self._members)))][2]
+        elif self._start is None:
+            return self._distinct.fresh(number)
+        elif self._start not in self._distinct:
+            return self._start
+        else:
+            parent = self._start
+        return self._distinct.variant(parent, rng, number)
+
+    def tell(self, trial: Trial) -> None:
+        values = trial.values()
+        score = values.get(self._problem.objectives[0].metric, math.nan)
+        if trial.state is not TrialState.COMPLETE or not math.isfinite(score):
+            return
+        member = signed(self._problem.objectives, values)[0], trial.number, trial.proposal
+        bisect.insort(self._members, member, key=lambda m: m[:2])
+        del self._members[: -self.population]
+
+    def replay(self, trials: Iterable[Trial]) -> None:
+        for trial in trials:
+            self._distinct.replay(trial)
+            if trial.state.ended:
+                self.tell(trial)
