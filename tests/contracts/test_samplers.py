@@ -333,7 +333,7 @@ def best_after(sampler: Sampler, seed: int, trials: int) -> float:
 
 @pytest.mark.parametrize(
     "make",
-    [TPE, lambda: RegularizedEvolution(population=20, sample=8), lambda: ElitistEvolution(8)],
+    [TPE, lambda: RegularizedEvolution(population=20, sample=8), lambda: ElitistEvolution(4)],
     ids=["tpe", "evolution", "elitist"],
 )
 def test_learning_beats_random_on_a_separable_problem(make):
