@@ -121,7 +121,7 @@ def _arms(summary: Summary) -> Table:
     table.add_column("arm", style="bold")
     states = [str(state) for state in TrialState]
     for state in states:
-        table.add_column(state.lower(), justify="right")
+        table.add_column(state.lower(), justify="right", no_wrap=True)
     screening = any(arm.screened for arm in summary.arms)
     if screening:
         table.add_column("screened out", justify="right")

@@ -43,6 +43,7 @@ STYLE: dict[str, Any] = {
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.unicode_minus": True,
+    "axes.formatter.useoffset": False,
     "grid.color": GRID,
     "grid.linewidth": 0.8,
     "xtick.color": SOFT,
@@ -408,7 +409,7 @@ def score_ranks(run: st.Run, p: Proxies, name: str) -> Painter:
                   zorder=3, label="true best 5 %")  # fmt: skip
         axes.set_xlim(0, len(rank) + 1)
         _crop(axes, truth, sign)
-        axes.set_xlabel(f"rank by {words.label(name)}, from the lowest to the highest")
+        axes.set_xlabel(f"rank by {_column(name)}, from the lowest to the highest")
         axes.set_ylabel(words.axis(metric, run.unit(metric)))
 
     return painter
@@ -418,7 +419,7 @@ def score_agreement(p: Proxies) -> Painter:
     """Rank correlations of all scores with each other, as a table of colours."""
 
     def painter(axes: Axes) -> None:
-        table, names = p.agreement, [words.label(name) for name in p.scores]
+        table, names = p.agreement, [_column(name) for name in p.scores]
         axes.imshow(table, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
         places = range(len(names))
         axes.set_xticks(places, names, rotation=40, ha="right", rotation_mode="anchor")
@@ -434,6 +435,11 @@ def score_agreement(p: Proxies) -> Painter:
             )  # fmt: skip
 
     return painter
+
+
+def _column(name: str) -> str:
+    """Proxies go by the names of their columns."""
+    return words.label(name) if name in st.COSTS else name
 
 
 def _proxy_painters(run: st.Run, p: Proxies) -> dict[str, Painter]:

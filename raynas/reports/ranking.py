@@ -73,6 +73,11 @@ class RankQuality:
     beyond: Mapping[str, Estimate]
 
     @property
+    def beats_all(self) -> bool:
+        """Every baseline is beaten beyond chance; False where there is none to compare with."""
+        return bool(self.beyond) and all(gap.low > 0 for gap in self.beyond.values())
+
+    @property
     def no_better_than(self) -> tuple[str, ...]:
         """The baselines that this score is not shown to beat: the interval reaches 0."""
         known = {name: gap for name, gap in self.beyond.items() if math.isfinite(gap.value)}

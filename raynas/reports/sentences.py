@@ -199,12 +199,18 @@ def size_sentence(run: st.Run) -> str:
         said = words.count(ranking.n, "completed architecture")
         return f"With {said} a ranking by size cannot be judged; {pick}"
     r = ranking.rank
+    missing = " (Only completed trials count, so the poorest are missing.)" if _halted(run) else ""
     interval = f", 95 % interval {r.low:.2f} to {r.high:.2f}" if math.isfinite(r.low) else ""
     return (
         f"Ranking the {ranking.n:,} completed architectures by parameters alone agrees with their "
         f"{words.named(metric, unit)} by Kendall's τ = {r.tau:.2f}{interval}: {_strength(r)}; "
-        f"{pick} (Only completed trials count, so the poorest are missing.)"
+        f"{pick}{missing}"
     )
+
+
+def _halted(run: st.Run) -> bool:
+    """Whether screening or a scheduler kept some from a final value."""
+    return bool((run.searching() & run.has_state(TrialState.STOPPED)).any())
 
 
 def _strength(rank: st.Rank) -> str:
@@ -259,11 +265,10 @@ def judged_sentence(run: st.Run, p: Proxies) -> str:
         f"Judged by the {what} of the {words.count(p.trained, 'architecture')} that were scored "
         f"and trained to the end ({arms}); the best of them has {value}."
     )
-    halted = run.searching() & run.has_state(TrialState.STOPPED)
-    if halted.any():
+    if _halted(run):
         text += (
-            " Architectures that were screened out or stopped early are missing here, and among "
-            "those that remain a score agrees less than it would with all."
+            " Architectures that were screened out or stopped early are missing here; among those "
+            "that remain a score usually agrees less than it would among all."
         )
     return text
 
@@ -272,7 +277,7 @@ def proxy_sentences(p: Proxies) -> list[str]:
     """Plainly, what each proxy is worth beside the size of the networks."""
     judged = [q for q in p.qualities if q.name in p.names]
     flat = [q.name for q in judged if not math.isfinite(q.whole.spearman.value)]
-    better = [q.name for q in judged if q.beyond and q.name not in flat and not q.no_better_than]
+    better = [q.name for q in judged if q.beats_all]
     said = [_no_better(q) for q in judged if q.no_better_than]
     if better:
         who = " and ".join(filter(None, [", ".join(better[:-1]), better[-1]]))
@@ -282,11 +287,12 @@ def proxy_sentences(p: Proxies) -> list[str]:
 
 
 def _no_better(q: RankQuality) -> str:
-    gaps = " and ".join(f"{_SIZES[b]} ({_gap(q.beyond[b])})" for b in q.no_better_than)
+    shown = [f"{_SIZES[b]} ({_gap(q.beyond[b])})" for b in q.no_better_than]
     ahead = all(q.beyond[b].value > 0 for b in q.no_better_than)
-    return f"{q.name} ranks {'not clearly' if ahead else 'no'} better than {gaps}."
+    text = f"{q.name} ranks {'not clearly' if ahead else 'no'} better than {' and '.join(shown)}."
+    return text.replace("(", "(difference in rank correlation ", 1)
 
 
 def _gap(gap: Estimate) -> str:
     interval = f" [{gap.low:.2f}, {gap.high:.2f}]" if math.isfinite(gap.low) else ""
-    return f"difference in Spearman's rank correlation {gap.value:+.2f}{interval}"
+    return f"{gap.value:+.2f}{interval}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from report_data import Rows, describe_run, info_of, synthetic
+from report_data import Rows, describe_run, info_of, screened, synthetic, zero_shot
 
 from raynas.store import RunInfo
 
@@ -35,3 +35,13 @@ def describing() -> Callable[..., dict[str, Any]]:
 @pytest.fixture
 def info() -> Callable[..., RunInfo]:
     return info_of
+
+
+@pytest.fixture
+def make_screened() -> Callable[..., pa.Table]:
+    return screened
+
+
+@pytest.fixture
+def make_zero_shot() -> Callable[..., pa.Table]:
+    return zero_shot

@@ -17,6 +17,9 @@ METRICS: tuple[Metric, ...] = (
     known.VAL_ACCURACY, known.VAL_LOSS, known.TRAIN_ACCURACY, known.TRAIN_LOSS,
     known.TEST_ACCURACY,
 )  # fmt: skip
+SCORES: tuple[Metric, ...] = tuple(
+    Metric(name, known.SCORE_UNIT, "max", "a score") for name in ("naswot", "zen_score", "grasp")
+)
 START = 1_790_000_000_000_000
 
 
@@ -39,7 +42,7 @@ class Rows:
         return self
 
     def table(self) -> pa.Table:
-        return pa.Table.from_pylist(self.rows, schema=schema_for(METRICS))
+        return pa.Table.from_pylist(self.rows, schema=schema_for((*METRICS, *SCORES)))
 
 
 def describe_run(**changes: Any) -> dict[str, Any]:
@@ -154,6 +157,87 @@ def _finals(
     last["time"] = search["time"].max() + 4.0 * np.arange(1, len(rows) + 1)
     last["seconds"] = last["seconds"] * max_step
     return last
+
+
+@dataclass
+class Cells:
+    """Random cells, the quality that training them shows, and scores that know some of it."""
+
+    n: int
+    rng: np.random.Generator
+
+    def __post_init__(self) -> None:
+        space = NASBench201()
+        archs = [space.sample(self.rng) for _ in range(self.n)]
+        self.text, self.ids = [a.text for a in archs], [a.id for a in archs]
+        weight = np.array([sum("conv" in str(o) for o in a.options) for a in archs])
+        self.params = 20_000 + 61_000 * weight
+        self.quality = np.minimum(80 + 1.6 * weight + self.rng.normal(0, 2, self.n), 97.0)
+        noise = self.rng.normal(size=(3, self.n))
+        self.scores = {
+            "naswot": 1600 + 4 * (self.quality - 85) + 5 * noise[0],
+            "zen_score": 30 + 2 * weight + 6 * noise[1],
+            "grasp": np.where(self.rng.random(self.n) < 0.1, np.nan, noise[2]),
+        }
+
+    def row(self, k: int) -> dict[str, Any]:
+        """What all rows of cell ``k`` have in common."""
+        return {
+            "arch": self.text[k], "arch_id": self.ids[k], "params": int(self.params[k]),
+            "macs": int(self.params[k]) * 57,
+        }  # fmt: skip
+
+    def scored(self, k: int) -> dict[str, Any]:
+        values = {name: float(v[k]) for name, v in self.scores.items()}
+        return {n: v if np.isfinite(v) else None for n, v in values.items()}
+
+
+def screened(candidates: int = 240, keep: int = 3, seed: int = 0) -> pa.Table:
+    """One arm that trains the best third of its candidates by naswot for three steps, and random
+    search that trains all; a quarter of what is trained is stopped after the first step."""
+    rng = np.random.default_rng(seed)
+    rows, cells = Rows(), Cells(candidates, rng)
+    kept = cells.scores["naswot"] >= np.quantile(cells.scores["naswot"], 1 - 1 / keep)
+    for k in range(candidates):
+        state = "RUNNING" if kept[k] else "STOPPED"
+        why = None if kept[k] else "screened: naswot 1590 is below 1604"
+        rows.add(k, 0, state, seconds=0.2, message=why, **cells.row(k), **cells.scored(k))
+        if kept[k]:
+            _train(rows, k, cells, k, "tpe")
+    others = Cells(candidates // keep, rng)
+    for k in range(others.n):
+        _train(rows, candidates + k, others, k, "random", others.scored(k))
+    return rows.table()
+
+
+def _train(
+    rows: Rows, number: int, cells: Cells, k: int, arm: str, more: dict[str, Any] | None = None
+) -> None:
+    for step in (1, 2, 3):
+        stop = step == 1 and number % 4 == 0
+        state = "STOPPED" if stop else "COMPLETE" if step == 3 else "RUNNING"
+        value = float(cells.quality[k]) - 30 / step
+        rows.add(
+            number, step, state, arm=arm, seconds=2.0, val_accuracy=value, **cells.row(k),
+            **(more or {}),
+        )  # fmt: skip
+        if stop:
+            return
+
+
+def zero_shot(trials: int = 120, finals: int = 3, seed: int = 0) -> pa.Table:
+    """Cells scored and not trained, then the best by naswot trained over two seeds."""
+    rows, cells = Rows(), Cells(trials, np.random.default_rng(seed))
+    for k in range(trials):
+        rows.add(k, 1, "COMPLETE", seconds=0.3, **cells.row(k), **cells.scored(k))
+    for place, k in enumerate(np.argsort(-cells.scores["naswot"])[:finals]):
+        for s in range(2):
+            number, test = trials + 2 * place + s, float(cells.quality[k]) + 0.3 * s
+            rows.add(
+                number, 9, "COMPLETE", stage="final", seed=s, seconds=9.0, test_accuracy=test,
+                **cells.row(int(k)),
+            )  # fmt: skip
+    return rows.table()
 
 
 def _as_table(c: dict[str, Any]) -> pa.Table:

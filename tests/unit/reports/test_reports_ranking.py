@@ -185,6 +185,7 @@ def test_a_proxy_is_held_against_size_in_pairs():
     sharp, params, dull = rank_qualities(scores, truth)
     assert [sharp.name, params.name, dull.name] == ["sharp", "params", "dull"]
     assert (sharp.no_better_than, dull.no_better_than) == ((), ("params",))
+    assert (sharp.beats_all, dull.beats_all, params.beats_all) == (True, False, False)
     assert params.beyond == {}
     gap = sharp.whole.spearman.value - params.whole.spearman.value
     assert sharp.beyond["params"].value == pytest.approx(gap)
