@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 from raynas.core import Architecture, Job
@@ -49,10 +50,15 @@ class Shared:
 
 @dataclass
 class Task:
-    """A job for any worker. ``deaths``: of workers that had only this one left."""
+    """A job for any worker.
+
+    ``suspect``: was under way, or behind what was, when a worker died. ``deaths``: of workers that
+    had nothing else to do.
+    """
 
     arch: Architecture
     job: Job
+    suspect: bool = False
     deaths: int = 0
 
 
@@ -115,7 +121,8 @@ class Worker:
                 if time.monotonic() - began >= _STREAM_SECONDS and not _last_step(outcome, job):
                     yield found, time.monotonic() - began
                     found, began = [], time.monotonic()
-        yield found, time.monotonic() - began
+        if found:
+            yield found, time.monotonic() - began
 
 
 def _last_step(outcome: Outcome, job: Job) -> bool:
@@ -172,8 +179,8 @@ class Crew:
         self._shared, self._gpus = shared, options["num_gpus"]
         self._size, self._retries, self._ahead = size, retries, ahead
         self._hands: list[_Hand] = []
-        self._alone: deque[Task] = deque()  # suspects: each gets a worker of its own
-        self._back: deque[Task] = deque()  # were never begun
+        self._alone: deque[Task] = deque()  # suspects: each is a chunk of its own
+        self._back: deque[Task] = deque()  # others of dead workers, which had not begun them
         self._stillborn = 0
         self._jobs = self._seconds = 0.0  # of the last jobs, older ones count less
 
@@ -274,8 +281,10 @@ class Crew:
                 raise no_setup(reason)
             return
         begun, *untouched = [list(chunk.left.values()) for chunk in hand.chunks]
-        self._back.extend(task for tasks in untouched for task in tasks)
+        for task in chain(*untouched):
+            (self._alone if task.suspect else self._back).append(task)
         for task in begun:
+            task.suspect = True
             task.deaths += len(begun) == 1
             if task.deaths > self._retries:
                 source.lose(task, died(task.deaths, reason))

@@ -1,0 +1,281 @@
+"""How a crew deals out work and buries the dead, on a Ray that is made of generators."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from integration.toy_runs import Script, Table, search
+from toys import Curves, ToyData, ToySpace
+
+from raynas.core import Job, Measurement, UserError
+from raynas.runners import crew as crew_module
+from raynas.runners.actors import _Jobs
+from raynas.runners.base import Outcome
+from raynas.runners.crew import Crew, Shared, Source, Task, Worker
+from raynas.runners.deaths import cause, died
+from raynas.runners.local import LocalRunner
+
+SPACE = ToySpace()
+ARCH = SPACE.architecture("x=0,y=0,op=a")
+KILLED = "The actor died unexpectedly before finishing this task. ... worker process has died."
+SETUP = "The actor died because of an error raised in its creation task, ...\nOSError: no toy.bin"
+
+
+@dataclass
+class Parts:
+    """What a call to an actor streams; an exception among it is raised by ``get``."""
+
+    parts: Iterator[Any]
+
+    def __next__(self) -> Any:
+        return next(self.parts)
+
+
+@dataclass
+class FakeRay:
+    """Actors in this process. ``kills``: trial -> how often it kills its worker.
+
+    ``seconds``: what a job seems to take. ``births``: of the first workers, what goes wrong.
+    """
+
+    kills: Counter[int] = field(default_factory=Counter)
+    seconds: float = 0.01
+    births: deque[Exception | None] = field(default_factory=deque)
+    chunks: list[list[int]] = field(default_factory=list)
+    alive: list[object] = field(default_factory=list)
+
+    def remote(self, _cls: type) -> FakeRay:
+        return self
+
+    def options(self, **_options: float) -> Any:
+        return SimpleNamespace(remote=self._hire)
+
+    def _hire(self, _shared: Shared, _gpus: float) -> Any:
+        birth = self.births.popleft() if self.births else None
+        actor = SimpleNamespace(
+            ready=SimpleNamespace(remote=lambda: birth or SimpleNamespace()),
+            evaluate=SimpleNamespace(remote=lambda chunk: self._call(actor, chunk)),
+        )
+        self.alive.append(actor)
+        return actor
+
+    def _call(self, actor: object, chunk: Sequence[tuple[Any, Job]]) -> Parts:
+        self.chunks.append([job.trial for _, job in chunk])
+        return Parts(self._work(actor, chunk))
+
+    def _work(self, actor: object, chunk: Sequence[tuple[Any, Job]]) -> Iterator[Any]:
+        for place, (_, job) in enumerate(chunk):
+            if actor not in self.alive or self.kills[job.trial] > 0:
+                self.kills[job.trial] -= actor in self.alive
+                self.alive = [a for a in self.alive if a is not actor]
+                yield RuntimeError(KILLED)
+            measured = Outcome(Measurement(1, {"val_accuracy": float(job.trial)}))
+            yield [(place, measured), (place, Outcome())], self.seconds
+
+    def wait(self, waiting: list[Any], *, num_returns: int, timeout: float) -> Any:
+        return waiting, []
+
+    def get(self, found: Any) -> Any:
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def kill(self, actor: object) -> None:
+        self.alive = [a for a in self.alive if a is not actor]
+
+
+@dataclass
+class Numbers(Source):
+    """Tasks 0 .. ``count`` - 1; remembers how each ended, and the most that were out at once."""
+
+    count: int
+    given: int = 0
+    most: int = 0
+    ends: dict[int, str] = field(default_factory=dict)
+    attempts: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def over(self) -> bool:
+        return len(self.ends) == self.count
+
+    def next(self) -> Task | None:
+        if self.given == self.count:
+            return None
+        self.given += 1
+        self.most = max(self.most, self.given - len(self.ends))
+        return Task(ARCH, Job(self.given - 1, 0, 1))
+
+    def take(self, found: Sequence[tuple[Task, Outcome]]) -> None:
+        for task, outcome in found:
+            if outcome.measurement is None:
+                assert task.job.trial not in self.ends, "ended twice"
+                self.ends[task.job.trial] = "done"
+
+    def again(self, task: Task) -> None:
+        self.attempts[task.job.trial] += 1
+        assert self.attempts[task.job.trial] == task.job.attempt
+
+    def lose(self, task: Task, message: str) -> None:
+        assert task.job.trial not in self.ends, "ended twice"
+        self.ends[task.job.trial] = message
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
+    ray = FakeRay()
+    monkeypatch.setattr(crew_module, "ray", ray)
+    return ray
+
+
+def crew(size: int = 2, retries: int = 2, *, ahead: bool = True) -> Crew:
+    options: Mapping[str, float] = {"num_cpus": 1.0, "num_gpus": 0.0}
+    return Crew(Shared(SPACE, Curves(), None), options, size, retries=retries, ahead=ahead)
+
+
+def test_chunks_grow_to_a_quarter_of_a_second_and_two_wait_at_most(fake: FakeRay) -> None:
+    numbers = Numbers(500)
+    crew().carry_out(numbers)
+    sizes = [len(chunk) for chunk in fake.chunks]
+    assert sizes[:2] == [1, 1]
+    assert max(sizes) == 25  # of 10 ms
+    assert numbers.most <= 2 * 2 * 25
+    fake.chunks.clear()
+    fake.seconds = 1e-6
+    numbers = Numbers(1000)
+    crew().carry_out(numbers)
+    assert max(map(len, fake.chunks)) == 32
+    assert [n for chunk in fake.chunks for n in chunk] == list(range(1000))
+
+
+def test_slow_evaluations_are_handed_out_one_by_one_and_none_waits(fake: FakeRay) -> None:
+    fake.seconds, numbers = 0.4, Numbers(20)
+    crew(3).carry_out(numbers)
+    assert {len(chunk) for chunk in fake.chunks} == {1}
+    assert numbers.most == 3
+
+
+@pytest.mark.usefixtures("fake")
+def test_without_looking_ahead_there_is_one_at_a_time() -> None:
+    numbers = Numbers(50)
+    crew(1, ahead=False).carry_out(numbers)
+    assert numbers.most == 1
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_of_a_chunk_only_the_guilty_one_fails(fake: FakeRay, retries: int) -> None:
+    numbers = Numbers(200)
+    fake.kills[100] = 99
+    crew(retries=retries).carry_out(numbers)
+    message = died(retries + 1, "it was killed (was memory short?), it crashed, or its machine is "
+                   "gone")  # fmt: skip
+    assert {n: end for n, end in numbers.ends.items() if end != "done"} == {100: message}
+    shared = next(chunk for chunk in fake.chunks if 100 in chunk)
+    assert len(shared) > 1
+    assert [chunk for chunk in fake.chunks if 100 in chunk][1:] == [[100]] * (retries + 1)
+    begun = set(shared[shared.index(100) :])
+    assert {n for n, attempts in numbers.attempts.items() if attempts} == begun
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kills=st.dictionaries(st.integers(0, 79), st.integers(1, 9), max_size=12),
+    size=st.integers(1, 4),
+    retries=st.integers(0, 3),
+    seconds=st.sampled_from([1e-4, 0.02, 1.0]),
+)
+def test_whoever_dies_everything_ends_once_and_the_innocent_are_done(
+    kills: dict[int, int], size: int, retries: int, seconds: float
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        ray = FakeRay(Counter(kills), seconds)
+        patch.setattr(crew_module, "ray", ray)
+        numbers, team = Numbers(80), crew(size, retries)
+        team.carry_out(numbers)
+        team.dismiss()
+    assert ray.alive == []
+    assert set(numbers.ends) == set(range(80))
+    for number, end in numbers.ends.items():
+        if kills.get(number, 0) <= retries:
+            assert end == "done"
+        elif kills[number] > retries + 1:  # the first one may have been anybody's
+            assert end.startswith("its worker died")
+
+
+def test_workers_that_cannot_be_set_up_end_the_run_at_once(fake: FakeRay) -> None:
+    fake.births.append(RuntimeError(SETUP))
+    with pytest.raises(UserError, match=r"workers cannot be set up: OSError: no toy\.bin"):
+        crew().carry_out(Numbers(3))
+    assert fake.chunks == []
+
+
+def test_workers_that_are_killed_while_they_start_are_replaced_some_times(fake: FakeRay) -> None:
+    fake.births.extend([RuntimeError(KILLED)] * 4)
+    numbers = Numbers(3)
+    crew(1).carry_out(numbers)
+    assert set(numbers.ends.values()) == {"done"}
+    fake.births.extend([RuntimeError(KILLED)] * 5)
+    with pytest.raises(UserError, match="workers cannot be set up: it was killed"):
+        crew(1).carry_out(Numbers(3))
+
+
+def test_a_search_stores_attempts_and_tells_of_every_end(fake: FakeRay) -> None:
+    fake.kills.update({0: 1, 1: 9})
+    rows, sampler = Table(), Script([a.text for a in SPACE.enumerate()][:12])
+    crew(retries=1).carry_out(_Jobs(search(sampler, Curves(max_step=1), rows)))
+    ends = {row["trial"]: (row["state"], row["attempt"]) for row in rows}
+    expected = dict.fromkeys(range(12), ("COMPLETE", 0))
+    assert ends == {**expected, 0: ("COMPLETE", 1), 1: ("FAILED", 1)}
+    messages = {row["trial"]: row["message"] for row in rows if row["message"]}
+    assert messages == {1: died(2, cause("")[1])}
+    assert set(sampler.told) == set(range(12))
+
+
+def test_a_worker_streams_its_parts_and_splits_only_what_is_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = iter(range(1000))
+    monkeypatch.setattr(crew_module.time, "monotonic", lambda: 0.03 * next(clock))
+    monkeypatch.setattr(crew_module.ray, "get", lambda view: view)
+    faults = {"x=0,y=1,op=a": "crash", "x=0,y=2,op=a": "short"}
+    shared = Shared(SPACE, Curves(max_step=3, fault=faults), ToyData().search_view(0))
+    worker = Worker(shared, 0.0)
+    chunk = [(SPACE.architecture(f"x=0,y={y},op=a"), Job(y, 0, 3)) for y in range(4)]
+    parts = list(worker.evaluate(chunk))
+    assert len(parts) > 4
+    assert all(seconds > 0 for _, seconds in parts)
+    streamed = [item for found, _ in parts for item in found]
+    for place in range(4):
+        own = [outcome for p, outcome in streamed if p == place]
+        assert [o.measurement is None for o in own] == [False] * (len(own) - 1) + [True]
+    assert [place for place, _ in streamed] == sorted(place for place, _ in streamed)
+    for found, _ in parts:
+        last = found[-1][1].measurement
+        assert last is None or last.step < 3
+    rows, here, script = Table(), Table(), [arch.text for arch, _ in chunk]
+    work = search(Script(script), Curves(max_step=3, fault=faults), rows)
+    for _ in chunk:
+        work.next()
+    _Jobs(work).take([(Task(*chunk[place]), outcome) for place, outcome in streamed])
+    LocalRunner().run(search(Script(script), Curves(max_step=3, fault=faults), here))
+    same = ("trial", "step", "state", "message")
+    assert [[row[c] for c in same] for row in rows] == [[row[c] for c in same] for row in here]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (SETUP, (True, "OSError: no toy.bin")),
+        (KILLED, (False, cause("")[1])),
+        ("ray::Worker.evaluate() (pid=1)\nTypeError: cannot pickle", (False, "TypeError: cannot "
+         "pickle")),
+    ],
+)  # fmt: skip
+def test_who_is_to_blame_for_a_death(text: str, expected: tuple[bool, str]) -> None:
+    assert cause(text) == expected
