@@ -1,7 +1,7 @@
 """Reports of a run. They read the store and nothing else; test data appear for finalists only.
 
 ``write_report`` makes ``report.html`` and ``figures/``; ``summary`` the few values that a terminal
-shows. Nothing heavy is imported before it is used.
+shows; ``rank_qualities`` judges scores by the truth. Nothing heavy is imported before it is used.
 """
 
 from __future__ import annotations
@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from raynas.reports.html import render, write_report
+    from raynas.reports.ranking import RankQuality, rank_qualities, rank_table
     from raynas.reports.tables import Summary, summary
 
-__all__ = ["Summary", "render", "summary", "write_report"]
+__all__ = [
+    "RankQuality", "Summary", "rank_qualities", "rank_table", "render", "summary", "write_report",
+]  # fmt: skip
 
 _HOMES = {
+    "RankQuality": "raynas.reports.ranking",
     "Summary": "raynas.reports.tables",
+    "rank_qualities": "raynas.reports.ranking",
+    "rank_table": "raynas.reports.ranking",
     "render": "raynas.reports.html",
     "summary": "raynas.reports.tables",
     "write_report": "raynas.reports.html",

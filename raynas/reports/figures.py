@@ -405,8 +405,8 @@ def score_ranks(run: st.Run, p: Proxies, name: str) -> Painter:
                 label=f"{which} ({int(mine.sum()):,})", zorder=2.5 - 0.1 * place,
             )  # fmt: skip
         top = sign * truth >= np.sort(sign * run.trials.values[metric][p.index])[-few]
-        axes.plot(rank[top], truth[top], "o", mfc="none", mec=INK, mew=1.1, markersize=8,
-                  zorder=3, label="true best 5 %")  # fmt: skip
+        axes.plot(rank[top], truth[top], "o", mfc="none", mec=INK, mew=0.6 if crowd else 1.1,
+                  markersize=3 if crowd else 8, zorder=3, label="true best 5 %")  # fmt: skip
         axes.set_xlim(0, len(rank) + 1)
         _crop(axes, truth, sign)
         axes.set_xlabel(f"rank by {_column(name)}, from the lowest to the highest")

@@ -14,7 +14,7 @@ from raynas.reports.ranking import FEWEST, Estimate, RankQuality
 
 
 def number_or_dash(value: float, digits: int = 2) -> str:
-    return f"{value:.{digits}f}" if math.isfinite(value) else words.DASH
+    return f"{round(value, digits) + 0.0:.{digits}f}" if math.isfinite(value) else words.DASH
 
 
 def headline(run: st.Run, summary: tables.Summary) -> str:
@@ -258,12 +258,13 @@ def judged_sentence(run: st.Run, p: Proxies) -> str:
             f"Scores are judged by the {what} of what was trained to the end; {few} of the scored "
             f"architectures {'were' if p.trained > 1 else 'was'} so far, and it takes {FEWEST}."
         )
-    arms = ", ".join(f"{arm} {n:,}" for arm, n in p.arms(run).items())
+    arms = [f"{arm} {n:,}" for arm, n in p.arms(run).items()]
+    shares = f" ({', '.join(arms)})" if len(arms) > 1 else ""
     best = float(run.trials.values[p.objective.metric][p.index[0]])
     value = words.quantity(p.objective.metric, best, run.unit(p.objective.metric))
     text = (
         f"Judged by the {what} of the {words.count(p.trained, 'architecture')} that were scored "
-        f"and trained to the end ({arms}); the best of them has {value}."
+        f"and trained to the end{shares}; the best of them has {value}."
     )
     if _halted(run):
         text += (
