@@ -36,6 +36,10 @@ class TrainingDiverged(RaynasError):
     """A loss or an accuracy is no longer finite; the trial ends as FAILED, with this message."""
 
 
+class InvalidScore(RaynasError):
+    """A proxy has no score for this network; the message is the reason."""
+
+
 def one_of(kind: str, value: object, allowed: Iterable[object], cure: str = "") -> UserError:
     """The error for ``value`` that is none of ``allowed``; suggests the nearest spelling."""
     names = [str(name) for name in allowed]

@@ -28,4 +28,5 @@ TRAIN_ACCURACY = Metric("train_accuracy", "%", "max", "share of augmented traini
 TRAIN_LOSS = Metric("train_loss", "nats", "min", "mean training loss of the step")
 PARAMS = Metric("params", "weights", "min", "trainable weights of the network")
 MACS = Metric("macs", "multiply-adds", "min", "multiply-adds of one forward pass of one image")
+LATENCY = Metric("latency_ms", "ms", "min", "median time of a forward pass on the device")
 SECONDS = Metric("seconds", "s", "min", "time the worker spent on this measurement")

@@ -41,14 +41,14 @@ def _count_on(device: str, build: Callable[[], nn.Module], input_shape: tuple[in
     with torch.device(device), torch.no_grad():
         network = build().eval()
         images = torch.zeros((1, *input_shape))
-        with _MacCounter() as counter:
+        with MacCounter() as counter:
             network(images)
     # after the pass, because lazy layers have their weights only then
     params = sum(p.numel() for p in network.parameters() if p.requires_grad)
     return Costs(params=params, macs=counter.macs)
 
 
-class _MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up the multiply-adds of every operation that torch runs inside the block."""
 
     def __init__(self) -> None:

@@ -7,10 +7,12 @@ Importing this package does not import torch; ``evaluate`` does.
 from raynas.evaluators.base import Evaluator
 from raynas.evaluators.function import FunctionEvaluator
 from raynas.evaluators.retrain import Retrain, load_trained
+from raynas.evaluators.zero_shot import ZeroShot
 
 EVALUATORS: dict[str, type[Evaluator]] = {
     Retrain.name: Retrain,
     FunctionEvaluator.name: FunctionEvaluator,
+    ZeroShot.name: ZeroShot,
 }
 
-__all__ = ["EVALUATORS", "Evaluator", "FunctionEvaluator", "Retrain", "load_trained"]
+__all__ = ["EVALUATORS", "Evaluator", "FunctionEvaluator", "Retrain", "ZeroShot", "load_trained"]

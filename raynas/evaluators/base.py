@@ -24,8 +24,8 @@ class Evaluator(ABC):
     """
 
     name: ClassVar[str]
-    #: An evaluation takes milliseconds to seconds and keeps nothing in a folder. Batches of quick
-    #: evaluations go through persistent actors; none is stopped in the middle.
+    #: An evaluation takes milliseconds to seconds and keeps nothing (it gets no ``job.workdir``).
+    #: Batches of quick evaluations go through persistent actors; none is stopped in the middle.
     quick: ClassVar[bool] = False
 
     @property

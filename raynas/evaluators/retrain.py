@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from raynas.core import Architecture, Job, Measurement, Metric, RaynasError, UserError, seed_for
+from raynas.core import Architecture, Job, Measurement, Metric, RaynasError, UserError
 from raynas.core.metrics import (
     TEST_ACCURACY,
     TEST_LOSS,
@@ -18,6 +18,7 @@ from raynas.core.metrics import (
 )
 from raynas.data.base import View
 from raynas.evaluators.base import Evaluator
+from raynas.evaluators.networks import build_network, check_network
 from raynas.spaces.base import InputShape, SearchSpace
 from raynas.training.recipe import Recipe
 
@@ -77,7 +78,7 @@ class Retrain(Evaluator):
 
         space, view = self._ready()
         yield from train(
-            _build(space, arch, view.input_shape, view.num_classes, job.seed),
+            build_network(space, arch, view.input_shape, view.num_classes, job.seed),
             view,
             self.recipe,
             seed=job.seed,
@@ -95,37 +96,8 @@ class Retrain(Evaluator):
 
         Raises: UserError when that fails or gives anything but (2, classes) logits.
         """
-        import torch
-        from torch import nn
-
         space, view = self._ready()
-        network = _build(space, arch, view.input_shape, view.num_classes, seed=0)
-        wanted = f"a network for input {view.input_shape} and {view.num_classes} classes"
-        if not isinstance(network, nn.Module):
-            raise UserError(
-                f"space {space.name!r} builds {type(network).__name__!r} for {arch.text!r}",
-                allowed=f"a torch.nn.Module, {wanted}",
-                cure="see the space's build()",
-            )
-        network.eval()
-        try:
-            with torch.inference_mode():
-                output = network(torch.zeros(2, *view.input_shape))
-        except Exception as error:
-            raise UserError(
-                f"the network that space {space.name!r} builds for {arch.text!r} fails on input "
-                f"(2, {', '.join(map(str, view.input_shape))}): {type(error).__name__}: {error}",
-                allowed=wanted,
-                cure="see the space's build()",
-            ) from error
-        shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        if shape != (2, view.num_classes):
-            raise UserError(
-                f"the network that space {space.name!r} builds for {arch.text!r} gives {shape} "
-                "for two images",
-                allowed=f"logits of shape (2, {view.num_classes})",
-                cure="see num_classes in the space's build()",
-            )
+        check_network(space, arch, view)
 
     def _ready(self) -> tuple[SearchSpace, View]:
         if self._given is None:
@@ -146,18 +118,7 @@ def load_trained(
     """
     from raynas.training.checkpoint import load_checkpoint
 
-    network = _build(space, arch, input_shape, num_classes, seed=0)
+    network = build_network(space, arch, input_shape, num_classes, seed=0)
     if load_checkpoint(workdir, {"label": arch.text}, network) is None:
         raise UserError(f"no whole checkpoint in {workdir}", cure="train the architecture again")
     return network.eval()
-
-
-def _build(
-    space: SearchSpace, arch: Architecture, input_shape: InputShape, num_classes: int, seed: int
-) -> nn.Module:
-    """The network with initial weights that depend on ``seed`` alone."""
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed_for(seed, "init"))
-        return space.build(arch, input_shape, num_classes)

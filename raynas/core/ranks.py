@@ -1,0 +1,78 @@
+"""Ranks of scores, and scores made of ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from raynas.core.errors import UserError, one_of
+
+Table = Mapping[str, ArrayLike]
+"""Name of a score -> its value for each of n architectures; NaN where there is none."""
+
+
+def ranks(values: ArrayLike) -> NDArray[np.float64]:
+    """(n,) -> ranks 1 (lowest) .. n (highest), equal values share the mean of theirs.
+
+    Values that are not there (NaN) rank below all others.
+    """
+    given = np.asarray(values, dtype=np.float64)
+    known = np.where(np.isnan(given), -np.inf, given)
+    _, place, counts = np.unique(known, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2)[place], dtype=np.float64)
+
+
+def rank_sum(columns: Sequence[ArrayLike]) -> NDArray[np.float64]:
+    """(n,) sums of ranks over several scores."""
+    return np.asarray(np.sum([ranks(column) for column in columns], axis=0), dtype=np.float64)
+
+
+def log_rank_sum(
+    columns: Sequence[ArrayLike], weights: Sequence[float] | None = None
+) -> NDArray[np.float64]:
+    """(n,) sums of log(rank / n) over several scores, at most 0: one bad rank weighs heavily.
+
+    J. Lee, B. Ham, "AZ-NAS", CVPR 2024, equation 9 with ``weights`` of 1.
+    """
+    n = len(np.asarray(columns[0]))
+    factors = [1.0] * len(columns) if weights is None else weights
+    parts = [w * np.log(ranks(c) / n) for c, w in zip(columns, factors, strict=True)]
+    return np.asarray(np.sum(parts, axis=0), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Several scores as one, by the ranks that they give a population of architectures.
+
+    ``parts``: names of scores; ``weights``: of their log-ranks, 1 each if empty; a negative one
+    turns a score round. Raises: UserError for no parts, or another number of weights.
+    """
+
+    parts: tuple[str, ...]
+    weights: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.parts or len(self.weights) not in (0, len(self.parts)):
+            raise UserError(
+                f"Ensemble of {len(self.parts)} scores with {len(self.weights)} weights",
+                allowed="one score or more, and no weights or one for each",
+            )
+
+    def __call__(self, table: Table) -> NDArray[np.float64]:
+        """(n,) combined scores, which compare architectures of this table only.
+
+        Raises: UserError when the table lacks a score.
+        """
+        for part in self.parts:
+            if part not in table:
+                raise one_of("score in an ensemble:", part, table)
+        weights = self.weights or (1.0,) * len(self.parts)
+        columns = [
+            np.asarray(table[part], dtype=np.float64) * (1 if weight >= 0 else -1)
+            for part, weight in zip(self.parts, weights, strict=True)
+        ]
+        return log_rank_sum(columns, [abs(weight) for weight in weights])

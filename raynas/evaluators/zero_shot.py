@@ -1,0 +1,97 @@
+"""Score every architecture without training it: the cheap way to evaluate one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from raynas.core import Architecture, Job, Measurement, Metric, RaynasError
+from raynas.core.metrics import LATENCY, MACS, PARAMS
+from raynas.data.base import View
+from raynas.evaluators.base import Evaluator
+from raynas.evaluators.networks import build_network, check_network
+from raynas.spaces.base import SearchSpace
+
+if TYPE_CHECKING:
+    from raynas.proxies import Batch, Proxy
+
+_COSTS = {PARAMS.name, MACS.name}  # every search has them already, exactly
+
+
+@dataclass
+class ZeroShot(Evaluator):
+    """Scores of ``proxies`` for networks with initial weights; one measurement.
+
+    ``batch``: training images, the same for every architecture, and what the passes share.
+    ``latency``: also time a forward pass of so many images (milliseconds); 0 does not.
+    An architecture without a score of an objective fails, with the reason; other missing scores
+    are remarks.
+    """
+
+    name: ClassVar[str] = "zero_shot"
+    quick: ClassVar[bool] = True
+
+    proxies: tuple[Proxy, ...]
+    batch: int = 64
+    latency: int = 0
+    _given: tuple[SearchSpace, View] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
+    _batch: Batch | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        scores = (m for p in self.proxies for m in p.metrics if m.name not in _COSTS)
+        return (*scores, *([LATENCY] if self.latency else []))
+
+    @property
+    def max_step(self) -> int:
+        return 1
+
+    def setup(self, space: SearchSpace, view: View) -> None:
+        """Raises: UserError for proxies that cannot stand together, or too few images."""
+        from raynas.proxies import Batch, check_proxies
+
+        check_proxies(self.proxies)
+        self._given = space, view
+        self._batch = Batch.draw(view, self.batch)
+
+    def check(self, arch: Architecture) -> None:
+        check_network(self._ready()[0], arch, self._ready()[1])
+
+    def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
+        import torch
+
+        from raynas.proxies import score
+
+        space, view = self._ready()
+        assert self._batch is not None
+        torch.set_num_threads(job.threads)
+        began = _worked(job)
+        network = build_network(space, arch, view.input_shape, view.num_classes, job.seed)
+        network = network.to(job.device)
+        proxies = [p for p in self.proxies if p.name not in _COSTS]
+        found = score(network, self._batch.to(job.device), proxies, seed=job.seed)
+        values = dict(found.values)
+        if self.latency:
+            from raynas.costs import latency_ms
+
+            shape = view.input_shape
+            values[LATENCY.name] = latency_ms(
+                network, shape, self.latency, job.device, threads=job.threads
+            )
+        yield Measurement(1, values, _worked(job) - began, note=found.note)
+
+    def _ready(self) -> tuple[SearchSpace, View]:
+        if self._given is None:
+            raise RaynasError("ZeroShot is used before setup(space, view)")
+        return self._given
+
+
+def _worked(job: Job) -> float:
+    """On a CPU processor time, in which the same work costs the same on a busy machine."""
+    if job.device == "cpu":
+        return time.process_time() / max(job.threads, 1)
+    return time.monotonic()

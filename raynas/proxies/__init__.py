@@ -1,0 +1,81 @@
+"""Zero-shot proxies: scores of untrained networks, one paper a file, higher is better.
+
+Adding one is a file in this folder and a line in ``_HOME``. torch is imported with the first
+name that is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from raynas.proxies.az_nas import AZNAS
+    from raynas.proxies.base import Batch, Proxy
+    from raynas.proxies.engine import Scores, check_proxies, score
+    from raynas.proxies.epe_nas import EPENAS
+    from raynas.proxies.fisher import Fisher
+    from raynas.proxies.grad_norm import GradNorm
+    from raynas.proxies.grasp import GraSP
+    from raynas.proxies.jacob_cov import JacobCov
+    from raynas.proxies.l2_norm import L2Norm
+    from raynas.proxies.macs import MACs
+    from raynas.proxies.meco import MeCo
+    from raynas.proxies.naswot import NASWOT
+    from raynas.proxies.params import Params
+    from raynas.proxies.plain import Plain
+    from raynas.proxies.probe import Needs, Probe
+    from raynas.proxies.snip import SNIP
+    from raynas.proxies.synflow import SynFlow
+    from raynas.proxies.te_nas import TENAS
+    from raynas.proxies.zen import ZenScore
+    from raynas.proxies.zico import ZiCo
+
+# proxy -> the module of this package that has it
+_HOME = {
+    "NASWOT": "naswot",
+    "ZenScore": "zen",
+    "EPENAS": "epe_nas",
+    "JacobCov": "jacob_cov",
+    "SynFlow": "synflow",
+    "SNIP": "snip",
+    "GraSP": "grasp",
+    "Fisher": "fisher",
+    "GradNorm": "grad_norm",
+    "L2Norm": "l2_norm",
+    "Plain": "plain",
+    "ZiCo": "zico",
+    "TENAS": "te_nas",
+    "AZNAS": "az_nas",
+    "MeCo": "meco",
+    "Params": "params",
+    "MACs": "macs",
+}
+_MORE = {
+    "Batch": "base",
+    "Proxy": "base",
+    "Needs": "probe",
+    "Probe": "probe",
+    "Scores": "engine",
+    "check_proxies": "engine",
+    "score": "engine",
+}
+
+__all__ = [
+    "AZNAS", "EPENAS", "NASWOT", "SNIP", "TENAS", "Batch", "Fisher", "GraSP", "GradNorm",
+    "JacobCov", "L2Norm", "MACs", "MeCo", "Needs", "Params", "Plain", "Probe", "Proxy", "Scores",
+    "SynFlow", "ZenScore", "ZiCo", "check_proxies", "proxies", "score",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    module = _HOME.get(name) or _MORE.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{module}"), name)
+
+
+def proxies() -> dict[str, type[Proxy]]:
+    """Every proxy that raynas brings, by its name."""
+    classes: list[type[Proxy]] = [__getattr__(name) for name in _HOME]
+    return {cls.name: cls for cls in classes}

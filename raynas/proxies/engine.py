@@ -1,0 +1,80 @@
+"""Many proxies of one network at the price of few passes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
+
+from torch import nn
+
+from raynas.core import InvalidScore, UserError
+from raynas.proxies.base import Batch, Proxy
+from raynas.proxies.probe import Needs, Probe
+
+
+@dataclass(frozen=True)
+class Scores:
+    """``values``: part -> number, all finite. ``invalid``: part -> why it has none."""
+
+    values: Mapping[str, float] = field(default_factory=dict)
+    invalid: Mapping[str, str] = field(default_factory=dict)
+
+    def value(self, part: str) -> float:
+        """Raises: InvalidScore with the reason where there is no score."""
+        if part in self.invalid:
+            raise InvalidScore(self.invalid[part])
+        return self.values[part]
+
+    @property
+    def note(self) -> str:
+        """Which scores there are not, and why, in one line; equal reasons are said once."""
+        reasons: dict[str, list[str]] = {}
+        for part, reason in self.invalid.items():
+            reasons.setdefault(reason, []).append(part)
+        return "; ".join(f"no {', '.join(parts)}: {why}" for why, parts in reasons.items())
+
+
+def check_proxies(proxies: Sequence[object]) -> None:
+    """Raises: UserError when there are none, something else among them, or two of one name."""
+    if not proxies:
+        raise UserError("no proxies", cure="name at least one: proxies=(NASWOT(),)")
+    for proxy in proxies:
+        if not isinstance(proxy, Proxy):
+            shown = proxy.__name__ if isinstance(proxy, type) else type(proxy).__name__
+            raise UserError(f"{shown} is no proxy object", cure="write proxies=(NASWOT(), ...)")
+    parts = [part for proxy in proxies if isinstance(proxy, Proxy) for part in proxy.parts]
+    twice = sorted({part for part in parts if parts.count(part) > 1})
+    if twice:
+        raise UserError(f"two proxies give {', '.join(twice)}", cure="leave one of them out")
+
+
+def score(network: nn.Module, batch: Batch, proxies: Sequence[Proxy], *, seed: int = 0) -> Scores:
+    """All ``proxies`` of ``network``, sharing forward and backward passes.
+
+    ``batch`` lies on the network's device. ``seed``: of proxies that draw weights or images.
+    The network is left exactly as it was: weights, statistics, gradients, modes, random state.
+    """
+    needs = reduce(or_, (proxy.needs for proxy in proxies), Needs.NOTHING)
+    probe = Probe(network, batch, needs, seed)
+    values: dict[str, float] = {}
+    invalid: dict[str, str] = {}
+    for proxy in proxies:
+        try:
+            found = _measured(proxy, probe)
+        except InvalidScore as reason:
+            invalid |= dict.fromkeys(proxy.parts, str(reason))
+        else:
+            for part, value in found.items():
+                if math.isfinite(value):
+                    values[part] = value
+                else:
+                    invalid[part] = f"it is {value}"
+    return Scores(values, invalid)
+
+
+def _measured(proxy: Proxy, probe: Probe) -> Mapping[str, float]:
+    found = proxy.measure(probe)
+    return found if isinstance(found, Mapping) else {proxy.name: float(found)}

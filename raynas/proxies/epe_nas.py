@@ -1,0 +1,51 @@
+"""EPE-NAS: are input gradients alike within a class?
+
+V. Lopes, S. Alirezazadeh, L. Alexandre, "EPE-NAS: Efficient Performance Estimation Without
+Training for Neural Architecture Search", ICANN 2021.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import ClassVar
+
+import numpy as np
+
+from raynas.core import InvalidScore
+from raynas.proxies.base import Proxy
+from raynas.proxies.jacob_cov import K, correlations
+from raynas.proxies.probe import Needs, Probe
+
+FEW_CLASSES = 100
+"""Up to so many classes the classes' sums are added, above they are compared."""
+
+
+@dataclass(frozen=True)
+class EPENAS(Proxy):
+    """Sum over classes of the logarithms of the input gradients' correlations within the class.
+
+    ``classes``: of the data; None takes the network's number of logits. Batches of 256 in the
+    paper: a class with one image adds next to nothing.
+    """
+
+    name: ClassVar[str] = "epe_nas"
+    needs: ClassVar[Needs] = Needs.GRADIENTS
+
+    classes: int | None = None
+
+    def measure(self, probe: Probe) -> float:
+        gradients = probe.input_gradient.cpu().numpy()
+        labels = probe.batch.labels.cpu().numpy()
+        classes = self.classes or probe.shared.logits.shape[1]
+        sums, sizes = [], []
+        for label in np.unique(labels):
+            own = gradients[labels == label]
+            sums.append(float(np.log(np.abs(correlations(own)) + K).sum()))
+            sizes.append(len(own))
+        if max(sizes) < 2:
+            raise InvalidScore("no class has two images in the batch; take a larger one")
+        if classes <= FEW_CLASSES:
+            return sum(map(abs, sums))
+        means = [total / size for total, size in zip(sums, sizes, strict=True)]
+        return sum(abs(a - b) for a, b in combinations(means, 2)) / len(means)

@@ -1,0 +1,49 @@
+"""Jacobian covariance, the first version of NASWOT.
+
+J. Mellor, J. Turner, A. Storkey, E. Crowley, "Neural Architecture Search without Training",
+arXiv:2006.04647v1 (2020).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raynas.core import InvalidScore
+from raynas.proxies.base import Proxy
+from raynas.proxies.probe import Needs, Probe
+
+K = 1e-5
+"""Keeps logarithm and quotient finite for eigenvalues of zero, as in the paper's code."""
+
+
+@dataclass(frozen=True)
+class JacobCov(Proxy):
+    """How uncorrelated the images' input gradients are: -sum(log(v + k) + 1 / (v + k)).
+
+    v: eigenvalues of the correlation matrix of the gradients of the summed logits.
+    """
+
+    name: ClassVar[str] = "jacob_cov"
+    needs: ClassVar[Needs] = Needs.GRADIENTS
+
+    def measure(self, probe: Probe) -> float:
+        values = np.linalg.eigvalsh(correlations(probe.input_gradient.cpu().numpy()))
+        return -float(np.sum(np.log(values + K) + 1 / (values + K)))
+
+
+def correlations(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(n, d) -> the rows' correlation matrix (n, n).
+
+    Raises: InvalidScore when a row is constant, which correlates with nothing.
+    """
+    centred = rows.astype(np.float64)
+    centred -= centred.mean(axis=1, keepdims=True)
+    lengths = np.linalg.norm(centred, axis=1)
+    if not lengths.all():
+        raise InvalidScore(f"image {int(np.argmin(lengths))} has a constant input gradient")
+    centred /= lengths[:, None]
+    return centred @ centred.T

@@ -1,0 +1,27 @@
+"""The multiply-adds of a forward pass: the other baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from raynas.costs import MacCounter
+from raynas.proxies.base import Proxy
+from raynas.proxies.probe import Probe
+
+
+@dataclass(frozen=True)
+class MACs(Proxy):
+    """Multiply-adds of one forward pass of one image."""
+
+    name: ClassVar[str] = "macs"
+
+    def measure(self, probe: Probe) -> float:
+        return multiply_adds(probe)
+
+
+def multiply_adds(probe: Probe) -> float:
+    """Counted while one image goes through the network."""
+    with MacCounter() as counter:
+        probe.run(probe.images[:1], norm="off")
+    return float(counter.macs)

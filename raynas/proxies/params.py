@@ -1,0 +1,19 @@
+"""The number of weights: the baseline that every proxy has to beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from raynas.proxies.base import Proxy
+from raynas.proxies.probe import Probe
+
+
+@dataclass(frozen=True)
+class Params(Proxy):
+    """Number of trainable weights."""
+
+    name: ClassVar[str] = "params"
+
+    def measure(self, probe: Probe) -> float:
+        return float(sum(p.numel() for p in probe.network.parameters() if p.requires_grad))

@@ -1,0 +1,378 @@
+"""One pass of images through any network, watched, with nothing of the network changed.
+
+The pass runs on the network's own code, but with weights and buffers given from outside
+(``torch.func.functional_call``), and sees every torch function that the network calls, in modules
+or not. So nothing has to be put back: weights, statistics and gradients are never touched; mode
+and random state are restored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Flag, auto
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from raynas.core import InvalidScore
+
+Norm = Literal["batch", "off"]
+
+
+class Watch(Flag):
+    """What a pass takes down beside the logits."""
+
+    NOTHING = 0
+    AGREEMENT = auto()  # of the images' ReLU patterns
+    PATTERNS = auto()  # the ReLU patterns themselves, as a number per image
+    LAYERS = auto()  # outputs of convolutions and linear layers
+    NORMS = auto()  # variances that batch norms see
+    BLOCKS = auto()  # what goes into the first block and out of every block
+    FEATURES = auto()  # the last feature map before pooling
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A call of a convolution or linear layer: its ``weight`` and what came out."""
+
+    weight: Tensor
+    output: Tensor
+
+
+@dataclass
+class Pass:
+    """What came of a pass. Fields that were not watched are empty.
+
+    ``agreement`` (n, n) float64: at how many ReLUs two images are on the same side.
+    ``codes`` (n, 2) float64: equal for images with equal ReLU patterns.
+    ``relus``: ReLU units per image. ``variances``: unbiased, per channel, a batch norm each.
+    ``activations``: how often each activation function was called, by name.
+    """
+
+    parameters: Mapping[str, Tensor]
+    logits: Tensor = field(default_factory=lambda: torch.empty(0))
+    agreement: NDArray[np.float64] | None = None
+    codes: Tensor | None = None
+    relus: int = 0
+    layers: list[Layer] = field(default_factory=list)
+    variances: list[Tensor] = field(default_factory=list)
+    blocks: list[Tensor] = field(default_factory=list)
+    features: Tensor | None = None
+    activations: Counter[str] = field(default_factory=Counter)
+
+
+def run(
+    network: nn.Module,
+    images: Tensor,
+    *,
+    parameters: Mapping[str, Tensor],
+    watch: Watch = Watch.NOTHING,
+    norm: Norm = "batch",
+    gradients: bool = False,
+    seed: int = 0,
+) -> Pass:
+    """Send ``images`` (n, c, h, w) through ``network`` in train mode, with ``parameters``.
+
+    ``norm``: batch norms use the batch's own statistics, or are switched off.
+    ``seed``: for networks that draw random numbers (dropout).
+    Raises: InvalidScore when the network gives no tensor of logits, or one that is not finite.
+    """
+    found = Pass(parameters)
+    named = _Named(network) if watch & Watch.AGREEMENT else contextlib.nullcontext()
+    tracer = _Tracer(found, watch, norm, len(images), getattr(named, "inputs", ()))
+    buffers = {name: b.to(_cast(b, images)).clone() for name, b in network.named_buffers()}
+    with (
+        torch.set_grad_enabled(gradients),
+        _seeded(images.device, seed),
+        _train_mode(network),
+        _watched_blocks(network, found.blocks, bool(watch & Watch.BLOCKS)),
+        named,
+        tracer,
+    ):
+        out = functional_call(network, ({**parameters}, buffers), (images,))
+    tracer.finish()
+    found.logits = _logits(out)
+    return found
+
+
+def _cast(buffer: Tensor, images: Tensor) -> torch.dtype:
+    return images.dtype if buffer.is_floating_point() else buffer.dtype
+
+
+def _logits(out: object) -> Tensor:
+    """The logits of a network that gives them alone, or with features before or behind them."""
+    if isinstance(out, tuple | list) and out:
+        tensors = [o for o in out if isinstance(o, Tensor) and o.dim() == 2]
+        out = tensors[-1] if tensors else out
+    if not isinstance(out, Tensor) or out.dim() != 2:
+        shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise InvalidScore(f"the network gives {shape}, not logits of shape (images, classes)")
+    if not bool(torch.isfinite(out).all()):
+        raise InvalidScore("the logits are not finite")
+    return out
+
+
+@contextlib.contextmanager
+def _seeded(device: torch.device, seed: int) -> Iterator[None]:
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed(seed)
+        yield
+
+
+@contextlib.contextmanager
+def _train_mode(network: nn.Module) -> Iterator[None]:
+    """Modes are set on each module alone: ``train()`` may be overridden to do more."""
+    modes = [(module, module.training) for module in network.modules()]
+    for module, _ in modes:
+        module.training = True
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+# -- blocks ------------------------------------------------------------------------------------
+
+
+def blocks_of(network: nn.Module) -> list[nn.Module]:
+    """The parts that a network is a chain of: modules made of modules, else its convolutions.
+
+    Containers (lists, sequences) are opened; a residual or search cell is a block.
+    """
+    opened = list(_opened(network))
+    made = [m for m in opened if any(True for _ in m.children())]
+    return made or [m for m in opened if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d)]
+
+
+def _opened(module: nn.Module) -> Iterator[nn.Module]:
+    for child in module.children():
+        if isinstance(child, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+            yield from _opened(child)
+        else:
+            yield child
+
+
+@contextlib.contextmanager
+def _watched_blocks(network: nn.Module, into: list[Tensor], watch: bool) -> Iterator[None]:
+    """Append the input of the first block that is called, and the output of every block."""
+    handles = []
+
+    def took(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if not into and inputs and _is_map(inputs[0]):
+            into.append(inputs[0])
+
+    def gave(_module: nn.Module, _inputs: tuple[Any, ...], output: object) -> None:
+        if _is_map(output):
+            into.append(output)  # type: ignore[arg-type]
+
+    if watch:
+        for block in blocks_of(network):
+            handles += [block.register_forward_pre_hook(took), block.register_forward_hook(gave)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _is_map(value: object) -> bool:
+    return isinstance(value, Tensor) and value.dim() == 4
+
+
+class _Named:
+    """The inputs of modules now at work that are no ReLU but have "ReLU" in their class's name.
+
+    The authors of NASWOT find ReLUs by this name, so that a ReLU inside a ``ReLUConvBN`` counts
+    twice: for itself, and for the module around it that has the same input.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.inputs: list[Tensor] = []
+        self._modules = [
+            m for m in network.modules()
+            if "ReLU" in type(m).__name__ and any(True for _ in m.children())
+        ]  # fmt: skip
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> None:
+        for module in self._modules:
+            self._handles += [
+                module.register_forward_pre_hook(lambda _m, given: self.inputs.append(given[0])),
+                module.register_forward_hook(lambda _m, _given, _out: self._leave()),
+            ]
+
+    def _leave(self) -> None:
+        self.inputs.pop()
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+
+# -- watching torch functions ------------------------------------------------------------------
+
+_RELU = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
+_CLAMP = {
+    torch.clamp, Tensor.clamp, Tensor.clamp_, torch.clamp_min, Tensor.clamp_min, Tensor.clamp_min_,
+}  # fmt: skip
+_LINEAR = {
+    torch.conv1d, torch.conv2d, torch.conv3d, torch.conv_transpose1d, torch.conv_transpose2d,
+    torch.conv_transpose3d, F.linear,
+}  # fmt: skip
+_BATCH_NORM = {F.batch_norm, torch.batch_norm}
+_ACTIVATIONS = {
+    "relu6", "hardtanh", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu",
+    "mish", "hardswish", "softplus", "tanh", "sigmoid", "hardsigmoid",
+}  # fmt: skip
+
+
+class _Tracer(TorchFunctionMode):
+    """Sees every torch function that the network calls, and stands in for batch norm."""
+
+    def __init__(
+        self, found: Pass, watch: Watch, norm: Norm, images: int, named: Sequence[Tensor]
+    ) -> None:
+        super().__init__()
+        self._found, self._watch, self._norm, self._n = found, watch, norm, images
+        self._named = named
+        self._agreement = Agreement(images) if watch & Watch.AGREEMENT else None
+        self._codes = Codes(images) if watch & Watch.PATTERNS else None
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _BATCH_NORM:
+            return self._batch_norm(func, args, kwargs)
+        if func in _RELU or (func in _CLAMP and _is_relu(args, kwargs)):
+            self._relu(args[0] if args else kwargs["input"])
+        elif (name := getattr(func, "__name__", "").rstrip("_")) in _ACTIVATIONS:
+            self._found.activations[name] += 1
+        out = func(*args, **kwargs)
+        if func in _LINEAR and self._watch & Watch.LAYERS:
+            weight = args[1] if len(args) > 1 else kwargs["weight"]
+            self._found.layers.append(Layer(weight, out))
+        if self._watch & Watch.FEATURES and args and _pools(args[0], out):
+            self._found.features = args[0]
+        return out
+
+    def _relu(self, x: Tensor) -> None:
+        self._found.activations["relu"] += 1
+        if x.dim() < 2 or x.shape[0] != self._n:  # not one row per image
+            return
+        if self._agreement is not None:
+            times = 1 + sum(_same(t, x._version, x) for t in self._named)
+            self._agreement.add(x.detach(), times)
+        if self._codes is not None:
+            self._codes.add(x.detach())
+
+    def _batch_norm(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Tensor:
+        names = ("input", "running_mean", "running_var", "weight", "bias", "training")
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        x: Tensor = given["input"]
+        if self._norm == "off":
+            return x
+        if self._watch & Watch.NORMS:
+            dims = [d for d in range(x.dim()) if d != 1]
+            self._found.variances.append(x.detach().var(dim=dims))
+        out: Tensor = F.batch_norm(
+            x, None, None, given.get("weight"), given.get("bias"), training=True,
+            eps=kwargs.get("eps", args[7] if len(args) > 7 else 1e-5),
+        )  # fmt: skip
+        return out
+
+    def finish(self) -> None:
+        if self._agreement is not None:
+            self._found.agreement = self._agreement.matrix()
+            self._found.relus = self._agreement.units
+        if self._codes is not None:
+            self._found.codes = self._codes.codes
+
+
+def _is_relu(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a clamp is a ReLU: from zero, without an upper end."""
+    given = {**dict(zip(("input", "min", "max"), args, strict=False)), **kwargs}
+    low, high = given.get("min"), given.get("max")
+    return isinstance(low, int | float) and low == 0 and high is None
+
+
+def _pools(x: object, out: object) -> bool:
+    """Whether a feature map went in, and came out without its two dimensions in space."""
+    if not isinstance(x, Tensor) or x.dim() != 4 or x.shape[2] * x.shape[3] < 2:
+        return False
+    if not isinstance(out, Tensor) or out.shape[:1] != x.shape[:1]:
+        return False
+    return out.dim() < 4 or (out.shape[2] * out.shape[3] == 1 and out.shape[1] == x.shape[1])
+
+
+# -- patterns of ReLUs -------------------------------------------------------------------------
+
+
+def rows(x: Tensor) -> Tensor:
+    """(n, ...) -> (n, units) without a copy where the memory allows it."""
+    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        x = x.permute(0, 2, 3, 1)
+    return x.reshape(len(x), -1)
+
+
+class Agreement:
+    """At how many units images are on the same side of zero, summed over ReLUs.
+
+    With c the 0/1 pattern of an image and r = c.c, images i and j agree at
+    units - r_i - r_j + 2 c_i.c_j of them: one matrix product, exact in float32 up to 2^24 units.
+    An input that several ReLUs share is counted as often, but multiplied once.
+    """
+
+    def __init__(self, images: int) -> None:
+        self.units = 0
+        self._products = np.zeros((images, images))
+        self._recent: deque[tuple[Tensor, int, NDArray[np.float64]]] = deque(maxlen=8)
+
+    def add(self, x: Tensor, times: int = 1) -> None:
+        known = next((p for t, v, p in self._recent if _same(t, v, x)), None)
+        if known is None:
+            signs = (rows(x) > 0).to(torch.float32)
+            known = (signs @ signs.T).cpu().numpy().astype(np.float64)
+            self._recent.append((x, x._version, known))
+        self._products += times * known
+        self.units += times * x[0].numel()
+
+    def matrix(self) -> NDArray[np.float64]:
+        """(n, n), symmetric, ``units`` on the diagonal."""
+        on = np.diag(self._products)
+        return self.units - on[:, None] - on[None, :] + 2 * self._products
+
+
+def _same(known: Tensor, version: int, x: Tensor) -> bool:
+    return (
+        known.data_ptr() == x.data_ptr()
+        and version == x._version
+        and known.shape == x.shape
+        and known.stride() == x.stride()
+    )
+
+
+class Codes:
+    """A number pair per image that is equal for equal ReLU patterns: random projections."""
+
+    def __init__(self, images: int) -> None:
+        self.codes = torch.zeros(images, 2, dtype=torch.float64)
+        self._generator = torch.Generator().manual_seed(0)
+
+    def add(self, x: Tensor) -> None:
+        signs = (rows(x) > 0).to(torch.float64).cpu()
+        directions = torch.randn(signs.shape[1], 2, dtype=torch.float64, generator=self._generator)
+        self.codes += signs @ directions
