@@ -100,7 +100,7 @@ class Session:
         )
         self._carry_out(search)
         if search.note:
-            self.console.print(f"{sampler.name} ended: {search.note}")
+            self.console.print(f"{sampler.name} ended: {search.note}", soft_wrap=True)
         return search
 
     def _finals(self, best: tuple[Trial, ...]) -> None:

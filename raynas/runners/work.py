@@ -290,7 +290,9 @@ class Work(ABC):
         return self._next - 1
 
     def _workdir(self, trial: Trial) -> Path | None:
-        return self.folder / f"{trial.number:06d}" if self.folder else None
+        if self.folder is None or self.payload.evaluator.quick:
+            return None  # what is quick may run ahead of the store: it must not leave traces
+        return self.folder / f"{trial.number:06d}"
 
     def _move(self, trial: Trial, state: TrialState, message: str) -> None:
         self._counts[trial.state] -= 1

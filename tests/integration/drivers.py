@@ -27,7 +27,7 @@ from raynas.store import RunFolder, read
 TESTS = Path(__file__).resolve().parents[1]
 
 _FILE = """
-from toys import Curves, ToyData, ToySpace
+from toys import Curves, Quick, ToyData, ToySpace
 from raynas.experiment import Budget, Experiment, Finalists
 from raynas.runners.base import Resources
 from raynas.samplers import TPE, Random
@@ -36,7 +36,7 @@ from raynas.schedulers import ASHA, NoStopping
 def experiment():
     return Experiment(
         space=ToySpace(), data=ToyData(),
-        evaluator=Curves(max_step={steps}, seconds={seconds}, log={log!r}, fault={fault!r}),
+        evaluator={evaluator}(max_step={steps}, seconds={seconds}, log={log!r}, fault={fault!r}),
         sampler={sampler}, scheduler={scheduler}, against=(), finalists=Finalists(top=0),
         budget=Budget(trials={trials}), resources=Resources(cpus=1.0),
     )
@@ -47,6 +47,7 @@ def experiment_file(
     folder: Path,
     *,
     trials: int,
+    evaluator: str = "Curves",
     sampler: str = "Random()",
     scheduler: str = "NoStopping()",
     steps: int = 4,
@@ -57,8 +58,8 @@ def experiment_file(
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "toy.py"
     text = _FILE.format(
-        steps=steps, seconds=seconds, log=str(folder / "log"), sampler=sampler,
-        scheduler=scheduler, trials=trials, fault=fault or {},
+        steps=steps, seconds=seconds, log=str(folder / "log"), evaluator=evaluator,
+        sampler=sampler, scheduler=scheduler, trials=trials, fault=fault or {},
     )  # fmt: skip
     file.write_text(text)
     return file

@@ -53,10 +53,12 @@ def only_ours(driver: Driver) -> bool:
     return True
 
 
+@pytest.mark.parametrize("lane", ["Curves", "Quick"])
 def test_a_killed_driver_on_ray_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lane: str
 ) -> None:
-    file = experiment_file(tmp_path / "a", trials=14, seconds=0.05)
+    """``Curves`` are Tune's trials; ``Quick`` ones go in chunks through actors."""
+    file = experiment_file(tmp_path / "a", trials=14, seconds=0.05, evaluator=lane)
     run, log = tmp_path / "a" / "run", tmp_path / "a" / "log"
     seed = int.from_bytes(os.urandom(2), "big")
     print(f"seed of the moment: {seed}")

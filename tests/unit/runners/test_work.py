@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from toys import Curves, ToyData, ToySpace, quality
+from toys import Curves, Quick, ToyData, ToySpace, quality
 
 from raynas.core import (
     Architecture,
@@ -377,6 +377,12 @@ def test_working_folders_of_all_but_the_best_are_removed(tmp_path: Path) -> None
     best = sorted(work.trials.values(), key=lambda t: -t.values()["val_accuracy"])[:2]
     assert [t.number for t in work.best] == [t.number for t in best]
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(f"{t.number:06d}" for t in best)
+
+
+def test_quick_evaluations_get_no_folder(tmp_path: Path) -> None:
+    job = search(texts=["x=1,y=2,op=a"], evaluator=Quick(), folder=tmp_path).next()
+    assert job is not None
+    assert job.workdir is None
 
 
 @pytest.mark.parametrize("cut", [0, 1, 5, 13, 21, 30])
