@@ -21,6 +21,7 @@ from raynas.core import Bound, Costs, Objective, UserError, one_of
 from raynas.core.describe import describe, fingerprint
 from raynas.data.base import Dataset
 from raynas.evaluators.base import Evaluator
+from raynas.evaluators.screen import Screen
 from raynas.runners.base import Resources
 from raynas.samplers.base import Sampler
 from raynas.samplers.random import Random
@@ -72,7 +73,8 @@ class Experiment:
     """All that makes a search. See the README for the nouns.
 
     ``against``: samplers that get the same worker time as ``sampler``, for the comparison in the
-    report; ``()`` leaves it out. ``smoke``: path -> value, what ``--smoke`` sets.
+    report; ``()`` leaves it out. ``screen``: scores proposals before they are evaluated and holds
+    the weak back. ``smoke``: path -> value, what ``--smoke`` sets.
     Budget, resources and finalists may change when a run is resumed; the rest identifies it.
     """
 
@@ -84,6 +86,7 @@ class Experiment:
     objectives: tuple[Objective, ...] = (Objective(),)
     bounds: tuple[Bound, ...] = ()
     scheduler: Scheduler = field(default_factory=NoStopping)
+    screen: Screen | None = None
     against: tuple[Sampler, ...] = field(default_factory=lambda: (Random(),))
     seed: int = 0
     budget: Budget = field(default=Budget(), metadata=_NOT_PRINTED)
@@ -108,12 +111,18 @@ class Experiment:
                 )
         if not self.objectives:
             raise UserError("an experiment without objectives", cure="objectives=(Objective(),)")
+        if self.screen is not None and not isinstance(self.screen, Screen):
+            raise UserError(
+                f"experiment's screen is {type(self.screen).__name__}",
+                cure="write screen=Screen(ZeroShot(proxies=(...)), keep=0.25)",
+            )
         known = {m.name for m in self.evaluator.metrics} | _COSTS
-        named: dict[str, tuple[Objective | Bound, ...]] = {
-            "objectives": self.objectives,
-            "bounds": self.bounds,
+        screened = {m.name for m in self.screen.metrics} if self.screen else set()
+        named: dict[str, tuple[tuple[Objective | Bound, ...], set[str]]] = {
+            "objectives": (self.objectives, known),
+            "bounds": (self.bounds, known | screened),
         }
-        for place, parts in named.items():
+        for place, (parts, known) in named.items():
             for part in parts:
                 if part.metric not in known:
                     raise one_of(f"metric in {place}:", part.metric, sorted(known))

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from raynas.core.describe import fresh
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment, Loaded, load
 from raynas.runners.base import Runner
+from raynas.runners.screening import Screening
 from raynas.runners.work import Finals, Limits, Payload, Search, Work
 from raynas.samplers.base import Sampler
 from raynas.samplers.random import Random
@@ -85,6 +87,7 @@ class Session:
 
     def _search(self, payload: Payload, sampler: Sampler, limits: Limits) -> Search:
         experiment = self.experiment
+        common = self._common(SEARCH, sampler.name)
         search = Search(
             payload,
             self.writer,
@@ -94,14 +97,23 @@ class Session:
             limits=limits,
             run=f"{self.folder.info.run}/{sampler.name}",
             bounds=experiment.bounds,
+            screening=self._screening(sampler, common["past"]),
             objectives=experiment.objectives,
             keep=max(experiment.finalists.top, 1),
-            **self._common(SEARCH, sampler.name),
+            **common,
         )
         self._carry_out(search)
         if search.note:
             self.console.print(f"{sampler.name} ended: {search.note}", soft_wrap=True)
         return search
+
+    def _screening(self, sampler: Sampler, past: list[Trial]) -> Screening | None:
+        """The experiment's screen, for its own sampler: those it is compared with go without."""
+        screen = self.experiment.screen
+        if screen is None or sampler is not self.experiment.sampler:
+            return None
+        payload = dataclasses.replace(self.payload, evaluator=fresh(screen.evaluator))
+        return Screening(screen, partial(self.runner.evaluate, payload), past)
 
     def _finals(self, best: tuple[Trial, ...]) -> None:
         """Train the finalists anew and keep the best one's network."""
@@ -217,6 +229,10 @@ def prepare(experiment: Experiment) -> Payload:
     evaluator.setup(payload.space, payload.view)
     arch = payload.space.sample(rng_for(experiment.seed, "check"))
     evaluator.check(arch)
+    if experiment.screen is not None:
+        scorer = fresh(experiment.screen.evaluator)
+        scorer.setup(payload.space, payload.view)
+        scorer.check(arch)
     _check_costs(experiment, payload, arch)
     return payload
 
@@ -356,7 +372,8 @@ def finish(folder: RunFolder, experiment: Experiment, console: Console) -> None:
 
 def _metrics(experiment: Experiment) -> tuple[Any, ...]:
     """The metric columns of the run: the search's, then what the finalists add."""
-    found = {m.name: m for m in experiment.evaluator.metrics}
+    screened = experiment.screen.metrics if experiment.screen else ()
+    found = {m.name: m for m in (*screened, *experiment.evaluator.metrics)}
     if experiment.finalists.top:
         final = experiment.finalists.evaluator or experiment.evaluator
         found |= {m.name: m for m in final.final_metrics if m.name not in found}

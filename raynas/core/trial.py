@@ -35,7 +35,7 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True)
 class Measurement:
-    """What an evaluator found at one step (1, 2, ...; an epoch for training).
+    """What an evaluator found at one step (1, 2, ...; an epoch for training; 0 for screening).
 
     ``values``: metric name -> value. ``seconds``: what the worker spent on this step, the currency
     in which searches are compared (of training on a CPU: processor time). ``note``: a remark for
@@ -116,9 +116,12 @@ class Trial(Measured):
     attempt: int = 0
 
     def values(self, measurement: Measurement | None = None) -> dict[str, float]:
-        """Costs and the metrics of ``measurement`` (default: the last) in one mapping."""
+        """Costs, scores of a screening (step 0), and the metrics of ``measurement`` (default: the
+        last) in one mapping."""
         m = measurement or self.last
-        return {**self.costs, **(m.values if m else {})}
+        first = self.measurements[0] if self.measurements else None
+        scores = first.values if first and first.step == 0 else {}
+        return {**self.costs, **scores, **(m.values if m else {})}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ Importing this package does not import torch; ``evaluate`` does.
 from raynas.evaluators.base import Evaluator
 from raynas.evaluators.function import FunctionEvaluator
 from raynas.evaluators.retrain import Retrain, load_trained
+from raynas.evaluators.screen import Screen
 from raynas.evaluators.zero_shot import ZeroShot
 
 EVALUATORS: dict[str, type[Evaluator]] = {
@@ -15,4 +16,12 @@ EVALUATORS: dict[str, type[Evaluator]] = {
     ZeroShot.name: ZeroShot,
 }
 
-__all__ = ["EVALUATORS", "Evaluator", "FunctionEvaluator", "Retrain", "ZeroShot", "load_trained"]
+__all__ = [
+    "EVALUATORS",
+    "Evaluator",
+    "FunctionEvaluator",
+    "Retrain",
+    "Screen",
+    "ZeroShot",
+    "load_trained",
+]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -62,7 +63,7 @@ class AZNAS(Proxy):
         if len(maps) < 2:
             raise InvalidScore("the network has no chain of blocks that give feature maps")
         entropies = np.array([_entropy(m.detach()) for m in maps])
-        gains = [_gain(a, b, generator) for a, b in zip(maps[:-1], maps[1:], strict=True)]
+        gains = [_gain(a, b, generator) for a, b in pairwise(maps)]
         found = (entropies.sum(), np.diff(entropies).min(), np.mean(gains), multiply_adds(probe))
         return dict(zip(self.parts, map(float, found), strict=True))
 

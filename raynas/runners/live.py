@@ -108,8 +108,14 @@ def _counts(status: Status) -> Text:
     )
     if not status.counts:
         counts.append("starting workers", "dim")
-    if status.rejected or status.duplicates:
-        counts.append(f"  ({status.rejected} beyond bounds, {status.duplicates} known)", "dim")
+    aside = {
+        "beyond bounds": status.rejected,
+        "screened out": status.screened_out,
+        "known": status.duplicates,
+    }
+    if any(aside.values()):
+        shown = ", ".join(f"{n} {what}" for what, n in aside.items() if n)
+        counts.append(f"  ({shown})", "dim")
     return counts
 
 

@@ -35,6 +35,7 @@ from raynas.core import (
 from raynas.core.pareto import pareto_order
 from raynas.data.base import View
 from raynas.evaluators.base import Evaluator
+from raynas.runners.screening import Screening
 from raynas.samplers.base import Sampler
 from raynas.schedulers.base import Rung, Scheduler
 from raynas.spaces.base import SearchSpace
@@ -69,6 +70,7 @@ class Status:
     rungs: tuple[Rung, ...]
     rejected: int
     duplicates: int
+    screened_out: int
     seconds: float
     max_seconds: float | None
     elapsed: float
@@ -127,7 +129,7 @@ class Work(ABC):
         self.interrupted = False
         self.error: BaseException | None = None
         self.started = time.monotonic()
-        self.rejected = self.duplicates = 0
+        self.rejected = self.duplicates = self.screened_out = 0
         self._counts: Counter[str] = Counter(t.state for t in self.trials.values())
         self._live: dict[int, Trial] = {}
         self._unfinished = deque(t for t in self.trials.values() if not t.state.ended)
@@ -209,7 +211,7 @@ class Work(ABC):
         trial = self.trials[number]
         if trial.state.ended:
             return
-        if trial.last is None:
+        if trial.step == 0:
             self.fail(number, "the evaluator ended without a measurement")
         else:
             self._close(trial, TrialState.COMPLETE, "")
@@ -405,6 +407,7 @@ class Work(ABC):
             rungs=self.rungs(),
             rejected=self.rejected,
             duplicates=self.duplicates,
+            screened_out=self.screened_out,
             seconds=self.spent,
             max_seconds=self.max_seconds,
             elapsed=time.monotonic() - self.started,
@@ -416,7 +419,8 @@ class Work(ABC):
 class Limits:
     """When an arm of a search ends. None: no such limit.
 
-    ``trials``: trials evaluated; proposals beyond a bound and duplicates do not count.
+    ``trials``: trials evaluated; proposals beyond a bound, duplicates and those that screening
+    holds back do not count.
     ``seconds``: worker time, in which the trial that crosses it is stopped (equal-cost arms).
     ``deadline``: of ``time.monotonic()``; nothing is started after it.
     """
@@ -450,9 +454,12 @@ class Search(Work):
         limits: Limits,
         run: str,
         bounds: tuple[Bound, ...] = (),
+        screening: Screening | None = None,
         **common: Any,
     ) -> None:
         super().__init__(payload, rows, **common)
+        self.screening = screening
+        self._kept: deque[Trial] = deque()  # passed the screening, not started yet
         self.sampler, self.fallback, self.scheduler = sampler, fallback, scheduler
         self.limits, self.bounds = limits, bounds
         self.note = ""
@@ -471,6 +478,8 @@ class Search(Work):
         self._known = {t.arch.id: t for t in past}
         self.rejected = sum(self._beyond_bounds(t) for t in past)
         self._counts[TrialState.INFEASIBLE] -= self.rejected
+        self.screened_out = sum(map(_screened_out, past))
+        self._counts[TrialState.STOPPED] -= self.screened_out
 
     def _beyond_bounds(self, trial: Trial) -> bool:
         return trial.state is TrialState.INFEASIBLE and not trial.measurements
@@ -487,10 +496,10 @@ class Search(Work):
         return self.scheduler.rungs()
 
     def _evaluated(self) -> int:
-        return len(self.trials) - self.rejected
+        return len(self.trials) - self.rejected - self.screened_out + len(self._kept)
 
     def _more(self) -> bool:
-        if self._unfinished:
+        if self._unfinished or self._kept:
             return True
         limits = self.limits
         return not (
@@ -501,6 +510,47 @@ class Search(Work):
         )
 
     def _propose(self) -> Trial | None:
+        if self.screening is None:
+            return self._candidate()
+        while not self._kept and (batch := self._candidates(self.screening.screen.batch)):
+            self._screen(self.screening, batch)
+        return self._kept.popleft() if self._kept else None
+
+    def _candidates(self, count: int) -> list[Trial]:
+        """Up to ``count`` new proposals within the bounds; none when the arm is at its end."""
+        found: list[Trial] = []
+        while len(found) < count and (trial := self._candidate()) is not None:
+            found.append(trial)
+        return [] if self.interrupted else found
+
+    def _screen(self, screening: Screening, batch: Sequence[Trial]) -> None:
+        """Score a batch: the best wait for their start, the others end. All are stored at once."""
+        verdicts = screening(batch, self.threads)
+        room = math.inf if self.limits.trials is None else self.limits.trials - self._evaluated()
+        ended, rows = [], []
+        for v in verdicts:
+            trial = v.trial
+            self.spent += trial.seconds
+            trial.violations = violations(self.bounds, trial.values())
+            if v.goes_on and _broken(trial):  # a bound on what only screening measures
+                trial.state, trial.message = TrialState.INFEASIBLE, _broken(trial)
+            elif v.goes_on and len(self._kept) >= room:
+                trial.state, trial.message = TrialState.STOPPED, "screened: the budget is used up"
+            if trial.state.ended:
+                ended.append(trial)
+            else:
+                self._kept.append(trial)
+            rows.append(self._row(trial, trial.last, v.host, v.device))
+        self.rows.append(rows)
+        for trial in ended:
+            self.trials[trial.number] = trial
+            self.screened_out += _screened_out(trial)
+            if not _screened_out(trial):
+                self._counts[trial.state] += 1
+            self._told(trial)
+
+    def _candidate(self) -> Trial | None:
+        """The next new proposal within the bounds, or None."""
         if not self._more():
             return None
         duplicates = rejected = 0
@@ -603,6 +653,11 @@ class Search(Work):
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())[:500]
+
+
+def _screened_out(trial: Trial) -> bool:
+    """Whether a trial ended by its scores alone, before its evaluation began."""
+    return trial.state is TrialState.STOPPED and trial.last is not None and trial.step == 0
 
 
 def _broken(trial: Trial) -> str:
