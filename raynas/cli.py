@@ -132,6 +132,62 @@ def top(
 
 
 @app.command()
+def score(
+    space: Annotated[
+        str, typer.Argument(help="A space, as nasbench201, or an experiment's file for its space.")
+    ],
+    architectures: Annotated[
+        list[str] | None, typer.Argument(help="Their text forms; none: --random or --all.")
+    ] = None,
+    proxies: Annotated[
+        str, typer.Option(help="Comma-separated; see `raynas list proxies`.")
+    ] = "naswot,synflow,params",
+    random: Annotated[int, typer.Option(min=1, help="So many random architectures.")] = 100,
+    every: Annotated[bool, typer.Option("--all", help="Every architecture, once.")] = False,
+    data: Annotated[str, typer.Option(help="Whose images; see `raynas list data`.")] = "digits",
+    batch: Annotated[int, typer.Option(min=2, help="Images in the batch.")] = 64,
+    seed: Annotated[int, typer.Option(help="Of weights, and of random architectures.")] = 0,
+    top: Annotated[int, typer.Option(min=0, help="How many of the best to print.")] = 10,
+    table: Annotated[
+        Path | None, typer.Option(help="Write all scores to a .csv or .parquet file, too.")
+    ] = None,
+    address: Address = None,
+    local: Local = False,
+    output: Annotated[
+        Path | None, typer.Option(help="The run's folder; default runs/score-SPACE, numbered.")
+    ] = None,
+    set_: Sets = None,
+) -> None:
+    """Score architectures without training them; prints the best, keeps all in a run's folder."""
+    from raynas.console import console, show_scores
+    from raynas.experiment import parse_overrides
+    from raynas.launch import start
+    from raynas.scoring import (
+        ENSEMBLE,
+        Request,
+        check_table,
+        load_request,
+        score_table,
+        write_table,
+    )
+
+    check_table(table)
+    names = tuple(name.strip() for name in proxies.split(",") if name.strip())
+    request = Request(space, tuple(architectures or ()), every, random, names, data, batch, seed)
+    overrides = parse_overrides(set_ or [])
+    loaded = load_request(request, overrides)
+    out = console()
+    folder = start(
+        loaded, output, _runner(address, local), overrides=overrides, smoke=False, console=out
+    )
+    asked = loaded.experiment.evaluator.proxies  # type: ignore[attr-defined]
+    scores = score_table(folder, asked)
+    if table is not None:
+        write_table(scores, table)
+    show_scores(scores, [ENSEMBLE, *(proxy.name for proxy in asked)], top, out)
+
+
+@app.command()
 def report(run: RunPath) -> None:
     """Write report.html and the figures of a run anew, from its store."""
     from raynas.console import console
@@ -160,7 +216,9 @@ def export(
 def list_(
     kind: Annotated[
         str | None,
-        typer.Argument(help="spaces, data, evaluators, samplers or schedulers; default all."),
+        typer.Argument(
+            help="spaces, data, evaluators, proxies, samplers or schedulers; default all."
+        ),
     ] = None,
 ) -> None:
     """What there is to build experiments from."""

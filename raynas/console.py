@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from raynas.core import TrialState, one_of
 from raynas.runners.live import clock, shorten
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from raynas.reports import Summary
     from raynas.reports.tables import Found
     from raynas.store import RunFolder
@@ -25,6 +28,7 @@ _REGISTRIES = {
     "spaces": ("raynas.spaces", "SPACES"),
     "data": ("raynas.data", "DATASETS"),
     "evaluators": ("raynas.evaluators", "EVALUATORS"),
+    "proxies": ("raynas.proxies", "proxies"),
     "samplers": ("raynas.samplers", "samplers"),
     "schedulers": ("raynas.schedulers", "schedulers"),
 }
@@ -62,6 +66,31 @@ def show_export(exported: Exported, out: Console) -> None:
         difference = exported.differences.get(name)
         checked = "" if difference is None else f"  (outputs differ by at most {difference:.1e})"
         out.print(f"{name}: {path}{checked}", soft_wrap=True)
+
+
+def show_scores(scores: pa.Table, proxies: Sequence[str], top: int, out: Console) -> None:
+    """The best of a table of scores by ``proxies`` (its columns), and what is missing.
+
+    As many columns as the width holds.
+    """
+    fit = max((out.width - 32) // 12, 1)
+    shown = [name for name in proxies if name != "params"][:fit]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("architecture", no_wrap=True)
+    for name in ("params", *shown):
+        table.add_column(name, justify="right", no_wrap=True, max_width=11)
+    best = scores.slice(0, top).to_pylist()
+    for row in best:
+        cells = ["-" if row[name] is None else f"{row[name]:.5g}" for name in shown]
+        width = max(out.width - 9 - 13 * len(shown), 12)
+        table.add_row(shorten(row["arch"], width), _short(row["params"]), *cells)
+    out.print(table)
+    if best:
+        out.print(f"first by ranks together: {best[0]['arch']}", soft_wrap=True)
+    remarks = Counter(text for text in scores["message"].to_pylist() if text)
+    out.print(f"{len(scores)} architectures; {sum(remarks.values())} lack a score")
+    for text, count in remarks.most_common(3):
+        out.print(Text(f"  {count}: {text}", style="dim"))
 
 
 # -- runs --------------------------------------------------------------------------------------

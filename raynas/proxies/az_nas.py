@@ -57,7 +57,7 @@ class AZNAS(Proxy):
         generator = torch.Generator().manual_seed(probe.seed)
         weights = drawn(probe, generator, lambda shape: (2 / shape[1:].numel()) ** 0.5)
         images = torch.randn((self.images, *probe.images.shape[1:]), generator=generator)
-        images = images.to(probe.images)
+        images = images.to(probe.images).requires_grad_()  # the first block may take them
         leaves = {name: weight.requires_grad_() for name, weight in weights.items()}
         maps = probe.run(images, parameters=leaves, watch=Watch.BLOCKS, gradients=True).blocks
         if len(maps) < 2:

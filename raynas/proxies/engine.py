@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
 
+import torch
 from torch import nn
 
 from raynas.core import InvalidScore, UserError
@@ -39,6 +40,8 @@ class Scores:
 
 def check_proxies(proxies: Sequence[object]) -> None:
     """Raises: UserError when there are none, something else among them, or two of one name."""
+    if isinstance(proxies, Proxy) or not isinstance(proxies, Iterable):
+        raise UserError("proxies is no sequence", cure="write proxies=(NASWOT(),)")
     if not proxies:
         raise UserError("no proxies", cure="name at least one: proxies=(NASWOT(),)")
     for proxy in proxies:
@@ -58,21 +61,26 @@ def score(network: nn.Module, batch: Batch, proxies: Sequence[Proxy], *, seed: i
     The network is left exactly as it was: weights, statistics, gradients, modes, random state.
     """
     needs = reduce(or_, (proxy.needs for proxy in proxies), Needs.NOTHING)
-    probe = Probe(network, batch, needs, seed)
     values: dict[str, float] = {}
     invalid: dict[str, str] = {}
-    for proxy in proxies:
-        try:
-            found = _measured(proxy, probe)
-        except InvalidScore as reason:
-            invalid |= dict.fromkeys(proxy.parts, str(reason))
-        else:
-            for part, value in found.items():
-                if math.isfinite(value):
-                    values[part] = value
-                else:
-                    invalid[part] = f"it is {value}"
+    with torch.inference_mode(False), torch.enable_grad():  # whatever the caller has set
+        probe = Probe(network, batch, needs, seed)
+        for proxy in proxies:
+            _add(proxy, probe, values, invalid)
     return Scores(values, invalid)
+
+
+def _add(proxy: Proxy, probe: Probe, values: dict[str, float], invalid: dict[str, str]) -> None:
+    try:
+        found = _measured(proxy, probe)
+    except InvalidScore as reason:
+        invalid |= dict.fromkeys(proxy.parts, str(reason))
+        return
+    for part, value in found.items():
+        if math.isfinite(value):
+            values[part] = value
+        else:
+            invalid[part] = f"it is {value}"
 
 
 def _measured(proxy: Proxy, probe: Probe) -> Mapping[str, float]:

@@ -47,5 +47,7 @@ class EPENAS(Proxy):
             raise InvalidScore("no class has two images in the batch; take a larger one")
         if classes <= FEW_CLASSES:
             return sum(map(abs, sums))
+        if len(sums) < 2:
+            raise InvalidScore("all images of the batch are of one class; take a larger one")
         means = [total / size for total, size in zip(sums, sizes, strict=True)]
         return sum(abs(a - b) for a, b in combinations(means, 2)) / len(means)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from raynas.core import InvalidScore
 from raynas.proxies.base import Proxy
 from raynas.proxies.probe import Needs, Probe
 
@@ -26,6 +27,8 @@ class Fisher(Proxy):
     needs: ClassVar[Needs] = Needs.LAYERS
 
     def measure(self, probe: Probe) -> float:
+        if not probe.layers:
+            raise InvalidScore("no convolution or linear layer was called")
         total = 0.0
         for layer, gradient in zip(probe.layers, probe.output_gradients, strict=True):
             products = layer.output.detach() * gradient

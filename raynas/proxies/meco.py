@@ -28,6 +28,7 @@ class MeCo(Proxy):
     name: ClassVar[str] = "meco"
 
     def measure(self, probe: Probe) -> float:
+        _ = probe.shared  # raises where the output is out of reach
         smallest: list[float] = []
 
         def gave(_module: nn.Module, _inputs: object, output: object) -> None:

@@ -69,10 +69,14 @@ class Probe:
         """Weights of convolutions and linear layers: parameters of two or more dimensions.
 
         Tables of embeddings are none; a layer need not be a module to be found.
+        Raises: InvalidScore when there are none.
         """
         tables = {id(m.weight) for m in self.network.modules() if isinstance(m, nn.Embedding)}
         named = self.network.named_parameters()
-        return tuple(n for n, p in named if p.dim() >= 2 and id(p) not in tables)
+        names = tuple(n for n, p in named if p.dim() >= 2 and id(p) not in tables)
+        if not names:
+            raise InvalidScore("the network has no weights")
+        return names
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -95,10 +99,14 @@ class Probe:
                 raise
         return self._shared
 
-    def _run_shared(self) -> Pass:
+    def refuse_equal_images(self) -> None:
+        """Raises: InvalidScore when two images of the batch are equal."""
         equal = self.batch.equal_images
         if equal is not None:
             raise InvalidScore(f"images {equal[0]} and {equal[1]} of the batch are equal")
+
+    def _run_shared(self) -> Pass:
+        self.refuse_equal_images()
         watch = Watch.NOTHING
         if self._needs & Needs.AGREEMENT == Needs.AGREEMENT:
             watch |= Watch.AGREEMENT

@@ -53,6 +53,7 @@ class TENAS(Proxy):
         return rank_sum([table[part] for part in self.parts])
 
     def measure(self, probe: Probe) -> Mapping[str, float]:
+        probe.refuse_equal_images()
         return {"tenas_ntk": -self._log_condition(probe), "tenas_regions": self._regions(probe)}
 
     def _log_condition(self, probe: Probe) -> float:
@@ -67,7 +68,12 @@ class TENAS(Proxy):
         return math.log(values[-1] / values[0])
 
     def _regions(self, probe: Probe) -> float:
-        found = probe.run(self._cut(probe), watch=Watch.PATTERNS)
+        try:
+            found = probe.run(self._cut(probe), watch=Watch.PATTERNS)
+        except (RuntimeError, ValueError) as error:  # as torch says that sizes do not fit
+            raise InvalidScore(
+                f"the network does not take patches of {self.side} x {self.side} pixels: {error}"
+            ) from error
         if found.codes is None or not found.activations["relu"]:
             raise InvalidScore("no ReLU was called: no linear regions")
         return float(len(np.unique(found.codes.numpy().round(6), axis=0)))

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from raynas.core import InvalidScore
 from raynas.proxies.base import Proxy
-from raynas.proxies.probe import Probe
+from raynas.proxies.probe import Needs, Probe
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,12 @@ class ZiCo(Proxy):
     """
 
     name: ClassVar[str] = "zico"
+    needs: ClassVar[Needs] = Needs.GRADIENTS  # of passes of its own, in the exact memory format
 
     def measure(self, probe: Probe) -> float:
         if len(probe.batch) < 4:
             raise InvalidScore(f"a batch of {len(probe.batch)} images has no two halves")
+        probe.refuse_equal_images()
         half = len(probe.batch) // 2
         first, second = (self._gradients(probe, part) for part in (slice(half), slice(half, None)))
         logs = []

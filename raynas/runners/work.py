@@ -197,7 +197,9 @@ class Work(ABC):
         if bad:
             shown = ", ".join(f"{n} is {measurement.values.get(n, 'missing')}" for n in bad)
             note = f": {measurement.note}" if measurement.note else ""
-            self.fail(number, f"{shown} at step {measurement.step}{note}")
+            self._spoil(
+                trial, measurement, f"{shown} at step {measurement.step}{note}", host, device
+            )
             return Decision.STOP
         trial.measurements.append(measurement)
         self.spent += measurement.seconds
@@ -304,6 +306,18 @@ class Work(ABC):
     def _close(self, trial: Trial, state: TrialState, message: str) -> None:
         self._move(trial, state, message)
         self._write(trial, None, "", "")
+
+    def _spoil(
+        self, trial: Trial, measurement: Measurement, message: str, host: str, device: str
+    ) -> None:
+        """The measurement lacks an objective: the trial failed, but what else it found is kept."""
+        finite = {n: v for n, v in measurement.values.items() if not measurement.bad_values([n])}
+        self._move(trial, TrialState.FAILED, _one_line(message))
+        if finite:
+            measurement = replace(measurement, values=finite)
+            trial.measurements.append(measurement)
+            self.spent += measurement.seconds
+        self._write(trial, measurement if finite else None, host, device)
 
     def _end(self, trial: Trial) -> None:
         self._live.pop(trial.number, None)
