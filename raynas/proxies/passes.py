@@ -304,13 +304,16 @@ class _Tracer(TorchFunctionMode):
             return x
         if x.numel() == x.shape[1]:
             raise InvalidScore("a batch norm gets one value per channel: it has no variance")
+        eps, weight, bias = given.get("eps", 1e-5), given.get("weight"), given.get("bias")
+        fast = not torch.is_grad_enabled() and _last_on_cpu(x)
+        if fast or self._watch & Watch.NORMS:
+            mean, variance = _moments(x.detach())
         if self._watch & Watch.NORMS:
-            dims = [d for d in range(x.dim()) if d != 1]
-            self._found.variances.append(x.detach().var(dim=dims))
-        out: Tensor = F.batch_norm(
-            x, None, None, given.get("weight"), given.get("bias"), training=True,
-            eps=given.get("eps", 1e-5),
-        )  # fmt: skip
+            count = x.numel() // x.shape[1]
+            self._found.variances.append(variance * (count / (count - 1)))
+        if fast:
+            return _normalised(x, mean, variance + eps, weight, bias)
+        out: Tensor = F.batch_norm(x, None, None, weight, bias, training=True, eps=eps)
         return out
 
     def finish(self) -> None:
@@ -335,6 +338,30 @@ def _pools(x: object, out: object) -> bool:
     if not isinstance(out, Tensor) or out.shape[:1] != x.shape[:1]:
         return False
     return out.dim() < 4 or (out.shape[2] * out.shape[3] == 1 and out.shape[1] == x.shape[1])
+
+
+# -- batch norm --------------------------------------------------------------------------------
+
+
+def _last_on_cpu(x: Tensor) -> bool:
+    """Where torch's own batch norm is slow, and loses two digits of its statistics."""
+    return x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """(channels,) mean and biased variance; far faster than ``var``, and as exact."""
+    channels = x.permute(0, *range(2, x.dim()), 1).flatten(0, -2)
+    mean = channels.mean(dim=0)
+    return mean, (channels - mean).square_().mean(dim=0)
+
+
+def _normalised(
+    x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None
+) -> Tensor:
+    scale = variance.rsqrt() if weight is None else variance.rsqrt() * weight
+    shift = -mean * scale if bias is None else bias - mean * scale
+    shape = (1, -1, 1, 1)
+    return torch.addcmul(shift.view(shape), x, scale.view(shape))
 
 
 # -- patterns of ReLUs -------------------------------------------------------------------------
@@ -367,8 +394,8 @@ class Agreement:
             known = both_on(rows(x))
             self._recent.append((x, x._version, known))
         if self._products is None:
-            self._products = torch.zeros_like(known, dtype=torch.int64)
-        self._products += times * known
+            self._products = torch.zeros_like(known)
+        self._products.add_(known, alpha=times)
         self.units += times * x[0].numel()
 
     def matrix(self) -> NDArray[np.float64]:
@@ -396,9 +423,9 @@ def both_on(x: Tensor) -> Tensor:
     return torch._int_mm(signs, signs.T).to(torch.int64)
 
 
-_BYTES = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() in (
-    "AVX2",
-    "AVX512",
+_BYTES = (
+    torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+    and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 )
 
 
