@@ -1,0 +1,60 @@
+"""Scores of cells from a run or a file, and the accuracies of the benchmark's table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from raynas.core import UserError
+from raynas.proxies import Proxy
+from raynas.store import RunFolder, read
+
+ACCURACIES = ("cifar10_test", "cifar100_test", "imagenet16_test")
+Columns = dict[str, NDArray[np.object_] | NDArray[np.float64]]
+
+
+def accuracies(path: Path | None = None) -> dict[str, dict[str, float]]:
+    """Cell as text -> column -> percent (200 epochs, mean over seeds), for all 15,625 cells.
+
+    Raises: UserError when the table is not there.
+    """
+    folder = Path(os.environ.get("RAYNAS_DATA", "."))
+    path = path or folder / "nb201.parquet"
+    if not path.is_file():
+        raise UserError(f"no table {str(path)!r}", cure="--table FILE, or $RAYNAS_DATA")
+    names = ("cifar10_valid", *ACCURACIES)
+    table = pq.read_table(path, columns=["arch", *names]).to_pydict()
+    return {cell: {name: table[name][i] for name in names} for i, cell in enumerate(table["arch"])}
+
+
+def scores(path: Path) -> Columns:
+    """Column -> values, a row per cell: of a run's folder, or of a Parquet file of scores."""
+    if path.is_file():
+        table = pq.read_table(path)
+    else:
+        folder = RunFolder.open(path)
+        table = read(folder).select(
+            ["arch", "params", "macs", *(m.name for m in folder.info.metrics)]
+        )
+    found: Columns = {"arch": np.array(table["arch"].to_pylist(), dtype=object)}
+    for name in table.column_names[1:]:
+        values = [np.nan if v is None else float(v) for v in table[name].to_pylist()]
+        found[name] = np.array(values)
+    return found
+
+
+def usable(found: Columns, proxies: Sequence[Proxy]) -> Mapping[str, NDArray[np.float64]]:
+    """Costs, then for each proxy that was asked its score, or the ranks of its parts together."""
+    columns = {name: found[name] for name in ("params", "macs")}
+    for proxy in proxies:
+        if all(part in found for part in proxy.parts):
+            known = ~np.any([np.isnan(found[part]) for part in proxy.parts], axis=0)
+            column = np.full(len(known), np.nan)
+            column[known] = proxy.combine({part: found[part][known] for part in proxy.parts})
+            columns[proxy.name] = column
+    return columns
