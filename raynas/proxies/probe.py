@@ -168,7 +168,14 @@ class Probe:
     @cached_property
     def loss(self) -> Tensor:
         """Cross entropy of the batch."""
-        return F.cross_entropy(self.shared.logits, self.batch.labels)
+        return self.cross_entropy(self.shared.logits, self.batch.labels)
+
+    @staticmethod
+    def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+        """Raises: InvalidScore when there are more labels than logits."""
+        if int(labels.max()) >= logits.shape[1]:
+            raise InvalidScore(f"label {int(labels.max())}, but {logits.shape[1]} logits")
+        return F.cross_entropy(logits, labels)
 
     @cached_property
     def _gradients(self) -> dict[str, Tensor]:

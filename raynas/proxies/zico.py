@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch.nn import functional as F
 
 from raynas.core import InvalidScore
 from raynas.proxies.base import Proxy
@@ -50,6 +49,6 @@ class ZiCo(Proxy):
 
     def _gradients(self, probe: Probe, part: slice) -> tuple[torch.Tensor | None, ...]:
         found = probe.run(probe.images[part], gradients=True)
-        loss = F.cross_entropy(found.logits, probe.batch.labels[part])
+        loss = probe.cross_entropy(found.logits, probe.batch.labels[part])
         weights = [probe.parameters[name] for name in probe.weight_names]
         return torch.autograd.grad(loss, weights, allow_unused=True)
