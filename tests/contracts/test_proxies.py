@@ -299,11 +299,12 @@ def everything(network: nn.Module, batch: Batch) -> dict[str, Any]:
     def bits(tensor: Tensor | None) -> Any:
         if tensor is None:
             return None
-        return id(tensor), tensor.data_ptr(), tensor.stride(), tensor.tolist(), tensor._version
+        values = tensor.detach().numpy().tobytes()
+        return id(tensor), tensor.data_ptr(), tensor.stride(), values, tensor._version
 
     found: dict[Any, Any] = {
-        "torch": torch.get_rng_state().tolist(),
-        "numpy": str(np.random.get_state()),
+        "torch": torch.get_rng_state().numpy().tobytes(),
+        "numpy": np.random.get_state()[1].tobytes(),  # type: ignore[index, union-attr]
         "python": random.getstate(),
         "grad mode": torch.is_grad_enabled(),
         "images": (bits(batch.images), batch.images.grad, batch.images.requires_grad),
