@@ -13,6 +13,7 @@ from torch import nn
 
 from raynas.core import InvalidScore, UserError
 from raynas.proxies.base import Batch, Proxy
+from raynas.proxies.memory import keep_memory
 from raynas.proxies.probe import Needs, Probe
 
 
@@ -60,6 +61,7 @@ def score(network: nn.Module, batch: Batch, proxies: Sequence[Proxy], *, seed: i
     ``batch`` lies on the network's device. ``seed``: of proxies that draw weights or images.
     The network is left exactly as it was: weights, statistics, gradients, modes, random state.
     """
+    keep_memory()
     needs = reduce(or_, (proxy.needs for proxy in proxies), Needs.NOTHING)
     values: dict[str, float] = {}
     invalid: dict[str, str] = {}

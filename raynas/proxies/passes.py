@@ -249,6 +249,7 @@ _BATCH_NORM: dict[Callable[..., Any], tuple[str, ...]] = {  # function -> its ar
         "input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps",
     ),
 }  # fmt: skip
+_BY_IMAGE = {torch.conv2d, F.avg_pool2d}  # of those that treat each image alone, the dear ones
 _ACTIVATIONS = {
     "relu6", "hardtanh", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu",
     "mish", "hardswish", "softplus", "tanh", "sigmoid", "hardsigmoid",
@@ -277,7 +278,8 @@ class _Tracer(TorchFunctionMode):
             self._relu(args[0] if args else kwargs["input"])
         elif (name := getattr(func, "__name__", "").rstrip("_")) in _ACTIVATIONS:
             self._found.activations[name] += 1
-        out = func(*args, **kwargs)
+        out = _of_nothing(func, args, kwargs) if func in _BY_IMAGE else None
+        out = func(*args, **kwargs) if out is None else out
         if func in _LINEAR and self._watch & Watch.LAYERS:
             weight = args[1] if len(args) > 1 else kwargs["weight"]
             self._found.layers.append(Layer(weight, out))
@@ -338,6 +340,20 @@ def _pools(x: object, out: object) -> bool:
     if not isinstance(out, Tensor) or out.shape[:1] != x.shape[:1]:
         return False
     return out.dim() < 4 or (out.shape[2] * out.shape[3] == 1 and out.shape[1] == x.shape[1])
+
+
+def _of_nothing(func: Callable[..., Any], args: Any, kwargs: Any) -> Tensor | None:
+    """What all images give where their feature maps are zero: what one gives, far cheaper.
+
+    Search cells have nodes that nothing leads to. None for other maps.
+    """
+    x = args[0] if args else None
+    if torch.is_grad_enabled() or not isinstance(x, Tensor) or x.dim() != 4:
+        return None
+    if x.device.type != "cpu" or bool(x[0].any()) or bool(x.any()):  # a GPU would wait for it
+        return None
+    one: Tensor = func(x[:1], *args[1:], **kwargs)
+    return one.expand(len(x), -1, -1, -1).clone(memory_format=torch.channels_last)
 
 
 # -- batch norm --------------------------------------------------------------------------------
