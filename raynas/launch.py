@@ -109,11 +109,13 @@ class Session:
 
     def _screening(self, sampler: Sampler, past: list[Trial]) -> Screening | None:
         """The experiment's screen, for its own sampler: those it is compared with go without."""
-        screen = self.experiment.screen
-        if screen is None or sampler is not self.experiment.sampler:
+        experiment, screen = self.experiment, self.experiment.screen
+        if screen is None or sampler is not experiment.sampler:
             return None
         payload = dataclasses.replace(self.payload, evaluator=fresh(screen.evaluator))
-        return Screening(screen, partial(self.runner.evaluate, payload), past)
+        early = set(screen.names) - {metric.name for metric in experiment.evaluator.metrics}
+        bounds = tuple(bound for bound in experiment.bounds if bound.metric in early)
+        return Screening(screen, partial(self.runner.evaluate, payload), past, bounds)
 
     def _finals(self, best: tuple[Trial, ...]) -> None:
         """Train the finalists anew and keep the best one's network."""

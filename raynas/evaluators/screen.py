@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +23,9 @@ class Screen:
     scored so far in the search (``run``), a quantile that is learned on the way and may let a
     whole batch fall. ``by``: what ranks them; None takes the ranks by all metrics together.
 
-    Those that fall are stored with their scores and told to the sampler as stopped.
+    Those that fall are stored with their scores and told to the sampler as stopped, and the
+    budget counts only those that go on. A candidate whose scoring fails has failed; what breaks
+    a bound on a metric that only ``evaluator`` gives is infeasible, and takes nobody's place.
     Raises: UserError for values that make no sense.
     """
 
@@ -45,6 +48,11 @@ class Screen:
             raise UserError(
                 f"screening by {self.evaluator.name}, which takes {self.evaluator.max_step} steps",
                 allowed="an evaluator that gives one measurement",
+            )
+        if self.by is None and not self.names:
+            raise UserError(
+                f"screening by {self.evaluator.name}, which measures nothing",
+                cure='say what ranks: by=Ensemble(("params",))',
             )
         known = {*self.names, "params", "macs"}
         for part in self.by.parts if self.by else ():
@@ -78,6 +86,7 @@ class Screen:
         first = earlier if self.within == "batch" else 0
         some = {name: np.asarray(column)[first:] for name, column in table.items()}
         order = np.argsort(-self.ranking(some), kind="stable")
-        limit = max(int(np.ceil(self.keep * (count - first))), 1)
+        share = round(self.keep * (count - first), 9)  # 0.07 * 100 is above 7
+        limit = max(math.ceil(share), 1)
         places = first + order[:limit] - earlier
         return [int(place) for place in places if place >= 0]

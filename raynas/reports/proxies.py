@@ -48,7 +48,7 @@ def screenings(run: st.Run) -> list[Screening]:
                 Screening(
                     arm,
                     int(scored.sum()),
-                    int(run.screened_out(arm).sum()),
+                    int((scored & run.screened_out(arm)).sum()),
                     float(seconds[rows & run.rows.scoring].sum()),
                     float(seconds[rows & ~run.rows.scoring].sum()),
                 )

@@ -112,9 +112,15 @@ class Run:
         return mask & self.searching(arm)
 
     def screened_out(self, arm: str | None = None) -> Bools:
-        """(trials,) True for candidates of the search that their scores kept from training."""
-        mine = self.searching(arm) & self.has_state(TrialState.STOPPED)
-        return np.asarray(mine & (self.trials.step == 0), dtype=np.bool_)
+        """(trials,) True for candidates of the search that their scores kept from training, or
+        the want of scores."""
+        scored = self.screened()
+        stopped, failed = self.has_state(TrialState.STOPPED), self.has_state(TrialState.FAILED)
+        once = np.bincount(self.rows.owner, minlength=len(scored)) == 1  # else it was started
+        beyond = self.has_state(TrialState.INFEASIBLE) & scored & once
+        unscored = failed & ~scored & np.isin(self.trials.arm, self.trials.arm[scored])
+        mine = self.searching(arm) & (self.trials.step == 0)
+        return np.asarray(mine & (stopped | beyond | unscored), dtype=np.bool_)
 
     def points(self) -> Floats:
         """(trials, objectives), signed so that higher is better; NaN where not measured."""

@@ -23,6 +23,7 @@ _STYLES = {
     TrialState.FAILED: "red",
 }
 _ROWS = 6
+_STARTING = "starting workers"
 
 
 def clock(seconds: float) -> str:
@@ -48,11 +49,12 @@ def shorten(text: str, width: int) -> str:
 
 def headline(status: Status, begun: float = 0.0) -> str:
     """One line: what, how far, best so far, time left."""
-    counts = ", ".join(f"{n} {state.lower()}" for state, n in sorted(status.counts.items()))
+    parts = [f"{n} {state.lower()}" for state, n in sorted(status.counts.items())]
+    parts += [f"{status.screened_out} screened out"] if status.screened_out else []
     left = remaining(status, begun)
     best = f"best {status.objective.metric} {status.best[2]:.2f}; " if status.best else ""
     return (
-        f"{status.stage} · {status.arm} {status.share:.0%}: {counts or 'starting workers'}; {best}"
+        f"{status.stage} · {status.arm} {status.share:.0%}: {', '.join(parts) or _STARTING}; {best}"
         f"{clock(status.elapsed)} gone" + (f", about {clock(left)} left" if left else "")
     )
 
@@ -107,7 +109,7 @@ def _counts(status: Status) -> Text:
         for state, n in status.counts.items()
     )
     if not status.counts:
-        counts.append("starting workers", "dim")
+        counts.append("scoring candidates" if status.screened_out else _STARTING, "dim")
     aside = {
         "beyond bounds": status.rejected,
         "screened out": status.screened_out,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
-from raynas.core import Architecture, Job, Measurement, Trial, TrialState
+from raynas.core import Architecture, Bound, Job, Measurement, Trial, TrialState, violations
 from raynas.evaluators.screen import Screen
 
 
@@ -39,40 +39,81 @@ class Verdict:
 
 
 class Screening:
-    """A :class:`Screen` at work. Scores are measurements at step 0, before any training."""
+    """A :class:`Screen` at work. Scores are measurements at step 0, before any training.
 
-    def __init__(self, screen: Screen, scorer: Scorer, past: Iterable[Trial] = ()) -> None:
-        self.screen, self._scorer = screen, scorer
+    ``past``: trials of the search so far. ``bounds``: on metrics that nothing but screening
+    measures; what breaks them is INFEASIBLE and takes no place among the best.
+    """
+
+    def __init__(
+        self,
+        screen: Screen,
+        scorer: Scorer,
+        past: Iterable[Trial] = (),
+        bounds: tuple[Bound, ...] = (),
+    ) -> None:
+        self.screen, self._scorer, self._bounds = screen, scorer, bounds
         self._names = (*screen.names, "params", "macs")
-        self._scores: list[tuple[float, ...]] = []
-        for trial in past:
-            if trial.measurements and trial.measurements[0].step == 0:
-                self._scores.append(self._score(trial))
+        scored = (t for t in past if t.measurements and t.measurements[0].step == 0)
+        self._scores = [self._score(t) for t in scored if not self.broken(t)]
 
     def __call__(self, trials: Sequence[Trial], threads: int) -> list[Verdict]:
         """Score ``trials`` and judge them, best first; each gets its scores and state."""
         jobs = [(t.arch, Job(t.number, t.seed, max_step=1, threads=threads)) for t in trials]
-        lasts = [outcomes[-1] for outcomes in self._scorer(jobs)]
-        scored = [i for i, last in enumerate(lasts) if last.measurement is not None]
+        lasts = [outcomes[-1] if outcomes else None for outcomes in self._scorer(jobs)]
         for trial, last in zip(trials, lasts, strict=True):
-            if last.measurement is None:
-                trial.state = TrialState.FAILED
-                trial.message = f"screening: {last.failure or 'no measurement'}"
-            else:
-                trial.measurements.append(replace(last.measurement, step=0))
+            self._take(trial, last)
+        rivals = [i for i, trial in enumerate(trials) if not trial.state.ended]
         earlier = len(self._scores)
-        self._scores += [self._score(trials[i]) for i in scored]
-        on = [scored[place] for place in self._kept(earlier)] if scored else []
-        for i in set(scored) - set(on):
-            trials[i].state = TrialState.STOPPED
-            trials[i].message = f"screened: not among the best {self.screen.keep:.0%}"
+        self._scores += [self._score(trials[i]) for i in rivals]
+        on = [rivals[place] for place in self._kept(earlier)] if rivals else []
+        for i in set(rivals) - set(on):
+            self._hold_back(trials[i])
         order = [*on, *(i for i in range(len(trials)) if i not in on)]
-        return [Verdict(trials[i], i in on, lasts[i].host, lasts[i].device) for i in order]
+        places = [(last.host, last.device) if last else ("", "") for last in lasts]
+        return [Verdict(trials[i], i in on, *places[i]) for i in order]
+
+    def broken(self, trial: Trial) -> str:
+        """Which bounds the trial's scores break, in words; empty when they keep them all."""
+        first = trial.measurements[0] if trial.measurements else None
+        return broken(violations(self._bounds, trial.values(first)))
+
+    def held_back(self, trial: Trial) -> bool:
+        """Whether screening ended the trial: by its scores, or for want of any."""
+        if not trial.state.ended or trial.step > 0:
+            return False
+        if not trial.measurements:  # what fails in its evaluation was scored before
+            return trial.state is TrialState.FAILED
+        return trial.state is TrialState.STOPPED or bool(self.broken(trial))
+
+    def _take(self, trial: Trial, last: Scored | None) -> None:
+        if last is None or last.measurement is None:
+            reason = " ".join(last.failure.split())[:500] if last else ""
+            trial.state = TrialState.FAILED
+            trial.message = f"screening: {reason or 'no measurement'}"
+            return
+        found = last.measurement
+        values = {n: v for n, v in found.values.items() if not np.isnan(v)}  # as they are stored
+        trial.measurements.append(replace(found, step=0, values=values))
+        if message := self.broken(trial):
+            trial.state, trial.message = TrialState.INFEASIBLE, message
+
+    def _hold_back(self, trial: Trial) -> None:
+        note = " ".join(trial.measurements[0].note.split())[:400]
+        trial.state = TrialState.STOPPED
+        trial.message = f"screened: not among the best {100 * self.screen.keep:.3g} %"
+        trial.message += f"; {note}" if note else ""
 
     def _score(self, trial: Trial) -> tuple[float, ...]:
-        values = {**trial.costs, **trial.measurements[0].values}
+        values = trial.values(trial.measurements[0])
         return tuple(float(values.get(name, np.nan)) for name in self._names)
 
     def _kept(self, earlier: int) -> list[int]:
         columns = np.array(self._scores).T
         return self.screen.kept(dict(zip(self._names, columns, strict=True)), earlier)
+
+
+def broken(found: Mapping[str, float]) -> str:
+    """Which bounds are broken by their violations, in words; empty when none is."""
+    names = [name for name, violation in found.items() if violation > 0]
+    return "breaks " + ", ".join(names) if names else ""

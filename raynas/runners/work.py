@@ -35,7 +35,7 @@ from raynas.core import (
 from raynas.core.pareto import pareto_order
 from raynas.data.base import View
 from raynas.evaluators.base import Evaluator
-from raynas.runners.screening import Screening
+from raynas.runners.screening import Screening, broken
 from raynas.samplers.base import Sampler
 from raynas.schedulers.base import Rung, Scheduler
 from raynas.spaces.base import SearchSpace
@@ -133,6 +133,8 @@ class Work(ABC):
         self._counts: Counter[str] = Counter(t.state for t in self.trials.values())
         self._live: dict[int, Trial] = {}
         self._unfinished = deque(t for t in self.trials.values() if not t.state.ended)
+        for trial in self._unfinished:  # one that was only scored was never started
+            trial.attempt += trial.step > 0
         self._gathering = False
         self._new_rows: list[dict[str, Any]] = []
         self._new_ends: list[Trial] = []
@@ -149,7 +151,6 @@ class Work(ABC):
             return None
         if self._unfinished:
             trial = self._unfinished.popleft()
-            trial.attempt += 1
         else:
             proposed = self._propose()
             if proposed is None:
@@ -240,6 +241,8 @@ class Work(ABC):
 
     def requeue_live(self) -> None:
         """The runner lost its workers: what ran is to be started again, from its checkpoints."""
+        for trial in self._live.values():
+            trial.attempt += 1
         self._unfinished.extend(self._live.values())
         self._live.clear()
 
@@ -456,6 +459,8 @@ class Search(Work):
     bound_patience = 200
     #: after so many proposals beyond the bounds in a row the arm ends
     rejections = 10_000
+    #: after so many candidates in a row that did not pass the screening, too
+    screen_patience = 1000
 
     def __init__(
         self,
@@ -474,6 +479,7 @@ class Search(Work):
         super().__init__(payload, rows, **common)
         self.screening = screening
         self._kept: deque[Trial] = deque()  # passed the screening, not started yet
+        self._fallen = 0  # candidates since one passed it
         self.sampler, self.fallback, self.scheduler = sampler, fallback, scheduler
         self.limits, self.bounds = limits, bounds
         self.note = ""
@@ -490,10 +496,14 @@ class Search(Work):
         fallback.replay(past)
         scheduler.replay(past)
         self._known = {t.arch.id: t for t in past}
-        self.rejected = sum(self._beyond_bounds(t) for t in past)
-        self._counts[TrialState.INFEASIBLE] -= self.rejected
-        self.screened_out = sum(map(_screened_out, past))
-        self._counts[TrialState.STOPPED] -= self.screened_out
+        for trial in past:
+            if self._beyond_bounds(trial):
+                self.rejected += 1
+            elif screening is not None and screening.held_back(trial):
+                self.screened_out += 1
+            else:
+                continue
+            self._counts[trial.state] -= 1
 
     def _beyond_bounds(self, trial: Trial) -> bool:
         return trial.state is TrialState.INFEASIBLE and not trial.measurements
@@ -515,12 +525,15 @@ class Search(Work):
     def _more(self) -> bool:
         if self._unfinished or self._kept:
             return True
+        limit = self.limits.trials
+        enough = limit is not None and self._evaluated() >= limit
+        return not (self._exhausted or enough or self._late())
+
+    def _late(self) -> bool:
+        """Whether the time is used up, the workers' or that on the clock."""
         limits = self.limits
-        return not (
-            self._exhausted
-            or (limits.trials is not None and self._evaluated() >= limits.trials)
-            or (limits.seconds is not None and self.spent >= limits.seconds)
-            or (limits.deadline is not None and time.monotonic() >= limits.deadline)
+        return (limits.seconds is not None and self.spent >= limits.seconds) or (
+            limits.deadline is not None and time.monotonic() >= limits.deadline
         )
 
     def _propose(self) -> Trial | None:
@@ -528,39 +541,60 @@ class Search(Work):
             return self._candidate()
         while not self._kept and (batch := self._candidates(self.screening.screen.batch)):
             self._screen(self.screening, batch)
-        return self._kept.popleft() if self._kept else None
+        if self._kept and self._late():
+            self._drop_kept()
+        return self._kept.popleft() if self._kept and not self.interrupted else None
 
     def _candidates(self, count: int) -> list[Trial]:
         """Up to ``count`` new proposals within the bounds; none when the arm is at its end."""
         found: list[Trial] = []
         while len(found) < count and (trial := self._candidate()) is not None:
             found.append(trial)
-        return [] if self.interrupted else found
+        return [] if self.interrupted or self._late() else found
 
     def _screen(self, screening: Screening, batch: Sequence[Trial]) -> None:
-        """Score a batch: the best wait for their start, the others end. All are stored at once."""
+        """Score a batch: the best wait for their start, the others end. All are stored at once.
+
+        The budget takes the best; they start in the order of their numbers, as after a resume.
+        """
         verdicts = screening(batch, self.threads)
         room = math.inf if self.limits.trials is None else self.limits.trials - self._evaluated()
-        ended, rows = [], []
+        kept: list[Trial] = []
+        rows = []
         for v in verdicts:
             trial = v.trial
             self.spent += trial.seconds
             trial.violations = violations(self.bounds, trial.values())
-            if v.goes_on and _broken(trial):  # a bound on what only screening measures
-                trial.state, trial.message = TrialState.INFEASIBLE, _broken(trial)
-            elif v.goes_on and len(self._kept) >= room:
+            if v.goes_on and len(kept) >= room:
                 trial.state, trial.message = TrialState.STOPPED, "screened: the budget is used up"
-            if trial.state.ended:
-                ended.append(trial)
-            else:
-                self._kept.append(trial)
+            elif v.goes_on:
+                kept.append(trial)
             rows.append(self._row(trial, trial.last, v.host, v.device))
         self.rows.append(rows)
-        for trial in ended:
+        self._kept.extend(sorted(kept, key=lambda t: t.number))
+        self._held_back([t for t in batch if t.state.ended])
+        self._fallen = 0 if kept else self._fallen + len(batch)
+        if self._fallen >= self.screen_patience:
+            self._exhausted = True
+            self.note = (
+                f"{self._fallen} candidates in a row did not pass the screening; the last one: "
+                f"{batch[-1].message}"
+            )
+
+    def _drop_kept(self) -> None:
+        """There is no time left to start what passed the screening."""
+        for trial in self._kept:
+            trial.state, trial.message = TrialState.STOPPED, "screened: the time is used up"
+        self.rows.append([self._row(trial, None, "", "") for trial in self._kept])
+        dropped = list(self._kept)
+        self._kept.clear()
+        self._held_back(dropped)
+
+    def _held_back(self, trials: Iterable[Trial]) -> None:
+        """They ended before their evaluation began, and are stored."""
+        for trial in trials:
             self.trials[trial.number] = trial
-            self.screened_out += _screened_out(trial)
-            if not _screened_out(trial):
-                self._counts[trial.state] += 1
+            self.screened_out += 1
             self._told(trial)
 
     def _candidate(self) -> Trial | None:
@@ -669,15 +703,9 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())[:500]
 
 
-def _screened_out(trial: Trial) -> bool:
-    """Whether a trial ended by its scores alone, before its evaluation began."""
-    return trial.state is TrialState.STOPPED and trial.last is not None and trial.step == 0
-
-
 def _broken(trial: Trial) -> str:
     """Which bounds the trial breaks, in words; empty when it keeps them all."""
-    names = [name for name, violation in trial.violations.items() if violation > 0]
-    return "breaks " + ", ".join(names) if names else ""
+    return broken(trial.violations)
 
 
 def _copy_outcome(known: Trial, asked: Trial) -> Trial:

@@ -63,6 +63,20 @@ def test_a_screened_candidate_is_no_training(rows, description):
     assert counts == [(1, 3, 1, 2)]
 
 
+def test_what_failed_in_scoring_or_broke_a_bound_by_its_scores_was_screened_out(rows, description):
+    _screen(rows)
+    rows.add(5, None, "FAILED", message="screening: a crash")
+    rows.add(6, 0, "INFEASIBLE", naswot=2.0, message="breaks latency <= 1")
+    rows.add(7, 0, "RUNNING", naswot=2.0).add(7, None, "FAILED", message="a crash in training")
+    rows.add(8, None, "FAILED", arm="random", message="a crash in training")
+    run = st.load(rows.table(), description)
+    assert np.flatnonzero(run.screened_out()).tolist() == [0, 1, 2, 5, 6]
+    main, other = summary(rows.table(), description).arms
+    assert (main.screened, main.rejected, main.evaluated, other.evaluated) == (5, 0, 3, 1)
+    (found,) = screenings(run)
+    assert (found.candidates, found.out, found.kept) == (7, 4, 3)
+
+
 def test_scoring_costs_worker_time_but_is_no_point_of_the_curve(rows, description):
     run = st.load(_screen(rows).table(), description)
     trace = st.trace(run, "tpe")

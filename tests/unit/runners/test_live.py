@@ -29,6 +29,7 @@ def status(**parts: Any) -> Status:
         "target": 32, "running": ((8, ARCH, 2, 91.5), (9, ARCH, 0, None)),
         "best": (4, ARCH, 97.25), "objective": Objective(),
         "rungs": (Rung(1, 8, 4), Rung(3, 4, 3)), "rejected": 0, "duplicates": 0,
+        "screened_out": 0,
         "seconds": 120.0, "max_seconds": None, "elapsed": 60.0, "max_step": 9,
     }  # fmt: skip
     return Status(**{**usual, **parts})
@@ -83,6 +84,21 @@ def test_what_is_to_be_seen() -> None:
     assert found[4] == "rungs (step: reached → went on)  1: 8 → 4  3: 4 → 3"
     assert found[5].startswith("      8  step   2/9    91.50  |nor_conv")
     assert found[6].startswith("      9  step   0/9        -  |nor_conv")
+
+
+def test_screened_candidates_stand_aside_and_fit_80_columns() -> None:
+    what = status(rejected=1204, screened_out=2301, duplicates=7)
+    assert shown(what, 80)[2] == (
+        "3 complete  5 stopped  2 running  (1204 beyond bounds, 2301 screened out, 7 kno…"
+    )
+    assert shown(status(screened_out=36), 80)[2].endswith("2 running  (36 screened out)")
+    assert headline(status(screened_out=36)) == (
+        "search · tpe 25%: 3 complete, 2 running, 5 stopped, 36 screened out; "
+        "best val_accuracy 97.25; 1:00 gone, about 3:00 left"
+    )
+    scoring = status(counts={}, running=(), best=None, screened_out=16)
+    assert headline(scoring) == "search · tpe 0%: 16 screened out; 1:00 gone"
+    assert shown(scoring, 80)[2] == "scoring candidates  (16 screened out)"
 
 
 def test_before_the_first_worker_answers() -> None:
