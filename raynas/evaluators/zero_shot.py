@@ -27,7 +27,7 @@ class ZeroShot(Evaluator):
     ``batch``: training images, the same for every architecture, and what the passes share.
     ``latency``: also time a forward pass of so many images (milliseconds); 0 does not.
     An architecture without a score of an objective fails, with the reason; other missing scores
-    are remarks.
+    are remarks. Raises: UserError for proxies that cannot stand together.
     """
 
     name: ClassVar[str] = "zero_shot"
@@ -41,6 +41,11 @@ class ZeroShot(Evaluator):
     )
     _batch: Batch | None = field(default=None, init=False, repr=False, compare=False)
 
+    def __post_init__(self) -> None:
+        from raynas.proxies import check_proxies
+
+        check_proxies(self.proxies)
+
     @property
     def metrics(self) -> tuple[Metric, ...]:
         scores = (m for p in self.proxies for m in p.metrics if m.name not in _COSTS)
@@ -51,10 +56,9 @@ class ZeroShot(Evaluator):
         return 1
 
     def setup(self, space: SearchSpace, view: View) -> None:
-        """Raises: UserError for proxies that cannot stand together, or too few images."""
-        from raynas.proxies import Batch, check_proxies
+        """Raises: UserError for too few images."""
+        from raynas.proxies import Batch
 
-        check_proxies(self.proxies)
         self._given = space, view
         self._batch = Batch.draw(view, self.batch)
 
