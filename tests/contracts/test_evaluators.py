@@ -17,7 +17,8 @@ from torch import nn
 from raynas.core import Architecture, Choice, Job, Measurement
 from raynas.core.describe import describe
 from raynas.data.base import Images, View
-from raynas.evaluators import EVALUATORS, Evaluator, FunctionEvaluator, Retrain
+from raynas.evaluators import EVALUATORS, Evaluator, FunctionEvaluator, Retrain, ZeroShot
+from raynas.proxies import SNIP, L2Norm
 from raynas.spaces.base import InputShape, SearchSpace
 from raynas.training import Recipe
 
@@ -55,6 +56,7 @@ def three_steps(arch: Architecture, job: Job) -> Iterator[float]:
 CASES: dict[str, Callable[[], Evaluator]] = {
     "retrain": lambda: Retrain(Recipe(epochs=3, batch_size=16, crop_pad=1), checkpoint_seconds=0),
     "function": lambda: FunctionEvaluator(three_steps, max_step=3),
+    "zero_shot": lambda: ZeroShot(proxies=(SNIP(), L2Norm()), batch=16),
 }
 
 

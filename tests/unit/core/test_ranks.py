@@ -1,0 +1,106 @@
+"""Ranks against scipy's, and what ensembles of scores must keep."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import rankdata
+
+from raynas.core import Ensemble, UserError
+from raynas.core.ranks import log_rank_sum, rank_sum, ranks
+
+# few different values, so that ties are common
+VALUES = st.one_of(st.integers(-3, 3).map(float), st.just(-math.inf), st.floats(-1e9, 1e9))
+GAPS = st.one_of(VALUES, st.just(math.nan))
+
+
+def columns(count: int = 1) -> st.SearchStrategy[list[list[float]]]:
+    return st.integers(1, 12).flatmap(
+        lambda n: st.lists(st.lists(GAPS, min_size=n, max_size=n), min_size=count, max_size=count)
+    )
+
+
+@given(st.lists(VALUES.filter(lambda v: v > -math.inf), min_size=1, max_size=20))
+def test_ranks_are_the_usual_ones_and_ties_share_the_mean(values: list[float]) -> None:
+    np.testing.assert_array_equal(ranks(values), rankdata(values))
+
+
+@given(columns())
+def test_ranks_follow_the_order_and_what_is_missing_ranks_lowest(table: list[list[float]]) -> None:
+    (values,) = table
+    found = ranks(values)
+    known = [-math.inf if math.isnan(v) else v for v in values]
+    for i, a in enumerate(known):
+        for j, b in enumerate(known):
+            assert (a < b) == (found[i] < found[j])
+    assert found.sum() == len(values) * (len(values) + 1) / 2
+
+
+def test_missing_values_share_the_lowest_rank() -> None:
+    np.testing.assert_array_equal(ranks([math.nan, 3, math.nan, 3, -9]), [1.5, 4.5, 1.5, 4.5, 3])
+    assert ranks([]).shape == (0,)
+
+
+@given(columns(3), st.randoms(use_true_random=False))
+def test_ensembles_do_not_depend_on_the_order_of_architectures(
+    table: list[list[float]], random: object
+) -> None:
+    order = list(range(len(table[0])))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    ensemble = Ensemble(("a", "b", "c"), weights=(1.0, -2.0, 0.5))
+    found = ensemble(dict(zip("abc", table, strict=True)))
+    moved = ensemble({k: np.array(c)[order] for k, c in zip("abc", table, strict=True)})
+    np.testing.assert_allclose(moved, found[order])
+
+
+@given(columns(2))
+def test_only_the_order_of_a_score_counts(table: list[list[float]]) -> None:
+    first, second = table
+    ensemble = Ensemble(("a", "b"))
+    bent = [4 * v if v > 0 else v / 2 for v in first]
+    found = ensemble({"a": first, "b": second})
+    np.testing.assert_allclose(ensemble({"a": bent, "b": second}), found)
+    np.testing.assert_allclose(rank_sum(table), ranks(first) + ranks(second))
+
+
+def test_log_ranks_are_weighed_and_summed() -> None:
+    a, b = [1.0, 2.0, 4.0, 3.0], [1.0, 9.0, 1.0, 1.0]
+    expected = [
+        math.log(1 / 4) + 2 * math.log(2 / 4),
+        math.log(2 / 4) + 2 * math.log(4 / 4),
+        math.log(4 / 4) + 2 * math.log(2 / 4),
+        math.log(3 / 4) + 2 * math.log(2 / 4),
+    ]
+    np.testing.assert_allclose(log_rank_sum([a, b], [1, 2]), expected)
+    np.testing.assert_allclose(Ensemble(("a", "b"), (1, 2))({"a": a, "b": b}), expected)
+    np.testing.assert_allclose(log_rank_sum([a]), np.log(np.array(a) / 4))
+
+
+def test_a_negative_weight_turns_a_score_round_but_not_a_gap() -> None:
+    found = Ensemble(("cost",), (-1,))({"cost": [5, 1, math.nan, 3]})
+    np.testing.assert_allclose(found, np.log([2 / 4, 4 / 4, 1 / 4, 3 / 4]))
+
+
+@given(columns(2))
+def test_the_best_in_everything_is_the_best_together(table: list[list[float]]) -> None:
+    found = Ensemble(("a", "b"))({k: [*c, 1e10] for k, c in zip("ab", table, strict=True)})
+    assert found[-1] == 0 == found.max()
+
+
+@pytest.mark.parametrize(
+    ("parts", "weights"), [((), ()), (("a",), (1.0, 2.0)), (("a", "b"), (1.0,))]
+)
+def test_ensembles_that_make_no_sense_are_refused(
+    parts: tuple[str, ...], weights: tuple[float, ...]
+) -> None:
+    with pytest.raises(UserError, match="one score or more, and no weights or one for each"):
+        Ensemble(parts, weights)
+
+
+def test_a_missing_score_is_named() -> None:
+    with pytest.raises(UserError, match=r"'naswott'.*did you mean 'naswot'"):
+        Ensemble(("naswott",))({"naswot": [1.0]})
