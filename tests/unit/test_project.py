@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from raynas.core import Architecture, Job, Objective, Problem, Trial, TrialState
+from raynas.core import Job, Objective, Problem, Trial, TrialState
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -282,12 +282,20 @@ def test_the_space_of_the_recipe_builds_and_counts(recipe: Mapping[str, ModuleTy
     assert space.architecture(arch.text) == arch
 
 
-def test_the_score_of_the_recipe_is_measured(recipe: Mapping[str, ModuleType]) -> None:
-    module = recipe["my_proxy"]
-    arch: Architecture = module.SPACE.sample(np.random.default_rng(0))
-    (measurement,) = module.evaluator.evaluate(arch, Job(0, 0, 1))
-    assert measurement.values["log_params"] > 0
-    assert 'Objective("log_params")' in GUIDE
+def test_the_proxy_of_the_recipe_scores_in_a_search(recipe: Mapping[str, ModuleType]) -> None:
+    from raynas.evaluators import ZeroShot
+    from raynas.spaces import NASBench201
+
+    proxy = recipe["sensitivity"].Sensitivity()
+    evaluator, space = ZeroShot(proxies=(proxy,), batch=8), NASBench201(channels=4, cells=1)
+    evaluator.setup(space, recipe["stripes"].Stripes(count=60).search_view(0))
+    convolutions = "|nor_conv_3x3~0|+|nor_conv_3x3~0|none~1|+|nor_conv_3x3~0|none~1|none~2|"
+    (found,) = evaluator.evaluate(space.architecture(convolutions), Job(0, 0, 1))
+    assert found.bad_values(["sensitivity"]) == []
+    nothing = convolutions.replace("nor_conv_3x3", "none")
+    (found,) = evaluator.evaluate(space.architecture(nothing), Job(0, 0, 1))
+    assert found.note.startswith("no sensitivity: no path from input to output")
+    assert 'Objective("sensitivity")' in GUIDE
 
 
 def test_files_and_tables_that_the_guide_names_exist() -> None:
@@ -311,7 +319,7 @@ def test_targets_that_the_guide_names_exist() -> None:
 # -- who imports what --------------------------------------------------------------------------
 
 BELOW_RUNNERS = (
-    "core", "costs", "store", "data", "spaces", "training", "evaluators", "samplers",
+    "core", "costs", "store", "data", "spaces", "training", "proxies", "evaluators", "samplers",
     "schedulers", "reports",
 )  # fmt: skip
 
