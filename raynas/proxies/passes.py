@@ -219,9 +219,12 @@ class _Named:
     def __enter__(self) -> None:
         for module in self._modules:
             self._handles += [
-                module.register_forward_pre_hook(lambda _m, given: self.inputs.append(given[0])),
+                module.register_forward_pre_hook(self._enter, with_kwargs=True),
                 module.register_forward_hook(lambda _m, _given, _out: self._leave()),
             ]
+
+    def _enter(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.inputs.append(next(iter((*args, *kwargs.values())), torch.empty(0)))
 
     def _leave(self) -> None:
         self.inputs.pop()
@@ -277,7 +280,8 @@ class _Tracer(TorchFunctionMode):
         if func in _RELU or (func in _CLAMP and _is_relu(args, kwargs)):
             self._relu(args[0] if args else kwargs["input"])
         elif (name := getattr(func, "__name__", "").rstrip("_")) in _ACTIVATIONS:
-            self._found.activations[name] += 1
+            relu6 = name == "hardtanh" and (kwargs.get("min_val"), kwargs.get("max_val")) == (0, 6)
+            self._found.activations["relu6" if relu6 else name] += 1
         out = _of_nothing(func, args, kwargs) if func in _BY_IMAGE else None
         out = func(*args, **kwargs) if out is None else out
         if func in _LINEAR and self._watch & Watch.LAYERS:
