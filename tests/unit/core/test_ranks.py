@@ -61,7 +61,7 @@ def test_ensembles_do_not_depend_on_the_order_of_architectures(
 def test_only_the_order_of_a_score_counts(table: list[list[float]]) -> None:
     first, second = table
     ensemble = Ensemble(("a", "b"))
-    bent = [4 * v if v > 0 else v / 2 for v in first]
+    bent = [4 * v if v > 0 else 2 * v for v in first]
     found = ensemble({"a": first, "b": second})
     np.testing.assert_allclose(ensemble({"a": bent, "b": second}), found)
     np.testing.assert_allclose(rank_sum(table), ranks(first) + ranks(second))

@@ -107,6 +107,27 @@ def test_one_value_per_channel_has_no_variance() -> None:
     assert run_of(Function(lambda x: x[:1, :, :1, :1]), norm="off").logits.shape == (1, CLASSES)
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_maps_of_zeros_give_what_they_give_anywhere(last: bool) -> None:
+    class Dead(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, CLASSES, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            dead = x * 0.0
+            out = self.conv(dead) + self.conv(F.avg_pool2d(dead, 3, stride=1, padding=1))
+            out = F.relu(out, inplace=True) + F.avg_pool2d(dead, 1)
+            return (out + self.conv(x)).mean((2, 3))  # type: ignore[no-any-return]
+
+    network = Dead()
+    images = IMAGES.contiguous(memory_format=torch.channels_last) if last else IMAGES
+    found = run(network, images, parameters=dict(network.named_parameters()), watch=Watch.AGREEMENT)
+    torch.testing.assert_close(found.logits, network(images).detach())
+    assert found.relus == CLASSES * 64
+    np.testing.assert_array_equal(found.agreement, np.full((12, 12), CLASSES * 64))
+
+
 def test_random_networks_draw_the_same_for_the_same_seed() -> None:
     network = Function(lambda x: F.dropout(x, 0.5))
     first, again, other = (run_of(network, seed=s).logits for s in (1, 1, 2))
@@ -166,6 +187,8 @@ def test_every_way_to_call_a_relu_is_seen_once(relu: str) -> None:
     ("function", "names"),
     [
         (F.relu6, {"relu6"}),
+        (nn.ReLU6(inplace=True), {"relu6"}),
+        (nn.Hardtanh(), {"hardtanh"}),
         (F.silu, {"silu"}),
         (nn.GELU(), {"gelu"}),
         (nn.LeakyReLU(inplace=True), {"leaky_relu"}),
@@ -197,6 +220,18 @@ def test_a_relu_counts_again_for_a_module_named_after_it_with_the_same_input() -
     assert run_of(twice, Watch.AGREEMENT).relus == 2 * 192
     assert run_of(once, Watch.AGREEMENT).relus == 192
     np.testing.assert_array_equal(run_of(twice, Watch.AGREEMENT).agreement, 2 * agreement(IMAGES))
+
+
+def test_a_module_named_after_a_relu_may_be_called_by_keyword() -> None:
+    block = ReLUThenSum()
+    assert run_of(Function(lambda x: block(x=x)), Watch.AGREEMENT).relus == 192  # not a part of it
+
+    class Net(Function):
+        def __init__(self) -> None:
+            super().__init__(lambda x: self.block(x=x))
+            self.block = ReLUThenSum()
+
+    assert run_of(Net(), Watch.AGREEMENT).relus == 2 * 192
 
 
 @settings(max_examples=30, deadline=None)

@@ -63,14 +63,14 @@ def test_it_is_not_normalised() -> None:
     [
         (nn.SiLU, "silu"),
         (nn.GELU, "gelu"),
-        (nn.ReLU6, "relu6|hardtanh"),
+        (nn.ReLU6, "relu6"),
         (nn.Identity, "none at all"),
     ],
 )
 def test_without_relus_it_names_the_activations_that_there_are(
     act: type[nn.Module], names: str
 ) -> None:
-    with pytest.raises(InvalidScore, match=f"no ReLU .*activations: ({names})"):
+    with pytest.raises(InvalidScore, match=f"no ReLU .*activations: {names}"):
         NASWOT()(small_net(act), BATCH)
 
 
