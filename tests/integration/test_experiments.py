@@ -22,7 +22,9 @@ from raynas.training import load_network
 CHECKOUT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = sorted((CHECKOUT / "experiments").glob("*.py"))
 CIFAR = CHECKOUT / ".." / "shared" / "data" / "cifar10"
-WITHOUT_DOWNLOAD = ("quickstart", "custom_space", "custom_data", "sample_and_retrain")
+WITHOUT_DOWNLOAD = (
+    "quickstart", "custom_space", "custom_data", "sample_and_retrain", "screened_search",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +75,17 @@ def test_sample_and_retrain_compares_three_samplers(tmp_path: Path) -> None:
     ) if t == "search"]  # fmt: skip
     assert {arm for arm, _ in searched} == {"random", "evolution", "tpe"}
     assert all(arm != "random" or state != "STOPPED" for arm, state in searched)
+
+
+def test_screened_search_trains_the_best_of_what_it_scores(tmp_path: Path) -> None:
+    smoke("screened_search", tmp_path / "run")
+    table = pq.read_table(tmp_path / "run" / "results")
+    rows = [r for r in table.to_pylist() if r["stage"] == "search"]
+    scored = [r for r in rows if r["step"] == 0]
+    assert {r["arm"] for r in scored} == {"tpe"}
+    assert len({r["trial"] for r in rows if r["arm"] == "tpe" and r["step"]}) == 3
+    assert len(scored) == len({r["arch_id"] for r in scored}) > 6
+    assert all(r["params"] is not None for r in scored)
 
 
 def test_smoke_of_fashion_mnist(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys import Curves, ToyData, ToySpace
 
-from raynas.core import Bound, Objective, UserError
+from raynas.core import Bound, Ensemble, Metric, Objective, UserError
+from raynas.evaluators import Screen
 from raynas.experiment import (
     Budget,
     Experiment,
@@ -345,3 +346,54 @@ def test_a_users_error_from_a_file_is_not_wrapped(tmp_path: Path) -> None:
     file = experiment_file(tmp_path / "toy.py", budget="Budget(trials=0)")
     with pytest.raises(UserError, match=r"^budget\.trials=0; allowed: >= 1$"):
         load(file)
+
+
+# -- screening ---------------------------------------------------------------------------------
+
+
+def screened(**parts: Any) -> Experiment:
+    return experiment(evaluator=Curves(), screen=Screen(Settings(max_step=1)), **parts)
+
+
+def test_a_screen_belongs_to_what_identifies_an_experiment() -> None:
+    one, other = screened(), set_("screen.keep=0.5", screened())
+    assert other.screen is not None
+    assert (other.screen.keep, other.screen.batch) == (0.5, 16)
+    assert len({e.fingerprint for e in (one, other, experiment(evaluator=Curves()))}) == 3
+    assert one.description()["screen"]["keep"] == 0.25
+    json.dumps(one.description())
+    assert set_("screen=None", one).screen is None
+    inner = set_("screen.evaluator.whole=2", one).screen
+    assert inner is not None
+    assert at(inner, "evaluator.whole") == 2
+    assert set_("screen.within=run", one).fingerprint != one.fingerprint
+
+
+def test_settings_of_a_screen_are_checked() -> None:
+    assert "above 0, up to 1" in problem("screen.keep=2", screened())
+    assert "batch" in problem("screen.within=all", screened())
+    assert "nothing to set inside screen" in problem("screen.keep=0.5")
+    with pytest.raises(UserError, match=r"screen is float.*write screen=Screen"):
+        experiment(screen=0.25)
+    with pytest.raises(UserError, match=r"screen is type.*write screen=Screen"):
+        experiment(screen=Screen)
+    by = Screen(Settings(max_step=1), by=Ensemble(("params",)))
+    assert experiment(screen=by).screen == by
+
+
+@dataclass
+class Hinting(Settings):
+    """Measures something that training does not."""
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (Metric("hint", "", "max"),)
+
+
+def test_what_screening_measures_can_be_bounded_but_is_no_objective() -> None:
+    screen = Screen(Hinting(max_step=1))
+    assert experiment(screen=screen, bounds=(Bound("hint", min=1),)).bounds
+    with pytest.raises(UserError, match="metric in objectives: 'hint'"):
+        experiment(screen=screen, objectives=(Objective("hint"),))
+    with pytest.raises(UserError, match="metric in bounds: 'hint'"):
+        experiment(bounds=(Bound("hint", min=1),))

@@ -14,9 +14,9 @@ from commands import done, experiment_file, stored
 from rich.console import Console
 
 import raynas.reports
-from raynas.core import UserError
+from raynas.core import TrialState, UserError
 from raynas.experiment import Loaded, load
-from raynas.launch import Interrupted, _free, best_trial, reload, resume, start
+from raynas.launch import Interrupted, _free, best_trial, history, reload, resume, start
 from raynas.runners.base import Runner
 from raynas.runners.local import LocalRunner
 from raynas.runners.work import Work
@@ -357,6 +357,93 @@ def test_a_moved_run_goes_on(tmp_path: Path, console: Console) -> None:
     moved = Path(shutil.move(tmp_path / "run", tmp_path / "elsewhere" / "named anew"))
     file.unlink()  # the copy in the run is what counts
     assert plain(resume(moved, local, console=console)) == plain(whole)
+
+
+HINTS = """
+from dataclasses import dataclass
+from toys import noise, quality
+
+@dataclass
+class Hints(Curves):
+    name = "hints"
+    quick = True
+    max_step: int = 1
+
+    @property
+    def metrics(self):
+        return (Metric("hint", "", "max"),)
+
+    def evaluate(self, arch, job):
+        yield Measurement(1, {"hint": quality(arch) + noise(arch.text)}, seconds=0.25)
+"""
+
+
+def screened(path: Path, **parts: str) -> Path:
+    usual = {
+        "screen": "Screen(Hints(), keep=0.5, batch=6)", "space": "ToySpace(depth=12)",
+        "against": "(RegularizedEvolution(3, 2),)", "bounds": '(Bound("hint", min=20),)',
+    }  # fmt: skip
+    return experiment_file(path, HINTS, **{**usual, **parts})
+
+
+def test_a_screened_arm_is_compared_with_one_that_trains_all(
+    tmp_path: Path, console: Console
+) -> None:
+    folder = begin(screened(tmp_path / "toy.py"), tmp_path / "run", console)
+    main, other = found(folder, arm="random"), found(folder, arm="evolution")
+    assert len([t for t in main if t.step]) == 6
+    assert len(main) > 11
+    assert all(t.measurements[0].step == 0 for t in main)
+    assert all(t.measurements[0].step == 1 for t in other)
+    assert sum(t.seconds for t in other) >= sum(t.seconds for t in main)
+    best = max((t for t in main if t.state == "COMPLETE"),
+               key=lambda t: t.measurements[-1].values["val_accuracy"])  # fmt: skip
+    finals = found(folder, "final")
+    assert finals[0].arch == best.arch
+    assert all(t.measurements[0].step == 1 for t in finals)
+    out = {t.arch for t in main if not t.step}
+    assert not out & {t.arch for t in finals}
+    told = best_trial(folder, load(tmp_path / "toy.py").experiment)
+    assert told is not None
+    assert told.number == best.number
+    assert {"hint", "val_accuracy", "params"} <= told.values().keys()
+
+
+@pytest.mark.parametrize("left", [1, 2, 5, 9, 14, 20])
+def test_a_screened_run_goes_on_where_an_error_ended_it(
+    tmp_path: Path, console: Console, left: int
+) -> None:
+    file = screened(tmp_path / "toy.py", sampler="TPE(n_startup=2)")
+    whole = begin(file, tmp_path / "whole", console)
+    with pytest.raises(RuntimeError):
+        begin(file, tmp_path / "run", console, StopsAfter(left, RuntimeError("a cable")))
+    assert plain(resume(tmp_path / "run", local, console=console)) == plain(whole)
+
+
+def test_a_history_has_scores_and_what_they_break(tmp_path: Path, console: Console) -> None:
+    file = screened(tmp_path / "toy.py", bounds='(Bound("hint", min=85),)')
+    folder = begin(file, tmp_path / "run", console)
+    past, _ = history(folder, load(file).experiment, "search", "random")
+    states = {t.number: t.state for t in past}
+    assert TrialState.INFEASIBLE in states.values()
+    for trial in past:
+        beyond = trial.values()["hint"] < 85
+        assert (trial.state is TrialState.INFEASIBLE) == beyond
+        assert (trial.violations["85 <= hint"] > 0) == beyond
+    assert sum(t.step > 0 for t in past) == 6
+
+
+def test_a_screened_run_can_be_extended(tmp_path: Path, console: Console) -> None:
+    file = screened(tmp_path / "toy.py", against="()")
+    folder = begin(file, tmp_path / "run", console)
+    first = [row for row in plain(folder) if row[0] == "search"]
+    folder = resume(folder.path, local, more_trials=3, console=console)
+    assert len([t for t in found(folder) if t.step]) == 9
+    assert [row for row in plain(folder) if row in first] == first
+    status = done("status", folder.path)
+    assert "random 9/9" in status
+    assert "screened" in status  # in two lines at 80 columns
+    assert all(len(line) <= 80 for line in status.splitlines() if "run" not in line)
 
 
 def test_free_names_are_numbered(tmp_path: Path) -> None:
