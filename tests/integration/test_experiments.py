@@ -22,9 +22,7 @@ from raynas.training import load_network
 CHECKOUT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = sorted((CHECKOUT / "experiments").glob("*.py"))
 CIFAR = CHECKOUT / ".." / "shared" / "data" / "cifar10"
-WITHOUT_DOWNLOAD = (
-    "quickstart", "custom_space", "custom_data", "sample_and_retrain", "screened_search",
-)  # fmt: skip
+WITHOUT_DOWNLOAD = ("quickstart", "custom_space", "custom_data", "sample_and_retrain")
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +77,7 @@ def test_sample_and_retrain_compares_three_samplers(tmp_path: Path) -> None:
 
 def test_screened_search_trains_the_best_of_what_it_scores(tmp_path: Path) -> None:
     smoke("screened_search", tmp_path / "run")
+    whole(tmp_path / "run")
     table = pq.read_table(tmp_path / "run" / "results")
     rows = [r for r in table.to_pylist() if r["stage"] == "search"]
     scored = [r for r in rows if r["step"] == 0]
