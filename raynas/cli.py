@@ -134,7 +134,11 @@ def top(
 @app.command()
 def score(
     space: Annotated[
-        str, typer.Argument(help="A space, as nasbench201, or an experiment's file for its space.")
+        str,
+        typer.Argument(
+            help="A space, as nasbench201; an experiment's file, for its space and data; or a run, "
+            "to print its scores again."
+        ),
     ],
     architectures: Annotated[
         list[str] | None, typer.Argument(help="Their text forms; none: --random or --all.")
@@ -142,9 +146,13 @@ def score(
     proxies: Annotated[
         str, typer.Option(help="Comma-separated; see `raynas list proxies`.")
     ] = "naswot,synflow,params",
-    random: Annotated[int, typer.Option(min=1, help="So many random architectures.")] = 100,
+    random: Annotated[
+        int | None, typer.Option(min=1, help="So many random architectures; default 100.")
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every architecture, once.")] = False,
-    data: Annotated[str, typer.Option(help="Whose images; see `raynas list data`.")] = "digits",
+    data: Annotated[
+        str | None, typer.Option(help="Whose images, as in `raynas list data`; default digits.")
+    ] = None,
     batch: Annotated[int, typer.Option(min=2, help="Images in the batch.")] = 64,
     seed: Annotated[int, typer.Option(help="Of weights, and of random architectures.")] = 0,
     top: Annotated[int, typer.Option(min=0, help="How many of the best to print.")] = 10,
@@ -168,19 +176,19 @@ def score(
         check_table,
         load_request,
         score_table,
+        scored_run,
         write_table,
     )
 
     check_table(table)
     names = tuple(name.strip() for name in proxies.split(",") if name.strip())
     request = Request(space, tuple(architectures or ()), every, random, names, data, batch, seed)
-    overrides = parse_overrides(set_ or [])
-    loaded = load_request(request, overrides)
-    out = console()
-    folder = start(
-        loaded, output, _runner(address, local), overrides=overrides, smoke=False, console=out
-    )
-    asked = loaded.experiment.evaluator.proxies  # type: ignore[attr-defined]
+    path, out = Path(space), console()
+    if not (path / "run.json").is_file():
+        overrides = parse_overrides(set_ or [])
+        loaded, runner = load_request(request, overrides), _runner(address, local)
+        path = start(loaded, output, runner, overrides=overrides, smoke=False, console=out).path
+    folder, asked = scored_run(path)
     scores = score_table(folder, asked)
     if table is not None:
         write_table(scores, table)

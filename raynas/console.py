@@ -84,13 +84,13 @@ def show_scores(scores: pa.Table, proxies: Sequence[str], top: int, out: Console
         cells = ["-" if row[name] is None else f"{row[name]:.5g}" for name in shown]
         width = max(out.width - 9 - 13 * len(shown), 12)
         table.add_row(shorten(row["arch"], width), _short(row["params"]), *cells)
-    out.print(table)
     if best:
+        out.print(table)
         out.print(f"first by ranks together: {best[0]['arch']}", soft_wrap=True)
     remarks = Counter(text for text in scores["message"].to_pylist() if text)
     out.print(f"{len(scores)} architectures; {sum(remarks.values())} lack a score")
     for text, count in remarks.most_common(3):
-        out.print(Text(f"  {count}: {text}", style="dim"))
+        out.print(Text(f"  {count}: {text}", style="dim"), soft_wrap=True)
 
 
 # -- runs --------------------------------------------------------------------------------------

@@ -6,19 +6,27 @@ any other.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import inspect
 import tempfile
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from raynas.core import UserError, one_of
+from raynas.core import Problem, SpaceExhausted, UserError, one_of
+from raynas.core.describe import fresh
 from raynas.core.ranks import log_rank_sum
-from raynas.experiment import Loaded, load
+from raynas.evaluators import ZeroShot
+from raynas.experiment import Experiment, Loaded, load
+from raynas.launch import reload
 from raynas.store import RunFolder, read
+from raynas.store.schema import SEARCH
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,23 +36,49 @@ if TYPE_CHECKING:
 ENSEMBLE = "ensemble"
 """The column of the proxies' ranks together."""
 
+_RANDOM = 100
+_COSTS = ("params", "macs")
+Floats = NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class Request:
-    """What to score: named ``architectures``, or ``every`` one, or ``random`` ones.
+    """What to score: named ``architectures``, or ``every`` one, or ``random`` ones (default 100).
 
     ``space``: a name of `raynas list spaces`, or an experiment's file, whose space and data are
-    taken. ``proxies``: names of `raynas list proxies`. ``data``: a name of `raynas list data`.
+    taken. ``proxies``: names of `raynas list proxies`. ``data``: a name of `raynas list data`,
+    default digits; not with a file. Raises: UserError for what contradicts itself.
     """
 
     space: str
     architectures: tuple[str, ...] = ()
     every: bool = False
-    random: int = 100
+    random: int | None = None
     proxies: tuple[str, ...] = ("naswot", "synflow", "params")
-    data: str = "digits"
+    data: str | None = None
     batch: int = 64
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if bool(self.architectures) + self.every + (self.random is not None) > 1:
+            raise UserError(
+                "score: too much to choose from",
+                allowed="architectures, --all or --random, one of them",
+            )
+        if self.data is not None and self._is_file:
+            raise UserError(
+                f"--data {self.data} and the file {self.space}",
+                cure="leave --data out: the file has its own",
+            )
+
+    @property
+    def _is_file(self) -> bool:
+        return Path(self.space).suffix == ".py"
+
+    @property
+    def file(self) -> Path | None:
+        """The experiment's file, if one is given."""
+        return Path(self.space).absolute() if self._is_file else None
 
 
 def load_request(request: Request, overrides: Mapping[str, object]) -> Loaded:
@@ -52,83 +86,122 @@ def load_request(request: Request, overrides: Mapping[str, object]) -> Loaded:
 
     Raises: UserError for unknown names.
     """
-    path = Path(request.space)
+    given = load(request.file) if request.file else None
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / f"score_{path.stem}.py"
-        beside = None
-        if path.suffix == ".py":
-            loaded = load(path)
-            file.write_text(_of_file(loaded, request), encoding="utf-8")
-            beside = path.absolute().parent
-        else:
-            file.write_text(_of_space(request), encoding="utf-8")
-        made = load(file, overrides, name=f"score-{path.stem}", beside=beside)
-    return dataclasses.replace(made, path=path.absolute()) if beside else made
+        file = Path(folder) / f"score_{Path(request.space).stem}.py"
+
+        def loaded(trials: int) -> Loaded:
+            text = _of_file(given, request, trials) if given else _of_space(request, trials)
+            file.write_text(text, encoding="utf-8")
+            return load(file, overrides, beside=given.path.parent if given else None)
+
+        made = loaded(request.random or _RANDOM)
+        if made.experiment.sampler.finite:
+            made = loaded(_count(made.experiment))
+    return dataclasses.replace(made, path=given.path) if given else made
 
 
-def _of_space(request: Request) -> str:
-    from raynas.data import DATASETS
+def _count(experiment: Experiment) -> int:
+    """How many different architectures a fixed list has."""
+    sampler, found = fresh(experiment.sampler), 0
+    sampler.setup(experiment.space, Problem(experiment.objectives, 1, experiment.seed, "count"))
+    with contextlib.suppress(SpaceExhausted):
+        while True:
+            sampler.ask(found)
+            found += 1
+    return found
+
+
+def _of_space(request: Request, trials: int) -> str:
     from raynas.spaces import SPACES
 
     if request.space not in SPACES:
         raise one_of(
             "space", request.space, sorted(SPACES), "or give the file of an experiment, *.py"
         )
-    if request.data not in DATASETS:
-        raise one_of("data set", request.data, sorted(DATASETS))
-    space, data = SPACES[request.space].__name__, DATASETS[request.data].__name__
+    space, data = SPACES[request.space].__name__, _data(request.data or "digits")
+    imports = _imports(
+        request,
+        f"from raynas.data import {data}",
+        "from raynas.experiment import Budget, Experiment, Finalists",
+        f"from raynas.spaces import {space}",
+    )
     return f'''"""Scores of untrained networks; written by `raynas score`."""
 
-from raynas.core import Objective
-from raynas.data import {data}
-from raynas.evaluators import ZeroShot
-from raynas.experiment import Budget, Experiment, Finalists
-from raynas.spaces import {space}
-{_imports(request)}
+{imports}
+
 
 def experiment() -> Experiment:
     return Experiment(
         space={space}(),
         data={data}(),
-{_settings(request)}
+{_settings(request, trials)}
     )
 '''
 
 
-def _of_file(given: Loaded, request: Request) -> str:
+def _data(name: str) -> str:
+    """The class of a data set that needs no settings."""
+    from raynas.data import DATASETS
+
+    simple = {
+        known: cls.__name__
+        for known, cls in DATASETS.items()
+        if not any(p.default is p.empty for p in inspect.signature(cls).parameters.values())
+    }
+    if name in DATASETS and name not in simple:
+        raise UserError(
+            f"data set {name!r} needs settings",
+            allowed=", ".join(sorted(simple)),
+            cure="write them in an experiment's file and score that",
+        )
+    if name not in simple:
+        raise one_of("data set", name, sorted(simple))
+    return simple[name]
+
+
+def _of_file(given: Loaded, request: Request, trials: int) -> str:
+    """The file, then an ``experiment`` that changes its own; it takes no name from the file."""
+    imports = _imports(
+        request,
+        "import dataclasses\n",
+        "from raynas.experiment import Budget, Finalists",
+        "from raynas.schedulers import NoStopping",
+    )
     return f"""{given.source}
 
 # -- added by `raynas score` ---------------------------------------------------------------------
-import dataclasses as _dataclasses
-
-from raynas.core import Objective
-from raynas.evaluators import ZeroShot
-from raynas.experiment import Budget, Experiment, Finalists
-{_imports(request)}
-_given = experiment
 
 
-def experiment() -> Experiment:
-    return _dataclasses.replace(
-        _given(),
+def experiment(given=experiment):
+{textwrap.indent(imports, "    ")}
+
+    return dataclasses.replace(
+        given(),
+        scheduler=NoStopping(),
         screen=None,
         bounds=(),
         smoke={{}},
-{_settings(request)}
+{_settings(request, trials)}
     )
 """
 
 
-def _imports(request: Request) -> str:
+def _imports(request: Request, *more: str) -> str:
     proxies = ", ".join(sorted(type(p).__name__ for p in _proxies(request)))
-    sampler = _sampler(request).partition("(")[0]
-    return f"from raynas.proxies import {proxies}\nfrom raynas.samplers import {sampler}\n"
+    lines = (
+        "from raynas.core import Objective",
+        "from raynas.evaluators import ZeroShot",
+        f"from raynas.proxies import {proxies}",
+        f"from raynas.samplers import {_sampler(request).partition('(')[0]}",
+    )
+    return "\n".join(sorted((*lines, *more), key=lambda line: (line.startswith("from"), line)))
 
 
-def _settings(request: Request) -> str:
+def _settings(request: Request, trials: int) -> str:
     proxies = "".join(f"{type(p).__name__}(), " for p in _proxies(request)).rstrip()
-    trials = request.random if not (request.architectures or request.every) else 10**9
-    return f"""        evaluator=ZeroShot(proxies=({proxies}), batch={request.batch}),
+    return f"""        name={f"score-{Path(request.space).stem}"!r},
+        evaluator=ZeroShot(proxies=({proxies}), batch={request.batch}),
         sampler={_sampler(request)},
         objectives=(Objective("{_objective(request)}"),),
         budget=Budget(trials={trials}),
@@ -164,34 +237,58 @@ def _proxies(request: Request) -> list[Proxy]:
 # -- the table ---------------------------------------------------------------------------------
 
 
+def scored_run(path: Path) -> tuple[RunFolder, Sequence[Proxy]]:
+    """A stored run and its proxies. Raises: UserError when it did not score."""
+    folder = RunFolder.open(path)
+    evaluator = reload(folder).experiment.evaluator
+    if not isinstance(evaluator, ZeroShot):
+        raise UserError(
+            f"run {path} has no scores: its evaluator is {evaluator.name}",
+            cure="score its space: `raynas score FILE`",
+        )
+    return folder, evaluator.proxies
+
+
 def score_table(folder: RunFolder, proxies: Sequence[Proxy]) -> pa.Table:
     """A row per architecture, best first: text, costs, scores, ranks together, remarks.
 
-    A proxy of several parts gets a column of its own name, their ranks together; ``ensemble``
-    sums the logarithms of all proxies' ranks. Both compare architectures of this table only.
+    What could not be scored is null. A proxy of several parts gets a column of its own name, their
+    ranks together; ``ensemble`` sums the logarithms of all proxies' ranks, where null ranks last.
+    Both compare architectures of this table only.
     """
     import pyarrow as pa
 
-    rows = read(folder)
-    if not len(rows):
+    metrics = [metric.name for metric in folder.info.metrics]
+    columns = ["arch", "params", "macs", *metrics, "message"]
+    every = read(folder).select(["stage", *columns]).to_pylist()
+    rows = list({row["arch"]: row for row in every if row["stage"] == SEARCH}.values())
+    if not rows:
         raise UserError(f"run {folder.path} has no scores yet", cure="`raynas resume` goes on")
-    names = [metric.name for metric in folder.info.metrics]
-    columns: dict[str, Any] = {name: rows[name].to_pylist() for name in ("arch", "params", "macs")}
-    table = {name: _floats(rows[name]) for name in ("params", "macs", *names)}
-    columns |= {name: rows[name].to_pylist() for name in names}
-    combined = [proxy.combine(table) for proxy in proxies]
-    for proxy, scores in zip(proxies, combined, strict=True):
-        if len(proxy.parts) > 1:
-            columns[proxy.name] = scores.tolist()
-    columns[ENSEMBLE] = log_rank_sum(combined).tolist()
-    columns["message"] = rows["message"].to_pylist()
-    order = np.argsort(-np.asarray(columns[ENSEMBLE]), kind="stable")
-    return pa.table(columns).take(order)
+    numbers = {name: _floats(row[name] for row in rows) for name in columns[1:-1]}
+    combined = {proxy.name: _combined(proxy, numbers) for proxy in proxies}
+    scores = {**numbers, **combined, ENSEMBLE: log_rank_sum(list(combined.values()))}
+    table = pa.table(
+        {
+            "arch": pa.array([row["arch"] for row in rows], pa.string()),
+            **{name: pa.array(found, from_pandas=True) for name, found in scores.items()},
+            **{name: pa.array([row[name] for row in rows], pa.int64()) for name in _COSTS},
+            "message": pa.array([row["message"] for row in rows], pa.string()),
+        }
+    )
+    return table.take(np.argsort(-scores[ENSEMBLE], kind="stable"))
 
 
-def _floats(column: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.float64]]:
-    values = [np.nan if v is None else float(v) for v in column.to_pylist()]
-    return np.asarray(values, dtype=np.float64)
+def _floats(values: Iterable[float | None]) -> Floats:
+    return np.asarray([np.nan if v is None else float(v) for v in values], dtype=np.float64)
+
+
+def _combined(proxy: Proxy, numbers: Mapping[str, Floats]) -> Floats:
+    """(n,) scores; NaN where a part is missing, whom the others are not compared with."""
+    parts = {part: numbers[part] for part in proxy.parts}
+    known = ~np.any([np.isnan(values) for values in parts.values()], axis=0)
+    found = np.full(len(known), np.nan)
+    found[known] = proxy.combine({part: values[known] for part, values in parts.items()})
+    return found
 
 
 def check_table(path: Path | None) -> None:
