@@ -3,11 +3,13 @@
 TPE proposes cells of NAS-Bench-201 in batches of 16. NASWOT, synflow and the number of parameters
 rank each batch together, and the best four are trained with ASHA; the others are stored with their
 scores and told to TPE as stopped. Random search trains all it draws, with the same worker time.
-Expected: 32 of 128 candidates are trained, scoring takes a few percent of the worker time, and
-cells that cannot work are no longer trained. The best cell ends within one or two of the 288
-validation images of random search's (the images are small, and many cells are good); on
-harder data the gap is larger. The report says whether a proxy ranks better than size alone.
-Time and hardware: 2 to 4 minutes on 2 CPU cores; no download.
+Expected: 32 of 128 candidates are trained, and about a tenth of the worker time goes into scores.
+The best cell has 98.6 to 99.3 % on the validation images, level with random search's or one or two
+of the 288 images (0.35 %) ahead: the space is benign and one run of each proves little. Of seven
+cells trained to the end, neither score ranks better than the number of parameters; the report says
+so, with intervals.
+Time and hardware: less than 2 minutes of worker time (a CPU core, one seed: TPE 98.96 %, random
+98.61 %, both in 37 s); about 2 minutes on 2 idle CPU cores; no download.
 """
 
 from raynas.core import Ensemble
