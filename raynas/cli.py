@@ -252,7 +252,7 @@ def _bare(
 def main() -> None:
     """Errors of the user are one line and exit code 2; Ctrl-C is 130."""
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="raynas", standalone_mode=False)
     except KeyboardInterrupt:
         code = 130
     except Exception as error:

@@ -73,7 +73,7 @@ def show_scores(scores: pa.Table, proxies: Sequence[str], top: int, out: Console
 
     As many columns as the width holds.
     """
-    fit = max((out.width - 32) // 12, 1)
+    fit = max((out.width - 21) // 13, 1)
     shown = [name for name in proxies if name != "params"][:fit]
     table = Table(box=None, pad_edge=False)
     table.add_column("architecture", no_wrap=True)
@@ -81,7 +81,7 @@ def show_scores(scores: pa.Table, proxies: Sequence[str], top: int, out: Console
         table.add_column(name, justify="right", no_wrap=True, max_width=11)
     best = scores.slice(0, top).to_pylist()
     for row in best:
-        cells = ["-" if row[name] is None else f"{row[name]:.5g}" for name in shown]
+        cells = [_score(row[name]) for name in shown]
         width = max(out.width - 9 - 13 * len(shown), 12)
         table.add_row(shorten(row["arch"], width), _short(row["params"]), *cells)
     if best:
@@ -91,6 +91,14 @@ def show_scores(scores: pa.Table, proxies: Sequence[str], top: int, out: Console
     out.print(f"{len(scores)} architectures; {sum(remarks.values())} lack a score")
     for text, count in remarks.most_common(3):
         out.print(Text(f"  {count}: {text}", style="dim"), soft_wrap=True)
+
+
+def _score(value: float | None) -> str:
+    """At most 11 letters."""
+    if value is None:
+        return "-"
+    text = f"{value:.5g}"
+    return text if len(text) <= 11 else f"{value:.4g}"
 
 
 # -- runs --------------------------------------------------------------------------------------

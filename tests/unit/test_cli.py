@@ -17,7 +17,7 @@ from commands import done, experiment_file, raynas, stored
 
 from raynas import __version__
 
-COMMANDS = ("run", "resume", "status", "top", "report", "export", "list")
+COMMANDS = ("run", "resume", "status", "top", "score", "report", "export", "list")
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 
@@ -92,9 +92,71 @@ def test_a_wrong_command_line_is_one_line(arguments: list[str], words: list[str]
 def test_list_shows_all_kinds_or_one() -> None:
     everything = done("list")
     kinds = [line for line in everything.splitlines() if not line.startswith(" ")]
-    assert kinds == ["spaces", "data", "evaluators", "samplers", "schedulers"]
+    assert kinds == ["spaces", "data", "evaluators", "proxies", "samplers", "schedulers"]
     assert "ElasticResNet" in done("list", "spaces")
     assert "ElasticResNet" not in done("list", "samplers")
+
+
+# -- scores ------------------------------------------------------------------------------------
+
+SMALL = (
+    "--local", "--batch", "8", "--proxies", "naswot,synflow",
+    "--set", "space.channels=4", "--set", "space.cells=1",
+)  # fmt: skip
+
+
+def test_scores_of_random_cells_a_table_and_the_table_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = done("score", "nasbench201", "--random", "4", "--top", "2", "--table", "t.csv", *SMALL)
+    _, report, head, *best, first, count = out.splitlines()
+    assert report == f"report: {Path('runs/score-nasbench201/report.html').absolute()}"
+    assert head.split() == ["architecture", "params", "ensemble", "naswot", "synflow"]
+    assert (len(best), count) == (2, "4 architectures; 0 lack a score")
+    assert first.startswith("first by ranks together: |")
+    table = Path("t.csv").read_text().splitlines()
+    assert len(table) == 5
+    assert first.split(": ")[1] in table[1]
+    again = done("score", "runs/score-nasbench201", "--top", "2", "--table", "again.csv")
+    assert again.splitlines() == [head, *best, first, count]
+    assert Path("again.csv").read_text().splitlines() == table
+
+
+def test_scores_of_a_users_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = done("score", EXPERIMENTS / "custom_space.py", "--random", "5", "--local", "--batch", "8")
+    assert "5 architectures; " in out
+    out = done("score", EXPERIMENTS / "custom_data.py", "--random", "2", *SMALL)
+    assert "2 architectures; 0 lack a score" in out
+    assert {p.name for p in Path("runs").iterdir()} == {"score-custom_space", "score-custom_data"}
+    info = json.loads(Path("runs/score-custom_data/run.json").read_text())
+    assert info["description"]["data"]["class"] == "Arrays"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nasbench"], ["unknown space 'nasbench'", "did you mean 'nasbench201'?"]),
+        (["nasbench201", "--proxies", "naswto"], ["unknown proxy 'naswto'", "'naswot'?"]),
+        (["nasbench201", "--proxies", ","], ["no proxies"]),
+        (["nasbench201", "--data", "cifar"], ["unknown data set 'cifar'"]),
+        (["nasbench201", "--random", "0"], ["'--random'"]),
+        (["nasbench201", "--all", "--random", "9"], ["--all or --random, one of them"]),
+        (["nasbench201", "--set", "space.cell=1"], ["did you mean 'cells'?"]),
+        (["nasbench201", "--batch", "9999"], ["a batch of 9999 images"]),
+        (["nowhere.py"], ["no experiment file"]),
+    ],
+)
+def test_what_cannot_be_scored_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    called = raynas("score", *arguments, "--local")
+    assert (called.code, called.err.count("\n"), called.out) == (2, 1, "")
+    for word in words:
+        assert word in called.err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_says_where_its_report_is(tmp_path: Path) -> None:

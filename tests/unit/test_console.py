@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from commands import done, experiment_file
 from rich.console import Console
 
-from raynas.console import _short, show_export, show_parts, show_status, watch
+from raynas.console import _short, show_export, show_parts, show_scores, show_status, watch
 from raynas.core import UserError
+from raynas.proxies import proxies
 from raynas.store import RunFolder
 from raynas.training import Exported
 
@@ -34,7 +36,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return RunFolder.open(folder / "run")
 
 
-@pytest.mark.parametrize("kind", ["spaces", "data", "evaluators", "samplers", "schedulers"])
+@pytest.mark.parametrize(
+    "kind", ["spaces", "data", "evaluators", "proxies", "samplers", "schedulers"]
+)
 def test_one_kind_of_parts_with_a_sentence_each(kind: str) -> None:
     out = printer(80)
     show_parts(kind, out)
@@ -54,6 +58,13 @@ def test_all_parts_are_named() -> None:
                  "FunctionEvaluator", "TPE", "RegularizedEvolution", "NSGA2", "ASHA"):  # fmt: skip
         assert name in text
     assert text.count("samplers") == 1
+
+
+def test_every_proxy_is_listed() -> None:
+    out = printer(80)
+    show_parts("proxies", out)
+    shown = [line.split()[0] for line in lines(out)[1:] if not line.startswith("  ")]
+    assert shown == [cls.__name__ for cls in proxies().values()]
 
 
 def test_an_unknown_kind_is_told_the_known() -> None:
@@ -110,6 +121,49 @@ def test_exports_with_the_difference_that_was_measured() -> None:
         "architecture: a/architecture.json",
         "onnx: a/network.onnx  (outputs differ by at most 3.2e-07)",
     ]
+
+
+def scores(names: list[str], messages: list[str | None]) -> pa.Table:
+    """Rows of long texts, wide numbers and nulls."""
+    n = len(messages)
+    arch = [f"|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|cell{i}~2|" for i in range(n)]
+    columns = {name: [None if m else -1.23456789e-105 * (i + 1) for i, m in enumerate(messages)]
+               for name in names if name != "params"}  # fmt: skip
+    return pa.table({"arch": arch, "params": [1_234_567] * n, **columns, "message": messages})
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+@pytest.mark.parametrize("count", [1, 16])
+def test_scores_fit(width: int, count: int) -> None:
+    names = ["ensemble", "params", *(f"long_name{i}" for i in range(count - 1))]
+    out = printer(width)
+    show_scores(scores(names, [None, None, "no score: a reason"]), names, 2, out)
+    head, *best, first, count_line, why = lines(out)
+    assert all(len(line) <= width for line in (head, *best))
+    assert [line.startswith("|nor_con") for line in best] == [True, True]
+    assert head.split()[:3] == ["architecture", "params", "ensemble"]
+    assert all(line.split()[1] == "1.23M" for line in best)
+    assert all(len(line.split()) == len(head.split()) for line in best)
+    assert "…" not in head
+    assert all(line.split()[2].endswith("e-105") for line in best)
+    if width == 200:
+        assert len(head.split()) == min(2 + count, 15)
+    assert first == f"first by ranks together: {scores(names, [None])['arch'][0].as_py()}"
+    assert count_line == "3 architectures; 1 lack a score"
+    assert why == "  1: no score: a reason"
+
+
+def test_missing_scores_are_counted_by_reason() -> None:
+    out = printer(80)
+    messages = ["a" * 100, None, "b", "b", "c", "d", "b"]
+    show_scores(scores(["ensemble"], messages), ["ensemble"], 1, out)
+    shown = lines(out)
+    assert shown[1].split()[-1] == "-"
+    assert "7 architectures; 6 lack a score" in shown
+    assert shown[-3:] == ["  3: b", f"  1: {'a' * 100}", "  1: c"]
+    out = printer(80)
+    show_scores(scores(["ensemble"], [None]), ["ensemble"], 0, out)
+    assert lines(out) == ["1 architectures; 0 lack a score"]
 
 
 @pytest.mark.parametrize(
