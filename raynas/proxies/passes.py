@@ -354,7 +354,7 @@ def _of_nothing(func: Callable[..., Any], args: Any, kwargs: Any) -> Tensor | No
     x = args[0] if args else None
     if torch.is_grad_enabled() or not isinstance(x, Tensor) or x.dim() != 4:
         return None
-    if x.device.type != "cpu" or bool(x[0].any()) or bool(x.any()):  # a GPU would wait for it
+    if x.device.type != "cpu" or bool(x[0, :, 0].any()) or bool(x.any()):  # a GPU would wait for it
         return None
     one: Tensor = func(x[:1], *args[1:], **kwargs)
     return one.expand(len(x), -1, -1, -1).clone(memory_format=torch.channels_last)
@@ -379,7 +379,7 @@ def _normalised(
     x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None
 ) -> Tensor:
     scale = variance.rsqrt() if weight is None else variance.rsqrt() * weight
-    shift = -mean * scale if bias is None else bias - mean * scale
+    shift = -mean * scale if bias is None else torch.addcmul(bias, mean, scale, value=-1)
     shape = (1, -1, 1, 1)
     return torch.addcmul(shift.view(shape), x, scale.view(shape))
 
