@@ -178,6 +178,44 @@ def test_a_remark_says_why_an_objective_is_missing() -> None:
     assert work.trials[0].message == message
 
 
+def test_what_else_was_measured_outlives_a_missing_objective() -> None:
+    """A proxy without a score does not take those of the others with it."""
+    rows, sampler = Table(), Script(["x=1,y=2,op=a"])
+    goals = (Objective("naswot"), Objective("params", "min"))
+    work = search(sampler, rows=rows, objectives=goals)
+    assert work.next() is not None
+    values = {"synflow": 3.0, "zen": float("nan"), "naswot": float("inf")}
+    told = work.report(0, Measurement(1, values, 2.5, note="no zen:\nflat"), host="h", device="d")
+    assert told is Decision.STOP
+    (row,) = rows
+    message = "naswot is inf at step 1: no zen: flat"
+    assert (row["state"], row["step"], row["seconds"], row["host"], row["device"]) == (
+        "FAILED", 1, 2.5, "h", "d",
+    )  # fmt: skip
+    assert row["message"] == message
+    assert {name: row[name] for name in ("synflow", "params") if name in row} == {
+        "synflow": 3.0, "params": 60,
+    }  # fmt: skip
+    assert not {"zen", "naswot"} & row.keys()
+    assert (work.spent, states(work), work.best) == (2.5, {"FAILED": 1}, ())
+    (trial,) = sampler.told
+    assert (trial.state, trial.step) == (TrialState.FAILED, 1)
+    assert trial.values() == {"params": 60.0, "macs": 420.0, "synflow": 3.0}
+    again = search(texts=["x=1,y=2,op=a"], past=[trial], objectives=goals)
+    assert again.next() is None  # known, and told as it was
+    assert (again.spent, states(again), again.best) == (2.5, {"FAILED": 1}, ())
+    assert again.sampler.told[0].message == message  # type: ignore[attr-defined]
+
+
+def test_nothing_but_infinities_leaves_no_measurement() -> None:
+    rows = Table()
+    work = search(texts=["x=1,y=2,op=a"], rows=rows)
+    assert work.next() is not None
+    work.report(0, Measurement(1, {"val_accuracy": float("-inf")}, 2.5))
+    assert [(r["state"], r["step"], r["seconds"]) for r in rows] == [("FAILED", None, 0.0)]
+    assert (work.trials[0].step, work.spent) == (0, 0.0)
+
+
 def test_a_remark_is_stored_beside_the_values_and_survives_a_resume() -> None:
     rows = Table()
     work = search(texts=["x=1,y=2,op=a"], evaluator=Curves(max_step=2), rows=rows)
