@@ -4,9 +4,10 @@ The published procedure (Mellor et al. 2021): a forward pass, a backward pass th
 it visits, a second forward pass in which every marked ReLU adds two matrix products to K; NCHW,
 every ReLU counted, then the log-determinant. Both sides score the same random cells of
 NAS-Bench-201 with the same weights, in turns, one thread, and must agree. Times are CPU time, so
-that a neighbour's work counts little; memory is kept between passes (``keep_memory``) for both. Bars: NASWOT ten times as fast; its passes reach 60 % of a
-large matrix product's multiply-adds a second; all proxies together cost at most three times the
-dearest alone. Building networks is not counted on either side; its own line says what it costs.
+that a neighbour's work counts little; memory is kept between passes (``keep_memory``) for both.
+Bars: NASWOT ten times as fast; its passes reach 60 % of a large matrix product's multiply-adds a
+second; all proxies together cost at most three times the dearest alone. Building networks is not
+counted on either side; its own line says what it costs.
 Where there is a GPU, both sides once more on it, by the clock.
 """
 
