@@ -127,7 +127,7 @@ class Session:
             self.writer,
             finalists=[t.arch for t in best],
             seeds=experiment.finalists.seeds,
-            objectives=tuple(_on_test(o) for o in experiment.objectives),
+            objectives=_final_objectives(experiment.objectives, evaluator),
             keep=experiment.finalists.top * experiment.finalists.seeds,
             **self._common(FINAL, experiment.sampler.name),
         )
@@ -162,6 +162,17 @@ class Session:
 def _on_test(objective: Objective) -> Objective:
     """The objective's metric as the finalists' training measures it."""
     return dataclasses.replace(objective, metric=objective.metric.replace("val_", "test_", 1))
+
+
+def _final_objectives(sought: tuple[Objective, ...], evaluator: Evaluator) -> tuple[Objective, ...]:
+    """What a finalist's training must measure: the objectives, or where the search went by scores
+    of untrained networks, which no training gives, the first of the training's own metrics.
+    """
+    on_test = [_on_test(objective) for objective in sought]
+    known = {metric.name for metric in evaluator.final_metrics}
+    measured = [o for o in on_test if o.metric in known or o not in sought]
+    first = evaluator.final_metrics[0]
+    return tuple(measured) or (_on_test(Objective(first.name, first.direction)),)
 
 
 def final_evaluator(experiment: Experiment) -> Evaluator:

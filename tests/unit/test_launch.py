@@ -378,6 +378,21 @@ class Hints(Curves):
 """
 
 
+def test_finalists_of_scores_are_trained_for_accuracy(tmp_path: Path, console: Console) -> None:
+    """No training gives the score that they were chosen by."""
+    file = experiment_file(
+        tmp_path / "toy.py", HINTS, evaluator="Hints()", scheduler="NoStopping()",
+        objectives='(Objective("hint"), Objective("params", "min"))',
+        finalists="Finalists(top=2, seeds=2, evaluator=Curves())",
+    )  # fmt: skip
+    folder = begin(file, tmp_path / "run", console)
+    finals = [row for row in read(folder).to_pylist() if row["stage"] == "final"]
+    ends = [row for row in finals if row["state"] != "RUNNING"]
+    assert [row["state"] for row in ends] == ["COMPLETE"] * 4
+    assert all(row["test_accuracy"] is not None and row["message"] is None for row in ends)
+    assert "4 of 4 trained" in done("status", folder.path)
+
+
 def screened(path: Path, **parts: str) -> Path:
     usual = {
         "screen": "Screen(Hints(), keep=0.5, batch=6)", "space": "ToySpace(depth=12)",
