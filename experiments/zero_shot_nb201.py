@@ -78,13 +78,12 @@ class Draws:
         self, columns: dict[str, NDArray[np.float64]], scored: list[str],
         truth: dict[str, dict[str, float]], names: tuple[str, ...],
     ) -> None:  # fmt: skip
-        space, row = NASBench201(), {cell: i for i, cell in enumerate(scored)}
-        cells = [space.from_index(i) for i in range(space.size)]
-        drawn = [c for c in cells if space.canonical(c).text in row]
-        self._rows = np.array([row[space.canonical(c).text] for c in drawn])
-        self._truth = np.array([[truth[c.text][name] for name in names] for c in drawn])
+        from nb201.table import cells_of
+
+        cells, self._rows = cells_of(scored)
+        self._truth = np.array([[truth[cell][name] for name in names] for cell in cells])
         self._columns = columns
-        self.cells = len(drawn)
+        self.cells = len(cells)
 
     def found(
         self, parts: tuple[str, ...], n: int, repeats: int, seed: int = 0
@@ -131,7 +130,7 @@ def main() -> None:
 
     stored, truth = scores(given.run), accuracies(given.table)
     cells = list(stored["arch"])
-    columns = {name: stored[name] for name in stored if name not in ("arch", "message")}
+    columns = {name: stored[name] for name in stored if name != "arch"}
     if given.choose:
         choose(columns, np.array([truth[cell]["cifar10_valid"] for cell in cells]))
         return
@@ -140,15 +139,16 @@ def main() -> None:
     rankings["ensemble"] = ENSEMBLE.parts
     draws = Draws(columns, cells, truth, ACCURACIES)
     goal = np.array([[truth[cell][name] for name in ACCURACIES] for cell in cells])
-    out, console = log_rank_sum([columns[part] for part in ENSEMBLE.parts]), Console(width=110)
+    out, console = ENSEMBLE(columns), Console(width=110)
     rhos = [spearmanr(out, goal[:, i]).statistic for i in range(len(ACCURACIES))]
     console.print(f"{len(cells)} classes scored, {draws.cells} cells to draw from")
-    console.print(f"ensemble {' x '.join(ENSEMBLE.parts)}: Spearman", [round(r, 4) for r in rhos])
+    shown = ", ".join(f"{rho:.4f}" for rho in rhos)
+    console.print(f"ensemble {' x '.join(ENSEMBLE.parts)}: Spearman {shown}", soft_wrap=True)
     table = Table(title=f"test accuracy, mean and std of {given.repeats} repeats", box=None)
     for name in ("ranked by", "N", *ACCURACIES, "published"):
         table.add_column(name, justify="right" if name != "ranked by" else "left")
     for name, parts in rankings.items():
-        for n in DRAWS:
+        for n in (n for n in DRAWS if n <= draws.cells):
             found = draws.found(parts, n, given.repeats)
             shown = (f"{m:.2f} {s:.2f}" for m, s in zip(found.mean(0), found.std(0), strict=True))
             table.add_row(name, str(n), *shown, " | ".join(PUBLISHED.get((name, n), ())))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from raynas.core import UserError
 from raynas.proxies import Proxy
+from raynas.spaces import NASBench201
 from raynas.store import RunFolder, read
 
 ACCURACIES = ("cifar10_test", "cifar100_test", "imagenet16_test")
@@ -42,10 +43,19 @@ def scores(path: Path) -> Columns:
             ["arch", "params", "macs", *(m.name for m in folder.info.metrics)]
         )
     found: Columns = {"arch": np.array(table["arch"].to_pylist(), dtype=object)}
-    for name in table.column_names[1:]:
+    for name in [n for n in table.column_names if n not in ("arch", "message")]:
         values = [np.nan if v is None else float(v) for v in table[name].to_pylist()]
         found[name] = np.array(values)
     return found
+
+
+def cells_of(classes: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
+    """All cells that are isomorphic to one of ``classes``, and the row of each one's class."""
+    space, row = NASBench201(), {text: i for i, text in enumerate(classes)}
+    cells = [space.from_index(i) for i in range(space.size)]
+    found = [(cell.text, row.get(space.canonical(cell).text, -1)) for cell in cells]
+    kept = [(text, place) for text, place in found if place >= 0]
+    return [text for text, _ in kept], np.array([place for _, place in kept])
 
 
 def usable(found: Columns, proxies: Sequence[Proxy]) -> Mapping[str, NDArray[np.float64]]:

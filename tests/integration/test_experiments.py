@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import runpy
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from commands import done
+from scipy.stats import rankdata, spearmanr
 
 from raynas.core import UserError
 from raynas.experiment import load
+from raynas.spaces import NASBench201
 from raynas.store import RunFolder
 from raynas.training import load_network
 
@@ -108,6 +117,242 @@ def test_smoke_of_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             pytest.skip(str(error))
         raise
     whole(tmp_path / "run")
+
+
+# -- scores of untrained networks ---------------------------------------------------------------
+
+
+@pytest.mark.skipif(not CIFAR.is_dir(), reason=f"no CIFAR-10 at {CIFAR}")
+@pytest.mark.parametrize(
+    ("name", "score"),
+    [("proxy_correlation_nb201", ""), ("zero_shot_nb201", "naswot"), ("zen_nas_cifar", "zen")],
+)
+def test_smoke_of_scores_on_cifar10(
+    name: str, score: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``score``: by which the best network is chosen, to be trained as the finalist."""
+    monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "cache"))
+    try:
+        smoke(name, tmp_path / "run", "--set", f"data.folder={CIFAR}")
+    except AssertionError as error:
+        if "is missing" in str(error) or "not found" in str(error):
+            pytest.skip(str(error))
+        raise
+    folder = RunFolder.open(tmp_path / "run")
+    rows = pq.read_table(folder.results).to_pylist()
+    main = [r for r in rows if r["stage"] == "search" and r["arm"] == rows[0]["arm"]]
+    scored = [r for r in main if r["state"] == "COMPLETE"]
+    assert len(scored) == 4
+    parts = [p for proxy in load(folder.source).experiment.evaluator.proxies for p in proxy.parts]
+    assert all(r[part] is not None or r["message"] for r in scored for part in parts)
+    assert all(any(r[part] is not None for r in scored) for part in parts)
+    finals = [r for r in rows if r["stage"] == "final"]
+    assert bool(finals) == bool(score) == (folder.best / "network.safetensors").exists()
+    if score:
+        best = max(scored, key=lambda r: r[score])["arch"]
+        assert {r["arch"] for r in finals} == {best}
+        assert finals[-1]["test_accuracy"] is not None
+        assert json.loads((folder.best / "architecture.json").read_text())["arch"] == best
+
+
+ACCURACIES = ("cifar10_valid", "cifar10_test", "cifar100_test", "imagenet16_test")
+SCORES = (
+    "jacob_cov", "zen", "meco", "naswot", "aznas_expressivity", "aznas_progressivity",
+    "aznas_trainability", "aznas_complexity",
+)  # fmt: skip
+Numbers = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Invented scores of 400 classes of cells and accuracies of all cells, as files and columns."""
+
+    run: Path
+    table: Path
+    scores: Numbers
+    truth: dict[str, dict[str, float]]
+
+    def column(self, name: str, cells: Sequence[str] | None = None) -> Any:
+        return np.array([self.truth[cell][name] for cell in cells or self.scores["arch"]])
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    space, rng = NASBench201(), np.random.default_rng(3)
+    cells = [space.from_index(i) for i in range(space.size)]
+    quality = dict(zip([c.text for c in cells], rng.normal(size=len(cells)), strict=True))
+    truth = {c: {a: 80 + 5 * q + rng.normal() for a in ACCURACIES} for c, q in quality.items()}
+    classes = list(dict.fromkeys(space.canonical(c).text for c in cells[:2000]))[:400]
+    scores: Numbers = {"arch": classes}
+    scores["params"] = rng.integers(1, 20, len(classes)) * 100.0
+    scores["macs"] = scores["params"] * 7
+    for name in SCORES:
+        scores[name] = np.array([quality[c] for c in classes]) + rng.normal(size=len(classes))
+    scores["naswot"][5] = np.nan
+    folder = tmp_path_factory.mktemp("study")
+    pq.write_table(
+        pa.table({**{n: pa.array(c, from_pandas=True) for n, c in scores.items()},
+                  "message": [*["no naswot: dead"], *[None] * (len(classes) - 1)]}),
+        folder / "scores.parquet",
+    )  # fmt: skip
+    columns = {name: [t[name] for t in truth.values()] for name in ACCURACIES}
+    pq.write_table(pa.table({"arch": list(truth), **columns}), folder / "nb201.parquet")
+    return Study(folder / "scores.parquet", folder / "nb201.parquet", scores, truth)
+
+
+@pytest.fixture
+def script(
+    study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., list[str]]:
+    """What ``python experiments/NAME.py SCORES ...`` prints."""
+
+    def printed(name: str, *more: str, run: Path = study.run) -> list[str]:
+        file = CHECKOUT / "experiments" / f"{name}.py"
+        monkeypatch.syspath_prepend(str(file.parent))
+        monkeypatch.setattr(sys, "argv", [str(file), str(run), *more])
+        runpy.run_path(str(file), run_name="__main__")
+        return capsys.readouterr().out.splitlines()
+
+    return printed
+
+
+def numbers(lines: list[str], *start: str) -> list[float]:
+    """Those in the line that starts with these words."""
+    (line,) = [line for line in lines if tuple(line.split()[: len(start)]) == start]
+    rest = line.replace("[", " ").replace("]", " ").replace("|", " ").split()[len(start) :]
+    return [float(word) for word in rest]
+
+
+def test_the_correlations_are_those_of_scipy(
+    study: Study, script: Callable[..., list[str]]
+) -> None:
+    printed = script("proxy_correlation_nb201", "--table", str(study.table))
+    known = np.isfinite(study.scores["naswot"])
+    count, *found = numbers(printed, "naswot")
+    assert count == known.sum() == 399
+    for place, name in enumerate(ACCURACIES[1:]):
+        rho, low, high = found[3 * place : 3 * place + 3]
+        wanted = spearmanr(study.scores["naswot"][known], study.column(name)[known]).statistic
+        assert rho == pytest.approx(wanted, abs=6e-4)
+        assert low < rho < high
+    space, row = NASBench201(), {c: i for i, c in enumerate(study.scores["arch"])}
+    cells = [c for c in study.truth if space.canonical(space.architecture(c)).text in row]
+    own = study.scores["naswot"][
+        [row[space.canonical(space.architecture(c)).text] for c in cells]
+    ]  # fmt: skip
+    for name, rho in zip(ACCURACIES[1:], found[9:12], strict=True):
+        wanted = spearmanr(own, study.column(name, cells), nan_policy="omit").statistic
+        assert rho == pytest.approx(wanted, abs=6e-3)
+    names = [line.split()[0] for line in printed if re.match(r" *[a-z_]+ +(399|400) ", line)]
+    assert set(names) == {"params", "macs", "jacob_cov", "zen", "meco", "naswot", "aznas"}
+
+
+def test_the_table_of_searches_is_that_of_its_draws(
+    study: Study, script: Callable[..., list[str]]
+) -> None:
+    printed = script("zero_shot_nb201", "--table", str(study.table), "--repeats", "20")
+    module = load(CHECKOUT / "experiments" / "zero_shot_nb201.py").module
+    parts = module.ENSEMBLE.parts
+    total = np.sum([np.log(rankdata(study.scores[part]) / 400) for part in parts], axis=0)
+    (line,) = [line for line in printed if line.startswith("ensemble jacob_cov x zen")]
+    rhos = map(float, re.findall(r"-?\d\.\d+", line))
+    for rho, name in zip(rhos, ACCURACIES[1:], strict=True):
+        assert rho == pytest.approx(spearmanr(total, study.column(name)).statistic, abs=6e-5)
+    draws = module.Draws(
+        study.scores, study.scores["arch"], study.truth, ("cifar10_test", "imagenet16_test")
+    )
+    for name, n, chosen in (("zen", 10, ("zen",)), ("ensemble", 100, parts)):
+        found = draws.found(chosen, n, 20)
+        shown = numbers(printed, name, str(n))
+        assert shown[:2] == pytest.approx([found[:, 0].mean(), found[:, 0].std()], abs=6e-3)
+        assert shown[4:6] == pytest.approx([found[:, 1].mean(), found[:, 1].std()], abs=6e-3)
+    assert numbers(printed, "naswot", "100")[6:] == [92.81, 0.99, 69.48, 1.70, 43.10, 3.16]
+    assert any(line.split()[:2] == ["ensemble", "1000"] for line in printed)
+
+
+def test_draws_find_what_all_draws_find_on_average(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(CHECKOUT / "experiments"))
+    module = load(CHECKOUT / "experiments" / "zero_shot_nb201.py").module
+    space = NASBench201()
+    cells: dict[str, list[str]] = {}
+    for text in study.truth:
+        cells.setdefault(space.canonical(space.architecture(text)).text, []).append(text)
+    classes = [c for c in cells if 1 < len(cells[c]) < 4][:3]
+    columns = {"one": np.array([2.0, 2.0, 1.0]), "two": np.array([1.0, 3.0, np.nan])}
+    draws = module.Draws(columns, classes, study.truth, ("cifar10_test",))
+    every = [(row, study.truth[text]["cifar10_test"])
+             for row, c in enumerate(classes) for text in cells[c]]  # fmt: skip
+    assert draws.cells == len(every)
+
+    def expected(score: Callable[[tuple[int, ...]], list[float]], n: int) -> float:
+        """The mean over all draws of n cells, of equals each in turn."""
+        means = []
+        for drawn in combinations(every, n):
+            values = score(tuple(row for row, _ in drawn))
+            best = [acc for (_, acc), v in zip(drawn, values, strict=True) if v == max(values)]
+            means.append(np.mean(best))
+        return float(np.mean(means))
+
+    def one(rows: tuple[int, ...]) -> list[float]:
+        return [columns["one"][row] for row in rows]
+
+    def both(rows: tuple[int, ...]) -> list[float]:
+        known = [np.nan_to_num(columns[name][list(rows)], nan=-1.0) for name in ("one", "two")]
+        return list(np.log(rankdata(known[0])) + np.log(rankdata(known[1])))
+
+    for parts, score, n in ((("one",), one, 1), (("one",), one, 2), (("one", "two"), both, 3)):
+        found = draws.found(parts, n, 3000)[:, 0]
+        wanted = expected(score, n)
+        assert abs(found.mean() - wanted) < 4 * found.std() / np.sqrt(len(found)) + 1e-9
+    found = draws.found(("two",), draws.cells, 200)[:, 0]
+    assert set(found) == {study.truth[text]["cifar10_test"] for text in cells[classes[1]]}
+
+
+def test_of_few_cells_few_are_drawn(
+    study: Study, tmp_path: Path, script: Callable[..., list[str]]
+) -> None:
+    few = tmp_path / "few.parquet"
+    pq.write_table(pq.read_table(study.run).slice(360, 30), few)
+    more = ("--table", str(study.table), "--repeats", "2")
+    printed = script("zero_shot_nb201", *more, run=few)
+    (line,) = [line for line in printed if line.endswith("cells to draw from")]
+    assert line.startswith("30 classes scored, ")
+    assert 10 < int(line.split()[3]) < 1000
+    assert {line.split()[1] for line in printed if line.startswith("params")} <= {"10", "100"}
+
+
+def test_ensembles_are_chosen_by_validation_accuracy(
+    study: Study, script: Callable[..., list[str]]
+) -> None:
+    printed = script("zero_shot_nb201", "--table", str(study.table), "--choose")
+    assert len(printed) == 20
+    for line in (printed[0], printed[-1]):
+        shown, *parts = line.split()
+        scores = [np.nan_to_num(study.scores[part], nan=-np.inf) for part in parts]
+        total = np.sum([np.log(rankdata(column)) for column in scores], axis=0)
+        wanted = spearmanr(total, study.column("cifar10_valid")).statistic
+        assert float(shown) == pytest.approx(wanted, abs=6e-5)
+    assert not any("macs" in line or "aznas_complexity" in line for line in printed)
+
+
+def test_scores_and_tables_that_are_not_there(tmp_path: Path, study: Study) -> None:
+    module = load(CHECKOUT / "experiments" / "proxy_correlation_nb201.py").module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(CHECKOUT / "experiments"))
+        patch.delenv("RAYNAS_DATA", raising=False)
+        patch.chdir(tmp_path)
+        patch.setattr(sys, "argv", ["x", str(study.run)])
+        with pytest.raises(UserError, match=r"no table 'nb201\.parquet'; --table FILE, or \$RAY"):
+            module.main()
+        few = pq.read_table(study.run).drop(["meco", "message"])
+        pq.write_table(few, tmp_path / "few.parquet")
+        patch.setattr(
+            sys, "argv", ["x", str(tmp_path / "few.parquet"), "--table", str(study.table)]
+        )
+        with pytest.raises(UserError, match=r"unknown score in an ensemble: 'meco'"):
+            load(CHECKOUT / "experiments" / "zero_shot_nb201.py").module.main()
 
 
 def test_exports_compute_what_the_network_computes(tmp_path: Path) -> None:
