@@ -36,7 +36,7 @@ from raynas.scoring import (
     write_table,
 )
 from raynas.spaces import NASBench201
-from raynas.store import RunFolder
+from raynas.store import RunFolder, read
 
 TINY = '''
 """Networks in one line, data, and all that a search has and scoring leaves out."""
@@ -378,6 +378,38 @@ def test_only_runs_of_scores_are_printed_again(tiny: Path, tmp_path: Path) -> No
          "--set", "finalists.top=0")  # fmt: skip
     with pytest.raises(UserError, match=r"has no scores: its evaluator is retrain; score its"):
         scored_run(tmp_path / "run")
+
+
+def test_finalists_and_other_samplers_repeat_no_row_of_the_table(
+    tiny: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "search.py"
+    start, _, _ = tiny.read_text().partition("def experiment()")
+    file.write_text(
+        start.replace("from beside import WIDTHS", "WIDTHS = (4, 8)")
+        + """
+from raynas.core import Objective
+from raynas.experiment import Finalists
+from raynas.proxies import SynFlow
+from raynas.samplers import Random
+
+
+def experiment():
+    return Experiment(
+        space=Tiny(), data=Digits(subset=300), evaluator=ZeroShot((SynFlow(),), batch=8),
+        sampler=RegularizedEvolution(3, 2), against=(Random(),), budget=Budget(trials=3),
+        objectives=(Objective("synflow"),),
+        finalists=Finalists(top=1, seeds=1, evaluator=Retrain(Recipe(epochs=1))),
+    )
+"""
+    )
+    done("run", file, "--local", "--output", tmp_path / "run")
+    rows = read(RunFolder.open(tmp_path / "run")).to_pylist()
+    assert {row["stage"] for row in rows} == {"search", "final"}
+    table = score_table(*scored_run(tmp_path / "run"))
+    found = table["arch"].to_pylist()
+    assert len(found) == len(set(found)) < len(rows)
+    assert table["synflow"].null_count == 0
 
 
 def test_a_run_without_a_row_has_no_table(tiny: Path, tmp_path: Path) -> None:
