@@ -171,7 +171,7 @@ def test_a_syntax_error_in_a_process_of_its_own(tmp_path: Path) -> None:
         ({"bounds": "(Bound('latency', max=3),)"}, ["'latency'", "macs, params, val_accuracy"]),
         ({"bounds": "(Bound('param', max=3),)"}, ["'param'", "did you mean 'params'?"]),
         ({"bounds": "(Bound('params', 3, 5),)"}, ["min=5, max=3", "min <= max"]),
-        ({"objectives": "(Objective('acc'),)"}, ["'acc'", "allowed: macs, params"]),
+        ({"objectives": "(Objective('acc'),)"}, ["'acc'", "allowed: layers, macs, params"]),
         ({"objectives": "(Objective(direction='up'),)"}, ["'up'", "max, min"]),
         ({"space": "ToySpace"}, ["space is the class ToySpace", "space=ToySpace(...)"]),
         ({"space": "'toy'"}, ["space is str, not a SearchSpace", "raynas list"]),

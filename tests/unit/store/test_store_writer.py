@@ -31,6 +31,7 @@ def test_a_row_comes_back_with_what_made_it(folder: RunFolder, writer: Writer, r
         **row(3, 1), "state": "COMPLETE", "latency_ms": 2.0, "params": 10, "macs": None,
         "run": "digits-1", "experiment": "0123456789ab", "session": 1, "host": "a-host",
         "git": "abc", "versions": "python 3, raynas 0", "message": None, "weights": None,
+        "layers": None,
     }  # fmt: skip
 
 

@@ -62,7 +62,8 @@ def test_weights_momentum_and_state_come_back(tmp_path: Path) -> None:
         assert wanted.abs().sum() > 0
     state = json.loads((path / "state.json").read_text())
     assert (state["epoch"], state["identity"]) == (7, IDENTITY)
-    assert state["history"] == [{"step": 7, "values": {"val_loss": 3.5}, "seconds": 1.5}]
+    (entry,) = state["history"]
+    assert entry == {"step": 7, "values": {"val_loss": 3.5}, "seconds": 1.5, "note": ""}
 
 
 def test_nothing_there_is_none(tmp_path: Path) -> None:
