@@ -3,13 +3,14 @@
 `raynas run experiments/proxy_correlation_nb201.py` scores all 6,466 different cells (C = 16,
 N = 5) with every proxy on one batch of CIFAR-10 training images and stores the scores. Then
 
-    python experiments/proxy_correlation_nb201.py runs/proxy_correlation_nb201
+    python experiments/proxy_correlation_nb201.py [runs/proxy_correlation_nb201]
 
-prints Spearman's rho with the benchmark's three test accuracies, with 95 % intervals over cells,
-beside the published values and beside the numbers of weights and multiply-adds. Published values
-are over the 15,625 cells, of which simple ones are isomorphic to many others: hence the column "of
-all cells", in which every cell has its class's score. The script reads the
-benchmark's accuracies from `nb201.parquet` in $RAYNAS_DATA (columns: arch, cifar10_test, ...).
+(without a run: from the scores in experiments/nb201/) prints Spearman's rho with the benchmark's
+three test accuracies, with 95 % intervals over classes, beside the published values and beside
+the numbers of weights and multiply-adds. Published values are over the 15,625 cells, of which
+simple ones are isomorphic to many others: hence the column "of all cells", in which every cell
+has its class's score. The script reads the benchmark's accuracies from `nb201.parquet` in
+$RAYNAS_DATA (columns: arch, cifar10_test, ...).
 Expected: MeCo near .9, NASWOT, ZiCo and the Jacobian covariance near .8, params and MACs .75 to
 .79: few proxies beat counting.
 Time and hardware: 4 to 6 s a cell and core for all proxies (GraSP and TE-NAS are half of it), so
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -47,6 +49,9 @@ from raynas.proxies import (
 )
 from raynas.samplers import Random
 from raynas.spaces import NASBench201
+
+if TYPE_CHECKING:
+    from nb201.table import Columns
 
 PROXIES = (
     NASWOT(), JacobCov(), EPENAS(), SynFlow(), SNIP(), GradNorm(), Fisher(), Plain(), L2Norm(),
@@ -95,19 +100,28 @@ def experiment() -> Experiment:
 
 
 def main() -> None:
-    from nb201.table import ACCURACIES, accuracies, cells_of, scores, usable
+    from nb201.table import SAMPLE, SCORES, accuracies, scores
+
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("runs", type=Path, nargs="*", default=[SCORES, SAMPLE],
+                         help="folders of runs, or Parquet files of scores")  # fmt: skip
+    options.add_argument("--table", type=Path, help="the benchmark's nb201.parquet")
+    given = options.parse_args()
+
+    truth = accuracies(given.table)
+    for run in given.runs:
+        show(scores(run), truth)
+
+
+def show(found: Columns, truth: dict[str, dict[str, float]]) -> None:
+    """Print the table for these scores."""
+    from nb201.table import ACCURACIES, cells_of, usable
     from rich.console import Console
     from rich.table import Table
     from scipy.stats import spearmanr
 
     from raynas.reports import rank_qualities
 
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("run", type=Path, help="folder of the run, or a Parquet file of scores")
-    options.add_argument("--table", type=Path, help="the benchmark's nb201.parquet")
-    given = options.parse_args()
-
-    found, truth = scores(given.run), accuracies(given.table)
     classes = list(found["arch"])
     columns = usable(found, PROXIES)
     cells, rows = cells_of(classes)

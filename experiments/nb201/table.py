@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,23 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from raynas.core import UserError
+from raynas.core.ranks import Table
 from raynas.proxies import Proxy
 from raynas.spaces import NASBench201
 from raynas.store import RunFolder, read
 
 ACCURACIES = ("cifar10_test", "cifar100_test", "imagenet16_test")
+SCORES = Path(__file__).with_name("scores.parquet")
+"""Nine proxies, all 6,466 classes; its metadata say how they were made."""
+SAMPLE = SCORES.with_name("scores_sample.parquet")
+"""The dearer proxies, classes at random."""
 Columns = dict[str, NDArray[np.object_] | NDArray[np.float64]]
+Ranking = Callable[[Table], NDArray[np.float64]]
 
 
-def accuracies(path: Path | None = None) -> dict[str, dict[str, float]]:
+def accuracies(
+    path: Path | None = None, names: Sequence[str] = ("cifar10_valid", *ACCURACIES)
+) -> dict[str, dict[str, float]]:
     """Cell as text -> column -> percent (200 epochs, mean over seeds), for all 15,625 cells.
 
     Raises: UserError when the table is not there.
@@ -28,7 +37,6 @@ def accuracies(path: Path | None = None) -> dict[str, dict[str, float]]:
     path = path or folder / "nb201.parquet"
     if not path.is_file():
         raise UserError(f"no table {str(path)!r}", cure="--table FILE, or $RAYNAS_DATA")
-    names = ("cifar10_valid", *ACCURACIES)
     table = pq.read_table(path, columns=["arch", *names]).to_pydict()
     return {cell: {name: table[name][i] for name in names} for i, cell in enumerate(table["arch"])}
 
@@ -58,13 +66,24 @@ def cells_of(classes: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
     return [text for text, _ in kept], np.array([place for _, place in kept])
 
 
-def usable(found: Columns, proxies: Sequence[Proxy]) -> Mapping[str, NDArray[np.float64]]:
-    """Costs, then for each proxy that was asked its score, or the ranks of its parts together."""
-    columns = {name: found[name] for name in ("params", "macs")}
+def rankings(
+    found: Columns, proxies: Sequence[Proxy]
+) -> dict[str, tuple[tuple[str, ...], Ranking]]:
+    """Name -> (scores it takes, what ranks by them): costs, and proxies whose scores are there."""
+    known: dict[str, tuple[tuple[str, ...], Ranking]] = {
+        cost: ((cost,), itemgetter(cost)) for cost in ("params", "macs")
+    }
     for proxy in proxies:
         if all(part in found for part in proxy.parts):
-            known = ~np.any([np.isnan(found[part]) for part in proxy.parts], axis=0)
-            column = np.full(len(known), np.nan)
-            column[known] = proxy.combine({part: found[part][known] for part in proxy.parts})
-            columns[proxy.name] = column
+            known[proxy.name] = (proxy.parts, proxy.combine)
+    return known
+
+
+def usable(found: Columns, proxies: Sequence[Proxy]) -> Mapping[str, NDArray[np.float64]]:
+    """What each of ``rankings`` gives all rows; NaN where one of its scores is missing."""
+    columns = {}
+    for name, (parts, ranking) in rankings(found, proxies).items():
+        known = ~np.any([np.isnan(found[part]) for part in parts], axis=0)
+        columns[name] = np.full(len(known), np.nan)
+        columns[name][known] = ranking({part: found[part][known] for part in parts})
     return columns

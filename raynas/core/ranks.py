@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -44,6 +45,12 @@ def log_rank_sum(
     return np.asarray(np.sum(parts, axis=0), dtype=np.float64)
 
 
+def _check(parts: Sequence[str], table: Table) -> None:
+    for part in parts:
+        if part not in table:
+            raise one_of("score in an ensemble:", part, table)
+
+
 @dataclass(frozen=True)
 class Ensemble:
     """Several scores as one, by the ranks that they give a population of architectures.
@@ -67,12 +74,57 @@ class Ensemble:
 
         Raises: UserError when the table lacks a score.
         """
-        for part in self.parts:
-            if part not in table:
-                raise one_of("score in an ensemble:", part, table)
+        _check(self.parts, table)
         weights = self.weights or (1.0,) * len(self.parts)
         columns = [
             np.asarray(table[part], dtype=np.float64) * (1 if weight >= 0 else -1)
             for part, weight in zip(self.parts, weights, strict=True)
         ]
         return log_rank_sum(columns, [abs(weight) for weight in weights])
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """Two ensembles one after the other: ``then`` puts the best by ``first`` in a new order.
+
+    Scores that agree with accuracy over a whole space may tell its best architectures apart no
+    better than chance, and the other way round. ``share``: of a population that ``then`` ranks,
+    at least one, and all that are equal to the last of them. Raises: UserError for a share that
+    is no share.
+    """
+
+    first: Ensemble
+    then: Ensemble
+    share: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise UserError(f"Cascade with share={self.share}", allowed="above 0, up to 1")
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of all scores that it takes, each once."""
+        return tuple(dict.fromkeys(self.first.parts + self.then.parts))
+
+    def __call__(self, table: Table) -> NDArray[np.float64]:
+        """(n,) ranks, at most 2 n, which compare architectures of this table only.
+
+        Raises: UserError when the table lacks a score.
+        """
+        _check(self.parts, table)
+        order = ranks(self.first(table))
+        n = len(order)
+        if not n:
+            return order
+        count = max(math.ceil(round(self.share * n, 9)), 1)  # 0.07 * 100 is above 7
+        best = np.flatnonzero(order >= np.sort(order)[-count])
+        some = {part: np.asarray(table[part])[best] for part in self.parts}
+        again = self.then(some)
+        among = np.lexsort((order[best], again))  # equal by ``then``: as ``first`` has them
+        pairs = np.stack([again[among], order[best][among]])
+        fresh = np.r_[True, (np.diff(pairs) != 0).any(axis=0)]
+        order[best[among]] = n + np.cumsum(fresh)
+        return order
+
+
+Ranking = Ensemble | Cascade

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from raynas.core import Ensemble, Metric, UserError, one_of
+from raynas.core import Ensemble, Metric, Ranking, UserError, one_of
 from raynas.core.ranks import Table
 from raynas.evaluators.base import Evaluator
 
@@ -21,7 +21,8 @@ class Screen:
     cheap). ``keep``: share that goes on to the search's own evaluator, at least one of a batch.
     ``batch``: proposals scored together. ``within``: the share is of each ``batch``, or of all
     scored so far in the search (``run``), a quantile that is learned on the way and may let a
-    whole batch fall. ``by``: what ranks them; None takes the ranks by all metrics together.
+    whole batch fall. ``by``: what ranks them, an ``Ensemble`` or a ``Cascade``; None takes the
+    ranks by all metrics together.
 
     Those that fall are stored with their scores and told to the sampler as stopped, and the
     budget counts only those that go on. A candidate whose scoring fails has failed; what breaks
@@ -33,7 +34,7 @@ class Screen:
     keep: float = 0.25
     batch: int = 16
     within: Literal["batch", "run"] = "batch"
-    by: Ensemble | None = None
+    by: Ranking | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.evaluator, Evaluator):
@@ -69,7 +70,7 @@ class Screen:
         return tuple(metric.name for metric in self.metrics)
 
     @property
-    def ranking(self) -> Ensemble:
+    def ranking(self) -> Ranking:
         """What ranks proposals, higher is better."""
         if self.by is not None:
             return self.by

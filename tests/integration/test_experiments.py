@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import torch
 from commands import done
 from scipy.stats import rankdata, spearmanr
 
-from raynas.core import UserError
+from raynas.core import Cascade, Ensemble, UserError
 from raynas.experiment import load
 from raynas.spaces import NASBench201
 from raynas.store import RunFolder
@@ -157,7 +158,7 @@ def test_smoke_of_scores_on_cifar10(
 
 ACCURACIES = ("cifar10_valid", "cifar10_test", "cifar100_test", "imagenet16_test")
 SCORES = (
-    "jacob_cov", "zen", "meco", "naswot", "aznas_expressivity", "aznas_progressivity",
+    "jacob_cov", "epe_nas", "zen", "meco", "naswot", "aznas_expressivity", "aznas_progressivity",
     "aznas_trainability", "aznas_complexity",
 )  # fmt: skip
 Numbers = dict[str, Any]
@@ -244,7 +245,9 @@ def test_the_correlations_are_those_of_scipy(
         wanted = spearmanr(own, study.column(name, cells), nan_policy="omit").statistic
         assert rho == pytest.approx(wanted, abs=6e-3)
     names = [line.split()[0] for line in printed if re.match(r" *[a-z_]+ +(399|400) ", line)]
-    assert set(names) == {"params", "macs", "jacob_cov", "zen", "meco", "naswot", "aznas"}
+    assert set(names) == {
+        "params", "macs", "jacob_cov", "epe_nas", "zen", "meco", "naswot", "aznas"
+    }  # fmt: skip
 
 
 def test_the_table_of_searches_is_that_of_its_draws(
@@ -252,17 +255,27 @@ def test_the_table_of_searches_is_that_of_its_draws(
 ) -> None:
     printed = script("zero_shot_nb201", "--table", str(study.table), "--repeats", "20")
     module = load(CHECKOUT / "experiments" / "zero_shot_nb201.py").module
-    parts = module.ENSEMBLE.parts
-    total = np.sum([np.log(rankdata(study.scores[part]) / 400) for part in parts], axis=0)
-    (line,) = [line for line in printed if line.startswith("ensemble jacob_cov x zen")]
+    first, then = module.ENSEMBLE.first, module.ENSEMBLE.then
+    logs = {part: np.log(rankdata(study.scores[part]) / 400) for part in first.parts}
+    total = np.sum([w * logs[p] for p, w in zip(first.parts, first.weights, strict=True)], axis=0)
+    best = np.argsort(-total)[:20]
+    (again,) = then.parts
+    total[best] = 1 + study.scores[again][best] - study.scores[again].min()
+    (line,) = [line for line in printed if "over 400 classes" in line]
     rhos = map(float, re.findall(r"-?\d\.\d+", line))
     for rho, name in zip(rhos, ACCURACIES[1:], strict=True):
         assert rho == pytest.approx(spearmanr(total, study.column(name)).statistic, abs=6e-5)
+    (line,) = [line for line in printed if line.startswith("ensemble: ")]
+    assert line == "ensemble: " + module.words(module.ENSEMBLE)
+    assert line.endswith("aznas_trainability^2, best 5% by zen")
     draws = module.Draws(
         study.scores, study.scores["arch"], study.truth, ("cifar10_test", "imagenet16_test")
     )
-    for name, n, chosen in (("zen", 10, ("zen",)), ("ensemble", 100, parts)):
-        found = draws.found(chosen, n, 20)
+    parts = module.ENSEMBLE.parts
+    for name, n, chosen, ranking in (
+        ("zen", 10, ("zen",), itemgetter("zen")), ("ensemble", 100, parts, module.ENSEMBLE)
+    ):  # fmt: skip
+        found = draws.found(chosen, ranking, n, 20)
         shown = numbers(printed, name, str(n))
         assert shown[:2] == pytest.approx([found[:, 0].mean(), found[:, 0].std()], abs=6e-3)
         assert shown[4:6] == pytest.approx([found[:, 1].mean(), found[:, 1].std()], abs=6e-3)
@@ -302,12 +315,19 @@ def test_draws_find_what_all_draws_find_on_average(
         known = [np.nan_to_num(columns[name][list(rows)], nan=-1.0) for name in ("one", "two")]
         return list(np.log(rankdata(known[0])) + np.log(rankdata(known[1])))
 
-    for parts, score, n in ((("one",), one, 1), (("one",), one, 2), (("one", "two"), both, 3)):
-        found = draws.found(parts, n, 3000)[:, 0]
+    together = Ensemble(("one", "two"))
+    for parts, ranking, score, n in (
+        (("one",), itemgetter("one"), one, 1), (("one",), itemgetter("one"), one, 2),
+        (("one", "two"), together, both, 3),
+    ):  # fmt: skip
+        found = draws.found(parts, ranking, n, 3000)[:, 0]
         wanted = expected(score, n)
         assert abs(found.mean() - wanted) < 4 * found.std() / np.sqrt(len(found)) + 1e-9
-    found = draws.found(("two",), draws.cells, 200)[:, 0]
+    found = draws.found(("two",), itemgetter("two"), draws.cells, 200)[:, 0]
     assert set(found) == {study.truth[text]["cifar10_test"] for text in cells[classes[1]]}
+    values = draws.of_cells(["one"])["one"]
+    for n in (1, 2, 3, draws.cells):
+        assert draws.mean_found(values, n)[0] == pytest.approx(expected(one, n))
 
 
 def test_of_few_cells_few_are_drawn(
@@ -324,20 +344,74 @@ def test_of_few_cells_few_are_drawn(
 
 
 def test_ensembles_are_chosen_by_validation_accuracy(
-    study: Study, script: Callable[..., list[str]]
+    study: Study, script: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     printed = script("zero_shot_nb201", "--table", str(study.table), "--choose")
-    assert len(printed) == 20
-    for line in (printed[0], printed[-1]):
-        shown, *parts = line.split()
-        scores = [np.nan_to_num(study.scores[part], nan=-np.inf) for part in parts]
-        total = np.sum([np.log(rankdata(column)) for column in scores], axis=0)
-        wanted = spearmanr(total, study.column("cifar10_valid")).statistic
-        assert float(shown) == pytest.approx(wanted, abs=6e-5)
+    printed = [line for line in printed if line]
+    assert printed[0].startswith("by Spearman's rho with CIFAR-10 validation")
+    known = np.isfinite(study.scores["naswot"])
+    valid = study.column("cifar10_valid")
+
+    def total(product: str) -> Any:
+        powers = [(*part.split("^"), "1")[:2] for part in product.split(" x ")]
+        logs = {p: np.log(rankdata(np.nan_to_num(study.scores[p], nan=-99))) for p, _ in powers}
+        return np.sum([int(w) * logs[p] for p, w in powers], axis=0)
+
+    for line in (printed[1], printed[10]):
+        shown, product = line.split("  ")
+        found = spearmanr(total(product)[known], valid[known]).statistic
+        assert float(shown) == pytest.approx(found, abs=3e-4)  # ranks of 399 or 400
     assert not any("macs" in line or "aznas_complexity" in line for line in printed)
 
+    module = load(CHECKOUT / "experiments" / "zero_shot_nb201.py").module
+    module.AGREES = -1.0
+    columns = {name: study.scores[name] for name in ("zen", "meco", "jacob_cov")}
+    draws = module.Draws(columns, study.scores["arch"], study.truth, ("cifar10_valid",))
+    module.choose(draws, columns, valid)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line]
+    best = [line.split("  ") for line in lines[lines.index(
+        f"by the CIFAR-10 validation accuracy found among {draws.cells} cells, rho >= -1.0:"
+    ) + 1 :]] if draws.cells < 1000 else [line.split("  ") for line in lines[-10:]]  # fmt: skip
+    assert len(best) == 10
+    assert [float(found) for found, *_ in best] == sorted((float(b[0]) for b in best), reverse=True)
+    found, _, cascade = best[0]
+    product, share, again = re.fullmatch(r"(.*), best (\d+)% by (.*)", cascade).groups()  # type: ignore[union-attr]
+    of_cells = draws.of_cells(columns)
+    powers = [(*part.split("^"), "1")[:2] for part in product.split(" x ")]
+    made = Cascade(
+        Ensemble(tuple(p for p, _ in powers), tuple(float(w) for _, w in powers)),
+        Ensemble((again,)), int(share) / 100,
+    )  # fmt: skip
+    n = min(1000, draws.cells)
+    assert float(found) == pytest.approx(draws.mean_found(made(of_cells), n)[0], abs=6e-4)
 
-def test_scores_and_tables_that_are_not_there(tmp_path: Path, study: Study) -> None:
+
+def test_the_stored_scores_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each class once, costs as the space has them, and what made them in the metadata."""
+    monkeypatch.syspath_prepend(str(CHECKOUT / "experiments"))
+    module = load(CHECKOUT / "experiments" / "zero_shot_nb201.py").module
+    space, rng = NASBench201(), np.random.default_rng(1)
+    for file, count in (("scores.parquet", 6466), ("scores_sample.parquet", 1000)):
+        table = pq.read_table(CHECKOUT / "experiments" / "nb201" / file)
+        classes = table["arch"].to_pylist()
+        assert len(set(classes)) == len(classes) >= count
+        for row in rng.choice(len(classes), 40, replace=False):
+            arch = space.architecture(classes[row])
+            assert space.canonical(arch) == arch
+            costs = space.costs(arch)
+            assert (costs.params, costs.macs) == (
+                table["params"][row].as_py(), table["macs"][row].as_py()
+            )  # fmt: skip
+        assert {b"what", b"how", b"when"} <= set(table.schema.metadata)
+        assert not any(table[name].null_count > 20 for name in table.column_names)
+    assert set(module.ENSEMBLE.parts) <= set(
+        pq.read_schema(CHECKOUT / "experiments" / "nb201" / "scores.parquet").names
+    )
+
+
+def test_scores_and_tables_that_are_not_there(
+    tmp_path: Path, study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
     module = load(CHECKOUT / "experiments" / "proxy_correlation_nb201.py").module
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(CHECKOUT / "experiments"))
@@ -351,8 +425,11 @@ def test_scores_and_tables_that_are_not_there(tmp_path: Path, study: Study) -> N
         patch.setattr(
             sys, "argv", ["x", str(tmp_path / "few.parquet"), "--table", str(study.table)]
         )
-        with pytest.raises(UserError, match=r"unknown score in an ensemble: 'meco'"):
-            load(CHECKOUT / "experiments" / "zero_shot_nb201.py").module.main()
+        load(CHECKOUT / "experiments" / "zero_shot_nb201.py").module.main()
+        printed = capsys.readouterr().out
+        assert "ensemble" not in printed
+        assert "meco" not in printed
+        assert "naswot" in printed
 
 
 def test_exports_compute_what_the_network_computes(tmp_path: Path) -> None:

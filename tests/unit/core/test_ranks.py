@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import rankdata
 
-from raynas.core import Ensemble, UserError
+from raynas.core import Cascade, Ensemble, UserError
 from raynas.core.ranks import log_rank_sum, rank_sum, ranks
 
 # few different values, so that ties are common
@@ -104,3 +104,43 @@ def test_ensembles_that_make_no_sense_are_refused(
 def test_a_missing_score_is_named() -> None:
     with pytest.raises(UserError, match=r"'naswott'.*did you mean 'naswot'"):
         Ensemble(("naswott",))({"naswot": [1.0]})
+
+
+def test_a_cascade_orders_the_best_of_the_first_by_the_second() -> None:
+    table = {"a": [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], "b": [9, 8, 7, 6, 5, 4, 3, 1, 2, 1]}
+    found = Cascade(Ensemble(("a",)), Ensemble(("b",)), share=0.4)(table)
+    assert list(np.argsort(-found)) == [6, 8, 9, 7, 5, 4, 3, 2, 1, 0]  # 9 and 7: equal by b
+    whole = Cascade(Ensemble(("a",)), Ensemble(("b",)), share=1)(table)
+    assert list(np.argsort(-whole)) == [0, 1, 2, 3, 4, 5, 6, 8, 9, 7]
+    one = Cascade(Ensemble(("a",)), Ensemble(("b",)), share=0.001)(table)
+    assert list(np.argsort(-one)) == list(range(9, -1, -1))
+
+
+@given(columns(2), st.floats(0.01, 1))
+def test_a_cascade_keeps_equals_equal_and_the_best_on_top(
+    table: list[list[float]], share: float
+) -> None:
+    doubled = {name: [*column, *column] for name, column in zip("ab", table, strict=True)}
+    first, n = Ensemble(("a",)), len(table[0])
+    found = Cascade(first, Ensemble(("b",)), share)(doubled)
+    assert list(found[:n]) == list(found[n:])
+    order, count = first(doubled), math.ceil(round(share * 2 * n, 9))
+    best = order >= np.sort(order)[-count]
+    assert found[best].min() > found[~best].max(initial=-1)
+    assert list(np.argsort(found[~best], kind="stable")) == list(
+        np.argsort(order[~best], kind="stable")
+    )
+
+
+@pytest.mark.parametrize("share", [0, -0.5, 1.5, math.nan])
+def test_a_cascade_with_no_share_is_refused(share: float) -> None:
+    with pytest.raises(UserError, match="above 0, up to 1"):
+        Cascade(Ensemble(("a",)), Ensemble(("b",)), share)
+
+
+def test_a_cascade_names_its_scores_once_and_the_one_that_is_missing() -> None:
+    cascade = Cascade(Ensemble(("a", "b")), Ensemble(("b", "c")))
+    assert cascade.parts == ("a", "b", "c")
+    assert len(cascade({"a": [], "b": [], "c": []})) == 0
+    with pytest.raises(UserError, match="'c'"):
+        cascade({"a": [1.0], "b": [1.0]})
