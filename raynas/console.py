@@ -88,7 +88,8 @@ def show_scores(scores: pa.Table, proxies: Sequence[str], top: int, out: Console
         out.print(table)
         out.print(f"first by ranks together: {best[0]['arch']}", soft_wrap=True)
     remarks = Counter(text for text in scores["message"].to_pylist() if text)
-    out.print(f"{len(scores)} architectures; {sum(remarks.values())} lack a score")
+    counted = "1 architecture" if len(scores) == 1 else f"{len(scores)} architectures"
+    out.print(f"{counted}; {sum(remarks.values())} without a score")
     for text, count in remarks.most_common(3):
         out.print(Text(f"  {count}: {text}", style="dim"), soft_wrap=True)
 

@@ -113,7 +113,7 @@ def test_scores_of_random_cells_a_table_and_the_table_again(
     _, report, head, *best, first, count = out.splitlines()
     assert report == f"report: {Path('runs/score-nasbench201/report.html').absolute()}"
     assert head.split() == ["architecture", "params", "ensemble", "naswot", "synflow"]
-    assert (len(best), count) == (2, "4 architectures; 0 lack a score")
+    assert (len(best), count) == (2, "4 architectures; 0 without a score")
     assert first.startswith("first by ranks together: |")
     table = Path("t.csv").read_text().splitlines()
     assert len(table) == 5
@@ -128,7 +128,7 @@ def test_scores_of_a_users_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     out = done("score", EXPERIMENTS / "custom_space.py", "--random", "5", "--local", "--batch", "8")
     assert "5 architectures; " in out
     out = done("score", EXPERIMENTS / "custom_data.py", "--random", "2", *SMALL)
-    assert "2 architectures; 0 lack a score" in out
+    assert "2 architectures; 0 without a score" in out
     assert {p.name for p in Path("runs").iterdir()} == {"score-custom_space", "score-custom_data"}
     info = json.loads(Path("runs/score-custom_data/run.json").read_text())
     assert info["description"]["data"]["class"] == "Arrays"

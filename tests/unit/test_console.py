@@ -149,7 +149,7 @@ def test_scores_fit(width: int, count: int) -> None:
     if width == 200:
         assert len(head.split()) == min(2 + count, 15)
     assert first == f"first by ranks together: {scores(names, [None])['arch'][0].as_py()}"
-    assert count_line == "3 architectures; 1 lack a score"
+    assert count_line == "3 architectures; 1 without a score"
     assert why == "  1: no score: a reason"
 
 
@@ -159,11 +159,11 @@ def test_missing_scores_are_counted_by_reason() -> None:
     show_scores(scores(["ensemble"], messages), ["ensemble"], 1, out)
     shown = lines(out)
     assert shown[1].split()[-1] == "-"
-    assert "7 architectures; 6 lack a score" in shown
+    assert "7 architectures; 6 without a score" in shown
     assert shown[-3:] == ["  3: b", f"  1: {'a' * 100}", "  1: c"]
     out = printer(80)
     show_scores(scores(["ensemble"], [None]), ["ensemble"], 0, out)
-    assert lines(out) == ["1 architectures; 0 lack a score"]
+    assert lines(out) == ["1 architecture; 0 without a score"]
 
 
 @pytest.mark.parametrize(
