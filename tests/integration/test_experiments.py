@@ -9,6 +9,7 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
 from operator import itemgetter
@@ -25,6 +26,7 @@ from scipy.stats import rankdata, spearmanr
 
 from raynas.core import Cascade, Ensemble, UserError
 from raynas.experiment import load
+from raynas.samplers import TPE, Random
 from raynas.spaces import NASBench201
 from raynas.store import RunFolder
 from raynas.training import load_network
@@ -109,10 +111,11 @@ def test_smoke_of_fashion_mnist(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not CIFAR.is_dir(), reason=f"no CIFAR-10 at {CIFAR}")
-def test_smoke_of_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["cifar10", "screening_nb201"])
+def test_smoke_on_cifar10(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "cache"))
     try:
-        smoke("cifar10", tmp_path / "run", "--set", f"data.folder={CIFAR}")
+        smoke(name, tmp_path / "run", "--set", f"data.folder={CIFAR}")
     except AssertionError as error:
         if "is missing" in str(error) or "not found" in str(error):
             pytest.skip(str(error))
@@ -384,6 +387,52 @@ def test_ensembles_are_chosen_by_validation_accuracy(
     )  # fmt: skip
     n = min(1000, draws.cells)
     assert float(found) == pytest.approx(draws.mean_found(made(of_cells), n)[0], abs=6e-4)
+
+
+def test_screening_is_compared_at_equal_trainings(
+    study: Study,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Scores that are the truth make every search find the best; a table of zeros none."""
+    monkeypatch.syspath_prepend(str(CHECKOUT / "experiments"))
+    module = load(CHECKOUT / "experiments" / "screening_nb201.py").module
+    space = NASBench201()
+    classes = list({space.canonical(space.architecture(c)).text: 0 for c in study.truth})
+    rng = np.random.default_rng(0)
+    truth = {c: rng.uniform(10, 90) for c in study.truth}
+    accuracies = {f"{d}_{part}": list(truth.values()) for d in module.DATASETS
+                  for part in ("valid", "test")}  # fmt: skip
+    pq.write_table(pa.table({"arch": list(truth), **accuracies}), tmp_path / "nb201.parquet")
+    told = {"naswot": [truth[c] for c in classes], "synflow": [0.0] * len(classes)}
+    others = dict.fromkeys(
+        (*module.arms()["tpe, ensemble"][1].parts, *SCORES[-4:-1]), told["naswot"]
+    )
+    costs = {"params": [1.0] * len(classes), "macs": [1.0] * len(classes)}
+    pq.write_table(pa.table({"arch": classes, **costs, **others, **told}), tmp_path / "s.parquet")
+    files = (tmp_path / "s.parquet", tmp_path / "nb201.parquet")
+    found = {
+        name: np.array([module.trained((name, "cifar10", s), *files, 10) for s in range(4)])
+        for name in ("tpe", "tpe, naswot", "tpe, synflow")
+    }
+    assert {values.shape for values in found.values()} == {(4, 2)}  # after 5 and after 10
+    assert (np.diff(found["tpe"]) >= 0).all()
+    assert found["tpe, naswot"].mean() > found["tpe"].mean() + 3
+    again = module.trained(("tpe, naswot", "cifar10", 0), *files, 10)
+    assert list(again) == list(found["tpe, naswot"][0])
+
+    monkeypatch.setattr(module, "arms", lambda: {"tpe": (TPE(), None), "random": (Random(), None)})
+    monkeypatch.setattr(module, "ProcessPoolExecutor", lambda jobs: ThreadPoolExecutor(1))
+    more = ["--table", str(files[1]), "--seeds", "3", "--trainings", "5"]
+    monkeypatch.setattr(sys, "argv", ["screening_nb201.py", str(files[0]), *more])
+    module.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.split()[:1] == ["tpe"] for line in lines) == 3
+    gains = [line for line in lines if line.split()[:1] == ["random"]]
+    random = [module.trained(("random", "cifar10", s), *files, 5)[0] for s in range(3)]
+    wanted = np.mean(random) - found["tpe"][:3, 0].mean()
+    assert f"{np.mean(random):.2f}  {wanted:+.2f} [" in gains[0]
 
 
 def test_the_stored_scores_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
