@@ -423,7 +423,7 @@ def test_screening_is_compared_at_equal_trainings(
     assert list(again) == list(found["tpe, naswot"][0])
 
     monkeypatch.setattr(module, "arms", lambda: {"tpe": (TPE(), None), "random": (Random(), None)})
-    monkeypatch.setattr(module, "ProcessPoolExecutor", lambda jobs: ThreadPoolExecutor(1))
+    monkeypatch.setattr(module, "ProcessPoolExecutor", ThreadPoolExecutor)
     more = ["--table", str(files[1]), "--seeds", "3", "--trainings", "5"]
     monkeypatch.setattr(sys, "argv", ["screening_nb201.py", str(files[0]), *more])
     module.main()
