@@ -135,7 +135,9 @@ class Curves(Evaluator):
     def _keep(self, job: Job, step: int) -> None:
         if job.workdir is not None:
             job.workdir.mkdir(parents=True, exist_ok=True)
-            (job.workdir / "step").write_text(str(step))
+            new = job.workdir / "step.new"
+            new.write_text(str(step))
+            new.replace(job.workdir / "step")  # killed at any moment, it leaves a whole one
 
     def _note(self, line: str) -> None:
         if self.log:
