@@ -3,7 +3,9 @@
 Every append makes one fragment and takes the next number of the run: ``SESSION-NUMBER.parquet``.
 A compaction merges neighbours into ``SESSION-FIRST-LAST.parquet`` and removes them afterwards.
 So the names alone say the order of the rows and which fragments a merged one replaces: after a
-crash between the two steps the replaced ones are known, and skipped, whatever they hold.
+crash between the two steps the replaced ones are known, and skipped, whatever they hold. They also
+say what a writer stored that was taken for dead, after the next session had begun: a fragment of an
+earlier session at or behind the number with which a later session begins does not count.
 """
 
 from __future__ import annotations
@@ -72,8 +74,12 @@ def _list_once(folder: Path) -> tuple[list[Fragment], list[Fragment]]:
     counted: list[Fragment] = []
     replaced: list[Fragment] = []
     end = 0
-    for fragment in sorted(found, key=lambda f: (f.first, -f.last)):
-        if fragment.last <= end:
+    begins: dict[int, int] = {}  # session -> its first number
+    for f in found:
+        begins[f.session] = min(begins.get(f.session, f.first), f.first)
+    for fragment in sorted(found, key=lambda f: (f.first, -f.last, -f.session)):
+        fenced = any(s > fragment.session and fragment.last >= b for s, b in begins.items())
+        if fragment.last <= end or fenced:
             replaced.append(fragment)
         else:
             counted.append(fragment)

@@ -8,17 +8,19 @@ import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from raynas.core import Metric, UserError
 from raynas.store.files import TEMP_PREFIX, Lock, lock_holder, reason, write_whole
+from raynas.store.remote import URI_FILE, Remote, remote_of
 from raynas.store.schema import SCHEMA_VERSION, check_metrics
 
 RUN_FILE = "run.json"
 _FOLDERS = ("results", "checkpoints", "best", "figures")
 _LOCK_FILE = "writer.lock"
-_OWN = {*_FOLDERS, "experiment.py", _LOCK_FILE}
+_OWN = {*_FOLDERS, "experiment.py", _LOCK_FILE, URI_FILE}
 
 
 def _now() -> str:
@@ -72,10 +74,36 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of one run. All paths are absolute. Get one by ``create`` or ``open``."""
+    """The folder of one run. All paths are absolute. Get one by ``create`` or ``open``.
+
+    ``remote``: where the run lives, if not here: then the folder is a working copy.
+    """
 
     path: Path
     info: RunInfo
+
+    @cached_property
+    def remote(self) -> Remote | None:
+        return remote_of(self.path)
+
+    @property
+    def place(self) -> str:
+        """Where the run is, as a user names it."""
+        return self.remote.shown if self.remote else str(self.path)
+
+    def publish(self, *files: Path) -> None:
+        """Bring files of a working copy, and all files in folders of it, to where the run lives.
+
+        Raises: UserError when the storage refuses.
+        """
+        if self.remote is None:
+            return
+        found = [p for f in files for p in (f.rglob("*") if f.is_dir() else [f]) if p.is_file()]
+        try:
+            for file in found:
+                self.remote.write(file.relative_to(self.path).as_posix(), file.read_bytes())
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
 
     @property
     def results(self) -> Path:
@@ -111,8 +139,10 @@ class RunFolder:
         return self.path / _LOCK_FILE
 
     @classmethod
-    def create(cls, path: Path | str, info: RunInfo, source_text: str) -> RunFolder:
+    def create(cls, path: Path | str, info: RunInfo, source_text: str, uri: str = "") -> RunFolder:
         """Make the folder of a new run; an empty folder at ``path`` is taken.
+
+        ``uri``: where the run is to live; ``path`` is its working copy then.
 
         ``run.json`` is written last, so a folder with one is complete; what a crash left of an
         earlier ``create`` is taken too.
@@ -129,6 +159,9 @@ class RunFolder:
                 for name in _FOLDERS:
                     (folder.path / name).mkdir(exist_ok=True)
                 write_whole(folder.source, source_text.encode())
+                if uri:
+                    write_whole(folder.path / URI_FILE, uri.encode())
+                    _begin(Remote(uri), source_text, info)
                 write_whole(folder.run_file, info.to_json().encode())
             finally:
                 lock.release()
@@ -166,6 +199,7 @@ class RunFolder:
             write_whole(self.run_file, info.to_json().encode())
         except OSError as error:
             raise _unwritable(self.path, error) from error
+        self.publish(self.run_file)
         return RunFolder(self.path, info)
 
     def expect(self, fingerprint: str, description: Any = None) -> None:
@@ -198,6 +232,17 @@ def runs_in(parent: Path | str) -> list[Path]:
 
 def _absolute(path: Path | str) -> Path:
     return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 - keeps symbolic links
+
+
+def _begin(remote: Remote, source_text: str, info: RunInfo) -> None:
+    """Raises: UserError when something is there already; OSError."""
+    if there := remote.names():
+        raise UserError(
+            f"{remote.shown} holds {'a run' if RUN_FILE in there else 'other things'} already",
+            cure=f"raynas resume {remote.shown}, or another place with --output",
+        )
+    remote.write("experiment.py", source_text.encode())
+    remote.write(RUN_FILE, info.to_json().encode())
 
 
 def _refuse_taken(path: Path) -> None:

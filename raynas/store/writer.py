@@ -25,7 +25,9 @@ import pyarrow.parquet as pq
 from raynas.core import TrialState, UserError
 from raynas.store.files import TEMP_PREFIX, Lock, reason, sync_folder, write_whole
 from raynas.store.fragments import Fragment, join, list_fragments, name_for, read_fragment
+from raynas.store.lease import Lease
 from raynas.store.provenance import Provenance
+from raynas.store.remote import fetch
 from raynas.store.run import RunFolder
 from raynas.store.schema import STAGES, schema_for
 
@@ -35,42 +37,66 @@ _ALLOWED = {"state": frozenset(TrialState), "stage": frozenset(STAGES)}
 class Writer:
     """Appends rows to a run; holds its lock until ``close`` or the end of the process.
 
-    ``session``: 1 for the first start, ``next_session(read(folder))`` for a resume.
+    ``session``: 1 for the first start, ``next_session(read(folder))`` for a resume; higher where
+    the storage of the run knows of a later one.
+    A run that lives elsewhere (see ``RunFolder.remote``) is written there first, under a lease that
+    ends after ``lease_seconds`` of silence.
     ``merge_every``: so many single fragments are merged at a time (about 1 ms each).
     Threads may share a writer. A context manager.
     Raises: UserError when another writer is alive, or the folder cannot be written.
     """
 
     def __init__(
-        self, folder: RunFolder, session: int, provenance: Provenance, *, merge_every: int = 256
+        self,
+        folder: RunFolder,
+        session: int,
+        provenance: Provenance,
+        *,
+        merge_every: int = 256,
+        lease_seconds: float = 60.0,
     ) -> None:
         if session < 1 or merge_every < 2:
             raise ValueError(f"session {session} must be >= 1, merge_every {merge_every} >= 2")
-        self._folder = folder
-        self._session = session
+        self._folder, self._remote = folder, folder.remote
         self._merge_every = merge_every
         self._schema = schema_for(folder.info.metrics)
-        self._same = {
-            "run": folder.info.run,
-            "experiment": folder.info.fingerprint,
-            "session": session,
-            "host": provenance.host,
-            "git": provenance.git,
-            "versions": provenance.versions_text,
-        }
         self._mutex = threading.Lock()
         self._closed = False
+        self._lease: Lease | None = None
         with self._told():
             folder.results.mkdir(exist_ok=True)
             self._lock = Lock(folder.lock)
         try:
+            if self._remote is not None:
+                with self._told():
+                    self._lease = Lease(self._remote, session, lease_seconds)
+                    session = self._lease.epoch
+                fetch(self._remote.uri)
+            self._session = session
+            self._same = {
+                "run": folder.info.run,
+                "experiment": folder.info.fingerprint,
+                "session": session,
+                "host": provenance.host,
+                "git": provenance.git,
+                "versions": provenance.versions_text,
+            }
             self._start()
         except BaseException:
-            self._lock.release()
+            self._give_back()
             raise
 
+    def _give_back(self) -> None:
+        if self._lease is not None:
+            self._lease.release()
+        self._lock.release()
+
     def _start(self) -> None:
-        """Remove what a crash left, and find the next number."""
+        """Remove what a crash left, and find the next number.
+
+        From its second session on a run on shared storage begins with a fragment without rows: it
+        fences off whatever a writer of an earlier session stores from now on.
+        """
         with self._told():
             for temp in self._folder.results.glob(f"{TEMP_PREFIX}*"):
                 temp.unlink(missing_ok=True)
@@ -78,6 +104,9 @@ class Writer:
             self._remove(replaced)
         self._number = counted[-1].last if counted else 0
         self._single = sum(f.appends == 1 for f in counted)
+        if self._lease is not None and counted:
+            with self._told():
+                self._add(self._schema.empty_table())
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Store ``rows`` as one fragment; when this returns they are on the disk.
@@ -93,16 +122,25 @@ class Writer:
         with self._mutex:
             if self._closed:
                 raise ValueError("the writer is closed")
-            self._number += 1  # a number is never used twice, not even after a failure
             with self._told():
-                name = name_for(self._session, self._number)
-                small = table.num_rows < 256
-                write_whole(self._folder.results / name, _parquet(table, small=small))
-            self._single += 1
+                self._add(table)
             if self._single >= self._merge_every:
                 self._single = 0
                 with contextlib.suppress(UserError):  # the rows are stored; merging can wait
                     self._merge(_recent)
+
+    def _add(self, table: pa.Table) -> None:
+        self._number += 1  # a number is never used twice, not even after a failure
+        small = table.num_rows < 256
+        self._write(name_for(self._session, self._number), _parquet(table, small=small))
+        self._single += 1
+
+    def _write(self, name: str, data: memoryview) -> None:
+        """First where the run lives: what is here is never more than what is there."""
+        if self._remote is not None and self._lease is not None:
+            self._lease.check()
+            self._remote.write(f"{self._folder.results.name}/{name}", data)
+        write_whole(self._folder.results / name, data)
 
     def compact(self) -> None:
         """Merge all fragments into one. No row is lost, changed or moved before another.
@@ -125,7 +163,7 @@ class Writer:
                 with contextlib.suppress(UserError):  # the rows are stored, merged or not
                     self._merge(list)
             finally:
-                self._lock.release()
+                self._give_back()
 
     def __enter__(self) -> Writer:
         return self
@@ -156,9 +194,11 @@ class Writer:
             if len(chosen) < 2:
                 return
             table = join([read_fragment(f.path) for f in chosen], self._schema)
+            if self._lease is not None:  # what is merged must be what all others count, too
+                self._lease.check(at_once=True)
             first, last = chosen[0], chosen[-1]
-            name = name_for(first.session, first.first, last.last)
-            write_whole(self._folder.results / name, _parquet(table, small=False))
+            name = name_for(last.session, first.first, last.last)
+            self._write(name, _parquet(table, small=False))
             self._remove(chosen)
 
     def _remove(self, fragments: Sequence[Fragment]) -> None:
@@ -167,6 +207,9 @@ class Writer:
             fragment.path.unlink(missing_ok=True)
         if fragments:
             sync_folder(self._folder.results)
+        if self._remote is not None:
+            for fragment in fragments:
+                self._remote.remove(f"{self._folder.results.name}/{fragment.path.name}")
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:

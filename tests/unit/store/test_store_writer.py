@@ -103,7 +103,7 @@ def test_close_merges_everything_and_gives_the_lock_back(
             writer.append([row()])
         with pytest.raises(ValueError, match="closed"):
             writer.compact()
-    assert names(folder) == ["0001-00000001-00000006.parquet"]
+    assert names(folder) == ["0002-00000001-00000006.parquet"]
     assert read(folder).num_rows == 6
     assert next_session(read(folder)) == 3
 

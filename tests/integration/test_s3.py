@@ -1,0 +1,152 @@
+"""A run on S3 for real: an S3-compatible server that fails and is slow."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from raynas.core import Metric, UserError
+from raynas.store import Provenance, RunFolder, RunInfo, Writer, read
+from raynas.store.remote import Mirror, Remote, fetch, working_copy
+
+moto = pytest.importorskip("moto.server")
+
+
+@dataclass
+class Weather:
+    """How bad the server is: shares of requests that fail, and that are late."""
+
+    failing: float = 0.0
+    slow: float = 0.0
+    rng: random.Random = field(default_factory=lambda: random.Random(7))
+    failed: int = 0
+    asked: int = 0
+
+
+class _Faulty:
+    """A WSGI application before the server's own."""
+
+    def __init__(self, app: Callable[..., Iterable[bytes]], weather: Weather) -> None:
+        self._app, self._weather = app, weather
+
+    def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        weather = self._weather
+        weather.asked += 1
+        if weather.rng.random() < weather.slow:
+            time.sleep(0.2)
+        if weather.rng.random() < weather.failing:
+            weather.failed += 1
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            start("503 Slow Down", [("Content-Type", "text/plain")])
+            return [b"<Error><Code>SlowDown</Code></Error>"]
+        return self._app(environ, start)
+
+
+@dataclass(frozen=True)
+class Server:
+    uri: str
+    weather: Weather
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    from werkzeug.serving import make_server
+
+    weather = Weather()
+    app = moto.DomainDispatcherApplication(moto.create_backend_app)
+    httpd = make_server("127.0.0.1", 0, _Faulty(app, weather), threaded=True)
+    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
+    thread.start()
+    place = quote(f"127.0.0.1:{httpd.server_port}", safe="")
+    options = f"scheme=http&endpoint_override={place}&allow_bucket_creation=true"
+    yield Server(f"s3://key:secret@raynas/runs/RUN?{options}", weather)
+    httpd.shutdown()
+    thread.join()
+    httpd.server_close()
+
+
+@pytest.fixture
+def uri(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    from pyarrow import fs
+
+    monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "cache"))
+    found = server.uri.replace("RUN", tmp_path.name)
+    system, path = fs.FileSystem.from_uri(found)
+    system.create_dir(path.split("/")[0])
+    yield found
+    server.weather.failing = server.weather.slow = 0.0
+
+
+PROVENANCE = Provenance("abc", {"python": "3"}, "a-host", "an-os", 2)
+
+
+def _info() -> RunInfo:
+    metrics = (Metric("val_accuracy", "%", "max", "share right"),)
+    return RunInfo("r-1", "r", "0123", {"trials": 1}, "/x/r.py", {}, metrics)
+
+
+def _row(trial: int) -> dict[str, Any]:
+    return {
+        "stage": "search", "arm": "random", "trial": trial, "attempt": 0,
+        "arch_id": f"{trial:012x}", "arch": f"arch {trial}", "proposal": f"arch {trial}", "seed": 7, "step": 1,
+        "state": "COMPLETE", "seconds": 0.5, "device": "cpu", "val_accuracy": 10.0,
+    }  # fmt: skip
+
+
+def test_rows_survive_a_server_that_fails_and_is_slow(
+    uri: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raynas.store.remote._FIRST_PAUSE", 0.01)
+    folder = RunFolder.create(working_copy(uri), _info(), "x = 1\n", uri=uri)
+    server.weather.failing, server.weather.slow = 0.2, 0.05
+    with Writer(folder, 1, PROVENANCE, merge_every=8) as writer:
+        for trial in range(10):
+            writer.append([_row(trial)])
+    assert server.weather.failed > 5
+    monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "another machine"))
+    seen = RunFolder.open(fetch(uri))
+    assert read(seen)["trial"].to_pylist() == list(range(10))
+
+
+def test_a_server_that_is_down_costs_no_stored_row(
+    uri: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raynas.store.remote._FIRST_PAUSE", 0.001)
+    monkeypatch.setattr("raynas.store.remote._TRIES", 1)
+    folder = RunFolder.create(working_copy(uri), _info(), "x = 1\n", uri=uri)
+    with Writer(folder, 1, PROVENANCE) as writer:
+        writer.append([_row(0)])
+        server.weather.failing = 1.0
+        with pytest.raises(UserError, match=r"cannot be stored.*raynas resume"):
+            writer.append([_row(1)])
+        server.weather.failing = 0.0
+        writer.append([_row(2)])
+    assert read(RunFolder.open(fetch(uri)))["trial"].to_pylist() == [0, 2]
+
+
+def test_a_trials_checkpoint_goes_on_elsewhere(uri: str, tmp_path: Path) -> None:
+    remote = Remote(uri).below("checkpoints/000001")
+    here, there = Mirror(tmp_path / "a", remote), Mirror(tmp_path / "b", remote)
+    here.pull()
+    (here.folder / "checkpoint-000002").mkdir(parents=True)
+    data = random.Random(0).randbytes(6_000_000)  # more than one part of an upload
+    (here.folder / "checkpoint-000002" / "weights.safetensors").write_bytes(data)
+    here.push()
+    there.pull()
+    assert (there.folder / "checkpoint-000002" / "weights.safetensors").read_bytes() == data
+
+
+def test_a_bucket_that_is_not_there_is_one_line(uri: str) -> None:
+    with pytest.raises(UserError, match="cannot be"):
+        RunFolder.create(
+            working_copy(uri), _info(), "x = 1\n", uri=uri.replace("@raynas/", "@nobody/")
+            .replace("allow_bucket_creation=true", "allow_bucket_creation=false"),
+        )  # fmt: skip

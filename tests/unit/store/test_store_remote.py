@@ -1,0 +1,227 @@
+"""Runs whose storage is a file system of pyarrow, here ``file://``."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raynas.core import UserError
+from raynas.store import Provenance, RunFolder, RunInfo, Writer, next_session, read
+from raynas.store import lease as leases
+from raynas.store import remote as remotes
+from raynas.store.lease import Lease, claims
+from raynas.store.remote import Mirror, Remote, fetch, is_uri, remote_of, working_copy
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def uri(tmp_path: Path) -> str:
+    return (tmp_path / "bucket" / "runs" / "digits").as_uri()
+
+
+@pytest.fixture
+def away(uri: str, info: RunInfo) -> RunFolder:
+    """A run that lives at ``uri``."""
+    return RunFolder.create(working_copy(uri), info, "x = 1\n", uri=uri)
+
+
+def test_uris_are_told_from_paths() -> None:
+    assert all(map(is_uri, ("s3://b/x", "gs://b", "hdfs://h:1/x", "file:///tmp/x")))
+    assert not any(map(is_uri, ("runs/x", "/tmp/x", "C:/x", "s3:/x", Path("s3://b/x"))))
+
+
+def test_a_uri_that_nothing_opens_is_a_line() -> None:
+    with pytest.raises(UserError, match=r"ftp://x/y.*s3://bucket"):
+        Remote("ftp://x/y").names()
+
+
+def test_credentials_are_not_shown() -> None:
+    assert Remote("s3://me:secret@bucket/run?scheme=http").shown == "s3://bucket/run"
+
+
+def test_files_are_whole_named_from_here_and_gone_when_removed(uri: str) -> None:
+    remote = Remote(uri)
+    assert remote.names() == {}
+    remote.write("results/a.parquet", b"123")
+    remote.write("run.json", b"{}")
+    assert remote.names() == {"results/a.parquet": 3, "run.json": 2}
+    assert remote.below("results").names() == {"a.parquet": 3}
+    assert pickle.loads(pickle.dumps(remote)).read("results/a.parquet") == b"123"
+    remote.remove("run.json")
+    remote.remove("run.json")
+    remote.remove_folder("results")
+    remote.remove_folder("results")
+    assert remote.names() == {}
+    with pytest.raises(FileNotFoundError):
+        remote.read("run.json")
+
+
+def test_storage_that_fails_is_asked_again_but_not_for_ever(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remotes, "_FIRST_PAUSE", 0.001)
+    remote, failures = Remote(uri), [5]
+
+    def action() -> str:
+        if failures[0]:
+            failures[0] -= 1
+            raise OSError("503 Slow Down")
+        return "done"
+
+    assert remote._patiently(action, "writing x") == "done"
+    failures[0] = 6
+    with pytest.raises(OSError, match="writing x: 503 Slow Down"):
+        remote._patiently(action, "writing x")
+    failures[0] = 6
+    monkeypatch.setattr(remotes, "_is_final", lambda _: True)
+    with pytest.raises(OSError, match="503"):
+        remote._patiently(action, "writing x")
+    assert failures[0] == 5  # refused: not asked again
+
+
+def test_a_run_is_written_here_and_there_and_read_from_anywhere(
+    away: RunFolder, uri: str, provenance: Provenance, row: Any, tmp_path: Path
+) -> None:
+    with Writer(away, 1, provenance, merge_every=4) as writer:
+        for trial in range(6):
+            writer.append([row(trial)])
+            assert set(_fragments(away.path)) <= set(_there(uri))
+    assert _there(uri) == _fragments(away.path)
+    shutil.rmtree(tmp_path / "cache")  # another machine
+    again = RunFolder.open(fetch(uri))
+    assert remote_of(again.path) == Remote(uri)
+    assert read(again)["trial"].to_pylist() == list(range(6))
+    assert again.place == uri
+
+
+def test_fetching_brings_what_is_new_and_drops_what_was_merged(
+    away: RunFolder, uri: str, provenance: Provenance, row: Any, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    with Writer(away, 1, provenance) as writer:
+        writer.append([row(0)])
+        writer.append([row(1)])
+        monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "elsewhere"))
+        other = RunFolder.open(fetch(uri))
+        assert len(_fragments(other.path)) == 2
+        writer.compact()
+        writer.append([row(2)])
+    fetch(uri)
+    assert _fragments(other.path) == _there(uri)
+    assert read(other)["trial"].to_pylist() == [0, 1, 2]
+
+
+def test_a_place_that_is_taken_is_refused(away: RunFolder, info: RunInfo, uri: str) -> None:
+    with pytest.raises(UserError, match=r"holds a run already.*raynas resume"):
+        RunFolder.create(away.path.with_name("other"), info, "x = 2\n", uri=uri)
+
+
+def test_a_second_writer_is_refused_with_the_holders_name(
+    away: RunFolder, uri: str, provenance: Provenance, row: Any, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    with Writer(away, 1, provenance) as writer:
+        writer.append([row(0)])
+        monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "elsewhere"))
+        other = RunFolder.open(fetch(uri))
+        with pytest.raises(UserError, match=r"is being written by process \d+ on"):
+            Writer(other, 2, provenance)
+    with Writer(other, 2, provenance) as later:
+        later.append([row(1)])
+    assert read(other)["session"].to_pylist() == [1, 2]
+
+
+def test_a_writer_from_the_dead_is_stopped_and_fenced_off(
+    away: RunFolder, uri: str, provenance: Provenance, row: Any, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(leases.Lease, "_keep", lambda _: None)  # nobody touches its claim
+    dead = Writer(away, 1, provenance, lease_seconds=0.2)
+    dead.append([row(0)])
+    assert dead._lease is not None
+    monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "elsewhere"))
+    other = RunFolder.open(fetch(uri))
+    time.sleep(0.3)
+    alive = Writer(other, next_session(read(other)), provenance, lease_seconds=0.2)
+    # it was just about to write when it fell asleep: the lease was looked at before
+    monkeypatch.setattr(dead._lease, "check", lambda **_: None)
+    dead.append([row(5)])
+    alive.append([row(1)])
+    monkeypatch.undo()
+    monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "third"))
+    seen = RunFolder.open(fetch(uri))
+    assert read(seen)["trial"].to_pylist() == [0, 1]
+    # and by the ordinary way it hears that it is dead
+    dead._lease._touched = 0.0
+    with pytest.raises(UserError, match=r"taken over by process \d+"):
+        dead.append([row(6)])
+    alive.close()
+    assert read(seen)["trial"].to_pylist() == [0, 1]
+
+
+def test_epochs_never_come_twice(uri: str) -> None:
+    remote = Remote(uri)
+    epochs = []
+    for _ in range(3):
+        lease = Lease(remote)
+        epochs.append(lease.epoch)
+        lease.release()
+        lease.release()
+    assert epochs == [1, 2, 3]
+    assert [c.free for c in claims(remote)] == [True]
+    assert Lease(remote, least=9).epoch == 9
+
+
+def test_of_many_that_want_the_lease_at_once_one_gets_it(uri: str) -> None:
+    got, refused = [], []
+
+    def want() -> None:
+        try:
+            got.append(Lease(Remote(uri)))
+        except UserError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=want) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(got) <= 1  # in bad luck all withdraw; never two
+    assert len(got) + len(refused) == 4
+    for lease in got:
+        lease.release()
+
+
+def test_a_trials_folder_follows_its_worker(uri: str, tmp_path: Path) -> None:
+    remote = Remote(uri).below("checkpoints/000003")
+    first = Mirror(tmp_path / "one" / "000003", remote)
+    first.pull()
+    place = first.folder / "checkpoint-000001"
+    place.mkdir(parents=True)
+    (place / "weights.safetensors").write_bytes(b"w" * 10)
+    (place / "state.json").write_bytes(b"{}")
+    first.push()
+    second = Mirror(tmp_path / "two" / "000003", remote)
+    second.pull()
+    assert (second.folder / "checkpoint-000001" / "weights.safetensors").read_bytes() == b"w" * 10
+    shutil.rmtree(second.folder / "checkpoint-000001")
+    second.push()
+    assert remote.names() == {}
+
+
+def _there(uri: str) -> list[str]:
+    return sorted(n.rpartition("/")[2] for n in Remote(uri).names("results"))
+
+
+def _fragments(folder: Path) -> list[str]:
+    return sorted(p.name for p in (folder / "results").glob("*.parquet"))
