@@ -96,7 +96,8 @@ def _info() -> RunInfo:
 def _row(trial: int) -> dict[str, Any]:
     return {
         "stage": "search", "arm": "random", "trial": trial, "attempt": 0,
-        "arch_id": f"{trial:012x}", "arch": f"arch {trial}", "proposal": f"arch {trial}", "seed": 7, "step": 1,
+        "arch_id": f"{trial:012x}", "arch": f"arch {trial}", "proposal": f"arch {trial}",
+        "seed": 7, "step": 1,
         "state": "COMPLETE", "seconds": 0.5, "device": "cpu", "val_accuracy": 10.0,
     }  # fmt: skip
 
