@@ -105,6 +105,14 @@ class SearchSpace(ABC):
             {c.name: c.options[int(rng.integers(len(c)))] for c in self.choices}
         )
 
+    def extremes(self) -> tuple[Architecture, Architecture]:
+        """The smallest and the largest architecture: the first and the last option of each choice.
+
+        Where options do not go from small to large, a space names its own.
+        """
+        first, last = ({c.name: c.options[i] for c in self.choices} for i in (0, -1))
+        return self.architecture(first), self.architecture(last)
+
     def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
         """``arch`` with one choice changed, uniform over choices and other options."""
         open_choices = [c for c in self.choices if len(c) > 1]
