@@ -65,13 +65,7 @@ def train(
     Raises: TrainingDiverged at the end of an epoch whose loss is not finite; UserError when
     ``max_epoch`` is beyond the recipe or the checkpoint is of another training.
     """
-    last = recipe.epochs if max_epoch is None else max_epoch
-    if not 1 <= last <= recipe.epochs:
-        raise UserError(
-            f"cannot train to epoch {last}",
-            allowed=f"1 to {recipe.epochs}",
-            cure="set the recipe's epochs: they fix its schedule",
-        )
+    last = last_epoch(recipe, max_epoch)
     place = torch.device(device)
     data = on_device(view, place)
     network.to(place)
@@ -97,6 +91,18 @@ def train(
         threads=threads,
         checkpoint_seconds=checkpoint_seconds,
     )
+
+
+def last_epoch(recipe: Recipe, max_epoch: int | None) -> int:
+    """``max_epoch``, or the recipe's last one. Raises: UserError when it is beyond the recipe."""
+    last = recipe.epochs if max_epoch is None else max_epoch
+    if not 1 <= last <= recipe.epochs:
+        raise UserError(
+            f"cannot train to epoch {last}",
+            allowed=f"1 to {recipe.epochs}",
+            cure="set the recipe's epochs: they fix its schedule",
+        )
+    return last
 
 
 def run_epochs(
@@ -169,18 +175,11 @@ def train_epoch(
     seed: int,
 ) -> dict[str, float]:
     """One pass over the training images; epochs count from 1. Nothing waits for the device."""
-    count, height, width, _ = data.train.pixels.shape
-    generator = torch.Generator().manual_seed(seed_for(seed, "augment", epoch))
-    draws = draw_epoch(count, height, width, recipe, generator).to(data.mean.device)
-    starts = batch_starts(count, recipe.batch_size)
     loss_sum = torch.zeros((), device=data.mean.device)
     right = torch.zeros((), device=data.mean.device, dtype=torch.int64)
     shown = 0
     network.train()
-    for number, start in enumerate(starts):
-        images, labels = augmented(data, draws, slice(start, start + recipe.batch_size), recipe)
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.lr_at((epoch - 1) * len(starts) + number, len(starts))
+    for images, labels in batches(data, recipe, epoch, seed, optimizer):
         with autocast(recipe, images.device):
             logits: Tensor = network(images)
             loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
@@ -196,6 +195,31 @@ def train_epoch(
         "train_accuracy": 100 * right.item() / shown,
         "train_loss": loss_sum.item() / shown,
     }
+
+
+def batches(
+    data: DeviceView,
+    recipe: Recipe,
+    epoch: int,
+    seed: int,
+    optimizer: torch.optim.Optimizer,
+    rank: int = 0,
+    ranks: int = 1,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Augmented images and labels, batch by batch, with the optimizer's rate set for each.
+
+    Of every batch the images number ``rank``, ``rank + ranks``, ...: ``ranks`` processes show an
+    epoch together. A last batch that leaves one of them less than two images is left out.
+    """
+    count, height, width, _ = data.train.pixels.shape
+    generator = torch.Generator().manual_seed(seed_for(seed, "augment", epoch))
+    draws = draw_epoch(count, height, width, recipe, generator).to(data.mean.device)
+    starts = batch_starts(count, recipe.batch_size, ranks)
+    for number, start in enumerate(starts):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.lr_at((epoch - 1) * len(starts) + number, len(starts))
+        shown = slice(start + rank, start + recipe.batch_size, ranks)
+        yield augmented(data, draws, shown, recipe)
 
 
 def measure(
@@ -236,12 +260,12 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     )
 
 
-def batch_starts(count: int, batch_size: int) -> range:
-    """Where the batches of an epoch start. A last batch of one image is left out.
+def batch_starts(count: int, batch_size: int, ranks: int = 1) -> range:
+    """Where the batches of an epoch start. A last batch of one image a rank is left out.
 
     Batch norm cannot train on one image; which image that is changes from epoch to epoch.
     """
-    return range(0, max(count - 1, 1), batch_size)
+    return range(0, max(count - 2 * ranks + 1, 1), batch_size)
 
 
 def autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager[object]:
