@@ -34,9 +34,7 @@ class ElasticResNetNet(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """(n, image_channels, h, w) -> pooled features (n, width of the last stage)."""
-        if self.resolution and x.shape[-2:] != (self.resolution, self.resolution):
-            x = functional.interpolate(x, size=(self.resolution, self.resolution), mode="bilinear")
-        x = self.relu(self.stem(x))
+        x = self.relu(self.stem(resized(x, self.resolution)))
         for block in self.blocks:
             x = block(x)
         return x.mean(dim=(2, 3))
@@ -78,9 +76,20 @@ class ConvBN(nn.Module):
         return out
 
 
+def resized(x: Tensor, side: int | None) -> Tensor:
+    """(n, c, h, w) -> (n, c, side, side), bilinear; None leaves images as they are."""
+    if side and x.shape[-2:] != (side, side):
+        x = functional.interpolate(x, size=(side, side), mode="bilinear")
+    return x
+
+
+def pool_of(stride: int) -> nn.Module:
+    """What a shortcut does for ``stride``; odd sizes round up."""
+    return nn.AvgPool2d(stride, ceil_mode=True) if stride > 1 else nn.Identity()
+
+
 def _shortcut(block: Block) -> nn.Module:
     """Identity, or average pool for the stride and a 1x1 convolution for the width."""
     if not block.project:
         return nn.Identity()
-    pool = nn.AvgPool2d(block.stride, ceil_mode=True) if block.stride > 1 else nn.Identity()
-    return nn.Sequential(pool, ConvBN(block.width_in, block.width_out, 1))
+    return nn.Sequential(pool_of(block.stride), ConvBN(block.width_in, block.width_out, 1))

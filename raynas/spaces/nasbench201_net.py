@@ -63,8 +63,8 @@ class Cell(nn.Module):
 
     def __init__(self, cell: Sequence[str], width: int) -> None:
         super().__init__()
-        self.operations = tuple(cell)
-        self.layers = nn.ModuleList(_operation(name, width) for name in cell)
+        self.operations, self.width = tuple(cell), width
+        self.layers = nn.ModuleList(operation(name, width) for name in cell)
 
     def forward(self, x: Tensor) -> Tensor:
         nodes = [x]
@@ -114,7 +114,7 @@ class ReLUConvBN(nn.Module):
         return out
 
 
-def _operation(name: str, width: int) -> nn.Module:
+def operation(name: str, width: int) -> nn.Module:
     """The module of an edge. ``none`` is a placeholder, never called, that keeps the numbering."""
     if name in (CONV_1X1, CONV_3X3):
         return ReLUConvBN(width, width, 3 if name == CONV_3X3 else 1)
