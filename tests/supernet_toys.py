@@ -23,6 +23,12 @@ LOSS = Metric("train_loss", "nats", "min")
 RANDOM = Metric("random_accuracy", "%", "max")
 
 
+def _note(log: str, arch: Architecture, step: int) -> None:
+    if log:
+        with Path(log).open("a") as file:
+            file.write(f"{arch.text} {step} {os.getpid()}\n")
+
+
 @dataclass
 class Trained(Evaluator):
     """Takes ``max_step`` steps of ``seconds`` and leaves ``weights/toy.json``, a function of the
@@ -56,9 +62,7 @@ class Trained(Evaluator):
                 self._leave(job.workdir / "weights", begun["weights"])
             state.with_suffix(".new").write_text(json.dumps(begun))
             state.with_suffix(".new").replace(state)
-            if self.log:
-                with Path(self.log).open("a") as file:
-                    file.write(f"{arch.text} {step} {os.getpid()}\n")
+            _note(self.log, arch, step)
             bad = step == self.fail and Path(f"{self.log}.fails").exists()
             loss = float("nan") if bad else 2.0 / step
             yield Measurement(step, {LOSS.name: loss, RANDOM.name: 40.0 + step}, seconds=5.0)
@@ -70,12 +74,17 @@ class Trained(Evaluator):
 
 @dataclass
 class Inheriting(Evaluator):
-    """The truth of a toy architecture and some noise, from the weights that are there."""
+    """The truth of a toy architecture and some noise, from the weights that are there.
+
+    ``log``: a file that gets a line per evaluation.
+    """
 
     name: ClassVar[str] = "inheriting"
     quick: ClassVar[bool] = True
     max_step: int = 1
     training: Evaluator = field(default_factory=Trained)
+    seconds: float = 0.0
+    log: str = field(default="", metadata={"fingerprint": False})
     weights: Path | None = field(default=None, metadata={"fingerprint": False})
 
     @property
@@ -100,6 +109,8 @@ class Inheriting(Evaluator):
     def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
         version = self.weights_version()
         assert version is not None, "evaluated before the weights were there"
+        time.sleep(self.seconds)
+        _note(self.log, arch, 1)
         value = quality(arch) - 20 + noise(arch.text + version)
         yield Measurement(1, {VAL_ACCURACY.name: value}, seconds=0.25)
 
