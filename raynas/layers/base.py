@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from raynas.core import Choice, Option, UserError
@@ -179,8 +178,7 @@ class _Option:
 
 def filled(make: Callable[..., nn.Module], tensors: Mapping[str, Tensor], **sizes: Any) -> Any:
     """A module made by ``make(**sizes)`` that holds copies of ``tensors``; nothing is drawn."""
-    with torch.device("meta"):
-        module = make(**sizes)
+    module = make(**sizes, device="meta")
     copies = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
     module.load_state_dict(copies, assign=True)
     return module

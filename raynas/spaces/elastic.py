@@ -172,9 +172,9 @@ class ElasticResNet(SearchSpace):
         self, arch: Architecture, input_shape: InputShape = (3, 32, 32), num_classes: int = 10
     ) -> ElasticResNetNet:
         """A plain network, without anything elastic in it."""
-        from raynas.spaces.elastic_net import ElasticResNetNet
+        from raynas.spaces.elastic_net import elastic_resnet
 
-        return ElasticResNetNet(
+        return elastic_resnet(
             self.blocks(arch),
             image_channels=input_shape[0],
             num_classes=num_classes,

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
 from raynas.core import Choice
@@ -25,7 +24,7 @@ from raynas.layers import (
 from raynas.layers.base import plain_of, run, size, width_after
 from raynas.layers.sorting import sort_between
 from raynas.spaces.base import InputShape
-from raynas.spaces.elastic import Block, ElasticResNet
+from raynas.spaces.elastic import ElasticResNet
 from raynas.spaces.elastic_net import Bottleneck, ConvBN, ElasticResNetNet, pool_of, resized
 from raynas.spaces.supernet import Supernet
 
@@ -38,7 +37,7 @@ def elastic_supernet(space: ElasticResNet, input_shape: InputShape, num_classes:
 class _Body(Elastic):
     def __init__(self, space: ElasticResNet, input_shape: InputShape, num_classes: int) -> None:
         super().__init__()
-        self.space, self.input_shape, self.num_classes = space, input_shape, num_classes
+        self.space, self.num_classes = space, num_classes
         self.stem = ElasticConvBN(input_shape[0], space.stem_width, 3)
         self.relu = nn.ReLU()
         self.stages = nn.ModuleList(_stages(space))
@@ -55,14 +54,10 @@ class _Body(Elastic):
         return self.num_classes
 
     def plain(self, arch: Arch, width_in: int) -> ElasticResNetNet:
-        with torch.device("meta"):  # the frame only: its modules are replaced
-            found = self.space.architecture(arch)
-            network = self.space.build(found, self.input_shape, self.num_classes)
-        parts = {p.name: plain_of(p.module, arch, p.width_in) for p in self.parts(arch, width_in)}
-        network.stem = cast(ConvBN, parts.pop("stem"))
-        network.classifier = cast(nn.Linear, parts.pop("classifier"))
-        network.blocks = nn.ModuleList(b for stage in parts.values() for b in stage.children())
-        return network
+        twins = {p.name: plain_of(p.module, arch, p.width_in) for p in self.parts(arch, width_in)}
+        stem, classifier = twins.pop("stem"), twins.pop("classifier")
+        blocks = [block for stage in twins.values() for block in stage.children()]
+        return ElasticResNetNet(stem, blocks, classifier, self.space.resolution(arch))
 
     def parts(self, arch: Arch, width_in: int) -> Iterator[Part]:
         yield Part("stem", self.stem, width_in)
@@ -105,11 +100,8 @@ class ElasticConvBN(Elastic):
         return self.conv.width_out(arch, width_in)
 
     def plain(self, arch: Arch, width_in: int) -> ConvBN:
-        with torch.device("meta"):
-            twin = ConvBN(1, 1, 1)
-        twin.conv = self.conv.plain(arch, width_in)
-        twin.bn = self.bn.plain(arch, self.width_out(arch, width_in))
-        return twin
+        width = self.width_out(arch, width_in)
+        return ConvBN(self.conv.plain(arch, width_in), self.bn.plain(arch, width))
 
     def parts(self, arch: Arch, width_in: int) -> Iterator[Part]:
         yield Part("conv", self.conv, width_in)
@@ -133,7 +125,6 @@ class ElasticBottleneck(Elastic):
         transforms: bool = False,
     ) -> None:
         super().__init__()
-        self.stride = stride
         self.reduce = ElasticConvBN(max_in, hidden, 1)
         self.spatial = ElasticConvBN(hidden, hidden, kernel, stride, transforms)
         self.expand = ElasticConvBN(hidden, width, 1)
@@ -151,11 +142,8 @@ class ElasticBottleneck(Elastic):
         return self.expand.width_out(arch, width_in)
 
     def plain(self, arch: Arch, width_in: int) -> Bottleneck:
-        with torch.device("meta"):
-            twin = Bottleneck(Block(1, 1, 1, 1, self.stride, project=False))
-        for part in self.parts(arch, width_in):
-            setattr(twin, part.name, plain_of(part.module, arch, part.width_in))
-        return twin
+        parts = self.parts(arch, width_in)
+        return Bottleneck(**{p.name: plain_of(p.module, arch, p.width_in) for p in parts})
 
     def parts(self, arch: Arch, width_in: int) -> Iterator[Part]:
         hidden = self.reduce.width_out(arch, width_in)

@@ -164,10 +164,11 @@ class NASBench201(SearchSpace):
         self, arch: Architecture, input_shape: InputShape = (3, 32, 32), num_classes: int = 10
     ) -> NASBench201Net:
         """The benchmark's network; parameters and buffers bear the reference's names."""
-        from raynas.spaces.nasbench201_net import NASBench201Net
+        from raynas.spaces.nasbench201_net import Cell, nasbench201_net, operation
 
-        return NASBench201Net(
-            _cell(arch),
+        cell = _cell(arch)
+        return nasbench201_net(
+            lambda width: Cell(cell, [operation(name, width) for name in cell]),
             image_channels=input_shape[0],
             num_classes=num_classes,
             channels=self.channels,

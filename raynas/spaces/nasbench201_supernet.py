@@ -12,8 +12,8 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
-from raynas.layers import Arch, Elastic, ElasticBatchNorm2d, ElasticConv2d, OneOf, Part, Sequential
-from raynas.layers.base import plain_of, run, width_after
+from raynas.layers import Arch, Elastic, ElasticBatchNorm2d, ElasticConv2d, OneOf, Part
+from raynas.layers.base import plain_of, run
 from raynas.spaces.base import InputShape
 from raynas.spaces.nasbench201 import (
     CONV_1X1,
@@ -24,7 +24,13 @@ from raynas.spaces.nasbench201 import (
     OPERATIONS,
     NASBench201,
 )
-from raynas.spaces.nasbench201_net import Cell, NASBench201Net, ReLUConvBN, operation
+from raynas.spaces.nasbench201_net import (
+    Cell,
+    NASBench201Net,
+    ReLUConvBN,
+    nasbench201_net,
+    operation,
+)
 from raynas.spaces.supernet import Supernet
 
 
@@ -38,14 +44,16 @@ class _Body(Elastic):
 
     def __init__(self, space: NASBench201, input_shape: InputShape, num_classes: int) -> None:
         super().__init__()
-        self.space, self.input_shape, self.num_classes = space, input_shape, num_classes
-        frame = self._network(space.architecture(dict.fromkeys(NAMES, NONE)))
-        self.stem, self.lastact = frame.stem, frame.lastact
-        self.classifier = frame.classifier
-        self.cells = nn.ModuleList(
-            ElasticCell(cell.width, space.supernet_affine) if isinstance(cell, Cell) else cell
-            for cell in frame.cells
+        self.width, self.num_classes = space.channels, num_classes
+        frame = nasbench201_net(
+            lambda width: ElasticCell(width, space.supernet_affine),
+            image_channels=input_shape[0],
+            num_classes=num_classes,
+            channels=space.channels,
+            cells=space.cells,
         )
+        self.stem, self.cells, self.lastact = frame.stem, frame.cells, frame.lastact
+        self.classifier = frame.classifier
 
     def forward(self, x: Tensor, arch: Arch) -> Tensor:
         x = self.stem(x)
@@ -58,26 +66,18 @@ class _Body(Elastic):
         return self.num_classes
 
     def plain(self, arch: Arch, width_in: int) -> NASBench201Net:
-        with torch.device("meta"):  # the frame only: all of its modules are replaced
-            network = self._network(arch)
-        for name in ("stem", "lastact", "classifier"):
-            setattr(network, name, plain_of(getattr(self, name), arch, width_in))
-        parts = [p for p in self.parts(arch, width_in) if p.name.startswith("cells")]
-        network.cells = nn.ModuleList(plain_of(p.module, arch, p.width_in) for p in parts)
-        return network
+        twins = {p.name: plain_of(p.module, arch, p.width_in) for p in self.parts(arch, width_in)}
+        stem, lastact, classifier = (twins.pop(n) for n in ("stem", "lastact", "classifier"))
+        return NASBench201Net(stem, twins.values(), lastact, classifier)
 
     def parts(self, arch: Arch, width_in: int) -> Iterator[Part]:
         yield Part("stem", self.stem, width_in)
-        width = self.space.channels
+        width = self.width
         for number, cell in enumerate(self.cells):
             yield Part(f"cells.{number}", cell, width)
             width = width if isinstance(cell, ElasticCell) else 2 * width
         yield Part("lastact", self.lastact, width)
         yield Part("classifier", self.classifier, width)
-
-    def _network(self, arch: Arch) -> NASBench201Net:
-        found = self.space.architecture(arch)
-        return self.space.build(found, self.input_shape, self.num_classes)
 
 
 class ElasticCell(Elastic):
@@ -112,11 +112,9 @@ class ElasticCell(Elastic):
         return width_in
 
     def plain(self, arch: Arch, width_in: int) -> Cell:
-        with torch.device("meta"):
-            cell = Cell([str(arch[name]) for name in NAMES], self.width)
         # dead edges, too: the plain cell has them and their weights
-        cell.layers = nn.ModuleList(plain_of(self.edges[name], arch, width_in) for name in NAMES)
-        return cell
+        layers = [plain_of(self.edges[name], arch, width_in) for name in NAMES]
+        return Cell([str(arch[name]) for name in NAMES], layers)
 
     def parts(self, arch: Arch, width_in: int) -> Iterator[Part]:
         return (Part(f"edges.{name}", self.edges[name], width_in) for name in live_edges(arch))
@@ -137,25 +135,23 @@ class ElasticReLUConvBN(Elastic):
 
     def __init__(self, width: int, kernel: int, affine: bool) -> None:
         super().__init__()
-        self.op = Sequential(
-            nn.ReLU(), ElasticConv2d(width, width, kernel), ElasticBatchNorm2d(width, affine)
-        )
+        self.relu = nn.ReLU()
+        self.conv = ElasticConv2d(width, width, kernel)
+        self.bn = ElasticBatchNorm2d(width, affine)
 
     def forward(self, x: Tensor, arch: Arch) -> Tensor:
-        out: Tensor = self.op(x, arch)
+        out: Tensor = self.bn(self.conv(self.relu(x), arch), arch)
         return out
 
     def width_out(self, arch: Arch, width_in: int) -> int:
-        return width_after(self.op, arch, width_in)
+        return width_in
 
     def plain(self, arch: Arch, width_in: int) -> ReLUConvBN:
-        with torch.device("meta"):
-            twin = ReLUConvBN(1, 1, 1)
-        twin.op = self.op.plain(arch, width_in)
-        return twin
+        return ReLUConvBN(self.conv.plain(arch, width_in), self.bn.plain(arch, width_in))
 
     def parts(self, arch: Arch, width_in: int) -> Iterator[Part]:
-        yield Part("op", self.op, width_in)
+        yield Part("conv", self.conv, width_in)
+        yield Part("bn", self.bn, width_in)
 
 
 def _operation(name: str, width: int, affine: bool) -> nn.Module:
