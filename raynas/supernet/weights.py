@@ -29,6 +29,8 @@ FILE, SHEET = "weights.safetensors", "weights.json"
 FORMAT = 1
 
 _HEAD = "raynas supernet"
+_KEYS = {"version", "epoch", "identity", "space", "input_shape", "num_classes"}
+_AGAIN = "copy the file again, or train the supernet again"
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def load_weights(path: Path, supernet: Supernet) -> Weights:
     """
     file = path / FILE if path.is_dir() else path
     head, tensors = _read(file)
-    other = _difference(head, supernet)
+    other = _difference(head, supernet) or _misfit(tensors, supernet)
     if other:
         raise UserError(
             f"the weights in {file} are of another supernet: {other}",
@@ -103,20 +105,17 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         tensors = parse_safetensors(content)
         size = int.from_bytes(content[:8], "little")
         text = json.loads(content[8 : 8 + size]).get("__metadata__", {}).get(_HEAD)
+        head: dict[str, Any] = {} if text is None else json.loads(text)
     except (SafetensorError, ValueError) as error:
-        raise UserError(
-            f"{file} is not a whole safetensors file ({error})",
-            cure="train the supernet again, or copy the file again",
-        ) from error
-    if text is None:
+        raise UserError(f"{file} is not a whole safetensors file ({error})", cure=_AGAIN) from error
+    if not head:
         raise UserError(f"{file} holds no supernet weights", cure="check the path")
-    head: dict[str, Any] = json.loads(text)
-    if head["format"] != FORMAT:
-        raise UserError(f"{file} has format {head['format']}", allowed=str(FORMAT))
-    if head["version"] != _version(tensors):
+    if head.get("format") != FORMAT:
+        raise UserError(f"{file} has format {head.get('format')}", allowed=str(FORMAT))
+    if not head.keys() >= _KEYS or head["version"] != _version(tensors):
         raise UserError(
-            f"{file} was altered: its numbers do not match its version {head['version']}",
-            cure="train the supernet again, or copy the file again",
+            f"{file} was altered: its numbers do not match its version {head.get('version')}",
+            cure=_AGAIN,
         )
     return head, tensors
 
@@ -135,8 +134,21 @@ def _of(supernet: Supernet) -> dict[str, Any]:
 def _difference(head: Mapping[str, Any], supernet: Supernet) -> str:
     """What differs between the file's supernet and this one, in words, or nothing."""
     theirs, ours = _flat(head), _flat(_of(supernet))
+    kinds = theirs["space.class"], ours["space.class"]
+    if kinds[0] != kinds[1]:
+        return f"of space {kinds[0]}, not {kinds[1]}"
     changed = [n for n in sorted({*theirs, *ours}) if theirs.get(n) != ours.get(n)]
     return ", ".join(f"{n} is {theirs.get(n)} there, {ours.get(n)} here" for n in changed)
+
+
+def _misfit(tensors: Mapping[str, Tensor], supernet: Supernet) -> str:
+    """The first tensor that this supernet does not have, or has in another shape, or nothing."""
+    theirs = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    ours = {name: tuple(tensor.shape) for name, tensor in supernet.state_dict().items()}
+    for name in sorted({*theirs, *ours}):
+        if theirs.get(name) != ours.get(name):
+            return f"{name} is {theirs.get(name)} there, {ours.get(name)} here"
+    return ""
 
 
 def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
