@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
@@ -91,6 +91,26 @@ def load_weights(path: Path, supernet: Supernet) -> Weights:
         )
     supernet.load_state_dict(tensors)
     return Weights(file, head["version"], head["epoch"], head["identity"])
+
+
+def read_version(path: Path) -> str:
+    """The version of the weights in the file ``path``, or in the folder ``path``, by its head alone.
+
+    Raises: UserError, naming the file, when it is missing or holds no supernet weights.
+    """
+    file = path / FILE if path.is_dir() else path
+    try:
+        with safe_open(file, framework="pt") as content:
+            text = (content.metadata() or {}).get(_HEAD, "{}")
+        return str(json.loads(text)["version"])
+    except FileNotFoundError as error:
+        raise UserError(f"no supernet weights at {file}", cure="check the path") from error
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {reason(error)}") from error
+    except SafetensorError as error:
+        raise UserError(f"{file} is not a whole safetensors file ({error})", cure=_AGAIN) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} holds no supernet weights", cure="check the path") from error
 
 
 def _read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
