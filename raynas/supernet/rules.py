@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
-from raynas.core import Architecture, Choice, Option, UserError
+from raynas.core import Architecture, Option, UserError
 from raynas.spaces.base import SearchSpace
 
 
@@ -63,6 +63,43 @@ class Reach:
     largest: Architecture
     whole: bool = True
 
+    @classmethod
+    def of(cls, space: SearchSpace) -> Reach:
+        """All of the space."""
+        return cls(space, {c.name: c.options for c in space.choices}, *space.extremes())
+
+    def opened(self, phases: Sequence[Phase], epoch: int) -> Reach:
+        """The part that ``phases`` have opened at ``epoch``; what no phase names is all open.
+
+        Before its first phase a choice has the option of the largest subnet (H. Cai et al.,
+        "Once-for-All", ICLR 2020: the full network first, then kernels, depths, widths).
+        Raises: UserError when a phase opens no choice of the space.
+        """
+        for phase in phases:
+            if not any(phase.fits(name) for name in self.options):
+                words = {name.rpartition("_")[2]: None for name in self.options}
+                raise UserError(
+                    f"a phase opens {phase.opens!r}; space {self.space.name!r} has no such choice",
+                    allowed=", ".join(words),
+                )
+        options = {name: self._open(name, phases, epoch) for name in self.options}
+        small = self.smallest
+        smallest = {n: small[n] if small[n] in some else some[0] for n, some in options.items()}
+        return replace(
+            self,
+            options=options,
+            smallest=self.space.canonical(self.space.architecture(smallest)),
+            whole=options == self.options,
+        )
+
+    def _open(self, name: str, phases: Sequence[Phase], epoch: int) -> tuple[Option, ...]:
+        mine = [phase for phase in phases if phase.fits(name)]
+        begun = [phase for phase in mine if phase.epoch <= epoch]
+        if mine and not begun:
+            return (self.largest[name],)
+        last = max(begun, key=lambda phase: phase.epoch).options if begun else None
+        return self.options[name][-last:] if last else self.options[name]
+
     def draw(self, rng: np.random.Generator, canonical: bool = True) -> Architecture:
         """One subnet: of ``canonical`` ones each class of isomorphic ones is as likely as another
         where the space knows its classes, else uniform over the options of every choice."""
@@ -72,39 +109,6 @@ class Reach:
             {name: some[int(rng.integers(len(some)))] for name, some in self.options.items()}
         )
         return self.space.canonical(drawn) if canonical else drawn
-
-
-def reach(space: SearchSpace, phases: Sequence[Phase], epoch: int) -> Reach:
-    """What ``phases`` have opened at ``epoch``. A choice that no phase names is always open.
-
-    Before its first phase a choice has the option of the largest subnet (H. Cai et al.,
-    "Once-for-All", ICLR 2020: the full network first, then kernels, depths, widths).
-    Raises: UserError when a phase opens no choice of the space.
-    """
-    for phase in phases:
-        if not any(phase.fits(choice.name) for choice in space.choices):
-            words = {choice.name.rpartition("_")[2]: None for choice in space.choices}
-            raise UserError(
-                f"a phase opens {phase.opens!r}, but space {space.name!r} has no such choice",
-                allowed=", ".join(words),
-            )
-    small, large = space.extremes()
-    options = {c.name: _open_options(c, phases, epoch, large[c.name]) for c in space.choices}
-    smallest = {n: small[n] if small[n] in some else some[0] for n, some in options.items()}
-    whole = all(options[choice.name] == choice.options for choice in space.choices)
-    return Reach(space, options, space.canonical(space.architecture(smallest)), large, whole)
-
-
-def _open_options(
-    choice: Choice, phases: Sequence[Phase], epoch: int, large: Option
-) -> tuple[Option, ...]:
-    mine = [phase for phase in phases if phase.fits(choice.name)]
-    begun = [phase for phase in mine if phase.epoch <= epoch]
-    if not mine:
-        return choice.options
-    if not begun:
-        return (large,)
-    return choice.options[-(max(begun, key=lambda phase: phase.epoch).options or len(choice)) :]
 
 
 class Rule(ABC):

@@ -12,7 +12,7 @@ from tiny_supernet import OPERATIONS, Tiny
 from raynas.core import UserError, rng_for
 from raynas.spaces import ElasticResNet, NASBench201
 from raynas.spaces.base import SearchSpace
-from raynas.supernet.rules import Pass, Phase, Sandwich, SinglePath, StrictFairness, reach
+from raynas.supernet.rules import Pass, Phase, Reach, Sandwich, SinglePath, StrictFairness
 
 ELASTIC = ElasticResNet()
 PHASES = (Phase(2, "kernel"), Phase(3, "depth", options=2), Phase(5, "depth"), Phase(4, "width"))
@@ -21,7 +21,7 @@ PHASES = (Phase(2, "kernel"), Phase(3, "depth", options=2), Phase(5, "depth"), P
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**31), space=st.sampled_from([NASBench201(), ELASTIC]))
 def test_strict_fairness_takes_every_option_once(seed: int, space: SearchSpace) -> None:
-    passes = StrictFairness().passes(reach(space, (), 1), np.random.default_rng(seed))
+    passes = StrictFairness().passes(Reach.of(space), np.random.default_rng(seed))
     for choice in space.choices:
         taken = [one.arch[choice.name] for one in passes]
         assert sorted(taken, key=str) == sorted(choice.options, key=str)
@@ -29,7 +29,7 @@ def test_strict_fairness_takes_every_option_once(seed: int, space: SearchSpace) 
 
 
 def test_strict_fairness_with_fewer_options_is_fair_over_the_steps() -> None:
-    now, rng = reach(Tiny(), (), 1), rng_for("fair")
+    now, rng = Reach.of(Tiny()), rng_for("fair")
     counts: Counter[object] = Counter()
     for _ in range(100):
         passes = StrictFairness().passes(now, rng)
@@ -42,7 +42,7 @@ def test_strict_fairness_with_fewer_options_is_fair_over_the_steps() -> None:
 
 
 def test_permutations_are_new_for_every_step_and_choice() -> None:
-    now, rng = reach(NASBench201(), (), 1), rng_for("new")
+    now, rng = Reach.of(NASBench201()), rng_for("new")
     steps = [StrictFairness().passes(now, rng) for _ in range(20)]
     orders = [tuple(one.arch.options for one in passes) for passes in steps]
     assert len(set(orders)) == 20
@@ -55,8 +55,8 @@ def test_permutations_are_new_for_every_step_and_choice() -> None:
 
 def test_single_path_draws_classes_of_cells_alike() -> None:
     """The function of the empty cell, which many cells compute, is no likelier than another."""
-    now, space = reach(NASBench201(), (), 1), NASBench201()
-    empty = space.canonical(reach(space, (), 1).smallest)
+    now, space = Reach.of(NASBench201()), NASBench201()
+    empty = space.canonical(Reach.of(space).smallest)
     drawn = {
         canonical: [
             SinglePath(canonical).passes(now, rng_for("draw", k))[0].arch for k in range(400)
@@ -69,7 +69,7 @@ def test_single_path_draws_classes_of_cells_alike() -> None:
 
 
 def test_the_sandwich_is_largest_random_smallest() -> None:
-    now = reach(ELASTIC, (), 1)
+    now = Reach.of(ELASTIC)
     passes = Sandwich(random=3).passes(now, rng_for("sandwich"))
     small, large = ELASTIC.extremes()
     assert passes[0] == Pass(large)
@@ -83,7 +83,7 @@ def test_the_sandwich_is_largest_random_smallest() -> None:
 
 def test_phases_open_kernels_then_depths_then_widths() -> None:
     for epoch in range(1, 6):
-        now, rng = reach(ELASTIC, PHASES, epoch), rng_for("phases", epoch)
+        now, rng = Reach.of(ELASTIC).opened(PHASES, epoch), rng_for("phases", epoch)
         drawn = [now.draw(rng) for _ in range(300)]
 
         def seen(word: str, drawn: list = drawn) -> set[object]:  # type: ignore[type-arg]
@@ -99,7 +99,7 @@ def test_phases_open_kernels_then_depths_then_widths() -> None:
             all(float(now.smallest[name]) <= float(arch[name]) for arch in drawn for name in arch)
             or epoch < 3
         )  # unused blocks of shallow networks have the first options
-    assert reach(ELASTIC, PHASES, 1).smallest["s1_b1_kernel"] == 7
+    assert Reach.of(ELASTIC).opened(PHASES, 1).smallest["s1_b1_kernel"] == 7
     assert now.smallest == ELASTIC.extremes()[0]
 
 
@@ -108,7 +108,7 @@ def test_a_choice_is_named_by_its_last_word_or_whole() -> None:
     assert Phase(1, "width").fits("width")
     assert not Phase(1, "width").fits("bandwidth")
     with pytest.raises(UserError, match=r"'kernal'.*no such choice; allowed: width, depth, kernel"):
-        reach(ELASTIC, (Phase(1, "kernal"),), 1)
+        Reach.of(ELASTIC).opened((Phase(1, "kernal"),), 1)
 
 
 @pytest.mark.parametrize(
