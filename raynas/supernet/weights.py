@@ -94,7 +94,7 @@ def load_weights(path: Path, supernet: Supernet) -> Weights:
 
 
 def read_version(path: Path) -> str:
-    """The version of the weights in the file ``path``, or in the folder ``path``, by its head alone.
+    """The version of the weights in the file ``path``, or in the folder ``path``, from its head.
 
     Raises: UserError, naming the file, when it is missing or holds no supernet weights.
     """
