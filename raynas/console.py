@@ -34,6 +34,9 @@ _REGISTRIES = {
 }
 
 
+_STAGES = {"truth": "to judge the search by", "tuned": "finalists, from inherited weights"}
+
+
 def console() -> Console:
     return Console(highlight=False)
 
@@ -123,6 +126,7 @@ def watch(folder: RunFolder, out: Console, every: float) -> None:
 
 def _state(folder: RunFolder, width: int) -> RenderableType:
     from raynas.reports import statistics
+    from raynas.reports.sentences import trained_sentence
     from raynas.reports.tables import summarise, top
     from raynas.store import read
 
@@ -138,8 +142,11 @@ def _state(folder: RunFolder, width: int) -> RenderableType:
             f"{summary.rows} measurements, {clock(summary.elapsed)} of wall time, "
             f"{clock(summary.worker_seconds)} of worker time"
         ),
-        _arms(summary),
     ]
+    if summary.training is not None:
+        parts.append(Text(trained_sentence(summary.training)))
+    if summary.arms or summary.training is None:
+        parts.append(_arms(summary))
     if summary.rungs:
         parts.append(_rungs(summary))
     best = top(run, 5)
@@ -147,6 +154,8 @@ def _state(folder: RunFolder, width: int) -> RenderableType:
         parts.append(_best(summary, best, width))
     if summary.finals:
         parts.append(Text(f"finalists: {summary.finals_complete} of {summary.finals} trained"))
+    for stage, (all_, complete) in summary.others.items():
+        parts.append(Text(f"{_STAGES[stage]}: {complete} of {all_} trained"))
     return Group(*parts)
 
 

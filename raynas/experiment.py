@@ -54,12 +54,14 @@ class Finalists:
     """The ``top`` best architectures are trained again on train + valid over ``seeds`` seeds and
     measured on the test images, which nothing else may see. ``top=0`` leaves that out.
 
-    ``evaluator``: trains them; None takes the search's own.
+    ``evaluator``: trains them; None takes the search's own. ``inherited``: trains them once more,
+    from the weights that they have in a supernet, so that the report can compare.
     """
 
     top: int = 3
     seeds: int = 3
     evaluator: Evaluator | None = None
+    inherited: Evaluator | None = None
 
     def __post_init__(self) -> None:
         if self.top < 0:
@@ -69,13 +71,31 @@ class Finalists:
 
 
 @dataclass(frozen=True)
+class Truth:
+    """``count`` architectures from all over the search's ranking, the first and the last among
+    them, are trained by ``evaluator`` and measured on the validation images: the truth by which
+    the report judges the search's own values. ``seeds``: of each.
+    """
+
+    evaluator: Evaluator
+    count: int = 40
+    seeds: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("count", "seeds"):
+            if getattr(self, name) < 1:
+                raise UserError(f"truth.{name}={getattr(self, name)}", allowed=">= 1")
+
+
+@dataclass(frozen=True)
 class Experiment:
     """All that makes a search. See the README for the nouns.
 
     ``against``: samplers that get the same worker time as ``sampler``, for the comparison in the
     report; ``()`` leaves it out. ``screen``: scores proposals before they are evaluated and holds
-    the weak back. ``smoke``: path -> value, what ``--smoke`` sets.
-    Budget, resources and finalists may change when a run is resumed; the rest identifies it.
+    the weak back. ``truth``: trains some of what was searched, to judge the search by.
+    ``smoke``: path -> value, what ``--smoke`` sets.
+    Budget, resources, finalists and truth may change when a run is resumed; the rest identifies it.
     """
 
     space: SearchSpace
@@ -91,6 +111,7 @@ class Experiment:
     seed: int = 0
     budget: Budget = field(default=Budget(), metadata=_NOT_PRINTED)
     finalists: Finalists = field(default=Finalists(), metadata=_NOT_PRINTED)
+    truth: Truth | None = field(default=None, metadata=_NOT_PRINTED)
     resources: Resources = field(default=Resources(), metadata=_NOT_PRINTED)
     smoke: Mapping[str, object] = field(
         default_factory=dict, metadata={"fingerprint": False, "set": False}
@@ -115,6 +136,11 @@ class Experiment:
             raise UserError(
                 f"experiment's screen is {type(self.screen).__name__}",
                 cure="write screen=Screen(ZeroShot(proxies=(...)), keep=0.25)",
+            )
+        if self.truth is not None and not isinstance(self.truth, Truth):
+            raise UserError(
+                f"experiment's truth is {type(self.truth).__name__}",
+                cure="write truth=Truth(Retrain(...), count=40)",
             )
         known = {m.name for m in self.evaluator.metrics} | _COSTS
         screened = {m.name for m in self.screen.metrics} if self.screen else set()
@@ -141,9 +167,54 @@ class Experiment:
     def description(self) -> dict[str, Any]:
         """Everything, readable: what the report prints and run.json keeps."""
         kept = {
-            name: describe(getattr(self, name)) for name in ("budget", "finalists", "resources")
+            name: describe(getattr(self, name))
+            for name in ("budget", "finalists", "truth", "resources")
         }
         return {**describe(self), **kept}
+
+    @property
+    def evaluators(self) -> tuple[Evaluator, ...]:
+        """All that evaluate something in it, the search's own first."""
+        others = (
+            self.screen.evaluator if self.screen else None,
+            self.truth.evaluator if self.truth else None,
+            self.finalists.evaluator,
+            self.finalists.inherited,
+        )
+        return (self.evaluator, *(e for e in others if e is not None))
+
+    def needs(self) -> Evaluator | None:
+        """What makes the weights that its evaluators work with; None when they have all.
+
+        Raises: UserError when they need different ones.
+        """
+        found = {fingerprint(describe(e)): e for e in (e.needs() for e in self.evaluators) if e}
+        if len(found) > 1:
+            names = ", ".join(sorted(e.name for e in found.values()))
+            raise UserError(
+                f"evaluators of one experiment need {len(found)} different trainings ({names})",
+                cure="give them one and the same training",
+            )
+        return next(iter(found.values()), None)
+
+    def with_prepared(self, folder: Path) -> Experiment:
+        """The experiment whose evaluators work with what :meth:`needs` has left in ``folder``.
+
+        Raises: UserError when it is not there.
+        """
+
+        def ready(part: Any, *names: str) -> Any:
+            have = {n: getattr(part, n) for n in names if getattr(part, n, None) is not None}
+            new = {name: evaluator.with_prepared(folder) for name, evaluator in have.items()}
+            return dataclasses.replace(part, **new) if new else part
+
+        return dataclasses.replace(
+            self,
+            evaluator=self.evaluator.with_prepared(folder),
+            screen=ready(self.screen, "evaluator"),
+            truth=ready(self.truth, "evaluator"),
+            finalists=ready(self.finalists, "evaluator", "inherited"),
+        )
 
 
 _PARTS: dict[str, type] = {

@@ -1,21 +1,26 @@
-"""From an experiment to a finished run: search, comparison, finalists, best network, report."""
+"""From an experiment to a finished run: weights to inherit, search, comparison, truth, finalists,
+best network, report."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from raynas.core import (
     Architecture,
     Costs,
+    Metric,
     Objective,
     Trial,
     TrialState,
@@ -28,7 +33,7 @@ from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment, Loaded, load
 from raynas.runners.base import Runner
 from raynas.runners.screening import Screening
-from raynas.runners.work import Finals, Limits, Payload, Search, Work
+from raynas.runners.work import Finals, Limits, Payload, Search, Training, Work
 from raynas.samplers.base import Sampler
 from raynas.samplers.random import Random
 from raynas.store import (
@@ -41,7 +46,7 @@ from raynas.store import (
     read,
     trials,
 )
-from raynas.store.schema import FINAL, SEARCH
+from raynas.store.schema import FINAL, SEARCH, SUPERNET, TRUTH, TUNED
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,6 +73,7 @@ class Session:
 
     def go(self) -> None:
         """Carry out all that is not in the store yet. Raises: Interrupted, UserError."""
+        self._equip()
         experiment, payload = self.experiment, self.payload
         deadline = None
         if experiment.budget.hours is not None:
@@ -75,8 +81,9 @@ class Session:
         main = self._search(
             payload, experiment.sampler, Limits(trials=experiment.budget.trials, deadline=deadline)
         )
-        for other in experiment.against:
-            self._search(payload, other, Limits(seconds=main.spent))
+        limits = Limits(seconds=main.spent)
+        others = [self._search(payload, other, limits) for other in experiment.against]
+        self._truth([t for search in (main, *others) for t in search.trials.values()])
         best = main.best[: experiment.finalists.top]
         if best:
             self._finals(best)
@@ -85,9 +92,45 @@ class Session:
                 "[yellow]no architecture was evaluated to the end: no finalists, no best network"
             )
 
+    def _equip(self) -> None:
+        """Train what the evaluators need, unless the run has it; from here on they work with it.
+
+        Raises: Interrupted; UserError when the training fails, or its weights are lost or others.
+        """
+        needed = self.experiment.needs()
+        if needed is not None:
+            trained, _ = history(self.folder, self.experiment, SUPERNET, needed.name)
+            ended = [t for t in trained if t.state is TrialState.COMPLETE]
+            keep_weights(self.folder, ended[-1] if ended else self._train(needed))
+            self.experiment = self.experiment.with_prepared(self.folder.supernet)
+            self.payload = dataclasses.replace(self.payload, evaluator=self.experiment.evaluator)
+        _expect_weights(self.folder, self.experiment)
+
+    def _train(self, needed: Evaluator) -> Trial:
+        """One evaluation of the largest architecture, by which the whole supernet goes."""
+        largest = self.payload.space.extremes()[1]
+        first = needed.metrics[0]
+        work = Training(
+            dataclasses.replace(self.payload, evaluator=fresh(needed)),
+            self.writer,
+            arch=largest,
+            objectives=(Objective(first.name, first.direction),),
+            keep=1,
+            **self._common(SUPERNET, needed.name, needed),
+        )
+        self._carry_out(work)
+        if not work.best:
+            failed = max(work.trials.values(), key=lambda t: t.number)
+            raise UserError(
+                f"{needed.name} failed, so there is nothing to inherit: {failed.message}",
+                cure=f"remove the cause, then try again with: raynas resume {self.folder.path}",
+            )
+        return work.best[0]
+
     def _search(self, payload: Payload, sampler: Sampler, limits: Limits) -> Search:
         experiment = self.experiment
-        common = self._common(SEARCH, sampler.name)
+        scorer = experiment.screen.evaluator if experiment.screen else None
+        common = self._common(SEARCH, sampler.name, experiment.evaluator, scorer)
         search = Search(
             payload,
             self.writer,
@@ -117,23 +160,49 @@ class Session:
         bounds = tuple(bound for bound in experiment.bounds if bound.metric in early)
         return Screening(screen, partial(self.runner.evaluate, payload), past, bounds)
 
-    def _finals(self, best: tuple[Trial, ...]) -> None:
-        """Train the finalists anew and keep the best one's network."""
-        experiment = self.experiment
-        evaluator = final_evaluator(experiment)
-        payload = Payload(experiment.space, evaluator, experiment.data.final_view(experiment.seed))
-        finals = Finals(
-            payload,
+    def _truth(self, searched: list[Trial]) -> None:
+        """Train some of what was searched, to see what the search's own values are worth."""
+        experiment, truth = self.experiment, self.experiment.truth
+        if truth is None:
+            return
+        evaluator = fresh(truth.evaluator)
+        common = self._common(TRUTH, experiment.sampler.name, evaluator)
+        known = {t.arch.id: t.arch for t in common["past"]}
+        wanted = list(known.values())
+        if len(known) < truth.count:
+            wanted = spread(_ranking(searched, experiment.objectives[0]), truth.count)
+        work = Finals(
+            dataclasses.replace(self.payload, evaluator=evaluator),
             self.writer,
-            finalists=[t.arch for t in best],
-            seeds=experiment.finalists.seeds,
-            objectives=_final_objectives(experiment.objectives, evaluator),
-            keep=experiment.finalists.top * experiment.finalists.seeds,
-            **self._common(FINAL, experiment.sampler.name),
+            finalists=wanted,
+            seeds=truth.seeds,
+            objectives=_trained_objectives(experiment.objectives, evaluator.metrics),
+            keep=0,
+            **common,
         )
-        self._carry_out(finals)
+        self._carry_out(work)
 
-    def _common(self, stage: str, arm: str) -> dict[str, Any]:
+    def _finals(self, best: tuple[Trial, ...]) -> None:
+        """Train the finalists anew, from scratch and from what they inherit; the former's
+        networks are kept."""
+        experiment, finalists = self.experiment, self.experiment.finalists
+        view = experiment.data.final_view(experiment.seed)
+        trainings = [(FINAL, final_evaluator(experiment), finalists.top * finalists.seeds)]
+        if finalists.inherited is not None:
+            trainings.append((TUNED, fresh(finalists.inherited), 0))
+        for stage, evaluator, keep in trainings:
+            finals = Finals(
+                Payload(experiment.space, evaluator, view),
+                self.writer,
+                finalists=[t.arch for t in best],
+                seeds=finalists.seeds,
+                objectives=_final_objectives(experiment.objectives, evaluator),
+                keep=keep,
+                **self._common(stage, experiment.sampler.name, evaluator),
+            )
+            self._carry_out(finals)
+
+    def _common(self, stage: str, arm: str, *evaluators: Evaluator | None) -> dict[str, Any]:
         past, taken = history(self.folder, self.experiment, stage, arm)
         own = [trial.number for trial in past]
         return {
@@ -145,6 +214,7 @@ class Session:
             "threads": self.experiment.resources.threads,
             "folder": self.folder.checkpoints,
             "past": past,
+            "weights": _version(*evaluators),
         }
 
     def _carry_out(self, work: Work) -> None:
@@ -173,6 +243,66 @@ def _final_objectives(sought: tuple[Objective, ...], evaluator: Evaluator) -> tu
     measured = [o for o in on_test if o.metric in known or o not in sought]
     first = evaluator.final_metrics[0]
     return tuple(measured) or (_on_test(Objective(first.name, first.direction)),)
+
+
+def _trained_objectives(
+    sought: tuple[Objective, ...], metrics: tuple[Metric, ...]
+) -> tuple[Objective, ...]:
+    """The objectives that a training measures, or where there is none its own first metric."""
+    known = {metric.name for metric in metrics}
+    measured = tuple(o for o in sought if o.metric in known)
+    return measured or (Objective(metrics[0].name, metrics[0].direction),)
+
+
+def _ranking(searched: list[Trial], objective: Objective) -> list[Architecture]:
+    """What was evaluated to the end, each architecture once, best first."""
+    complete = [t for t in searched if t.state is TrialState.COMPLETE]
+    complete.sort(key=lambda t: (-objective.sign * t.values()[objective.metric], t.number))
+    return list({t.arch.id: t.arch for t in complete}.values())
+
+
+def spread(ranked: Sequence[Architecture], count: int) -> list[Architecture]:
+    """``count`` of them at equal distances, the first and the last among them."""
+    places = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)
+    return [ranked[place] for place in places]
+
+
+def _version(*evaluators: Evaluator | None) -> str | None:
+    """Of the weights that one of the evaluators inherits from."""
+    return next((v for e in evaluators if e and (v := e.weights_version())), None)
+
+
+def keep_weights(folder: RunFolder, trained: Trial) -> None:
+    """Move the weights that ``trained`` left to their place, if that was not done before."""
+    workdir = folder.checkpoints / f"{trained.number:06d}"
+    left = workdir / "weights"
+    if left.is_dir():
+        shutil.rmtree(folder.supernet, ignore_errors=True)
+        left.rename(folder.supernet)
+    if not folder.supernet.is_dir():
+        raise UserError(
+            f"the weights that the search inherits from are not in {folder.supernet}",
+            cure="put them back, or train them in a new run",
+        )
+    shutil.rmtree(workdir, ignore_errors=True)
+
+
+def _expect_weights(folder: RunFolder, experiment: Experiment) -> None:
+    """Raises: UserError when the run has inherited from other weights before."""
+    version = _version(*experiment.evaluators)
+    before = {t.weights for t in trials(read(folder)) if t.weights}
+    if other := before - {version}:
+        raise UserError(
+            f"run {folder.path} inherits from weights {', '.join(sorted(other))}, not from "
+            f"{version or 'none'}, which are there now",
+            cure="put the former back, or begin a new run",
+        )
+
+
+def equipped(folder: RunFolder, experiment: Experiment) -> Experiment:
+    """The experiment with the weights that its run has trained, if it has."""
+    ready = experiment.needs() is not None and folder.supernet.is_dir()
+    return experiment.with_prepared(folder.supernet) if ready else experiment
 
 
 def final_evaluator(experiment: Experiment) -> Evaluator:
@@ -238,16 +368,28 @@ def prepare(experiment: Experiment) -> Payload:
     payload = Payload(
         experiment.space, experiment.evaluator, experiment.data.search_view(experiment.seed)
     )
-    evaluator = fresh(payload.evaluator)
-    evaluator.setup(payload.space, payload.view)
     arch = payload.space.sample(rng_for(experiment.seed, "check"))
-    evaluator.check(arch)
+    _look(payload.evaluator, payload, arch)
     if experiment.screen is not None:
-        scorer = fresh(experiment.screen.evaluator)
-        scorer.setup(payload.space, payload.view)
-        scorer.check(arch)
+        _look(experiment.screen.evaluator, payload, arch)
+    if experiment.truth is not None:
+        _look(experiment.truth.evaluator, payload, arch)
+    if (needed := experiment.needs()) is not None:
+        _look(needed, payload, payload.space.extremes()[1])
+    elif (inherited := experiment.finalists.inherited) and not inherited.weights_version():
+        raise UserError(
+            f"finalists.inherited={inherited.name}: there are no weights to inherit",
+            cure="search by an evaluator that trains a supernet, or leave it out",
+        )
     _check_costs(experiment, payload, arch)
     return payload
+
+
+def _look(evaluator: Evaluator, payload: Payload, arch: Architecture) -> None:
+    """Raises: UserError when the evaluator does not fit space and data."""
+    new = fresh(evaluator)
+    new.setup(payload.space, payload.view)
+    new.check(arch)
 
 
 def _check_costs(experiment: Experiment, payload: Payload, arch: Architecture) -> None:
@@ -384,12 +526,18 @@ def finish(folder: RunFolder, experiment: Experiment, console: Console) -> None:
 
 
 def _metrics(experiment: Experiment) -> tuple[Any, ...]:
-    """The metric columns of the run: the search's, then what the finalists add."""
+    """The metric columns of the run: the search's, then what its other stages add."""
     screened = experiment.screen.metrics if experiment.screen else ()
     found = {m.name: m for m in (*screened, *experiment.evaluator.metrics)}
-    if experiment.finalists.top:
-        final = experiment.finalists.evaluator or experiment.evaluator
-        found |= {m.name: m for m in final.final_metrics if m.name not in found}
+    finalists, more = experiment.finalists, list[Metric]()
+    if needed := experiment.needs():
+        more += needed.metrics
+    if experiment.truth:
+        more += experiment.truth.evaluator.metrics
+    if finalists.top:
+        more += (finalists.evaluator or experiment.evaluator).final_metrics
+        more += finalists.inherited.final_metrics if finalists.inherited else ()
+    found |= {m.name: m for m in more if m.name not in found}
     return tuple(found.values())
 
 
@@ -415,13 +563,15 @@ def best_trial(folder: RunFolder, experiment: Experiment) -> Trial | None:
 class Best:
     """The best network of a run and where it comes from.
 
-    ``trained``: the trial that trained it, a finalist's where there is one.
+    ``trained``: the trial that trained it, a finalist's where there is one. ``weights``: version
+    of the supernet that it was taken from, if it was.
     """
 
     network: nn.Module
     found: Trial
     trained: Trial
     view: View
+    weights: str | None = None
 
     def architecture(self, folder: RunFolder) -> dict[str, Any]:
         """What a reader of the weights needs to know, as JSON data."""
@@ -443,6 +593,7 @@ class Best:
                 "seed": self.trained.seed,
                 **self.trained.values(),
             },
+            **({"weights": self.weights} if self.weights else {}),
             "run": folder.info.run,
             "fingerprint": folder.info.fingerprint,
         }
@@ -454,6 +605,7 @@ def best_network(folder: RunFolder, experiment: Experiment) -> Best | None:
     The finalist's training on train + valid is preferred to the search's own; among its seeds
     the first, so that test images choose nothing.
     """
+    experiment = equipped(folder, experiment)
     found = best_trial(folder, experiment)
     if found is None:
         return None
@@ -469,7 +621,7 @@ def best_network(folder: RunFolder, experiment: Experiment) -> Best | None:
         evaluator.setup(experiment.space, view)
         network = evaluator.network(found.arch, folder.checkpoints / f"{trial.number:06d}")
         if network is not None:
-            return Best(network, found, trial, view)
+            return Best(network, found, trial, view, evaluator.weights_version())
     return None
 
 

@@ -5,6 +5,7 @@ Importing this package does not import torch; ``evaluate`` does.
 """
 
 from raynas.evaluators.base import Evaluator
+from raynas.evaluators.fine_tune import FineTune
 from raynas.evaluators.function import FunctionEvaluator
 from raynas.evaluators.retrain import Retrain, load_trained
 from raynas.evaluators.screen import Screen
@@ -12,6 +13,7 @@ from raynas.evaluators.zero_shot import ZeroShot
 
 EVALUATORS: dict[str, type[Evaluator]] = {
     Retrain.name: Retrain,
+    FineTune.name: FineTune,
     FunctionEvaluator.name: FunctionEvaluator,
     ZeroShot.name: ZeroShot,
 }
@@ -19,6 +21,7 @@ EVALUATORS: dict[str, type[Evaluator]] = {
 __all__ = [
     "EVALUATORS",
     "Evaluator",
+    "FineTune",
     "FunctionEvaluator",
     "Retrain",
     "Screen",

@@ -55,6 +55,28 @@ class Evaluator(ABC):
         """The trained network that ``evaluate`` left in ``workdir``, on the CPU, or None."""
         return None
 
+    def needs(self) -> Evaluator | None:
+        """What must be evaluated once before: it makes the weights that this one works with.
+
+        None when nothing is missing. It is evaluated on the space's largest architecture, which
+        is a label only, and leaves what is to be kept in ``job.workdir / "weights"``.
+        """
+        return None
+
+    def with_prepared(self, folder: Path) -> Evaluator:
+        """A copy that works with what :meth:`needs` has left, now in ``folder``.
+
+        Raises: UserError when there is nothing of the kind in ``folder``.
+        """
+        return self
+
+    def weights_version(self) -> str | None:
+        """The version of the inherited weights; None without any. Every row is stored with it.
+
+        Raises: UserError when they cannot be read.
+        """
+        return None
+
     def check(self, arch: Architecture) -> None:
         """Cheap test on one architecture before anything is spent, after ``setup``.
 

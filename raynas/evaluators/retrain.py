@@ -76,9 +76,9 @@ class Retrain(Evaluator):
     def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
         from raynas.training.loop import train
 
-        space, view = self._ready()
+        _, view = self._ready()
         yield from train(
-            build_network(space, arch, view.input_shape, view.num_classes, job.seed),
+            self._start(arch, job.seed),
             view,
             self.recipe,
             seed=job.seed,
@@ -90,6 +90,11 @@ class Retrain(Evaluator):
             measure_every=1 if view.held_out_name == "val" else 0,
             label=arch.text,
         )
+
+    def _start(self, arch: Architecture, seed: int) -> nn.Module:
+        """The network as it is before the first step."""
+        space, view = self._ready()
+        return build_network(space, arch, view.input_shape, view.num_classes, seed)
 
     def check(self, arch: Architecture) -> None:
         """Build the network and show it two black images.

@@ -23,6 +23,7 @@ from raynas.core import TrialState
 from raynas.reports import statistics as st
 from raynas.reports import words
 from raynas.reports.proxies import Proxies
+from raynas.reports.supernets import Judged, Training, costs_of
 
 INK, SOFT, GRID = "#1f2933", "#616e7c", "#e4e7eb"
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#9aa5b1"
@@ -415,6 +416,48 @@ def score_ranks(run: st.Run, p: Proxies, name: str) -> Painter:
     return painter
 
 
+def supernet_curves(t: Training) -> Painter:
+    """What subnets with inherited weights were able to do after each epoch of the training."""
+
+    def painter(axes: Axes) -> None:
+        for place, (name, curve) in enumerate(sorted(t.curves.items(), key=_last_value)):
+            colour = ARM_COLOURS[place % len(ARM_COLOURS)]
+            few = len(curve) <= 40
+            axes.plot(
+                *curve.T, "-o" if few else "-", color=colour, markersize=3.5, linewidth=1.8,
+                label=words.label(name).removesuffix(" accuracy"),
+            )  # fmt: skip
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("epoch of the supernet's training")
+        axes.set_ylabel("accuracy (%)")
+
+    return painter
+
+
+def _last_value(curve: tuple[str, st.Floats]) -> float:
+    """The highest curve at the end comes first."""
+    return -float(curve[1][-1, 1])
+
+
+def inherited_truth(run: st.Run, j: Judged) -> Painter:
+    """What training from scratch gives against the value by which the search ranked."""
+    metric = j.objective.metric
+
+    def painter(axes: Axes) -> None:
+        arms = run.trials.arm[j.index]
+        for which in dict.fromkeys(arms):
+            mine = arms == which
+            colour, marker = arm_style(run, which)
+            axes.scatter(
+                run.trials.values[metric][j.index[mine]], j.truth[mine], s=30, marker=marker,
+                color=colour, alpha=0.8, linewidths=0, label=f"{which} ({int(mine.sum()):,})",
+            )  # fmt: skip
+        axes.set_xlabel(f"{words.axis(metric, run.unit(metric))} in the search")
+        axes.set_ylabel("trained from scratch" + (" (%)" if run.unit(metric) == "%" else ""))
+
+    return painter
+
+
 def score_agreement(p: Proxies) -> Painter:
     """Rank correlations of all scores with each other, as a table of colours."""
 
@@ -451,7 +494,11 @@ def _proxy_painters(run: st.Run, p: Proxies) -> dict[str, Painter]:
 
 
 def all_figures(
-    run: st.Run, step_name: str = "step", proxies: Proxies | None = None
+    run: st.Run,
+    step_name: str = "step",
+    proxies: Proxies | None = None,
+    training: Training | None = None,
+    judged: Judged | None = None,
 ) -> dict[str, tuple[str, bytes]]:
     """Name -> (SVG text, PNG bytes) of each picture that the run has data for."""
     painters: dict[str, Painter] = {}
@@ -459,12 +506,15 @@ def all_figures(
         painters["best_so_far"] = best_so_far(run)
         if len(run.objectives) > 1:
             painters["objectives"] = objectives_plane(run)
-        for cost in st.COSTS:
-            known = np.isfinite(run.trials.values[cost][run.complete()]).any()
-            if known and cost not in [o.metric for o in run.objectives[:2]]:
+        for cost in costs_of(run):
+            if cost not in [o.metric for o in run.objectives[:2]]:
                 painters[f"trade_off_{cost}"] = trade_off(run, cost)
     if run.main is not None and curve_metric(run) is not None:
         painters["learning_curves"] = learning_curves(run, run.main, step_name)
     if proxies is not None:
         painters |= _proxy_painters(run, proxies)
+    if training is not None and training.curves:
+        painters["supernet_curves"] = supernet_curves(training)
+    if judged is not None and len(judged.index) > 1:
+        painters["inherited_truth"] = inherited_truth(run, judged)
     return {name: paint(painter) for name, painter in painters.items()}

@@ -23,6 +23,7 @@ from raynas.core import Graph, RaynasError, TrialState, UserError
 from raynas.reports import graphs, tables, words
 from raynas.reports import proxies as px
 from raynas.reports import statistics as st
+from raynas.reports import supernets as sn
 from raynas.reports.figures import all_figures, curve_metric, shown_curves
 from raynas.reports.ranking import DRAWS
 from raynas.reports.sentences import (
@@ -33,7 +34,11 @@ from raynas.reports.sentences import (
     proxy_sentences,
     screening_sentence,
     size_sentence,
+    trained_sentence,
     trials_sentence,
+    truth_sentence,
+    truth_verdict,
+    tuned_sentence,
 )
 from raynas.store.schema import FINAL
 
@@ -77,14 +82,16 @@ def render(
     """The report of ``table`` as HTML text, and its pictures as name -> PNG bytes."""
     description = info.description if isinstance(info.description, Mapping) else {}
     run = st.load(table, description)
-    proxies = px.proxies(run)
-    pictures = all_figures(run, step_name(description), proxies)
+    proxies, training, judged = px.proxies(run), sn.training(run), sn.judged(run)
+    pictures = all_figures(run, step_name(description), proxies, training, judged)
     svgs = {name: _image(name, svg) for name, (svg, _) in pictures.items()}
     text = _template().render(
         **_story(run, info, space),
         pictures=svgs,
-        captions=_captions(run) | _proxy_captions(proxies),
+        captions=_captions(run) | _proxy_captions(proxies) | _SUPERNET_CAPTIONS,
         **_proxies(run, proxies),
+        **_supernet(run, table, training, judged),
+        **_archive(run, path, training is not None),
         **_backstage(run, table, info, path),
     )
     return text, {name: png for name, (_, png) in pictures.items()}
@@ -135,7 +142,7 @@ def _story(run: st.Run, info: RunInfo, space: SearchSpace | None) -> dict[str, A
         "name": info.name or "run",
         "run": run,
         "summary": summary,
-        "status": _status(summary),
+        "status": _status(run, summary),
         "headline": headline(run, summary),
         "trials": trials_sentence(summary),
         "comparison": compare_sentence(run),
@@ -158,12 +165,14 @@ def _story(run: st.Run, info: RunInfo, space: SearchSpace | None) -> dict[str, A
     }
 
 
-def _status(summary: tables.Summary) -> str:
-    running = sum(a.states[TrialState.RUNNING.value] for a in summary.arms)
+def _status(run: st.Run, summary: tables.Summary) -> str:
+    running = int(run.has_state(TrialState.RUNNING).sum())
     if not summary.rows:
         return "not started"
     if running:
         return f"unfinished: {words.count(running, 'trial')} running when this was written"
+    if not summary.arms:
+        return "unfinished: nothing has been searched yet"
     short = summary.budget is not None and summary.arms[0].evaluated < summary.budget
     if short and not summary.finals:  # the finals begin when the search is over, for any reason
         return f"{summary.arms[0].evaluated:,} of {summary.budget:,} trials"
@@ -244,6 +253,7 @@ def _captions(run: st.Run) -> dict[str, str]:
         "objectives": "Completed trials; each arm's front over the objectives.",
         "trade_off_params": "Completed trials of all arms by the size of the network.",
         "trade_off_macs": "Completed trials of all arms by multiply-adds of one forward pass.",
+        "trade_off_latency_ms": "Completed trials of all arms by the time of a forward pass.",
     }
     if len(run.objectives) > 1:
         captions["best_so_far"] = captions["best_so_far"].replace(
@@ -309,6 +319,70 @@ def _proxy_captions(found: px.Proxies | None) -> dict[str, str]:
         "proxy_params": f"The same by size alone. {ranks}",
         "proxy_agreement": "Spearman's rank correlation between scores, parameters and MACs over "
         f"{words.count(len(found.index), 'architecture')}.",
+    }
+
+
+_SUPERNET_CAPTIONS = {
+    "supernet_curves": "Subnets on validation images, with the weights that they inherit after "
+    "each epoch.",
+    "inherited_truth": "Each point is an architecture that was searched and then trained from "
+    "scratch. The search sees only what is on the horizontal axis.",
+}
+
+
+def _supernet(
+    run: st.Run, table: pa.Table, training: sn.Training | None, judged: sn.Judged | None
+) -> dict[str, Any]:
+    """The section about inherited weights, and about what else was trained to judge the search."""
+    inherits = training is not None or bool(tables.counted(table, "weights"))
+    subject = "Inherited weights" if inherits else "The search's own values"
+    metric, both = st.test_metric(run) or "", sn.twice(run)
+
+    def searched(value: float) -> str:
+        return words.quantity(run.objectives[0].metric, value, run.unit(run.objectives[0].metric))
+
+    def test(final: st.Final | None) -> str:
+        if final is None or not len(final.values):
+            return words.DASH
+        return words.spread(metric, final.mean, final.std, run.unit(metric))
+
+    return {
+        "inherits": inherits,
+        "training": training,
+        "supernet_lines": [trained_sentence(training)] if training else [],
+        "judged": judged,
+        "judged_lines": [truth_sentence(run, judged)] if judged else [],
+        "judged_verdict": truth_verdict(judged, subject) if judged else "",
+        "judged_names": {sn.SEARCHED: subject.lower()},
+        "judged_draws": [k for k in DRAWS if judged and any(k in q.best for q in judged.qualities)],
+        "twice": both,
+        "twice_line": tuned_sentence(run, both),
+        "twice_test": test,
+        "searched": searched,
+    }
+
+
+def _archive(run: st.Run, path: Path | None, shown: bool) -> dict[str, Any]:
+    """The networks that one search over a supernet has for every size."""
+    if not shown or not len(run.complete()) or run.objectives[0].metric in st.COSTS:
+        return {"archive": []}
+    index, total = sn.archive(run)
+    costs, metric = sn.costs_of(run), run.objectives[0].metric
+    names = [metric, *costs]
+    rows = [
+        (
+            [words.quantity(n, float(run.trials.values[n][i]), run.unit(n)) for n in names],
+            str(run.trials.arch[i]),
+        )
+        for i in index
+    ]
+    middle = run.trials.values[costs[0]][index[len(index) // 2]] if costs else math.nan
+    bound = f" --max {costs[0]}={middle:.2g}" if math.isfinite(middle) else ""
+    return {
+        "archive": rows,
+        "archive_total": total,
+        "archive_names": [words.named(n, run.unit(n)) for n in names],
+        "archive_command": f"raynas specialize {_where(path)}{bound}",
     }
 
 
@@ -382,9 +456,14 @@ def _commands(info: RunInfo, path: Path | None) -> list[str]:
     overrides = [f"--set {shlex.quote(f'{k}={v}')}" for k, v in info.overrides.items()]
     source = shlex.quote(info.source_file or "experiment.py")
     again = ["raynas run", source, *(["--smoke"] if info.smoke else []), *overrides]
-    usual = path is not None and path.parent.name == "runs"
-    where = shlex.quote(f"runs/{path.name}" if path and usual else str(path or "RUN"))
+    where = _where(path)
     return [" ".join(again), f"raynas resume {where} --trials +32", f"raynas export {where}"]
+
+
+def _where(path: Path | None) -> str:
+    """The run as a command names it."""
+    usual = path is not None and path.parent.name == "runs"
+    return shlex.quote(f"runs/{path.name}" if path and usual else str(path or "RUN"))
 
 
 def _settings(value: Any, name: str = "") -> list[Markup]:

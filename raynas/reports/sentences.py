@@ -8,6 +8,7 @@ import numpy as np
 
 from raynas.core import TrialState
 from raynas.reports import statistics as st
+from raynas.reports import supernets as sn
 from raynas.reports import tables, words
 from raynas.reports.proxies import Proxies, Screening
 from raynas.reports.ranking import FEWEST, Estimate, RankQuality
@@ -21,6 +22,8 @@ def headline(run: st.Run, summary: tables.Summary) -> str:
     """The result in one sentence, or why there is none yet."""
     if not summary.rows:
         return "Nothing has been measured yet."
+    if summary.best is None and not summary.arms:
+        return f"Nothing has been searched yet. {trained_sentence(summary.training)}".rstrip()
     if summary.best is None:
         return "No trial has brought a result yet. " + _endings(summary)
     if not summary.best.complete:
@@ -113,7 +116,8 @@ def trials_sentence(summary: tables.Summary) -> str:
         text += f". That took {words.duration(main.seconds)} of workers' time"
         if summary.worker_seconds > main.seconds:
             whole = words.duration(summary.worker_seconds)
-            text += f"; the whole run with comparisons and finals took {whole} of it"
+            more = "the training of the supernet, " if summary.training else ""
+            text += f"; the whole run with {more}comparisons and finals took {whole} of it"
         text += f", {words.duration(summary.elapsed)} by the clock"
     return text + "."
 
@@ -279,7 +283,7 @@ def proxy_sentences(p: Proxies) -> list[str]:
     judged = [q for q in p.qualities if q.name in p.names]
     flat = [q.name for q in judged if not math.isfinite(q.whole.spearman.value)]
     better = [q.name for q in judged if q.beats_all]
-    said = [_no_better(q) for q in judged if q.no_better_than]
+    said = [_no_better(q, f"{q.name} ranks") for q in judged if q.no_better_than]
     if better:
         who = " and ".join(filter(None, [", ".join(better[:-1]), better[-1]]))
         verb = "ranks" if len(better) == 1 else "rank"
@@ -287,13 +291,93 @@ def proxy_sentences(p: Proxies) -> list[str]:
     return said + [f"{name} does not tell these architectures apart." for name in flat]
 
 
-def _no_better(q: RankQuality) -> str:
+def _no_better(q: RankQuality, who: str) -> str:
     shown = [f"{_SIZES[b]} ({_gap(q.beyond[b])})" for b in q.no_better_than]
     ahead = all(q.beyond[b].value > 0 for b in q.no_better_than)
-    text = f"{q.name} ranks {'not clearly' if ahead else 'no'} better than {' and '.join(shown)}."
+    better = f"{'not clearly' if ahead else 'no'} better than {' and '.join(shown)}"
+    return _explained(f"{who} {better}.")
+
+
+def _explained(text: str) -> str:
     return text.replace("(", "(difference in rank correlation ", 1)
 
 
 def _gap(gap: Estimate) -> str:
     interval = f" [{gap.low:.2f}, {gap.high:.2f}]" if math.isfinite(gap.low) else ""
     return f"{gap.value:+.2f}{interval}"
+
+
+# -- inherited weights ---------------------------------------------------------------------------
+
+
+def trained_sentence(t: sn.Training | None) -> str:
+    """How the supernet's training went, and what the search cost beside it."""
+    if t is None:
+        return ""
+    took = f"{words.count(t.step, 'epoch')} in {words.duration(t.seconds)} of workers' time"
+    if t.state == TrialState.FAILED.value:
+        return f"{t.trainer} failed after {took}: {t.message}."
+    if t.state != TrialState.COMPLETE.value:
+        return f"{t.trainer} is under way: {took}."
+    text = f"{t.trainer} trained the supernet once: {took}."
+    if not t.evaluated or not t.seconds:
+        return text
+    share = 100 * t.searching / t.seconds
+    return (
+        f"{text} With its weights {words.count(t.evaluated, 'architecture')} were evaluated in "
+        f"{words.duration(t.searching)} of workers' time, {share:.2g} % of what the training took."
+    )
+
+
+def truth_sentence(run: st.Run, j: sn.Judged) -> str:
+    """By what the search's ranking is judged."""
+    what = words.named(j.objective.metric, run.unit(j.objective.metric))
+    if not j.qualities:
+        return (
+            f"The search's values are judged by networks trained from scratch; {len(j.index):,} of "
+            f"{j.wanted:,} are trained so far, and it takes {FEWEST}."
+        )
+    best = words.quantity(j.objective.metric, float((j.objective.sign * j.truth).max())
+                          * j.objective.sign, run.unit(j.objective.metric))  # fmt: skip
+    return (
+        f"{words.count(len(j.index), 'architecture')} from all over the search's ranking were "
+        f"trained from scratch; the best of them has {best} {what}. The search's own value ranks "
+        "them like this, beside what their size alone would say:"
+    )
+
+
+def truth_verdict(j: sn.Judged, subject: str) -> str:
+    """Plainly, whether the search's values rank better than size. ``subject``: what they are, in
+    the plural."""
+    q = j.search
+    if q is None:
+        return ""
+    if not math.isfinite(q.whole.spearman.value):
+        return f"{subject} do not tell these architectures apart."
+    if not q.beats_all:
+        return _no_better(q, f"{subject} rank")
+    gaps = " and ".join(f"{_SIZES[b]} ({_gap(gap)})" for b, gap in q.beyond.items())
+    return _explained(f"{subject} rank better than {gaps}, beyond chance.")
+
+
+def tuned_sentence(run: st.Run, found: list[sn.Twice]) -> str:
+    """What the inherited weights are worth as a start."""
+    both = [f for f in found if math.isfinite(f.gain)]
+    metric = st.test_metric(run)
+    if not both or metric is None:
+        return ""
+    gains = np.array([f.gain for f in both])
+    gap = words.difference(metric, float(gains.mean()), run.unit(metric))
+    sign = run.objectives[0].sign
+    said = "better" if sign * gains.mean() > 0 else "worse"
+    text = (
+        f"Over {words.count(len(both), 'finalist')} a start from inherited weights ends {gap} "
+        f"{said} than one from scratch"
+    )
+    times = [f.tuned_seconds / f.scratch_seconds for f in both if f.scratch_seconds > 0]
+    if times and np.isfinite(times).all():
+        text += f", with {100 * float(np.mean(times)):.0f} % of its worker time"
+    if len(gains) > 1:
+        better = int((sign * gains > 0).sum())
+        text += f"; it is better for {better} of {len(both)}"
+    return text + "."

@@ -27,6 +27,7 @@ Strings = NDArray[np.object_]
 
 RANDOM = "random"
 COSTS = ("params", "macs")
+LATENCY = "latency_ms"
 _NO_STEP = 2**31 - 1  # sorts a row without a step behind all steps of its trial
 _FIXED = frozenset(column.name for column in COLUMNS)
 
@@ -540,10 +541,10 @@ def test_metric(run: Run) -> str | None:
     return name if name in run.trials.values else None
 
 
-def finals(run: Run) -> dict[str, Final]:
-    """arch_id -> what the final stage found for it; empty before it started."""
+def finals(run: Run, stage: str = FINAL) -> dict[str, Final]:
+    """arch_id -> what the final stage, or the one of fine-tuning, found; empty before it began."""
     metric = test_metric(run)
-    mine: Bools = run.trials.stage == FINAL
+    mine: Bools = run.trials.stage == stage
     if metric is None or not mine.any():
         return {}
     result = {}

@@ -11,8 +11,9 @@ import numpy as np
 
 from raynas.core import Objective, TrialState
 from raynas.reports import statistics as st
+from raynas.reports import supernets as sn
 from raynas.reports import words
-from raynas.store.schema import FINAL
+from raynas.store.schema import FINAL, TRUTH, TUNED
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,7 +67,8 @@ class ArmSummary:
 @dataclass(frozen=True)
 class Summary:
     """A run in plain values. ``best``: of the main arm; ``front``: with several objectives, its
-    Pareto front, else empty. ``budget``: trials asked for, None when unknown. Times in seconds:
+    Pareto front, else empty. ``budget``: trials asked for, None when unknown. ``others``: stage
+    beside search and finals -> its trials, and those that are complete. Times in seconds:
     ``elapsed`` without the pauses between sessions, ``worker_seconds`` over all workers."""
 
     name: str
@@ -81,6 +83,8 @@ class Summary:
     rungs: tuple[st.RungCount, ...]
     finals: int
     finals_complete: int
+    others: Mapping[str, tuple[int, int]]
+    training: sn.Training | None
     elapsed: float
     worker_seconds: float
     last_time: float | None
@@ -97,7 +101,7 @@ def summary(table: pa.Table, description: Mapping[str, Any]) -> Summary:
 
 def summarise(run: st.Run) -> Summary:
     """:func:`summary` of a loaded run."""
-    is_final = run.trials.stage == FINAL
+    is_final, complete = run.trials.stage == FINAL, run.has_state(TrialState.COMPLETE)
     budget = (run.description.get("budget") or {}).get("trials")
     return Summary(
         name=str(run.description.get("name") or ""),
@@ -111,7 +115,13 @@ def summarise(run: st.Run) -> Summary:
         front=front(run),
         rungs=tuple(r for arm in run.arms for r in st.rungs(run, arm)),
         finals=int(is_final.sum()),
-        finals_complete=int((is_final & run.has_state(TrialState.COMPLETE)).sum()),
+        finals_complete=int((is_final & complete).sum()),
+        others={
+            stage: (int(mine.sum()), int((mine & complete).sum()))
+            for stage in (TRUTH, TUNED)
+            if (mine := run.trials.stage == stage).any()
+        },
+        training=sn.training(run),
         elapsed=st.wall_seconds(run),
         worker_seconds=float(run.rows.seconds.sum()),
         last_time=float(run.rows.time.max()) if len(run.rows.time) else None,

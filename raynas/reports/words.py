@@ -13,11 +13,14 @@ UNITS: Mapping[str, str] = {
     for m in (
         known.VAL_ACCURACY, known.VAL_LOSS, known.TEST_ACCURACY, known.TEST_LOSS,
         known.TRAIN_ACCURACY, known.TRAIN_LOSS, known.PARAMS, known.MACS, known.SECONDS,
+        known.LATENCY,
     )
 }  # fmt: skip
 
 SCORE = known.SCORE_UNIT
-_LABELS = {"params": "parameters", "macs": "MACs", "seconds": "worker time"}
+_LABELS = {
+    "params": "parameters", "macs": "MACs", "seconds": "worker time", "latency_ms": "latency",
+}  # fmt: skip
 _PREFIXES = {"val": "validation"}
 
 

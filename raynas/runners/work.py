@@ -75,6 +75,7 @@ class Status:
     max_seconds: float | None
     elapsed: float
     max_step: int
+    progress: float = 0.0  # of the one trial of a work that has no other
 
     @property
     def ended(self) -> int:
@@ -84,7 +85,7 @@ class Status:
     @property
     def share(self) -> float:
         """How much of the budget is used, 0..1."""
-        parts = [0.0]
+        parts = [self.progress]
         if self.target:
             parts.append(self.ended / self.target)
         if self.max_seconds:
@@ -99,6 +100,7 @@ class Work(ABC):
     ``first_number``: for the next trial; ``gaps``: numbers to give out before it, those of
     trials that a killed driver had started and never stored.
     ``folder``: holds a job's working folder, ``folder/000012`` for trial 12, or None.
+    ``weights``: version of the inherited weights, stored with every row.
     """
 
     def __init__(
@@ -116,8 +118,9 @@ class Work(ABC):
         folder: Path | None = None,
         keep: int = 3,
         past: Iterable[Trial] = (),
+        weights: str | None = None,
     ) -> None:
-        self.payload, self.rows = payload, rows
+        self.payload, self.rows, self.weights = payload, rows, weights
         self.stage, self.arm = stage, arm
         self.objectives, self.seed = objectives, seed
         self.threads, self.folder, self.keep = threads, folder, keep
@@ -380,6 +383,7 @@ class Work(ABC):
             "layers": trial.costs.get("layers"),
             **({"host": host} if host else {}),
             "device": device,
+            "weights": self.weights,
             **(dict(measurement.values) if measurement else {}),
         }
 
@@ -429,7 +433,42 @@ class Work(ABC):
             max_seconds=self.max_seconds,
             elapsed=time.monotonic() - self.started,
             max_step=self.max_step,
+            progress=self._progress(),
         )
+
+    def _progress(self) -> float:
+        """How far the trial is of which the whole work consists, 0..1; 0 where it has many."""
+        return 0.0
+
+
+class Training(Work):
+    """One evaluation that others need: of a supernet, say. ``arch`` is its label.
+
+    It is tried again where it failed before: whoever resumes the run has removed the cause.
+    """
+
+    def __init__(self, payload: Payload, rows: Rows, *, arch: Architecture, **common: Any) -> None:
+        super().__init__(payload, rows, **common)
+        self._arch = arch
+        self._begun = bool(self._unfinished or self._best)
+
+    @property
+    def target(self) -> int | None:
+        return 1
+
+    def _more(self) -> bool:
+        return bool(self._unfinished) or not self._begun
+
+    def _propose(self) -> Trial | None:
+        if self._begun:
+            return None
+        self._begun = True
+        seed = seed_for(self.seed, self.stage)
+        return Trial(self._number(), self._arch, self._arch, seed=seed)
+
+    def _progress(self) -> float:
+        step = max((t.step for t in self.trials.values() if not t.state.ended), default=0)
+        return step / self.max_step
 
 
 @dataclass(frozen=True)
@@ -714,7 +753,8 @@ def _copy_outcome(known: Trial, asked: Trial) -> Trial:
 
 
 class Finals(Work):
-    """The finalists, trained again from scratch over several seeds, measured on the test split."""
+    """Chosen architectures, each trained anew over several seeds: the finalists, which are measured
+    on the test split, and others that show what the search's values are worth."""
 
     def __init__(
         self, payload: Payload, rows: Rows, *, finalists: Sequence[Architecture], seeds: int,

@@ -1,13 +1,18 @@
 """Search spaces. A space of the package is one file here, and one line in ``SPACES``.
 
-Importing this package does not import torch; ``build`` does.
+Importing this package does not import torch; ``build``, ``supernet`` and ``Supernet`` do.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from raynas.core import Choice
 from raynas.spaces.base import InputShape, SearchSpace
 from raynas.spaces.elastic import ElasticResNet
 from raynas.spaces.nasbench201 import NASBench201
 from raynas.spaces.zen import ZenNAS
+
+if TYPE_CHECKING:
+    from raynas.spaces.supernet import Supernet
 
 SPACES: dict[str, type[SearchSpace]] = {
     NASBench201.name: NASBench201,
@@ -22,5 +27,14 @@ __all__ = [
     "InputShape",
     "NASBench201",
     "SearchSpace",
+    "Supernet",
     "ZenNAS",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Supernet":
+        from raynas.spaces.supernet import Supernet
+
+        return Supernet
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

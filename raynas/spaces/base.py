@@ -14,11 +14,13 @@ from raynas.core import Architecture, Choice, Costs, Graph, Option, UserError, o
 if TYPE_CHECKING:
     from torch import nn
 
+    from raynas.spaces.supernet import Supernet
+
 InputShape = tuple[int, int, int]
 
 
 class SearchSpace(ABC):
-    """Named choices and ``build``. Everything else has a default that a subclass may better.
+    """Named choices and ``build`` or ``supernet``. All else has a default that may be bettered.
 
     Subclasses are (frozen) dataclasses, so that ``--set space.channels=8`` and the experiment's
     fingerprint see their settings.
@@ -31,11 +33,24 @@ class SearchSpace(ABC):
     def choices(self) -> tuple[Choice, ...]:
         """The decisions, in a fixed order."""
 
-    @abstractmethod
     def build(
         self, arch: Architecture, input_shape: InputShape = (3, 32, 32), num_classes: int = 10
     ) -> nn.Module:
-        """The network of ``arch``: (n, *input_shape) -> logits (n, num_classes)."""
+        """The network of ``arch``: (n, *input_shape) -> logits (n, num_classes).
+
+        The default takes it from the supernet, with initial weights of its own.
+        """
+        return self.supernet(input_shape, num_classes).fresh(arch)
+
+    def supernet(self, input_shape: InputShape = (3, 32, 32), num_classes: int = 10) -> Supernet:
+        """One network that holds all architectures; ``supernet(images, arch)`` are logits.
+
+        Raises: UserError when the space has none.
+        """
+        raise UserError(
+            f"space {self.name!r} has no supernet",
+            cure="define its supernet() from the layers of raynas.layers, or search by training",
+        )
 
     @property
     def size(self) -> int:
@@ -104,6 +119,30 @@ class SearchSpace(ABC):
         return self.architecture(
             {c.name: c.options[int(rng.integers(len(c)))] for c in self.choices}
         )
+
+    def sample_canonical(self, rng: np.random.Generator) -> Architecture:
+        """A canonical architecture; uniform over them only where a space knows how."""
+        return self.canonical(self.sample(rng))
+
+    def extremes(self) -> tuple[Architecture, Architecture]:
+        """The smallest and the largest architecture.
+
+        Ordered choices have their first or last option, the others the one that has the fewest or
+        the most parameters, and then MACs, chosen one after the other.
+        """
+        return self._extreme(0), self._extreme(-1)
+
+    def _extreme(self, end: int) -> Architecture:
+        arch = self.architecture({c.name: c.options[end] for c in self.choices})
+        for choice in self.choices:
+            if not choice.ordered and len(choice) > 1:
+                others = [self.architecture({**arch, choice.name: o}) for o in choice.options]
+                arch = sorted(others, key=self._price)[end]
+        return self.canonical(arch)
+
+    def _price(self, arch: Architecture) -> tuple[int, int]:
+        costs = self.costs(arch)
+        return costs.params, costs.macs
 
     def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
         """``arch`` with one choice changed, uniform over choices and other options."""

@@ -17,6 +17,7 @@ from raynas.spaces.base import InputShape, SearchSpace
 
 if TYPE_CHECKING:
     from raynas.spaces.elastic_net import ElasticResNetNet
+    from raynas.spaces.supernet import Supernet
 
 
 T = TypeVar("T")
@@ -43,6 +44,7 @@ class ElasticResNet(SearchSpace):
     first block; ``depths``: options of the blocks in a stage; ``kernels``: per block, odd;
     ``expansions``: per block, hidden channels over the stage's width, rounded to a multiple of
     ``divisor``. ``resolutions``: if given, images are resized to one of these sides in forward.
+    ``kernel_transforms``: in the supernet, small kernels pass through matrices of their own.
     The default has 24 choices and suits 32 x 32 images.
     Raises: UserError for settings that make no network.
     """
@@ -55,6 +57,7 @@ class ElasticResNet(SearchSpace):
     resolutions: tuple[int, ...] = ()
     stem_width: int = 16
     divisor: int = 8
+    kernel_transforms: bool = False
 
     name: ClassVar[str] = "elastic_resnet"
 
@@ -81,7 +84,7 @@ class ElasticResNet(SearchSpace):
         parts = [f"r{values['resolution']}"] if self.resolutions else []
         for stage in range(1, len(self.widths) + 1):
             depth = values[f"s{stage}_depth"]
-            blocks = [_block_text(values, name) for name in self._block_names(stage)]
+            blocks = [_block_text(values, name) for name in self.block_names(stage)]
             while len(blocks) > int(depth) and blocks[-1] == self._first_block:
                 blocks.pop()
             parts.append("-".join([f"w{values[f's{stage}_width']}d{depth}", *blocks]))
@@ -107,7 +110,7 @@ class ElasticResNet(SearchSpace):
         values = dict(arch)
         for stage in range(1, len(self.widths) + 1):
             width, depth = int(arch[f"s{stage}_width"]), int(arch[f"s{stage}_depth"])
-            for number, name in enumerate(self._block_names(stage), start=1):
+            for number, name in enumerate(self.block_names(stage), start=1):
                 if number > depth:
                     values[f"{name}_kernel"] = self.kernels[0]
                     values[f"{name}_expansion"] = self.expansions[0]
@@ -121,7 +124,7 @@ class ElasticResNet(SearchSpace):
         """Hidden channels of a block: the nearest multiple of ``divisor``, halves up."""
         return max(int(width * expansion / self.divisor + 0.5), 1) * self.divisor
 
-    def resolution(self, arch: Architecture) -> int | None:
+    def resolution(self, arch: Mapping[str, Option]) -> int | None:
         """The side to which images are resized, or None where they stay as they are."""
         return int(arch["resolution"]) if self.resolutions else None
 
@@ -169,9 +172,9 @@ class ElasticResNet(SearchSpace):
         self, arch: Architecture, input_shape: InputShape = (3, 32, 32), num_classes: int = 10
     ) -> ElasticResNetNet:
         """A plain network, without anything elastic in it."""
-        from raynas.spaces.elastic_net import ElasticResNetNet
+        from raynas.spaces.elastic_net import elastic_resnet
 
-        return ElasticResNetNet(
+        return elastic_resnet(
             self.blocks(arch),
             image_channels=input_shape[0],
             num_classes=num_classes,
@@ -179,11 +182,19 @@ class ElasticResNet(SearchSpace):
             resolution=self.resolution(arch),
         )
 
+    def supernet(self, input_shape: InputShape = (3, 32, 32), num_classes: int = 10) -> Supernet:
+        """The largest network; smaller ones are leading channels, centres of kernels, first
+        blocks. Its ``sort_channels`` brings important channels to the front."""
+        from raynas.spaces.elastic_supernet import elastic_supernet
+
+        return elastic_supernet(self, input_shape, num_classes)
+
     @property
     def _first_block(self) -> str:
         return f"k{self.kernels[0]}e{self.expansions[0]}"
 
-    def _block_names(self, stage: int) -> list[str]:
+    def block_names(self, stage: int) -> list[str]:
+        """The names of the blocks of ``stage``, counted from 1, before ``_kernel``."""
         return [f"s{stage}_b{number}" for number in range(1, self.max_depth + 1)]
 
     def _blocks(self, arch: Architecture) -> Iterator[Block]:
@@ -191,7 +202,7 @@ class ElasticResNet(SearchSpace):
         options = dict(arch)
         for stage, stride in enumerate(self.strides, start=1):
             width, depth = int(options[f"s{stage}_width"]), int(options[f"s{stage}_depth"])
-            for number, name in enumerate(self._block_names(stage)[:depth]):
+            for number, name in enumerate(self.block_names(stage)[:depth]):
                 yield Block(
                     width_in=width_in,
                     hidden=self.hidden(width, float(options[f"{name}_expansion"])),
@@ -216,7 +227,7 @@ class ElasticResNet(SearchSpace):
         known = {f"k{k}e{e}": (k, e) for k in self.kernels for e in self.expansions}
         values: dict[str, Option] = {f"s{stage}_width": width, f"s{stage}_depth": depth}
         blocks += [self._first_block] * (self.max_depth - len(blocks))
-        for name, block in zip(self._block_names(stage), blocks, strict=True):
+        for name, block in zip(self.block_names(stage), blocks, strict=True):
             kernel, expansion = _look_up(f"block of stage {stage}", block, known)
             values[f"{name}_kernel"], values[f"{name}_expansion"] = kernel, expansion
         return values
@@ -245,7 +256,7 @@ def _choices(space: ElasticResNet) -> tuple[Choice, ...]:
     for stage, widths in enumerate(space.widths, start=1):
         found.append(Choice(f"s{stage}_width", widths, ordered=True))
         found.append(Choice(f"s{stage}_depth", space.depths, ordered=True))
-        for block in space._block_names(stage):
+        for block in space.block_names(stage):
             found.append(Choice(f"{block}_kernel", space.kernels, ordered=True))
             found.append(Choice(f"{block}_expansion", space.expansions, ordered=True))
     return tuple(found)

@@ -17,11 +17,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
 from raynas.core import Architecture, Choice, Costs, Graph, Option, UserError, one_of
 from raynas.spaces.base import InputShape, SearchSpace
 
 if TYPE_CHECKING:
     from raynas.spaces.nasbench201_net import NASBench201Net
+    from raynas.spaces.supernet import Supernet
 
 NONE, SKIP, CONV_1X1, CONV_3X3, POOL = OPERATIONS = (
     "none",
@@ -38,8 +41,10 @@ EXAMPLE = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|nor_c
 Cell = tuple[str, ...]
 """The six operations of a cell, in the order of ``EDGES``."""
 
-_NAMES = tuple(f"op_{source}_{target}" for source, target in EDGES)
-_CHOICES = tuple(Choice(name, OPERATIONS) for name in _NAMES)
+NAMES = tuple(f"op_{source}_{target}" for source, target in EDGES)
+"""The choices' names, in the order of ``EDGES``."""
+
+_CHOICES = tuple(Choice(name, OPERATIONS) for name in NAMES)
 
 
 @dataclass(frozen=True)
@@ -47,11 +52,13 @@ class NASBench201(SearchSpace):
     """Three stages of ``cells`` equal cells with ``channels``, 2x and 4x ``channels``.
 
     The benchmark has ``channels=16, cells=5``; fewer of both make it small enough for a CPU.
+    ``supernet_affine``: whether batch norms in the supernet's cells have weights and biases.
     Raises: UserError for values below 1.
     """
 
     channels: int = 16
     cells: int = 5
+    supernet_affine: bool = False
 
     name: ClassVar[str] = "nasbench201"
 
@@ -68,7 +75,7 @@ class NASBench201(SearchSpace):
 
     def format(self, values: Mapping[str, Option]) -> str:
         """The benchmark's text of the cell."""
-        return _cell_text([str(values[name]) for name in _NAMES])
+        return _cell_text([str(values[name]) for name in NAMES])
 
     def parse(self, text: str) -> dict[str, Option]:
         """Operations from the benchmark's text. Raises: UserError naming the faulty part."""
@@ -78,7 +85,7 @@ class NASBench201(SearchSpace):
         cell: list[str] = []
         for number, node in enumerate(nodes, start=1):
             cell.extend(_node_operations(text, number, node))
-        return dict(zip(_NAMES, cell, strict=True))
+        return _values(cell)
 
     def canonical(self, arch: Architecture) -> Architecture:
         """The representative of the 6,466 classes that the benchmark calls isomorphic.
@@ -92,7 +99,7 @@ class NASBench201(SearchSpace):
         on the same input equal one such edge used twice, which has one set of weights for both.
         And a convolution of zero is zero only as long as its batch norm has no bias.
         """
-        return self.architecture(dict(zip(_NAMES, _representatives()[_cell(arch)], strict=True)))
+        return self.architecture(_values(_representatives()[_cell(arch)]))
 
     def connected(self, arch: Architecture) -> bool:
         """Whether the cell's input reaches its output; 341 cells of 15,625 are not connected."""
@@ -101,6 +108,16 @@ class NASBench201(SearchSpace):
             if operation != NONE and source in reached:
                 reached.add(target)
         return 3 in reached
+
+    def sample_canonical(self, rng: np.random.Generator) -> Architecture:
+        """Uniform over the 6,466 representatives."""
+        cells = _classes()
+        return self.architecture(_values(cells[int(rng.integers(len(cells)))]))
+
+    def extremes(self) -> tuple[Architecture, Architecture]:
+        """One skip from input to output, and 3x3 convolutions on all edges."""
+        smallest = [SKIP if edge == (0, 3) else NONE for edge in EDGES]
+        return self.architecture(_values(smallest)), self.architecture(_values([CONV_3X3] * 6))
 
     def official_index(self, arch: Architecture) -> int:
         """The number of the cell in the benchmark's files, 0..15624."""
@@ -111,7 +128,7 @@ class NASBench201(SearchSpace):
         cells = _official_order()
         if not 0 <= index < len(cells):
             raise UserError(f"NAS-Bench-201 has no cell {index}", allowed=f"0..{len(cells) - 1}")
-        return self.architecture(dict(zip(_NAMES, cells[index], strict=True)))
+        return self.architecture(_values(cells[index]))
 
     def costs(
         self, arch: Architecture, input_shape: InputShape = (3, 32, 32), num_classes: int = 10
@@ -147,19 +164,30 @@ class NASBench201(SearchSpace):
         self, arch: Architecture, input_shape: InputShape = (3, 32, 32), num_classes: int = 10
     ) -> NASBench201Net:
         """The benchmark's network; parameters and buffers bear the reference's names."""
-        from raynas.spaces.nasbench201_net import NASBench201Net
+        from raynas.spaces.nasbench201_net import Cell, nasbench201_net, operation
 
-        return NASBench201Net(
-            _cell(arch),
+        cell = _cell(arch)
+        return nasbench201_net(
+            lambda width: Cell(cell, [operation(name, width) for name in cell]),
             image_channels=input_shape[0],
             num_classes=num_classes,
             channels=self.channels,
             cells=self.cells,
         )
 
+    def supernet(self, input_shape: InputShape = (3, 32, 32), num_classes: int = 10) -> Supernet:
+        """All operations on all edges of every cell."""
+        from raynas.spaces.nasbench201_supernet import nasbench201_supernet
+
+        return nasbench201_supernet(self, input_shape, num_classes)
+
 
 def _cell(arch: Architecture) -> Cell:
     return tuple(str(option) for option in arch.options)
+
+
+def _values(cell: Sequence[str]) -> dict[str, Option]:
+    return dict(zip(NAMES, cell, strict=True))
 
 
 def _cell_text(cell: Sequence[str]) -> str:
@@ -232,6 +260,13 @@ def _representatives() -> dict[Cell, Cell]:
     # min takes the first of equals, and the classes are in the official order
     simplest = {expression: min(cells, key=_size) for expression, cells in classes.items()}
     return {cell: simplest[e] for e, cells in classes.items() for cell in cells}
+
+
+@cache
+def _classes() -> tuple[Cell, ...]:
+    """The representatives in the official order."""
+    chosen = set(_representatives().values())
+    return tuple(cell for cell in _official_order() if cell in chosen)
 
 
 def _size(cell: Cell) -> tuple[int, int]:

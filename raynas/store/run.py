@@ -122,6 +122,11 @@ class RunFolder:
         return self.path / "figures"
 
     @property
+    def supernet(self) -> Path:
+        """The weights that the search's architectures inherit, where the run has trained some."""
+        return self.path / "supernet"
+
+    @property
     def report(self) -> Path:
         return self.path / "report.html"
 

@@ -32,8 +32,13 @@ COLUMNS: tuple[Column, ...] = (
     Column("run", "string", "id of the run, unique"),
     Column("experiment", "string", "fingerprint of the experiment's settings"),
     Column("session", "int32", "1 for the first start of the run, one more for each resume"),
-    Column("stage", "string", "search, or final: a finalist retrained for the report"),
-    Column("arm", "string", "name of the sampler that proposed the trial"),
+    Column(
+        "stage",
+        "string",
+        "search; supernet: the training of what it inherits from; final, tuned: a finalist trained "
+        "for the report from scratch, from inherited weights; truth: one more trained from scratch",
+    ),
+    Column("arm", "string", "name of the sampler that proposed the trial; of a supernet's trainer"),
     Column("trial", "int64", "number of the trial, unique in the run over all arms and stages"),
     Column("attempt", "int32", "0 for the first try of the trial, one more after each restart"),
     Column("arch_id", "string", "id of the canonical architecture"),
@@ -60,7 +65,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("weights", "string", "version of the inherited weights, if any", nullable=True),
 )
 
-SEARCH, FINAL = STAGES = "search", "final"
+SUPERNET, SEARCH, TRUTH, FINAL, TUNED = STAGES = "supernet", "search", "truth", "final", "tuned"
 
 
 def check_metrics(metrics: Sequence[Metric]) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +65,36 @@ def train(
     Raises: TrainingDiverged at the end of an epoch whose loss is not finite; UserError when
     ``max_epoch`` is beyond the recipe or the checkpoint is of another training.
     """
+    last = last_epoch(recipe, max_epoch)
+    place = torch.device(device)
+    data = on_device(view, place)
+    network.to(place)
+    if recipe.channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = make_optimizer(network, recipe)
+
+    def one_epoch(epoch: int) -> dict[str, float]:
+        values = train_epoch(network, optimizer, data, recipe, epoch, seed)
+        if epoch == last or (measure_every and epoch % measure_every == 0):
+            held_out = measure(network, data.held_out, data, recipe)
+            values |= {f"{view.held_out_name}_{k}": v for k, v in held_out.items()}
+        return values
+
+    yield from run_epochs(
+        one_epoch,
+        network,
+        optimizer,
+        last=last,
+        identity={"label": label, "seed": seed, "recipe": describe(recipe)},
+        place=place,
+        workdir=workdir,
+        threads=threads,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+
+
+def last_epoch(recipe: Recipe, max_epoch: int | None) -> int:
+    """``max_epoch``, or the recipe's last one. Raises: UserError when it is beyond the recipe."""
     last = recipe.epochs if max_epoch is None else max_epoch
     if not 1 <= last <= recipe.epochs:
         raise UserError(
@@ -71,37 +102,57 @@ def train(
             allowed=f"1 to {recipe.epochs}",
             cure="set the recipe's epochs: they fix its schedule",
         )
-    place = torch.device(device)
-    data = on_device(view, place)
-    network.to(place)
-    if recipe.channels_last:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = make_optimizer(network, recipe)
-    identity = {"label": label, "seed": seed, "recipe": describe(recipe)}
+    return last
+
+
+def run_epochs(
+    one_epoch: Callable[[int], dict[str, float]],
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    last: int,
+    identity: Mapping[str, Any],
+    place: torch.device,
+    workdir: Path | None,
+    threads: int,
+    checkpoint_seconds: float,
+    writes: bool = True,
+    at_end: Callable[[int], None] | None = None,
+) -> Iterator[Measurement]:
+    """``one_epoch(1)``, ``one_epoch(2)``, ... to ``last`` as measurements, with checkpoints.
+
+    What :func:`train` says of checkpoints and randomness holds for every ``one_epoch`` that draws
+    from torch's global state, which is seeded by ``identity["seed"]`` and the epoch, or from
+    seeds of its own. ``writes``: whether this process writes the checkpoints that it reads.
+    ``at_end``: called with the epoch of the weights before the last measurement is yielded.
+    """
+    seed = identity["seed"]
     progress = Progress(0, identity)
     if workdir is not None:
         progress = load_checkpoint(workdir, identity, network, optimizer) or progress
         if progress.epoch >= last:
+            if at_end is not None:
+                at_end(progress.epoch)
             yield from [row for row in progress.history if row.step <= last][-1:]
     saved = time.monotonic()
 
     for epoch in range(progress.epoch + 1, last + 1):
         began = _worked(place, threads)
         with _surroundings(place, threads, seed_for(seed, "epoch", epoch)):
-            values = train_epoch(network, optimizer, data, recipe, epoch, seed)
-            if epoch == last or (measure_every and epoch % measure_every == 0):
-                held_out = measure(network, data.held_out, data, recipe)
-                values |= {f"{view.held_out_name}_{k}": v for k, v in held_out.items()}
+            values = one_epoch(epoch)
         wrong = ", ".join(f"{k} is {v:g}" for k, v in values.items() if not math.isfinite(v))
         if wrong:
             raise TrainingDiverged(f"training diverged in epoch {epoch} of {last}: {wrong}")
         row = Measurement(epoch, values, _worked(place, threads) - began)
         progress = Progress(epoch, identity, (*progress.history, row))
-        if epoch == last and workdir is not None:
-            save_checkpoint(workdir, progress, network, optimizer)
+        if epoch == last:
+            if workdir is not None and writes:
+                save_checkpoint(workdir, progress, network, optimizer)
+            if at_end is not None:
+                at_end(epoch)
         yield row
         due = time.monotonic() - saved >= checkpoint_seconds
-        if due and epoch < last and workdir is not None:
+        if due and epoch < last and workdir is not None and writes:
             save_checkpoint(workdir, progress, network, optimizer)
             saved = time.monotonic()
 
@@ -124,19 +175,12 @@ def train_epoch(
     seed: int,
 ) -> dict[str, float]:
     """One pass over the training images; epochs count from 1. Nothing waits for the device."""
-    count, height, width, _ = data.train.pixels.shape
-    generator = torch.Generator().manual_seed(seed_for(seed, "augment", epoch))
-    draws = draw_epoch(count, height, width, recipe, generator).to(data.mean.device)
-    starts = batch_starts(count, recipe.batch_size)
     loss_sum = torch.zeros((), device=data.mean.device)
     right = torch.zeros((), device=data.mean.device, dtype=torch.int64)
     shown = 0
     network.train()
-    for number, start in enumerate(starts):
-        images, labels = augmented(data, draws, slice(start, start + recipe.batch_size), recipe)
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.lr_at((epoch - 1) * len(starts) + number, len(starts))
-        with _autocast(recipe, images.device):
+    for images, labels in batches(data, recipe, epoch, seed, optimizer):
+        with autocast(recipe, images.device):
             logits: Tensor = network(images)
             loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
         optimizer.zero_grad(set_to_none=True)
@@ -153,6 +197,31 @@ def train_epoch(
     }
 
 
+def batches(
+    data: DeviceView,
+    recipe: Recipe,
+    epoch: int,
+    seed: int,
+    optimizer: torch.optim.Optimizer,
+    rank: int = 0,
+    ranks: int = 1,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Augmented images and labels, batch by batch, with the optimizer's rate set for each.
+
+    Of every batch the images number ``rank``, ``rank + ranks``, ...: ``ranks`` processes show an
+    epoch together. A last batch that leaves one of them less than two images is left out.
+    """
+    count, height, width, _ = data.train.pixels.shape
+    generator = torch.Generator().manual_seed(seed_for(seed, "augment", epoch))
+    draws = draw_epoch(count, height, width, recipe, generator).to(data.mean.device)
+    starts = batch_starts(count, recipe.batch_size, ranks)
+    for number, start in enumerate(starts):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.lr_at((epoch - 1) * len(starts) + number, len(starts))
+        shown = slice(start + rank, start + recipe.batch_size, ranks)
+        yield augmented(data, draws, shown, recipe)
+
+
 def measure(
     network: nn.Module, images: DeviceImages, data: DeviceView, recipe: Recipe
 ) -> dict[str, float]:
@@ -167,7 +236,7 @@ def measure(
                 as_input(data.normalise(images.pixels[some]), recipe),
                 images.labels[some],
             )
-            with _autocast(recipe, batch.device):
+            with autocast(recipe, batch.device):
                 logits = network(batch)
             loss_sum += F.cross_entropy(logits.float(), labels, reduction="sum")
             right += (logits.argmax(1) == labels).sum()
@@ -191,15 +260,15 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     )
 
 
-def batch_starts(count: int, batch_size: int) -> range:
-    """Where the batches of an epoch start. A last batch of one image is left out.
+def batch_starts(count: int, batch_size: int, ranks: int = 1) -> range:
+    """Where the batches of an epoch start. A last batch of one image a rank is left out.
 
     Batch norm cannot train on one image; which image that is changes from epoch to epoch.
     """
-    return range(0, max(count - 1, 1), batch_size)
+    return range(0, max(count - 2 * ranks + 1, 1), batch_size)
 
 
-def _autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager[object]:
+def autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager[object]:
     """Entered anew for every batch: its cache of cast weights is stale after a step."""
     if recipe.amp == "auto" and device.type == "cuda" and _computes_bfloat16():
         return torch.autocast("cuda", dtype=torch.bfloat16)

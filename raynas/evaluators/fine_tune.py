@@ -1,0 +1,58 @@
+"""Train what an architecture inherits from a supernet: a start that is worth most of a training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from raynas.core import Architecture, UserError
+from raynas.evaluators.base import Evaluator
+from raynas.evaluators.retrain import Retrain
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from raynas.spaces.supernet import Supernet
+
+
+@dataclass
+class FineTune(Retrain):
+    """``Retrain`` that begins with the weights of the architecture in a supernet.
+
+    ``weights``: the file of the supernet's weights; None takes those that the run has trained.
+    The recipe is that of a short training: few epochs, a low learning rate.
+    """
+
+    name: ClassVar[str] = "fine_tune"
+
+    weights: Path | None = field(default=None, metadata={"fingerprint": False})
+    _supernet: Supernet | None = field(default=None, init=False, repr=False, compare=False)
+
+    def with_prepared(self, folder: Path) -> Evaluator:
+        return replace(self, weights=folder) if self.weights is None else self
+
+    def weights_version(self) -> str | None:
+        from raynas.supernet.weights import read_version
+
+        return None if self.weights is None else read_version(self.weights)
+
+    def _start(self, arch: Architecture, seed: int) -> nn.Module:
+        """Raises: UserError when there are no weights, or those of another supernet."""
+        return self._inherited().extract(arch).train()
+
+    def _inherited(self) -> Supernet:
+        """The supernet with its weights, read once per process."""
+        from raynas.supernet.weights import load_weights
+
+        if self.weights is None:
+            raise UserError(
+                "FineTune has no weights to begin with",
+                cure="use it in a run that trains a supernet, or set weights=PATH",
+            )
+        if self._supernet is None:
+            space, view = self._ready()
+            supernet = space.supernet(view.input_shape, view.num_classes)
+            load_weights(self.weights, supernet)
+            self._supernet = supernet
+        return self._supernet

@@ -1,0 +1,40 @@
+"""Elastic layers, from which a search space of your own gets a supernet by naming them.
+
+torch is imported with the first of them.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from raynas.layers.base import Arch, Elastic, Part, Region, Size, Sized
+    from raynas.layers.composites import Flatten, OneOf, Repeat, Residual, Sequential
+    from raynas.layers.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
+
+_HOME = {
+    "Arch": "base",
+    "Elastic": "base",
+    "ElasticBatchNorm2d": "elastic",
+    "ElasticConv2d": "elastic",
+    "ElasticLinear": "elastic",
+    "Flatten": "composites",
+    "OneOf": "composites",
+    "Part": "base",
+    "Region": "base",
+    "Repeat": "composites",
+    "Residual": "composites",
+    "Sequential": "composites",
+    "Size": "base",
+    "Sized": "base",
+}
+
+__all__ = [
+    "Arch", "Elastic", "ElasticBatchNorm2d", "ElasticConv2d", "ElasticLinear", "Flatten", "OneOf",
+    "Part", "Region", "Repeat", "Residual", "Sequential", "Size", "Sized",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"raynas.layers.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

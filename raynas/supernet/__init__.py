@@ -1,0 +1,1 @@
+"""Training a supernet, its weights file, and what its subnets are worth."""

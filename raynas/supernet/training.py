@@ -1,0 +1,265 @@
+"""Training a supernet as one page: the epochs of ``raynas.training``, several subnets a step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel
+
+from raynas.core import Architecture, Measurement, rng_for
+from raynas.core.describe import describe
+from raynas.data.base import View
+from raynas.spaces.supernet import Supernet
+from raynas.supernet.calibration import calibration_batches, recalibrate
+from raynas.supernet.parallel import ALONE, Ranks
+from raynas.supernet.rules import Phase, Reach, Rule
+from raynas.supernet.weights import save_weights
+from raynas.training.augment import DeviceImages, DeviceView, on_device
+from raynas.training.loop import (
+    autocast,
+    batches,
+    last_epoch,
+    make_optimizer,
+    measure,
+    run_epochs,
+)
+from raynas.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the subnets that show the training's progress are measured after every epoch.
+
+    ``random``: how many drawn ones beside the smallest and the largest, the same in all epochs;
+    ``images``: validation images; ``calibration``: training images for batch norm's statistics.
+    """
+
+    random: int = 3
+    images: int = 1000
+    calibration: int = 512
+
+    def subnets(self, reach: Reach, seed: int) -> dict[str, list[Architecture]]:
+        """Kind -> the subnets of that kind."""
+        rng = rng_for(seed, "look")
+        drawn = [reach.draw(rng) for _ in range(self.random)]
+        return {"smallest": [reach.smallest], "largest": [reach.largest], "random": drawn}
+
+
+class Averaged(nn.Module):
+    """A supernet and, once it was taken, the mean of its weights over the last epochs."""
+
+    def __init__(self, supernet: Supernet, averages: bool) -> None:
+        super().__init__()
+        self.supernet = supernet
+        self.mean = AveragedModel(supernet) if averages else None
+
+    def take(self) -> None:
+        """The weights as they are become a part of the mean."""
+        if self.mean is not None:
+            self.mean.update_parameters(self.supernet)
+
+    @property
+    def served(self) -> Supernet:
+        """What others get: the mean if there is one."""
+        taken = self.mean is not None and int(self.mean.n_averaged) > 0
+        served: Supernet = self.mean.module if taken else self.supernet  # type: ignore[union-attr,assignment]
+        return served
+
+
+def train_supernet(
+    supernet: Supernet,
+    view: View,
+    recipe: Recipe,
+    rule: Rule,
+    *,
+    seed: int,
+    phases: Sequence[Phase] = (),
+    average: int = 1,
+    look: Look | None = None,
+    device: str = "cpu",
+    workdir: Path | None = None,
+    max_epoch: int | None = None,
+    threads: int = 1,
+    checkpoint_seconds: float = 10.0,
+    ranks: Ranks = ALONE,
+) -> Iterator[Measurement]:
+    """Train ``supernet`` in place up to ``max_epoch`` (default: all of the recipe's epochs).
+
+    Yields one measurement per epoch: ``train_loss`` and ``train_accuracy`` over all passes, and
+    ``smallest_accuracy``, ``largest_accuracy``, ``random_accuracy`` of subnets on held-out images,
+    as ``look`` says; losses in nats, accuracies in percent. Of several ``ranks`` only the first
+    measures subnets and writes files.
+
+    ``average``: over the recipe's last so many epochs the weights are averaged; the mean is what
+    is measured then and what is kept, while the training itself goes on from its own weights.
+    With a ``workdir`` there are checkpoints as of ``raynas.training.train``, with the same
+    promises, and before the last measurement ``workdir/weights`` is written.
+
+    A weight that no loss of a step depends on rests in that step: neither decay nor momentum
+    moves it. Recipes' ``grad_clip`` bounds the gradient of a step, summed over its passes.
+
+    Raises: TrainingDiverged at the end of an epoch whose loss is not finite; UserError when
+    ``max_epoch`` is beyond the recipe or the checkpoint is of another training.
+    """
+    last = last_epoch(recipe, max_epoch)
+    place = torch.device(device)
+    data = on_device(view, place)
+    supernet.to(place)
+    if recipe.channels_last:
+        supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    decayed = replace(recipe, decay_norms=recipe.decay_norms and rule.decays_norms)
+    optimizer = make_optimizer(supernet, decayed)
+    whole = Averaged(supernet, averages=average > 1)
+    everything, look = Reach.of(supernet.space), look or Look()
+    shown = look.subnets(everything, seed)
+    identity = {
+        "seed": seed,
+        "recipe": describe(recipe),
+        "rule": describe(rule),
+        "phases": describe(tuple(phases)),
+        "average": average,
+        "ranks": ranks.size,
+        "space": describe(supernet.space),
+    }
+
+    def one_epoch(epoch: int) -> dict[str, float]:
+        now = everything.opened(phases, epoch)
+        values = train_epoch(supernet, optimizer, data, recipe, rule, now, epoch, seed, ranks)
+        ranks.agree(supernet)
+        if epoch > recipe.epochs - average:
+            whole.take()
+        if ranks.first:
+            values |= accuracies(whole.served, shown, data, recipe, look, seed)
+        return values
+
+    def keep(epoch: int) -> None:
+        if workdir is not None and ranks.first:
+            save_weights(workdir / "weights", whole.served, epoch=epoch, identity=identity)
+
+    yield from run_epochs(
+        one_epoch,
+        whole,
+        optimizer,
+        last=last,
+        identity=identity,
+        place=place,
+        workdir=workdir,
+        threads=threads,
+        checkpoint_seconds=checkpoint_seconds,
+        writes=ranks.first,
+        at_end=keep,
+    )
+
+
+def train_epoch(
+    supernet: Supernet,
+    optimizer: torch.optim.Optimizer,
+    data: DeviceView,
+    recipe: Recipe,
+    rule: Rule,
+    reach: Reach,
+    epoch: int,
+    seed: int,
+    ranks: Ranks = ALONE,
+) -> dict[str, float]:
+    """One pass over the training images; epochs count from 1."""
+    rng = rng_for(seed, "passes", epoch)
+    totals = torch.zeros(3, device=data.mean.device)  # loss, right answers, images shown
+    supernet.train()
+    for images, labels in batches(data, recipe, epoch, seed, optimizer, ranks.rank, ranks.size):
+        optimizer.zero_grad(set_to_none=True)
+        totals += _gradients(supernet, images, labels, recipe, rule, reach, rng, ranks)
+        ranks.sum_gradients(supernet.parameters())
+        if recipe.grad_clip is not None:
+            nn.utils.clip_grad_norm_(supernet.parameters(), recipe.grad_clip)
+        step_used(optimizer)
+    loss, right, shown = ranks.sum(totals).tolist()
+    return {"train_accuracy": 100 * right / shown, "train_loss": loss / shown}
+
+
+def _gradients(
+    supernet: Supernet,
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    rule: Rule,
+    reach: Reach,
+    rng: np.random.Generator,
+    ranks: Ranks,
+) -> Tensor:
+    """Add up the gradients of one step's passes; (3,) loss, right answers and images shown.
+
+    The loss is the mean over the images of all ranks, whose shares may differ by one.
+    """
+    count = ranks.sum(torch.tensor(float(len(labels)), device=images.device))
+    totals, answers = torch.zeros(3, device=images.device), None
+    for one in rule.passes(reach, rng):
+        _drop_out(supernet, on=not one.taught)
+        with autocast(recipe, images.device):
+            logits = supernet(images, one.arch)
+            if one.taught:
+                loss = F.cross_entropy(logits, answers, reduction="sum")  # type: ignore[arg-type]
+            else:
+                smooth = recipe.label_smoothing
+                loss = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=smooth)
+        (loss / count).backward()  # type: ignore[no-untyped-call]
+        if answers is None:
+            answers = logits.detach().float().softmax(1)
+        right = (logits.detach().argmax(1) == labels).sum()
+        totals += torch.stack((loss.detach(), right, torch.full_like(right, len(labels))))
+    _drop_out(supernet, on=True)
+    return totals
+
+
+def _drop_out(network: nn.Module, on: bool) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d):
+            module.train(on)
+
+
+@torch.no_grad()
+def step_used(optimizer: torch.optim.Optimizer) -> None:
+    """``optimizer.step()``, but where a gradient is exactly 0 weight and momentum stay.
+
+    Torch leaves weights without a gradient alone, and this goes for parts of a weight, too:
+    channels and rims of kernels that no subnet of the step used.
+    """
+    weights = [w for g in optimizer.param_groups for w in g["params"] if w.grad is not None]
+    rests = [weight.grad == 0 for weight in weights]  # some optimizers change the gradient
+    before = [weight.clone() for weight in weights]
+    momenta = [optimizer.state[weight].get("momentum_buffer") for weight in weights]
+    momenta = [None if momentum is None else momentum.clone() for momentum in momenta]
+    optimizer.step()
+    for weight, rest, old, momentum in zip(weights, rests, before, momenta, strict=True):
+        weight.copy_(torch.where(rest, old, weight))
+        buffer = optimizer.state[weight].get("momentum_buffer")
+        if buffer is not None:
+            still = torch.zeros_like(buffer) if momentum is None else momentum
+            buffer.copy_(torch.where(rest, still, buffer))
+
+
+def accuracies(
+    supernet: Supernet,
+    subnets: Mapping[str, Sequence[Architecture]],
+    data: DeviceView,
+    recipe: Recipe,
+    look: Look,
+    seed: int,
+) -> dict[str, float]:
+    """Mean ``KIND_accuracy`` (percent) of each kind of subnets, batch norm recalibrated."""
+    some = DeviceImages(data.held_out.pixels[: look.images], data.held_out.labels[: look.images])
+    calibration = calibration_batches(data, recipe, look.calibration, seed)
+
+    def accuracy(arch: Architecture) -> float:
+        network = supernet.extract(arch)
+        recalibrate(network, calibration)
+        return measure(network, some, data, recipe)["accuracy"]
+
+    return {f"{kind}_accuracy": fmean(map(accuracy, archs)) for kind, archs in subnets.items()}

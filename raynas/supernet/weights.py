@@ -1,0 +1,198 @@
+"""The weights of a trained supernet: one safetensors file, and its sheet to read beside it.
+
+``weights.safetensors`` carries in its head what the weights are of and a digest of all numbers, so
+the file alone is enough, and one that is cut, altered or of another supernet is refused by name.
+``weights.json`` repeats the head for people.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load as parse_safetensors
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from raynas.core import TrainingDiverged, UserError
+from raynas.core.describe import describe
+from raynas.spaces.supernet import Supernet
+from raynas.store.files import reason, write_whole
+
+FILE, SHEET = "weights.safetensors", "weights.json"
+FORMAT = 1
+
+_HEAD = "raynas supernet"
+_KEYS = {"version", "epoch", "identity", "space", "input_shape", "num_classes"}
+_AGAIN = "copy the file again, or train the supernet again"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights on disk. ``version``: twelve hexadecimal digits that depend on the numbers only, so
+    that equal versions give equal subnets. ``identity``: the training that made them."""
+
+    path: Path
+    version: str
+    epoch: int
+    identity: Mapping[str, Any]
+
+
+def save_weights(
+    folder: Path, supernet: Supernet, *, epoch: int, identity: Mapping[str, Any]
+) -> Weights:
+    """Write all parameters and buffers to ``folder/weights.safetensors``, whole or not at all.
+
+    ``identity``: JSON data that name the training.
+    Raises: TrainingDiverged for numbers that are not finite; OSError; the older file then stays.
+    """
+    tensors = _tensors(supernet)
+    broken = _not_finite(tensors)
+    if broken:
+        raise TrainingDiverged(f"the supernet's weights after epoch {epoch}: {broken}")
+    head = {
+        "format": FORMAT,
+        "version": _version(tensors),
+        "epoch": epoch,
+        "identity": json.loads(json.dumps(identity)),
+        **_of(supernet),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / FILE, to_safetensors(tensors, {_HEAD: json.dumps(head)}))
+    write_whole(folder / SHEET, (json.dumps(head, indent=1) + "\n").encode())
+    return Weights(folder / FILE, head["version"], epoch, head["identity"])
+
+
+def load_weights(path: Path, supernet: Supernet) -> Weights:
+    """Fill ``supernet`` from the file ``path``, or from the one in the folder ``path``.
+
+    Raises: UserError, naming the file, when it is missing, cut, altered, of another supernet, or
+    holds numbers that are not finite; the supernet then stays as it was.
+    """
+    file = path / FILE if path.is_dir() else path
+    head, tensors = _read(file)
+    other = _difference(head, supernet) or _misfit(tensors, supernet)
+    if other:
+        raise UserError(
+            f"the weights in {file} are of another supernet: {other}",
+            cure="take the space, the data and the settings that they were trained with",
+        )
+    broken = _not_finite(tensors)
+    if broken:
+        raise UserError(
+            f"the weights in {file} are not all finite: {broken}",
+            cure="train again, with a lower learning rate or with grad_clip",
+        )
+    supernet.load_state_dict(tensors)
+    return Weights(file, head["version"], head["epoch"], head["identity"])
+
+
+def read_version(path: Path) -> str:
+    """The version of the weights in the file ``path``, or in the folder ``path``, from its head.
+
+    Raises: UserError, naming the file, when it is missing or holds no supernet weights.
+    """
+    file = path / FILE if path.is_dir() else path
+    try:
+        with safe_open(file, framework="pt") as content:
+            text = (content.metadata() or {}).get(_HEAD, "{}")
+        return str(json.loads(text)["version"])
+    except FileNotFoundError as error:
+        raise UserError(f"no supernet weights at {file}", cure="check the path") from error
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {reason(error)}") from error
+    except SafetensorError as error:
+        raise UserError(f"{file} is not a whole safetensors file ({error})", cure=_AGAIN) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} holds no supernet weights", cure="check the path") from error
+
+
+def _read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Head and tensors of a whole file. Raises: UserError."""
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(f"no supernet weights at {file}", cure="check the path") from error
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {reason(error)}") from error
+    try:
+        tensors = parse_safetensors(content)
+        size = int.from_bytes(content[:8], "little")
+        text = json.loads(content[8 : 8 + size]).get("__metadata__", {}).get(_HEAD)
+        head: dict[str, Any] = {} if text is None else json.loads(text)
+    except (SafetensorError, ValueError) as error:
+        raise UserError(f"{file} is not a whole safetensors file ({error})", cure=_AGAIN) from error
+    if not head:
+        raise UserError(f"{file} holds no supernet weights", cure="check the path")
+    if head.get("format") != FORMAT:
+        raise UserError(f"{file} has format {head.get('format')}", allowed=str(FORMAT))
+    if not head.keys() >= _KEYS or head["version"] != _version(tensors):
+        raise UserError(
+            f"{file} was altered: its numbers do not match its version {head.get('version')}",
+            cure=_AGAIN,
+        )
+    return head, tensors
+
+
+def _of(supernet: Supernet) -> dict[str, Any]:
+    """What the weights are of, as JSON gives it back."""
+    facts = {
+        "space": describe(supernet.space),
+        "input_shape": supernet.input_shape,
+        "num_classes": supernet.num_classes,
+    }
+    found: dict[str, Any] = json.loads(json.dumps(facts))
+    return found
+
+
+def _difference(head: Mapping[str, Any], supernet: Supernet) -> str:
+    """What differs between the file's supernet and this one, in words, or nothing."""
+    theirs, ours = _flat(head), _flat(_of(supernet))
+    kinds = theirs["space.class"], ours["space.class"]
+    if kinds[0] != kinds[1]:
+        return f"of space {kinds[0]}, not {kinds[1]}"
+    changed = [n for n in sorted({*theirs, *ours}) if theirs.get(n) != ours.get(n)]
+    return ", ".join(f"{n} is {theirs.get(n)} there, {ours.get(n)} here" for n in changed)
+
+
+def _misfit(tensors: Mapping[str, Tensor], supernet: Supernet) -> str:
+    """The first tensor that this supernet does not have, or has in another shape, or nothing."""
+    theirs = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    ours = {name: tuple(tensor.shape) for name, tensor in supernet.state_dict().items()}
+    for name in sorted({*theirs, *ours}):
+        if theirs.get(name) != ours.get(name):
+            return f"{name} is {theirs.get(name)} there, {ours.get(name)} here"
+    return ""
+
+
+def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
+    space = {f"space.{name}": value for name, value in facts["space"].items()}
+    return {**space, **{name: facts[name] for name in ("input_shape", "num_classes")}}
+
+
+def _tensors(supernet: Supernet) -> dict[str, Tensor]:
+    state = supernet.state_dict().items()
+    return {n: t.detach().to("cpu", copy=True).contiguous() for n, t in state}
+
+
+def _version(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.blake2b(digest_size=6)
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """Which tensors hold how many numbers that are not finite, or nothing."""
+    counts = {n: int((~t.isfinite()).sum()) for n, t in tensors.items() if t.is_floating_point()}
+    found = [f"{count} of {name}" for name, count in counts.items() if count]
+    more = f" and {len(found) - 3} more tensors" if len(found) > 3 else ""
+    return ", ".join(found[:3]) + more
