@@ -20,7 +20,24 @@ app = typer.Typer(
     help="Neural architecture search as one distributed pipeline.",
 )
 
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, as runs/NAME.")]
+
+def _run_path(text: str) -> Path:
+    """The folder of a run; of one that lives elsewhere, its working copy as it is now."""
+    from raynas.store.remote import fetch, is_uri
+
+    return fetch(text) if is_uri(text) else Path(text)
+
+
+RunPath = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN", parser=_run_path, help="A run's folder, as runs/NAME or s3://BUCKET/NAME."
+    ),
+]
+Output = Annotated[
+    str | None,
+    typer.Option(help="The run's folder, or s3://BUCKET/NAME; default runs/NAME, numbered."),
+]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Change a setting, as budget.trials=8."),
@@ -59,9 +76,7 @@ def run(
     smoke: Annotated[bool, typer.Option("--smoke", help="Tiny: does it run at all?")] = False,
     address: Address = None,
     local: Local = False,
-    output: Annotated[
-        Path | None, typer.Option(help="The run's folder; default runs/NAME, numbered.")
-    ] = None,
+    output: Output = None,
     set_: Sets = None,
 ) -> None:
     """Run an experiment: search, finalists, best network, report."""
@@ -161,9 +176,7 @@ def score(
     ] = None,
     address: Address = None,
     local: Local = False,
-    output: Annotated[
-        Path | None, typer.Option(help="The run's folder; default runs/score-SPACE, numbered.")
-    ] = None,
+    output: Output = None,
     set_: Sets = None,
 ) -> None:
     """Score architectures without training them; prints the best, keeps all in a run's folder."""

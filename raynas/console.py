@@ -132,7 +132,7 @@ def _state(folder: RunFolder, width: int) -> RenderableType:
 
     run = statistics.load(read(folder), folder.info.description)
     summary, writer = summarise(run), folder.live_writer()
-    head = Text.assemble((folder.info.name, "bold"), f"  {folder.path}", overflow="fold")
+    head = Text.assemble((folder.info.name, "bold"), f"  {folder.place}", overflow="fold")
     now = f"running (process {writer})" if writer else "at rest"
     ago = "" if summary.last_time is None else f"; last result {_ago(summary.last_time)} ago"
     parts: list[RenderableType] = [

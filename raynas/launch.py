@@ -46,6 +46,7 @@ from raynas.store import (
     read,
     trials,
 )
+from raynas.store.remote import is_uri, working_copy
 from raynas.store.schema import FINAL, SEARCH, SUPERNET, TRUTH, TUNED
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class Session:
             failed = max(work.trials.values(), key=lambda t: t.number)
             raise UserError(
                 f"{needed.name} failed, so there is nothing to inherit: {failed.message}",
-                cure=f"remove the cause, then try again with: raynas resume {self.folder.path}",
+                cure=f"remove the cause, then try again with: raynas resume {self.folder.place}",
             )
         return work.best[0]
 
@@ -205,6 +206,7 @@ class Session:
     def _common(self, stage: str, arm: str, *evaluators: Evaluator | None) -> dict[str, Any]:
         past, taken = history(self.folder, self.experiment, stage, arm)
         own = [trial.number for trial in past]
+        remote = self.folder.remote
         return {
             "stage": stage,
             "arm": arm,
@@ -213,6 +215,7 @@ class Session:
             "gaps": sorted(set(range(min(own), max(own))) - taken) if own else (),
             "threads": self.experiment.resources.threads,
             "folder": self.folder.checkpoints,
+            "mirror": remote.below(self.folder.checkpoints.name) if remote else None,
             "past": past,
             "weights": _version(*evaluators),
         }
@@ -274,17 +277,20 @@ def _version(*evaluators: Evaluator | None) -> str | None:
 
 def keep_weights(folder: RunFolder, trained: Trial) -> None:
     """Move the weights that ``trained`` left to their place, if that was not done before."""
-    workdir = folder.checkpoints / f"{trained.number:06d}"
+    workdir = folder.workdir(trained.number)
     left = workdir / "weights"
     if left.is_dir():
         shutil.rmtree(folder.supernet, ignore_errors=True)
         left.rename(folder.supernet)
+        folder.publish(folder.supernet)
     if not folder.supernet.is_dir():
         raise UserError(
             f"the weights that the search inherits from are not in {folder.supernet}",
             cure="put them back, or train them in a new run",
         )
     shutil.rmtree(workdir, ignore_errors=True)
+    if folder.remote is not None:
+        folder.remote.remove_folder(workdir.relative_to(folder.path).as_posix())
 
 
 def _expect_weights(folder: RunFolder, experiment: Experiment) -> None:
@@ -293,7 +299,7 @@ def _expect_weights(folder: RunFolder, experiment: Experiment) -> None:
     before = {t.weights for t in trials(read(folder)) if t.weights}
     if other := before - {version}:
         raise UserError(
-            f"run {folder.path} inherits from weights {', '.join(sorted(other))}, not from "
+            f"run {folder.place} inherits from weights {', '.join(sorted(other))}, not from "
             f"{version or 'none'}, which are there now",
             cure="put the former back, or begin a new run",
         )
@@ -408,7 +414,7 @@ def _check_costs(experiment: Experiment, payload: Payload, arch: Architecture) -
 
 def start(
     loaded: Loaded,
-    output: Path | None,
+    output: Path | str | None,
     runner: Callable[[Loaded, Path], Runner],
     *,
     overrides: Mapping[str, object],
@@ -417,11 +423,13 @@ def start(
 ) -> RunFolder:
     """Begin a new run in ``output`` (default: ``runs/NAME``, or the first free ``runs/NAME-2``).
 
+    ``output`` may be a URI, as ``s3://bucket/run``: the run lives there, with a working copy here.
     Raises: UserError when ``output`` holds a run already; Interrupted.
     """
     experiment = loaded.experiment
     payload = prepare(experiment)
-    path = output or _free(Path("runs") / experiment.name)
+    uri = str(output) if is_uri(output) else ""
+    path = working_copy(uri) if uri else Path(output or _free(Path("runs") / experiment.name))
     info = RunInfo(
         run=new_run_id(experiment.name),
         name=experiment.name,
@@ -432,7 +440,7 @@ def start(
         metrics=_metrics(experiment),
         smoke=smoke,
     )
-    folder = RunFolder.create(path, info, loaded.source)
+    folder = RunFolder.create(path, info, loaded.source, uri)
     with _writer(folder) as writer:
         _carry_out(folder, loaded, payload, writer, runner, console)
     return folder
@@ -507,7 +515,7 @@ def _carry_out(
         with contextlib.suppress(Exception):  # what ended the run is what the user must see
             finish(folder, loaded.experiment, console)
         if isinstance(error, Interrupted):
-            raise Interrupted(str(folder.path)) from None
+            raise Interrupted(folder.place) from None
         raise
     finally:
         hand.close()
@@ -522,7 +530,10 @@ def finish(folder: RunFolder, experiment: Experiment, console: Console) -> None:
     if saved is not None:
         console.print(f"best network: {saved}", soft_wrap=True)
     write_report(folder, experiment.space)
+    folder.publish(folder.report, folder.figures, folder.best)
     console.print(f"report: {folder.report}", soft_wrap=True)
+    if folder.remote is not None:
+        console.print(f"all of it: {folder.place}", soft_wrap=True)
 
 
 def _metrics(experiment: Experiment) -> tuple[Any, ...]:
@@ -619,7 +630,7 @@ def best_network(folder: RunFolder, experiment: Experiment) -> Best | None:
             evaluator = final_evaluator(experiment)
             view = experiment.data.final_view(experiment.seed)
         evaluator.setup(experiment.space, view)
-        network = evaluator.network(found.arch, folder.checkpoints / f"{trial.number:06d}")
+        network = evaluator.network(found.arch, folder.workdir(trial.number))
         if network is not None:
             return Best(network, found, trial, view, evaluator.weights_version())
     return None
@@ -654,7 +665,7 @@ def export_best(path: Path, to: Path | None, formats: tuple[str, ...]) -> Export
     best = best_network(folder, reload(folder).experiment)
     if best is None:
         raise UserError(
-            f"run {folder.path} has no trained network to export",
+            f"run {folder.place} has no trained network to export",
             cure="let a trial end, as with `raynas resume`; only trained networks are kept",
         )
     return _export(best, folder, (to or folder.path / "export").absolute(), formats)

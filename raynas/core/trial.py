@@ -65,7 +65,8 @@ class Job:
 
     ``max_step``: the last step to measure. ``device``: a torch device name. ``workdir``: a folder
     of this job's own, kept between attempts, or None where nothing may be written. ``threads``:
-    how many CPU threads the evaluation may use.
+    how many CPU threads the evaluation may use. ``mirror``: where on shared storage the workdir is
+    kept, or nothing where all machines see the workdir itself.
     """
 
     trial: int
@@ -75,6 +76,7 @@ class Job:
     workdir: Path | None = None
     threads: int = 1
     attempt: int = 0
+    mirror: str = ""
 
 
 class Measured:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import shutil
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from raynas.core import Architecture, Decision, Job, Measurement, UserError
 from raynas.evaluators.base import Evaluator
 from raynas.runners.work import Payload, Work
+from raynas.store.remote import Mirror, Remote
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,10 @@ def steps(evaluator: Evaluator, arch: Architecture, job: Job) -> Iterator[Outcom
     """Run an evaluation, turning exceptions into outcomes: the worker itself survives."""
     host, device = socket.gethostname(), device_name(job.device)
     try:
-        for measurement in evaluator.evaluate(arch, job):
-            yield Outcome(measurement, host=host, device=device)
+        with _mirrored(job) as push:
+            for measurement in evaluator.evaluate(arch, job):
+                push()
+                yield Outcome(measurement, host=host, device=device)
     except Exception as error:
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         yield Outcome(
@@ -96,6 +101,22 @@ def steps(evaluator: Evaluator, arch: Architecture, job: Job) -> Iterator[Outcom
             no_storage=isinstance(error, OSError) and error.errno in _NO_STORAGE,
             host=host,
         )
+
+
+@contextlib.contextmanager
+def _mirrored(job: Job) -> Iterator[Callable[[], None]]:
+    """Keep ``job.workdir`` equal to its mirror: brought here first, stored by every call.
+
+    It is of no use here afterwards: whoever goes on may be on another machine.
+    """
+    if job.workdir is None or not job.mirror:
+        yield lambda: None
+        return
+    mirror = Mirror(job.workdir, Remote(job.mirror))
+    mirror.pull()
+    yield mirror.push
+    mirror.push()
+    shutil.rmtree(job.workdir, ignore_errors=True)
 
 
 #: no fault of an architecture: every other trial would meet the same

@@ -39,6 +39,7 @@ from raynas.runners.screening import Screening, broken
 from raynas.samplers.base import Sampler
 from raynas.schedulers.base import Rung, Scheduler
 from raynas.spaces.base import SearchSpace
+from raynas.store.remote import Remote, folder_name
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ class Work(ABC):
     ``rows``: where results are written. ``past``: the stored trials of this stage and arm.
     ``first_number``: for the next trial; ``gaps``: numbers to give out before it, those of
     trials that a killed driver had started and never stored.
-    ``folder``: holds a job's working folder, ``folder/000012`` for trial 12, or None.
+    ``folder``: holds a job's working folder, ``folder/000012`` for trial 12, or None;
+    ``mirror``: where on shared storage these folders are kept, or None.
     ``weights``: version of the inherited weights, stored with every row.
     """
 
@@ -119,7 +121,9 @@ class Work(ABC):
         keep: int = 3,
         past: Iterable[Trial] = (),
         weights: str | None = None,
+        mirror: Remote | None = None,
     ) -> None:
+        self.mirror = mirror
         self.payload, self.rows, self.weights = payload, rows, weights
         self.stage, self.arm = stage, arm
         self.objectives, self.seed = objectives, seed
@@ -169,6 +173,7 @@ class Work(ABC):
             workdir=self._workdir(trial),
             threads=self.threads,
             attempt=trial.attempt,
+            mirror=self._mirror(trial),
         )
 
     @property
@@ -302,7 +307,12 @@ class Work(ABC):
     def _workdir(self, trial: Trial) -> Path | None:
         if self.folder is None or self.payload.evaluator.quick:
             return None  # what is quick may run ahead of the store: it must not leave traces
-        return self.folder / f"{trial.number:06d}"
+        return self.folder / folder_name(trial.number)
+
+    def _mirror(self, trial: Trial) -> str:
+        if self.mirror is None or self._workdir(trial) is None:
+            return ""
+        return self.mirror.below(folder_name(trial.number)).uri
 
     def _move(self, trial: Trial, state: TrialState, message: str) -> None:
         self._counts[trial.state] -= 1
@@ -361,6 +371,9 @@ class Work(ABC):
         workdir = self._workdir(trial)
         if workdir is not None:
             shutil.rmtree(workdir, ignore_errors=True)
+        if workdir is not None and self.mirror is not None:
+            with contextlib.suppress(OSError):  # it only costs room
+                self.mirror.remove_folder(workdir.name)
 
     def _row(
         self, trial: Trial, measurement: Measurement | None, host: str, device: str

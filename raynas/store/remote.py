@@ -213,8 +213,11 @@ def fetch(uri: str) -> Path:
     folder, remote = working_copy(uri), Remote(uri)
     try:
         there = remote.names()
-        if not there:
-            return folder
+        if "run.json" not in there:
+            raise UserError(
+                f"there is no run at {remote.shown}",
+                cure=f"start one with: raynas run FILE.py --output {remote.shown}",
+            )
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / URI_FILE, uri.encode())
         _fetch_new(folder, remote, there)
@@ -241,6 +244,11 @@ def _fetch_new(folder: Path, remote: Remote, there: dict[str, int]) -> None:
     for place in (folder / "results").glob("*.parquet"):
         if f"results/{place.name}" not in there:
             place.unlink(missing_ok=True)
+
+
+def folder_name(trial: int) -> str:
+    """Of a trial's folder among the checkpoints."""
+    return f"{trial:06d}"
 
 
 def remote_of(folder: Path) -> Remote | None:

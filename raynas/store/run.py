@@ -14,7 +14,7 @@ from typing import Any
 
 from raynas.core import Metric, UserError
 from raynas.store.files import TEMP_PREFIX, Lock, lock_holder, reason, write_whole
-from raynas.store.remote import URI_FILE, Remote, remote_of
+from raynas.store.remote import URI_FILE, Mirror, Remote, folder_name, remote_of
 from raynas.store.schema import SCHEMA_VERSION, check_metrics
 
 RUN_FILE = "run.json"
@@ -104,6 +104,19 @@ class RunFolder:
                 self.remote.write(file.relative_to(self.path).as_posix(), file.read_bytes())
         except OSError as error:
             raise _unwritable(self.path, error) from error
+
+    def workdir(self, trial: int) -> Path:
+        """The folder of a trial, brought here from where the run lives.
+
+        Raises: UserError when the storage refuses.
+        """
+        folder = self.checkpoints / folder_name(trial)
+        if self.remote is not None:
+            try:
+                Mirror(folder, self.remote.below(f"{self.checkpoints.name}/{folder.name}")).pull()
+            except OSError as error:
+                raise _unreadable(folder, error) from error
+        return folder
 
     @property
     def results(self) -> Path:

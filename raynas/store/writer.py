@@ -13,6 +13,7 @@ What a crash can leave behind, and who deals with it:
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -40,7 +41,7 @@ class Writer:
     ``session``: 1 for the first start, ``next_session(read(folder))`` for a resume; higher where
     the storage of the run knows of a later one.
     A run that lives elsewhere (see ``RunFolder.remote``) is written there first, under a lease that
-    ends after ``lease_seconds`` of silence.
+    ends after ``lease_seconds`` of silence (None: ``$RAYNAS_LEASE_SECONDS``, or 60).
     ``merge_every``: so many single fragments are merged at a time (about 1 ms each).
     Threads may share a writer. A context manager.
     Raises: UserError when another writer is alive, or the folder cannot be written.
@@ -53,7 +54,7 @@ class Writer:
         provenance: Provenance,
         *,
         merge_every: int = 256,
-        lease_seconds: float = 60.0,
+        lease_seconds: float | None = None,
     ) -> None:
         if session < 1 or merge_every < 2:
             raise ValueError(f"session {session} must be >= 1, merge_every {merge_every} >= 2")
@@ -69,7 +70,7 @@ class Writer:
         try:
             if self._remote is not None:
                 with self._told():
-                    self._lease = Lease(self._remote, session, lease_seconds)
+                    self._lease = Lease(self._remote, session, lease_seconds or _lease_seconds())
                     session = self._lease.epoch
                 fetch(self._remote.uri)
             self._session = session
@@ -222,6 +223,17 @@ class Writer:
                 "every row stored before is safe",
                 cure=f"make room or access, then go on with: raynas resume {self._folder.path}",
             ) from error
+
+
+def _lease_seconds() -> float:
+    text = os.environ.get("RAYNAS_LEASE_SECONDS", "60")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 86_400:
+        raise UserError(f"RAYNAS_LEASE_SECONDS={text}", allowed="seconds from 0.1 to 86400")
+    return seconds
 
 
 def _recent(fragments: list[Fragment]) -> list[Fragment]:

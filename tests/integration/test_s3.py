@@ -12,6 +12,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from integration.drivers import Driver, experiment_file, lines, resume_here, rows_of, run_here
+from integration.toy_runs import content
 
 from raynas.core import Metric, UserError
 from raynas.store import Provenance, RunFolder, RunInfo, Writer, read
@@ -151,3 +153,24 @@ def test_a_bucket_that_is_not_there_is_one_line(uri: str) -> None:
             working_copy(uri), _info(), "x = 1\n", uri=uri.replace("@raynas/", "@nobody/")
             .replace("allow_bucket_creation=true", "allow_bucket_creation=false"),
         )  # fmt: skip
+
+
+def test_a_search_on_s3_goes_on_on_another_machine_after_its_driver_was_killed(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"trials": 6, "steps": 4, "scheduler": "ASHA(1, 2)"}
+    file = experiment_file(tmp_path / "a", seconds=0.05, **settings)
+    log = tmp_path / "a" / "log"
+    one = {"RAYNAS_CACHE": str(tmp_path / "one"), "RAYNAS_LEASE_SECONDS": "1"}
+    with Driver("run", file, "--local", "--output", uri, cwd=file.parent, **one) as driver:
+        driver.until(lambda: len(lines(log)) >= 5)
+    time.sleep(3)  # its lease runs out; storage counts whole seconds
+    monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "two"))
+    monkeypatch.setenv("RAYNAS_LEASE_SECONDS", "1")
+    copy = fetch(uri)
+    found = resume_here(copy, monkeypatch)
+    calm = run_here(experiment_file(tmp_path / "b", **settings))
+    assert content(rows_of(found.folder)) == content(rows_of(calm))
+    there = Remote(uri).names()
+    assert {"run.json", "experiment.py", "report.html"} <= set(there)
+    assert len([name for name in there if name.startswith("results/")]) == 1
