@@ -209,6 +209,24 @@ def score(
 
 
 @app.command()
+def plan(
+    file: Annotated[Path, typer.Argument(help="A Python file with experiment().")],
+    sample: Annotated[int, typer.Option(min=1, help="Random architectures to look at.")] = 300,
+    probe: Annotated[
+        bool, typer.Option(help="Time a step of one architecture on this machine.")
+    ] = True,
+    set_: Sets = None,
+) -> None:
+    """What an experiment will take: how much of its space is allowed, costs, memory, hours."""
+    from raynas.console import console, show_plan
+    from raynas.experiment import load, parse_overrides
+    from raynas.planning import plan as look
+
+    experiment = load(file, parse_overrides(set_ or [])).experiment
+    show_plan(look(experiment, sample=sample, probe=probe), console())
+
+
+@app.command()
 def report(run: RunPath) -> None:
     """Write report.html and the figures of a run anew, from its store."""
     from raynas.console import console

@@ -19,6 +19,7 @@ from raynas.runners.live import clock, shorten
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from raynas.planning import Plan
     from raynas.reports import Summary
     from raynas.reports.tables import Found
     from raynas.store import RunFolder
@@ -103,6 +104,41 @@ def _score(value: float | None) -> str:
         return "-"
     text = f"{value:.5g}"
     return text if len(text) <= 11 else f"{value:.4g}"
+
+
+def show_plan(plan: Plan, out: Console) -> None:
+    """What an experiment will take."""
+    share = f"{plan.feasible} of {plan.drawn} drawn at random"
+    kept = f"keep {', '.join(plan.bounds)}" if plan.bounds else "are allowed: there are no bounds"
+    out.print(f"space: {plan.size:,} architectures; {share} {kept}", soft_wrap=True)
+    costs = Table(box=None, pad_edge=False)
+    for name in ("cost", "least", "median", "most"):
+        costs.add_column(name, justify="left" if name == "cost" else "right")
+    for name, spread in plan.costs.items():
+        unit = " MB" if name == "memory_mb" else ""
+        values = (spread.least, spread.median, spread.most)
+        label = "memory of a step" if unit else name
+        costs.add_row(label, *(f"{_short(value)}{unit}" for value in values))
+    out.print(costs)
+    stages = Table(box=None, pad_edge=False)
+    for name in ("stage", "trials", "steps", f"hours of one {plan.device}"):
+        stages.add_column(name, justify="left" if name == "stage" else "right")
+    for stage in plan.stages:
+        hours = "-" if stage.hours is None else f"{stage.hours:.2f}"
+        stages.add_row(stage.name, str(stage.trials), f"{stage.steps:.0f}", hours)
+    out.print(stages)
+    if plan.step_seconds is None:
+        out.print("no probe: how long a step takes is not known")
+        return
+    out.print(
+        f"a step of the median architecture takes {plan.step_seconds:.2f} s here; "
+        f"in all {plan.hours or 0:.2f} hours of one {plan.device}, divided by the workers",
+        soft_wrap=True,
+    )
+    if plan.most_workers is not None:
+        out.print(
+            f"more than about {plan.most_workers} workers would wait for the driver", soft_wrap=True
+        )
 
 
 # -- runs --------------------------------------------------------------------------------------
