@@ -227,6 +227,29 @@ def plan(
 
 
 @app.command()
+def doctor(
+    file: Annotated[
+        Path | None, typer.Argument(help="An experiment's file, to try it on every machine.")
+    ] = None,
+    address: Address = None,
+    storage: Annotated[str, typer.Option(help="Where runs will be: a folder or a URI.")] = "runs",
+    set_: Sets = None,
+) -> None:
+    """Is all well: packages, storage, every machine of the cluster, one step of the experiment."""
+    from raynas.console import console, show_finding
+    from raynas.doctor import examine
+    from raynas.experiment import load, parse_overrides
+
+    loaded = load(file, parse_overrides(set_ or [])) if file else None
+    out, good = console(), True
+    for finding in examine(loaded, storage, address):
+        show_finding(finding, out)
+        good &= finding.good
+    if not good:
+        raise typer.Exit(1)
+
+
+@app.command()
 def report(run: RunPath) -> None:
     """Write report.html and the figures of a run anew, from its store."""
     from raynas.console import console

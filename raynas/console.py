@@ -19,6 +19,7 @@ from raynas.runners.live import clock, shorten
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from raynas.doctor import Finding
     from raynas.planning import Plan
     from raynas.reports import Summary
     from raynas.reports.tables import Found
@@ -104,6 +105,15 @@ def _score(value: float | None) -> str:
         return "-"
     text = f"{value:.5g}"
     return text if len(text) <= 11 else f"{value:.4g}"
+
+
+def show_finding(finding: Finding, out: Console) -> None:
+    """One thing that was looked at."""
+    mark, style = ("ok", "green") if finding.good else ("NOT OK", "bold red")
+    line = Text.assemble((f"{mark:<6} ", style), (finding.name, "bold"), f": {finding.found}")
+    out.print(line, soft_wrap=True)
+    if not finding.good and finding.cure:
+        out.print(f"       cure: {finding.cure}", soft_wrap=True)
 
 
 def show_plan(plan: Plan, out: Console) -> None:

@@ -27,7 +27,7 @@ class ActorRunner(ClusterRunner):
     def run(self, work: Work) -> None:
         self.open()
         crew = Crew(
-            self._share(work.payload),
+            self.share(work.payload),
             {"num_cpus": self.resources.cpus, "num_gpus": self._gpus},
             self._slots(),
             retries=self.resources.retries,

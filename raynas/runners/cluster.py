@@ -58,7 +58,7 @@ class ClusterRunner(Runner):
         if self._pool is None or self._pool[0] is not payload:
             self._dismiss()
             free = {"num_cpus": 0.0, "num_gpus": 0.0}
-            crew = Crew(self._share(payload), free, self._slots(), retries=1)
+            crew = Crew(self.share(payload), free, self._slots(), retries=1)
             self._pool = payload, crew
         return self._pool[1]
 
@@ -67,7 +67,7 @@ class ClusterRunner(Runner):
             self._pool[1].dismiss()
             self._pool = None
 
-    def _share(self, payload: Payload) -> Shared:
+    def share(self, payload: Payload) -> Shared:
         """The evaluator as new (one that was set up here holds the images, too)."""
         if self._shared_view is None or self._shared_view[0] is not payload.view:
             self._shared_view = payload.view, ray.put(payload.view)
