@@ -630,10 +630,11 @@ def save_best(folder: RunFolder, experiment: Experiment) -> Path | None:
     best = best_network(folder, experiment)
     if best is None:
         return None
-    return _export(best, folder, folder.best, ("safetensors",)).paths["safetensors"]
+    return export(best, folder, folder.best, ("safetensors",)).paths["safetensors"]
 
 
-def _export(best: Best, folder: RunFolder, to: Path, formats: tuple[str, ...]) -> Exported:
+def export(best: Best, folder: RunFolder, to: Path, formats: tuple[str, ...]) -> Exported:
+    """Write the network and what a reader must know of it to the folder ``to``."""
     from raynas.training import export_network
 
     return export_network(
@@ -657,7 +658,7 @@ def export_best(path: Path, to: Path | None, formats: tuple[str, ...]) -> Export
             f"run {folder.path} has no trained network to export",
             cure="let a trial end, as with `raynas resume`; only trained networks are kept",
         )
-    return _export(best, folder, (to or folder.path / "export").absolute(), formats)
+    return export(best, folder, (to or folder.path / "export").absolute(), formats)
 
 
 def write_report_of(path: Path) -> Path:

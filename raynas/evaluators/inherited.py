@@ -15,6 +15,8 @@ from raynas.evaluators.train_supernet import TrainSupernet
 from raynas.spaces.base import SearchSpace
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from raynas.supernet.subnets import Found, Subnets
 
 _HELD_OUT = {"val": (VAL_ACCURACY, VAL_LOSS), "test": (TEST_ACCURACY, TEST_LOSS)}
@@ -98,6 +100,13 @@ class Inherited(Evaluator):
         """Raises: UserError for an architecture of another space."""
         (found,) = self._on(job.device).measure([arch], job.threads)
         yield self._row(found)
+
+    def network(self, arch: Architecture, workdir: Path) -> nn.Module | None:
+        """The subnet as a network of its own, with batch norm recalibrated; None without weights.
+
+        Raises: RaynasError when it computes something else than the supernet does.
+        """
+        return None if self.weights is None else self._on("cpu").extract(arch)
 
     def _row(self, found: Found) -> Measurement:
         names = [metric.name for metric in self.metrics]

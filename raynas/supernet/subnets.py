@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from raynas.core import Architecture, UserError, rng_for
@@ -19,6 +19,7 @@ from raynas.data.imageset import take
 from raynas.data.splits import stratified
 from raynas.spaces.supernet import Supernet
 from raynas.supernet.calibration import BATCH, recalibrate
+from raynas.supernet.extraction import extract_checked
 from raynas.supernet.program import Book, NotRecordableError, Plan, Step, record, steps
 from raynas.supernet.together import Together
 from raynas.training.augment import on_device
@@ -136,6 +137,15 @@ class Subnets:
             parts = [_judge([network(b)], labels) for b, labels in self.shown(slice(None))]
         right, losses = (torch.cat(part, dim=1)[0] for part in zip(*parts, strict=True))
         return Answers(right.cpu().numpy(), losses.cpu().numpy())
+
+    def extract(self, arch: Architecture) -> nn.Module:
+        """The network of ``arch``, calibrated as it is measured; it may be trained on.
+
+        Raises: RaynasError when it computes something else than the supernet does.
+        """
+        network, _ = extract_checked(self.supernet, arch)
+        recalibrate(network, self.batches(slice(None)))
+        return network.requires_grad_(True)
 
     def _steps(self, arch: Architecture) -> list[Step] | None:
         """None for a network that cannot be taken apart."""
