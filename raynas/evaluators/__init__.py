@@ -11,14 +11,12 @@ from raynas.evaluators.inherited import Inherited
 from raynas.evaluators.retrain import Retrain, load_trained
 from raynas.evaluators.screen import Screen
 from raynas.evaluators.train_supernet import TrainSupernet
-from raynas.evaluators.train_supernet import TrainSupernet
 from raynas.evaluators.zero_shot import ZeroShot
 
 EVALUATORS: dict[str, type[Evaluator]] = {
     Retrain.name: Retrain,
     FineTune.name: FineTune,
     FunctionEvaluator.name: FunctionEvaluator,
-    TrainSupernet.name: TrainSupernet,
     ZeroShot.name: ZeroShot,
     TrainSupernet.name: TrainSupernet,
     Inherited.name: Inherited,
@@ -32,7 +30,6 @@ __all__ = [
     "Inherited",
     "Retrain",
     "Screen",
-    "TrainSupernet",
     "TrainSupernet",
     "ZeroShot",
     "load_trained",
