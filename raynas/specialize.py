@@ -163,7 +163,7 @@ def pick(
     raise UserError(
         f"no architecture of {where} keeps {', '.join(map(str, bounds))}; of {len(seen):,} the "
         f"nearest is {nearest.arch.text} with {values}",
-        cure="loosen the bounds, or search on: raynas resume RUN --trials +N",
+        cure=f"loosen the bounds, or search on: raynas resume {where} --trials +N",
     )
 
 
