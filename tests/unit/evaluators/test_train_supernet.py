@@ -63,7 +63,6 @@ def test_settings_are_in_the_fingerprint() -> None:
     ("setting", "value", "allowed"),
     [
         ("average", 0, "from 1 up"),
-        ("average", 4, "1 to the 3 epochs"),
         ("processes", 0, "from 1 up"),
         ("look_random", 0, "from 1 up"),
         ("look_calibration", 1, "from 2 up"),
