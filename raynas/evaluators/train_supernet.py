@@ -31,8 +31,9 @@ class TrainSupernet(Evaluator):
     ``phases``: when which choices open (none: all from the start); ``average``: over so many last
     epochs, or all, the weights are averaged. After every epoch the smallest, the largest and
     ``look_random`` drawn subnets are measured on ``look_images`` held-out images, with batch norm
-    recalibrated on ``look_calibration`` training images. ``processes``: on a CPU, or as many GPUs
-    from the job's device on, share every batch (data-parallel); batch norm sees a share only.
+    recalibrated on ``look_calibration`` training images. ``processes``: so many share every batch
+    (data-parallel), each with a GPU of its own from the job's device on, if that is one; batch
+    norm sees a share only. Reserve them: ``resources.gpus``, or ``resources.cpus``.
     The weights are left in ``job.workdir / "weights"``.
     Raises: UserError for values that make no sense.
     """
@@ -116,7 +117,7 @@ class TrainSupernet(Evaluator):
             device=device,
             workdir=job.workdir,
             max_epoch=job.max_step,
-            threads=job.threads,
+            threads=max(job.threads // ranks.size, 1),
             checkpoint_seconds=self.checkpoint_seconds,
             ranks=ranks,
         )
