@@ -151,9 +151,10 @@ class Session:
         return search
 
     def _screening(self, sampler: Sampler, past: list[Trial]) -> Screening | None:
-        """The experiment's screen, for its own sampler: those it is compared with go without."""
+        """The experiment's screen, for its own sampler: those it is compared with go without,
+        unless it holds nothing back and only measures what bounds are on."""
         experiment, screen = self.experiment, self.experiment.screen
-        if screen is None or sampler is not experiment.sampler:
+        if screen is None or (sampler is not experiment.sampler and screen.keep < 1):
             return None
         payload = dataclasses.replace(self.payload, evaluator=fresh(screen.evaluator))
         early = set(screen.names) - {metric.name for metric in experiment.evaluator.metrics}

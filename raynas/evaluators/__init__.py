@@ -8,6 +8,7 @@ from raynas.evaluators.base import Evaluator
 from raynas.evaluators.fine_tune import FineTune
 from raynas.evaluators.function import FunctionEvaluator
 from raynas.evaluators.inherited import Inherited
+from raynas.evaluators.latency import MeasuredLatency
 from raynas.evaluators.retrain import Retrain, load_trained
 from raynas.evaluators.screen import Screen
 from raynas.evaluators.train_supernet import TrainSupernet
@@ -18,6 +19,7 @@ EVALUATORS: dict[str, type[Evaluator]] = {
     FineTune.name: FineTune,
     FunctionEvaluator.name: FunctionEvaluator,
     ZeroShot.name: ZeroShot,
+    MeasuredLatency.name: MeasuredLatency,
     TrainSupernet.name: TrainSupernet,
     Inherited.name: Inherited,
 }
@@ -28,6 +30,7 @@ __all__ = [
     "FineTune",
     "FunctionEvaluator",
     "Inherited",
+    "MeasuredLatency",
     "Retrain",
     "Screen",
     "TrainSupernet",
