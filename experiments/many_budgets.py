@@ -34,7 +34,9 @@ def experiment() -> Experiment:
         objectives=(Objective("val_accuracy"), Objective("params", "min")),
         budget=Budget(trials=400),
         finalists=Finalists(
-            top=3, seeds=3, evaluator=Retrain(alone),
+            top=3,
+            seeds=3,
+            evaluator=Retrain(alone),
             inherited=FineTune(Recipe(epochs=10, lr=0.02, batch_size=64, flip=False, crop_pad=1)),
         ),
         truth=Truth(Retrain(alone), count=40),
