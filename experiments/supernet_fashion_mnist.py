@@ -20,6 +20,7 @@ Data: `apt-get install dataset-fashion-mnist`, or FashionMNIST(folder=...).
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,7 +120,7 @@ class Pieces:
         file, found = self.folder / "truth.jsonl", {arch.text: [] for arch in archs}
         known = {(row["arch"], row["seed"]): row["val_accuracy"] for row in _rows(file)}
         for seed in range(seeds):
-            for arch in archs:
+            for arch in {arch.text: arch for arch in archs}.values():
                 if (arch.text, seed) not in known and time.monotonic() < self.end:
                     accuracy = alone(arch, self.view, seed)
                     _append(file, {"arch": arch.text, "seed": seed, "val_accuracy": accuracy})
@@ -149,21 +150,21 @@ def alone(arch: Architecture, view: View, seed: int) -> float:
     return last.values["val_accuracy"]
 
 
-def drawn(count: int, word: str = "truth") -> list[Architecture]:
-    """Architectures as uniform draws give them, no two alike."""
+def drawn(count: int, word: str = "truth", most: float = math.inf) -> list[Architecture]:
+    """Architectures of at most ``most`` weights as uniform draws give them, no two alike."""
     found: dict[str, Architecture] = {}
-    for number in range(10 * count):
-        arch = SPACE.canonical(SPACE.sample(rng_for(word, number)))
-        found.setdefault(arch.text, arch)
-        if len(found) == count:
-            break
+    rng = rng_for(word, most)
+    while len(found) < count:
+        arch = SPACE.canonical(SPACE.sample(rng))
+        if SPACE.costs(arch, IMAGE).params <= most:
+            found.setdefault(arch.text, arch)
     return list(found.values())
 
 
-def compare(pieces: Pieces, count: int) -> None:
+def compare(pieces: Pieces, count: int, seeds: int) -> None:
     """Kendall's tau with the truth of inherited accuracy, params and MACs; paired intervals."""
     archs = drawn(count)
-    truth = pieces.truth(archs, seeds=2)
+    truth = pieces.truth(archs, seeds)
     archs = [arch for arch in archs if truth[arch.text]]
     twice = [truth[a.text] for a in archs if len(truth[a.text]) == 2]
     values, seconds = pieces.inherited(archs, None)
@@ -205,14 +206,17 @@ def tau(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def budgets(pieces: Pieces, count: int, seeds: int) -> None:
-    """One search for all budgets: the best by inherited weights, and the largest, of each."""
+    """One search for all budgets: the best by inherited weights, and the largest, of each.
+
+    ``count``: candidates for each budget; those of the smaller ones stand for the larger ones, too.
+    """
     began = time.process_time()
-    archs = drawn(count, "search")
+    archs = [arch for most in BUDGETS for arch in drawn(count, "search", most)]
     params = [SPACE.costs(arch, IMAGE).params for arch in archs]
     values, _ = pieces.inherited(archs, 1000)
     spent = time.process_time() - began
     share = 100 * spent / pieces.trained_seconds()
-    print(f"search of {count}: {spent:.1f} s, {share:.1f} % of the supernet's training")
+    print(f"search of {len(archs)}: {spent:.1f} s, {share:.1f} % of the supernet's training")
     chosen = {}
     for most in BUDGETS:
         within = [k for k, size in enumerate(params) if size <= most]
@@ -249,7 +253,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--count", type=int, default=40, help="architectures of the truth")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each")
-    parser.add_argument("--candidates", type=int, default=100, help="of the search for budgets")
+    parser.add_argument("--candidates", type=int, default=20, help="of a search for each budget")
     parser.add_argument("--minutes", type=float, default=600, help="then stop; go on later")
     parser.add_argument("--folder", type=Path, default=Path("runs/supernet_fashion_mnist_pieces"))
     given = parser.parse_args()
@@ -259,7 +263,7 @@ def main() -> None:
     if given.truth:
         pieces.truth(drawn(given.count), given.seeds)
     if given.compare:
-        compare(pieces, given.count)
+        compare(pieces, given.count, given.seeds)
     if given.budgets:
         budgets(pieces, given.candidates, max(given.seeds, 2))
 
