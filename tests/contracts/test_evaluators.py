@@ -5,10 +5,12 @@ from __future__ import annotations
 import atexit
 import copy
 import functools
+import itertools
 import math
 import pickle
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -27,6 +29,7 @@ from raynas.evaluators import (
     FineTune,
     FunctionEvaluator,
     Inherited,
+    MeasuredLatency,
     Retrain,
     TrainSupernet,
     ZeroShot,
@@ -103,12 +106,20 @@ CASES: dict[str, Callable[[], Evaluator]] = {
     ),
     "inherited": lambda: Inherited(calibration=16, weights=weights()),
     "function": lambda: FunctionEvaluator(three_steps, max_step=3),
+    "latency": lambda: MeasuredLatency(repeats=2),
     "zero_shot": lambda: ZeroShot(proxies=(SNIP(), L2Norm()), batch=16),
 }
 
 
 #: what they find does not depend on the job's seed
-SEEDLESS = {"inherited"}
+SEEDLESS = {"inherited", "latency"}
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor on which every pass takes as long, to the last bit."""
+    ticks = itertools.count()
+    monkeypatch.setattr(time, "thread_time", lambda: next(ticks) / 1024)
 
 
 @pytest.fixture(params=CASES)
