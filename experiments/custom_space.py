@@ -1,8 +1,11 @@
 """A search space of your own, in one file: what does a small convolutional net need?
 
-Copy this file and change the choices and `build`; nothing has to be registered. Text form,
+Copy this file and change the choices and `supernet`; nothing has to be registered. Text form,
 sampling, mutation, encoding, parameter and MAC counts, bounds, samplers, schedulers, Ray and the
-report all work from those two.
+report all work from those two. Each elastic layer names the choice that decides its size, so the
+same lines make the plain network of one architecture, trained from scratch as here, and the one
+network in which all of them share their weights. Who wants plain networks only may define
+`build(arch)` instead, as in CONTRIBUTING.md.
 Expected: three or four layers with normalisation win; activation hardly matters.
 Time and hardware: 2 minutes on 2 CPU cores; no download.
 """
@@ -12,13 +15,22 @@ from typing import ClassVar
 
 from torch import nn
 
-from raynas.core import Architecture, Bound
+from raynas.core import Bound
 from raynas.data import Digits
 from raynas.evaluators import Retrain
 from raynas.experiment import Budget, Experiment, Finalists
+from raynas.layers import (
+    ElasticBatchNorm2d,
+    ElasticConv2d,
+    ElasticLinear,
+    Flatten,
+    OneOf,
+    Repeat,
+    Sequential,
+)
 from raynas.samplers import TPE
 from raynas.schedulers import ASHA
-from raynas.spaces import Choice, SearchSpace
+from raynas.spaces import Choice, SearchSpace, Supernet
 from raynas.training import Recipe
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
@@ -41,22 +53,27 @@ class PlainNet(SearchSpace):
             Choice("norm", ("batch", "none")),
         )
 
-    def build(
-        self,
-        arch: Architecture,
-        input_shape: tuple[int, int, int] = (3, 32, 32),
-        num_classes: int = 10,
-    ) -> nn.Module:
-        layers: list[nn.Module] = []
-        channels, width, kernel = input_shape[0], int(arch["width"]), int(arch["kernel"])
-        for _ in range(int(arch["layers"])):
-            layers.append(nn.Conv2d(channels, width, kernel, padding=kernel // 2))
-            if arch["norm"] == "batch":
-                layers.append(nn.BatchNorm2d(width))
-            layers.append(ACTIVATIONS[str(arch["activation"])]())
-            channels = width
-        pool = nn.AdaptiveAvgPool2d(2)
-        return nn.Sequential(*layers, pool, nn.Flatten(), nn.Linear(4 * width, num_classes))
+    def supernet(
+        self, input_shape: tuple[int, int, int] = (3, 32, 32), num_classes: int = 10
+    ) -> Supernet:
+        layers, width, kernel, activation, norm = self.choices
+        blocks = []
+        for number in range(4):
+            norms = {"batch": ElasticBatchNorm2d(width), "none": nn.Identity()}
+            blocks.append(
+                Sequential(
+                    ElasticConv2d(width if number else input_shape[0], width, kernel, bias=True),
+                    OneOf(norm, norms),
+                    OneOf(activation, {name: make() for name, make in ACTIVATIONS.items()}),
+                )
+            )
+        body = Sequential(
+            Repeat(layers, blocks),
+            nn.AdaptiveAvgPool2d(2),
+            Flatten(positions=4),
+            ElasticLinear(4 * max(self.widths), num_classes),
+        )
+        return Supernet(self, body, input_shape, num_classes)
 
 
 def experiment() -> Experiment:

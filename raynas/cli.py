@@ -274,6 +274,35 @@ def export(
     show_export(export_best(run, to, names), console())
 
 
+@app.command()
+def specialize(
+    run: RunPath,
+    most: Annotated[
+        list[str] | None,
+        typer.Option("--max", metavar="METRIC=VALUE", help="As params=5e5, or latency_ms=2."),
+    ] = None,
+    least: Annotated[
+        list[str] | None, typer.Option("--min", metavar="METRIC=VALUE", help="As macs=1e6.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many of the best.")] = 1,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder; default RUN/specialized/ID of each.")
+    ] = None,
+    formats: Annotated[
+        str, typer.Option("--format", help="Comma-separated: safetensors, onnx, torch.")
+    ] = "safetensors",
+) -> None:
+    """Take the best networks within any bounds out of a searched supernet, with its weights."""
+    from raynas.console import console, show_special
+    from raynas.specialize import Request, parse_bounds
+    from raynas.specialize import specialize as take_out
+
+    names = tuple(name.strip() for name in formats.split(",") if name.strip())
+    bounds = parse_bounds(least or [], most or [])
+    for special in take_out(run, Request(bounds, top, output, names)):
+        show_special(special.found, special.exported, console())
+
+
 @app.command(name="list")
 def list_(
     kind: Annotated[

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from raynas.core import TrialState, one_of
+from raynas.core import Trial, TrialState, one_of
 from raynas.runners.live import clock, shorten
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ _REGISTRIES = {
 }
 
 
+_COUNTS = {"params", "macs", "layers", "images"}
 _STAGES = {"truth": "to judge the search by", "tuned": "finalists, from inherited weights"}
 
 
@@ -71,6 +72,17 @@ def show_export(exported: Exported, out: Console) -> None:
         difference = exported.differences.get(name)
         checked = "" if difference is None else f"  (outputs differ by at most {difference:.1e})"
         out.print(f"{name}: {path}{checked}", soft_wrap=True)
+
+
+def show_special(found: Trial, exported: Exported, out: Console) -> None:
+    """A network that was taken out: what is known of it, and its files."""
+    shown = ", ".join(
+        f"{name} {_short(value) if name in _COUNTS else f'{value:.2f}'}"
+        for name, value in found.values().items()
+    )
+    out.print(Text(found.arch.text, style="bold"), soft_wrap=True)
+    out.print(f"trial {found.number}: {shown}", soft_wrap=True)
+    show_export(exported, out)
 
 
 def show_scores(scores: pa.Table, proxies: Sequence[str], top: int, out: Console) -> None:

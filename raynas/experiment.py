@@ -19,6 +19,7 @@ from typing import Any
 
 from raynas.core import Bound, Costs, Objective, UserError, one_of
 from raynas.core.describe import describe, fingerprint
+from raynas.core.metrics import LATENCY
 from raynas.data.base import Dataset
 from raynas.evaluators.base import Evaluator
 from raynas.evaluators.screen import Screen
@@ -151,7 +152,9 @@ class Experiment:
         for place, (parts, known) in named.items():
             for part in parts:
                 if part.metric not in known:
-                    raise one_of(f"metric in {place}:", part.metric, sorted(known))
+                    timed = place == "bounds" and part.metric == LATENCY.name
+                    cure = "screen=Screen(MeasuredLatency(), keep=1.0) measures it" if timed else ""
+                    raise one_of(f"metric in {place}:", part.metric, sorted(known), cure)
         arms = [s.name for s in (self.sampler, *self.against)]
         if len(set(arms)) < len(arms):
             raise UserError(

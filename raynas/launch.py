@@ -152,9 +152,10 @@ class Session:
         return search
 
     def _screening(self, sampler: Sampler, past: list[Trial]) -> Screening | None:
-        """The experiment's screen, for its own sampler: those it is compared with go without."""
+        """The experiment's screen, for its own sampler: those it is compared with go without,
+        unless it holds nothing back and only measures what bounds are on."""
         experiment, screen = self.experiment, self.experiment.screen
-        if screen is None or sampler is not experiment.sampler:
+        if screen is None or (sampler is not experiment.sampler and screen.keep < 1):
             return None
         payload = dataclasses.replace(self.payload, evaluator=fresh(screen.evaluator))
         early = set(screen.names) - {metric.name for metric in experiment.evaluator.metrics}
@@ -641,10 +642,11 @@ def save_best(folder: RunFolder, experiment: Experiment) -> Path | None:
     best = best_network(folder, experiment)
     if best is None:
         return None
-    return _export(best, folder, folder.best, ("safetensors",)).paths["safetensors"]
+    return export(best, folder, folder.best, ("safetensors",)).paths["safetensors"]
 
 
-def _export(best: Best, folder: RunFolder, to: Path, formats: tuple[str, ...]) -> Exported:
+def export(best: Best, folder: RunFolder, to: Path, formats: tuple[str, ...]) -> Exported:
+    """Write the network and what a reader must know of it to the folder ``to``."""
     from raynas.training import export_network
 
     return export_network(
@@ -668,7 +670,7 @@ def export_best(path: Path, to: Path | None, formats: tuple[str, ...]) -> Export
             f"run {folder.place} has no trained network to export",
             cure="let a trial end, as with `raynas resume`; only trained networks are kept",
         )
-    return _export(best, folder, (to or folder.path / "export").absolute(), formats)
+    return export(best, folder, (to or folder.path / "export").absolute(), formats)
 
 
 def write_report_of(path: Path) -> Path:

@@ -29,4 +29,5 @@ TRAIN_LOSS = Metric("train_loss", "nats", "min", "mean training loss of the step
 PARAMS = Metric("params", "weights", "min", "trainable weights of the network")
 MACS = Metric("macs", "multiply-adds", "min", "multiply-adds of one forward pass of one image")
 LATENCY = Metric("latency_ms", "ms", "min", "median time of a forward pass on the device")
+LATENCY_IQR = Metric("latency_iqr_ms", "ms", "min", "interquartile range of a forward pass's time")
 SECONDS = Metric("seconds", "s", "min", "time the worker spent on this measurement")

@@ -5,17 +5,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from raynas.costs.count import MacCounter, count_network
-    from raynas.costs.latency import latency_ms
+    from raynas.costs.latency import Latency, latency_ms, measure_latency
     from raynas.costs.memory import Memory, training_memory
+    from raynas.costs.table import LatencyTable, TableError
 
 _HOME = {
+    "Latency": "latency",
+    "LatencyTable": "table",
     "MacCounter": "count",
     "Memory": "memory",
+    "TableError": "table",
     "count_network": "count",
     "latency_ms": "latency",
+    "measure_latency": "latency",
     "training_memory": "memory",
 }
-__all__ = ["MacCounter", "Memory", "count_network", "latency_ms", "training_memory"]
+
+__all__ = [
+    "Latency", "LatencyTable", "MacCounter", "Memory", "TableError", "count_network", "latency_ms",
+    "measure_latency", "training_memory",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

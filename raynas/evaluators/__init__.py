@@ -7,8 +7,11 @@ Importing this package does not import torch; ``evaluate`` does.
 from raynas.evaluators.base import Evaluator
 from raynas.evaluators.fine_tune import FineTune
 from raynas.evaluators.function import FunctionEvaluator
+from raynas.evaluators.inherited import Inherited
+from raynas.evaluators.latency import MeasuredLatency
 from raynas.evaluators.retrain import Retrain, load_trained
 from raynas.evaluators.screen import Screen
+from raynas.evaluators.train_supernet import TrainSupernet
 from raynas.evaluators.zero_shot import ZeroShot
 
 EVALUATORS: dict[str, type[Evaluator]] = {
@@ -16,6 +19,9 @@ EVALUATORS: dict[str, type[Evaluator]] = {
     FineTune.name: FineTune,
     FunctionEvaluator.name: FunctionEvaluator,
     ZeroShot.name: ZeroShot,
+    MeasuredLatency.name: MeasuredLatency,
+    TrainSupernet.name: TrainSupernet,
+    Inherited.name: Inherited,
 }
 
 __all__ = [
@@ -23,8 +29,11 @@ __all__ = [
     "Evaluator",
     "FineTune",
     "FunctionEvaluator",
+    "Inherited",
+    "MeasuredLatency",
     "Retrain",
     "Screen",
+    "TrainSupernet",
     "ZeroShot",
     "load_trained",
 ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from numpy.typing import NDArray
 
 from raynas.core import Architecture, Job, Measurement, Metric
 from raynas.data.base import View
@@ -27,6 +29,11 @@ class Evaluator(ABC):
     #: An evaluation takes milliseconds to seconds and keeps nothing (it gets no ``job.workdir``).
     #: Batches of quick evaluations go through persistent actors; none is stopped in the middle.
     quick: ClassVar[bool] = False
+    #: It takes the time of something: one evaluation after the other, in a worker of its own,
+    #: beside which room for one trial is left free.
+    serial: ClassVar[bool] = False
+    #: So many architectures at a time are cheaper than one after the other.
+    crowd: int = 1
 
     @property
     @abstractmethod
@@ -45,6 +52,33 @@ class Evaluator(ABC):
     @abstractmethod
     def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
         """Yield measurements with increasing steps, the last one at ``job.max_step``."""
+
+    def evaluate_many(
+        self, archs: Sequence[Architecture], jobs: Sequence[Job]
+    ) -> Iterator[tuple[int, Measurement | Exception | None]]:
+        """What ``evaluate`` yields for each architecture, with its place among them.
+
+        Places may come in any order; None or an exception is a place's last. One architecture
+        after the other is the default; a better way raises ``crowd``.
+        """
+        for place, (arch, job) in enumerate(zip(archs, jobs, strict=True)):
+            try:
+                for measurement in self.evaluate(arch, job):
+                    yield place, measurement
+            except Exception as error:
+                yield place, error
+            else:
+                yield place, None
+
+    def assets(self) -> Mapping[str, NDArray[Any]]:
+        """Large arrays that every worker needs beside the view, such as weights.
+
+        Raises: UserError when they cannot be read.
+        """
+        return {}
+
+    def equip(self, assets: Mapping[str, NDArray[Any]]) -> None:
+        """Take what :meth:`assets` gave, before ``setup``; it is shared memory: read only."""
 
     @property
     def final_metrics(self) -> tuple[Metric, ...]:

@@ -24,6 +24,9 @@ class Screen:
     whole batch fall. ``by``: what ranks them, an ``Ensemble`` or a ``Cascade``; None takes the
     ranks by all metrics together.
 
+    With ``keep=1`` nothing is held back but what breaks a bound on a metric that only ``evaluator``
+    gives, as ``Screen(MeasuredLatency(), keep=1.0)`` for bounds on ``latency_ms``.
+
     Those that fall are stored with their scores and told to the sampler as stopped, and the
     budget counts only those that go on. A candidate whose scoring fails has failed; what breaks
     a bound on a metric that only ``evaluator`` gives is infeasible, and takes nobody's place.

@@ -29,10 +29,11 @@ class TrainSupernet(Evaluator):
 
     The architecture that it is asked for is a label only. ``rule``: the subnets of each step;
     ``phases``: when which choices open (none: all from the start); ``average``: over so many last
-    epochs the weights are averaged. After every epoch the smallest, the largest and
+    epochs, or all, the weights are averaged. After every epoch the smallest, the largest and
     ``look_random`` drawn subnets are measured on ``look_images`` held-out images, with batch norm
-    recalibrated on ``look_calibration`` training images. ``processes``: on a CPU, or as many GPUs
-    from the job's device on, share every batch (data-parallel); batch norm sees a share only.
+    recalibrated on ``look_calibration`` training images. ``processes``: so many share every batch
+    (data-parallel), each with a GPU of its own from the job's device on, if that is one; batch
+    norm sees a share only. Reserve them: ``resources.gpus``, or ``resources.cpus``.
     The weights are left in ``job.workdir / "weights"``.
     Raises: UserError for values that make no sense.
     """
@@ -60,11 +61,6 @@ class TrainSupernet(Evaluator):
                     f"TrainSupernet has {setting}={getattr(self, setting)}",
                     allowed=f"a whole number from {value} up",
                 )
-        if self.average > self.recipe.epochs:
-            raise UserError(
-                f"TrainSupernet averages the last {self.average} epochs",
-                allowed=f"1 to the {self.recipe.epochs} epochs of its recipe",
-            )
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -121,7 +117,7 @@ class TrainSupernet(Evaluator):
             device=device,
             workdir=job.workdir,
             max_epoch=job.max_step,
-            threads=job.threads,
+            threads=max(job.threads // ranks.size, 1),
             checkpoint_seconds=self.checkpoint_seconds,
             ranks=ranks,
         )

@@ -29,7 +29,7 @@ class ActorRunner(ClusterRunner):
         crew = Crew(
             self.share(work.payload),
             {"num_cpus": self.resources.cpus, "num_gpus": self._gpus},
-            self._slots(),
+            1 if work.payload.evaluator.serial else self._slots(),
             retries=self.resources.retries,
             ahead=self.resources.concurrent != 1,
         )

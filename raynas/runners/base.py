@@ -94,13 +94,36 @@ def steps(evaluator: Evaluator, arch: Architecture, job: Job) -> Iterator[Outcom
                 push()
                 yield Outcome(measurement, host=host, device=device)
     except Exception as error:
-        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        yield Outcome(
-            failure=text,
-            out_of_memory=_is_out_of_memory(error),
-            no_storage=isinstance(error, OSError) and error.errno in _NO_STORAGE,
-            host=host,
-        )
+        yield _failure(error, host)
+
+
+def steps_of_many(
+    evaluator: Evaluator, tasks: Sequence[tuple[Architecture, Job]]
+) -> Iterator[tuple[int, Outcome]]:
+    """Run evaluations together; a place's last outcome, and only that, has no measurement."""
+    host, device = socket.gethostname(), device_name(tasks[0][1].device) if tasks else ""
+    archs, jobs = [arch for arch, _ in tasks], [job for _, job in tasks]
+    left = dict.fromkeys(range(len(tasks)))
+    try:
+        for place, found in evaluator.evaluate_many(archs, jobs):
+            if isinstance(found, Measurement):
+                yield place, Outcome(found, host=host, device=device)
+            else:
+                del left[place]
+                yield place, Outcome() if found is None else _failure(found, host)
+    except Exception as error:
+        for place in left:
+            yield place, _failure(error, host)
+
+
+def _failure(error: Exception, host: str) -> Outcome:
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return Outcome(
+        failure=text,
+        out_of_memory=_is_out_of_memory(error),
+        no_storage=isinstance(error, OSError) and error.errno in _NO_STORAGE,
+        host=host,
+    )
 
 
 @contextlib.contextmanager

@@ -28,11 +28,13 @@ class ClusterRunner(Runner):
     """On Ray: on this machine, or on the cluster at ``address`` (``auto``, ``ray://...``).
 
     ``modules``: Python modules whose code workers cannot import (the experiment's own file).
+    ``spare``: so many trials fewer run at once than the machines hold.
     """
 
     resources: Resources = field(default_factory=Resources)
     address: str | None = None
     modules: tuple[Any, ...] = ()
+    spare: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
         self._joined = False  # else Ray belongs to whoever started it in this process
@@ -58,7 +60,8 @@ class ClusterRunner(Runner):
         if self._pool is None or self._pool[0] is not payload:
             self._dismiss()
             free = {"num_cpus": 0.0, "num_gpus": 0.0}
-            crew = Crew(self.share(payload), free, self._slots(), retries=1)
+            size = 1 if payload.evaluator.serial else self._slots()
+            crew = Crew(self.share(payload), free, size, retries=1)
             self._pool = payload, crew
         return self._pool[1]
 
@@ -71,7 +74,10 @@ class ClusterRunner(Runner):
         """The evaluator as new (one that was set up here holds the images, too)."""
         if self._shared_view is None or self._shared_view[0] is not payload.view:
             self._shared_view = payload.view, ray.put(payload.view)
-        return Shared(payload.space, fresh(payload.evaluator), self._shared_view[1])
+        evaluator = fresh(payload.evaluator)
+        assets = evaluator.assets()
+        kept = ray.put(dict(assets)) if assets else None
+        return Shared(payload.space, evaluator, self._shared_view[1], kept)
 
     def open(self) -> None:
         for module in self.modules:
@@ -122,7 +128,7 @@ class ClusterRunner(Runner):
         fits = [have.get("CPU", 1.0) / self.resources.cpus]
         if self._gpus:
             fits.append(have.get("GPU", 0.0) / self._gpus)
-        return max(1, int(min(fits)))
+        return max(1, int(min(fits)) - self.spare)
 
     def close(self) -> None:
         self._dismiss()

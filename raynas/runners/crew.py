@@ -7,6 +7,8 @@ the chunk is worked on. An actor that dies costs the jobs that it had not report
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -18,7 +20,7 @@ from typing import Any
 from raynas.core import Architecture, Job
 from raynas.evaluators.base import Evaluator
 from raynas.runners import environment
-from raynas.runners.base import Outcome, on_device, pick_device, steps
+from raynas.runners.base import Outcome, on_device, pick_device, steps_of_many
 from raynas.runners.deaths import cause, died, no_setup
 from raynas.spaces.base import SearchSpace
 
@@ -41,11 +43,14 @@ Part = tuple[list[tuple[int, Outcome]], float]  # (place in the chunk, outcome)s
 
 @dataclass(frozen=True)
 class Shared:
-    """A payload on its way to workers; the images stay in the object store, one copy a node."""
+    """A payload on its way to workers; images and the evaluator's assets stay in the object
+    store, one copy a node. ``version``: of the assets, where they may change under way."""
 
     space: SearchSpace
     evaluator: Evaluator
     view: Any
+    assets: Any = None
+    version: str = ""
 
 
 @dataclass
@@ -53,11 +58,12 @@ class Task:
     """A job for any worker.
 
     ``suspect``: was under way, or behind what was, when a worker died. ``deaths``: of workers that
-    had nothing else to do.
+    had nothing else to do. ``shared``: what it is evaluated with, if that is not the crew's.
     """
 
     arch: Architecture
     job: Job
+    shared: Shared | None = None
     suspect: bool = False
     deaths: int = 0
 
@@ -85,44 +91,64 @@ class Source(ABC):
     def again(self, task: Task) -> None:
         """The task is started once more; its job has the new attempt."""
 
+    def rest(self, seconds: float) -> None:
+        """Nothing is under way: wait so long for a task, or a little less."""
+        time.sleep(seconds)
+
     def share(self, workers: int) -> int | None:
         """The most tasks to hand out at once, so that the last ones are spread evenly."""
         return None
-
-
-def whole(evaluator: Evaluator, arch: Architecture, job: Job) -> Iterator[Outcome]:
-    """The outcomes of an evaluation; the last one, and only that, has no measurement."""
-    for outcome in steps(evaluator, arch, job):
-        yield outcome
-        if outcome.measurement is None:
-            return
-    yield Outcome()
 
 
 class Worker:
     """In an actor: keeps data and evaluator, and evaluates what it is given."""
 
     def __init__(self, shared: Shared, gpus: float) -> None:
-        self._evaluator = shared.evaluator
-        self._evaluator.setup(shared.space, ray.get(shared.view))
         self._device = pick_device(gpus)
+        self._evaluators = {shared.version: _ready_evaluator(shared)}
+        self._first = shared.version
 
-    def ready(self) -> None:
-        """Answers when the worker is set up."""
+    def ready(self) -> int:
+        """Its process, once it is set up."""
+        return os.getpid()
 
     @ray.method(num_returns="streaming")
-    def evaluate(self, chunk: Sequence[tuple[Architecture, Job]]) -> Iterator[Part]:
-        """What is found, in parts. Only the job that is under way is ever split."""
+    def evaluate(
+        self, chunk: Sequence[tuple[Architecture, Job]], shared: Shared | None = None
+    ) -> Iterator[Part]:
+        """What is found, in parts. Only what is under way is ever split."""
+        evaluator = self._evaluator(shared)
+        tasks = [(arch, on_device(job, self._device)) for arch, job in chunk]
         found: list[tuple[int, Outcome]] = []
         began = time.monotonic()
-        for place, (arch, job) in enumerate(chunk):
-            for outcome in whole(self._evaluator, arch, on_device(job, self._device)):
-                found.append((place, outcome))
-                if time.monotonic() - began >= _STREAM_SECONDS and not _last_step(outcome, job):
-                    yield found, time.monotonic() - began
-                    found, began = [], time.monotonic()
+        for place, outcome in steps_of_many(evaluator, tasks):
+            found.append((place, outcome))
+            late = time.monotonic() - began >= _STREAM_SECONDS
+            if late and not _last_step(outcome, tasks[place][1]):
+                yield found, time.monotonic() - began
+                found, began = [], time.monotonic()
         if found:
             yield found, time.monotonic() - began
+
+    def _evaluator(self, shared: Shared | None) -> Evaluator:
+        """Of the two versions that were asked for last."""
+        if shared is None:
+            return self._evaluators[self._first]
+        evaluator = self._evaluators.pop(shared.version, None) or _ready_evaluator(shared)
+        self._evaluators[shared.version] = evaluator
+        while len(self._evaluators) > 2:
+            del self._evaluators[next(iter(self._evaluators))]
+        return evaluator
+
+
+def _ready_evaluator(shared: Shared) -> Evaluator:
+    """What the store has lost, an evaluator reads from where its assets came from."""
+    evaluator = shared.evaluator
+    if shared.assets is not None:
+        with contextlib.suppress(ray.exceptions.ObjectLostError):
+            evaluator.equip(ray.get(shared.assets))
+    evaluator.setup(shared.space, ray.get(shared.view))
+    return evaluator
 
 
 def _last_step(outcome: Outcome, job: Job) -> bool:
@@ -140,11 +166,16 @@ class _Chunk:
 
 @dataclass(eq=False)
 class _Hand:
-    """An actor and what it has to do. ``starting``: what it answers when it is set up."""
+    """An actor and what it has to do. ``starting``: what it answers when it is set up.
+
+    ``heard``: when it last said something, or got something to do.
+    """
 
     actor: Any
     starting: Any
     chunks: deque[_Chunk] = field(default_factory=deque)
+    process: int = 0
+    heard: float = field(default_factory=time.monotonic)
 
     @property
     def awaited(self) -> Any:
@@ -154,7 +185,11 @@ class _Hand:
         return self.chunks[0].parts if self.chunks else None
 
     def give(self, tasks: Sequence[Task]) -> None:
-        parts = self.actor.evaluate.remote([(task.arch, task.job) for task in tasks])
+        chunk = [(task.arch, task.job) for task in tasks]
+        other = [tasks[0].shared] if tasks[0].shared is not None else []
+        parts = self.actor.evaluate.remote(chunk, *other)
+        if not self.chunks:
+            self.heard = time.monotonic()
         self.chunks.append(_Chunk(parts, dict(enumerate(tasks))))
 
 
@@ -164,6 +199,7 @@ class Crew:
     ``options``: of Ray, for each actor (``num_cpus``, ``num_gpus``). ``retries``: a task whose
     worker died is started again so often; of several that a worker had, one by one, since only
     one is guilty. ``ahead=False``: one task at a time, and nothing is asked for before it ended.
+    ``patience``: a worker that has said nothing for so many seconds is taken for dead.
     """
 
     def __init__(
@@ -174,10 +210,12 @@ class Crew:
         *,
         retries: int,
         ahead: bool = True,
+        patience: float | None = None,
     ) -> None:
         self._hire = ray.remote(Worker).options(**options).remote
         self._shared, self._gpus = shared, options["num_gpus"]
         self._size, self._retries, self._ahead = size, retries, ahead
+        self._patience = patience
         self._hands: list[_Hand] = []
         self._alone: deque[Task] = deque()  # suspects: each is a chunk of its own
         self._back: deque[Task] = deque()  # others of dead workers, which had not begun them
@@ -191,11 +229,16 @@ class Crew:
                 actor: Any = self._hire(self._shared, self._gpus)
                 self._hands.append(_Hand(actor, actor.ready.remote()))
             self._hand_out(source)
-            found, dead = self._listen()
+            found, dead = self._listen(source)
             if found:
                 source.take(found)
             for hand, error in dead:
                 self._bury(hand, error, source)
+
+    @property
+    def processes(self) -> list[int]:
+        """Of the workers that are set up."""
+        return [hand.process for hand in list(self._hands) if hand.starting is None]
 
     def dismiss(self) -> None:
         """End all workers at once, with what they are doing."""
@@ -205,8 +248,7 @@ class Crew:
 
     def _hand_out(self, source: Source) -> None:
         """First one chunk for each, then one more to go on with, if they are quick."""
-        size = self._chunk_size(source)
-        for have in range(2 if size > 1 else 1):
+        for have in range(2 if self._paced() > 1 else 1):
             for hand in self._hands:
                 if hand.starting is None and len(hand.chunks) == have:
                     tasks = self._chunk(source, self._chunk_size(source))
@@ -214,14 +256,20 @@ class Crew:
                         return
                     hand.give(tasks)
 
-    def _chunk_size(self, source: Source) -> int:
+    def _paced(self) -> int:
+        """The tasks that fill a chunk's time."""
         if not self._ahead or not self._jobs:
             return 1
-        paced = int(_CHUNK_SECONDS * self._jobs / max(self._seconds, 1e-6))
-        most = source.share(len(self._hands))
-        return max(1, min(paced, _CHUNK if most is None else min(most, _CHUNK)))
+        return min(int(_CHUNK_SECONDS * self._jobs / max(self._seconds, 1e-6)), _CHUNK)
+
+    def _chunk_size(self, source: Source) -> int:
+        if not self._ahead:
+            return 1
+        size, most = max(self._paced(), self._shared.evaluator.crowd), source.share(self._size)
+        return max(1, size if most is None else min(size, most))
 
     def _chunk(self, source: Source, size: int) -> list[Task]:
+        """Tasks for one call, all with the same payload."""
         if self._alone:
             return [self._alone.popleft()]
         tasks: list[Task] = []
@@ -229,24 +277,37 @@ class Crew:
             task = self._back.popleft() if self._back else source.next()
             if task is None:
                 break
+            if tasks and task.shared is not tasks[0].shared:
+                self._back.appendleft(task)
+                break
             tasks.append(task)
         return tasks
 
-    def _listen(self) -> tuple[list[tuple[Task, Outcome]], list[tuple[_Hand, Exception]]]:
+    def _listen(
+        self, source: Source
+    ) -> tuple[list[tuple[Task, Outcome]], list[tuple[_Hand, Exception]]]:
         """What has arrived, and who has died; waits a moment when there is nothing."""
         found: list[tuple[Task, Outcome]] = []
         dead: list[tuple[_Hand, Exception]] = []
-        for hand in self._speaking():
+        for hand in self._speaking(source):
             try:
                 found += self._hear(hand)
             except Exception as error:
                 dead.append((hand, error))
-        return found, dead
+        return found, dead + self._silent([hand for hand, _ in dead])
 
-    def _speaking(self) -> list[_Hand]:
+    def _silent(self, dead: Sequence[_Hand]) -> list[tuple[_Hand, Exception]]:
+        """Workers that have something to do and have said nothing for too long."""
+        if self._patience is None:
+            return []
+        since = time.monotonic() - self._patience
+        silent = [h for h in self._hands if h.chunks and h.heard < since and h not in dead]
+        return [(h, TimeoutError(f"it said nothing for {self._patience:g} s")) for h in silent]
+
+    def _speaking(self, source: Source) -> list[_Hand]:
         awaited = {id(hand.awaited): hand for hand in self._hands if hand.awaited is not None}
         if not awaited:
-            time.sleep(_LOOK_SECONDS)
+            source.rest(_LOOK_SECONDS)
             return []
         waiting = [hand.awaited for hand in awaited.values()]
         ray.wait(waiting, num_returns=1, timeout=_LOOK_SECONDS)
@@ -256,9 +317,10 @@ class Crew:
     def _hear(self, hand: _Hand) -> list[tuple[Task, Outcome]]:
         """Raises: what Ray raises when the actor is dead."""
         if hand.starting is not None:
-            ray.get(hand.starting)
+            hand.process = ray.get(hand.starting)
             hand.starting, self._stillborn = None, 0
             return []
+        hand.heard = time.monotonic()
         chunk = hand.chunks[0]
         part, seconds = ray.get(next(chunk.parts))
         found = [(chunk.left[place], outcome) for place, outcome in part]

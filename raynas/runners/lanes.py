@@ -28,8 +28,9 @@ class RayRunner(ClusterRunner):
 
     def _lane(self, work: Work) -> ClusterRunner:
         """It works in the Ray that is open here, and ends with its work."""
+        spare = int(work.timed)  # what is timed beside the trials shall not share a core with one
         if work.payload.evaluator.quick:
-            return ActorRunner(self.resources, self.address, self.modules)
+            return ActorRunner(self.resources, self.address, self.modules, spare=spare)
         from raynas.runners.tune import TuneRunner  # Ray Tune takes a second to import
 
-        return TuneRunner(self.resources, self.address, self.modules, self.scratch)
+        return TuneRunner(self.resources, self.address, self.modules, self.scratch, spare=spare)

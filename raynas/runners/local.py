@@ -9,13 +9,26 @@ from typing import ClassVar
 from raynas.core import Architecture, Job
 from raynas.core.describe import fresh
 from raynas.evaluators.base import Evaluator
-from raynas.runners.base import Outcome, Resources, Runner, deliver, on_device, pick_device, steps
+from raynas.runners.base import (
+    Outcome,
+    Resources,
+    Runner,
+    deliver,
+    on_device,
+    pick_device,
+    steps,
+    steps_of_many,
+)
 from raynas.runners.work import Payload, Work
 
 
 @dataclass
 class LocalRunner(Runner):
-    """Evaluates in this process, in the order of the proposals."""
+    """Evaluates in this process, in the order of the proposals.
+
+    Evaluators that like a crowd get as many proposals at a time, unless ``resources.concurrent``
+    says fewer.
+    """
 
     name: ClassVar[str] = "local"
 
@@ -26,7 +39,13 @@ class LocalRunner(Runner):
         evaluator = work.payload.evaluator
         evaluator.setup(work.payload.space, work.payload.view)
         device = pick_device(self.resources.gpus)
+        crowd = min(evaluator.crowd, self.resources.concurrent or evaluator.crowd)
         while not work.done:
+            if crowd > 1:
+                self._many(work, evaluator, crowd, device)
+                if work.interrupted:
+                    return
+                continue
             job = work.next()
             if job is None:
                 continue
@@ -39,6 +58,16 @@ class LocalRunner(Runner):
             if work.interrupted:
                 return
 
+    @staticmethod
+    def _many(work: Work, evaluator: Evaluator, crowd: int, device: str) -> None:
+        """Evaluate the next proposals, up to ``crowd``, together."""
+        jobs: list[Job] = []
+        while len(jobs) < crowd and (job := work.next()) is not None:
+            jobs.append(on_device(job, device))
+        tasks = [(work.arch(job.trial), job) for job in jobs]
+        for place, outcome in steps_of_many(evaluator, tasks):
+            deliver(work, jobs[place].trial, outcome)
+
     def evaluate(
         self, payload: Payload, jobs: Sequence[tuple[Architecture, Job]]
     ) -> list[list[Outcome]]:
@@ -46,5 +75,11 @@ class LocalRunner(Runner):
             evaluator = fresh(payload.evaluator)
             evaluator.setup(payload.space, payload.view)
             self._ready = payload, evaluator
-        device = pick_device(self.resources.gpus)
-        return [list(steps(self._ready[1], arch, on_device(job, device))) for arch, job in jobs]
+        device, evaluator = pick_device(self.resources.gpus), self._ready[1]
+        found: list[list[Outcome]] = [[] for _ in jobs]
+        for start in range(0, len(jobs), evaluator.crowd):
+            some = [(a, on_device(j, device)) for a, j in jobs[start : start + evaluator.crowd]]
+            for place, outcome in steps_of_many(evaluator, some):
+                if outcome.measurement is not None or outcome.failure:
+                    found[start + place].append(outcome)
+        return found

@@ -286,6 +286,11 @@ class Work(ABC):
         """The trial is at rest and stored."""
 
     @property
+    def timed(self) -> bool:
+        """Whether something is timed while its trials run."""
+        return False
+
+    @property
     def target(self) -> int | None:
         return None
 
@@ -559,6 +564,10 @@ class Search(Work):
 
     def _beyond_bounds(self, trial: Trial) -> bool:
         return trial.state is TrialState.INFEASIBLE and not trial.measurements
+
+    @property
+    def timed(self) -> bool:
+        return self.screening is not None and self.screening.screen.evaluator.serial
 
     @property
     def target(self) -> int | None:

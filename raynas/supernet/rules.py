@@ -31,13 +31,15 @@ class Phase:
     """From ``epoch`` on (1, 2, ...), choices whose names end in ``opens`` may be smaller.
 
     ``opens``: the last word of their names, as ``kernel`` for ``s1_b1_kernel``. ``options``: how
-    many of their options are open, the last ones of the choice; None opens all.
+    many of their options are open, the last ones of the choice; None opens all. ``sort``: bring
+    the channels with the largest weights to the front before, so that small widths keep them.
     Raises: UserError for numbers below 1.
     """
 
     epoch: int
     opens: str
     options: int | None = None
+    sort: bool = False
 
     def __post_init__(self) -> None:
         if self.epoch < 1 or (self.options is not None and self.options < 1):

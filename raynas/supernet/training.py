@@ -65,6 +65,11 @@ class Averaged(nn.Module):
         if self.mean is not None:
             self.mean.update_parameters(self.supernet)
 
+    def begin_anew(self) -> None:
+        """Forget what the mean was made of."""
+        if self.mean is not None:
+            self.mean.n_averaged.zero_()
+
     @property
     def served(self) -> Supernet:
         """What others get: the mean if there is one."""
@@ -130,6 +135,10 @@ def train_supernet(
     }
 
     def one_epoch(epoch: int) -> dict[str, float]:
+        if any(phase.sort and phase.epoch == epoch for phase in phases):
+            supernet.sort_channels()
+            optimizer.state.clear()  # momenta and mean are of channels in their old order
+            whole.begin_anew()
         now = everything.opened(phases, epoch)
         values = train_epoch(supernet, optimizer, data, recipe, rule, now, epoch, seed, ranks)
         ranks.agree(supernet)

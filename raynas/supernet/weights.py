@@ -192,7 +192,8 @@ def _version(tensors: Mapping[str, Tensor]) -> str:
 
 def _not_finite(tensors: Mapping[str, Tensor]) -> str:
     """Which tensors hold how many numbers that are not finite, or nothing."""
-    counts = {n: int((~t.isfinite()).sum()) for n, t in tensors.items() if t.is_floating_point()}
-    found = [f"{count} of {name}" for name, count in counts.items() if count]
+    floats = [(n, t) for n, t in sorted(tensors.items()) if t.is_floating_point()]
+    counts = [(name, int((~tensor.isfinite()).sum())) for name, tensor in floats]
+    found = [f"{count} of {name}" for name, count in counts if count]
     more = f" and {len(found) - 3} more tensors" if len(found) > 3 else ""
     return ", ".join(found[:3]) + more

@@ -147,6 +147,44 @@ def test_sampling_reaches_every_option(space):
     assert seen == {(c.name, option) for c in space.choices for option in c.options}
 
 
+def test_canonical_draws_are_canonical_and_follow_the_generator(space):
+    draws = [
+        [space.sample_canonical(rng) for _ in range(8)]
+        for rng in (np.random.default_rng(1), np.random.default_rng(1), np.random.default_rng(2))
+    ]
+    assert draws[0] == draws[1] != draws[2]
+    assert all(space.canonical(arch) == arch for arch in draws[0])
+
+
+def test_the_extremes_are_canonical_and_span_what_is_drawn(space, archs):
+    smallest, largest = space.extremes()
+    assert [space.canonical(a) for a in (smallest, largest)] == [smallest, largest]
+    small, large = (space.costs(a, (1, 12, 12), 3) for a in (smallest, largest))
+    drawn = [space.costs(a, (1, 12, 12), 3).params for a in archs]
+    assert small.params <= min(drawn)
+    assert large.params >= max(drawn)
+
+
+def test_a_space_without_a_supernet_says_so():
+    with pytest.raises(UserError, match=r"space 'own' has no supernet; define its supernet\(\)"):
+        SPACES["own"].supernet()
+
+
+@dataclass(frozen=True)
+class NoNetwork(SearchSpace):
+    name: ClassVar[str] = "no_network"
+
+    @property
+    def choices(self):
+        return (Choice("width", (2, 4), ordered=True),)
+
+
+def test_a_space_that_makes_no_network_says_so():
+    space = NoNetwork()
+    with pytest.raises(UserError, match="space 'no_network' has no supernet"):
+        space.build(space.architecture("width=2"))
+
+
 def test_mutation_changes_every_choice_and_one_at_a_time_by_default(space, archs):
     rng = np.random.default_rng(2)
     changed = {name for a in archs * 20 for name in differences(a, space.mutate(a, rng))}

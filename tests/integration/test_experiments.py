@@ -22,14 +22,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from commands import done
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import kendalltau, rankdata, spearmanr
 
 from raynas.core import Cascade, Ensemble, UserError
+from raynas.data import Digits
 from raynas.experiment import load
 from raynas.samplers import TPE, Random
 from raynas.spaces import NASBench201
 from raynas.store import RunFolder
-from raynas.training import load_network
+from raynas.training import Recipe, load_network
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = sorted((CHECKOUT / "experiments").glob("*.py"))
@@ -99,15 +100,60 @@ def test_screened_search_trains_the_best_of_what_it_scores(tmp_path: Path) -> No
     assert all(r["params"] is not None for r in scored)
 
 
-def test_smoke_of_fashion_mnist(tmp_path: Path) -> None:
+def test_one_supernet_answers_many_budgets(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    smoke("many_budgets", run)
+    whole(run)
+    rows = pq.read_table(run / "results").to_pylist()
+    assert {r["stage"] for r in rows} == {"supernet", "search", "truth", "final", "tuned"}
+    searched = [r["params"] for r in rows if r["stage"] == "search"]
+    for budget in sorted(searched)[1:4]:
+        out = tmp_path / str(budget)
+        done("specialize", run, "--max", f"params={budget}", "--output", out)
+        told = json.loads((out / "architecture.json").read_text())
+        assert told["costs"]["params"] <= budget
+        assert told["weights"] in {r["weights"] for r in rows}
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist", "supernet_fashion_mnist"])
+def test_smoke_of_fashion_mnist(name: str, tmp_path: Path) -> None:
     try:
         from raynas.data import FashionMNIST
 
         FashionMNIST().search_view(0)
     except UserError as reason:
         pytest.skip(str(reason))
-    smoke("fashion_mnist", tmp_path / "run")
+    smoke(name, tmp_path / "run")
     whole(tmp_path / "run")
+
+
+def test_inherited_weights_are_compared_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = runpy.run_path(str(CHECKOUT / "experiments" / "supernet_fashion_mnist.py"))
+    inside = study["main"].__globals__
+    monkeypatch.setitem(inside, "DATA", Digits(subset=1400, valid_share=0.5))
+    monkeypatch.setitem(inside, "ALONE", Recipe(epochs=1))
+
+    def run(*words: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["study", "--folder", str(tmp_path), *words])
+        study["main"]()
+        return capsys.readouterr().out
+
+    less = ("--epochs", "2", "--count", "4")
+    run("--train", *less, "--minutes", "0")
+    assert run("--train", *less).count("epoch") == 2  # the one that was measured, not kept, again
+    run("--truth", *less)
+    assert len((tmp_path / "truth.jsonl").read_text().splitlines()) == 4
+    told = run("--compare", *less)
+    assert re.search(r"4 architectures, .*\ninherited  tau -?[01]\.\d+ \[.*\nparams", told, re.S)
+    assert len((tmp_path / "truth.jsonl").read_text().splitlines()) == 4
+    told = run("--budgets", *less, "--candidates", "2")
+    assert "search of 6" in told
+    assert told.count("over 2 seeds") == 6
+    for line in told.splitlines()[1:]:
+        most, own = (int(n.replace(",", "")) for n in re.findall(r"([\d,]+) weights", line))
+        assert own <= most
 
 
 @pytest.mark.skipif(not CIFAR.is_dir(), reason=f"no CIFAR-10 at {CIFAR}")
@@ -157,6 +203,35 @@ def test_smoke_of_scores_on_cifar10(
         assert {r["arch"] for r in finals} == {best}
         assert finals[-1]["test_accuracy"] is not None
         assert json.loads((folder.best / "architecture.json").read_text())["arch"] == best
+
+
+@pytest.mark.skipif(not CIFAR.is_dir(), reason=f"no CIFAR-10 at {CIFAR}")
+def test_inherited_weights_are_compared_with_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: Study, script: Callable[..., list[str]]
+) -> None:
+    monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "cache"))
+    run = tmp_path / "run"
+    try:
+        smoke("supernet_nb201_cifar10", run, "--set", f"data.folder={CIFAR}")
+    except AssertionError as error:
+        if "is missing" in str(error) or "not found" in str(error):
+            pytest.skip(str(error))
+        raise
+    whole(run)
+    rows = [r for r in pq.read_table(run / "results").to_pylist() if r["stage"] == "search"]
+    truth = [study.truth[r["arch"]]["cifar10_test"] for r in rows]
+    printed = script("supernet_nb201_cifar10", "--table", str(study.table), run=run)
+    assert f"{len(rows)} classes of isomorphic cells" in "".join(printed)
+    titles = [i for i, line in enumerate(printed) if line.strip().endswith(" cells")]
+    first = printed[titles[0] : titles[1]]
+    for name, column in (("inherited", "val_accuracy"), ("params", "params")):
+        wanted = kendalltau([r[column] for r in rows], truth).statistic
+        (line,) = [line for line in first if line.split()[:1] == [name]]
+        shown = re.findall(r"\]\s+(-?\.\d\d)", line)[0]
+        assert float(shown) == pytest.approx(wanted, abs=6e-3)
+    best = max(rows, key=lambda r: r["val_accuracy"])["arch"]
+    accuracy = study.truth[best]["cifar10_test"]
+    assert f"returned: {best}, CIFAR-10 test accuracy {accuracy:.2f} %" in " ".join(printed)
 
 
 ACCURACIES = ("cifar10_valid", "cifar10_test", "cifar100_test", "imagenet16_test")

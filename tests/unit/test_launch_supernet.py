@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import experiment_file
@@ -16,8 +18,11 @@ from unit.test_launch import StopsAfter, begin, found, local, plain
 import raynas.reports
 from raynas.core import UserError
 from raynas.experiment import load
-from raynas.launch import resume, spread
-from raynas.store import RunFolder, read
+from raynas.launch import Interrupted, resume, spread
+from raynas.runners.live import remaining
+from raynas.runners.local import LocalRunner
+from raynas.runners.work import Work
+from raynas.store import RunFolder, read, trials
 
 HEAD = "from supernet_toys import *"
 PARTS = {
@@ -192,3 +197,51 @@ def test_settings_of_the_training_identify_the_run(tmp_path: Path) -> None:
     assert plain_.experiment.fingerprint != other.experiment.fingerprint
     more = load(file, {"truth.count": 9, "finalists.inherited.max_step": 3})
     assert plain_.experiment.fingerprint == more.experiment.fingerprint
+
+
+def test_the_live_view_knows_how_long_the_training_takes(tmp_path: Path, console: Console) -> None:
+    seen: list[tuple[float, float | None]] = []
+
+    class Watching(LocalRunner):
+        def run(self, work: Work) -> None:
+            report = work.report
+
+            def told(*arguments: Any, **keywords: Any) -> Any:
+                answer = report(*arguments, **keywords)
+                if work.stage == "supernet":
+                    work.started = time.monotonic() - 10.0 * (1 + len(seen))
+                    status = work.status()
+                    seen.append((status.share, remaining(status)))
+                return answer
+
+            work.report = told  # type: ignore[method-assign]
+            super().run(work)
+
+    begin(toy(tmp_path / "toy.py"), tmp_path / "run", console, lambda *_: Watching())
+    assert [share for share, _ in seen] == [0.25, 0.5, 0.75, 1.0]
+    assert [left for _, left in seen] == [pytest.approx(t, abs=3) for t in (30, 20, 10, 0)]
+    assert "supernet · trained 100%: 1 complete" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_ctrl_c_while_it_trains_leaves_a_run_to_resume(tmp_path: Path, console: Console) -> None:
+    class Stopped(LocalRunner):
+        def run(self, work: Work) -> None:
+            report = work.report
+
+            def told(*arguments: Any, **keywords: Any) -> Any:
+                work.interrupt()
+                return report(*arguments, **keywords)
+
+            work.report = told  # type: ignore[method-assign]
+            super().run(work)
+
+    file = toy(tmp_path / "toy.py")
+    with pytest.raises(Interrupted):
+        begin(file, tmp_path / "run", console, lambda *_: Stopped())
+    folder = RunFolder.open(tmp_path / "run")
+    assert [(t.stage, t.state, t.step) for t in trials(read(folder))] == [
+        ("supernet", "RUNNING", 1)
+    ]
+    again = resume(folder.path, local, console=console)
+    whole = begin(file, tmp_path / "whole", console)
+    assert plain(again) == plain(whole)

@@ -273,7 +273,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Mo
 
 
 def test_all_python_of_the_guide_is_a_recipe() -> None:
-    assert len(recipes()) == GUIDE.count("```python") == 5
+    assert len(recipes()) == GUIDE.count("```python") == 6
     for file in recipes():
         assert not (ROOT / file).exists(), "a recipe's file must not hide a real one"
 
@@ -316,6 +316,19 @@ def test_the_space_of_the_recipe_builds_and_counts(recipe: Mapping[str, ModuleTy
     assert space.architecture(arch.text) == arch
 
 
+def test_the_supernet_of_the_recipe_holds_its_networks(recipe: Mapping[str, ModuleType]) -> None:
+    import torch
+
+    space, images = recipe["chain"].Chain(), torch.randn(2, 1, 7, 9)
+    supernet = space.supernet((1, 7, 9), 3).eval()
+    for arch in space.enumerate():
+        network = supernet.extract(arch)
+        torch.testing.assert_close(network(images), supernet(images, arch), rtol=0, atol=1e-5)
+        params = sum(p.numel() for p in network.parameters())
+        assert space.costs(arch, (1, 7, 9), 3).params == params
+    assert space.build(arch, (1, 7, 9), 3)(images).shape == (2, 3)
+
+
 def test_the_proxy_of_the_recipe_scores_in_a_search(recipe: Mapping[str, ModuleType]) -> None:
     from raynas.evaluators import ZeroShot
     from raynas.spaces import NASBench201
@@ -353,8 +366,8 @@ def test_targets_that_the_guide_names_exist() -> None:
 # -- who imports what --------------------------------------------------------------------------
 
 BELOW_RUNNERS = (
-    "core", "costs", "store", "data", "spaces", "training", "proxies", "evaluators", "samplers",
-    "schedulers", "reports",
+    "core", "costs", "layers", "store", "data", "spaces", "training", "proxies", "supernet",
+    "evaluators", "samplers", "schedulers", "reports",
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from raynas.core import UserError
-from raynas.costs import latency_ms
+from raynas.costs import latency_ms, measure_latency
 
 
 class Slow(nn.Module):
@@ -30,16 +30,53 @@ class Slow(nn.Module):
         return x * self.weight
 
 
-def test_the_median_after_the_warm_up_in_milliseconds():
-    network = Slow(*[60] * 5, 2, 4, 40)
-    assert 4 <= latency_ms(network, (3, 8, 8), repeats=3) < 12
+def test_median_and_quartiles_after_the_warm_up_in_milliseconds():
+    network = Slow(*[40] * 10, 2, 4, 6, 8, 90)
+    found = measure_latency(network, (3, 8, 8), repeats=5, threads=2)  # two: by the clock
+    assert 6 <= found.median_ms < 12
+    assert 3.5 <= found.iqr_ms < 12
+    assert (found.repeats, found.batch, found.dtype) == (5, 1, "float32")
+    assert (found.device, found.threads, found.clock) == ("cpu", 2, "wall")
+    assert str(found).endswith("batch 1, float32, cpu, threads 2, wall time)")
+
+
+class Busy(nn.Module):
+    """Computes for 3 ms, and sleeps for 10."""
+
+    def forward(self, x):
+        time.sleep(0.01)
+        began = time.thread_time()
+        while time.thread_time() - began < 0.003:
+            pass
+        return x
+
+
+def test_the_turns_of_others_do_not_count_for_one_thread():
+    found = measure_latency(Busy(), (3, 8, 8), repeats=5)
+    assert 3 <= found.median_ms < 6
+    assert found.clock == "processor"
+    assert measure_latency(Busy(), (3, 8, 8), repeats=5, threads=2).median_ms >= 13
+
+
+def test_latency_ms_is_the_median(monkeypatch):
+    times = iter([0.0, 1.0] * 10 + [0.0, 0.002, 0.0, 0.003, 0.0, 0.007])
+    monkeypatch.setattr(time, "thread_time", lambda: next(times))
+    assert latency_ms(nn.Identity(), (3, 8, 8), repeats=3) == pytest.approx(3)
+
+
+def test_other_number_formats():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    assert measure_latency(network, (3, 8, 8), repeats=1, dtype="bfloat16").dtype == "bfloat16"
+    assert network[0].weight.dtype is torch.float32
+    with pytest.raises(UserError, match="dtype='float8'; allowed: float32, bfloat16, float16"):
+        measure_latency(network, (3, 8, 8), dtype="float8")
 
 
 def test_a_pass_is_in_eval_mode_without_gradients_of_a_whole_batch():
     before = torch.get_num_threads()
-    latency_ms(Slow(*[0] * 6), (3, 8, 8), batch=4, repeats=1, threads=2)
+    latency_ms(Slow(*[0] * 11), (3, 8, 8), batch=4, repeats=1, threads=2)
     assert set(Slow.seen) == {((4, 3, 8, 8), False, False, 2)}
-    assert len(Slow.seen) == 6
+    assert len(Slow.seen) == 11
     assert torch.get_num_threads() == before
 
 

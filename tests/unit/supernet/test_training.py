@@ -72,8 +72,8 @@ class Always(Rule):
     "rule", [SinglePath(), StrictFairness(), Sandwich()], ids=lambda rule: type(rule).__name__
 )
 def test_it_learns_and_measures_every_epoch(rule: Rule) -> None:
-    rows = run(make(), replace(RECIPE, epochs=10), rule=rule)
-    assert [row.step for row in rows] == list(range(1, 11))
+    rows = run(make(), replace(RECIPE, epochs=8), rule=rule)
+    assert [row.step for row in rows] == list(range(1, 9))
     names = ["train_loss", "train_accuracy"]
     names += [f"{kind}_accuracy" for kind in ("smallest", "largest", "random")]
     assert all(set(row.values) == set(names) for row in rows)
@@ -216,13 +216,34 @@ def test_phases_keep_small_kernels_shut() -> None:
         run(supernet, phases=(Phase(1, "length"),))
 
 
-@pytest.mark.parametrize("cut", [1, 3])
-@pytest.mark.parametrize("rule", [SinglePath(), Sandwich()], ids=["single", "sandwich"])
+def test_channels_are_sorted_before_widths_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    supernet, sorted_at, momenta = make(), [], []
+    real = supernet.sort_channels
+    monkeypatch.setattr(supernet, "sort_channels", lambda: (sorted_at.append(epoch), real()))
+
+    def spy(given: torch.optim.Optimizer) -> None:
+        momenta.append(len(given.state))
+        step_used(given)
+
+    monkeypatch.setattr(training, "step_used", spy)
+    epoch = 1
+    for row in steps(supernet, average=3, phases=(Phase(3, "width", sort=True),)):
+        epoch = row.step + 1
+    assert sorted_at == [3]
+    assert [count == 0 for count in momenta] == [step in (0, 8) for step in range(16)]
+    whole = Averaged(supernet, averages=True)
+    whole.take()
+    whole.begin_anew()
+    assert whole.served is supernet
+
+
+@pytest.mark.parametrize(("cut", "rule"), [(1, Sandwich()), (2, SinglePath()), (3, Sandwich())])
 def test_in_one_go_and_in_pieces_ends_in_identical_weights(
     tmp_path: Path, cut: int, rule: Rule
 ) -> None:
     """Weights, momentum and the mean of the last three epochs, whose sum the cut goes through."""
-    more = {"rule": rule, "average": 3, "phases": (Phase(2, "kernel"),)}
+    phases = (Phase(2, "kernel"), Phase(3, "width", sort=True))
+    more = {"rule": rule, "average": 3, "phases": phases}
     whole, second = make(space=Tiny(dropout=0.1)), make(9, space=Tiny(dropout=0.1))
     rows = run(whole, workdir=tmp_path / "whole", **more)
     torch.manual_seed(1)  # the process's own random state must not matter

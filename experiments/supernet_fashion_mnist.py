@@ -1,0 +1,272 @@
+"""Do inherited weights rank architectures better than their size does, on a CPU, on Fashion-MNIST?
+
+A small elastic ResNet (width, depth, kernel and expansion are open, 14 x 14 pixels) whose supernet
+trains once on 5,000 images. `raynas run` trains it, searches it by NSGA-II for accuracy against
+weights, and trains architectures from all over the ranking as the truth:
+
+    raynas run experiments/supernet_fashion_mnist.py
+    raynas specialize runs/supernet_fashion_mnist --max params=8e3
+
+The same in pieces, with architectures drawn uniformly as the truth (the ranking of a search holds
+few bad ones), and three budgets answered from the one supernet:
+
+    python experiments/supernet_fashion_mnist.py --train         # each may be stopped and goes on
+    python experiments/supernet_fashion_mnist.py --truth
+    python experiments/supernet_fashion_mnist.py --compare
+    python experiments/supernet_fashion_mnist.py --budgets
+
+Data: `apt-get install dataset-fashion-mnist`, or FashionMNIST(folder=...).
+"""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+
+from raynas.core import Architecture, Job, Objective, rng_for
+from raynas.data import FashionMNIST
+from raynas.data.base import View
+from raynas.evaluators import FineTune, Inherited, Retrain, TrainSupernet
+from raynas.evaluators.networks import build_network
+from raynas.experiment import Budget, Experiment, Finalists, Truth
+from raynas.samplers import NSGA2
+from raynas.spaces import ElasticResNet
+from raynas.supernet.rules import Sandwich, SinglePath, StrictFairness
+from raynas.training import Recipe, train
+
+SPACE = ElasticResNet(
+    widths=((4, 8, 16), (8, 16, 32), (16, 32, 64)),
+    strides=(1, 2, 2),
+    depths=(1, 2),
+    kernels=(1, 3, 5),
+    resolutions=(14,),
+    stem_width=8,
+    divisor=4,
+)
+DATA = FashionMNIST(subset=10_000, valid_share=0.5)
+IMAGE = (1, 28, 28)
+ALONE = Recipe(epochs=6, batch_size=64, lr=0.1, crop_pad=1)
+RULES = {"single": SinglePath(), "sandwich": Sandwich(), "fair": StrictFairness()}
+BUDGETS = (8_000, 20_000, 60_000)
+
+
+def training(rule: str = "single", epochs: int = 60) -> TrainSupernet:
+    recipe = Recipe(epochs=epochs, batch_size=64, lr=0.1, crop_pad=1, grad_clip=5.0)
+    looks = {"look_random": 2, "look_images": 500, "look_calibration": 256}
+    return TrainSupernet(recipe, RULES[rule], average=5, **looks)
+
+
+def experiment() -> Experiment:
+    return Experiment(
+        space=SPACE,
+        data=DATA,
+        evaluator=Inherited(training(), calibration=512, images=1000),
+        sampler=NSGA2(population=20),
+        objectives=(Objective("val_accuracy"), Objective("params", "min")),
+        budget=Budget(trials=200),
+        finalists=Finalists(
+            top=2,
+            seeds=2,
+            evaluator=Retrain(ALONE),
+            inherited=FineTune(Recipe(epochs=2, batch_size=64, lr=0.02, crop_pad=1)),
+        ),
+        truth=Truth(Retrain(ALONE), count=40),
+        smoke={
+            "budget.trials": 6,
+            "evaluator.training.recipe.epochs": 1,
+            "evaluator.training.look_images": 64,
+            "evaluator.training.look_calibration": 64,
+            "evaluator.calibration": 64,
+            "finalists.top": 1,
+            "finalists.seeds": 1,
+            "finalists.evaluator.recipe.epochs": 1,
+            "finalists.inherited.recipe.epochs": 1,
+            "truth.count": 4,
+            "truth.evaluator.recipe.epochs": 1,
+            "data.subset": 256,
+            "data.test_subset": 256,
+        },
+    )
+
+
+class Pieces:
+    """The study in pieces, whose results lie in ``folder``."""
+
+    def __init__(self, folder: Path, rule: str, epochs: int, minutes: float) -> None:
+        self.folder, self.training = folder, training(rule, epochs)
+        self.supernet = folder / f"{rule}-{epochs}"
+        self.view = DATA.search_view(0)
+        self.end = time.monotonic() + 60 * minutes
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def train(self) -> None:
+        """The supernet, an epoch a line in ``epochs.jsonl``."""
+        self.training.setup(SPACE, self.view)
+        job = Job(0, seed=0, max_step=self.training.max_step, workdir=self.supernet)
+        for row in self.training.evaluate(SPACE.extremes()[1], job):
+            line = {"epoch": row.step, "seconds": row.seconds, **row.values}
+            _append(self.supernet / "epochs.jsonl", line)
+            print({k: round(v, 2) for k, v in line.items()}, flush=True)
+            if time.monotonic() > self.end:
+                return
+
+    def truth(self, archs: list[Architecture], seeds: int) -> dict[str, list[float]]:
+        """Text -> validation accuracy of its trainings from scratch, those that are there."""
+        file, found = self.folder / "truth.jsonl", {arch.text: [] for arch in archs}
+        known = {(row["arch"], row["seed"]): row["val_accuracy"] for row in _rows(file)}
+        for seed in range(seeds):
+            for arch in {arch.text: arch for arch in archs}.values():
+                if (arch.text, seed) not in known and time.monotonic() < self.end:
+                    accuracy = alone(arch, self.view, seed)
+                    _append(file, {"arch": arch.text, "seed": seed, "val_accuracy": accuracy})
+                    known[arch.text, seed] = accuracy
+                if (arch.text, seed) in known:
+                    found[arch.text].append(known[arch.text, seed])
+        return found
+
+    def inherited(self, archs: list[Architecture], images: int | None) -> tuple[list[float], float]:
+        """Accuracies with inherited weights, and the processor seconds that they took."""
+        evaluator = Inherited(self.training, 512, images, weights=self.supernet / "weights")
+        evaluator.setup(SPACE, self.view)
+        began = time.process_time()
+        rows = [next(evaluator.evaluate(arch, Job(0, 0, 1))) for arch in archs]
+        return [row.values["val_accuracy"] for row in rows], time.process_time() - began
+
+    def trained_seconds(self) -> float:
+        """Of the supernet; of an epoch that was trained again, its last training."""
+        rows = _rows(self.supernet / "epochs.jsonl")
+        return sum({row["epoch"]: row["seconds"] for row in rows}.values())
+
+
+def alone(arch: Architecture, view: View, seed: int) -> float:
+    """Validation accuracy (%) after a training from scratch, as ``Retrain(ALONE)`` gives it."""
+    network = build_network(SPACE, arch, view.input_shape, view.num_classes, seed)
+    *_, last = train(network, view, ALONE, seed=seed, measure_every=0)
+    return last.values["val_accuracy"]
+
+
+def drawn(count: int, word: str = "truth", most: float = math.inf) -> list[Architecture]:
+    """Architectures of at most ``most`` weights as uniform draws give them, no two alike."""
+    found: dict[str, Architecture] = {}
+    rng = rng_for(word, most)
+    while len(found) < count:
+        arch = SPACE.canonical(SPACE.sample(rng))
+        if SPACE.costs(arch, IMAGE).params <= most:
+            found.setdefault(arch.text, arch)
+    return list(found.values())
+
+
+def compare(pieces: Pieces, count: int, seeds: int) -> None:
+    """Kendall's tau with the truth of inherited accuracy, params and MACs; paired intervals."""
+    archs = drawn(count)
+    truth = pieces.truth(archs, seeds)
+    archs = [arch for arch in archs if truth[arch.text]]
+    twice = [truth[a.text] for a in archs if len(truth[a.text]) == 2]
+    values, seconds = pieces.inherited(archs, None)
+    costs = [SPACE.costs(arch, IMAGE) for arch in archs]
+    first = np.array([truth[arch.text][0] for arch in archs])
+    table = {
+        "inherited": np.array(values),
+        "params": np.array([c.params for c in costs], dtype=float),
+        "MACs": np.array([c.macs for c in costs], dtype=float),
+    }
+    print(f"{len(archs)} architectures, accuracy {first.min():.2f} to {first.max():.2f} %")
+    if len(twice) > 2:
+        gaps = np.diff(twice, axis=1)
+        print(
+            f"{len(twice)} trained twice: seeds differ by {np.sqrt(np.mean(gaps**2) / 2):.2f} %, "
+            f"tau between them {tau(*np.transpose(twice)):.3f}"
+        )
+    samples = [rng_for("pairs", k).integers(len(archs), size=len(archs)) for k in range(2000)]
+    drawn_taus = {
+        name: np.array([tau(column[s], first[s]) for s in samples])
+        for name, column in table.items()
+    }
+    for name, column in table.items():
+        low, high = np.quantile(drawn_taus[name], (0.025, 0.975))
+        line = f"{name:10} tau {tau(column, first):.3f} [{low:.3f} {high:.3f}]"
+        if name != "inherited":
+            low, high = np.quantile(drawn_taus["inherited"] - drawn_taus[name], (0.025, 0.975))
+            gain = tau(table["inherited"], first) - tau(column, first)
+            line += f", inherited is {gain:+.3f} [{low:+.3f} {high:+.3f}]"
+        print(line)
+    spent, per = pieces.trained_seconds(), seconds / len(archs)
+    print(f"supernet trained in {spent:.0f} s, {per:.2f} s a subnet on all images")
+
+
+def tau(a: np.ndarray, b: np.ndarray) -> float:
+    from scipy.stats import kendalltau
+
+    return float(kendalltau(a, b).statistic)
+
+
+def budgets(pieces: Pieces, count: int, seeds: int) -> None:
+    """One search for all budgets: the best by inherited weights, and the largest, of each.
+
+    ``count``: candidates for each budget; those of the smaller ones stand for the larger ones, too.
+    """
+    began = time.process_time()
+    archs = [arch for most in BUDGETS for arch in drawn(count, "search", most)]
+    params = [SPACE.costs(arch, IMAGE).params for arch in archs]
+    values, _ = pieces.inherited(archs, 1000)
+    spent = time.process_time() - began
+    share = 100 * spent / pieces.trained_seconds()
+    print(f"search of {len(archs)}: {spent:.1f} s, {share:.1f} % of the supernet's training")
+    chosen = {}
+    for most in BUDGETS:
+        within = [k for k, size in enumerate(params) if size <= most]
+        chosen[most] = (
+            max(within, key=lambda k: values[k]),
+            max(within, key=lambda k: params[k]),
+        )
+    truth = pieces.truth([archs[k] for pair in chosen.values() for k in pair], seeds)
+    for most, pair in chosen.items():
+        for way, k in zip(("by inherited weights", "the largest"), pair, strict=True):
+            found = truth[archs[k].text]
+            accuracy = f"{fmean(found):.2f} over {len(found)} seeds" if found else "not trained"
+            print(
+                f"{most:,} weights, {way}: {archs[k].text}, {params[k]:,} weights, inherited "
+                f"{values[k]:.2f} %, alone {accuracy}"
+            )
+
+
+def _rows(file: Path) -> Iterator[dict]:
+    return map(json.loads, file.read_text().splitlines() if file.exists() else [])
+
+
+def _append(file: Path, row: dict) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as lines:
+        lines.write(json.dumps(row) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The study in pieces.")
+    for piece in ("train", "truth", "compare", "budgets"):
+        parser.add_argument(f"--{piece}", action="store_true")
+    parser.add_argument("--rule", choices=RULES, default="single")
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--count", type=int, default=40, help="architectures of the truth")
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of each")
+    parser.add_argument("--candidates", type=int, default=20, help="of a search for each budget")
+    parser.add_argument("--minutes", type=float, default=600, help="then stop; go on later")
+    parser.add_argument("--folder", type=Path, default=Path("runs/supernet_fashion_mnist_pieces"))
+    given = parser.parse_args()
+    pieces = Pieces(given.folder, given.rule, given.epochs, given.minutes)
+    if given.train:
+        pieces.train()
+    if given.truth:
+        pieces.truth(drawn(given.count), given.seeds)
+    if given.compare:
+        compare(pieces, given.count, given.seeds)
+    if given.budgets:
+        budgets(pieces, given.candidates, max(given.seeds, 2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""Evaluate architectures with the weights that they inherit from a trained supernet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from raynas.core import Architecture, Job, Measurement, Metric, RaynasError, UserError
+from raynas.core.metrics import TEST_ACCURACY, TEST_LOSS, VAL_ACCURACY, VAL_LOSS
+from raynas.data.base import View
+from raynas.evaluators.base import Evaluator
+from raynas.evaluators.train_supernet import TrainSupernet
+from raynas.spaces.base import SearchSpace
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from raynas.supernet.subnets import Found, Subnets
+
+_HELD_OUT = {"val": (VAL_ACCURACY, VAL_LOSS), "test": (TEST_ACCURACY, TEST_LOSS)}
+IMAGES = Metric("images", "images", "max", "held-out images that the accuracy comes from")
+
+
+@dataclass
+class Inherited(Evaluator):
+    """Accuracy of subnets on held-out images, without training: one measurement.
+
+    Each one gets batch norm statistics of its own from ``calibration`` training images, drawn by
+    ``calibration_seed`` and the same for all. ``images``: held-out images; None takes all.
+    ``training``: makes the weights, unless there are ``weights``: the file, or its folder.
+    The result does not depend on the job's seed.
+    """
+
+    name: ClassVar[str] = "inherited"
+    quick: ClassVar[bool] = True
+
+    training: TrainSupernet = field(default_factory=TrainSupernet)
+    calibration: int = 2000
+    images: int | None = None
+    calibration_seed: int = 0
+    weights: Path | None = field(default=None, metadata={"fingerprint": False})
+    _given: tuple[SearchSpace, View] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
+    _subnets: dict[str, Subnets] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        if self.calibration < 2:
+            raise UserError(f"Inherited has calibration={self.calibration}", allowed=">= 2")
+        if self.images is not None and self.images < 1:
+            raise UserError(f"Inherited has images={self.images}", allowed=">= 1, or None for all")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The settings alone: what it took on is made again elsewhere."""
+        return self.__dict__ | {"_given": None, "_subnets": {}}
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Those of the view it was set up with; of a search before that."""
+        name = self._given[1].held_out_name if self._given else "val"
+        return (*_HELD_OUT[name], IMAGES)
+
+    @property
+    def max_step(self) -> int:
+        return 1
+
+    def needs(self) -> Evaluator | None:
+        return self.training if self.weights is None else None
+
+    def with_prepared(self, folder: Path) -> Inherited:
+        """Raises: UserError when there are no whole weights in ``folder``."""
+        ready = replace(self, weights=folder)
+        ready.weights_version()
+        return ready
+
+    def weights_version(self) -> str | None:
+        """Raises: UserError, naming the file, when the weights are missing or damaged."""
+        if self.weights is None:
+            return None
+        from raynas.supernet.weights import read_version
+
+        return read_version(self.weights)
+
+    def setup(self, space: SearchSpace, view: View) -> None:
+        self._given, self._subnets = (space, view), {}
+
+    def check(self, arch: Architecture) -> None:
+        """Raises: UserError for weights of another supernet, or too few images."""
+        if self.weights is None:
+            self.training.setup(*self._ready())
+            self.training.check(arch)
+        else:
+            self._on("cpu").supernet.values(arch)
+
+    def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
+        """Raises: UserError for an architecture of another space."""
+        (found,) = self._on(job.device).measure([arch], job.threads)
+        yield self._row(found)
+
+    def network(self, arch: Architecture, workdir: Path) -> nn.Module | None:
+        """The subnet as a network of its own, with batch norm recalibrated; None without weights.
+
+        Raises: RaynasError when it computes something else than the supernet does.
+        """
+        return None if self.weights is None else self._on("cpu").extract(arch)
+
+    def _row(self, found: Found) -> Measurement:
+        names = [metric.name for metric in self.metrics]
+        values = (found.accuracy, found.loss, float(found.images))
+        return Measurement(1, dict(zip(names, values, strict=True)), found.seconds, note=found.note)
+
+    def _on(self, device: str) -> Subnets:
+        if device not in self._subnets:
+            from raynas.evaluators.train_supernet import new_supernet
+            from raynas.supernet.subnets import Looks, Subnets
+            from raynas.supernet.weights import load_weights
+
+            space, view = self._ready()
+            if self.weights is None:
+                raise RaynasError("Inherited is used before there are weights")
+            supernet = new_supernet(space, view, seed=0)
+            load_weights(self.weights, supernet)
+            looks = Looks(self.calibration, self.images, self.calibration_seed)
+            self._subnets[device] = Subnets(supernet, looks.of(view), device)
+        return self._subnets[device]
+
+    def _ready(self) -> tuple[SearchSpace, View]:
+        if self._given is None:
+            raise RaynasError("Inherited is used before setup(space, view)")
+        return self._given

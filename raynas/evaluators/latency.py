@@ -1,0 +1,114 @@
+"""Time the plain network of every architecture, so that latency can bound a search."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from raynas.core import Architecture, Job, Measurement, Metric, RaynasError, UserError, rng_for
+from raynas.core.metrics import LATENCY, LATENCY_IQR
+from raynas.data.base import View
+from raynas.evaluators.base import Evaluator
+from raynas.evaluators.networks import build_network, check_network
+from raynas.spaces.base import SearchSpace
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from raynas.costs import LatencyTable
+
+
+@dataclass
+class MeasuredLatency(Evaluator):
+    """Median milliseconds of a forward pass of ``batch`` images; one measurement.
+
+    What runs is the network that ``space.build`` gives, which is what a supernet's ``extract``
+    gives, in eval mode, ``repeats`` times after ten passes that do not count. A hard bound before
+    anything is evaluated: ``screen=Screen(MeasuredLatency(), keep=1.0)`` with
+    ``bounds=(Bound("latency_ms", max=2),)``.
+
+    ``table``: 0 times every network. Else each distinct layer is timed once and a line makes a
+    network's latency of the sum, fitted on so many drawn networks; its error on as many others is
+    the remark of every measurement, and there is no interquartile range.
+    Raises: UserError for values that make no sense.
+    """
+
+    name: ClassVar[str] = "latency"
+    quick: ClassVar[bool] = True
+    serial: ClassVar[bool] = True
+
+    batch: int = 1
+    repeats: int = 50
+    dtype: str = "float32"
+    table: int = 0
+    _given: tuple[SearchSpace, View] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
+    _tables: dict[str, tuple[LatencyTable, str]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        from raynas.costs.latency import check_latency
+
+        check_latency(batch=self.batch, repeats=self.repeats, dtype=self.dtype)
+        if self.table < 0 or self.table == 1:
+            raise UserError(f"MeasuredLatency has table={self.table}", allowed="0, or from 2 up")
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (LATENCY,) if self.table else (LATENCY, LATENCY_IQR)
+
+    @property
+    def max_step(self) -> int:
+        return 1
+
+    def setup(self, space: SearchSpace, view: View) -> None:
+        self._given, self._tables = (space, view), {}
+
+    def check(self, arch: Architecture) -> None:
+        check_network(self._ready()[0], arch, self._ready()[1])
+
+    def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
+        from raynas.costs import measure_latency
+
+        began, network = time.monotonic(), self._network(arch)
+        if self.table:
+            table, note = self._table(job)
+            values = {LATENCY.name: table.predict_ms(network)}
+        else:
+            shape = self._ready()[1].input_shape
+            found = measure_latency(network, shape, **self._under(job))
+            values = {LATENCY.name: found.median_ms, LATENCY_IQR.name: found.iqr_ms}
+            note = str(found)
+        yield Measurement(1, values, time.monotonic() - began, note=note)
+
+    def _table(self, job: Job) -> tuple[LatencyTable, str]:
+        """The table for the job's device, fitted, and what it is worth."""
+        if job.device not in self._tables:
+            from raynas.costs import LatencyTable
+
+            space, view = self._ready()
+            rng = rng_for("latency table", space.name)
+            drawn = [self._network(space.sample_canonical(rng)) for _ in range(2 * self.table)]
+            table = LatencyTable(view.input_shape, **self._under(job))
+            table.fit(drawn[: self.table])
+            note = f"from a table of {{}} layers: {table.error(drawn[self.table :])}"
+            self._tables[job.device] = table, note.format(len(table))
+        return self._tables[job.device]
+
+    def _network(self, arch: Architecture) -> nn.Module:
+        space, view = self._ready()
+        return build_network(space, arch, view.input_shape, view.num_classes, seed=0)
+
+    def _under(self, job: Job) -> dict[str, Any]:
+        """What the times are taken under."""
+        shared = {"batch": self.batch, "repeats": self.repeats, "dtype": self.dtype}
+        return {**shared, "device": job.device, "threads": job.threads}
+
+    def _ready(self) -> tuple[SearchSpace, View]:
+        if self._given is None:
+            raise RaynasError("MeasuredLatency is used before setup(space, view)")
+        return self._given

@@ -1,0 +1,48 @@
+"""A subnet of its own: taken out of the supernet, and seen to be what the supernet computes."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from raynas.core import Architecture, RaynasError
+from raynas.spaces.supernet import Supernet
+
+TOLERANCE = 1e-5
+
+
+def extract_checked(
+    supernet: Supernet, arch: Architecture, seed: int = 0
+) -> tuple[nn.Module, float]:
+    """The plain network of ``arch`` with its weights, in eval mode, and by how much its logits for
+    two random images differ from the supernet's at most. The supernet stays as it is.
+
+    Raises: RaynasError when they differ by more than 1e-5 (of the largest logit, if that is above
+    1), or when the network has other parameters than the space's formula says; UserError for an
+    architecture of another space.
+    """
+    training = supernet.training
+    supernet.eval()
+    try:
+        network = supernet.extract(arch).eval()
+        device = next(supernet.parameters()).device
+        generator = torch.Generator().manual_seed(seed)
+        images = torch.randn(2, *supernet.input_shape, generator=generator).to(device)
+        with torch.inference_mode():
+            wanted, found = supernet(images, arch), network(images)
+    finally:
+        supernet.train(training)
+    difference = float((wanted - found).abs().max())
+    if not difference <= TOLERANCE * max(1.0, float(wanted.abs().max())):  # also for NaN
+        raise RaynasError(
+            f"the network taken out for {arch} computes something else than the supernet: logits "
+            f"differ by {difference:g}"
+        )
+    params = sum(p.numel() for p in network.parameters())
+    counted = supernet.space.costs(arch, supernet.input_shape, supernet.num_classes).params
+    if params != counted:
+        raise RaynasError(
+            f"the network taken out for {arch} has {params:,} parameters, not {counted:,} as the "
+            "space counts them"
+        )
+    return network, difference

@@ -1,0 +1,288 @@
+"""What a network computes, as a list of operations, so that several networks share what they can.
+
+A forward pass is recorded once per architecture. Equal operations with equal weights on equal
+inputs get the same number (value numbering, as compilers do), so that networks which agree on
+their first blocks, or on an edge of a cell, compute them once. A convolution, the batch norm after
+it and the ReLU after that are one step: batch norm is folded into the weights when statistics are
+known, and while they are being collected it normalises by its own batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+#: images that are shown for a recording; a number that no layer has among its settings
+_SHOWN = 11
+_CONVOLUTIONS = {F.conv2d}
+_RELUS = {F.relu, torch.relu, Tensor.relu, Tensor.relu_, torch.relu_}
+#: they look at values, so what follows may be another thing for other images
+_LOOKS = {
+    getattr(Tensor, name)
+    for name in ("item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__setitem__")
+}
+
+
+class NotRecordableError(Exception):
+    """The network does things that cannot be repeated for other images from a list."""
+
+
+class Value(NamedTuple):
+    """The result of an operation, by its number."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Operation:
+    """``function(*given)``; ``given`` and ``named`` hold ``Value`` where results go in.
+
+    ``own``: the place in ``given`` of what the function overwrites, or None.
+    """
+
+    number: int
+    function: Callable[..., Any]
+    given: tuple[Any, ...]
+    named: Mapping[str, Any]
+    own: int | None = None
+
+    @property
+    def inputs(self) -> list[int]:
+        leaves = _leaves((self.given, tuple(self.named.values())))
+        return [leaf.number for leaf in leaves if isinstance(leaf, Value)]
+
+
+@dataclass(frozen=True)
+class Program:
+    """The operations of one network in their order; ``result``: the number of its logits."""
+
+    operations: tuple[Operation, ...]
+    result: int
+
+
+@dataclass
+class Book:
+    """Numbers of values: the same for what is the same in any network of one supernet.
+
+    ``weights``: tensors that stay as they are as long as the book is used; their parts are known
+    by their place in memory, other constants by what is in them.
+    """
+
+    weights: Iterable[Tensor] = ()
+    _numbers: dict[Any, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._places = {w.untyped_storage().data_ptr() for w in self.weights}
+
+    def number(self, key: Any) -> int:
+        return self._numbers.setdefault(key, len(self._numbers))
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def constant(self, tensor: Tensor) -> Any:
+        place = tensor.untyped_storage().data_ptr()
+        if place in self._places:
+            return place, tensor.storage_offset(), tensor.shape, tensor.stride()
+        content = tensor.detach().contiguous().cpu().flatten().view(torch.uint8).numpy().data
+        return hashlib.blake2b(content, digest_size=16).digest(), tensor.shape, tensor.dtype
+
+
+@torch.no_grad()
+def record(forward: Callable[[Tensor], Tensor], image: Tensor, book: Book) -> Program:
+    """The program of ``forward``, seen at work on copies of ``image`` (channels, h, w).
+
+    Raises: NotRecordableError when what it does depends on the values or the number of images.
+    """
+    images = image.expand(_SHOWN, *image.shape).clone()
+    with _Recorder(images, book) as recorder:
+        logits = forward(images)
+    if id(logits) not in recorder.numbers:
+        raise NotRecordableError("the logits do not follow from the images")
+    return Program(tuple(recorder.operations), recorder.numbers[id(logits)])
+
+
+class _Recorder(TorchFunctionMode):
+    def __init__(self, images: Tensor, book: Book) -> None:
+        super().__init__()
+        self.operations: list[Operation] = []
+        self.numbers = {id(images): book.number("images")}
+        self._kept: list[Any] = [images]  # an id must not be used again
+        self._book = book
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        named = kwargs or {}
+        leaves = list(_leaves((args, tuple(named.values()))))
+        known = [leaf for leaf in leaves if isinstance(leaf, Tensor) and id(leaf) in self.numbers]
+        out = func(*args, **named)
+        if not known:
+            return out
+        if func in _LOOKS:
+            raise NotRecordableError(f"{func.__name__} of an intermediate result")
+        if isinstance(out, Tensor):
+            self._note(func, tuple(args), named, out, leaves)
+        elif isinstance(out, tuple | list) and any(isinstance(part, Tensor) for part in out):
+            raise NotRecordableError(f"{getattr(func, '__name__', func)} gives several tensors")
+        return out
+
+    def _note(
+        self, func: Any, given: tuple[Any, ...], named: Any, out: Tensor, leaves: Sequence[Any]
+    ) -> None:
+        if any(type(leaf) is int and leaf == _SHOWN for leaf in leaves):
+            raise NotRecordableError("the number of images is among the arguments of a function")
+        own = next((n for n, value in enumerate(given) if value is out), None)
+        if own is not None and out._base is not None:
+            raise NotRecordableError("a part of a tensor is overwritten")
+        shown, shown_named = self._shown(given), {k: self._shown(v) for k, v in named.items()}
+        key = func, self._key(given), tuple((k, self._key(v)) for k, v in sorted(named.items()))
+        number = self._book.number(key)
+        self.operations.append(Operation(number, func, shown, shown_named, own))
+        self.numbers[id(out)] = number
+        self._kept.append(out)
+
+    def _shown(self, part: Any) -> Any:
+        if isinstance(part, Tensor):
+            number = self.numbers.get(id(part))
+            return part.detach() if number is None else Value(number)
+        if isinstance(part, tuple | list):
+            return tuple(self._shown(p) for p in part)
+        return part
+
+    def _key(self, part: Any) -> Any:
+        if isinstance(part, Tensor):
+            number = self.numbers.get(id(part))
+            return self._book.constant(part) if number is None else Value(number)
+        if isinstance(part, tuple | list):
+            return tuple(self._key(p) for p in part)
+        if isinstance(part, slice):
+            return "slice", part.start, part.stop, part.step
+        return type(part).__name__, part
+
+
+def _leaves(part: Any) -> Iterator[Any]:
+    if isinstance(part, tuple | list) and not isinstance(part, Value):
+        for inner in part:
+            yield from _leaves(inner)
+    else:
+        yield part
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One thing to do: an operation as it is, or a batch norm with what is merged into it.
+
+    ``number``: of the result. ``norm``: the batch norm of ``operation``, ``conv`` the convolution
+    before it, ``rectified`` whether a ReLU follows; ``seen``: the number by which the batch norm's
+    statistics are known.
+    """
+
+    number: int
+    inputs: tuple[int, ...]
+    operation: Operation
+    norm: Norm | None = None
+    conv: Convolution | None = None
+    rectified: bool = False
+    seen: int = -1
+
+
+class Norm(NamedTuple):
+    weight: Tensor | None
+    bias: Tensor | None
+    eps: float
+
+
+class Convolution(NamedTuple):
+    weight: Tensor
+    bias: Tensor | None
+    settings: tuple[Any, ...]  # stride, padding, dilation, groups
+
+
+def steps(program: Program) -> list[Step]:
+    """The program with convolutions, batch norms and ReLUs merged, and nothing without effect."""
+    uses = Counter(n for o in program.operations for n in o.inputs)
+    uses[program.result] += 1
+    made = {o.number: o for o in program.operations}
+    merged: dict[int, Step] = {}
+    for operation in made.values():
+        merged[operation.number] = _merge(operation, made, merged, uses)
+    needed: dict[int, Step] = {}
+    open_ends = [program.result]
+    while open_ends:
+        number = open_ends.pop()
+        if number in merged and number not in needed:
+            needed[number] = merged[number]
+            open_ends.extend(merged[number].inputs)
+    return [step for number, step in merged.items() if number in needed]
+
+
+def _merge(
+    operation: Operation, made: Mapping[int, Operation], merged: Mapping[int, Step], uses: Any
+) -> Step:
+    inputs = tuple(operation.inputs)
+    plain = Step(operation.number, inputs, operation)
+    if operation.function is F.batch_norm:
+        norm, source = _norm(operation), made.get(inputs[0])
+        if norm is None:
+            return plain
+        conv = _convolution(source) if source is not None and uses[source.number] == 1 else None
+        if conv is not None and source is not None:
+            inputs = tuple(source.inputs)
+        return Step(operation.number, inputs, operation, norm, conv, seen=operation.number)
+    if operation.function in _RELUS and len(inputs) == 1:
+        before = merged.get(inputs[0])
+        if before is not None and before.norm is not None and uses[inputs[0]] == 1:
+            return Step(
+                operation.number, before.inputs, before.operation, before.norm, before.conv,
+                rectified=True, seen=before.seen,
+            )  # fmt: skip
+    return plain
+
+
+_NORM = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+_CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+
+
+def _norm(operation: Operation) -> Norm | None:
+    """None for one whose weights follow from the images, or that has no statistics to inherit."""
+    found = dict(zip(_NORM, operation.given, strict=False)) | dict(operation.named)
+    weight, bias = found.get("weight"), found.get("bias")
+    if isinstance(weight, Value) or isinstance(bias, Value) or found.get("training"):
+        return None
+    return Norm(weight, bias, float(found.get("eps", 1e-5)))
+
+
+def _convolution(operation: Operation) -> Convolution | None:
+    if operation.function not in _CONVOLUTIONS or len(operation.inputs) != 1:
+        return None
+    found = dict(zip(_CONV, operation.given, strict=False)) | dict(operation.named)
+    if not isinstance(found["input"], Value):
+        return None
+    rest = (found.get(name, value) for name, value in zip(_CONV[3:], (1, 0, 1, 1), strict=True))
+    return Convolution(found["weight"], found.get("bias"), tuple(rest))
+
+
+class Plan:
+    """All steps of several programs, each once, in an order that goes."""
+
+    def __init__(self, programs: Sequence[Sequence[Step]], results: Sequence[int]) -> None:
+        ordered: dict[int, Step] = {}
+        for some in programs:
+            for step in some:
+                ordered.setdefault(step.number, step)
+        self.steps, self.results = list(ordered.values()), list(results)
+        last = {number: place for place, s in enumerate(self.steps) for number in s.inputs}
+        kept = set(results)
+        self.ends: list[list[int]] = [[] for _ in self.steps]
+        for number, place in last.items():
+            if number not in kept:
+                self.ends[place].append(number)
