@@ -19,6 +19,29 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Neural architecture search as one distributed pipeline.",
 )
+Observe = Annotated[
+    str, typer.Option(help="Also show results in: tensorboard, mlflow, wandb, prometheus.")
+]
+
+
+def _observers(text: str, local: bool) -> list[Any]:
+    """Of comma-separated names. Raises: UserError for an unknown one."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        return []
+    from raynas.core import one_of
+    from raynas.observers import OBSERVERS, Prometheus
+
+    for name in names:
+        if name not in OBSERVERS:
+            raise one_of("observer", name, OBSERVERS)
+    made = [OBSERVERS[name]() for name in names]
+    for observer in made:
+        if isinstance(observer, Prometheus) and not local:
+            from raynas.runners.meters import make_meter
+
+            observer.make = make_meter
+    return made
 
 
 def _run_path(text: str) -> Path:
@@ -77,6 +100,7 @@ def run(
     address: Address = None,
     local: Local = False,
     output: Output = None,
+    observe: Observe = "",
     set_: Sets = None,
 ) -> None:
     """Run an experiment: search, finalists, best network, report."""
@@ -87,7 +111,13 @@ def run(
     overrides = parse_overrides(set_ or [])
     loaded = load(file, overrides, smoke=smoke)
     start(
-        loaded, output, _runner(address, local), overrides=overrides, smoke=smoke, console=console()
+        loaded,
+        output,
+        _runner(address, local),
+        overrides=overrides,
+        smoke=smoke,
+        console=console(),
+        observers=_observers(observe, local),
     )
 
 
@@ -99,6 +129,7 @@ def resume(
     ] = None,
     address: Address = None,
     local: Local = False,
+    observe: Observe = "",
     set_: Sets = None,
 ) -> None:
     """Go on with a run that was stopped, killed, or is finished and shall be extended."""
@@ -112,6 +143,7 @@ def resume(
         more_trials=_more(trials),
         overrides=parse_overrides(set_ or []),
         console=console(),
+        observers=_observers(observe, local),
     )
 
 
@@ -308,7 +340,7 @@ def list_(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="spaces, data, evaluators, proxies, samplers or schedulers; default all."
+            help="spaces, data, evaluators, proxies, samplers, schedulers, observers; default all."
         ),
     ] = None,
 ) -> None:

@@ -33,6 +33,7 @@ _REGISTRIES = {
     "proxies": ("raynas.proxies", "proxies"),
     "samplers": ("raynas.samplers", "samplers"),
     "schedulers": ("raynas.schedulers", "schedulers"),
+    "observers": ("raynas.observers", "OBSERVERS"),
 }
 
 

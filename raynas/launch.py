@@ -31,9 +31,10 @@ from raynas.core import (
 from raynas.core.describe import fresh
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment, Loaded, load
+from raynas.observers import Board, Observer
 from raynas.runners.base import Runner
 from raynas.runners.screening import Screening
-from raynas.runners.work import Finals, Limits, Payload, Search, Training, Work
+from raynas.runners.work import Finals, Limits, Payload, Rows, Search, Training, Work
 from raynas.samplers.base import Sampler
 from raynas.samplers.random import Random
 from raynas.store import (
@@ -68,7 +69,7 @@ class Session:
     folder: RunFolder
     experiment: Experiment
     payload: Payload
-    writer: Writer
+    writer: Rows
     runner: Runner
     console: Console
 
@@ -421,6 +422,7 @@ def start(
     overrides: Mapping[str, object],
     smoke: bool,
     console: Console,
+    observers: Sequence[Observer] = (),
 ) -> RunFolder:
     """Begin a new run in ``output`` (default: ``runs/NAME``, or the first free ``runs/NAME-2``).
 
@@ -443,7 +445,7 @@ def start(
     )
     folder = RunFolder.create(path, info, loaded.source, uri)
     with _writer(folder) as writer:
-        _carry_out(folder, loaded, payload, writer, runner, console)
+        _carry_out(folder, loaded, payload, writer, runner, console, observers)
     return folder
 
 
@@ -454,6 +456,7 @@ def resume(
     more_trials: int = 0,
     overrides: Mapping[str, object] | None = None,
     console: Console,
+    observers: Sequence[Observer] = (),
 ) -> RunFolder:
     """Go on with a stored run; ``more_trials`` extends its budget.
 
@@ -480,7 +483,7 @@ def resume(
         if overrides:
             kept = {**folder.info.overrides, **overrides}
             folder = folder.update(overrides=kept, description=experiment.description())
-        _carry_out(folder, loaded, payload, writer, runner, console)
+        _carry_out(folder, loaded, payload, writer, runner, console, observers)
     return folder
 
 
@@ -508,10 +511,15 @@ def _carry_out(
     writer: Writer,
     runner: Callable[[Loaded, Path], Runner],
     console: Console,
+    observers: Sequence[Observer],
 ) -> None:
-    hand = runner(loaded, folder.path)
+    hand, board = runner(loaded, folder.path), Board(observers)
     try:
-        Session(folder, loaded.experiment, payload, writer, hand, console).go()
+        if observers:
+            hand.open()  # Ray's metrics need Ray
+        board.open(folder.info.run, folder.path, folder.info.description)
+        rows = _Shown(writer, board)
+        Session(folder, loaded.experiment, payload, rows, hand, console).go()
     except Exception as error:
         with contextlib.suppress(Exception):  # what ended the run is what the user must see
             finish(folder, loaded.experiment, console)
@@ -519,8 +527,22 @@ def _carry_out(
             raise Interrupted(folder.place) from None
         raise
     finally:
+        board.close()
+        for remark in board.remarks:
+            console.print(f"[yellow]{remark}", soft_wrap=True)
         hand.close()
     finish(folder, loaded.experiment, console)
+
+
+class _Shown:
+    """Rows are stored, then shown to observers."""
+
+    def __init__(self, rows: Rows, board: Board) -> None:
+        self._rows, self._board = rows, board
+
+    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._rows.append(rows)
+        self._board.show(rows)
 
 
 def finish(folder: RunFolder, experiment: Experiment, console: Console) -> None:
