@@ -61,7 +61,7 @@ class ClusterRunner(Runner):
             self._dismiss()
             free = {"num_cpus": 0.0, "num_gpus": 0.0}
             size = 1 if payload.evaluator.serial else self._slots()
-            crew = Crew(self._share(payload), free, size, retries=1)
+            crew = Crew(self.share(payload), free, size, retries=1)
             self._pool = payload, crew
         return self._pool[1]
 
@@ -70,14 +70,26 @@ class ClusterRunner(Runner):
             self._pool[1].dismiss()
             self._pool = None
 
-    def _share(self, payload: Payload) -> Shared:
+    def share(self, payload: Payload) -> Shared:
         """The evaluator as new (one that was set up here holds the images, too)."""
         if self._shared_view is None or self._shared_view[0] is not payload.view:
             self._shared_view = payload.view, ray.put(payload.view)
         evaluator = fresh(payload.evaluator)
         assets = evaluator.assets()
         kept = ray.put(dict(assets)) if assets else None
-        return Shared(payload.space, evaluator, self._shared_view[1], kept)
+        version = evaluator.weights_version() or ""
+        return Shared(payload.space, evaluator, self._shared_view[1], kept, version)
+
+    def hire(self, payload: Payload, *, ahead: bool = True, patience: float | None = None) -> Crew:
+        """Actors as ``resources`` say, with the payload; see :class:`Crew`."""
+        return Crew(
+            self.share(payload),
+            {"num_cpus": self.resources.cpus, "num_gpus": self._gpus},
+            1 if payload.evaluator.serial else self._slots(),
+            retries=self.resources.retries,
+            ahead=ahead,
+            patience=patience,
+        )
 
     def open(self) -> None:
         for module in self.modules:

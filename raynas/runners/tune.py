@@ -249,7 +249,7 @@ class TuneRunner(ClusterRunner):
         hooks = _Hooks(work, only=alone)
         scratch = self.scratch or Path(tempfile.mkdtemp(prefix="raynas-tune-"))
         trainable = tune.with_resources(
-            tune.with_parameters(TrialActor, shared=self._share(work.payload)),
+            tune.with_parameters(TrialActor, shared=self.share(work.payload)),
             tune.PlacementGroupFactory([{"CPU": self.resources.cpus, "GPU": self._gpus}]),
         )
         tuner = tune.Tuner(
