@@ -323,6 +323,7 @@ def specialize(
     formats: Annotated[
         str, typer.Option("--format", help="Comma-separated: safetensors, onnx, torch.")
     ] = "safetensors",
+    device: Annotated[str, typer.Option(help="On which latency is measured, as cuda.")] = "cpu",
 ) -> None:
     """Take the best networks within any bounds out of a searched supernet, with its weights."""
     from raynas.console import console, show_special
@@ -331,8 +332,8 @@ def specialize(
 
     names = tuple(name.strip() for name in formats.split(",") if name.strip())
     bounds = parse_bounds(least or [], most or [])
-    for special in take_out(run, Request(bounds, top, output, names)):
-        show_special(special.found, special.exported, console())
+    for special in take_out(run, Request(bounds, top, output, names, device)):
+        show_special(special.found, special.exported, special.latency, console())
 
 
 @app.command(name="list")

@@ -19,6 +19,7 @@ from raynas.runners.live import clock, shorten
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from raynas.costs import Latency
     from raynas.doctor import Finding
     from raynas.planning import Plan
     from raynas.reports import Summary
@@ -75,7 +76,7 @@ def show_export(exported: Exported, out: Console) -> None:
         out.print(f"{name}: {path}{checked}", soft_wrap=True)
 
 
-def show_special(found: Trial, exported: Exported, out: Console) -> None:
+def show_special(found: Trial, exported: Exported, latency: Latency | None, out: Console) -> None:
     """A network that was taken out: what is known of it, and its files."""
     shown = ", ".join(
         f"{name} {_short(value) if name in _COUNTS else f'{value:.2f}'}"
@@ -83,6 +84,8 @@ def show_special(found: Trial, exported: Exported, out: Console) -> None:
     )
     out.print(Text(found.arch.text, style="bold"), soft_wrap=True)
     out.print(f"trial {found.number}: {shown}", soft_wrap=True)
+    if latency is not None:
+        out.print(f"latency now: {latency}", soft_wrap=True)
     show_export(exported, out)
 
 

@@ -22,20 +22,26 @@ from raynas.store.schema import SEARCH
 if TYPE_CHECKING:
     from torch import nn
 
+    from raynas.costs import Latency
     from raynas.training import Exported
 
 #: so many networks at most have their latency measured before the search for one is given up
 MEASURED = 200
 
-Measure = Callable[[Trial], float]
+Measure = Callable[[str], float]
+"""An architecture's text -> milliseconds."""
 
 
 @dataclass(frozen=True)
 class Special:
-    """One network within the bounds: the trial that the search has of it, and its files."""
+    """One network within the bounds: the trial that the search has of it, and its files.
+
+    ``latency``: of the network itself, here and now, where there was a bound on it.
+    """
 
     found: Trial
     exported: Exported
+    latency: Latency | None = None
 
 
 @dataclass(frozen=True)
@@ -43,12 +49,18 @@ class Request:
     """What is wanted: the ``top`` best by the run's first objective within ``bounds``.
 
     ``output``: their folder; of several, each has one of its own in it. None: RUN/specialized.
+    ``device``: on which latency is measured.
     """
 
     bounds: tuple[Bound, ...] = ()
     top: int = 1
     output: Path | None = None
     formats: tuple[str, ...] = ("safetensors",)
+    device: str = "cpu"
+
+    @property
+    def timed(self) -> bool:
+        return any(bound.metric == LATENCY.name for bound in self.bounds)
 
 
 def parse_bounds(least: Sequence[str], most: Sequence[str]) -> tuple[Bound, ...]:
@@ -71,8 +83,9 @@ def parse_bounds(least: Sequence[str], most: Sequence[str]) -> tuple[Bound, ...]
 def specialize(path: Path, request: Request) -> list[Special]:
     """Pick, take out, recalibrate, check and export what ``request`` wants of the run at ``path``.
 
-    Costs and metrics come from the store; a bound on ``latency_ms`` that is not stored is measured
-    on this machine, for one image, in the order of the ranking.
+    Costs and metrics come from the store. Under a bound on ``latency_ms``, networks of which the
+    store has none are timed on this machine, for one image, in the order of the ranking; those
+    that are exported in any case.
     Raises: UserError when the run has no inherited weights, or nothing lies within the bounds: it
     names what comes nearest; RaynasError when a network is not what the supernet computes.
     """
@@ -91,21 +104,27 @@ def specialize(path: Path, request: Request) -> list[Special]:
     def network(text: str) -> nn.Module:
         return _network(evaluator, experiment, text)
 
-    def latency(trial: Trial) -> float:
-        from raynas.costs import latency_ms
+    @cache
+    def latency(text: str) -> Latency:
+        from raynas.costs import measure_latency
 
         threads = experiment.resources.threads
-        return latency_ms(network(trial.arch.text), view.input_shape, threads=threads)
+        return measure_latency(
+            network(text), view.input_shape, device=request.device, threads=threads
+        )
 
     ranked = ranking(folder, experiment)
-    chosen = pick(ranked, request.bounds, request.top, latency, folder.path)
+    chosen = pick(ranked, request.bounds, request.top, lambda text: latency(text).median_ms,
+                  folder.path)  # fmt: skip
     found = []
     for trial in chosen:
-        best = Best(network(trial.arch.text), trial, trial, view, evaluator.weights_version())
+        text = trial.arch.text
+        best = Best(network(text), trial, trial, view, evaluator.weights_version())
         to = (request.output or folder.path / "specialized").absolute()
         alone = request.output is not None and request.top == 1
         place = to if alone else to / trial.arch.id
-        found.append(Special(trial, export(best, folder, place, request.formats)))
+        exported = export(best, folder, place, request.formats)
+        found.append(Special(trial, exported, latency(text) if request.timed else None))
     return found
 
 
@@ -180,7 +199,7 @@ def _judged(
             if measured == MEASURED:
                 return
             measured += 1
-            trial = replace(trial, costs={**trial.costs, LATENCY.name: latency(trial)})
+            trial = replace(trial, costs={**trial.costs, LATENCY.name: latency(trial.arch.text)})
             worst = _worst(bounds, trial.values())
         yield trial, worst
 

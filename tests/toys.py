@@ -166,6 +166,14 @@ class Quick(Curves):
         return super().evaluate(arch, job)
 
 
+@dataclass
+class Serial(Quick):
+    """Pretends to take times."""
+
+    name: ClassVar[str] = "serial"
+    serial: ClassVar[bool] = True
+
+
 @dataclass(frozen=True)
 class ToyData(Dataset):
     """Eight gray images of 4 x 4 pixels a split, two classes."""

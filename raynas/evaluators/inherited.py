@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from numpy.typing import NDArray
 
 from raynas.core import Architecture, Job, Measurement, Metric, RaynasError, UserError
 from raynas.core.metrics import TEST_ACCURACY, TEST_LOSS, VAL_ACCURACY, VAL_LOSS
@@ -13,6 +15,7 @@ from raynas.data.base import View
 from raynas.evaluators.base import Evaluator
 from raynas.evaluators.train_supernet import TrainSupernet
 from raynas.spaces.base import SearchSpace
+from raynas.supernet.racing import Race
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,6 +33,9 @@ class Inherited(Evaluator):
     Each one gets batch norm statistics of its own from ``calibration`` training images, drawn by
     ``calibration_seed`` and the same for all. ``images``: held-out images; None takes all.
     ``training``: makes the weights, unless there are ``weights``: the file, or its folder.
+    ``crowd``: architectures that are measured together, which saves what they share.
+    ``race``: of those only the best are measured exactly; the values of the others, who carry a
+    note, come from fewer images and depend on whom they met. None measures all exactly.
     The result does not depend on the job's seed.
     """
 
@@ -40,6 +46,8 @@ class Inherited(Evaluator):
     calibration: int = 2000
     images: int | None = None
     calibration_seed: int = 0
+    crowd: int = field(default=16, metadata={"fingerprint": False})
+    race: Race | None = None
     weights: Path | None = field(default=None, metadata={"fingerprint": False})
     _given: tuple[SearchSpace, View] | None = field(
         default=None, init=False, repr=False, compare=False
@@ -47,16 +55,21 @@ class Inherited(Evaluator):
     _subnets: dict[str, Subnets] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+    _assets: Mapping[str, NDArray[Any]] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if self.calibration < 2:
             raise UserError(f"Inherited has calibration={self.calibration}", allowed=">= 2")
         if self.images is not None and self.images < 1:
             raise UserError(f"Inherited has images={self.images}", allowed=">= 1, or None for all")
+        if self.crowd < 1:
+            raise UserError(f"Inherited has crowd={self.crowd}", allowed=">= 1")
 
     def __getstate__(self) -> dict[str, Any]:
         """The settings alone: what it took on is made again elsewhere."""
-        return self.__dict__ | {"_given": None, "_subnets": {}}
+        return self.__dict__ | {"_given": None, "_subnets": {}, "_assets": None}
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -85,6 +98,17 @@ class Inherited(Evaluator):
 
         return read_version(self.weights)
 
+    def assets(self) -> Mapping[str, NDArray[Any]]:
+        """The weights. Raises: UserError, naming the file, when they cannot be used."""
+        if self.weights is None:
+            return {}
+        from raynas.supernet.weights import read_arrays
+
+        return read_arrays(self.weights)
+
+    def equip(self, assets: Mapping[str, NDArray[Any]]) -> None:
+        self._assets = assets
+
     def setup(self, space: SearchSpace, view: View) -> None:
         self._given, self._subnets = (space, view), {}
 
@@ -108,6 +132,26 @@ class Inherited(Evaluator):
         """
         return None if self.weights is None else self._on("cpu").extract(arch)
 
+    def evaluate_many(
+        self, archs: Sequence[Architecture], jobs: Sequence[Job]
+    ) -> Iterator[tuple[int, Measurement | Exception | None]]:
+        """All together; see ``race``. One that fails leaves the others alone."""
+        subnets, known = self._on(jobs[0].device), []
+        for place, arch in enumerate(archs):
+            try:
+                subnets.supernet.values(arch)
+                known.append(place)
+            except UserError as error:
+                yield place, error
+        some = [archs[place] for place in known]
+        if self.race is None:
+            found = subnets.measure(some, jobs[0].threads)
+        else:
+            found = subnets.race(some, self.race, jobs[0].threads)
+        for place, one in zip(known, found, strict=True):
+            yield place, self._row(one)
+            yield place, None
+
     def _row(self, found: Found) -> Measurement:
         names = [metric.name for metric in self.metrics]
         values = (found.accuracy, found.loss, float(found.images))
@@ -117,13 +161,16 @@ class Inherited(Evaluator):
         if device not in self._subnets:
             from raynas.evaluators.train_supernet import new_supernet
             from raynas.supernet.subnets import Looks, Subnets
-            from raynas.supernet.weights import load_weights
+            from raynas.supernet.weights import fill, load_weights
 
             space, view = self._ready()
-            if self.weights is None:
-                raise RaynasError("Inherited is used before there are weights")
             supernet = new_supernet(space, view, seed=0)
-            load_weights(self.weights, supernet)
+            if self._assets is not None:
+                fill(supernet, self._assets)
+            elif self.weights is not None:
+                load_weights(self.weights, supernet)
+            else:
+                raise RaynasError("Inherited is used before there are weights")
             looks = Looks(self.calibration, self.images, self.calibration_seed)
             self._subnets[device] = Subnets(supernet, looks.of(view), device)
         return self._subnets[device]

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from raynas.runners.base import Outcome, deliver
 from raynas.runners.cluster import ClusterRunner
-from raynas.runners.crew import Crew, Source, Task
+from raynas.runners.crew import Source, Task
 from raynas.runners.work import Work
 
 
@@ -26,13 +26,7 @@ class ActorRunner(ClusterRunner):
 
     def run(self, work: Work) -> None:
         self.open()
-        crew = Crew(
-            self.share(work.payload),
-            {"num_cpus": self.resources.cpus, "num_gpus": self._gpus},
-            1 if work.payload.evaluator.serial else self._slots(),
-            retries=self.resources.retries,
-            ahead=self.resources.concurrent != 1,
-        )
+        crew = self.hire(work.payload, ahead=self.resources.concurrent != 1)
         try:
             crew.carry_out(_Jobs(work))
         finally:

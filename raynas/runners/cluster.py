@@ -77,7 +77,19 @@ class ClusterRunner(Runner):
         evaluator = fresh(payload.evaluator)
         assets = evaluator.assets()
         kept = ray.put(dict(assets)) if assets else None
-        return Shared(payload.space, evaluator, self._shared_view[1], kept)
+        version = evaluator.weights_version() or ""
+        return Shared(payload.space, evaluator, self._shared_view[1], kept, version)
+
+    def hire(self, payload: Payload, *, ahead: bool = True, patience: float | None = None) -> Crew:
+        """Actors as ``resources`` say, with the payload; see :class:`Crew`."""
+        return Crew(
+            self.share(payload),
+            {"num_cpus": self.resources.cpus, "num_gpus": self._gpus},
+            1 if payload.evaluator.serial else self._slots(),
+            retries=self.resources.retries,
+            ahead=ahead,
+            patience=patience,
+        )
 
     def open(self) -> None:
         for module in self.modules:

@@ -7,7 +7,6 @@ the chunk is worked on. An actor that dies costs the jobs that it had not report
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from abc import ABC, abstractmethod
@@ -17,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
-from raynas.core import Architecture, Job
+from raynas.core import Architecture, Job, RaynasError
 from raynas.evaluators.base import Evaluator
 from raynas.runners import environment
 from raynas.runners.base import Outcome, on_device, pick_device, steps_of_many
@@ -142,11 +141,17 @@ class Worker:
 
 
 def _ready_evaluator(shared: Shared) -> Evaluator:
-    """What the store has lost, an evaluator reads from where its assets came from."""
+    """What the store has lost, an evaluator reads from where its assets came from.
+
+    Raises: RaynasError when something else is there now.
+    """
     evaluator = shared.evaluator
     if shared.assets is not None:
-        with contextlib.suppress(ray.exceptions.ObjectLostError):
+        try:
             evaluator.equip(ray.get(shared.assets))
+        except ray.exceptions.ObjectLostError:
+            if evaluator.weights_version() != shared.version:
+                raise RaynasError(f"weights {shared.version} are lost") from None
     evaluator.setup(shared.space, ray.get(shared.view))
     return evaluator
 
@@ -234,6 +239,15 @@ class Crew:
                 source.take(found)
             for hand, error in dead:
                 self._bury(hand, error, source)
+
+    @property
+    def shared(self) -> Shared:
+        """What workers are set up with."""
+        return self._shared
+
+    def renew(self, shared: Shared) -> None:
+        """Workers that are hired from now on are set up with this."""
+        self._shared = shared
 
     @property
     def processes(self) -> list[int]:

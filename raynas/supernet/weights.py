@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as to_safetensors
@@ -83,12 +84,7 @@ def load_weights(path: Path, supernet: Supernet) -> Weights:
             f"the weights in {file} are of another supernet: {other}",
             cure="take the space, the data and the settings that they were trained with",
         )
-    broken = _not_finite(tensors)
-    if broken:
-        raise UserError(
-            f"the weights in {file} are not all finite: {broken}",
-            cure="train again, with a lower learning rate or with grad_clip",
-        )
+    _expect_finite(file, tensors)
     supernet.load_state_dict(tensors)
     return Weights(file, head["version"], head["epoch"], head["identity"])
 
@@ -111,6 +107,28 @@ def read_version(path: Path) -> str:
         raise UserError(f"{file} is not a whole safetensors file ({error})", cure=_AGAIN) from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} holds no supernet weights", cure="check the path") from error
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The numbers in the file ``path``, or in the folder ``path``, to be sent to other processes.
+
+    Raises: UserError, naming the file, when it is missing, cut, altered, or not all finite.
+    """
+    file = path / FILE if path.is_dir() else path
+    _, tensors = _read(file)
+    _expect_finite(file, tensors)
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+def fill(supernet: Supernet, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Give ``supernet`` copies of what :func:`read_arrays` gave.
+
+    Raises: UserError when they are of another supernet.
+    """
+    tensors = {name: torch.tensor(array) for name, array in arrays.items()}
+    if other := _misfit(tensors, supernet):
+        raise UserError(f"the weights are of another supernet: {other}")
+    supernet.load_state_dict(tensors)
 
 
 def _read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -188,6 +206,15 @@ def _version(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _expect_finite(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    broken = _not_finite(tensors)
+    if broken:
+        raise UserError(
+            f"the weights in {file} are not all finite: {broken}",
+            cure="train again, with a lower learning rate or with grad_clip",
+        )
 
 
 def _not_finite(tensors: Mapping[str, Tensor]) -> str:

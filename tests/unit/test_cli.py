@@ -17,7 +17,9 @@ from commands import done, experiment_file, raynas, stored
 
 from raynas import __version__
 
-COMMANDS = ("run", "resume", "status", "top", "score", "report", "export", "list")
+COMMANDS = (
+    "run", "resume", "status", "top", "score", "report", "export", "specialize", "list",
+)  # fmt: skip
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 

@@ -32,7 +32,7 @@ def trials(*facts: tuple[float, float]) -> list[Trial]:
     return made
 
 
-def never(_trial: Trial) -> float:
+def never(_text: str) -> float:
     raise AssertionError("measured though nobody asked")
 
 
@@ -66,15 +66,16 @@ def test_when_nothing_fits_the_nearest_is_named() -> None:
 
 
 def test_latency_is_measured_only_where_all_else_fits() -> None:
-    asked: list[int] = []
+    asked: list[str] = []
 
-    def latency(trial: Trial) -> float:
-        asked.append(trial.number)
+    def latency(text: str) -> float:
+        asked.append(text)
+        (trial,) = [t for t in RANKED if t.arch.text == text]
         return trial.costs["params"] / 100
 
     bounds = (Bound("params", max=600), Bound("latency_ms", max=3.5))
     (found,) = pick(RANKED, bounds, 1, latency, "RUN")
-    assert (found.number, asked) == (2, [1, 2])
+    assert (found.number, asked) == (2, [RANKED[1].arch.text, RANKED[2].arch.text])
     assert found.values()["latency_ms"] == 3.0
     assert "latency_ms" not in RANKED[2].costs
     with pytest.raises(UserError, match=r"of 4 the nearest is x=3,.*latency_ms=1;"):
@@ -82,11 +83,11 @@ def test_latency_is_measured_only_where_all_else_fits() -> None:
 
 
 def test_latency_is_measured_so_often_at_most() -> None:
-    asked: list[int] = []
+    asked: list[str] = []
 
-    def slow(trial: Trial) -> float:
-        asked.append(trial.number)
-        return 9.0 - trial.number / 1000
+    def slow(text: str) -> float:
+        asked.append(text)
+        return 9.0 - len(asked) / 1000
 
     many = trials(*((float(-k), 1.0) for k in range(MEASURED + 20)))
     with pytest.raises(UserError, match=f"of {MEASURED} the nearest is x={MEASURED - 1},"):
@@ -161,6 +162,8 @@ def test_what_is_taken_out_is_what_the_search_measured(run: Path) -> None:
     assert 0 < told["costs"]["latency_ms"] < 1000
     assert told["weights"] == experiment.evaluator.weights_version()
     assert str(place / "network.safetensors") in printed
+    assert "latency now: " in printed
+    assert "threads 1" in printed
 
     space, shape = experiment.space, tuple(told["input_shape"])
     network = space.build(wanted.arch, shape, 10)
@@ -218,3 +221,33 @@ def test_an_altered_file_of_weights_is_refused_by_name(run: Path) -> None:
     finally:
         file.write_bytes(whole)
     assert f"{file} was altered" in told
+
+
+def test_a_search_keeps_hard_bounds_on_costs_and_measured_latency(tmp_path: Path) -> None:
+    """What breaks one is never evaluated with inherited weights; a stored latency serves later."""
+    rows = read(RunFolder.open(_bounded(tmp_path))).to_pylist()
+    search = [r for r in rows if r["stage"] == "search"]
+    complete = [r for r in search if r["state"] == "COMPLETE"]
+    over = {r["trial"] for r in search if r["state"] == "INFEASIBLE"}
+    assert len(complete) >= 4
+    assert all(r["params"] <= 2500 for r in complete)
+    assert any(r["params"] > 2500 for r in search if r["trial"] in over)
+    assert not over & {r["trial"] for r in search if r["val_accuracy"] is not None}
+    timed = {r["trial"]: r["latency_ms"] for r in search if r["latency_ms"] is not None}
+    assert {r["trial"] for r in complete} <= timed.keys()
+    slowest = max(timed[r["trial"]] for r in complete)
+    printed = done("specialize", tmp_path / "run", "--max", f"latency_ms={slowest}")
+    assert "latency_ms" in printed
+
+
+def _bounded(folder: Path) -> Path:
+    file = experiment_file(
+        folder / "small.py", HEAD, **{
+            **PARTS, "sampler": "RegularizedEvolution(4, 2)",
+            "against": "()", "budget": "Budget(5)",
+            "bounds": '(Bound("params", max=2500), Bound("latency_ms", max=500))',
+            "screen": "Screen(MeasuredLatency(repeats=5), keep=1.0, batch=3)",
+        },
+    )  # fmt: skip
+    done("run", file, "--local", "--output", folder / "run")
+    return folder / "run"

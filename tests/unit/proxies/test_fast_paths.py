@@ -52,6 +52,31 @@ def test_batch_norm_with_channels_last_is_exact(affine: bool) -> None:
     assert torch.allclose(found.variances[0].double(), images.double().var(dim=(0, 2, 3)))
 
 
+@settings(deadline=None, max_examples=30)
+@given(
+    images=st.integers(1, 40), channels=st.sampled_from([1, 3, 16, 48]), side=st.integers(1, 24),
+    mean=st.sampled_from([0.0, 1.0, 2.0, 5.0, 300.0]), part=st.sampled_from([500, 1 << 17]),
+)  # fmt: skip
+def test_moments_are_exact_in_any_number_of_parts_and_far_from_zero(
+    images: int, channels: int, side: int, mean: float, part: int
+) -> None:
+    generator = torch.Generator().manual_seed(images + side)
+    x = torch.randn(images, channels, side, side, generator=generator) + mean
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(passes, "_IN_CACHE", part)
+        found = passes._moments(x.contiguous(memory_format=torch.channels_last))
+    exact = x.double()
+    assert torch.allclose(found[0].double(), exact.mean(dim=(0, 2, 3)), rtol=1e-5, atol=1e-5)
+    variance = exact.var(dim=(0, 2, 3), unbiased=False)
+    assert torch.allclose(found[1].double(), variance, rtol=2e-5, atol=1e-6)
+
+
+def test_a_constant_channel_has_no_variance_and_not_a_negative_one() -> None:
+    _, variance = passes._moments(torch.full((64, 4, 32, 32), 0.1))
+    assert bool((variance >= 0).all())
+    assert float(variance.max()) < 1e-12
+
+
 class Keep(nn.Module):
     def __init__(self, maps: list[Tensor]) -> None:
         super().__init__()

@@ -1,0 +1,279 @@
+"""Subnets of a trained supernet as a service: any number of callers, a few actors that know all.
+
+The weights lie in Ray's object store once a node; every actor has its own copy of them, the
+calibration and the validation images on its device. Requests of tens of architectures are cut
+into chunks and dealt out by a :class:`~raynas.runners.crew.Crew`, which replaces actors that die
+or fall silent and starts over what they had not answered.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from raynas.core import Architecture, Job, Measurement, RaynasError, UserError
+from raynas.runners.actors import ActorRunner
+from raynas.runners.base import Outcome, Resources
+from raynas.runners.crew import Shared, Source, Task
+from raynas.runners.work import Payload
+
+#: answers that are remembered; one is a few hundred bytes
+_KNOWN = 100_000
+
+
+class Busy(RaynasError):
+    """The queue is full; ask again later, or be ready to wait."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an architecture is worth by the weights of ``version``, or why that is not known."""
+
+    arch: Architecture
+    version: str
+    measurement: Measurement | None = None
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Health:
+    """``processes``: of the replicas that are ready; ``waiting``: architectures in the queue;
+    ``under_way``: with a replica; ``answered``: since the start, remembered answers not counted;
+    ``restarted``: evaluations that were begun again because their replica died."""
+
+    version: str
+    processes: tuple[int, ...]
+    waiting: int
+    under_way: int
+    answered: int
+    restarted: int
+
+
+class SupernetServer:
+    """Replicas behind one handle; callers may be threads.
+
+    ``payload``: the evaluator must have its weights. ``resources``: of a replica, and in
+    ``concurrent`` how many there are. ``queue``: the most architectures that wait for a replica;
+    who brings more waits, too. ``patience``: a replica that says nothing for so many seconds is
+    replaced, so longer than it works on a chunk; None waits for as long as it lives.
+
+    An answer is known by the version of the weights and the canonical architecture (its resolution
+    is a part of it); calibration seed and images are the same for all. Equal requests share one
+    evaluation, and an evaluation that dies with its replica is repeated, by the same weights.
+    Raises: UserError when the weights cannot be used or Ray not be reached.
+    """
+
+    def __init__(
+        self,
+        payload: Payload,
+        resources: Resources | None = None,
+        *,
+        queue: int = 1024,
+        patience: float | None = None,
+        address: str | None = None,
+        modules: tuple[Any, ...] = (),
+    ) -> None:
+        self._cluster = ActorRunner(resources or Resources(), address, modules)
+        self._cluster.open()
+        self._payload = payload
+        self._crew = self._cluster.hire(payload, patience=patience)
+        self._desk = _Desk(queue)
+        self._thread = threading.Thread(target=self._serve, name="supernet server", daemon=True)
+        self._thread.start()
+
+    def submit(
+        self, archs: Sequence[Architecture], wait: float | None = None
+    ) -> list[Future[Answer]]:
+        """Ask for architectures and go on; the answers are by the weights of this moment.
+
+        ``wait``: seconds for room in the queue; None as long as it takes. All find room or none.
+        Raises: Busy when there was none in time; UserError for an architecture of another space,
+        or when the server has ended.
+        """
+        space = self._payload.space
+        for arch in archs:
+            if arch.space != space.name:
+                raise UserError(
+                    f"architecture {arch} is of space {arch.space!r}, not of {space.name!r}",
+                    cure="ask a server of the architecture's own space",
+                )
+        return self._desk.ask([space.canonical(arch) for arch in archs], self._crew.shared, wait)
+
+    def evaluate(self, archs: Sequence[Architecture], wait: float | None = None) -> list[Answer]:
+        """Ask, and wait for the answers, in the order of ``archs``. Raises: as ``submit``."""
+        return [future.result() for future in self.submit(archs, wait)]
+
+    def update(self, weights: Path) -> str:
+        """Answer what is asked from now on by other weights; gives their version.
+
+        What was asked before is answered by the former ones.
+        Raises: UserError, naming the file, when they cannot be used; all stays as it was then.
+        """
+        evaluator = self._payload.evaluator.with_prepared(weights)
+        payload = replace(self._payload, evaluator=evaluator)
+        shared = self._cluster.share(payload)
+        self._payload = payload
+        self._crew.renew(shared)
+        return shared.version
+
+    @property
+    def version(self) -> str:
+        """Of the weights by which a request would be answered now."""
+        return self._crew.shared.version
+
+    def health(self) -> Health:
+        """Raises: UserError when the server has ended, with the reason."""
+        desk = self._desk
+        with desk.room:
+            desk.check()
+            return Health(
+                self.version,
+                tuple(self._crew.processes),
+                len(desk.waiting),
+                len(desk.asked) - len(desk.waiting),
+                desk.answered,
+                desk.restarted,
+            )
+
+    def close(self) -> None:
+        """End the replicas. What was not answered is not answered any more."""
+        self._desk.end(UserError("the supernet server was closed"))
+        self._thread.join()
+        self._cluster.close()
+
+    def __enter__(self) -> SupernetServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _serve(self) -> None:
+        try:
+            self._crew.carry_out(self._desk)
+        except BaseException as error:
+            self._desk.end(error)
+        finally:
+            self._crew.dismiss()
+
+
+@dataclass(eq=False)
+class _Request:
+    """One architecture by one version. ``answer`` is set once."""
+
+    task: Task
+    answer: Future[Answer] = field(default_factory=Future)
+    found: Measurement | None = None
+
+
+class _Desk(Source):
+    """Where callers and the crew meet. Everything is done while ``room`` is held."""
+
+    def __init__(self, queue: int) -> None:
+        self.room = threading.Condition()
+        self.waiting: deque[_Request] = deque()
+        self.asked: dict[tuple[str, str], _Request] = {}
+        self.answered = self.restarted = 0
+        self._queue, self._numbers = queue, 0
+        self._known: OrderedDict[tuple[str, str], Future[Answer]] = OrderedDict()
+        self._ended: BaseException | None = None
+
+    def ask(
+        self, archs: Sequence[Architecture], shared: Shared, wait: float | None
+    ) -> list[Future[Answer]]:
+        keys = [(shared.version, arch.id) for arch in archs]
+        with self.room:
+            self.check()
+            if not self.room.wait_for(lambda: self._fits(keys), wait):
+                raise Busy(f"{len(self.waiting)} architectures wait, up to {self._queue} may")
+            self.check()
+            for key, arch in zip(keys, archs, strict=True):
+                if key not in self._known and key not in self.asked:
+                    self._numbers += 1
+                    job = Job(self._numbers, seed=0, max_step=shared.evaluator.max_step)
+                    self.asked[key] = _Request(Task(arch, job, shared))
+                    self.waiting.append(self.asked[key])
+            self.room.notify_all()
+            return [self._known.get(key) or self.asked[key].answer for key in keys]
+
+    def _fits(self, keys: Sequence[tuple[str, str]]) -> bool:
+        new = {key for key in keys if key not in self._known and key not in self.asked}
+        have = len(self.waiting)  # a request beyond the limit goes through alone
+        return not new or not have or have + len(new) <= self._queue or self._ended is not None
+
+    def check(self) -> None:
+        """Raises: UserError when nothing is answered any more."""
+        if self._ended is not None:
+            raise UserError(f"the supernet server has ended: {self._ended}") from self._ended
+
+    def end(self, reason: BaseException) -> None:
+        with self.room:
+            self._ended = self._ended or reason
+            for request in self.asked.values():
+                request.answer.set_exception(self._ended)
+            self.asked.clear()
+            self.waiting.clear()
+            self.room.notify_all()
+
+    # -- what the crew calls -------------------------------------------------------------------
+
+    @property
+    def over(self) -> bool:
+        return self._ended is not None
+
+    def next(self) -> Task | None:
+        with self.room:
+            if not self.waiting:
+                return None
+            task = self.waiting.popleft().task
+            self.room.notify_all()
+            return task
+
+    def rest(self, seconds: float) -> None:
+        with self.room:
+            self.room.wait_for(lambda: self.waiting or self._ended is not None, seconds)
+
+    def share(self, workers: int) -> int:
+        return -(-len(self.waiting) // workers)
+
+    def take(self, found: Sequence[tuple[Task, Outcome]]) -> None:
+        for task, outcome in found:
+            if outcome.measurement is not None:
+                with self.room:
+                    if request := self.asked.get(_key(task)):
+                        request.found = outcome.measurement
+            else:
+                self._close(task, outcome.failure)
+
+    def again(self, task: Task) -> None:
+        with self.room:
+            self.restarted += 1
+            if request := self.asked.get(_key(task)):
+                request.found = None
+
+    def lose(self, task: Task, message: str) -> None:
+        self._close(task, message)
+
+    def _close(self, task: Task, failure: str) -> None:
+        key = _key(task)
+        with self.room:
+            request = self.asked.pop(key, None)
+            if request is None:
+                return
+            self.answered += 1
+            found = None if failure else request.found
+            failure = failure or ("" if found else "the evaluator ended without a measurement")
+            request.answer.set_result(Answer(task.arch, key[0], found, failure))
+            if not failure:  # a failure may be of the moment: it is tried again when asked again
+                self._known[key] = request.answer
+                if len(self._known) > _KNOWN:
+                    self._known.popitem(last=False)
+
+
+def _key(task: Task) -> tuple[str, str]:
+    assert task.shared is not None
+    return task.shared.version, task.arch.id

@@ -1,0 +1,107 @@
+"""Racing: many subnets see a few images, the promising ones more, the best ones all.
+
+Contestants are compared on the same images, block by block, and one that is significantly behind
+leaves (O. Maron and A. W. Moore, "Hoeffding Races", NeurIPS 1993; with a test on ranks as in the
+F-race of M. Birattari et al., GECCO 2002). What is significant is told by F. Wilcoxon's signed rank
+test ("Individual Comparisons by Ranking Methods", 1945).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raynas.core import UserError
+
+Right = NDArray[np.bool_]
+"""(contestants, images): whether an answer is right."""
+
+
+@dataclass(frozen=True)
+class Race:
+    """How subnets that are evaluated together are compared.
+
+    ``keep``: so many of them are measured exactly, on all images. ``calibration``: training images
+    for the others' batch norm statistics. ``first``: held-out images of the first round; each
+    round shows ``growth`` times as many as all before. ``p``: a contestant leaves when it would be
+    so far behind the ``keep``-th best by chance with a probability below this. ``block``: images
+    whose accuracy is one observation.
+    Raises: UserError for values that make no sense.
+    """
+
+    keep: int = 8
+    calibration: int = 256
+    first: int = 256
+    growth: float = 1.0
+    p: float = 0.1
+    block: int = 32
+
+    def __post_init__(self) -> None:
+        for name, least in (("keep", 1), ("calibration", 2), ("block", 1), ("first", self.block)):
+            if getattr(self, name) < least:
+                raise UserError(f"race.{name}={getattr(self, name)}", allowed=f">= {least}")
+        if not 0 < self.p < 1:
+            raise UserError(f"race.p={self.p}", allowed="between 0 and 1")
+        if self.growth <= 0:
+            raise UserError(f"race.growth={self.growth}", allowed="above 0")
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a race went. ``seen``: images that each contestant saw; ``right``: its answers, False
+    where there are none; ``best``: those to be measured exactly, best first."""
+
+    seen: NDArray[np.int64]
+    right: Right
+    best: list[int]
+
+
+def run_race(
+    race: Race,
+    contestants: int,
+    images: int,
+    answers: Callable[[Sequence[int], slice], Right],
+    leaders: Right | None = None,
+) -> Course:
+    """``answers(some, images)`` are those of some contestants to some of the images.
+
+    ``leaders``: answers of the best of earlier races (theirs, all images), who must be beaten, too.
+    """
+    right = np.zeros((contestants, images), bool)
+    seen = np.zeros(contestants, np.int64)
+    alive = np.arange(contestants)
+    shown, step = 0, race.first
+    while shown < images and len(alive) > race.keep:
+        part = slice(shown, min(shown + step, images))
+        right[alive, part] = answers(alive.tolist(), part)
+        shown = part.stop
+        seen[alive] = shown
+        step = max(race.first, int(race.growth * shown))
+        if shown < images:
+            alive = alive[_stays(race, right[alive, :shown], leaders)]
+    order = np.argsort(-right[alive, :shown].sum(axis=1), kind="stable")
+    return Course(seen, right, alive[order][: race.keep].tolist())
+
+
+def _stays(race: Race, right: Right, leaders: Right | None) -> NDArray[np.bool_]:
+    """(contestants,): whether it is not significantly behind the one that is to be beaten."""
+    from scipy.stats import wilcoxon
+
+    shown = right.shape[1]
+    rivals = right if leaders is None else np.concatenate([right, leaders[:, :shown]])
+    scores = rivals.sum(axis=1)
+    reference = np.argsort(-scores, kind="stable")[race.keep - 1]
+    whole = shown - shown % race.block
+    blocks = rivals[:, :whole].reshape(len(rivals), -1, race.block).sum(axis=2)
+    ahead = blocks - blocks[reference]
+    stays = (scores >= scores[reference])[: len(right)]
+    behind = np.flatnonzero(~stays)
+    if len(behind):
+        test = wilcoxon(
+            ahead[behind], alternative="less", zero_method="zsplit", method="approx", axis=1
+        )
+        stays[behind] = ~(test.pvalue < race.p)
+    return np.asarray(stays)

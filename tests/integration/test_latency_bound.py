@@ -1,0 +1,79 @@
+"""Latency as a bound on a real Ray: one worker takes the times, beside it a core stays free."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import pytest
+from integration.toy_runs import Table, search
+from toys import Quick, Serial, ToyData, ToySpace
+
+from raynas.core import Bound, Job, Objective
+from raynas.data import Digits
+from raynas.evaluators import MeasuredLatency, Screen, ZeroShot
+from raynas.proxies import L2Norm
+from raynas.runners.base import Resources
+from raynas.runners.lanes import RayRunner
+from raynas.runners.screening import Screening
+from raynas.runners.tune import TuneRunner
+from raynas.runners.work import Payload
+from raynas.samplers import Random
+from raynas.spaces import ElasticResNet
+
+pytestmark = pytest.mark.ray
+
+
+def processes(runner: RayRunner, kind: type[Quick], log: Path) -> int:
+    """How many processes have evaluated twenty jobs."""
+    space = ToySpace(depth=12)
+    payload = Payload(space, kind(max_step=1, seconds=0.02, log=str(log)), ToyData().search_view(0))
+    jobs = [(arch, Job(n, n, 1)) for n, arch in zip(range(20), space.enumerate(), strict=False)]
+    found = runner.evaluate(payload, jobs)
+    assert all(outcomes[-1].measurement for outcomes in found)
+    return len({line.split()[2] for line in log.read_text().splitlines()})
+
+
+def test_what_takes_times_works_alone(ray_session: TuneRunner, tmp_path: Path) -> None:
+    runner = RayRunner(modules=ray_session.modules)
+    try:
+        assert processes(runner, Serial, tmp_path / "serial") == 1
+        assert processes(runner, Quick, tmp_path / "quick") == 2
+    finally:
+        runner.close()
+
+
+def test_no_network_beyond_the_bound_is_evaluated(ray_session: TuneRunner) -> None:
+    space = ElasticResNet(widths=((8, 64),), strides=(1,), depths=(1, 4), kernels=(3,))
+    view = Digits(subset=64).search_view(0)
+    runner = RayRunner(Resources(cpus=1), modules=ray_session.modules)
+    scorer = Payload(space, MeasuredLatency(repeats=10), view)
+    try:
+        jobs = [(arch, Job(n, n, 1)) for n, arch in enumerate(space.extremes())]
+        ends = runner.evaluate(scorer, jobs)
+        times = [outcomes[0].measurement.values["latency_ms"] for outcomes in ends]  # type: ignore[union-attr]
+        assert times[0] < times[1]
+        bound = Bound("latency_ms", max=mean(times))
+        rows, screen = Table(), Screen(scorer.evaluator, keep=1.0, batch=8)
+        more: dict[str, Any] = {
+            "space": space,
+            "bounds": (bound,),
+            "screening": Screening(screen, partial(runner.evaluate, scorer), bounds=(bound,)),
+            "objectives": (Objective("l2_norm"),),
+        }
+        evaluator = ZeroShot((L2Norm(),), batch=8)
+        work = search(Random(), evaluator, rows, trials=6, view=view, **more)
+        assert runner._lane(work)._slots() == 1  # of two
+        runner.run(work)
+    finally:
+        runner.close()
+    states = {row["state"] for row in rows}
+    assert states >= {"COMPLETE", "INFEASIBLE"}
+    for row in rows:
+        if row["step"] == 0:
+            assert (row["latency_ms"] > bound.max) == (row["state"] == "INFEASIBLE")
+    evaluated = {row["trial"] for row in rows if row["step"] > 0}
+    assert len(evaluated) == 6
+    assert evaluated.isdisjoint({row["trial"] for row in rows if row["state"] == "INFEASIBLE"})
