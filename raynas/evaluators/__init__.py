@@ -8,12 +8,14 @@ from raynas.evaluators.base import Evaluator
 from raynas.evaluators.function import FunctionEvaluator
 from raynas.evaluators.retrain import Retrain, load_trained
 from raynas.evaluators.screen import Screen
+from raynas.evaluators.tabular import Tabular
 from raynas.evaluators.zero_shot import ZeroShot
 
 EVALUATORS: dict[str, type[Evaluator]] = {
     Retrain.name: Retrain,
     FunctionEvaluator.name: FunctionEvaluator,
     ZeroShot.name: ZeroShot,
+    Tabular.name: Tabular,
 }
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "FunctionEvaluator",
     "Retrain",
     "Screen",
+    "Tabular",
     "ZeroShot",
     "load_trained",
 ]

@@ -6,11 +6,12 @@ Importing this package does not import torch; ``build`` does.
 from raynas.core import Choice
 from raynas.spaces.base import InputShape, SearchSpace
 from raynas.spaces.elastic import ElasticResNet
-from raynas.spaces.nasbench201 import NASBench201
+from raynas.spaces.nasbench201 import NASBench201, NASBench201Cells
 from raynas.spaces.zen import ZenNAS
 
 SPACES: dict[str, type[SearchSpace]] = {
     NASBench201.name: NASBench201,
+    NASBench201Cells.name: NASBench201Cells,
     ElasticResNet.name: ElasticResNet,
     ZenNAS.name: ZenNAS,
 }
@@ -21,6 +22,7 @@ __all__ = [
     "ElasticResNet",
     "InputShape",
     "NASBench201",
+    "NASBench201Cells",
     "SearchSpace",
     "ZenNAS",
 ]

@@ -158,6 +158,20 @@ class NASBench201(SearchSpace):
         )
 
 
+@dataclass(frozen=True)
+class NASBench201Cells(NASBench201):
+    """The same space with isomorphic cells apart: all 15,625 stand for themselves.
+
+    For comparison with what was published on the benchmark's table, where isomorphic cells were
+    trained each, and each is a query of its own.
+    """
+
+    name: ClassVar[str] = "nasbench201_cells"
+
+    def canonical(self, arch: Architecture) -> Architecture:
+        return arch
+
+
 def _cell(arch: Architecture) -> Cell:
     return tuple(str(option) for option in arch.options)
 
