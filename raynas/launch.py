@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import signal
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -71,7 +70,7 @@ class Session:
         experiment, payload = self.experiment, self.payload
         deadline = None
         if experiment.budget.hours is not None:
-            deadline = time.monotonic() + 3600 * experiment.budget.hours
+            deadline = self.runner.clock() + 3600 * experiment.budget.hours
         main = self._search(
             payload, experiment.sampler, Limits(trials=experiment.budget.trials, deadline=deadline)
         )
@@ -145,6 +144,7 @@ class Session:
             "threads": self.experiment.resources.threads,
             "folder": self.folder.checkpoints,
             "past": past,
+            "clock": self.runner.clock,
         }
 
     def _carry_out(self, work: Work) -> None:

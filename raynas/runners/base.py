@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import socket
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -63,6 +64,10 @@ class Runner(ABC):
         stored. What is set up for a payload is kept for the next call with the same object.
         """
 
+    def clock(self) -> float:
+        """Seconds on the clock of its works; a virtual runner simulates it."""
+        return time.monotonic()
+
     def open(self) -> None:
         """Get ready: start or join a cluster. ``run`` does it too where it was not done."""
 
@@ -82,7 +87,7 @@ class Outcome:
     device: str = "cpu"
 
 
-def steps(evaluator: Evaluator, arch: Architecture, job: Job) -> Iterator[Outcome]:
+def steps(evaluator: Evaluator, arch: Architecture, job: Job) -> Generator[Outcome, None, None]:
     """Run an evaluation, turning exceptions into outcomes: the worker itself survives."""
     host, device = socket.gethostname(), device_name(job.device)
     try:

@@ -12,7 +12,7 @@ import shutil
 import time
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -99,6 +99,7 @@ class Work(ABC):
     ``first_number``: for the next trial; ``gaps``: numbers to give out before it, those of
     trials that a killed driver had started and never stored.
     ``folder``: holds a job's working folder, ``folder/000012`` for trial 12, or None.
+    ``clock``: gives seconds; the runner's own where its time is simulated.
     """
 
     def __init__(
@@ -116,7 +117,9 @@ class Work(ABC):
         folder: Path | None = None,
         keep: int = 3,
         past: Iterable[Trial] = (),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.clock = clock
         self.payload, self.rows = payload, rows
         self.stage, self.arm = stage, arm
         self.objectives, self.seed = objectives, seed
@@ -128,7 +131,7 @@ class Work(ABC):
         self.spent = sum(t.seconds for t in self.trials.values())
         self.interrupted = False
         self.error: BaseException | None = None
-        self.started = time.monotonic()
+        self.started = clock()
         self.rejected = self.duplicates = self.screened_out = 0
         self._counts: Counter[str] = Counter(t.state for t in self.trials.values())
         self._live: dict[int, Trial] = {}
@@ -427,7 +430,7 @@ class Work(ABC):
             screened_out=self.screened_out,
             seconds=self.spent,
             max_seconds=self.max_seconds,
-            elapsed=time.monotonic() - self.started,
+            elapsed=self.clock() - self.started,
             max_step=self.max_step,
         )
 
@@ -439,7 +442,7 @@ class Limits:
     ``trials``: trials evaluated; proposals beyond a bound, duplicates and those that screening
     holds back do not count.
     ``seconds``: worker time, in which the trial that crosses it is stopped (equal-cost arms).
-    ``deadline``: of ``time.monotonic()``; nothing is started after it.
+    ``deadline``: on the work's clock; nothing is started after it.
     """
 
     trials: int | None = None
@@ -533,7 +536,7 @@ class Search(Work):
         """Whether the time is used up, the workers' or that on the clock."""
         limits = self.limits
         return (limits.seconds is not None and self.spent >= limits.seconds) or (
-            limits.deadline is not None and time.monotonic() >= limits.deadline
+            limits.deadline is not None and self.clock() >= limits.deadline
         )
 
     def _propose(self) -> Trial | None:
