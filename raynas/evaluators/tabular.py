@@ -20,8 +20,9 @@ _HELD_OUT = {"val": VAL_ACCURACY, "test": TEST_ACCURACY}
 class Tabular(Evaluator):
     """One measurement per recorded step; its seconds are those that the training took then.
 
-    ``dataset``: one of the benchmark's. ``costs``: which of its costs every measurement carries,
-    as ``edgegpu_latency_ms``; one that was not measured is missing, and the note says so.
+    ``dataset``: one of the benchmark's; empty: its first. ``costs``: which of its costs every
+    measurement carries, as ``edgegpu_latency_ms``; one that was not measured is missing, and the
+    note says so.
     In a search the test accuracy stays in the table; finalists get it at their last step.
     """
 
@@ -29,11 +30,12 @@ class Tabular(Evaluator):
     quick: ClassVar[bool] = True
 
     benchmark: TabularBenchmark
-    dataset: str = "cifar10"
+    dataset: str = ""
     costs: tuple[str, ...] = ()
     _view: View | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        self.dataset = self.dataset or self.benchmark.datasets[0]
         if self.dataset not in self.benchmark.datasets:
             raise one_of(
                 f"data set in {self.benchmark.name}:", self.dataset, self.benchmark.datasets

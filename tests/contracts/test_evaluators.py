@@ -14,10 +14,18 @@ import numpy as np
 import pytest
 from torch import nn
 
+from raynas.benchmarks import Synthetic
 from raynas.core import Architecture, Choice, Job, Measurement
 from raynas.core.describe import describe
 from raynas.data.base import Images, View
-from raynas.evaluators import EVALUATORS, Evaluator, FunctionEvaluator, Retrain, ZeroShot
+from raynas.evaluators import (
+    EVALUATORS,
+    Evaluator,
+    FunctionEvaluator,
+    Retrain,
+    Tabular,
+    ZeroShot,
+)
 from raynas.proxies import SNIP, L2Norm
 from raynas.spaces.base import InputShape, SearchSpace
 from raynas.training import Recipe
@@ -57,6 +65,7 @@ CASES: dict[str, Callable[[], Evaluator]] = {
     "retrain": lambda: Retrain(Recipe(epochs=3, batch_size=16, crop_pad=1), checkpoint_seconds=0),
     "function": lambda: FunctionEvaluator(three_steps, max_step=3),
     "zero_shot": lambda: ZeroShot(proxies=(SNIP(), L2Norm()), batch=16),
+    "tabular": lambda: Tabular(Synthetic(max_step=3, noise=1.0), costs=("latency_ms",)),
 }
 
 
