@@ -14,6 +14,7 @@ from raynas.samplers.base import Sampler
 if TYPE_CHECKING:
     from raynas.samplers.elitist import ElitistEvolution
     from raynas.samplers.evolution import RegularizedEvolution
+    from raynas.samplers.guided import Guided
     from raynas.samplers.listed import Exhaustive, Listed
     from raynas.samplers.optuna import CMAES, GP, NSGA2, TPE, OptunaRandom
     from raynas.samplers.random import Random
@@ -23,6 +24,7 @@ _HOME = {
     "Random": "random",
     "RegularizedEvolution": "evolution",
     "ElitistEvolution": "elitist",
+    "Guided": "guided",
     "TPE": "optuna",
     "NSGA2": "optuna",
     "GP": "optuna",
@@ -33,8 +35,8 @@ _HOME = {
 }
 
 __all__ = [
-    "CMAES", "GP", "NSGA2", "TPE", "ElitistEvolution", "Exhaustive", "Listed", "OptunaRandom",
-    "Random", "RegularizedEvolution", "Sampler", "samplers",
+    "CMAES", "GP", "NSGA2", "TPE", "ElitistEvolution", "Exhaustive", "Guided", "Listed",
+    "OptunaRandom", "Random", "RegularizedEvolution", "Sampler", "samplers",
 ]  # fmt: skip
 
 
