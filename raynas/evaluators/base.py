@@ -27,6 +27,8 @@ class Evaluator(ABC):
     #: An evaluation takes milliseconds to seconds and keeps nothing (it gets no ``job.workdir``).
     #: Batches of quick evaluations go through persistent actors; none is stopped in the middle.
     quick: ClassVar[bool] = False
+    #: Its measurements' seconds are looked up or made up, not spent: it needs no cluster.
+    simulated: ClassVar[bool] = False
 
     @property
     @abstractmethod

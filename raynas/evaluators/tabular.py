@@ -28,6 +28,7 @@ class Tabular(Evaluator):
 
     name: ClassVar[str] = "tabular"
     quick: ClassVar[bool] = True
+    simulated: ClassVar[bool] = True
 
     benchmark: TabularBenchmark
     dataset: str = ""
