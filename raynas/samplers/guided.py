@@ -68,7 +68,8 @@ class Guided(Sampler):
     _distinct: Distinct = field(init=False, repr=False, compare=False)
     _features: Features = field(init=False, repr=False, compare=False)
     _told: list[Evidence] = field(init=False, repr=False, compare=False)  # by number
-    _open: dict[int, Architecture] = field(init=False, repr=False, compare=False)
+    _known: set[Architecture] = field(init=False, repr=False, compare=False)  # canonical
+    _open: dict[int, Architecture] = field(init=False, repr=False, compare=False)  # may have values
     _hopeful: int = field(init=False, repr=False, compare=False)  # asked, less those without value
     _model: _Model | None = field(init=False, repr=False, compare=False)
 
@@ -82,7 +83,8 @@ class Guided(Sampler):
         self._space, self._problem = space, problem
         self._distinct = Distinct(space, problem.seed)
         self._features = Features(space)
-        self._told, self._open, self._hopeful, self._model = [], {}, 0, None
+        self._told, self._known, self._open, self._hopeful = [], set(), {}, 0
+        self._model = None
 
     def ask(self, number: int) -> Architecture:
         proposal = self._proposal(number)
@@ -106,9 +108,13 @@ class Guided(Sampler):
                 self.tell(trial)
 
     def _enter(self, number: int, proposal: Architecture) -> None:
-        self._distinct.add(proposal)
-        self._open[number] = self._space.canonical(proposal)
+        arch = self._space.canonical(proposal)
+        self._distinct.add(arch)
+        self._known.add(arch)
+        self._open[number] = arch
         self._hopeful += 1
+        if self._model is not None:
+            self._model.take(arch)
 
     def _proposal(self, number: int) -> Architecture:
         rng = rng_for(self._problem.seed, self.name, number)
@@ -131,11 +137,10 @@ class Guided(Sampler):
     def _best(self, model: _Model, score: Floats, number: int) -> Architecture:
         """The candidate of the highest score that is not taken."""
         # rounded, so that the order of a sum's terms cannot decide
-        for place in np.argsort(-np.round(score, 9), kind="stable"):
-            arch: Architecture = model.pool.architectures[place]
-            if arch not in self._distinct:
-                return arch
-        return self._distinct.fresh(number)
+        place = int(np.argmax(np.where(model.taken, -1.0, np.round(score, 9))))
+        if model.taken[place]:
+            return self._distinct.fresh(number)
+        return model.pool.architectures[place]
 
     def _up_to_date(self, known: Sequence[Evidence]) -> _Model:
         """The model after ``known``, which expects every other trial that may have a value."""
@@ -183,7 +188,10 @@ class Guided(Sampler):
             for goal, doubt in zip(goals, doubts, strict=True)
             if not np.isnan(goal).all()
         ]
-        return _Model([e.number for e in known], pool, objectives, bounds)
+        model = _Model([e.number for e in known], pool, objectives, bounds)
+        for arch in self._known:
+            model.take(arch)
+        return model
 
     def _pool(self, known: Sequence[Evidence], best: Sequence[Architecture]) -> Candidates:
         if self._space.size <= WHOLE:
@@ -221,9 +229,16 @@ class _Model:
     ) -> None:
         self.numbers, self.pool, self.expected = numbers, pool, list[int]()
         self._objectives = objectives
+        self.taken = np.zeros(len(pool), dtype=bool)
         self.feasible: Floats = np.ones(len(pool))
         for bound in bounds:
             self.feasible = self.feasible * _probability(-bound.mean / bound.deviation)
+
+    def take(self, arch: Architecture) -> None:
+        """The architecture is known, and no longer a candidate."""
+        place = self.pool.place.get(arch)
+        if place is not None:
+            self.taken[place] = True
 
     def expect(self, number: int, arch: Architecture) -> None:
         """A trial has this architecture and will have a value."""

@@ -26,6 +26,7 @@ NOISES = (0.01, 0.03, 0.1, 0.3)
 """Variances of a measurement to choose from, relative to that of the function."""
 CHOSEN_BY = 256
 """The settings are chosen by the evidence of at most so many of the data."""
+_ROOM = 32  # rows for pending evaluations; doubled when they are used up
 
 
 class Surrogate:
@@ -46,8 +47,10 @@ class Surrogate:
         self._scale = spread * np.sqrt(max(float(scaled @ weights) / len(y), 1e-6))
         towards = _matern(distances / self._length)
         self.mean: Floats = centre + spread * (weights @ towards)
-        self._rows = solve_triangular(factor, towards, lower=True, check_finite=False)
-        self._left = 1.0 - np.einsum("ij,ij->j", self._rows, self._rows)
+        rows = solve_triangular(factor, towards, lower=True, check_finite=False)
+        self._left = 1.0 - np.einsum("ij,ij->j", rows, rows)
+        self._count = len(rows)
+        self._rows: Floats = np.concatenate([rows, np.empty_like(rows, shape=(_ROOM, len(rows.T)))])
 
     @property
     def deviation(self) -> Floats:
@@ -56,10 +59,15 @@ class Surrogate:
 
     def expect(self, candidate: int, distances: Floats) -> None:
         """This candidate's value will be known; ``distances`` (m,) are from it to all."""
-        own = self._rows[:, candidate]
+        if self._count == len(self._rows):
+            more = np.empty_like(self._rows, shape=(self._count, self._rows.shape[1]))
+            self._rows = np.concatenate([self._rows, more])
+        rows = self._rows[: self._count]
+        own = rows[:, candidate].copy()
         rest = max(1.0 + self._noise - float(own @ own), 1e-9)
-        row = (_matern(distances / self._length) - own @ self._rows) / np.sqrt(rest)
-        self._rows = np.vstack([self._rows, row])
+        row = (_matern(distances / self._length) - own @ rows) / np.sqrt(rest)
+        self._rows[self._count] = row
+        self._count += 1
         self._left = self._left - row**2
 
 
