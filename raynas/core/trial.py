@@ -13,7 +13,8 @@ from raynas.core.objectives import Bound, Objective
 
 
 class TrialState(StrEnum):
-    """RUNNING while a worker has it or a resumed run will continue it; the others at rest."""
+    """RUNNING while a worker has it, a resumed run will continue it, or the scheduler made it wait;
+    the others at rest."""
 
     RUNNING = "RUNNING"
     COMPLETE = "COMPLETE"
@@ -31,6 +32,7 @@ class Decision(StrEnum):
 
     CONTINUE = "CONTINUE"
     STOP = "STOP"
+    PAUSE = "PAUSE"  # its worker is free; the scheduler will say whether the trial goes on
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from raynas.data.base import View
 from raynas.evaluators.base import Evaluator
 from raynas.runners.screening import Screening, broken
 from raynas.samplers.base import Sampler
-from raynas.schedulers.base import Rung, Scheduler
+from raynas.schedulers.base import Rung, Scheduler, began
 from raynas.spaces.base import SearchSpace
 
 
@@ -135,6 +135,7 @@ class Work(ABC):
         self.rejected = self.duplicates = self.screened_out = 0
         self._counts: Counter[str] = Counter(t.state for t in self.trials.values())
         self._live: dict[int, Trial] = {}
+        self._paused: set[int] = set()  # by the scheduler; until a worker has them again
         self._unfinished = deque(t for t in self.trials.values() if not t.state.ended)
         for trial in self._unfinished:  # one that was only scored was never started
             trial.attempt += trial.step > 0
@@ -152,15 +153,13 @@ class Work(ABC):
         """A job to start now, or None: see :attr:`done` whether to wait or to end."""
         if self.interrupted:
             return None
-        if self._unfinished:
-            trial = self._unfinished.popleft()
-        else:
-            proposed = self._propose()
-            if proposed is None:
-                return None
-            trial = proposed
-            self.trials[trial.number] = trial
-            self._counts[TrialState.RUNNING] += 1
+        self._review()
+        trial = self._unfinished.popleft() if self._unfinished else self._begin()
+        if trial is None and not self._live and self._paused:
+            trial = self._last()
+        if trial is None:
+            return None
+        self._paused.discard(trial.number)
         self._live[trial.number] = trial
         return Job(
             trial=trial.number,
@@ -184,10 +183,11 @@ class Work(ABC):
     ) -> Decision:
         """Take a measurement, store it, decide. A step that is known already is not stored twice.
 
-        A measurement of a trial at rest (a worker that came back from the dead) changes nothing.
+        A measurement of a trial at rest (a worker that came back from the dead), or of one that is
+        paused (a worker that was ahead), changes nothing.
         """
         trial = self.trials[number]
-        if trial.state.ended:
+        if trial.state.ended or number in self._paused:
             return Decision.STOP
         if measurement.step <= trial.step:
             return Decision.CONTINUE
@@ -210,12 +210,14 @@ class Work(ABC):
         state, message = self._judge(trial)
         self._move(trial, state, message)
         self._write(trial, measurement, host, device)
-        return Decision.STOP if state.ended else Decision.CONTINUE
+        if state.ended:
+            return Decision.STOP
+        return Decision.PAUSE if number in self._paused else Decision.CONTINUE
 
     def complete(self, number: int) -> None:
         """The evaluator has nothing more to say."""
         trial = self.trials[number]
-        if trial.state.ended:
+        if trial.state.ended or number in self._paused:
             return
         if trial.step == 0:
             self.fail(number, "the evaluator ended without a measurement")
@@ -225,7 +227,7 @@ class Work(ABC):
     def fail(self, number: int, message: str, *, infeasible: bool = False) -> None:
         """The trial crashed, diverged, or does not fit (``infeasible``)."""
         trial = self.trials[number]
-        if not trial.state.ended:
+        if not trial.state.ended and number not in self._paused:
             state = TrialState.INFEASIBLE if infeasible else TrialState.FAILED
             self._close(trial, state, _one_line(message))
 
@@ -280,6 +282,13 @@ class Work(ABC):
     def _told(self, trial: Trial) -> None:
         """The trial is at rest and stored."""
 
+    def _review(self) -> None:
+        """Move the paused trials that shall go on to ``_unfinished``."""
+
+    def _last(self) -> Trial | None:
+        """Nothing runs and nothing is new: of the paused trials one to go on, or they end."""
+        return None
+
     @property
     def target(self) -> int | None:
         return None
@@ -292,6 +301,13 @@ class Work(ABC):
         return ()
 
     # -- common ground -------------------------------------------------------------------------
+
+    def _begin(self) -> Trial | None:
+        trial = self._propose()
+        if trial is not None:
+            self.trials[trial.number] = trial
+            self._counts[TrialState.RUNNING] += 1
+        return trial
 
     def _number(self) -> int:
         if self._gaps:
@@ -498,6 +514,7 @@ class Search(Work):
         sampler.replay(past)
         fallback.replay(past)
         scheduler.replay(past)
+        self._wait_again(scheduler.paused())
         self._known = {t.arch.id: t for t in past}
         for trial in past:
             if self._beyond_bounds(trial):
@@ -526,8 +543,10 @@ class Search(Work):
         return len(self.trials) - self.rejected - self.screened_out + len(self._kept)
 
     def _more(self) -> bool:
-        if self._unfinished or self._kept:
-            return True
+        return bool(self._unfinished or self._kept or self._paused) or self._room()
+
+    def _room(self) -> bool:
+        """Whether there may be new trials."""
         limit = self.limits.trials
         enough = limit is not None and self._evaluated() >= limit
         return not (self._exhausted or enough or self._late())
@@ -602,7 +621,7 @@ class Search(Work):
 
     def _candidate(self) -> Trial | None:
         """The next new proposal within the bounds, or None."""
-        if not self._more():
+        if not self._room():
             return None
         duplicates = rejected = 0
         finite = self.sampler.finite
@@ -685,11 +704,60 @@ class Search(Work):
             return (TrialState.INFEASIBLE, broken) if broken else (state, "")
         if self.limits.seconds is not None and self.spent >= self.limits.seconds:
             return TrialState.STOPPED, "the arm's worker time is spent"
-        if self.scheduler.decide(trial) is Decision.STOP:
+        decision = self.scheduler.decide(trial)
+        if decision is Decision.STOP:
             return TrialState.STOPPED, f"{self.scheduler.name} at step {trial.step}"
+        if decision is Decision.PAUSE:
+            self._paused.add(trial.number)
+            self._live.pop(trial.number, None)
         return state, message
 
+    def _begin(self) -> Trial | None:
+        trial = super()._begin()
+        if trial is not None:
+            self.scheduler.begin(trial)
+        return trial
+
+    def _wait_again(self, paused: Iterable[int]) -> None:
+        """After a resume: they are no trials that a killed driver left."""
+        self._paused.update(paused)
+        for trial in [t for t in self._unfinished if t.number in self._paused]:
+            self._unfinished.remove(trial)
+            trial.attempt -= 1
+
+    def _review(self, last: bool = False) -> None:
+        if not self._paused or (self._late() and not last):
+            return
+        for number, decision in self.scheduler.review(last):
+            trial = self.trials[number]
+            if decision is Decision.CONTINUE:
+                self._unfinished.append(trial)
+            else:
+                self._rest(trial, "")
+
+    def _last(self) -> Trial | None:
+        if self.interrupted or self._room():
+            return None
+        while self._paused and not self._late():
+            before = len(self._paused)
+            self._review(last=True)
+            if self._unfinished:
+                return self._unfinished.popleft()
+            if len(self._paused) == before:
+                break
+        for number in sorted(self._paused):
+            self._rest(self.trials[number], " when the search ended")
+        return None
+
+    def _rest(self, trial: Trial, when: str) -> None:
+        """A paused trial will not go on."""
+        self._paused.discard(trial.number)
+        message = f"{self.scheduler.name} at step {trial.step}{when}"
+        self._close(trial, TrialState.STOPPED, message)
+
     def _told(self, trial: Trial) -> None:
+        if began(trial):
+            self.scheduler.end(trial)
         self._tell(trial)
         for follower in self._followers.pop(trial.number, []):
             self.sampler.tell(_copy_outcome(trial, follower))
