@@ -63,6 +63,7 @@ class Simulated:
     """One search on one cluster. ``ends``: (when, state) of all trials, in the order of time.
 
     ``real_s``: what the simulation took. ``note``: why the search ended early, if it did.
+    ``made_up``: values and architectures mean nothing.
     """
 
     cluster: Cluster
@@ -73,6 +74,7 @@ class Simulated:
     counts: Mapping[str, int]
     real_s: float
     note: str
+    made_up: bool
 
     def at(self, clock_s: float) -> tuple[Found | None, Counter[str]]:
         """The best so far, and the trials ended so far by state."""
@@ -128,6 +130,7 @@ def simulate(
         counts=dict(search.status().counts),
         real_s=time.monotonic() - began,
         note=search.note,
+        made_up=isinstance(payload.evaluator, Assumed),
     )
 
 
@@ -161,7 +164,39 @@ class _Ends:
                 self.best.append(Found(self.clock(), row["trial"], row["arch"], value))
 
 
+def worker_counts(text: str) -> tuple[int, ...]:
+    """``"1,10,100"`` -> (1, 10, 100). Raises: UserError."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise UserError(f"--workers {text}", allowed="a number from 1, or several: 1,10,100")
+    return tuple(int(part) for part in parts)
+
+
 # -- what stands for trainings -----------------------------------------------------------------
+
+
+def payload_for(
+    experiment: Experiment, *, probe: int | None = None, step_seconds: float | None = None
+) -> tuple[Payload, str]:
+    """What is evaluated, and a remark on how far to trust it.
+
+    Raises: UserError for an experiment that trains for real where neither is given.
+    """
+    if probe is not None and step_seconds is not None:
+        raise UserError("--probe and --step-seconds together", cure="leave one of them out")
+    if experiment.evaluator.simulated or (probe is None and step_seconds is None):
+        return tabled(experiment), ""
+    if probe is not None:
+        times = measured(experiment, probe)
+        known = f"measured here on {probe} architectures (off by {times.error:.0%} on average)"
+    else:
+        assert step_seconds is not None
+        times, known = stated(experiment, step_seconds), "as stated"
+    screened = "; its screening is left out" if experiment.screen else ""
+    return assumed(experiment, times), (
+        f"a step's time by MACs is {known}; accuracies are MADE UP: look at times, utilisation "
+        f"and cost only{screened}"
+    )
 
 
 def tabled(experiment: Experiment) -> Payload:
@@ -184,7 +219,7 @@ def assumed(experiment: Experiment, times: StepTimes) -> Payload:
     return Payload(experiment.space, stand_in, view)
 
 
-def probe(experiment: Experiment, count: int) -> StepTimes:
+def measured(experiment: Experiment, count: int) -> StepTimes:
     """Measure one step of ``count`` random architectures within the bounds, here and now.
 
     Raises: UserError when none keeps the bounds, or one fails.
