@@ -5,6 +5,7 @@ Adding one is a file in this folder and a line in ``SCHEDULERS``.
 
 from raynas.schedulers.asha import ASHA
 from raynas.schedulers.base import Rung, Scheduler
+from raynas.schedulers.curves import CurvePrediction
 from raynas.schedulers.hyperband import Hyperband, SuccessiveHalving
 from raynas.schedulers.none import NoStopping
 from raynas.schedulers.pasha import PASHA
@@ -16,12 +17,13 @@ SCHEDULERS: tuple[type[Scheduler], ...] = (
     PASHA,
     Hyperband,
     SuccessiveHalving,
+    CurvePrediction,
     NoStopping,
 )
 
 __all__ = [
-    "ASHA", "PASHA", "Hyperband", "NoStopping", "PromotionASHA", "Rung", "Scheduler",
-    "SuccessiveHalving", "schedulers",
+    "ASHA", "CurvePrediction", "PASHA", "Hyperband", "NoStopping", "PromotionASHA", "Rung",
+    "Scheduler", "SuccessiveHalving", "schedulers",
 ]  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from raynas.core import (
 from raynas.schedulers import (
     ASHA,
     PASHA,
+    CurvePrediction,
     Hyperband,
     NoStopping,
     PromotionASHA,
@@ -39,6 +40,8 @@ MAKERS = {
     "hyperband": lambda: Hyperband(min_step=2),
     "hyperband, factor 2": lambda: Hyperband(factor=2, brackets=2),
     "halving": lambda: SuccessiveHalving(min_step=2),
+    "curves": CurvePrediction,
+    "curves, bold": lambda: CurvePrediction(best=1, confidence=0.5, enough=4),
     "none": NoStopping,
 }
 MAX_STEP = 9
