@@ -67,7 +67,8 @@ class Job:
 
     ``max_step``: the last step to measure. ``device``: a torch device name. ``workdir``: a folder
     of this job's own, kept between attempts, or None where nothing may be written. ``threads``:
-    how many CPU threads the evaluation may use.
+    how many CPU threads the evaluation may use. ``pauses``: steps at which the search may lay the
+    trial aside: what is to be kept in ``workdir`` is kept before they are measured.
     """
 
     trial: int
@@ -77,6 +78,7 @@ class Job:
     workdir: Path | None = None
     threads: int = 1
     attempt: int = 0
+    pauses: tuple[int, ...] = ()
 
 
 class Measured:

@@ -168,6 +168,7 @@ class Work(ABC):
             workdir=self._workdir(trial),
             threads=self.threads,
             attempt=trial.attempt,
+            pauses=self._pauses(),
         )
 
     @property
@@ -284,6 +285,10 @@ class Work(ABC):
 
     def _review(self) -> None:
         """Move the paused trials that shall go on to ``_unfinished``."""
+
+    def _pauses(self) -> tuple[int, ...]:
+        """The steps at which trials may be paused."""
+        return ()
 
     def _last(self) -> Trial | None:
         """Nothing runs and nothing is new: of the paused trials one to go on, or they end."""
@@ -724,6 +729,9 @@ class Search(Work):
         for trial in [t for t in self._unfinished if t.number in self._paused]:
             self._unfinished.remove(trial)
             trial.attempt -= 1
+
+    def _pauses(self) -> tuple[int, ...]:
+        return tuple(self.scheduler.pauses())
 
     def _review(self, last: bool = False) -> None:
         if not self._paused or (self._late() and not last):

@@ -56,6 +56,10 @@ class Scheduler(ABC):
         """
         return ()
 
+    def pauses(self) -> Sequence[int]:
+        """The steps at which it may pause a trial, after ``setup``."""
+        return ()
+
     def paused(self) -> Collection[int]:
         """Numbers of the trials that wait for a review."""
         return ()

@@ -111,6 +111,9 @@ class Hyperband(Halving):
         if not bracket.alive and bracket.begun == bracket.size and bracket in self._open:
             self._open.remove(bracket)
 
+    def pauses(self) -> Sequence[int]:
+        return [rung.step for rung in self._rungs]
+
     def paused(self) -> Collection[int]:
         return {number for bracket in self._open for number in bracket.waiting}
 

@@ -31,7 +31,7 @@ class PromotionASHA(Halving):
     name: ClassVar[str] = "asha_promotion"
 
     _waiting: set[int] = field(init=False, repr=False, compare=False)
-    _finished: bool = field(init=False, repr=False, compare=False)  # some trial reached the end
+    _finished: bool = field(init=False, repr=False, compare=False)  # some trial is complete
 
     def setup(self, problem: Problem) -> None:
         super().setup(problem)
@@ -58,7 +58,12 @@ class PromotionASHA(Halving):
         return ((number, Decision.CONTINUE),)
 
     def end(self, trial: Trial) -> None:
+        """Its last measurement it was not asked about."""
         self._waiting.discard(trial.number)
+        self._finished |= trial.state is TrialState.COMPLETE
+
+    def pauses(self) -> Sequence[int]:
+        return [rung.step for rung in self._rungs]
 
     def paused(self) -> Collection[int]:
         return self._waiting
@@ -69,7 +74,7 @@ class PromotionASHA(Halving):
             for measurement in trial.measurements:
                 if self._finite(trial, measurement):
                     rung = self._enter(trial, measurement)
-                    self._finished |= measurement.step >= self._end
+            self._finished |= trial.state is TrialState.COMPLETE
             if rung is None or not self._rests(trial, rung):
                 continue
             if trial.state is TrialState.RUNNING:
@@ -80,7 +85,6 @@ class PromotionASHA(Halving):
     def _arrive(self, trial: Trial) -> Standing | None:
         """The rung that the trial reaches with its last measurement, if any."""
         rung = self._enter(trial, trial.last)
-        self._finished |= trial.step >= self._end
         return rung if rung is not None and self._rests(trial, rung) else None
 
     def _rests(self, trial: Trial, rung: Standing) -> bool:

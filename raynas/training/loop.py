@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
@@ -43,6 +43,7 @@ def train(
     checkpoint_seconds: float = 10.0,
     measure_every: int = 1,
     label: str = "",
+    pauses: Collection[int] = (),
 ) -> Iterator[Measurement]:
     """Train ``network`` in place up to ``max_epoch`` (default: all of the recipe's epochs).
 
@@ -55,7 +56,8 @@ def train(
     last one, and always at the last epoch; a later call with the same arguments goes on from
     there and yields the epochs that follow. An epoch's checkpoint is written when the reader
     asks for the next epoch, so no measurement is lost with a worker; the last epoch's is written
-    before it is yielded, and is yielded again by a call that finds nothing left to do.
+    before it is yielded, and is yielded again by a call that finds nothing left to do. The same
+    holds for the epochs in ``pauses``, after which a reader may not come back for long.
     ``label`` (the architecture's text) and ``seed`` tell whose checkpoint it is.
 
     All randomness comes from (seed, epoch): on a CPU, n epochs in one go or in pieces end in
@@ -81,7 +83,7 @@ def train(
     progress = Progress(0, identity)
     if workdir is not None:
         progress = load_checkpoint(workdir, identity, network, optimizer) or progress
-        if progress.epoch >= last:
+        if progress.epoch >= last or progress.epoch in pauses:
             yield from [row for row in progress.history if row.step <= last][-1:]
     saved = time.monotonic()
 
@@ -97,11 +99,13 @@ def train(
             raise TrainingDiverged(f"training diverged in epoch {epoch} of {last}: {wrong}")
         row = Measurement(epoch, values, _worked(place, threads) - began)
         progress = Progress(epoch, identity, (*progress.history, row))
-        if epoch == last and workdir is not None:
+        early = epoch == last or epoch in pauses
+        if early and workdir is not None:
             save_checkpoint(workdir, progress, network, optimizer)
+            saved = time.monotonic()
         yield row
         due = time.monotonic() - saved >= checkpoint_seconds
-        if due and epoch < last and workdir is not None:
+        if due and not early and workdir is not None:
             save_checkpoint(workdir, progress, network, optimizer)
             saved = time.monotonic()
 
