@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,9 @@ app = typer.Typer(
 Observe = Annotated[
     str, typer.Option(help="Also show results in: tensorboard, mlflow, wandb, prometheus.")
 ]
+
+bench = typer.Typer(help="Tabular benchmarks: convert their files, compare methods on them.")
+app.add_typer(bench, name="bench")
 
 
 def _observers(text: str, local: bool) -> list[Any]:
@@ -281,6 +285,85 @@ def doctor(
         raise typer.Exit(1)
 
 
+def simulate(
+    file: Annotated[Path, typer.Argument(help="A Python file with experiment().")],
+    workers: Annotated[
+        str, typer.Option(metavar="N[,N...]", help="How many; several to compare.")
+    ] = "1",
+    hours: Annotated[
+        float | None,
+        typer.Option(help="Simulated; takes the place of the budget. Default: the budget."),
+    ] = None,
+    startup: Annotated[float, typer.Option(help="Seconds until a worker is ready.")] = 0.0,
+    failure_rate: Annotated[
+        float, typer.Option(help="Deaths of a worker's process per hour of its work.")
+    ] = 0.0,
+    preempt_rate: Annotated[
+        float, typer.Option(help="Losses of a worker's machine per hour of its work.")
+    ] = 0.0,
+    replace: Annotated[float, typer.Option(help="Seconds until a lost machine is there again.")] = (
+        300.0
+    ),
+    checkpoint: Annotated[
+        float, typer.Option(help="Seconds of work between checkpoints; inf: there are none.")
+    ] = 0.0,
+    price: Annotated[float | None, typer.Option(help="Of one hour of one worker.")] = None,
+    probe: Annotated[
+        int | None,
+        typer.Option(min=1, help="Measure one step of so many random architectures here."),
+    ] = None,
+    step_seconds: Annotated[
+        float | None, typer.Option(help="What a step of a median architecture takes.")
+    ] = None,
+    smoke: Annotated[bool, typer.Option("--smoke", help="The experiment's smoke size.")] = False,
+    set_: Sets = None,
+) -> None:
+    """What an experiment's search would find and cost on a cluster of any size: a plan.
+
+    Looks trainings up in the experiment's table (Tabular). For one that trains for real, --probe
+    or --step-seconds say what a step takes; its accuracies are made up then.
+    """
+    from raynas.console import console, show_simulation
+    from raynas.experiment import load, parse_overrides
+    from raynas.runners.live import LiveView
+    from raynas.runners.virtual import Cluster
+    from raynas.simulation import payload_for, simulate, worker_counts
+
+    experiment = load(file, parse_overrides(set_ or []), smoke=smoke).experiment
+    out = console()
+    clusters = [
+        Cluster(n, startup, failure_rate, preempt_rate, replace, checkpoint, experiment.seed)
+        for n in worker_counts(workers)
+    ]
+    payload, remark = payload_for(experiment, probe=probe, step_seconds=step_seconds)
+    if remark:
+        out.print(remark, style="yellow", soft_wrap=True)
+    found = []
+    for cluster in clusters:
+        watch = partial(LiveView, console=out)
+        found.append(simulate(experiment, cluster, payload=payload, hours=hours, watch=watch))
+    show_simulation(found, price, out)
+
+
+@bench.command()
+def convert(
+    folder: Annotated[Path, typer.Argument(help="NATS-tss-v1_0-3ffb9-simple, unpacked.")],
+    to: Annotated[Path, typer.Argument(help="The table to write.")] = Path("nb201.parquet"),
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that read.")] = 1,
+) -> None:
+    """The table of NAS-Bench-201 from its authors' files, which are not trusted.
+
+    Put it into the folder $RAYNAS_DATA, where NASBench201Table() finds it.
+    """
+    from raynas.benchmarks.nasbench201_authors import convert
+    from raynas.console import console, progress, show_missing
+
+    out = console()
+    with progress(out, "reading cells") as told:
+        missing = convert(folder, to, jobs=jobs, progress=told)
+    show_missing(to, missing, out)
+
+
 @app.command()
 def report(run: RunPath) -> None:
     """Write report.html and the figures of a run anew, from its store."""
@@ -341,7 +424,8 @@ def list_(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="spaces, data, evaluators, proxies, samplers, schedulers, observers; default all."
+            help="spaces, data, evaluators, proxies, samplers, schedulers, observers or "
+            "benchmarks; default all."
         ),
     ] = None,
 ) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from raynas.planning import Plan
     from raynas.reports import Summary
     from raynas.reports.tables import Found
+    from raynas.runners.virtual import Usage
+    from raynas.simulation import Simulated
     from raynas.store import RunFolder
     from raynas.training import Exported
 
@@ -35,6 +40,7 @@ _REGISTRIES = {
     "samplers": ("raynas.samplers", "samplers"),
     "schedulers": ("raynas.schedulers", "schedulers"),
     "observers": ("raynas.observers", "OBSERVERS"),
+    "benchmarks": ("raynas.benchmarks", "BENCHMARKS"),
 }
 
 
@@ -281,3 +287,103 @@ def _short(count: float) -> str:
         if abs(count) >= size:
             return f"{count / size:.3g}{unit}"
     return f"{count:.0f}" if count == count else "-"
+
+
+# -- simulated searches, benchmarks ------------------------------------------------------------
+
+_MOMENTS = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1)
+
+
+def show_simulation(found: Sequence[Simulated], price: float | None, out: Console) -> None:
+    """The anytime curve of one cluster, then utilisation and cost of each."""
+    if len(found) == 1:
+        out.print(_anytime(found[0]))
+    out.print(_clusters(found, price))
+    for one in found:
+        usage = one.usage
+        out.print(_account(usage), soft_wrap=True)
+        if one.note:
+            out.print(f"  ended early: {one.note}", style="yellow", soft_wrap=True)
+    best = found[-1].best
+    if best and not found[-1].made_up:
+        out.print(f"best: {best[-1].arch}  (trial {best[-1].trial})", soft_wrap=True, markup=False)
+
+
+def _anytime(one: Simulated) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in ("simulated time", "complete", "stopped", "others", _best_of(one)):
+        table.add_column(name, justify="right", no_wrap=True)
+    for share in _MOMENTS:
+        best, ended = one.at(share * one.usage.seconds)
+        others = sum(ended.values()) - ended["COMPLETE"] - ended["STOPPED"]
+        table.add_row(
+            clock(share * one.usage.seconds),
+            str(ended["COMPLETE"]),
+            str(ended["STOPPED"]),
+            str(others),
+            f"{best.value:.2f}" if best else "-",
+        )
+    return table
+
+
+def _best_of(one: Simulated) -> str:
+    return f"{'made-up' if one.made_up else 'best'} {one.objective.metric}"
+
+
+def _clusters(found: Sequence[Simulated], price: float | None) -> Table:
+    table = Table(box=None, pad_edge=False)
+    best_of = "made up" if found[0].made_up else "best"
+    heads = ("workers", "ended", "trials", best_of, "best after", "useful", "worker-h")
+    for name in (*heads, *(["cost"] if price is not None else [])):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in found:
+        best, usage = (one.best[-1] if one.best else None), one.usage
+        hours = usage.total / 3600
+        table.add_row(
+            str(usage.workers),
+            clock(usage.seconds),
+            str(len(one.ends)),
+            f"{best.value:.2f}" if best else "-",
+            clock(best.clock_s) if best else "-",
+            f"{usage.utilisation:.1%}",
+            f"{hours:,.1f}",
+            *([f"{hours * price:,.2f}"] if price is not None else []),
+        )
+    return table
+
+
+def _account(usage: Usage) -> str:
+    """Where the workers' time went, in shares."""
+    parts = {
+        "useful": usage.useful,
+        "lost and done again": usage.lost,
+        "starting": usage.starting,
+        "away": usage.down,
+        "idle": usage.idle,
+    }
+    shares = ", ".join(f"{100 * s / usage.total:.1f} % {n}" for n, s in parts.items() if s > 0)
+    deaths = f"; {usage.failures} failures, {usage.preemptions} preemptions"
+    some = usage.failures + usage.preemptions > 0
+    who = "1 worker" if usage.workers == 1 else f"{usage.workers} workers"
+    return f"{who}: {shares or 'nothing done'}{deaths if some else ''}"
+
+
+@contextlib.contextmanager
+def progress(out: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, a line every tenth elsewhere; told how many of how many are done."""
+    with Progress(console=out, transient=True, disable=not out.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+
+        def told(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            if not out.is_terminal and done * 10 // total > (done - 1) * 10 // total:
+                out.print(f"{what}: {done} of {total}")
+
+        yield told
+
+
+def show_missing(table: Path, missing: Mapping[str, int], out: Console) -> None:
+    """Where the table is, and for how many cells it lacks what."""
+    for name, count in missing.items():
+        out.print(f"  {name} is missing for {count} cells", style="dim")
+    out.print(f"table: {table}", soft_wrap=True)

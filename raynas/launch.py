@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import shutil
 import signal
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -79,7 +78,7 @@ class Session:
         experiment, payload = self.experiment, self.payload
         deadline = None
         if experiment.budget.hours is not None:
-            deadline = time.monotonic() + 3600 * experiment.budget.hours
+            deadline = self.runner.clock() + 3600 * experiment.budget.hours
         main = self._search(
             payload, experiment.sampler, Limits(trials=experiment.budget.trials, deadline=deadline)
         )
@@ -220,6 +219,7 @@ class Session:
             "mirror": remote.below(self.folder.checkpoints.name) if remote else None,
             "past": past,
             "weights": _version(*evaluators),
+            "clock": self.runner.clock,
         }
 
     def _carry_out(self, work: Work) -> None:

@@ -124,6 +124,8 @@ class Curves(Evaluator):
             if fault == "nan" and step == 2:
                 value = float("nan")
             self._note(f"{arch.text} {step} {os.getpid()}")
+            if step in job.pauses:
+                self._keep(job, step)
             yield Measurement(step, {metric: value}, seconds=1.0)
             self._keep(job, step)
 

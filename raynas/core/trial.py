@@ -13,7 +13,8 @@ from raynas.core.objectives import Bound, Objective
 
 
 class TrialState(StrEnum):
-    """RUNNING while a worker has it or a resumed run will continue it; the others at rest."""
+    """RUNNING while a worker has it, a resumed run will continue it, or the scheduler made it wait;
+    the others at rest."""
 
     RUNNING = "RUNNING"
     COMPLETE = "COMPLETE"
@@ -31,6 +32,7 @@ class Decision(StrEnum):
 
     CONTINUE = "CONTINUE"
     STOP = "STOP"
+    PAUSE = "PAUSE"  # its worker is free; the scheduler will say whether the trial goes on
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,9 @@ class Job:
     ``max_step``: the last step to measure. ``device``: a torch device name. ``workdir``: a folder
     of this job's own, kept between attempts, or None where nothing may be written. ``threads``:
     how many CPU threads the evaluation may use. ``mirror``: where on shared storage the workdir is
-    kept, or nothing where all machines see the workdir itself.
+    kept, or nothing where all machines see the workdir itself. ``pauses``: steps at which the
+    search may lay the trial aside: what is to be kept in ``workdir`` is kept before they are
+    measured.
     """
 
     trial: int
@@ -77,6 +81,7 @@ class Job:
     threads: int = 1
     attempt: int = 0
     mirror: str = ""
+    pauses: tuple[int, ...] = ()
 
 
 class Measured:

@@ -1,15 +1,17 @@
 """Pickles from the internet, read without running them.
 
-Some image sets come as pickles of dicts, lists and numpy arrays. A pickle may name any function
-of the machine and call it. Here only the few names that such arrays need are known, and even
-those lead to stand-ins of our own: numpy's own unpickling never sees the file.
+Some image sets come as pickles of dicts, lists and numpy arrays, some benchmarks as pickles of
+dicts and numbers. A pickle may name any function of the machine and call it. Here only the few
+names that such data need are known, and even those lead to stand-ins of our own: numpy's own
+unpickling never sees the file.
 """
 
 from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,15 +22,21 @@ from raynas.core import UserError
 _KINDS = {f"{kind}{size}" for kind in "iuf" for size in (1, 2, 4, 8)} - {"f1"} | {"b1"}
 
 
-def load_pickle(path: Path) -> dict[str, Any]:
+def load_pickle(
+    path: Path,
+    known: Globals | None = None,
+    opened: Callable[[Path], BinaryIO] = lambda path: path.open("rb"),
+) -> dict[str, Any]:
     """The dict that ``path`` holds: text keys; arrays as numpy arrays, strings as bytes or str.
 
-    Raises: UserError naming the file when it is damaged, or names a function that an array does
+    ``known``: what the pickle may name, ``ARRAYS`` (the default), ``RECORDS`` or nothing.
+    ``opened``: opens a file that is compressed.
+    Raises: UserError naming the file when it is damaged, or names a function that such data do
     not need; nothing of it has been called then.
     """
     try:
-        with path.open("rb") as file:
-            content = _Reader(file).load()
+        with opened(path) as file:
+            content = _Reader(file, path, ARRAYS if known is None else known).load()
     except UserError:
         raise
     except OSError as error:
@@ -44,17 +52,17 @@ def load_pickle(path: Path) -> dict[str, Any]:
 
 
 class _Reader(pickle.Unpickler):
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, path: Path, known: Globals) -> None:
         super().__init__(file, encoding="bytes")
-        self._path = file.name
+        self._path, self._known = path, known
 
     def find_class(self, module: str, name: str) -> Any:
         # numpy 2 writes the same functions under another module's name
-        known = _GLOBALS.get((module.replace("numpy._core", "numpy.core"), name))
+        known = self._known.get((module.replace("numpy._core", "numpy.core"), name))
         if known is None:
             raise UserError(
-                f"{self._path} asks for {module}.{name}, which no array needs",
-                allowed=", ".join(f"{m}.{n}" for m, n in _GLOBALS),
+                f"{self._path} asks for {module}.{name}, which its data do not need",
+                allowed=", ".join(f"{m}.{n}" for m, n in self._known) or "no name at all",
                 cure="do not use this file: a pickle can run code; get it from its publisher",
             )
         return known
@@ -115,12 +123,28 @@ def _encode(text: str, encoding: Any) -> bytes:
     return text.encode("latin-1")
 
 
-_GLOBALS = {
+def _scalar(dtype: Any, raw: Any) -> int | float | bool:
+    """A numpy number, as Python's own."""
+    if not isinstance(dtype, _Dtype):
+        raise pickle.UnpicklingError("a number without a type")
+    (number,) = np.frombuffer(raw, dtype=dtype.numpy()).tolist()
+    return number  # type: ignore[no-any-return]
+
+
+Globals = Mapping[tuple[str, str], _Known]
+ARRAYS: Globals = {
     ("numpy.core.multiarray", "_reconstruct"): _Known(_Array),
     ("numpy", "ndarray"): _Known(_Array),
     ("numpy", "dtype"): _Known(_Dtype),
     ("_codecs", "encode"): _Known(_encode),
 }
+"""What numpy arrays need, in pickles of Python 2 and 3."""
+RECORDS: Globals = {
+    ("collections", "OrderedDict"): _Known(OrderedDict),
+    ("numpy.core.multiarray", "scalar"): _Known(_scalar),
+    ("numpy", "dtype"): _Known(_Dtype),
+}
+"""What dicts of numpy numbers need."""
 
 
 def _text(value: Any) -> str:

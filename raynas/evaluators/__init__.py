@@ -11,6 +11,7 @@ from raynas.evaluators.inherited import Inherited
 from raynas.evaluators.latency import MeasuredLatency
 from raynas.evaluators.retrain import Retrain, load_trained
 from raynas.evaluators.screen import Screen
+from raynas.evaluators.tabular import Tabular
 from raynas.evaluators.train_supernet import TrainSupernet
 from raynas.evaluators.zero_shot import ZeroShot
 
@@ -22,6 +23,7 @@ EVALUATORS: dict[str, type[Evaluator]] = {
     MeasuredLatency.name: MeasuredLatency,
     TrainSupernet.name: TrainSupernet,
     Inherited.name: Inherited,
+    Tabular.name: Tabular,
 }
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "MeasuredLatency",
     "Retrain",
     "Screen",
+    "Tabular",
     "TrainSupernet",
     "ZeroShot",
     "load_trained",

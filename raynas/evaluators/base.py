@@ -34,6 +34,8 @@ class Evaluator(ABC):
     serial: ClassVar[bool] = False
     #: So many architectures at a time are cheaper than one after the other.
     crowd: int = 1
+    #: Its measurements' seconds are looked up or made up, not spent: it needs no cluster.
+    simulated: ClassVar[bool] = False
 
     @property
     @abstractmethod

@@ -89,6 +89,7 @@ class Retrain(Evaluator):
             checkpoint_seconds=self.checkpoint_seconds,
             measure_every=1 if view.held_out_name == "val" else 0,
             label=arch.text,
+            pauses=job.pauses,
         )
 
     def _start(self, arch: Architecture, seed: int) -> nn.Module:

@@ -6,8 +6,9 @@ import contextlib
 import errno
 import shutil
 import socket
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -66,6 +67,10 @@ class Runner(ABC):
         stored. What is set up for a payload is kept for the next call with the same object.
         """
 
+    def clock(self) -> float:
+        """Seconds on the clock of its works; a virtual runner simulates it."""
+        return time.monotonic()
+
     def open(self) -> None:
         """Get ready: start or join a cluster. ``run`` does it too where it was not done."""
 
@@ -85,7 +90,7 @@ class Outcome:
     device: str = "cpu"
 
 
-def steps(evaluator: Evaluator, arch: Architecture, job: Job) -> Iterator[Outcome]:
+def steps(evaluator: Evaluator, arch: Architecture, job: Job) -> Generator[Outcome, None, None]:
     """Run an evaluation, turning exceptions into outcomes: the worker itself survives."""
     host, device = socket.gethostname(), device_name(job.device)
     try:

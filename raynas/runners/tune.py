@@ -57,7 +57,7 @@ class TrialActor(tune.Trainable):
         self._outcomes = steps(self._evaluator, arch, on_device(job, device))
 
     def _end(self) -> None:
-        self._outcomes.close()  # type: ignore[attr-defined]
+        self._outcomes.close()
 
     def step(self) -> dict[str, Any]:
         # never "done": Tune would not show a last result to the scheduler

@@ -12,7 +12,7 @@ import shutil
 import time
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -37,7 +37,7 @@ from raynas.data.base import View
 from raynas.evaluators.base import Evaluator
 from raynas.runners.screening import Screening, broken
 from raynas.samplers.base import Sampler
-from raynas.schedulers.base import Rung, Scheduler
+from raynas.schedulers.base import Rung, Scheduler, began
 from raynas.spaces.base import SearchSpace
 from raynas.store.remote import Remote, folder_name
 
@@ -103,6 +103,7 @@ class Work(ABC):
     ``folder``: holds a job's working folder, ``folder/000012`` for trial 12, or None;
     ``mirror``: where on shared storage these folders are kept, or None.
     ``weights``: version of the inherited weights, stored with every row.
+    ``clock``: gives seconds; the runner's own where its time is simulated.
     """
 
     def __init__(
@@ -122,8 +123,9 @@ class Work(ABC):
         past: Iterable[Trial] = (),
         weights: str | None = None,
         mirror: Remote | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.mirror = mirror
+        self.mirror, self.clock = mirror, clock
         self.payload, self.rows, self.weights = payload, rows, weights
         self.stage, self.arm = stage, arm
         self.objectives, self.seed = objectives, seed
@@ -135,10 +137,11 @@ class Work(ABC):
         self.spent = sum(t.seconds for t in self.trials.values())
         self.interrupted = False
         self.error: BaseException | None = None
-        self.started = time.monotonic()
+        self.started = clock()
         self.rejected = self.duplicates = self.screened_out = 0
         self._counts: Counter[str] = Counter(t.state for t in self.trials.values())
         self._live: dict[int, Trial] = {}
+        self._paused: set[int] = set()  # by the scheduler; until a worker has them again
         self._unfinished = deque(t for t in self.trials.values() if not t.state.ended)
         for trial in self._unfinished:  # one that was only scored was never started
             trial.attempt += trial.step > 0
@@ -156,15 +159,13 @@ class Work(ABC):
         """A job to start now, or None: see :attr:`done` whether to wait or to end."""
         if self.interrupted:
             return None
-        if self._unfinished:
-            trial = self._unfinished.popleft()
-        else:
-            proposed = self._propose()
-            if proposed is None:
-                return None
-            trial = proposed
-            self.trials[trial.number] = trial
-            self._counts[TrialState.RUNNING] += 1
+        self._review()
+        trial = self._unfinished.popleft() if self._unfinished else self._begin()
+        if trial is None and not self._live and self._paused:
+            trial = self._last()
+        if trial is None:
+            return None
+        self._paused.discard(trial.number)
         self._live[trial.number] = trial
         return Job(
             trial=trial.number,
@@ -174,6 +175,7 @@ class Work(ABC):
             threads=self.threads,
             attempt=trial.attempt,
             mirror=self._mirror(trial),
+            pauses=self._pauses(),
         )
 
     @property
@@ -189,10 +191,11 @@ class Work(ABC):
     ) -> Decision:
         """Take a measurement, store it, decide. A step that is known already is not stored twice.
 
-        A measurement of a trial at rest (a worker that came back from the dead) changes nothing.
+        A measurement of a trial at rest (a worker that came back from the dead), or of one that is
+        paused (a worker that was ahead), changes nothing.
         """
         trial = self.trials[number]
-        if trial.state.ended:
+        if trial.state.ended or number in self._paused:
             return Decision.STOP
         if measurement.step <= trial.step:
             return Decision.CONTINUE
@@ -215,12 +218,14 @@ class Work(ABC):
         state, message = self._judge(trial)
         self._move(trial, state, message)
         self._write(trial, measurement, host, device)
-        return Decision.STOP if state.ended else Decision.CONTINUE
+        if state.ended:
+            return Decision.STOP
+        return Decision.PAUSE if number in self._paused else Decision.CONTINUE
 
     def complete(self, number: int) -> None:
         """The evaluator has nothing more to say."""
         trial = self.trials[number]
-        if trial.state.ended:
+        if trial.state.ended or number in self._paused:
             return
         if trial.step == 0:
             self.fail(number, "the evaluator ended without a measurement")
@@ -230,7 +235,7 @@ class Work(ABC):
     def fail(self, number: int, message: str, *, infeasible: bool = False) -> None:
         """The trial crashed, diverged, or does not fit (``infeasible``)."""
         trial = self.trials[number]
-        if not trial.state.ended:
+        if not trial.state.ended and number not in self._paused:
             state = TrialState.INFEASIBLE if infeasible else TrialState.FAILED
             self._close(trial, state, _one_line(message))
 
@@ -285,6 +290,17 @@ class Work(ABC):
     def _told(self, trial: Trial) -> None:
         """The trial is at rest and stored."""
 
+    def _review(self) -> None:
+        """Move the paused trials that shall go on to ``_unfinished``."""
+
+    def _pauses(self) -> tuple[int, ...]:
+        """The steps at which trials may be paused."""
+        return ()
+
+    def _last(self) -> Trial | None:
+        """Nothing runs and nothing is new: of the paused trials one to go on, or they end."""
+        return None
+
     @property
     def timed(self) -> bool:
         """Whether something is timed while its trials run."""
@@ -302,6 +318,13 @@ class Work(ABC):
         return ()
 
     # -- common ground -------------------------------------------------------------------------
+
+    def _begin(self) -> Trial | None:
+        trial = self._propose()
+        if trial is not None:
+            self.trials[trial.number] = trial
+            self._counts[TrialState.RUNNING] += 1
+        return trial
 
     def _number(self) -> int:
         if self._gaps:
@@ -449,7 +472,7 @@ class Work(ABC):
             screened_out=self.screened_out,
             seconds=self.spent,
             max_seconds=self.max_seconds,
-            elapsed=time.monotonic() - self.started,
+            elapsed=self.clock() - self.started,
             max_step=self.max_step,
             progress=self._progress(),
         )
@@ -496,7 +519,7 @@ class Limits:
     ``trials``: trials evaluated; proposals beyond a bound, duplicates and those that screening
     holds back do not count.
     ``seconds``: worker time, in which the trial that crosses it is stopped (equal-cost arms).
-    ``deadline``: of ``time.monotonic()``; nothing is started after it.
+    ``deadline``: on the work's clock; nothing is started after it.
     """
 
     trials: int | None = None
@@ -552,6 +575,7 @@ class Search(Work):
         sampler.replay(past)
         fallback.replay(past)
         scheduler.replay(past)
+        self._wait_again(scheduler.paused())
         self._known = {t.arch.id: t for t in past}
         for trial in past:
             if self._beyond_bounds(trial):
@@ -584,8 +608,10 @@ class Search(Work):
         return len(self.trials) - self.rejected - self.screened_out + len(self._kept)
 
     def _more(self) -> bool:
-        if self._unfinished or self._kept:
-            return True
+        return bool(self._unfinished or self._kept or self._paused) or self._room()
+
+    def _room(self) -> bool:
+        """Whether there may be new trials."""
         limit = self.limits.trials
         enough = limit is not None and self._evaluated() >= limit
         return not (self._exhausted or enough or self._late())
@@ -594,7 +620,7 @@ class Search(Work):
         """Whether the time is used up, the workers' or that on the clock."""
         limits = self.limits
         return (limits.seconds is not None and self.spent >= limits.seconds) or (
-            limits.deadline is not None and time.monotonic() >= limits.deadline
+            limits.deadline is not None and self.clock() >= limits.deadline
         )
 
     def _propose(self) -> Trial | None:
@@ -660,7 +686,7 @@ class Search(Work):
 
     def _candidate(self) -> Trial | None:
         """The next new proposal within the bounds, or None."""
-        if not self._more():
+        if not self._room():
             return None
         duplicates = rejected = 0
         finite = self.sampler.finite
@@ -743,11 +769,63 @@ class Search(Work):
             return (TrialState.INFEASIBLE, broken) if broken else (state, "")
         if self.limits.seconds is not None and self.spent >= self.limits.seconds:
             return TrialState.STOPPED, "the arm's worker time is spent"
-        if self.scheduler.decide(trial) is Decision.STOP:
+        decision = self.scheduler.decide(trial)
+        if decision is Decision.STOP:
             return TrialState.STOPPED, f"{self.scheduler.name} at step {trial.step}"
+        if decision is Decision.PAUSE:
+            self._paused.add(trial.number)
+            self._live.pop(trial.number, None)
         return state, message
 
+    def _begin(self) -> Trial | None:
+        trial = super()._begin()
+        if trial is not None:
+            self.scheduler.begin(trial)
+        return trial
+
+    def _wait_again(self, paused: Iterable[int]) -> None:
+        """After a resume: they are no trials that a killed driver left."""
+        self._paused.update(paused)
+        for trial in [t for t in self._unfinished if t.number in self._paused]:
+            self._unfinished.remove(trial)
+            trial.attempt -= 1
+
+    def _pauses(self) -> tuple[int, ...]:
+        return tuple(self.scheduler.pauses())
+
+    def _review(self, last: bool = False) -> None:
+        if not self._paused or (self._late() and not last):
+            return
+        for number, decision in self.scheduler.review(last):
+            trial = self.trials[number]
+            if decision is Decision.CONTINUE:
+                self._unfinished.append(trial)
+            else:
+                self._rest(trial, "")
+
+    def _last(self) -> Trial | None:
+        if self.interrupted or self._room():
+            return None
+        while self._paused and not self._late():
+            before = len(self._paused)
+            self._review(last=True)
+            if self._unfinished:
+                return self._unfinished.popleft()
+            if len(self._paused) == before:
+                break
+        for number in sorted(self._paused):
+            self._rest(self.trials[number], " when the search ended")
+        return None
+
+    def _rest(self, trial: Trial, when: str) -> None:
+        """A paused trial will not go on."""
+        self._paused.discard(trial.number)
+        message = f"{self.scheduler.name} at step {trial.step}{when}"
+        self._close(trial, TrialState.STOPPED, message)
+
     def _told(self, trial: Trial) -> None:
+        if began(trial):
+            self.scheduler.end(trial)
         self._tell(trial)
         for follower in self._followers.pop(trial.number, []):
             self.sampler.tell(_copy_outcome(trial, follower))

@@ -12,17 +12,25 @@ from typing import TYPE_CHECKING, Any
 from raynas.samplers.base import Sampler
 
 if TYPE_CHECKING:
+    from raynas.samplers.bohb import BOHB
     from raynas.samplers.elitist import ElitistEvolution
     from raynas.samplers.evolution import RegularizedEvolution
+    from raynas.samplers.guided import Guided
     from raynas.samplers.listed import Exhaustive, Listed
+    from raynas.samplers.local import LocalSearch
     from raynas.samplers.optuna import CMAES, GP, NSGA2, TPE, OptunaRandom
     from raynas.samplers.random import Random
+    from raynas.samplers.reinforce import Reinforce
 
 # class -> the module of this package that has it
 _HOME = {
     "Random": "random",
     "RegularizedEvolution": "evolution",
     "ElitistEvolution": "elitist",
+    "Guided": "guided",
+    "LocalSearch": "local",
+    "Reinforce": "reinforce",
+    "BOHB": "bohb",
     "TPE": "optuna",
     "NSGA2": "optuna",
     "GP": "optuna",
@@ -33,8 +41,9 @@ _HOME = {
 }
 
 __all__ = [
-    "CMAES", "GP", "NSGA2", "TPE", "ElitistEvolution", "Exhaustive", "Listed", "OptunaRandom",
-    "Random", "RegularizedEvolution", "Sampler", "samplers",
+    "BOHB", "CMAES", "GP", "NSGA2", "TPE", "ElitistEvolution", "Exhaustive", "Guided", "Listed",
+    "LocalSearch", "OptunaRandom", "Random", "RegularizedEvolution", "Reinforce", "Sampler",
+    "samplers",
 ]  # fmt: skip
 
 

@@ -35,9 +35,10 @@ class RegularizedEvolution(Sampler):
 
     The first ``population`` trials are random. Then ``sample`` members are drawn without
     replacement and the best one's proposal is mutated in one choice; a child that is known up to
-    isomorphism is mutated anew. The population are the ``population`` trials of highest number
-    that ended with a value: age is the number, not the time of the end, so that a proposal
-    depends on seed and history only, with any number of workers and after any interruption.
+    isomorphism is mutated anew, unless ``distinct`` is off. The population are the ``population``
+    trials of highest number that ended with a value: age is the number, not the time of the end,
+    so that a proposal depends on seed and history only, with any number of workers and after any
+    interruption.
 
     Infeasible and failed trials are never parents. A completed trial beats every stopped one;
     among stopped ones more steps win, then the value there: values of unlike fidelity are never
@@ -46,6 +47,7 @@ class RegularizedEvolution(Sampler):
 
     population: int = 30
     sample: int = 10
+    distinct: bool = True
 
     name: ClassVar[str] = "evolution"
 
@@ -66,14 +68,19 @@ class RegularizedEvolution(Sampler):
         self._hopeful = 0
 
     def ask(self, number: int) -> Architecture:
-        if self._hopeful < self.population or not self._members:
-            child = self._distinct.fresh(number)
-        else:
-            rng = rng_for(self._problem.seed, self.name, number)
-            child = self._distinct.variant(self._parent(rng).proposal, rng, number)
+        child = self._child(number)
         self._distinct.add(child)
         self._hopeful += 1
         return child
+
+    def _child(self, number: int) -> Architecture:
+        rng = rng_for(self._problem.seed, self.name, number)
+        if self._hopeful < self.population or not self._members:
+            return self._distinct.fresh(number) if self.distinct else self._space.sample(rng)
+        parent = self._parent(rng).proposal
+        if not self.distinct:
+            return self._space.mutate(parent, rng)
+        return self._distinct.variant(parent, rng, number)
 
     def tell(self, trial: Trial) -> None:
         member = self._individual(trial)

@@ -5,11 +5,26 @@ Adding one is a file in this folder and a line in ``SCHEDULERS``.
 
 from raynas.schedulers.asha import ASHA
 from raynas.schedulers.base import Rung, Scheduler
+from raynas.schedulers.curves import CurvePrediction
+from raynas.schedulers.hyperband import Hyperband, SuccessiveHalving
 from raynas.schedulers.none import NoStopping
+from raynas.schedulers.pasha import PASHA
+from raynas.schedulers.promotion import PromotionASHA
 
-SCHEDULERS: tuple[type[Scheduler], ...] = (ASHA, NoStopping)
+SCHEDULERS: tuple[type[Scheduler], ...] = (
+    ASHA,
+    PromotionASHA,
+    PASHA,
+    Hyperband,
+    SuccessiveHalving,
+    CurvePrediction,
+    NoStopping,
+)
 
-__all__ = ["ASHA", "NoStopping", "Rung", "Scheduler", "schedulers"]
+__all__ = [
+    "ASHA", "CurvePrediction", "PASHA", "Hyperband", "NoStopping", "PromotionASHA", "Rung",
+    "Scheduler", "SuccessiveHalving", "schedulers",
+]  # fmt: skip
 
 
 def schedulers() -> dict[str, type[Scheduler]]:

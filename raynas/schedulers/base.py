@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from raynas.core import Decision, Problem, Trial
+from raynas.core import Decision, Problem, Trial, TrialState
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,13 @@ class Rung:
 
 
 class Scheduler(ABC):
-    """Decides at every measurement. Depends on nothing but the measurements it was shown."""
+    """Decides at every measurement. Depends on nothing but the measurements it was shown.
+
+    A trial that it pauses keeps its checkpoint and gives its worker back; in the store it is
+    RUNNING as before. ``review`` says later which paused trials go on. Those that still wait when
+    the search ends are STOPPED then. A trial that was told to go on and was not measured since
+    counts as paused after a resume, and is reviewed again.
+    """
 
     name: ClassVar[str]
 
@@ -36,6 +42,35 @@ class Scheduler(ABC):
     def replay(self, trials: Iterable[Trial]) -> None:
         """Rebuild all state from stored trials after ``setup``."""
 
+    def begin(self, trial: Trial) -> None:
+        """A new trial is about to start. Once per trial, in the order of their starts."""
+
+    def end(self, trial: Trial) -> None:
+        """The trial is at rest. Once per trial that began."""
+
+    def review(self, last: bool = False) -> Sequence[tuple[int, Decision]]:
+        """Numbers of paused trials, and whether each shall CONTINUE now or STOP; the others wait.
+
+        Asked whenever a worker is free. ``last``: nothing runs and nothing new will start, so what
+        waits for more trials is to be decided with those that there are.
+        """
+        return ()
+
+    def pauses(self) -> Sequence[int]:
+        """The steps at which it may pause a trial, after ``setup``."""
+        return ()
+
+    def paused(self) -> Collection[int]:
+        """Numbers of the trials that wait for a review."""
+        return ()
+
     def rungs(self) -> tuple[Rung, ...]:
         """The rungs from low to high, for the live view and the report."""
         return ()
+
+
+def began(trial: Trial) -> bool:
+    """Whether a stored trial was started: it broke no bound beforehand and passed the screening."""
+    if trial.state is TrialState.INFEASIBLE and not trial.measurements:
+        return not any(violation > 0 for violation in trial.violations.values())
+    return trial.state is not TrialState.STOPPED or trial.step > 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from raynas.core import Choice
 from raynas.spaces.base import InputShape, SearchSpace
 from raynas.spaces.elastic import ElasticResNet
-from raynas.spaces.nasbench201 import NASBench201
+from raynas.spaces.nasbench201 import NASBench201, NASBench201Cells
 from raynas.spaces.zen import ZenNAS
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SPACES: dict[str, type[SearchSpace]] = {
     NASBench201.name: NASBench201,
+    NASBench201Cells.name: NASBench201Cells,
     ElasticResNet.name: ElasticResNet,
     ZenNAS.name: ZenNAS,
 }
@@ -26,6 +27,7 @@ __all__ = [
     "ElasticResNet",
     "InputShape",
     "NASBench201",
+    "NASBench201Cells",
     "SearchSpace",
     "Supernet",
     "ZenNAS",

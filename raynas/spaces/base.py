@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -179,6 +179,19 @@ class SearchSpace(ABC):
                 parts.extend(float(i == index) for i in range(len(choice)))
         return np.asarray(parts, dtype=np.float32)
 
+    def features(self, arch: Architecture) -> NDArray[np.float32]:
+        """(d,) float32: what a model may learn from, alike for architectures that do alike.
+
+        The default is the encoding, how often each option of unordered choices with the same
+        options is taken, and the logarithms of params and MACs where the space has a closed form
+        of them. A space whose architectures are graphs may add their paths.
+        """
+        parts = [self.encode(arch), _counts(self.choices, arch)]
+        if type(self).costs is not SearchSpace.costs:
+            costs = self.costs(arch)
+            parts.append(np.log1p([costs.params, costs.macs]).astype(np.float32))
+        return np.concatenate(parts)
+
     def costs(
         self, arch: Architecture, input_shape: InputShape = (3, 32, 32), num_classes: int = 10
     ) -> Costs:
@@ -191,3 +204,14 @@ class SearchSpace(ABC):
         """A picture of ``arch`` for reports. The default is the chain of its choices."""
         nodes = ("in", *(f"{name} = {option}" for name, option in arch.items()), "out")
         return Graph(nodes, tuple((i, i + 1, "") for i in range(len(nodes) - 1)))
+
+
+def _counts(choices: Sequence[Choice], arch: Architecture) -> NDArray[np.float32]:
+    """How often each option is taken, over unordered choices of the same options."""
+    alike: dict[tuple[Option, ...], list[Option]] = {}
+    for choice in choices:
+        if not choice.ordered:
+            alike.setdefault(choice.options, []).append(arch[choice.name])
+    groups = [(options, taken) for options, taken in alike.items() if len(taken) > 1]
+    counts = [taken.count(option) for options, taken in groups for option in options]
+    return np.asarray(counts, dtype=np.float32)

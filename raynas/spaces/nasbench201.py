@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from raynas.core import Architecture, Choice, Costs, Graph, Option, UserError, one_of
 from raynas.spaces.base import InputShape, SearchSpace
@@ -40,6 +41,17 @@ EXAMPLE = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|nor_c
 
 Cell = tuple[str, ...]
 """The six operations of a cell, in the order of ``EDGES``."""
+
+_ROUTES = ((3,), (0, 4), (1, 5), (0, 2, 5))
+"""The paths from input to output, as places in ``EDGES``."""
+_SEQUENCES = {
+    path: place
+    for place, path in enumerate(
+        path
+        for length in range(4)
+        for path in itertools.product((CONV_1X1, CONV_3X3, POOL), repeat=length)
+    )
+}
 
 NAMES = tuple(f"op_{source}_{target}" for source, target in EDGES)
 """The choices' names, in the order of ``EDGES``."""
@@ -155,6 +167,14 @@ class NASBench201(SearchSpace):
         head = c * num_classes + num_classes
         return Costs(params=params + 2 * c + head, macs=macs + head)
 
+    def features(self, arch: Architecture) -> NDArray[np.float32]:
+        """The default ones, then how many paths from input to output are each of the 40 sequences
+        of up to three convolutions and poolings: skips left out, as they change nothing."""
+        paths = np.zeros(len(_SEQUENCES), dtype=np.float32)
+        for path in _paths(_cell(arch)):
+            paths[_SEQUENCES[path]] += 1
+        return np.concatenate([super().features(arch), paths])
+
     def graph(self, arch: Architecture) -> Graph:
         """The four nodes and the edges that carry something."""
         edges = ((s, t, op) for (s, t), op in zip(EDGES, _cell(arch), strict=True) if op != NONE)
@@ -182,12 +202,34 @@ class NASBench201(SearchSpace):
         return nasbench201_supernet(self, input_shape, num_classes)
 
 
+@dataclass(frozen=True)
+class NASBench201Cells(NASBench201):
+    """The same space with isomorphic cells apart: all 15,625 stand for themselves.
+
+    For comparison with what was published on the benchmark's table, where isomorphic cells were
+    trained each, and each is a query of its own.
+    """
+
+    name: ClassVar[str] = "nasbench201_cells"
+
+    def canonical(self, arch: Architecture) -> Architecture:
+        return arch
+
+
 def _cell(arch: Architecture) -> Cell:
     return tuple(str(option) for option in arch.options)
 
 
 def _values(cell: Sequence[str]) -> dict[str, Option]:
     return dict(zip(NAMES, cell, strict=True))
+
+
+def _paths(cell: Cell) -> Iterator[Cell]:
+    """The operations on each path from input to output that carries something, less its skips."""
+    for route in _ROUTES:
+        operations = [cell[edge] for edge in route]
+        if NONE not in operations:
+            yield tuple(operation for operation in operations if operation != SKIP)
 
 
 def _cell_text(cell: Sequence[str]) -> str:

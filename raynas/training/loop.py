@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
@@ -44,6 +44,7 @@ def train(
     checkpoint_seconds: float = 10.0,
     measure_every: int = 1,
     label: str = "",
+    pauses: Collection[int] = (),
 ) -> Iterator[Measurement]:
     """Train ``network`` in place up to ``max_epoch`` (default: all of the recipe's epochs).
 
@@ -56,7 +57,8 @@ def train(
     last one, and always at the last epoch; a later call with the same arguments goes on from
     there and yields the epochs that follow. An epoch's checkpoint is written when the reader
     asks for the next epoch, so no measurement is lost with a worker; the last epoch's is written
-    before it is yielded, and is yielded again by a call that finds nothing left to do.
+    before it is yielded, and is yielded again by a call that finds nothing left to do. The same
+    holds for the epochs in ``pauses``, after which a reader may not come back for long.
     ``label`` (the architecture's text) and ``seed`` tell whose checkpoint it is.
 
     All randomness comes from (seed, epoch): on a CPU, n epochs in one go or in pieces end in
@@ -90,6 +92,7 @@ def train(
         workdir=workdir,
         threads=threads,
         checkpoint_seconds=checkpoint_seconds,
+        pauses=pauses,
     )
 
 
@@ -118,6 +121,7 @@ def run_epochs(
     checkpoint_seconds: float,
     writes: bool = True,
     at_end: Callable[[int], None] | None = None,
+    pauses: Collection[int] = (),
 ) -> Iterator[Measurement]:
     """``one_epoch(1)``, ``one_epoch(2)``, ... to ``last`` as measurements, with checkpoints.
 
@@ -130,8 +134,8 @@ def run_epochs(
     progress = Progress(0, identity)
     if workdir is not None:
         progress = load_checkpoint(workdir, identity, network, optimizer) or progress
-        if progress.epoch >= last:
-            if at_end is not None:
+        if progress.epoch >= last or progress.epoch in pauses:
+            if progress.epoch >= last and at_end is not None:
                 at_end(progress.epoch)
             yield from [row for row in progress.history if row.step <= last][-1:]
     saved = time.monotonic()
@@ -145,14 +149,15 @@ def run_epochs(
             raise TrainingDiverged(f"training diverged in epoch {epoch} of {last}: {wrong}")
         row = Measurement(epoch, values, _worked(place, threads) - began)
         progress = Progress(epoch, identity, (*progress.history, row))
-        if epoch == last:
-            if workdir is not None and writes:
-                save_checkpoint(workdir, progress, network, optimizer)
-            if at_end is not None:
-                at_end(epoch)
+        early = epoch == last or epoch in pauses
+        if early and workdir is not None and writes:
+            save_checkpoint(workdir, progress, network, optimizer)
+            saved = time.monotonic()
+        if epoch == last and at_end is not None:
+            at_end(epoch)
         yield row
         due = time.monotonic() - saved >= checkpoint_seconds
-        if due and epoch < last and workdir is not None and writes:
+        if due and not early and workdir is not None and writes:
             save_checkpoint(workdir, progress, network, optimizer)
             saved = time.monotonic()
 

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from torch import nn
 
+from raynas.benchmarks import Synthetic
 from raynas.core import Architecture, Choice, Job, Measurement
 from raynas.core.describe import describe
 from raynas.data.base import Images, View
@@ -31,6 +32,7 @@ from raynas.evaluators import (
     Inherited,
     MeasuredLatency,
     Retrain,
+    Tabular,
     TrainSupernet,
     ZeroShot,
 )
@@ -108,6 +110,7 @@ CASES: dict[str, Callable[[], Evaluator]] = {
     "function": lambda: FunctionEvaluator(three_steps, max_step=3),
     "latency": lambda: MeasuredLatency(repeats=2),
     "zero_shot": lambda: ZeroShot(proxies=(SNIP(), L2Norm()), batch=16),
+    "tabular": lambda: Tabular(Synthetic(max_step=3, noise=1.0), costs=("latency_ms",)),
 }
 
 

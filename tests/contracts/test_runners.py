@@ -15,9 +15,10 @@ from raynas.data import Digits
 from raynas.evaluators import Retrain
 from raynas.runners.base import Resources, Runner
 from raynas.runners.local import LocalRunner
+from raynas.runners.virtual import Cluster, VirtualRunner
 from raynas.runners.work import Limits, Payload
 from raynas.samplers.random import Random
-from raynas.schedulers import ASHA
+from raynas.schedulers import ASHA, PromotionASHA
 from raynas.spaces import NASBench201
 from raynas.training import Recipe
 
@@ -27,11 +28,14 @@ Make = Callable[..., Runner]
 RAY = [pytest.param(name, marks=pytest.mark.ray) for name in ("tune", "actors")]
 
 
-@pytest.fixture(scope="module", params=["local", *RAY])
+@pytest.fixture(scope="module", params=["local", "virtual", *RAY])
 def make(request: pytest.FixtureRequest) -> Iterator[Make]:
     """Makes runners of one kind with these resources."""
     if request.param == "local":
         yield lambda **resources: LocalRunner(Resources(**resources))
+        return
+    if request.param == "virtual":
+        yield lambda **resources: VirtualRunner(Cluster(2), Resources(**resources))
         return
     import toys
     from integration import toy_runs
@@ -149,3 +153,23 @@ def test_evaluations_beside_a_search_come_back_in_order(make: Make, tmp_path: Pa
     ]
     assert runner.evaluate(payload, []) == []
     runner.close()
+
+
+def test_paused_trials_go_on_or_end_alike(make: Make, tmp_path: Path) -> None:
+    """A trial that is promoted comes back as a new job of the same number."""
+    rows, here = Table(), Table()
+
+    def work(rows: Table, folder: str) -> Any:
+        return search(
+            Random(), Curves(max_step=9), rows, trials=8, scheduler=PromotionASHA(),
+            folder=tmp_path / folder,
+        )  # fmt: skip
+
+    one = work(rows, "a")
+    make(concurrent=1).run(one)
+    assert one.done
+    LocalRunner().run(work(here, "b"))
+    measured = [[row for row in table if row["step"] is not None] for table in (rows, here)]
+    assert content(measured[0]) == content(measured[1])
+    assert len(rows) == len(here)
+    assert {row["state"] for row in rows} == {"RUNNING", "STOPPED", "COMPLETE"}

@@ -25,15 +25,19 @@ from raynas.core import (
     UserError,
 )
 from raynas.samplers import (
+    BOHB,
     CMAES,
     GP,
     NSGA2,
     TPE,
     ElitistEvolution,
     Exhaustive,
+    Guided,
+    LocalSearch,
     OptunaRandom,
     Random,
     RegularizedEvolution,
+    Reinforce,
     Sampler,
     samplers,
 )
@@ -91,6 +95,10 @@ MAKERS: dict[str, Callable[[], Sampler]] = {
     "random": Random,
     "evolution": lambda: RegularizedEvolution(population=6, sample=3),
     "elitist": lambda: ElitistEvolution(population=4),
+    "guided": lambda: Guided(startup=4, candidates=50),
+    "local": lambda: LocalSearch(initial=3),
+    "reinforce": Reinforce,
+    "bohb": lambda: BOHB(candidates=8),
     "tpe": lambda: TPE(n_startup=4),
     "nsga2": lambda: NSGA2(population=4),
     "gp": lambda: GP(n_startup=2),
@@ -99,7 +107,7 @@ MAKERS: dict[str, Callable[[], Sampler]] = {
     "exhaustive": Exhaustive,
 }
 SEEDLESS = ("exhaustive",)
-SINGLE = ("cmaes", "elitist")  # they take one objective
+SINGLE = ("cmaes", "elitist", "local", "reinforce", "bohb")  # they take one objective
 ONLY = {"cmaes": "ordered", "gp": "mixed"}  # the one cannot do others, the other is slow
 CASES = [(s, p) for s in MAKERS for p in SPACES if ONLY.get(s, p) == p]
 ONE = (Objective("val_accuracy"),)
@@ -231,7 +239,18 @@ def test_resumed_equals_uninterrupted(name, place, objectives):
 
 
 @pytest.mark.parametrize(
-    "name", ["random", "evolution", "elitist", "tpe", "nsga2", "optuna-random"]
+    "name",
+    [
+        "random",
+        "evolution",
+        "elitist",
+        "local",
+        "reinforce",
+        "bohb",
+        "tpe",
+        "nsga2",
+        "optuna-random",
+    ],
 )
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(
@@ -333,8 +352,15 @@ def best_after(sampler: Sampler, seed: int, trials: int) -> float:
 
 @pytest.mark.parametrize(
     "make",
-    [TPE, lambda: RegularizedEvolution(population=20, sample=8), lambda: ElitistEvolution(4)],
-    ids=["tpe", "evolution", "elitist"],
+    [
+        TPE,
+        lambda: RegularizedEvolution(population=20, sample=8),
+        lambda: ElitistEvolution(4),
+        LocalSearch,
+        lambda: LocalSearch(improvement="best"),
+        lambda: Reinforce(lr=0.2),
+    ],
+    ids=["tpe", "evolution", "elitist", "local", "local, best", "reinforce"],
 )
 def test_learning_beats_random_on_a_separable_problem(make):
     gains = [best_after(make(), s, 60) - best_after(Random(), s, 60) for s in range(16)]

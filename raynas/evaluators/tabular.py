@@ -1,0 +1,92 @@
+"""Look an architecture's training up in a tabular benchmark instead of training it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from raynas.benchmarks.base import TabularBenchmark
+from raynas.core import Architecture, Job, Measurement, Metric, RaynasError, UserError, one_of
+from raynas.core.metrics import TEST_ACCURACY, VAL_ACCURACY
+from raynas.data.base import View
+from raynas.evaluators.base import Evaluator
+from raynas.spaces.base import SearchSpace
+
+_HELD_OUT = {"val": VAL_ACCURACY, "test": TEST_ACCURACY}
+
+
+@dataclass
+class Tabular(Evaluator):
+    """One measurement per recorded step; its seconds are those that the training took then.
+
+    ``dataset``: one of the benchmark's; empty: its first. ``costs``: which of its costs every
+    measurement carries, as ``edgegpu_latency_ms``; one that was not measured is missing, and the
+    note says so.
+    In a search the test accuracy stays in the table; finalists get it at their last step.
+    """
+
+    name: ClassVar[str] = "tabular"
+    quick: ClassVar[bool] = True
+    simulated: ClassVar[bool] = True
+
+    benchmark: TabularBenchmark
+    dataset: str = ""
+    costs: tuple[str, ...] = ()
+    _view: View | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self.dataset = self.dataset or self.benchmark.datasets[0]
+        if self.dataset not in self.benchmark.datasets:
+            raise one_of(
+                f"data set in {self.benchmark.name}:", self.dataset, self.benchmark.datasets
+            )
+        known = [metric.name for metric in self.benchmark.costs]
+        for cost in self.costs:
+            if cost not in known:
+                raise one_of(f"cost in {self.benchmark.name}:", cost, known)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (VAL_ACCURACY, *self._cost_metrics())
+
+    @property
+    def final_metrics(self) -> tuple[Metric, ...]:
+        return (TEST_ACCURACY, *self._cost_metrics())
+
+    @property
+    def max_step(self) -> int:
+        return self.benchmark.max_step
+
+    def setup(self, space: SearchSpace, view: View) -> None:
+        """Raises: UserError when the table is not there or not of this space."""
+        self.benchmark.setup(space)
+        self._view = view
+
+    def check(self, arch: Architecture) -> None:
+        """Raises: UserError when the table lacks the accuracy that is asked for."""
+        held_out, last = _HELD_OUT[self._ready().held_out_name].name, self.max_step
+        self.benchmark.steps(self.dataset)
+        if held_out not in self.benchmark.query(arch, self.dataset, last, 0).values:
+            raise UserError(f"{self.benchmark.name} has no {held_out} of {self.dataset}")
+
+    def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
+        accuracy = _HELD_OUT[self._ready().held_out_name].name
+        costs = {name: self.benchmark.cost(arch, self.dataset, name) for name in self.costs}
+        known = {name: value for name, value in costs.items() if value is not None}
+        missing = [f"{name} is missing in the table" for name in self.costs if name not in known]
+        for step in self.benchmark.steps(self.dataset):
+            if step > job.max_step:
+                return
+            found = self.benchmark.query(arch, self.dataset, step, job.seed)
+            values = {accuracy: found.values[accuracy]} if accuracy in found.values else {}
+            note = "; ".join([*missing, *([found.note] if found.note else [])])
+            yield Measurement(step, {**values, **known}, found.seconds, note)
+
+    def _cost_metrics(self) -> tuple[Metric, ...]:
+        return tuple(m for m in self.benchmark.costs if m.name in self.costs)
+
+    def _ready(self) -> View:
+        if self._view is None:
+            raise RaynasError("Tabular is used before setup(space, view)")
+        return self._view

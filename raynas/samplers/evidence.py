@@ -1,0 +1,132 @@
+"""What ended trials tell a model: complete values, and estimates for those that were stopped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raynas.core import Architecture, Problem, Trial, TrialState, signed
+from raynas.core.ranks import ranks
+
+Floats = NDArray[np.float64]
+
+ENOUGH = 5
+"""So many trials must have gone further before they say what became of a stopped one."""
+DOUBT = 4.0
+"""Noise of an estimated value, in units of that of a measured one."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A trial at rest. ``curve``: step -> objectives, higher is better; ``complete``: whether the
+    last of them is the trial's result. ``scores``: of a screening. ``limits``: the value of each
+    bounded metric, NaN where it is not known."""
+
+    number: int
+    arch: Architecture
+    curve: Mapping[int, tuple[float, ...]]
+    complete: bool
+    scores: Mapping[str, float]
+    limits: tuple[float, ...]
+
+    @property
+    def step(self) -> int:
+        return max(self.curve, default=0)
+
+    @property
+    def last(self) -> tuple[float, ...]:
+        return self.curve[self.step]
+
+
+def evidence(trial: Trial, problem: Problem) -> Evidence | None:
+    """What the trial tells, or None where that is nothing.
+
+    A trial that broke a bound was measured all the same. One that failed tells nothing.
+    """
+    if trial.state is TrialState.FAILED or not trial.state.ended:
+        return None
+    curve: dict[int, tuple[float, ...]] = {}
+    for measurement in trial.measurements:
+        values = trial.values(measurement)
+        known = [values.get(o.metric, math.nan) for o in problem.objectives]
+        if measurement.step and all(map(math.isfinite, known)):
+            curve[measurement.step] = signed(problem.objectives, values)
+    first = trial.measurements[0] if trial.measurements else None
+    scores = first.values if first is not None and first.step == 0 else {}
+    values = trial.values()
+    limits = tuple(float(values.get(b.metric, math.nan)) for b in problem.bounds)
+    if not (curve or scores or any(map(math.isfinite, limits))):
+        return None
+    ended = trial.state is TrialState.COMPLETE or max(curve, default=0) >= problem.max_step
+    return Evidence(trial.number, trial.arch, curve, bool(curve) and ended, scores, limits)
+
+
+def standing(found: Sequence[Evidence], objective: int) -> tuple[Floats, Floats]:
+    """Where each trial stands by one objective, (n,) from 0 to 1 and NaN if it has no value; and
+    the doubt in it, (n,), 1 for a complete trial.
+
+    A stopped trial is put beside those that went further and had about the same value at its
+    last step (isotonic regression), if there are enough of them. Where that does not tell two
+    apart the one with more steps is better, then the one with the better value there.
+    """
+    value = np.array([e.last[objective] if e.complete else np.nan for e in found])
+    stopped = [i for i, e in enumerate(found) if e.curve and not e.complete]
+    for step in sorted({found[i].step for i in stopped}, reverse=True):
+        group = [i for i in stopped if found[i].step == step]
+        further = [i for i, e in enumerate(found) if step in e.curve and not np.isnan(value[i])]
+        value[group] = _estimated(
+            np.array([found[i].curve[step][objective] for i in group]),
+            np.array([found[i].curve[step][objective] for i in further]),
+            value[further],
+        )
+    _from_scores(found, value)
+    keys = [
+        (float(value[i]), math.inf if e.complete else float(e.step), _last(e, objective))
+        for i, e in enumerate(found)
+    ]
+    return _places(keys), np.array([1.0 if e.complete else DOUBT for e in found])
+
+
+def _last(found: Evidence, objective: int) -> float:
+    return found.last[objective] if found.curve else -math.inf
+
+
+def _estimated(values: Floats, seen: Floats, results: Floats) -> Floats:
+    """Results to expect of ``values`` at a step at which others had ``seen`` and ended so."""
+    if len(seen) < ENOUGH:
+        lowest = results.min() if len(results) else 0.0
+        return np.full(len(values), lowest)
+    from sklearn.isotonic import IsotonicRegression
+
+    model = IsotonicRegression(out_of_bounds="clip").fit(seen, results)
+    return np.asarray(model.predict(values), dtype=np.float64)
+
+
+def _from_scores(found: Sequence[Evidence], value: Floats) -> None:
+    """Fill in what screening held back: by a ridge regression on the ranks of all scores."""
+    names = sorted({name for e in found for name in e.scores})
+    held = np.array([not e.curve and bool(e.scores) for e in found])
+    known = np.array([bool(e.scores) for e in found]) & ~np.isnan(value)
+    if not names or not held.any() or known.sum() < 2 * ENOUGH:
+        return
+    from sklearn.linear_model import Ridge
+
+    table = np.array([[e.scores.get(name, np.nan) for name in names] for e in found])
+    share = np.stack([ranks(column) for column in table.T], axis=1) / len(found)
+    order = ranks(value[known])
+    places = Ridge(alpha=1.0).fit(share[known], order).predict(share[held])
+    value[held] = np.interp(places, np.sort(order), np.sort(value[known]))
+
+
+def _places(keys: Sequence[tuple[float, float, float]]) -> Floats:
+    """Ranks from 0 to 1 by value, then step, then the value there; equal ones share theirs."""
+    known = [i for i, key in enumerate(keys) if not math.isnan(key[0])]
+    place = {key: n for n, key in enumerate(sorted({keys[i] for i in known}))}
+    found = np.full(len(keys), np.nan)
+    if known:
+        found[known] = (ranks([place[keys[i]] for i in known]) - 0.5) / len(known)
+    return found

@@ -1,0 +1,302 @@
+"""Predictor-guided search: a model of what was measured proposes what to measure next.
+
+The model is a Gaussian process on ranks; the choice among candidates is an upper confidence bound
+(N. Srinivas et al., "Gaussian Process Optimization in the Bandit Setting", ICML 2010), for several
+objectives after a random Chebyshev scalarisation (J. Knowles, "ParEGO", IEEE Transactions on
+Evolutionary Computation 2006), within bounds times the probability that they hold (M. Schonlau, W.
+Welch, D. Jones, "Global versus Local Search in Constrained Optimization", 1998).
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raynas.core import Architecture, Bound, Problem, Trial, UserError, rng_for
+from raynas.core.pareto import pareto_order
+from raynas.samplers.base import Sampler
+from raynas.samplers.candidates import WHOLE, Candidates, Features, around, whole
+from raynas.samplers.distinct import Distinct, at_least
+from raynas.samplers.evidence import Evidence, evidence, standing
+from raynas.spaces.base import SearchSpace
+
+if TYPE_CHECKING:
+    from raynas.samplers.surrogate import Surrogate
+
+Floats = NDArray[np.float64]
+
+PARENTS = 10
+"""So many of the best have mutants among the candidates of a large space."""
+_AUGMENTED = 0.05  # of the weighted sum, so that of equal worst objectives the others count
+
+
+@dataclass
+class Guided(Sampler):
+    """Proposes what a model of the trials so far finds most promising.
+
+    The first ``startup`` trials are random. Then a Gaussian process over ``space.features`` learns
+    where trials stand by rank, high ranks spread out, and the candidate of the highest mean plus
+    ``explore`` deviations is proposed. Candidates are all architectures of a space of up to 20,000,
+    else ``candidates`` of them: mutants of the best, and random ones. What is being evaluated
+    narrows the deviation around it, so that many workers get unlike proposals.
+
+    Stopped trials count with the rank that their curve promises, those held back by a screening
+    with the one that their scores promise. Several objectives are weighted anew for each proposal.
+    A bound has a model of its own, of the bounded metric. Failed trials tell nothing.
+
+    The model is made anew after ``refit`` trials, later after a twentieth of all, of at most
+    ``most`` trials. It depends on the trials that ended, by their numbers, not on the order in
+    which they did; with many workers it is often made anew before that.
+    """
+
+    startup: int = 5
+    explore: float = 1.5
+    candidates: int = 1000
+    refit: int = 2
+    most: int = 600
+
+    name: ClassVar[str] = "guided"
+
+    _space: SearchSpace = field(init=False, repr=False, compare=False)
+    _problem: Problem = field(init=False, repr=False, compare=False)
+    _distinct: Distinct = field(init=False, repr=False, compare=False)
+    _features: Features = field(init=False, repr=False, compare=False)
+    _told: list[Evidence] = field(init=False, repr=False, compare=False)  # by number
+    _known: set[Architecture] = field(init=False, repr=False, compare=False)  # canonical
+    _open: dict[int, Architecture] = field(init=False, repr=False, compare=False)  # may have values
+    _hopeful: int = field(init=False, repr=False, compare=False)  # asked, less those without value
+    _model: _Model | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for setting, least in (("startup", 1), ("candidates", 10), ("refit", 1), ("most", 10)):
+            at_least("Guided", setting, getattr(self, setting), least)
+        if not 0 <= self.explore < math.inf:
+            raise UserError(f"Guided: explore = {self.explore}", allowed="0 or more")
+
+    def setup(self, space: SearchSpace, problem: Problem) -> None:
+        self._space, self._problem = space, problem
+        self._distinct = Distinct(space, problem.seed)
+        self._features = Features(space)
+        self._told, self._known, self._open, self._hopeful = [], set(), {}, 0
+        self._model = None
+
+    def ask(self, number: int) -> Architecture:
+        proposal = self._proposal(number)
+        self._enter(number, proposal)
+        return proposal
+
+    def tell(self, trial: Trial) -> None:
+        found = evidence(trial, self._problem)
+        if found is None:
+            self._open.pop(trial.number, None)
+        else:
+            bisect.insort(self._told, found, key=lambda e: e.number)
+        if found is None or not found.curve:
+            self._hopeful -= 1
+
+    def replay(self, trials: Iterable[Trial]) -> None:
+        for trial in trials:
+            self._distinct.replay(trial)
+            self._enter(trial.number, trial.proposal)
+            if trial.state.ended:
+                self.tell(trial)
+
+    def _enter(self, number: int, proposal: Architecture) -> None:
+        arch = self._space.canonical(proposal)
+        self._distinct.add(arch)
+        self._known.add(arch)
+        self._open[number] = arch
+        self._hopeful += 1
+        if self._model is not None:
+            self._model.take(arch)
+
+    def _proposal(self, number: int) -> Architecture:
+        rng = rng_for(self._problem.seed, self.name, number)
+        known = self._told[: _settled(len(self._told), self.refit)]
+        valued = sum(bool(e.curve) for e in known)
+        if self._hopeful < self.startup or not valued:
+            return self._start(number, known, rng)
+        model = self._up_to_date(known)
+        return self._best(model, model.score(rng, self.explore), number)
+
+    def _start(
+        self, number: int, known: Sequence[Evidence], rng: np.random.Generator
+    ) -> Architecture:
+        """Random; where a bound was broken already, among those that seem to keep it."""
+        if not any(self._breaks(e) for e in known):
+            return self._distinct.fresh(number)
+        model = self._up_to_date(known)
+        return self._best(model, model.feasible * rng.uniform(size=len(model.pool)), number)
+
+    def _best(self, model: _Model, score: Floats, number: int) -> Architecture:
+        """The candidate of the highest score that is not taken."""
+        # rounded, so that the order of a sum's terms cannot decide
+        place = int(np.argmax(np.where(model.taken, -1.0, np.round(score, 9))))
+        if model.taken[place]:
+            return self._distinct.fresh(number)
+        return model.pool.architectures[place]
+
+    def _up_to_date(self, known: Sequence[Evidence]) -> _Model:
+        """The model after ``known``, which expects every other trial that may have a value."""
+        numbers = [e.number for e in known]
+        others = sorted(self._open.keys() - set(numbers))
+        model = self._model
+        fits = (
+            model is not None
+            and model.numbers == numbers
+            and model.expected == others[: len(model.expected)]
+        )
+        if model is None or not fits:
+            model = self._model = self._fitted(known)
+        for number in others[len(model.expected) :]:
+            model.expect(number, self._open[number])
+        return model
+
+    def _fitted(self, known: Sequence[Evidence]) -> _Model:
+        from raynas.samplers.surrogate import Surrogate
+
+        feasible = np.array([not self._breaks(e) for e in known])
+        stands, doubts = [], []
+        for objective in range(len(self._problem.objectives)):
+            stand, doubt = standing(known, objective)
+            stands.append(_among(stand, feasible))
+            doubts.append(doubt)
+        order = _best_first(np.array(stands).T, feasible)
+        pool = self._pool(known, [known[i].arch for i in order if feasible[i]][:PARENTS])
+        places = [pool.place[e.arch] for e in known]
+
+        def learned(y: Floats, doubt: Floats) -> Surrogate:
+            kept = self._kept(y)
+            at = [places[i] for i in kept]
+            return Surrogate(pool.distances(at), at, y[kept], doubt[kept])
+
+        # one objective: its top is what matters; of several the whole front
+        goals = [-np.log1p(-s) for s in stands] if len(stands) == 1 else stands
+        bounds = []
+        for i, bound in enumerate(self._problem.bounds):
+            excess = _excess(bound, np.array([e.limits[i] for e in known]))
+            if not np.isnan(excess).all():
+                bounds.append(learned(excess, np.ones(len(known))))
+        objectives = [
+            learned(goal, doubt)
+            for goal, doubt in zip(goals, doubts, strict=True)
+            if not np.isnan(goal).all()
+        ]
+        model = _Model([e.number for e in known], pool, objectives, bounds)
+        for arch in self._known:
+            model.take(arch)
+        return model
+
+    def _pool(self, known: Sequence[Evidence], best: Sequence[Architecture]) -> Candidates:
+        if self._space.size <= WHOLE:
+            return whole(self._space)
+        rng = rng_for(self._problem.seed, self.name, "candidates", len(known))
+        # in the order of their numbers, so that a resumed search has them in the same places
+        asked = {**{e.number: e.arch for e in known}, **self._open}
+        others = [asked[number] for number in sorted(asked)]
+        return around(self._space, self._features, best, others, rng, self.candidates)
+
+    def _kept(self, y: Floats) -> NDArray[np.intp]:
+        """Where there is a value; of too many the better half and the latest."""
+        there = np.flatnonzero(~np.isnan(y))
+        if len(there) <= self.most:
+            return there
+        half = self.most // 2
+        best = there[np.argsort(-y[there], kind="stable")[:half]]
+        latest = np.setdiff1d(there, best)[-(self.most - half) :]
+        return np.sort(np.concatenate([best, latest]))
+
+    def _breaks(self, found: Evidence) -> bool:
+        pairs = zip(self._problem.bounds, found.limits, strict=True)
+        return any(not math.isnan(v) and b.violation(v) > 0 for b, v in pairs)
+
+
+class _Model:
+    """What is known of the candidates ``pool`` after the trials ``numbers``."""
+
+    def __init__(
+        self,
+        numbers: list[int],
+        pool: Candidates,
+        objectives: list[Surrogate],
+        bounds: list[Surrogate],
+    ) -> None:
+        self.numbers, self.pool, self.expected = numbers, pool, list[int]()
+        self._objectives = objectives
+        self.taken = np.zeros(len(pool), dtype=bool)
+        self.feasible: Floats = np.ones(len(pool))
+        for bound in bounds:
+            self.feasible = self.feasible * _probability(-bound.mean / bound.deviation)
+
+    def take(self, arch: Architecture) -> None:
+        """The architecture is known, and no longer a candidate."""
+        place = self.pool.place.get(arch)
+        if place is not None:
+            self.taken[place] = True
+
+    def expect(self, number: int, arch: Architecture) -> None:
+        """A trial has this architecture and will have a value."""
+        self.expected.append(number)
+        place = self.pool.place.get(arch)
+        if place is not None:
+            for model in self._objectives:
+                model.expect(place, self.pool.distances([place])[0])
+
+    def score(self, rng: np.random.Generator, explore: float) -> Floats:
+        """(m,) how promising each candidate is, 0 or more."""
+        hopes = np.array([o.mean + explore * o.deviation for o in self._objectives])
+        if len(hopes) == 1:
+            hope = hopes[0]
+        else:
+            weights = rng.dirichlet(np.ones(len(hopes)))[:, None]
+            short = weights * (1.0 - hopes)
+            hope = len(hopes) - short.max(axis=0) - _AUGMENTED * short.sum(axis=0)
+        return np.asarray(np.maximum(hope, 1e-6) * self.feasible, dtype=np.float64)
+
+
+def _settled(count: int, least: int) -> int:
+    """How many of ``count`` trials the model is made of: it grows by ``least``, later by 1/20."""
+    settled = 0
+    while (following := settled + max(least, settled // 20)) <= count:
+        settled = following
+    return settled
+
+
+def _among(stand: Floats, feasible: NDArray[np.bool_]) -> Floats:
+    """Standings as places among the feasible trials, above 0 and below 1."""
+    rivals = np.sort(stand[feasible & ~np.isnan(stand)])
+    if not len(rivals):
+        return stand
+    below = np.searchsorted(rivals, stand, "left") + np.searchsorted(rivals, stand, "right")
+    edge = 0.5 / len(rivals)
+    place = np.clip(below / (2 * len(rivals)), edge, 1 - edge)
+    return np.where(np.isnan(stand), np.nan, place)
+
+
+def _best_first(stands: Floats, feasible: NDArray[np.bool_]) -> list[int]:
+    """Trials with values from the best on, feasible ones first; (n, objectives)."""
+    there = np.flatnonzero(~np.isnan(stands).any(axis=1))
+    if not len(there):
+        return []
+    order = there[pareto_order(stands[there])]
+    return [int(i) for i in sorted(order, key=lambda i: not feasible[i])]
+
+
+def _excess(bound: Bound, values: Floats) -> Floats:
+    """(n,) how far values are beyond the bound, negative within it, in robust units up to 3."""
+    over = np.maximum(values - bound.max, bound.min - values)
+    low, high = np.nanpercentile(values, [25, 75]) if not np.isnan(values).all() else (0.0, 0.0)
+    unit = (high - low) / 1.35 or float(np.nanstd(over)) or 1.0
+    return np.asarray(np.clip(over / unit, -3.0, 3.0), dtype=np.float64)
+
+
+def _probability(z: Floats) -> Floats:
+    from scipy.special import ndtr
+
+    return np.asarray(ndtr(z), dtype=np.float64)

@@ -1,0 +1,138 @@
+"""Local search: from the best known architecture to a better neighbour.
+
+White, Nolen, Savani, "Exploring the Loss Landscape in Neural Architecture Search", UAI 2021,
+https://arxiv.org/abs/2005.02960, where it is a hard baseline on tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from raynas.core import Architecture, Problem, Trial, TrialState, UserError, rng_for, signed
+from raynas.samplers.base import Sampler
+from raynas.samplers.distinct import Distinct, at_least
+from raynas.spaces.base import SearchSpace
+
+Score = tuple[int, float]  # steps reached (a complete trial: beyond all), value; higher is better
+
+
+@dataclass
+class LocalSearch(Sampler):
+    """Random architectures, then neighbours (one choice changed) of the best of them.
+
+    ``initial``: random ones of a climb. ``improvement``: ``"first"`` moves to a neighbour as soon
+    as it is better, ``"best"`` to the best one when all neighbours are known. When no neighbour
+    is better a new climb starts from new random architectures.
+
+    Where a climb stands follows from the history alone: the numbers of the trials and how they
+    ended, not when. Failed and infeasible trials are nothing to climb to; a completed trial beats
+    every stopped one. Raises at setup: UserError for several objectives.
+    """
+
+    initial: int = 10
+    improvement: Literal["first", "best"] = "first"
+
+    name: ClassVar[str] = "local"
+
+    _problem: Problem = field(init=False, repr=False, compare=False)
+    _space: SearchSpace = field(init=False, repr=False, compare=False)
+    _distinct: Distinct = field(init=False, repr=False, compare=False)
+    _numbers: dict[Architecture, int] = field(init=False, repr=False, compare=False)  # canonical
+    _scores: dict[int, tuple[Score, Architecture]] = field(init=False, repr=False, compare=False)
+    _near: dict[Architecture, list[Architecture]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        at_least("LocalSearch", "initial", self.initial, 1)
+        if self.improvement not in ("first", "best"):
+            raise UserError(f"LocalSearch: improvement = {self.improvement}", allowed="first, best")
+
+    def setup(self, space: SearchSpace, problem: Problem) -> None:
+        if len(problem.objectives) > 1:
+            raise UserError(
+                f"LocalSearch cannot serve {len(problem.objectives)} objectives",
+                cure="give one, and Bounds for the others, or use RegularizedEvolution or NSGA2",
+            )
+        self._problem, self._space = problem, space
+        self._distinct = Distinct(space, problem.seed)
+        self._numbers, self._scores, self._near = {}, {}, {}
+
+    def ask(self, number: int) -> Architecture:
+        arch = self._propose(number)
+        self._distinct.add(arch)
+        self._numbers[self._space.canonical(arch)] = number
+        return arch
+
+    def _propose(self, number: int) -> Architecture:
+        open_ = self._open()
+        if not open_:
+            return self._distinct.fresh(number)
+        rng = rng_for(self._problem.seed, self.name, number)
+        return open_[int(rng.integers(len(open_)))]
+
+    def tell(self, trial: Trial) -> None:
+        if trial.state not in (TrialState.COMPLETE, TrialState.STOPPED) or trial.last is None:
+            return
+        values = trial.values()
+        if np.isfinite(values.get(self._problem.objectives[0].metric, np.nan)):
+            done = trial.state is TrialState.COMPLETE
+            step = self._problem.max_step + 1 if done else trial.step
+            value = signed(self._problem.objectives, values)[0]
+            self._scores[trial.number] = (step, value), trial.proposal
+
+    def replay(self, trials: Iterable[Trial]) -> None:
+        for trial in trials:
+            self._distinct.replay(trial)
+            self._numbers.setdefault(self._space.canonical(trial.proposal), trial.number)
+            if trial.state.ended:
+                self.tell(trial)
+
+    def _open(self) -> list[Architecture]:
+        """The unknown neighbours of where the climb stands; none while it has not begun."""
+        asked = sorted(self._numbers.values())
+        begin = 0
+        while True:
+            members = [n for n in asked if n >= begin]
+            if len(members) < self.initial:
+                return []
+            here = self._here(members)
+            if here is None:
+                return []
+            unknown = [a for a in self._neighbours(here) if a not in self._distinct]
+            if unknown:
+                return unknown
+            begin = 1 + self._closed(here)  # a climb has ended; the next one began after it
+
+    def _here(self, members: list[int]) -> Architecture | None:
+        """Where the climb of these trials (numbers from its beginning on) stands."""
+        first = members if self.improvement == "first" else members[: self.initial]
+        here = self._best(first)
+        while here is not None and self.improvement == "best":
+            near = self._neighbours(self._scores[here][1])
+            if any(a not in self._distinct for a in near):
+                break
+            numbers = [self._numbers[self._space.canonical(a)] for a in near]
+            # an earlier climb's trials lead nowhere new
+            better = self._best([here, *(n for n in numbers if n >= members[0])])
+            if better is None or better == here:
+                break
+            here = better
+        return None if here is None else self._scores[here][1]
+
+    def _best(self, numbers: Iterable[int]) -> int | None:
+        """Of equals the lowest number."""
+        scored = [n for n in numbers if n in self._scores]
+        return max(scored, key=lambda n: (self._scores[n][0], -n), default=None)
+
+    def _closed(self, here: Architecture) -> int:
+        """The number with which the last neighbour became known."""
+        around = [here, *self._neighbours(here)]
+        return max(self._numbers[self._space.canonical(a)] for a in around)
+
+    def _neighbours(self, arch: Architecture) -> list[Architecture]:
+        if arch not in self._near:
+            self._near[arch] = list(self._space.neighbors(arch))
+        return self._near[arch]

@@ -1,0 +1,198 @@
+"""REINFORCE: a controller learns which option of each choice is worth drawing.
+
+Williams, "Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement
+Learning", Machine Learning 8, 1992; for architectures Zoph, Le, "Neural Architecture Search with
+Reinforcement Learning", ICLR 2017, https://arxiv.org/abs/1611.01578. The controller without a
+recurrent network, one categorical distribution a choice, is that of Dong, Yang, "NAS-Bench-201",
+ICLR 2020, https://arxiv.org/abs/2001.00326.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raynas.core import Architecture, Problem, Trial, TrialState, UserError, rng_for, signed
+from raynas.samplers.base import Sampler
+from raynas.samplers.distinct import Distinct
+from raynas.spaces.base import SearchSpace
+
+Floats = NDArray[np.float64]
+_DRAWS = 64  # of the controller for a proposal that is new
+_BETAS = (0.9, 0.999)  # of Adam
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """A trial as the controller sees it.
+
+    ``reward``: NaN for one that breaks a bound. ``complete``: only then is it better than the
+    baseline, and part of it.
+    """
+
+    number: int
+    options: NDArray[np.intp]  # (choices,)
+    reward: float
+    complete: bool
+
+
+@dataclass(frozen=True)
+class _State:
+    """Logits (choices, options), Adam's moments, the moving average of rewards, the worst one."""
+
+    logits: Floats
+    mean: Floats
+    square: Floats
+    steps: int = 0
+    total: float = 0.0
+    weight: float = 0.0
+    worst: float = math.inf
+
+    def told(self, reward: float, momentum: float) -> _State:
+        """With ``reward`` in the average."""
+        return replace(
+            self,
+            total=momentum * self.total + (1 - momentum) * reward,
+            weight=momentum * self.weight + (1 - momentum),
+        )
+
+    @property
+    def baseline(self) -> float:
+        return self.total / self.weight
+
+
+@dataclass
+class Reinforce(Sampler):
+    """One independent categorical distribution a choice, by policy gradient with a baseline.
+
+    ``lr``: of Adam on the logits; ``momentum``: of the moving average of rewards that is the
+    baseline. ``distinct``: draw again what is known up to isomorphism; without it a controller
+    that is sure of itself repeats its favourite, as in the published runs.
+
+    The reward is the objective. A stopped trial counts with its last value but never as better
+    than the baseline, one that breaks a bound as the worst so far; failed ones teach nothing.
+    Lessons are learned in the order of the trials' numbers, whatever the order of their ends.
+    Raises at setup: UserError for several objectives.
+    """
+
+    lr: float = 0.1
+    momentum: float = 0.9
+    distinct: bool = True
+
+    name: ClassVar[str] = "reinforce"
+
+    _problem: Problem = field(init=False, repr=False, compare=False)
+    _space: SearchSpace = field(init=False, repr=False, compare=False)
+    _distinct: Distinct = field(init=False, repr=False, compare=False)
+    _lessons: list[_Lesson] = field(init=False, repr=False, compare=False)  # by number
+    _states: list[_State] = field(init=False, repr=False, compare=False)  # after so many lessons
+
+    def __post_init__(self) -> None:
+        if not self.lr > 0:
+            raise UserError(f"Reinforce: lr = {self.lr}", allowed="above 0, for instance 0.1")
+        if not 0 <= self.momentum < 1:
+            raise UserError(f"Reinforce: momentum = {self.momentum}", allowed="from 0, below 1")
+
+    def setup(self, space: SearchSpace, problem: Problem) -> None:
+        if len(problem.objectives) > 1:
+            raise UserError(
+                f"Reinforce cannot serve {len(problem.objectives)} objectives",
+                cure="give one, and Bounds for the others, or use RegularizedEvolution or NSGA2",
+            )
+        self._problem, self._space = problem, space
+        self._distinct = Distinct(space, problem.seed)
+        self._lessons = []
+        shape = len(space.choices), max(len(choice) for choice in space.choices)
+        none = np.zeros(shape)
+        there = np.arange(shape[1]) < np.array([[len(choice)] for choice in space.choices])
+        self._states = [_State(np.where(there, 0.0, -np.inf), none, none)]
+
+    def ask(self, number: int) -> Architecture:
+        arch = self._propose(number)
+        self._distinct.add(arch)
+        return arch
+
+    def _propose(self, number: int) -> Architecture:
+        rng = rng_for(self._problem.seed, self.name, number)
+        self._learn()
+        chances = _softmax(self._states[-1].logits)
+        for _ in range(_DRAWS if self.distinct else 1):
+            arch = self._draw(chances, rng)
+            if not self.distinct or arch not in self._distinct:
+                return arch
+        return self._distinct.variant(arch, rng, number)
+
+    def _draw(self, chances: Floats, rng: np.random.Generator) -> Architecture:
+        places = [
+            int(rng.choice(len(choice), p=row[: len(choice)]))
+            for choice, row in zip(self._space.choices, chances, strict=True)
+        ]
+        return self._space.architecture(
+            {c.name: c.options[i] for c, i in zip(self._space.choices, places, strict=True)}
+        )
+
+    def tell(self, trial: Trial) -> None:
+        lesson = self._lesson(trial)
+        if lesson is None:
+            return
+        place = bisect.bisect(self._lessons, lesson.number, key=lambda known: known.number)
+        self._lessons.insert(place, lesson)
+        del self._states[place + 1 :]  # what was learned later is learned again
+
+    def replay(self, trials: Iterable[Trial]) -> None:
+        for trial in trials:
+            self._distinct.replay(trial)
+            if trial.state.ended:
+                self.tell(trial)
+
+    def _lesson(self, trial: Trial) -> _Lesson | None:
+        """None for a trial that teaches nothing."""
+        options = np.array([c.options.index(trial.proposal[c.name]) for c in self._space.choices])
+        if trial.state is TrialState.INFEASIBLE:
+            return _Lesson(trial.number, options, math.nan, False)
+        values = trial.values()
+        value = values.get(self._problem.objectives[0].metric, math.nan)
+        if trial.state is TrialState.FAILED or not math.isfinite(value):
+            return None
+        reward = signed(self._problem.objectives, values)[0]
+        return _Lesson(trial.number, options, reward, trial.state is TrialState.COMPLETE)
+
+    def _learn(self) -> None:
+        """Bring the controller up to date with all lessons."""
+        for lesson in self._lessons[len(self._states) - 1 :]:
+            self._states.append(self._after(self._states[-1], lesson))
+
+    def _after(self, state: _State, lesson: _Lesson) -> _State:
+        reward = state.worst if math.isnan(lesson.reward) else lesson.reward
+        state = replace(state, worst=min(state.worst, reward))
+        if lesson.complete:
+            state = state.told(reward, self.momentum)
+        if not state.weight:  # nothing to compare it with
+            return state
+        advantage = reward - state.baseline
+        return self._step(
+            state, lesson.options, advantage if lesson.complete else min(advantage, 0.0)
+        )
+
+    def _step(self, state: _State, options: NDArray[np.intp], advantage: float) -> _State:
+        """One of Adam's, on minus the log-probability of ``options`` times ``advantage``."""
+        chosen = np.zeros_like(state.mean)
+        chosen[np.arange(len(chosen)), options] = 1.0
+        gradient = advantage * (_softmax(state.logits) - chosen)
+        mean = _BETAS[0] * state.mean + (1 - _BETAS[0]) * gradient
+        square = _BETAS[1] * state.square + (1 - _BETAS[1]) * gradient**2
+        steps = state.steps + 1
+        scale = np.sqrt(square / (1 - _BETAS[1] ** steps)) + 1e-8
+        logits = state.logits - self.lr * (mean / (1 - _BETAS[0] ** steps)) / scale
+        return replace(state, logits=logits, mean=mean, square=square, steps=steps)
+
+
+def _softmax(logits: Floats) -> Floats:
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float64)

@@ -1,0 +1,98 @@
+"""A Gaussian process over a fixed list of candidates.
+
+C. E. Rasmussen, C. K. I. Williams, "Gaussian Processes for Machine Learning", MIT Press 2006:
+equations 2.25 and 2.26 (prediction), 2.30 (evidence), 4.17 (the Matern kernel with nu = 5/2).
+Pending evaluations as in T. Desautels, A. Krause, J. Burdick, "Parallelizing
+Exploration-Exploitation Tradeoffs in Gaussian Process Bandit Optimization", JMLR 2014: what is
+being evaluated narrows the deviation and leaves the mean.
+
+It stands on scipy's Cholesky factor, which pending evaluations extend by a row each, and its
+settings come from a fixed grid, so that equal data give an equal model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+
+Floats = NDArray[np.float64]
+
+LENGTHS = (1.0, 2.0, 4.0, 8.0)
+"""Length scales to choose from, in units of the distances."""
+NOISES = (0.01, 0.03, 0.1, 0.3)
+"""Variances of a measurement to choose from, relative to that of the function."""
+CHOSEN_BY = 256
+"""The settings are chosen by the evidence of at most so many of the data."""
+_ROOM = 32  # rows for pending evaluations; doubled when they are used up
+
+
+class Surrogate:
+    """The posterior over m candidates after ``y`` (n,), n >= 1.
+
+    ``distances`` (n, m): from the candidates that were measured, at ``places`` (n,), to all.
+    ``doubt`` (n,): factors of the noise of each value, 1 for a plain measurement.
+    ``mean`` (m,) is fixed; ``deviation`` (m,) shrinks with each :meth:`expect`.
+    """
+
+    def __init__(self, distances: Floats, places: Sequence[int], y: Floats, doubt: Floats) -> None:
+        among = distances[:, list(places)]
+        centre, spread = float(y.mean()), float(y.std()) or 1.0
+        scaled = (y - centre) / spread
+        self._length, self._noise = _settings(among, scaled, doubt)
+        factor = _factor(_matern(among / self._length), self._noise * doubt)
+        weights = cho_solve((factor, True), scaled)
+        self._scale = spread * np.sqrt(max(float(scaled @ weights) / len(y), 1e-6))
+        towards = _matern(distances / self._length)
+        self.mean: Floats = centre + spread * (weights @ towards)
+        rows = solve_triangular(factor, towards, lower=True, check_finite=False)
+        self._left = 1.0 - np.einsum("ij,ij->j", rows, rows)
+        self._count = len(rows)
+        self._rows: Floats = np.concatenate([rows, np.empty_like(rows, shape=(_ROOM, len(rows.T)))])
+
+    @property
+    def deviation(self) -> Floats:
+        """(m,) standard deviation of the function, without the noise of a measurement."""
+        return np.asarray(self._scale * np.sqrt(self._left.clip(1e-12)), dtype=np.float64)
+
+    def expect(self, candidate: int, distances: Floats) -> None:
+        """This candidate's value will be known; ``distances`` (m,) are from it to all."""
+        if self._count == len(self._rows):
+            more = np.empty_like(self._rows, shape=(self._count, self._rows.shape[1]))
+            self._rows = np.concatenate([self._rows, more])
+        rows = self._rows[: self._count]
+        own = rows[:, candidate].copy()
+        rest = max(1.0 + self._noise - float(own @ own), 1e-9)
+        row = (_matern(distances / self._length) - own @ rows) / np.sqrt(rest)
+        self._rows[self._count] = row
+        self._count += 1
+        self._left = self._left - row**2
+
+
+def _settings(distances: Floats, y: Floats, doubt: Floats) -> tuple[float, float]:
+    """Length scale and noise of the highest evidence; the function's variance is profiled out."""
+    some = np.linspace(0, len(y) - 1, min(len(y), CHOSEN_BY)).astype(int)
+    distances, y, doubt = distances[np.ix_(some, some)], y[some], doubt[some]
+    best, chosen = -np.inf, (LENGTHS[-1], NOISES[-1])
+    for length in LENGTHS:
+        covariance = _matern(distances / length)
+        for noise in NOISES:
+            factor = _factor(covariance, noise * doubt)
+            fit = max(float(y @ cho_solve((factor, True), y)) / len(y), 1e-12)
+            evidence = -0.5 * len(y) * np.log(fit) - float(np.log(np.diag(factor)).sum())
+            if evidence > best:
+                best, chosen = evidence, (length, noise)
+    return chosen
+
+
+def _factor(covariance: Floats, noise: Floats) -> Floats:
+    """The lower Cholesky factor of the data's covariance."""
+    noisy = covariance + np.diag(noise)
+    return np.asarray(cholesky(noisy, lower=True, check_finite=False), dtype=np.float64)
+
+
+def _matern(distances: Floats) -> Floats:
+    d = np.sqrt(5.0) * distances
+    return np.asarray((1.0 + d + d * d / 3.0) * np.exp(-d), dtype=np.float64)

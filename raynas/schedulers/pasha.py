@@ -1,0 +1,55 @@
+"""Progressive ASHA: long trainings only while they change the ranking.
+
+Bohdal, Balles, Wistuba, Ermis, Archambeau, Zappella, "PASHA: Efficient HPO and NAS with
+Progressive Resource Allocation", ICLR 2023, https://arxiv.org/abs/2207.06940.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from raynas.core import UserError
+from raynas.schedulers.promotion import PromotionASHA
+from raynas.schedulers.rungs import Standing
+
+
+@dataclass
+class PASHA(PromotionASHA):
+    """Promotion as in :class:`PromotionASHA`, at first to the second rung only.
+
+    The rung above the top one is opened while the top rung and the one below it order their common
+    trials differently. Places may differ among trials whose values in the lower rung are within
+    ``epsilon`` of each other, in the objective's unit.
+
+    Unlike the published method, which never goes back, the top rung follows from what is measured
+    now, whatever the order in which it came; so a resumed search goes on as it was.
+    """
+
+    epsilon: float = 0.5
+
+    name: ClassVar[str] = "pasha"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.epsilon >= 0:
+            raise UserError(f"PASHA: epsilon = {self.epsilon}", allowed="0 or more")
+
+    def _promoting(self) -> list[Standing]:
+        top = 1
+        while top < len(self._rungs) and not self._agree(self._rungs[top - 1], self._rungs[top]):
+            top += 1
+        return self._rungs[:top]
+
+    def _agree(self, low: Standing, high: Standing) -> bool:
+        """Whether both order the trials of ``high`` alike; a single one tells nothing."""
+        common = [n for n in high.best(len(high.entries)) if n in low.entries]
+        if len(common) < 2:
+            return True
+        kept = set(common)
+        before = [n for n in low.best(len(low.entries)) if n in kept]
+        return all(self._close(low, a, b) for a, b in zip(common, before, strict=True))
+
+    def _close(self, rung: Standing, one: int, other: int) -> bool:
+        pairs = zip(rung.entries[one][1], rung.entries[other][1], strict=True)
+        return one == other or all(abs(a - b) <= self.epsilon for a, b in pairs)

@@ -1,0 +1,114 @@
+"""Asynchronous successive halving as published: trials pause at rungs and are promoted.
+
+Li, Jamieson, Rostamizadeh, Gonina, Ben-tzur, Hardt, Recht, Talwalkar, "A System for Massively
+Parallel Hyperparameter Tuning", MLSys 2020, https://arxiv.org/abs/1810.05934, algorithm 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from raynas.core import Decision, Problem, Trial, TrialState
+from raynas.schedulers.rungs import Halving, Standing
+
+
+@dataclass
+class PromotionASHA(Halving):
+    """Every trial pauses at its rung. A free worker takes the best that may be promoted.
+
+    May be promoted: of ``n`` trials in a rung the ``floor(n / factor)`` best, those of the highest
+    rung first. Where there is none, a new trial starts. So no trial goes on before ``factor``
+    trials were compared, and one that was overlooked early is promoted when its rung has grown;
+    :class:`~raynas.schedulers.asha.ASHA` decides at once and for good instead, and keeps no
+    checkpoints. Rungs as there.
+
+    When nothing new starts and no trial has reached the last step, the best one of the highest
+    rung goes on to it: a search always has a winner.
+    """
+
+    name: ClassVar[str] = "asha_promotion"
+
+    _waiting: set[int] = field(init=False, repr=False, compare=False)
+    _finished: bool = field(init=False, repr=False, compare=False)  # some trial is complete
+
+    def setup(self, problem: Problem) -> None:
+        super().setup(problem)
+        self._waiting, self._finished = set(), False
+
+    def decide(self, trial: Trial) -> Decision:
+        if not self._finite(trial, trial.last):
+            return Decision.STOP
+        rung = self._arrive(trial)
+        if rung is None:
+            return Decision.CONTINUE
+        self._wait(trial, rung)
+        return Decision.PAUSE
+
+    def review(self, last: bool = False) -> Sequence[tuple[int, Decision]]:
+        found = self._promotable()
+        if found is None and last and not self._finished:
+            found = self._foremost()
+        if found is None:
+            return ()
+        number, rung = found
+        self._waiting.discard(number)
+        rung.stopped.discard(number)
+        return ((number, Decision.CONTINUE),)
+
+    def end(self, trial: Trial) -> None:
+        """Its last measurement it was not asked about."""
+        self._waiting.discard(trial.number)
+        self._finished |= trial.state is TrialState.COMPLETE
+
+    def pauses(self) -> Sequence[int]:
+        return [rung.step for rung in self._rungs]
+
+    def paused(self) -> Collection[int]:
+        return self._waiting
+
+    def replay(self, trials: Iterable[Trial]) -> None:
+        for trial in trials:
+            rung = None
+            for measurement in trial.measurements:
+                if self._finite(trial, measurement):
+                    rung = self._enter(trial, measurement)
+            self._finished |= trial.state is TrialState.COMPLETE
+            if rung is None or not self._rests(trial, rung):
+                continue
+            if trial.state is TrialState.RUNNING:
+                self._wait(trial, rung)
+            elif trial.state is TrialState.STOPPED:
+                rung.stopped.add(trial.number)
+
+    def _arrive(self, trial: Trial) -> Standing | None:
+        """The rung that the trial reaches with its last measurement, if any."""
+        rung = self._enter(trial, trial.last)
+        return rung if rung is not None and self._rests(trial, rung) else None
+
+    def _rests(self, trial: Trial, rung: Standing) -> bool:
+        return trial.step < self._end and rung.entries[trial.number][0] == trial.step
+
+    def _wait(self, trial: Trial, rung: Standing) -> None:
+        self._waiting.add(trial.number)
+        rung.stopped.add(trial.number)
+
+    def _promotable(self) -> tuple[int, Standing] | None:
+        for rung in reversed(self._promoting()):
+            for number in rung.best(len(rung.entries) // self.factor):
+                if number in self._waiting and number in rung.stopped:
+                    return number, rung
+        return None
+
+    def _promoting(self) -> list[Standing]:
+        """The rungs from which trials are promoted."""
+        return self._rungs
+
+    def _foremost(self) -> tuple[int, Standing] | None:
+        """The best trial that waits in the highest rung that has any."""
+        for rung in reversed(self._rungs):
+            for number in rung.best(len(rung.entries)):
+                if number in self._waiting and number in rung.stopped:
+                    return number, rung
+        return None

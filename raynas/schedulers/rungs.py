@@ -1,0 +1,143 @@
+"""What successive halving in all its forms stands on: rungs, and the order of trials in them."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from raynas.core import Measurement, Objective, Problem, Trial, UserError
+from raynas.core import signed as signed_values
+from raynas.core.pareto import pareto_order
+from raynas.schedulers.base import Rung, Scheduler
+
+Values = tuple[float, ...]
+
+
+def rung_steps(first: int, factor: int, end: int) -> list[int]:
+    """``first * factor**k`` below ``end``, in exact integers."""
+    steps, step = [], first
+    while step < end:
+        steps.append(step)
+        step *= factor
+    return steps
+
+
+@dataclass
+class Halving(Scheduler):
+    """Rungs at ``min_step * factor**k`` below ``max_step`` (default: the problem's).
+
+    A trial is entered in a rung with its first measurement at or after that step; one that jumps
+    over several rungs is entered in the highest only. Of equal values the lower trial number
+    ranks first; several objectives rank by Pareto front, then crowding.
+    """
+
+    min_step: int = 1
+    factor: int = 3
+    max_step: int | None = None
+
+    _objectives: tuple[Objective, ...] = field(init=False, repr=False, compare=False)
+    _rungs: list[Standing] = field(init=False, repr=False, compare=False)
+    _end: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for setting, value, least in (
+            ("min_step", self.min_step, 1),
+            ("factor", self.factor, 2),
+            ("max_step", self.max_step, 1),
+        ):
+            if value is not None and (value < least or value != int(value)):
+                raise UserError(
+                    f"{type(self).__name__}: {setting} = {value}", allowed=f"integers from {least}"
+                )
+
+    def setup(self, problem: Problem) -> None:
+        self._objectives = problem.objectives
+        self._end = problem.max_step
+        if self.max_step is not None:
+            self._end = min(self.max_step, problem.max_step)
+        self._rungs = self._standings()
+
+    def rungs(self) -> tuple[Rung, ...]:
+        return tuple(Rung(r.step, len(r.entries), r.promoted) for r in self._rungs)
+
+    def _standings(self) -> list[Standing]:
+        single = len(self._objectives) == 1
+        steps = rung_steps(self.min_step, self.factor, self._end)
+        return [Standing(step, self.factor, single) for step in steps]
+
+    def _finite(self, trial: Trial, measurement: Measurement | None) -> bool:
+        if measurement is None:
+            return False
+        values = [trial.values(measurement).get(o.metric) for o in self._objectives]
+        return all(v is not None and math.isfinite(v) for v in values)
+
+    def _enter(
+        self, trial: Trial, measurement: Measurement | None, rungs: list[Standing] | None = None
+    ) -> Standing | None:
+        """The highest of ``rungs`` (default: all) that the trial is entered in by this step,
+        entered where due."""
+        assert measurement is not None
+        rungs = self._rungs if rungs is None else rungs
+        step = measurement.step
+        place = bisect.bisect_right([r.step for r in rungs], step)
+        if place == 0:
+            return None
+        rung = rungs[place - 1]
+        entry = rung.entries.get(trial.number)
+        # a worker that resumed measures a step again; the store keeps its later word
+        if entry is None or entry[0] == step:
+            rung.enter(
+                trial.number, step, signed_values(self._objectives, trial.values(measurement))
+            )
+        return rung
+
+
+class Standing:
+    """The trials entered at one step, and their order."""
+
+    def __init__(self, step: int, factor: int, single: bool) -> None:
+        self.step = step
+        self.entries: dict[int, tuple[int, Values]] = {}  # number -> (step measured, values)
+        self.stopped: set[int] = set()  # by the measurement that entered them
+        self._factor = factor
+        self._single = single
+        self._sorted: list[tuple[float, int]] = []  # one objective: (-value, number)
+        self._places: dict[int, int] | None = None  # several: number -> place, when up to date
+
+    @property
+    def promoted(self) -> int:
+        return len(self.entries) - len(self.stopped)
+
+    def enter(self, number: int, step: int, values: Values) -> None:
+        old = self.entries.get(number)
+        if old == (step, values):
+            return
+        self.entries[number] = (step, values)
+        self._places = None
+        if self._single:
+            if old is not None:
+                self._sorted.pop(bisect.bisect_left(self._sorted, (-old[1][0], number)))
+            bisect.insort(self._sorted, (-values[0], number))
+
+    def best(self, count: int) -> list[int]:
+        """Numbers of the ``count`` best trials, best first."""
+        if self._single:
+            return [number for _, number in self._sorted[:count]]
+        return sorted(self.entries, key=self._place)[:count]
+
+    def keeps(self, number: int, times: int = 1) -> bool:
+        """Whether the trial is among the best ``times`` the rung's share."""
+        return self._place(number) < times * math.ceil(len(self.entries) / self._factor)
+
+    def _place(self, number: int) -> int:
+        if self._single:
+            key = (-self.entries[number][1][0], number)
+            return bisect.bisect_left(self._sorted, key)
+        if self._places is None:
+            numbers = sorted(self.entries)
+            points = np.array([self.entries[n][1] for n in numbers], dtype=np.float64)
+            self._places = {numbers[i]: place for place, i in enumerate(pareto_order(points))}
+        return self._places[number]

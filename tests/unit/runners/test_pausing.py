@@ -1,0 +1,159 @@
+"""Trials that a scheduler pauses: what is stored, what is evaluated, what a resume makes of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.toy_runs import SAME, Table, search
+from toys import Curves, ToySpace
+
+from raynas.core import Measurement, Trial, TrialState
+from raynas.runners.base import Resources
+from raynas.runners.local import LocalRunner
+from raynas.runners.virtual import Cluster, VirtualRunner
+from raynas.runners.work import Limits
+from raynas.samplers.random import Random
+from raynas.schedulers import PASHA, Hyperband, PromotionASHA, Scheduler, SuccessiveHalving
+
+MAKERS = {
+    "promotion": PromotionASHA,
+    "pasha": lambda: PASHA(epsilon=0.0),
+    "hyperband": Hyperband,
+    "halving": SuccessiveHalving,
+}
+SPACE = ToySpace()
+
+
+def work_of(scheduler: Scheduler, rows: Table, trials: int | None = 14, **more: Any) -> Any:
+    more.setdefault("limits", Limits(trials=trials))
+    evaluator = more.pop("evaluator", None) or Curves(max_step=9)
+    return search(Random(), evaluator, rows, scheduler=scheduler, **more)
+
+
+def content(rows: Iterable[Mapping[str, Any]]) -> list[Any]:
+    return sorted(
+        (tuple(row.get(name) for name in (*SAME, "val_accuracy")) for row in rows), key=repr
+    )
+
+
+def stored(rows: Iterable[Mapping[str, Any]]) -> list[Trial]:
+    """The trials of these rows, as a resume reads them."""
+    found: dict[int, Trial] = {}
+    for row in rows:
+        arch = SPACE.architecture(row["arch"])
+        trial = found.setdefault(row["trial"], Trial(row["trial"], arch, arch, row["seed"]))
+        trial.state, trial.message = TrialState(row["state"]), row["message"] or ""
+        if row["step"] is not None:
+            values = {"val_accuracy": row["val_accuracy"]}
+            trial.measurements.append(Measurement(row["step"], values, row["seconds"]))
+    return [found[number] for number in sorted(found)]
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_all_come_to_rest_and_no_step_is_evaluated_twice(name: str, tmp_path: Path) -> None:
+    rows = Table()
+    evaluator = Curves(max_step=9, log=str(tmp_path / "log"))
+    work = work_of(MAKERS[name](), rows, evaluator=evaluator, folder=tmp_path / "jobs")
+    LocalRunner().run(work)
+    assert work.done
+    ends = Counter(t.state for t in work.trials.values())
+    assert set(ends) == {TrialState.COMPLETE, TrialState.STOPPED}
+    assert sum(ends.values()) == 14
+    log = [line.rpartition(" ")[0] for line in (tmp_path / "log").read_text().splitlines()]
+    assert len(log) == len(set(log)) == sum(row["step"] is not None for row in rows)
+    assert all(row["state"] != "RUNNING" for row in {r["trial"]: r for r in rows}.values())
+    kept = {int(folder.name) for folder in (tmp_path / "jobs").iterdir()}
+    assert kept == {t.number for t in work.best}
+
+
+def test_a_paused_trial_is_running_in_the_store_until_it_goes_on_or_the_end() -> None:
+    rows = Table()
+    work = work_of(PromotionASHA(), rows, trials=4)
+    for number in range(3):
+        assert work.next().trial == number
+        work.report(number, Measurement(1, {"val_accuracy": float(number)}))
+        assert work.live == ()
+    assert [row["state"] for row in rows] == ["RUNNING"] * 3
+    assert work.next().trial == 2  # of three the best goes on, before anything new starts
+    work.report(1, Measurement(2, {"val_accuracy": 99.0}))  # a worker that was ahead
+    assert work.trials[1].step == 1
+    work.fail(1, "a worker that was ahead")
+    assert work.trials[1].state is TrialState.RUNNING
+    work.report(2, Measurement(2, {"val_accuracy": 2.0}))
+    work.fail(2, "broken")
+    assert work.next().trial == 3
+    work.report(3, Measurement(1, {"val_accuracy": -1.0}))
+    assert work.next().trial == 1  # nothing is new: the best that waits goes on to the end
+    for step in range(2, 10):
+        work.report(1, Measurement(step, {"val_accuracy": 1.0}))
+        if step in (3,):
+            assert work.next().trial == 1
+    assert not work.done
+    assert work.next() is None
+    assert work.done
+    ends = {n: (t.state.value, t.message) for n, t in work.trials.items()}
+    waited = ("STOPPED", "asha_promotion at step 1 when the search ended")
+    assert ends == {0: waited, 1: ("COMPLETE", ""), 2: ("FAILED", "broken"), 3: waited}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("cut", [1, 4, 9, 15, 22, 30])
+def test_a_search_cut_at_any_row_and_resumed_ends_in_the_same_table(name: str, cut: int) -> None:
+    whole = Table()
+    LocalRunner().run(work_of(MAKERS[name](), whole))
+    half = Table(whole[:cut])
+    LocalRunner().run(work_of(MAKERS[name](), half, past=stored(half)))
+    assert content(half) == content(whole)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_resume_counts_no_attempt_for_a_paused_trial(name: str) -> None:
+    rows = Table()
+    work = work_of(MAKERS[name](), rows)
+    assert work.next().trial == 0
+    work.report(0, Measurement(1, {"val_accuracy": 1.0}))
+    again = work_of(MAKERS[name](), rows, past=stored(rows))
+    assert again.trials[0].attempt == 0
+    assert again.next().trial == 1
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_simulated_workers_do_the_same_and_one_of_them_does_as_this_process(name: str) -> None:
+    here, one, many = Table(), Table(), Table()
+    LocalRunner().run(work_of(MAKERS[name](), here))
+    VirtualRunner(Cluster(1)).run(work_of(MAKERS[name](), one))
+    assert content(one) == content(here)
+    work = work_of(MAKERS[name](), many)
+    VirtualRunner(Cluster(5, failure_rate=200.0), Resources(retries=50)).run(work)
+    assert work.done
+    assert all(t.state.ended for t in work.trials.values())
+    assert any(t.state is TrialState.COMPLETE for t in work.trials.values())
+
+
+def test_where_time_is_over_what_waits_ends() -> None:
+    now, rows = [0.0], Table()
+    work = work_of(PromotionASHA(), rows, limits=Limits(deadline=10.0), clock=lambda: now[0])
+    for number in range(3):
+        assert work.next().trial == number
+        work.report(number, Measurement(1, {"val_accuracy": float(number)}))
+    now[0] = 11.0
+    assert not work.done
+    assert work.next() is None
+    assert work.done
+    assert {t.state for t in work.trials.values()} == {TrialState.STOPPED}
+
+
+def test_an_interrupted_search_leaves_them_to_be_resumed() -> None:
+    rows = Table()
+    work = work_of(PromotionASHA(), rows, trials=3)
+    for number in range(3):
+        assert work.next().trial == number
+        work.report(number, Measurement(1, {"val_accuracy": float(number)}))
+    work.interrupt()
+    assert work.next() is None
+    assert work.done
+    assert {row["state"] for row in rows} == {"RUNNING"}
