@@ -365,6 +365,26 @@ def convert(
 
 
 @app.command()
+def verify(
+    run: RunPath,
+    sample: Annotated[int, typer.Option(min=1, help="Trials to measure again.")] = 3,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Relative difference allowed, as 0.01 on a GPU.")
+    ] = 0.0,
+) -> None:
+    """Measure a sample of a run's trials again and compare; nothing is stored."""
+    from raynas.console import console, show_verified
+    from raynas.verify import verify as look
+
+    out, good = console(), True
+    for found in look(run, count=sample, tolerance=tolerance):
+        show_verified(found, out)
+        good &= not found.differs
+    if not good:
+        raise typer.Exit(1)
+
+
+@app.command()
 def report(run: RunPath) -> None:
     """Write report.html and the figures of a run anew, from its store."""
     from raynas.console import console

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from raynas.simulation import Simulated
     from raynas.store import RunFolder
     from raynas.training import Exported
+    from raynas.verify import Verified
 
 _REGISTRIES = {
     "spaces": ("raynas.spaces", "SPACES"),
@@ -127,6 +128,19 @@ def _score(value: float | None) -> str:
         return "-"
     text = f"{value:.5g}"
     return text if len(text) <= 11 else f"{value:.4g}"
+
+
+def show_verified(found: Verified, out: Console) -> None:
+    """One trial that was measured again."""
+    trial, good = found.trial, not found.differs
+    mark, style = ("same", "green") if good else ("DIFFERS", "bold red")
+    arch = shorten(trial.arch.text, max(out.width - 40, 20))
+    text = f" trial {trial.number}, {found.steps} steps, {arch}"
+    out.print(Text.assemble((f"{mark:<7}", style), text), soft_wrap=True)
+    if good and found.most:
+        out.print(f"        at most {found.most:.1e} apart")
+    for step, name, stored, now in found.differs[:4]:
+        out.print(f"        step {step}: {name} was {stored:.6g}, is {now:.6g} now")
 
 
 def show_finding(finding: Finding, out: Console) -> None:

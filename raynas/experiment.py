@@ -94,7 +94,9 @@ class Experiment:
 
     ``against``: samplers that get the same worker time as ``sampler``, for the comparison in the
     report; ``()`` leaves it out. ``screen``: scores proposals before they are evaluated and holds
-    the weak back. ``truth``: trains some of what was searched, to judge the search by.
+    the weak back. ``in_order``: 0 takes results as they come; n takes them as n workers in step
+    would give them, so that one seed gives one table, with however many workers (of whom n at most
+    have something to do). ``truth``: trains some of what was searched, to judge the search by.
     ``smoke``: path -> value, what ``--smoke`` sets.
     Budget, resources, finalists and truth may change when a run is resumed; the rest identifies it.
     """
@@ -110,6 +112,7 @@ class Experiment:
     screen: Screen | None = None
     against: tuple[Sampler, ...] = field(default_factory=lambda: (Random(),))
     seed: int = 0
+    in_order: int = 0
     budget: Budget = field(default=Budget(), metadata=_NOT_PRINTED)
     finalists: Finalists = field(default=Finalists(), metadata=_NOT_PRINTED)
     truth: Truth | None = field(default=None, metadata=_NOT_PRINTED)

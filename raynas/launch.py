@@ -32,6 +32,7 @@ from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment, Loaded, load
 from raynas.observers import Board, Observer
 from raynas.runners.base import Runner
+from raynas.runners.order import OrderedSearch
 from raynas.runners.screening import Screening
 from raynas.runners.work import Finals, Limits, Payload, Rows, Search, Training, Work
 from raynas.samplers.base import Sampler
@@ -82,7 +83,7 @@ class Session:
         main = self._search(
             payload, experiment.sampler, Limits(trials=experiment.budget.trials, deadline=deadline)
         )
-        limits = Limits(seconds=main.spent)
+        limits = Limits(seconds=main.paid)
         others = [self._search(payload, other, limits) for other in experiment.against]
         self._truth([t for search in (main, *others) for t in search.trials.values()])
         best = main.best[: experiment.finalists.top]
@@ -132,7 +133,11 @@ class Session:
         experiment = self.experiment
         scorer = experiment.screen.evaluator if experiment.screen else None
         common = self._common(SEARCH, sampler.name, experiment.evaluator, scorer)
-        search = Search(
+        make: Callable[..., Search] = Search
+        if experiment.in_order:
+            make = partial(OrderedSearch, lanes=experiment.in_order)
+            common |= {"first_number": self._first(common["past"]), "gaps": ()}
+        search = make(
             payload,
             self.writer,
             sampler=sampler,
@@ -149,7 +154,16 @@ class Session:
         self._carry_out(search)
         if search.note:
             self.console.print(f"{sampler.name} ended: {search.note}", soft_wrap=True)
+        if isinstance(search, OrderedSearch):
+            self.console.print(str(search.toll), soft_wrap=True)
         return search
+
+    def _first(self, past: list[Trial]) -> int:
+        """The number with which an arm that has these trials began."""
+        _, taken = history(self.folder, self.experiment, SEARCH, "")
+        own = {trial.number for trial in past}
+        before = [n for n in taken - own if not own or n < min(own)]
+        return max(before, default=-1) + 1
 
     def _screening(self, sampler: Sampler, past: list[Trial]) -> Screening | None:
         """The experiment's screen, for its own sampler: those it is compared with go without,

@@ -135,6 +135,7 @@ class Work(ABC):
         self._gaps = deque(gaps)
         self.max_step = payload.evaluator.max_step
         self.spent = sum(t.seconds for t in self.trials.values())
+        self.paid = sum(self._price(t, m) for t in self.trials.values() for m in t.measurements)
         self.interrupted = False
         self.error: BaseException | None = None
         self.started = clock()
@@ -214,7 +215,7 @@ class Work(ABC):
             )
             return Decision.STOP
         trial.measurements.append(measurement)
-        self.spent += measurement.seconds
+        self._pay(trial, measurement)
         state, message = self._judge(trial)
         self._move(trial, state, message)
         self._write(trial, measurement, host, device)
@@ -326,6 +327,14 @@ class Work(ABC):
             self._counts[TrialState.RUNNING] += 1
         return trial
 
+    def _pay(self, trial: Trial, measurement: Measurement) -> None:
+        self.spent += measurement.seconds
+        self.paid += self._price(trial, measurement)
+
+    def _price(self, trial: Trial, measurement: Measurement) -> float:
+        """What a measurement counts where arms are compared at equal cost."""
+        return measurement.seconds
+
     def _number(self) -> int:
         if self._gaps:
             return self._gaps.popleft()
@@ -360,7 +369,7 @@ class Work(ABC):
         if finite:
             measurement = replace(measurement, values=finite)
             trial.measurements.append(measurement)
-            self.spent += measurement.seconds
+            self._pay(trial, measurement)
         self._write(trial, measurement if finite else None, host, device)
 
     def _end(self, trial: Trial) -> None:
@@ -470,7 +479,7 @@ class Work(ABC):
             rejected=self.rejected,
             duplicates=self.duplicates,
             screened_out=self.screened_out,
-            seconds=self.spent,
+            seconds=self.paid,
             max_seconds=self.max_seconds,
             elapsed=self.clock() - self.started,
             max_step=self.max_step,
@@ -518,7 +527,8 @@ class Limits:
 
     ``trials``: trials evaluated; proposals beyond a bound, duplicates and those that screening
     holds back do not count.
-    ``seconds``: worker time, in which the trial that crosses it is stopped (equal-cost arms).
+    ``seconds``: worker time (or what else a work counts as its price), in which the trial that
+    crosses it is stopped (equal-cost arms).
     ``deadline``: on the work's clock; nothing is started after it.
     """
 
@@ -619,7 +629,7 @@ class Search(Work):
     def _late(self) -> bool:
         """Whether the time is used up, the workers' or that on the clock."""
         limits = self.limits
-        return (limits.seconds is not None and self.spent >= limits.seconds) or (
+        return (limits.seconds is not None and self.paid >= limits.seconds) or (
             limits.deadline is not None and self.clock() >= limits.deadline
         )
 
@@ -650,7 +660,8 @@ class Search(Work):
         rows = []
         for v in verdicts:
             trial = v.trial
-            self.spent += trial.seconds
+            for measurement in trial.measurements:
+                self._pay(trial, measurement)
             trial.violations = violations(self.bounds, trial.values())
             if v.goes_on and len(kept) >= room:
                 trial.state, trial.message = TrialState.STOPPED, "screened: the budget is used up"
@@ -767,7 +778,7 @@ class Search(Work):
         if state is TrialState.COMPLETE:
             broken = _broken(trial)
             return (TrialState.INFEASIBLE, broken) if broken else (state, "")
-        if self.limits.seconds is not None and self.spent >= self.limits.seconds:
+        if self.limits.seconds is not None and self.paid >= self.limits.seconds:
             return TrialState.STOPPED, "the arm's worker time is spent"
         decision = self.scheduler.decide(trial)
         if decision is Decision.STOP:

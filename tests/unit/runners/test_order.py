@@ -1,0 +1,176 @@
+"""One seed gives one table, whoever is quick, and however many they are."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.toy_runs import Script, Table, content
+from toys import Curves, ToyData, ToySpace
+
+from raynas.core import Bound, Job, Objective, Trial, TrialState, UserError
+from raynas.core.describe import fresh
+from raynas.runners.base import Outcome, deliver, steps
+from raynas.runners.order import OrderedSearch
+from raynas.runners.work import Limits, Payload
+from raynas.samplers import TPE, Random, RegularizedEvolution
+from raynas.samplers.base import Sampler
+from raynas.schedulers import ASHA, NoStopping
+from raynas.schedulers.base import Scheduler
+
+
+def search(rows: Any, folder: Path | None, sampler: Sampler, **more: Any) -> OrderedSearch:
+    evaluator = more.pop("evaluator", Curves(max_step=9))
+    evaluator.setup(ToySpace(), ToyData().search_view(0))
+    settings: dict[str, Any] = {
+        "lanes": 4, "sampler": fresh(sampler), "fallback": Random(), "scheduler": ASHA(1, 3),
+        "limits": Limits(trials=24), "run": "test", "stage": "search", "arm": "a",
+        "objectives": (Objective(),), "seed": 0, "folder": folder, **more,
+    }  # fmt: skip
+    return OrderedSearch(Payload(ToySpace(), evaluator, ToyData().search_view(0)), rows, **settings)
+
+
+def carry_out(work: OrderedSearch, workers: int, rng: random.Random, stop_at: float = 1e9) -> int:
+    """By workers who are quick and slow as ``rng`` has it; how many measurements they made."""
+    busy: list[tuple[Job, Iterator[Outcome]]] = []
+    made = 0
+    while not work.done:
+        while len(busy) < workers and (job := work.next()) is not None:
+            busy.append((job, steps(work.payload.evaluator, work.arch(job.trial), job)))
+        assert busy, "nothing runs, and nothing is done"
+        place = rng.randrange(len(busy))
+        job, outcomes = busy[place]
+        outcome = next(outcomes, Outcome())
+        made += outcome.measurement is not None
+        if not deliver(work, job.trial, outcome):
+            outcomes.close()  # type: ignore[attr-defined]
+            del busy[place]
+        if made >= stop_at:
+            work.interrupt()
+            break
+    return made
+
+
+SAMPLERS = [Random(), TPE(n_startup=6), RegularizedEvolution(population=6, sample=2)]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: s.name)
+@pytest.mark.parametrize("scheduler", [ASHA(1, 3), NoStopping()], ids=lambda s: s.name)
+def test_the_table_is_the_same_for_any_workers_and_any_luck(
+    sampler: Sampler, scheduler: Scheduler, tmp_path: Path
+) -> None:
+    tables = []
+    for run, workers in enumerate((1, 2, 8, 8)):
+        rows = Table()
+        work = search(rows, tmp_path / str(run), sampler, scheduler=fresh(scheduler))
+        carry_out(work, workers, random.Random(run))
+        assert work.done
+        tables.append(
+            [(r["trial"], r["arch"], r["step"], r["state"], r["val_accuracy"]) for r in rows]
+        )
+    assert tables[0] == tables[1] == tables[2] == tables[3]  # even in the order of the rows
+    assert len({row[0] for row in tables[0]}) == 24
+
+
+def test_nothing_is_trained_that_may_be_stopped(tmp_path: Path) -> None:
+    rows = Table()
+    work = search(rows, tmp_path, Random())
+    made = carry_out(work, 1, random.Random(0))
+    assert work.toll.aside > 0
+    # between two rungs a worker may be ahead; behind a rung it is not
+    assert made == sum(row["step"] is not None for row in rows)
+    assert work.toll.dropped == 0
+    assert any(t.state is TrialState.STOPPED for t in work.trials.values())
+
+
+def test_without_checkpoints_the_price_is_told() -> None:
+    rows = Table()
+    work = search(rows, None, Random(), evaluator=Curves(max_step=9, seconds=0.001))
+    made = carry_out(work, 2, random.Random(1))
+    wanted = sum(row["step"] is not None for row in rows)
+    assert made > wanted
+    assert work.toll.dropped > 0
+    assert "% of the workers' time" in str(work.toll)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: s.name)
+@pytest.mark.parametrize("cut", [1, 7, 20, 45])
+def test_a_search_that_was_cut_anywhere_ends_in_the_same_table(
+    sampler: Sampler, cut: int, tmp_path: Path
+) -> None:
+    whole, parts = Table(), Table()
+    carry_out(search(whole, tmp_path / "whole", sampler), 2, random.Random(3))
+    first = search(parts, tmp_path / "parts", sampler)
+    carry_out(first, 3, random.Random(4), stop_at=cut)
+    before = len(parts)
+    second = search(parts, tmp_path / "parts", sampler, past=stored(parts))
+    made = carry_out(second, 1, random.Random(5))
+    assert content(parts) == content(whole)
+    assert made <= len(whole) - before + 24 * 3  # what is stored is not measured again
+
+
+def stored(rows: Table) -> list[Trial]:
+    """The trials as a store would give them back."""
+    from raynas.core import Measurement
+
+    found: dict[int, Trial] = {}
+    space = ToySpace()
+    for row in rows:
+        arch = space.architecture(row["arch"])
+        trial = found.setdefault(row["trial"], Trial(row["trial"], arch, arch, seed=row["seed"]))
+        trial.state, trial.message = TrialState(row["state"]), row["message"] or ""
+        trial.attempt = row["attempt"]
+        trial.costs = {"params": row["params"], "macs": row["macs"]}
+        if row["step"] is not None:
+            values = {"val_accuracy": row["val_accuracy"]}
+            trial.measurements.append(Measurement(row["step"], values, row["seconds"]))
+    return sorted(found.values(), key=lambda t: t.number)
+
+
+def test_failures_and_bounds_have_their_turn_too(tmp_path: Path) -> None:
+    texts = [arch.text for arch in ToySpace().enumerate()][::5]
+    fault = {text: ("crash", "nan")[i % 2] for i, text in enumerate(texts)}
+    tables = []
+    for run, workers in enumerate((1, 5)):
+        rows = Table()
+        work = search(
+            rows, tmp_path / str(run), Random(), bounds=(Bound("params", max=200),),
+            evaluator=Curves(max_step=9, fault=fault),
+        )  # fmt: skip
+        carry_out(work, workers, random.Random(run))
+        names = ("trial", "arch", "step", "state", "message", "val_accuracy")
+        tables.append([tuple(row.get(name) for name in names) for row in rows])
+    assert tables[0] == tables[1]
+    assert {"FAILED", "INFEASIBLE", "STOPPED"} <= {row[3] for row in tables[0]}
+
+
+def test_arms_are_equal_in_multiply_adds(tmp_path: Path) -> None:
+    work = search(Table(), tmp_path, Random(), limits=Limits(seconds=20_000.0))
+    carry_out(work, 2, random.Random(0))
+    macs = sum(t.costs["macs"] * t.step for t in work.trials.values())
+    assert work.paid == macs
+    assert 20_000 <= macs < 20_000 + 5 * 7 * 360
+
+
+def test_a_worker_that_died_is_started_again(tmp_path: Path) -> None:
+    work = search(Table(), tmp_path, Random())
+    jobs = [work.next() for _ in range(3)]
+    assert work.live == tuple(j.trial for j in jobs if j)
+    work.requeue_live()
+    assert work.live == ()
+    again = [work.next() for _ in range(3)]
+    assert {j.trial for j in again if j} == {j.trial for j in jobs if j}
+    assert [j.attempt for j in again if j] == [1, 1, 1]
+
+
+def test_a_sampler_that_proposes_otherwise_is_told(tmp_path: Path) -> None:
+    rows = Table()
+    first = search(rows, tmp_path, Script(["x=0,y=0,op=a", "x=1,y=0,op=a"]), lanes=1)
+    carry_out(first, 1, random.Random(0))
+    other = search(rows, tmp_path, Script(["x=0,y=0,op=a", "x=2,y=0,op=a"]), lanes=1,
+                   past=stored(rows))  # fmt: skip
+    with pytest.raises(UserError, match=r"trial 1 was x=1.* is x=2.*versions"):
+        carry_out(other, 1, random.Random(0))
