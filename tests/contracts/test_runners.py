@@ -10,13 +10,15 @@ import pytest
 from integration.toy_runs import Script, Table, content, search
 from toys import Curves, ToyData, ToySpace
 
-from raynas.core import Job
+from raynas.core import Job, Objective
 from raynas.data import Digits
 from raynas.evaluators import Retrain
 from raynas.runners.base import Resources, Runner
 from raynas.runners.local import LocalRunner
+from raynas.runners.order import OrderedSearch
 from raynas.runners.virtual import Cluster, VirtualRunner
 from raynas.runners.work import Limits, Payload
+from raynas.samplers import TPE
 from raynas.samplers.random import Random
 from raynas.schedulers import ASHA, PromotionASHA
 from raynas.spaces import NASBench201
@@ -81,6 +83,23 @@ def test_one_at_a_time_means_ask_after_tell(make: Make, tmp_path: Path) -> None:
     assert {"STOPPED", "COMPLETE"} <= {row["state"] for row in rows}
     processes = {line.split()[-1] for line in (tmp_path / "log").read_text().splitlines()}
     assert len(processes) == 1  # the worker is used again
+
+
+def test_in_order_any_number_of_workers_gives_the_table_of_one(make: Make, tmp_path: Path) -> None:
+    def work(rows: Table, folder: str) -> OrderedSearch:
+        payload = Payload(ToySpace(), Curves(max_step=9), ToyData().search_view(0))
+        return OrderedSearch(
+            payload, rows, lanes=3, sampler=TPE(n_startup=4), fallback=Random(),
+            scheduler=ASHA(min_step=1, factor=3), limits=Limits(trials=14), run="test",
+            stage="search", arm="tpe", objectives=(Objective(),), seed=0, folder=tmp_path / folder,
+        )  # fmt: skip
+
+    rows, here = Table(), Table()
+    make(cpus=0.5, concurrent=2).run(work(rows, "a"))
+    LocalRunner().run(work(here, "b"))
+    names = ("trial", "arch", "step", "state", "val_accuracy")
+    assert [[r[n] for n in names] for r in rows] == [[r[n] for n in names] for r in here]
+    assert {"STOPPED", "COMPLETE"} <= {row["state"] for row in rows}
 
 
 def test_training_gives_identical_floats(make: Make, tmp_path: Path) -> None:
