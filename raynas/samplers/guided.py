@@ -1,10 +1,11 @@
 """Predictor-guided search: a model of what was measured proposes what to measure next.
 
 The model is a Gaussian process on ranks; the choice among candidates is an upper confidence bound
-(N. Srinivas et al., "Gaussian Process Optimization in the Bandit Setting", ICML 2010), for several
-objectives after a random Chebyshev scalarisation (J. Knowles, "ParEGO", IEEE Transactions on
-Evolutionary Computation 2006), within bounds times the probability that they hold (M. Schonlau, W.
-Welch, D. Jones, "Global versus Local Search in Constrained Optimization", 1998).
+(N. Srinivas et al., "Gaussian Process Optimization in the Bandit Setting", ICML 2010); for several
+objectives the growth of the hypervolume by such bounds (as random scalarisations: R. Zhang, D.
+Golovin, "Random Hypervolume Scalarizations for Provable Multi-Objective Black Box Optimization",
+ICML 2020); within bounds on metrics times the probability that they hold (M. Schonlau, W. Welch,
+D. Jones, "Global versus Local Search in Constrained Optimization", 1998).
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ Floats = NDArray[np.float64]
 
 PARENTS = 10
 """So many of the best have mutants among the candidates of a large space."""
-_AUGMENTED = 0.05  # of the weighted sum, so that of equal worst objectives the others count
+_DIRECTIONS = 64
+_LITTLE = (
+    1e-3  # of the mean of all objectives, so that where no gain is hoped for the better goes on
+)
 
 
 @dataclass
@@ -47,8 +51,9 @@ class Guided(Sampler):
     narrows the deviation around it, so that many workers get unlike proposals.
 
     Stopped trials count with the rank that their curve promises, those held back by a screening
-    with the one that their scores promise. Several objectives are weighted anew for each proposal.
-    A bound has a model of its own, of the bounded metric. Failed trials tell nothing.
+    with the one that their scores promise. Several objectives have a model each, and the proposal
+    is hoped to push their front furthest. A bound has a model of its own, of the bounded metric.
+    Failed trials tell nothing.
 
     The model is made anew after ``refit`` trials, later after a twentieth of all, of at most
     ``most`` trials. It depends on the trials that ended, by their numbers, not on the order in
@@ -188,7 +193,9 @@ class Guided(Sampler):
             for goal, doubt in zip(goals, doubts, strict=True)
             if not np.isnan(goal).all()
         ]
-        model = _Model([e.number for e in known], pool, objectives, bounds)
+        whole = np.array([e.complete for e in known]) & feasible
+        reached = np.array(stands)[:, whole]
+        model = _Model([e.number for e in known], pool, objectives, bounds, reached)
         for arch in self._known:
             model.take(arch)
         return model
@@ -226,9 +233,10 @@ class _Model:
         pool: Candidates,
         objectives: list[Surrogate],
         bounds: list[Surrogate],
+        reached: Floats,
     ) -> None:
         self.numbers, self.pool, self.expected = numbers, pool, list[int]()
-        self._objectives = objectives
+        self._objectives, self._reached = objectives, reached
         self.taken = np.zeros(len(pool), dtype=bool)
         self.feasible: Floats = np.ones(len(pool))
         for bound in bounds:
@@ -251,13 +259,26 @@ class _Model:
     def score(self, rng: np.random.Generator, explore: float) -> Floats:
         """(m,) how promising each candidate is, 0 or more."""
         hopes = np.array([o.mean + explore * o.deviation for o in self._objectives])
-        if len(hopes) == 1:
-            hope = hopes[0]
-        else:
-            weights = rng.dirichlet(np.ones(len(hopes)))[:, None]
-            short = weights * (1.0 - hopes)
-            hope = len(hopes) - short.max(axis=0) - _AUGMENTED * short.sum(axis=0)
-        return np.asarray(np.maximum(hope, 1e-6) * self.feasible, dtype=np.float64)
+        hope = hopes[0] if len(hopes) == 1 else self._gain(hopes, rng)
+        return np.asarray(np.maximum(hope, 0.0) * self.feasible, dtype=np.float64)
+
+    def _gain(self, hopes: Floats, rng: np.random.Generator) -> Floats:
+        """(m,) growth of the dominated hypervolume by points (objectives, m), up to a factor.
+
+        A mean over random directions: the length of each within the dominated region, to the
+        power of the number of objectives.
+        """
+        directions = np.abs(rng.normal(size=(_DIRECTIONS, len(hopes)))) + 1e-9
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+
+        def reach(points: Floats) -> Floats:
+            """(directions, points)"""
+            return np.asarray(np.min(points[None] / directions[:, :, None], axis=1).clip(0.0))
+
+        longest = reach(self._reached).max(axis=1, initial=0.0)
+        new = np.maximum(reach(hopes), longest[:, None]) ** len(hopes)
+        gain = (new - longest[:, None] ** len(hopes)).mean(axis=0)
+        return np.asarray(gain + _LITTLE * hopes.clip(0.0).mean(axis=0), dtype=np.float64)
 
 
 def _settled(count: int, least: int) -> int:
