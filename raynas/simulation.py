@@ -260,7 +260,7 @@ def stated(experiment: Experiment, step_seconds: float) -> StepTimes:
     if not 0 < step_seconds < math.inf:
         raise UserError(f"--step-seconds {step_seconds}", allowed="above 0")
     view = experiment.data.search_view(experiment.seed)
-    archs = _within_bounds(experiment, view, 32)
+    archs = _within_bounds(experiment, view, 100)
     median = float(np.median([_macs(experiment.space, arch, view) for arch in archs]))
     return StepTimes(0.0, step_seconds / median) if median else StepTimes(step_seconds, 0.0)
 
