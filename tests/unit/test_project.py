@@ -320,7 +320,7 @@ def test_targets_that_the_guide_names_exist() -> None:
 
 BELOW_RUNNERS = (
     "core", "costs", "store", "data", "spaces", "training", "proxies", "evaluators", "samplers",
-    "schedulers", "reports",
+    "schedulers", "reports", "benchmarks",
 )  # fmt: skip
 
 
