@@ -34,6 +34,7 @@ Floats = NDArray[np.float64]
 
 PARENTS = 10
 """So many of the best have mutants among the candidates of a large space."""
+_HOPELESS = 0.01
 _DIRECTIONS = 64
 _LITTLE = (
     1e-3  # of the mean of all objectives, so that where no gain is hoped for the better goes on
@@ -137,7 +138,7 @@ class Guided(Sampler):
         if not any(self._breaks(e) for e in known):
             return self._distinct.fresh(number)
         model = self._up_to_date(known)
-        return self._best(model, model.feasible * rng.uniform(size=len(model.pool)), number)
+        return self._best(model, model.chance() * rng.uniform(size=len(model.pool)), number)
 
     def _best(self, model: _Model, score: Floats, number: int) -> Architecture:
         """The candidate of the highest score that is not taken."""
@@ -173,7 +174,9 @@ class Guided(Sampler):
             stands.append(_among(stand, feasible))
             doubts.append(doubt)
         order = _best_first(np.array(stands).T, feasible)
-        pool = self._pool(known, [known[i].arch for i in order if feasible[i]][:PARENTS])
+        if not feasible.any():
+            order = sorted(range(len(known)), key=lambda i: self._violation(known[i]))
+        pool = self._pool(known, [known[i].arch for i in order if feasible[i] == feasible.any()])
         places = [pool.place[e.arch] for e in known]
 
         def learned(y: Floats, doubt: Floats) -> Surrogate:
@@ -207,7 +210,7 @@ class Guided(Sampler):
         # in the order of their numbers, so that a resumed search has them in the same places
         asked = {**{e.number: e.arch for e in known}, **self._open}
         others = [asked[number] for number in sorted(asked)]
-        return around(self._space, self._features, best, others, rng, self.candidates)
+        return around(self._space, self._features, best[:PARENTS], others, rng, self.candidates)
 
     def _kept(self, y: Floats) -> NDArray[np.intp]:
         """Where there is a value; of too many the better half and the latest."""
@@ -220,8 +223,12 @@ class Guided(Sampler):
         return np.sort(np.concatenate([best, latest]))
 
     def _breaks(self, found: Evidence) -> bool:
+        return self._violation(found) > 0
+
+    def _violation(self, found: Evidence) -> float:
+        """Of the bound that is broken most, <= 0 where none is known to be."""
         pairs = zip(self._problem.bounds, found.limits, strict=True)
-        return any(not math.isnan(v) and b.violation(v) > 0 for b, v in pairs)
+        return max((b.violation(v) for b, v in pairs if not math.isnan(v)), default=0.0)
 
 
 class _Model:
@@ -238,9 +245,9 @@ class _Model:
         self.numbers, self.pool, self.expected = numbers, pool, list[int]()
         self._objectives, self._reached = objectives, reached
         self.taken = np.zeros(len(pool), dtype=bool)
-        self.feasible: Floats = np.ones(len(pool))
+        self._kept: Floats = np.zeros(len(pool))  # logarithm of the chance that all bounds are
         for bound in bounds:
-            self.feasible = self.feasible * _probability(-bound.mean / bound.deviation)
+            self._kept = self._kept + _log_probability(-bound.mean / bound.deviation)
 
     def take(self, arch: Architecture) -> None:
         """The architecture is known, and no longer a candidate."""
@@ -256,11 +263,25 @@ class _Model:
             for model in self._objectives:
                 model.expect(place, self.pool.distances([place])[0])
 
+    def chance(self) -> Floats:
+        """(m,) the chance to keep all bounds; where no candidate has one, who is nearest to it."""
+        chance = np.exp(self._kept)
+        if self.hopeless:
+            chance = chance + (self._kept - self._kept.min()) / max(np.ptp(self._kept), 1e-9)
+        return np.asarray(chance, dtype=np.float64)
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether nothing that is left is likely to keep the bounds."""
+        return float(self._kept.max(where=~self.taken, initial=-np.inf)) < math.log(_HOPELESS)
+
     def score(self, rng: np.random.Generator, explore: float) -> Floats:
         """(m,) how promising each candidate is, 0 or more."""
+        if self.hopeless:
+            return self.chance()
         hopes = np.array([o.mean + explore * o.deviation for o in self._objectives])
         hope = hopes[0] if len(hopes) == 1 else self._gain(hopes, rng)
-        return np.asarray(np.maximum(hope, 0.0) * self.feasible, dtype=np.float64)
+        return np.asarray(np.maximum(hope, 0.0) * self.chance(), dtype=np.float64)
 
     def _gain(self, hopes: Floats, rng: np.random.Generator) -> Floats:
         """(m,) growth of the dominated hypervolume by points (objectives, m), up to a factor.
@@ -310,14 +331,19 @@ def _best_first(stands: Floats, feasible: NDArray[np.bool_]) -> list[int]:
 
 
 def _excess(bound: Bound, values: Floats) -> Floats:
-    """(n,) how far values are beyond the bound, negative within it, in robust units up to 3."""
+    """(n,) how far values are beyond the bound, negative within it, in robust units; what is far
+    away from it and from the other values is put nearer."""
     over = np.maximum(values - bound.max, bound.min - values)
-    low, high = np.nanpercentile(values, [25, 75]) if not np.isnan(values).all() else (0.0, 0.0)
-    unit = (high - low) / 1.35 or float(np.nanstd(over)) or 1.0
-    return np.asarray(np.clip(over / unit, -3.0, 3.0), dtype=np.float64)
+    known = over[~np.isnan(over)]
+    if not len(known):
+        return over
+    low, high = np.percentile(known, [25, 75])
+    unit = (high - low) / 1.35 or float(known.std()) or 1.0
+    edges = min(-3.0, high / unit - 3.0), max(3.0, low / unit + 3.0)
+    return np.asarray(np.clip(over / unit, *edges), dtype=np.float64)
 
 
-def _probability(z: Floats) -> Floats:
-    from scipy.special import ndtr
+def _log_probability(z: Floats) -> Floats:
+    from scipy.special import log_ndtr
 
-    return np.asarray(ndtr(z), dtype=np.float64)
+    return np.asarray(log_ndtr(z), dtype=np.float64)
