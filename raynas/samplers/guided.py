@@ -98,7 +98,7 @@ class Guided(Sampler):
         return proposal
 
     def tell(self, trial: Trial) -> None:
-        found = evidence(trial, self._problem)
+        found = evidence(trial, self._open[trial.number], self._problem)
         if found is None:
             self._open.pop(trial.number, None)
         else:

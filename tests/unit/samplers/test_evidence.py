@@ -28,7 +28,7 @@ def curve(number, *values, complete=False, scores=None) -> Evidence:
 
 
 def test_a_complete_trial_has_a_curve_and_limits():
-    found = evidence(trial("COMPLETE", range(9), {"naswot": 2.0}, latency=4.0), PROBLEM)
+    found = evidence(trial("COMPLETE", range(9), {"naswot": 2.0}, latency=4.0), ARCH, PROBLEM)
     assert found.complete
     assert found.last == (8.0,)
     assert found.step == 9
@@ -40,20 +40,20 @@ def test_a_complete_trial_has_a_curve_and_limits():
     ("state", "steps", "complete"), [("STOPPED", 3, False), ("INFEASIBLE", 9, True)]
 )
 def test_what_was_not_measured_to_the_end_is_not_complete(state, steps, complete):
-    found = evidence(trial(state, range(steps), latency=6.0), PROBLEM)
+    found = evidence(trial(state, range(steps), latency=6.0), ARCH, PROBLEM)
     assert (found.complete, found.step) == (complete, steps)
 
 
 def test_what_was_not_measured_may_still_tell_of_a_bound():
-    found = evidence(trial("INFEASIBLE", [], latency=6.0), PROBLEM)
+    found = evidence(trial("INFEASIBLE", [], latency=6.0), ARCH, PROBLEM)
     assert not found.curve
     assert found.limits == (6.0,)
-    assert evidence(trial("INFEASIBLE", []), PROBLEM) is None  # out of memory
+    assert evidence(trial("INFEASIBLE", []), ARCH, PROBLEM) is None  # out of memory
 
 
 @pytest.mark.parametrize("values", [[], [50.0, math.nan]])
 def test_failed_trials_tell_nothing(values):
-    assert evidence(trial("FAILED", values, latency=1.0), PROBLEM) is None
+    assert evidence(trial("FAILED", values, latency=1.0), ARCH, PROBLEM) is None
 
 
 def test_complete_trials_stand_by_rank():
