@@ -96,7 +96,7 @@ def simulate(
     ``payload``: of :func:`tabled` or :func:`assumed`. ``hours``: takes the place of the
     experiment's budget; as there, nothing is started later, and what runs is finished.
     """
-    runner = VirtualRunner(cluster, experiment.resources)
+    runner = VirtualRunner(cluster, dataclasses.replace(experiment.resources, concurrent=None))
     rows = _Ends(runner.clock, experiment.objectives[0])
     limit = experiment.budget.hours if hours is None else hours
     search = Search(
@@ -122,7 +122,7 @@ def simulate(
     with watch(search):
         runner.run(search)
     return Simulated(
-        cluster=dataclasses.replace(cluster, workers=runner.usage().workers),
+        cluster=cluster,
         objective=experiment.objectives[0],
         usage=runner.usage(),
         best=tuple(rows.best),

@@ -23,7 +23,15 @@ from raynas.runners.local import LocalRunner
 from raynas.runners.virtual import Cluster, Span, TimedRows, VirtualRunner
 from raynas.runners.work import Limits, Payload
 from raynas.samplers.random import Random
-from raynas.schedulers import ASHA
+from raynas.schedulers import (
+    ASHA,
+    PASHA,
+    Hyperband,
+    NoStopping,
+    PromotionASHA,
+    Scheduler,
+    SuccessiveHalving,
+)
 
 FOUR = [f"x={x},y=0,op=a" for x in range(4)]
 
@@ -244,16 +252,22 @@ CLUSTERS = st.builds(
 
 
 @settings(max_examples=40, deadline=None)
-@given(cluster=CLUSTERS, trials=st.integers(1, 25), retries=st.integers(0, 3), stops=st.booleans())
+@given(
+    cluster=CLUSTERS,
+    trials=st.integers(1, 25),
+    retries=st.integers(0, 3),
+    scheduler=st.sampled_from(
+        [NoStopping, ASHA, PromotionASHA, PASHA, Hyperband, SuccessiveHalving]
+    ),
+)
 def test_time_adds_up_and_no_worker_does_two_things_at_once(
-    cluster: Cluster, trials: int, retries: int, stops: bool
+    cluster: Cluster, trials: int, retries: int, scheduler: type[Scheduler]
 ) -> None:
     def once() -> tuple[VirtualRunner, TimedRows, Any]:
         runner = VirtualRunner(cluster, Resources(retries=retries), trace=True)
         rows = TimedRows(runner)
         evaluator = Tabular(Synthetic(max_step=4, seconds=1.0))
-        more = {"scheduler": ASHA(min_step=1, factor=2)} if stops else {}
-        return runner, rows, run(runner, rows, evaluator, trials=trials, **more)
+        return runner, rows, run(runner, rows, evaluator, trials=trials, scheduler=scheduler())
 
     runner, rows, work = once()
     usage, spans = runner.usage(), by_worker(runner.spans)
