@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -160,8 +160,7 @@ class Guided(Sampler):
         )
         if model is None or not fits:
             model = self._model = self._fitted(known)
-        for number in others[len(model.expected) :]:
-            model.expect(number, self._open[number])
+        model.expect({number: self._open[number] for number in others[len(model.expected) :]})
         return model
 
     def _fitted(self, known: Sequence[Evidence]) -> _Model:
@@ -255,13 +254,14 @@ class _Model:
         if place is not None:
             self.taken[place] = True
 
-    def expect(self, number: int, arch: Architecture) -> None:
-        """A trial has this architecture and will have a value."""
-        self.expected.append(number)
-        place = self.pool.place.get(arch)
-        if place is not None:
+    def expect(self, trials: Mapping[int, Architecture]) -> None:
+        """These trials may have a value; number -> architecture."""
+        self.expected += trials
+        places = [self.pool.place[arch] for arch in trials.values() if arch in self.pool.place]
+        if places:
+            distances = self.pool.distances(places)
             for model in self._objectives:
-                model.expect(place, self.pool.distances([place])[0])
+                model.expect(places, distances)
 
     def chance(self) -> Floats:
         """(m,) the chance to keep all bounds; where no candidate has one, who is nearest to it."""

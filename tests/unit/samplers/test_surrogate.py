@@ -59,16 +59,18 @@ def test_the_settings_are_those_of_the_highest_evidence():
     assert max(found, key=found.__getitem__) == (model._length, model._noise)
 
 
-def test_what_is_expected_narrows_the_deviation_as_a_measurement_would():
+@pytest.mark.parametrize("together", [1, 10, 40])
+def test_what_is_expected_narrows_the_deviation_as_a_measurement_would(together):
     places, y = data(20)
     model = surrogate(places, y)
     before = model.mean.copy()
-    others = [p for p in range(len(POINTS)) if p not in places]  # 40, more than there is room for
-    for place in others[:35]:
-        model.expect(place, cdist(POINTS[[place]], POINTS)[0])
+    others = [p for p in range(len(POINTS)) if p not in places]
+    for start in range(0, len(others), together):
+        some = others[start : start + together]
+        model.expect(some, cdist(POINTS[some], POINTS))
     gp = GaussianProcessRegressor(
         Matern(model._length, nu=2.5), alpha=model._noise, optimizer=None
-    ).fit(POINTS[places + others[:35]], np.zeros(55))
+    ).fit(POINTS[places + others], np.zeros(len(POINTS)))
     _, deviation = gp.predict(POINTS, return_std=True)
     np.testing.assert_allclose(model.deviation, model._scale * deviation, rtol=1e-3, atol=1e-5)
     np.testing.assert_array_equal(model.mean, before)
