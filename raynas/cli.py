@@ -364,6 +364,63 @@ def convert(
     show_missing(to, missing, out)
 
 
+@bench.command()
+def nb201(
+    methods: Annotated[
+        str, typer.Option(help="Samplers and schedulers, comma-separated; default all.")
+    ] = "",
+    protocols: Annotated[
+        str,
+        typer.Option(help="Of published, trainings, bounded, pareto, cluster; default all."),
+    ] = "",
+    datasets: Annotated[
+        str, typer.Option(help="Of cifar10, cifar100, imagenet16; default all.")
+    ] = "",
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each method.")] = 100,
+    published_seeds: Annotated[
+        int, typer.Option(min=1, help="The same, in the published protocol.")
+    ] = 500,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    output: Annotated[
+        Path, typer.Option(help="Folder of results and page; what is there is not done again.")
+    ] = Path("runs/bench-nb201"),
+    table: Annotated[
+        Path | None, typer.Option(help="The benchmark's nb201.parquet; default $RAYNAS_DATA's.")
+    ] = None,
+) -> None:
+    """Compare samplers and schedulers on NAS-Bench-201: tables here, and a page."""
+    from raynas.comparison.compare import Plan, compare, write
+    from raynas.comparison.page import terminal_table
+    from raynas.console import console, counted
+
+    plan = Plan(
+        _names(protocols) or Plan.protocols,
+        _names(methods),
+        _names(datasets) or Plan.datasets,
+        seeds,
+        published_seeds,
+    )
+    out = console()
+    with counted(out, "runs") as told:
+        made = compare(plan, table, output, jobs, told)
+    for section in made:
+        out.print(terminal_table(section))
+        out.print(section.text, style="dim", soft_wrap=True)
+        out.print()
+    out.print(f"page: {write(made, output, _command())}", soft_wrap=True)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _command() -> str:
+    """What was typed, without the path of the program."""
+    import shlex
+
+    return shlex.join(["raynas", *sys.argv[1:]])
+
+
 @app.command()
 def verify(
     run: RunPath,

@@ -396,6 +396,35 @@ def progress(out: Console, what: str) -> Iterator[Callable[[int, int], None]]:
         yield told
 
 
+@contextlib.contextmanager
+def counted(out: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """As ``progress``, with the time that is left; elsewhere than on a terminal a line every 10 s.
+
+    What was done before the first call counts nothing for the pace.
+    """
+    live = Live(console=out, transient=True, auto_refresh=False) if out.is_terminal else None
+    began = shown = time.monotonic()
+    before: int | None = None
+
+    def told(done: int, total: int) -> None:
+        nonlocal shown, before
+        now = time.monotonic()
+        before = done if before is None else before
+        if now - shown < (0.25 if live else 10.0):
+            return
+        shown = now
+        pace = (now - began) / (done - before) if done > before else None
+        left = f", about {clock(pace * (total - done))} left" if pace is not None else ""
+        line = Text(f"{what}: {done:,} of {total:,}{left}")
+        if live is not None:
+            live.update(line, refresh=True)
+        else:
+            out.print(line)
+
+    with live or contextlib.nullcontext():
+        yield told
+
+
 def show_missing(table: Path, missing: Mapping[str, int], out: Console) -> None:
     """Where the table is, and for how many cells it lacks what."""
     for name, count in missing.items():

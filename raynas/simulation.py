@@ -96,7 +96,7 @@ def simulate(
     ``payload``: of :func:`tabled` or :func:`assumed`. ``hours``: takes the place of the
     experiment's budget; as there, nothing is started later, and what runs is finished.
     """
-    runner = VirtualRunner(cluster, experiment.resources)
+    runner = VirtualRunner(cluster, dataclasses.replace(experiment.resources, concurrent=None))
     rows = _Ends(runner.clock, experiment.objectives[0])
     limit = experiment.budget.hours if hours is None else hours
     search = Search(
@@ -122,7 +122,7 @@ def simulate(
     with watch(search):
         runner.run(search)
     return Simulated(
-        cluster=dataclasses.replace(cluster, workers=runner.usage().workers),
+        cluster=cluster,
         objective=experiment.objectives[0],
         usage=runner.usage(),
         best=tuple(rows.best),
@@ -260,7 +260,7 @@ def stated(experiment: Experiment, step_seconds: float) -> StepTimes:
     if not 0 < step_seconds < math.inf:
         raise UserError(f"--step-seconds {step_seconds}", allowed="above 0")
     view = experiment.data.search_view(experiment.seed)
-    archs = _within_bounds(experiment, view, 32)
+    archs = _within_bounds(experiment, view, 100)
     median = float(np.median([_macs(experiment.space, arch, view) for arch in archs]))
     return StepTimes(0.0, step_seconds / median) if median else StepTimes(step_seconds, 0.0)
 

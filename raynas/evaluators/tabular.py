@@ -23,7 +23,8 @@ class Tabular(Evaluator):
     ``dataset``: one of the benchmark's; empty: its first. ``costs``: which of its costs every
     measurement carries, as ``edgegpu_latency_ms``; one that was not measured is missing, and the
     note says so.
-    In a search the test accuracy stays in the table; finalists get it at their last step.
+    In a search the test accuracy stays in the table. A finalist's training gives it, in its only
+    measurement, at the last step.
     """
 
     name: ClassVar[str] = "tabular"
@@ -71,17 +72,24 @@ class Tabular(Evaluator):
             raise UserError(f"{self.benchmark.name} has no {held_out} of {self.dataset}")
 
     def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
-        accuracy = _HELD_OUT[self._ready().held_out_name].name
+        held_out = self._ready().held_out_name
+        accuracy = _HELD_OUT[held_out].name
         costs = {name: self.benchmark.cost(arch, self.dataset, name) for name in self.costs}
         known = {name: value for name, value in costs.items() if value is not None}
         missing = [f"{name} is missing in the table" for name in self.costs if name not in known]
+        seconds = 0.0
         for step in self.benchmark.steps(self.dataset):
             if step > job.max_step:
                 return
             found = self.benchmark.query(arch, self.dataset, step, job.seed)
+            seconds += found.seconds
+            if held_out == "test" and step < self.max_step:
+                continue
             values = {accuracy: found.values[accuracy]} if accuracy in found.values else {}
-            note = "; ".join([*missing, *([found.note] if found.note else [])])
-            yield Measurement(step, {**values, **known}, found.seconds, note)
+            absent = found.note or f"{accuracy} of {self.dataset} is missing in the table"
+            note = "; ".join([*missing, *([] if values else [absent])])
+            yield Measurement(step, {**values, **known}, seconds, note)
+            seconds = 0.0
 
     def _cost_metrics(self) -> tuple[Metric, ...]:
         return tuple(m for m in self.benchmark.costs if m.name in self.costs)

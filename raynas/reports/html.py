@@ -84,7 +84,7 @@ def render(
     run = st.load(table, description)
     proxies, training, judged = px.proxies(run), sn.training(run), sn.judged(run)
     pictures = all_figures(run, step_name(description), proxies, training, judged)
-    svgs = {name: _image(name, svg) for name, (svg, _) in pictures.items()}
+    svgs = {name: image(name, svg) for name, (svg, _) in pictures.items()}
     text = _template().render(
         **_story(run, info, space),
         pictures=svgs,
@@ -107,6 +107,7 @@ def _template() -> Template:
     environment.globals["number"] = number_or_dash
     environment.globals["si"] = words.si
     environment.globals["duration"] = words.duration
+    environment.globals["style"] = style()
     source = files("raynas.reports").joinpath("template.html").read_text(encoding="utf-8")
     return environment.from_string(source)
 
@@ -116,7 +117,16 @@ def _bind(text: str) -> str:
     return re.sub(r"(?<=\d) (?=(?:%|[kMGTsdh]|min|ms)(?![\w]))", "\N{NO-BREAK SPACE}", text)
 
 
-def _image(name: str, svg: str) -> Markup:
+@cache
+def style() -> Markup:
+    """The look of all pages."""
+    return Markup(
+        files("raynas.reports").joinpath("style.css").read_text(encoding="utf-8").rstrip()
+    )
+
+
+def image(name: str, svg: str) -> Markup:
+    """An ``img`` that holds the picture itself."""
     data = base64.b64encode(svg.encode()).decode()
     return Markup('<img alt="{}" src="data:image/svg+xml;base64,{}">').format(
         name.replace("_", " "), Markup(data)

@@ -42,8 +42,8 @@ class Evidence:
         return self.curve[self.step]
 
 
-def evidence(trial: Trial, problem: Problem) -> Evidence | None:
-    """What the trial tells, or None where that is nothing.
+def evidence(trial: Trial, arch: Architecture, problem: Problem) -> Evidence | None:
+    """What the trial tells of the canonical ``arch``, or None where that is nothing.
 
     A trial that broke a bound was measured all the same. One that failed tells nothing.
     """
@@ -62,7 +62,7 @@ def evidence(trial: Trial, problem: Problem) -> Evidence | None:
     if not (curve or scores or any(map(math.isfinite, limits))):
         return None
     ended = trial.state is TrialState.COMPLETE or max(curve, default=0) >= problem.max_step
-    return Evidence(trial.number, trial.arch, curve, bool(curve) and ended, scores, limits)
+    return Evidence(trial.number, arch, curve, bool(curve) and ended, scores, limits)
 
 
 def standing(found: Sequence[Evidence], objective: int) -> tuple[Floats, Floats]:

@@ -1,17 +1,18 @@
 """Predictor-guided search: a model of what was measured proposes what to measure next.
 
 The model is a Gaussian process on ranks; the choice among candidates is an upper confidence bound
-(N. Srinivas et al., "Gaussian Process Optimization in the Bandit Setting", ICML 2010), for several
-objectives after a random Chebyshev scalarisation (J. Knowles, "ParEGO", IEEE Transactions on
-Evolutionary Computation 2006), within bounds times the probability that they hold (M. Schonlau, W.
-Welch, D. Jones, "Global versus Local Search in Constrained Optimization", 1998).
+(N. Srinivas et al., "Gaussian Process Optimization in the Bandit Setting", ICML 2010); for several
+objectives the growth of the hypervolume by such bounds (as random scalarisations: R. Zhang, D.
+Golovin, "Random Hypervolume Scalarizations for Provable Multi-Objective Black Box Optimization",
+ICML 2020); within bounds on metrics times the probability that they hold (M. Schonlau, W. Welch,
+D. Jones, "Global versus Local Search in Constrained Optimization", 1998).
 """
 
 from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -33,7 +34,11 @@ Floats = NDArray[np.float64]
 
 PARENTS = 10
 """So many of the best have mutants among the candidates of a large space."""
-_AUGMENTED = 0.05  # of the weighted sum, so that of equal worst objectives the others count
+_HOPELESS = 0.01
+_DIRECTIONS = 64
+_LITTLE = (
+    1e-3  # of the mean of all objectives, so that where no gain is hoped for the better goes on
+)
 
 
 @dataclass
@@ -47,8 +52,9 @@ class Guided(Sampler):
     narrows the deviation around it, so that many workers get unlike proposals.
 
     Stopped trials count with the rank that their curve promises, those held back by a screening
-    with the one that their scores promise. Several objectives are weighted anew for each proposal.
-    A bound has a model of its own, of the bounded metric. Failed trials tell nothing.
+    with the one that their scores promise. Several objectives have a model each, and the proposal
+    is hoped to push their front furthest. A bound has a model of its own, of the bounded metric.
+    Failed trials tell nothing.
 
     The model is made anew after ``refit`` trials, later after a twentieth of all, of at most
     ``most`` trials. It depends on the trials that ended, by their numbers, not on the order in
@@ -92,7 +98,7 @@ class Guided(Sampler):
         return proposal
 
     def tell(self, trial: Trial) -> None:
-        found = evidence(trial, self._problem)
+        found = evidence(trial, self._open[trial.number], self._problem)
         if found is None:
             self._open.pop(trial.number, None)
         else:
@@ -132,7 +138,7 @@ class Guided(Sampler):
         if not any(self._breaks(e) for e in known):
             return self._distinct.fresh(number)
         model = self._up_to_date(known)
-        return self._best(model, model.feasible * rng.uniform(size=len(model.pool)), number)
+        return self._best(model, model.chance() * rng.uniform(size=len(model.pool)), number)
 
     def _best(self, model: _Model, score: Floats, number: int) -> Architecture:
         """The candidate of the highest score that is not taken."""
@@ -154,8 +160,7 @@ class Guided(Sampler):
         )
         if model is None or not fits:
             model = self._model = self._fitted(known)
-        for number in others[len(model.expected) :]:
-            model.expect(number, self._open[number])
+        model.expect({number: self._open[number] for number in others[len(model.expected) :]})
         return model
 
     def _fitted(self, known: Sequence[Evidence]) -> _Model:
@@ -168,7 +173,9 @@ class Guided(Sampler):
             stands.append(_among(stand, feasible))
             doubts.append(doubt)
         order = _best_first(np.array(stands).T, feasible)
-        pool = self._pool(known, [known[i].arch for i in order if feasible[i]][:PARENTS])
+        if not feasible.any():
+            order = sorted(range(len(known)), key=lambda i: self._violation(known[i]))
+        pool = self._pool(known, [known[i].arch for i in order if feasible[i] == feasible.any()])
         places = [pool.place[e.arch] for e in known]
 
         def learned(y: Floats, doubt: Floats) -> Surrogate:
@@ -188,7 +195,9 @@ class Guided(Sampler):
             for goal, doubt in zip(goals, doubts, strict=True)
             if not np.isnan(goal).all()
         ]
-        model = _Model([e.number for e in known], pool, objectives, bounds)
+        whole = np.array([e.complete for e in known]) & feasible
+        reached = np.array(stands)[:, whole]
+        model = _Model([e.number for e in known], pool, objectives, bounds, reached)
         for arch in self._known:
             model.take(arch)
         return model
@@ -200,7 +209,7 @@ class Guided(Sampler):
         # in the order of their numbers, so that a resumed search has them in the same places
         asked = {**{e.number: e.arch for e in known}, **self._open}
         others = [asked[number] for number in sorted(asked)]
-        return around(self._space, self._features, best, others, rng, self.candidates)
+        return around(self._space, self._features, best[:PARENTS], others, rng, self.candidates)
 
     def _kept(self, y: Floats) -> NDArray[np.intp]:
         """Where there is a value; of too many the better half and the latest."""
@@ -213,8 +222,12 @@ class Guided(Sampler):
         return np.sort(np.concatenate([best, latest]))
 
     def _breaks(self, found: Evidence) -> bool:
+        return self._violation(found) > 0
+
+    def _violation(self, found: Evidence) -> float:
+        """Of the bound that is broken most, <= 0 where none is known to be."""
         pairs = zip(self._problem.bounds, found.limits, strict=True)
-        return any(not math.isnan(v) and b.violation(v) > 0 for b, v in pairs)
+        return max((b.violation(v) for b, v in pairs if not math.isnan(v)), default=0.0)
 
 
 class _Model:
@@ -226,13 +239,14 @@ class _Model:
         pool: Candidates,
         objectives: list[Surrogate],
         bounds: list[Surrogate],
+        reached: Floats,
     ) -> None:
         self.numbers, self.pool, self.expected = numbers, pool, list[int]()
-        self._objectives = objectives
+        self._objectives, self._reached = objectives, reached
         self.taken = np.zeros(len(pool), dtype=bool)
-        self.feasible: Floats = np.ones(len(pool))
+        self._kept: Floats = np.zeros(len(pool))  # logarithm of the chance that all bounds are
         for bound in bounds:
-            self.feasible = self.feasible * _probability(-bound.mean / bound.deviation)
+            self._kept = self._kept + _log_probability(-bound.mean / bound.deviation)
 
     def take(self, arch: Architecture) -> None:
         """The architecture is known, and no longer a candidate."""
@@ -240,24 +254,52 @@ class _Model:
         if place is not None:
             self.taken[place] = True
 
-    def expect(self, number: int, arch: Architecture) -> None:
-        """A trial has this architecture and will have a value."""
-        self.expected.append(number)
-        place = self.pool.place.get(arch)
-        if place is not None:
+    def expect(self, trials: Mapping[int, Architecture]) -> None:
+        """These trials may have a value; number -> architecture."""
+        self.expected += trials
+        places = [self.pool.place[arch] for arch in trials.values() if arch in self.pool.place]
+        if places:
+            distances = self.pool.distances(places)
             for model in self._objectives:
-                model.expect(place, self.pool.distances([place])[0])
+                model.expect(places, distances)
+
+    def chance(self) -> Floats:
+        """(m,) the chance to keep all bounds; where no candidate has one, who is nearest to it."""
+        chance = np.exp(self._kept)
+        if self.hopeless:
+            chance = chance + (self._kept - self._kept.min()) / max(np.ptp(self._kept), 1e-9)
+        return np.asarray(chance, dtype=np.float64)
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether nothing that is left is likely to keep the bounds."""
+        return float(self._kept.max(where=~self.taken, initial=-np.inf)) < math.log(_HOPELESS)
 
     def score(self, rng: np.random.Generator, explore: float) -> Floats:
         """(m,) how promising each candidate is, 0 or more."""
+        if self.hopeless:
+            return self.chance()
         hopes = np.array([o.mean + explore * o.deviation for o in self._objectives])
-        if len(hopes) == 1:
-            hope = hopes[0]
-        else:
-            weights = rng.dirichlet(np.ones(len(hopes)))[:, None]
-            short = weights * (1.0 - hopes)
-            hope = len(hopes) - short.max(axis=0) - _AUGMENTED * short.sum(axis=0)
-        return np.asarray(np.maximum(hope, 1e-6) * self.feasible, dtype=np.float64)
+        hope = hopes[0] if len(hopes) == 1 else self._gain(hopes, rng)
+        return np.asarray(np.maximum(hope, 0.0) * self.chance(), dtype=np.float64)
+
+    def _gain(self, hopes: Floats, rng: np.random.Generator) -> Floats:
+        """(m,) growth of the dominated hypervolume by points (objectives, m), up to a factor.
+
+        A mean over random directions: the length of each within the dominated region, to the
+        power of the number of objectives.
+        """
+        directions = np.abs(rng.normal(size=(_DIRECTIONS, len(hopes)))) + 1e-9
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+
+        def reach(points: Floats) -> Floats:
+            """(directions, points)"""
+            return np.asarray(np.min(points[None] / directions[:, :, None], axis=1).clip(0.0))
+
+        longest = reach(self._reached).max(axis=1, initial=0.0)
+        new = np.maximum(reach(hopes), longest[:, None]) ** len(hopes)
+        gain = (new - longest[:, None] ** len(hopes)).mean(axis=0)
+        return np.asarray(gain + _LITTLE * hopes.clip(0.0).mean(axis=0), dtype=np.float64)
 
 
 def _settled(count: int, least: int) -> int:
@@ -289,14 +331,19 @@ def _best_first(stands: Floats, feasible: NDArray[np.bool_]) -> list[int]:
 
 
 def _excess(bound: Bound, values: Floats) -> Floats:
-    """(n,) how far values are beyond the bound, negative within it, in robust units up to 3."""
+    """(n,) how far values are beyond the bound, negative within it, in robust units; what is far
+    away from it and from the other values is put nearer."""
     over = np.maximum(values - bound.max, bound.min - values)
-    low, high = np.nanpercentile(values, [25, 75]) if not np.isnan(values).all() else (0.0, 0.0)
-    unit = (high - low) / 1.35 or float(np.nanstd(over)) or 1.0
-    return np.asarray(np.clip(over / unit, -3.0, 3.0), dtype=np.float64)
+    known = over[~np.isnan(over)]
+    if not len(known):
+        return over
+    low, high = np.percentile(known, [25, 75])
+    unit = (high - low) / 1.35 or float(known.std()) or 1.0
+    edges = min(-3.0, high / unit - 3.0), max(3.0, low / unit + 3.0)
+    return np.asarray(np.clip(over / unit, *edges), dtype=np.float64)
 
 
-def _probability(z: Floats) -> Floats:
-    from scipy.special import ndtr
+def _log_probability(z: Floats) -> Floats:
+    from scipy.special import log_ndtr
 
-    return np.asarray(ndtr(z), dtype=np.float64)
+    return np.asarray(log_ndtr(z), dtype=np.float64)

@@ -26,7 +26,6 @@ NOISES = (0.01, 0.03, 0.1, 0.3)
 """Variances of a measurement to choose from, relative to that of the function."""
 CHOSEN_BY = 256
 """The settings are chosen by the evidence of at most so many of the data."""
-_ROOM = 32  # rows for pending evaluations; doubled when they are used up
 
 
 class Surrogate:
@@ -47,28 +46,37 @@ class Surrogate:
         self._scale = spread * np.sqrt(max(float(scaled @ weights) / len(y), 1e-6))
         towards = _matern(distances / self._length)
         self.mean: Floats = centre + spread * (weights @ towards)
-        rows = solve_triangular(factor, towards, lower=True, check_finite=False)
-        self._left = 1.0 - np.einsum("ij,ij->j", rows, rows)
-        self._count = len(rows)
-        self._rows: Floats = np.concatenate([rows, np.empty_like(rows, shape=(_ROOM, len(rows.T)))])
+        self._left: Floats = np.ones(distances.shape[1])
+        self._room: Floats = np.empty((0, distances.shape[1]))
+        self._count = 0
+        self._append(solve_triangular(factor, towards, lower=True, check_finite=False))
 
     @property
     def deviation(self) -> Floats:
         """(m,) standard deviation of the function, without the noise of a measurement."""
         return np.asarray(self._scale * np.sqrt(self._left.clip(1e-12)), dtype=np.float64)
 
-    def expect(self, candidate: int, distances: Floats) -> None:
-        """This candidate's value will be known; ``distances`` (m,) are from it to all."""
-        if self._count == len(self._rows):
-            more = np.empty_like(self._rows, shape=(self._count, self._rows.shape[1]))
-            self._rows = np.concatenate([self._rows, more])
-        rows = self._rows[: self._count]
-        own = rows[:, candidate].copy()
-        rest = max(1.0 + self._noise - float(own @ own), 1e-9)
-        row = (_matern(distances / self._length) - own @ rows) / np.sqrt(rest)
-        self._rows[self._count] = row
-        self._count += 1
-        self._left = self._left - row**2
+    def expect(self, candidates: Sequence[int], distances: Floats) -> None:
+        """The values of these p candidates will be known; ``distances`` (p, m) are from them."""
+        before = self._room[: self._count]
+        own = before[:, list(candidates)]
+        towards = _matern(distances / self._length)
+        rest = towards[:, list(candidates)] - own.T @ own
+        factor = _factor(rest, np.full(len(candidates), self._noise))
+        self._append(
+            solve_triangular(factor, towards - own.T @ before, lower=True, check_finite=False)
+        )
+
+    def _append(self, rows: Floats) -> None:
+        """More of the factor's inverse times the covariance with the candidates; (k, m)."""
+        count = self._count + len(rows)
+        if count > len(self._room):  # some room more, as pending evaluations come one by one
+            room = np.empty((count + count // 8 + 16, rows.shape[1]))
+            room[: self._count] = self._room[: self._count]
+            self._room = room
+        self._room[self._count : count] = rows
+        self._count = count
+        self._left = self._left - np.einsum("ij,ij->j", rows, rows)
 
 
 def _settings(distances: Floats, y: Floats, doubt: Floats) -> tuple[float, float]:

@@ -53,6 +53,7 @@ class CurvePrediction(Scheduler):
     _end: int = field(init=False, repr=False, compare=False)
     _curves: dict[int, Curve] = field(init=False, repr=False, compare=False)
     _reached: dict[int, set[int]] = field(init=False, repr=False, compare=False)  # step -> trials
+    _values: dict[int, Floats] = field(init=False, repr=False, compare=False)  # step -> theirs
 
     def __post_init__(self) -> None:
         for setting, least in (("best", 1), ("min_step", 1), ("enough", 4), ("neighbours", 4)):
@@ -68,7 +69,7 @@ class CurvePrediction(Scheduler):
 
     def setup(self, problem: Problem) -> None:
         self._objectives, self._end = problem.objectives, problem.max_step
-        self._curves, self._reached = {}, {}
+        self._curves, self._reached, self._values = {}, {}, {}
 
     def decide(self, trial: Trial) -> Decision:
         if trial.last is None or not self._enter(trial, trial.last):
@@ -80,8 +81,7 @@ class CurvePrediction(Scheduler):
         if upper is None:
             return Decision.CONTINUE
         horizon, ends = upper
-        rivals = np.array([self._curves[n][horizon] for n in sorted(self._reached[horizon])])
-        better = np.all(rivals > ends, axis=1).sum()
+        better = np.all(self._rivals(horizon) > ends, axis=1).sum()
         return Decision.STOP if better >= self.best else Decision.CONTINUE
 
     def replay(self, trials: Iterable[Trial]) -> None:
@@ -92,11 +92,11 @@ class CurvePrediction(Scheduler):
     def predict(self, number: int, step: int) -> tuple[int, Floats] | None:
         """The horizon, and the upper end of the interval there for each objective (signed, higher
         is better) of trial ``number`` after ``step``; None where too few others went further."""
-        here = self._reached.get(step, set()) - {number}
+        here = self._reached.get(step, set())
         for horizon in sorted(self._reached, reverse=True):
             if horizon <= step:
                 return None
-            others = sorted(here & self._reached[horizon])
+            others = sorted((here & self._reached[horizon]) - {number})
             if len(others) >= self.enough:
                 ends = [
                     self._upper(number, others, step, horizon, j)
@@ -104,6 +104,13 @@ class CurvePrediction(Scheduler):
                 ]
                 return horizon, np.array(ends)
         return None
+
+    def _rivals(self, step: int) -> Floats:
+        """(n, objectives) of all trials that reached the step; made anew when one more did."""
+        if step not in self._values:
+            values = [self._curves[number][step] for number in self._reached[step]]
+            self._values[step] = np.array(values, dtype=np.float64)
+        return self._values[step]
 
     def _upper(
         self, number: int, others: list[int], step: int, horizon: int, objective: int
@@ -134,6 +141,7 @@ class CurvePrediction(Scheduler):
             curve = self._curves.setdefault(trial.number, {})
             curve[measurement.step] = signed(self._objectives, values)
             self._reached.setdefault(measurement.step, set()).add(trial.number)
+            self._values.pop(measurement.step, None)
         return True
 
 

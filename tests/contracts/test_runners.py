@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.toy_runs import Script, Table, content, search
+from integration.toy_runs import SAME, Script, Table, content, search
 from toys import Curves, ToyData, ToySpace
 
-from raynas.core import Job, Objective
+from raynas.benchmarks import Synthetic
+from raynas.core import Bound, Job, Objective
 from raynas.data import Digits
-from raynas.evaluators import Retrain
+from raynas.evaluators import Retrain, Tabular
 from raynas.runners.base import Resources, Runner
 from raynas.runners.local import LocalRunner
 from raynas.runners.order import OrderedSearch
 from raynas.runners.virtual import Cluster, VirtualRunner
 from raynas.runners.work import Limits, Payload
 from raynas.samplers import TPE
+from raynas.samplers.evolution import RegularizedEvolution
 from raynas.samplers.random import Random
 from raynas.schedulers import ASHA, PromotionASHA
 from raynas.spaces import NASBench201
@@ -100,6 +102,30 @@ def test_in_order_any_number_of_workers_gives_the_table_of_one(make: Make, tmp_p
     names = ("trial", "arch", "step", "state", "val_accuracy")
     assert [[r[n] for n in names] for r in rows] == [[r[n] for n in names] for r in here]
     assert {"STOPPED", "COMPLETE"} <= {row["state"] for row in rows}
+
+
+def test_a_search_that_learns_decides_the_same_with_one_worker(make: Make) -> None:
+    def work(rows: Table) -> Any:
+        return search(
+            RegularizedEvolution(population=5, sample=3),
+            Tabular(Synthetic(max_step=4, noise=1.0), costs=("latency_ms",)),
+            rows,
+            trials=20,
+            scheduler=ASHA(min_step=1, factor=2),
+            bounds=(Bound("latency_ms", max=7.0),),
+        )
+
+    rows, here = Table(), Table()
+    make(concurrent=1).run(work(rows))
+    LocalRunner().run(work(here))
+    assert ordered(rows) == ordered(here)
+    assert {row["state"] for row in rows} == {"RUNNING", "STOPPED", "COMPLETE", "INFEASIBLE"}
+    assert sum(row["seconds"] for row in rows) == sum(row["seconds"] for row in here)
+
+
+def ordered(rows: Table) -> list[Any]:
+    """The rows in the order in which they came, without time and place."""
+    return [tuple(row.get(c) for c in ("trial", *SAME, "val_accuracy")) for row in rows]
 
 
 def test_training_gives_identical_floats(make: Make, tmp_path: Path) -> None:

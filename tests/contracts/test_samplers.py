@@ -244,6 +244,7 @@ def test_resumed_equals_uninterrupted(name, place, objectives):
         "random",
         "evolution",
         "elitist",
+        "guided",
         "local",
         "reinforce",
         "bohb",
@@ -356,11 +357,12 @@ def best_after(sampler: Sampler, seed: int, trials: int) -> float:
         TPE,
         lambda: RegularizedEvolution(population=20, sample=8),
         lambda: ElitistEvolution(4),
+        lambda: Guided(candidates=60, refit=6),
         LocalSearch,
         lambda: LocalSearch(improvement="best"),
         lambda: Reinforce(lr=0.2),
     ],
-    ids=["tpe", "evolution", "elitist", "local", "local, best", "reinforce"],
+    ids=["tpe", "evolution", "elitist", "guided", "local", "local, best", "reinforce"],
 )
 def test_learning_beats_random_on_a_separable_problem(make):
     gains = [best_after(make(), s, 60) - best_after(Random(), s, 60) for s in range(16)]

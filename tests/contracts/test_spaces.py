@@ -212,6 +212,17 @@ def test_encoding_is_a_vector_that_tells_architectures_apart(space, archs):
     assert len({code.tobytes() for code in codes}) == len(set(archs))
 
 
+def test_features_are_finite_and_tell_architectures_apart(space, archs):
+    canonical = list({space.canonical(arch) for arch in archs})
+    found = [space.features(arch) for arch in canonical]
+    assert {f.dtype for f in found} == {np.dtype(np.float32)}
+    assert len({f.shape for f in found}) == 1
+    assert np.isfinite(found).all()
+    assert len({f.tobytes() for f in found}) == len(canonical)
+    again = space.architecture(dict(canonical[0]))
+    assert np.array_equal(space.features(again), found[0])
+
+
 def test_canonical_is_idempotent_and_costs_no_more(space, archs):
     for arch in archs:
         canonical = space.canonical(arch)

@@ -366,8 +366,8 @@ def test_targets_that_the_guide_names_exist() -> None:
 # -- who imports what --------------------------------------------------------------------------
 
 BELOW_RUNNERS = (
-    "core", "costs", "layers", "store", "data", "spaces", "training", "proxies", "supernet",
-    "evaluators", "samplers", "schedulers", "reports",
+    "core", "costs", "layers", "store", "data", "spaces", "training", "proxies", "benchmarks",
+    "supernet", "evaluators", "samplers", "schedulers", "observers", "reports",
 )  # fmt: skip
 
 

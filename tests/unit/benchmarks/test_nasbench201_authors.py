@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from commands import done, raynas
 from nb201_cells import cell, folder_of, pack, value
 
 from raynas.benchmarks import nasbench201_authors as authors
@@ -150,3 +151,17 @@ def test_an_incomplete_folder(few: Path, tmp_path: Path) -> None:
         convert(tmp_path / "none", tmp_path / "t.parquet")
     with pytest.raises(UserError, match=r"allowed: a \.parquet file"):
         convert(few, tmp_path / "t.csv")
+
+
+def test_the_command_says_what_is_missing_and_how_far_it_is(few: Path, tmp_path: Path) -> None:
+    out = done("bench", "convert", few, tmp_path / "own" / "nb201.parquet")
+    assert "reading cells: 6 of 6" in out
+    assert "cifar100_valid_curve is missing for 6 cells" in out
+    assert (tmp_path / "own" / "nb201.parquet").is_file()
+    (few / "000001.pickle.pbz2").write_bytes(b"not this")
+    called = raynas("bench", "convert", few, tmp_path / "nb201.parquet")
+    assert called.code == 2
+    assert called.err.startswith("error: ")
+    assert called.err.count("\n") == 1
+    assert "000001.pickle.pbz2 is damaged" in called.err
+    assert not (tmp_path / "nb201.parquet").exists()

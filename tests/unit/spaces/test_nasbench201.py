@@ -274,3 +274,23 @@ def test_edges_that_lead_nowhere_are_not_computed_in_the_supernet():
     assert live_edges(SPACE.extremes()[1]) == [choice.name for choice in SPACE.choices]
     supernet = NASBench201(channels=2, cells=1).supernet((3, 8, 8), 3)
     assert not any("edges" in name for name in supernet.used(arch))
+
+
+def test_features_count_the_paths_without_their_skips():
+    from raynas.spaces.nasbench201 import _SEQUENCES
+
+    def paths(text: str) -> dict[str, float]:
+        found = NASBench201().features(NASBench201().architecture(text))[-len(_SEQUENCES) :]
+        short = {"nor_conv_1x1": "1", "nor_conv_3x3": "3", "avg_pool_3x3": "p"}
+        return {
+            "".join(short[op] for op in path): float(found[place])
+            for path, place in _SEQUENCES.items()
+            if found[place]
+        }
+
+    assert len(_SEQUENCES) == 40
+    cell = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|none~0|avg_pool_3x3~1|nor_conv_3x3~2|"
+    assert paths(cell) == {"3p": 1.0, "3": 1.0, "313": 1.0}
+    alike = "|skip_connect~0|+|none~0|nor_conv_3x3~1|+|nor_conv_3x3~0|none~1|skip_connect~2|"
+    assert paths(alike) == {"3": 2.0}
+    assert paths("|none~0|+|none~0|none~1|+|none~0|none~1|none~2|") == {}

@@ -1,0 +1,339 @@
+"""How a run is made and what is kept of it, one function a protocol.
+
+``trainings``   up to 200 full trainings: the test accuracy of the best by validation, as they grow
+``bounded``     the same where the EdgeGPU latency must not exceed its median
+``pareto``      accuracy and EdgeGPU latency: hypervolume of what was found
+``published``   12,000 simulated seconds with the 12-epoch setting on CIFAR-10, as in the paper of
+                the benchmark
+``cluster``     simulated workers until the best architecture is within 0.2 points of the optimum
+
+Searches see validation accuracies, the benchmark is asked for test accuracies afterwards.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from raynas.benchmarks import NASBench201Table, NoImages
+from raynas.benchmarks.nasbench201 import DATASETS
+from raynas.comparison.methods import CLUSTER_STEP, PUBLISHED, SAMPLERS, SCHEDULERS
+from raynas.comparison.tasks import Task
+from raynas.core import (
+    Architecture,
+    Bound,
+    Measurement,
+    Objective,
+    Problem,
+    Trial,
+    TrialState,
+)
+from raynas.core.describe import describe, fingerprint
+from raynas.core.metrics import TEST_ACCURACY, VAL_ACCURACY
+from raynas.core.pareto import hypervolume
+from raynas.evaluators import Tabular
+from raynas.runners.local import LocalRunner
+from raynas.runners.virtual import Cluster, TimedRows, VirtualRunner
+from raynas.runners.work import Limits, Payload, Search
+from raynas.samplers.base import Sampler
+from raynas.samplers.random import Random
+from raynas.schedulers import NoStopping, Scheduler
+from raynas.spaces import NASBench201
+
+TRAININGS = 200
+AT = (25, 50, 100, 200)
+"""Numbers of trainings after which searches are judged."""
+SECONDS = 12_000.0
+"""The published budget."""
+WORKERS = (1, 10, 100, 500)
+WITHIN = 0.2
+"""Percent from the optimum at which a cluster's search is over."""
+LATENCY = "edgegpu_latency_ms"
+Result = dict[str, Any]
+
+
+@cache
+def table(path: str | None, epochs: tuple[int, ...] = (200,)) -> NASBench201Table:
+    """Read once per process. Raises: UserError when there is none."""
+    found = NASBench201Table(path=path, epochs=epochs)
+    found.setup(NASBench201())
+    return found
+
+
+@cache
+def cells(path: str | None, dataset: str) -> Mapping[str, np.ndarray[Any, np.dtype[np.float64]]]:
+    """Of all cells validation and test accuracy after 200 epochs, and latency (NaN: none)."""
+    known, space = table(path), NASBench201()
+    every = list(space.enumerate())
+    ends = [known.query(arch, dataset, 200, 0).values for arch in every]
+    latency = [known.cost(arch, dataset, LATENCY) for arch in every]
+    return {
+        "val": np.array([end[VAL_ACCURACY.name] for end in ends]),
+        "test": np.array([end[TEST_ACCURACY.name] for end in ends]),
+        "latency": np.array([math.nan if one is None else one for one in latency]),
+    }
+
+
+def answer(task: Task, path: str | None) -> Result:
+    """The result of a task, with the processor seconds that it took here."""
+    began = time.process_time()
+    result = _PROTOCOLS[task.protocol](task, path)
+    return {**result, "took": time.process_time() - began}
+
+
+def settings(protocol: str, method: str) -> str:
+    """A fingerprint of the method's settings in the protocol: results of others do not count."""
+    if protocol == "published":
+        return fingerprint([describe(PUBLISHED[method]()), SECONDS])
+    if protocol == "cluster":
+        return fingerprint([describe(SCHEDULERS[method]()), WITHIN])
+    return fingerprint([describe(SAMPLERS[method]()), TRAININGS])
+
+
+# -- searches of full trainings ----------------------------------------------------------------
+
+
+class _Ends:
+    """The trials in the order of their ends, with what was spent until then."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, str, float]] = []  # state, architecture, seconds so far
+        self.spent = 0.0
+
+    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        for row in rows:
+            self.spent += row["seconds"]
+            if row["state"] != TrialState.RUNNING:
+                self.rows.append((row["state"], row["arch"], self.spent))
+
+
+def _searched(
+    sampler: Sampler, task: Task, path: str | None, **more: Any
+) -> list[tuple[str, str, float]]:
+    costs = more.pop("costs", ())
+    rows = _Ends()
+    evaluator = Tabular(table(path), dataset=task.dataset, costs=costs)
+    work = Search(
+        Payload(NASBench201(), evaluator, NoImages().search_view(0)),
+        rows,
+        sampler=sampler,
+        fallback=Random(),
+        scheduler=NoStopping(),
+        limits=Limits(trials=TRAININGS),
+        run=f"bench/{task.seed}",
+        stage="search",
+        arm=task.method,
+        seed=task.seed,
+        **{"objectives": (Objective(),), **more},
+    )
+    LocalRunner().run(work)
+    return rows.rows
+
+
+def _accuracies(arch: str, dataset: str, path: str | None) -> tuple[float, float]:
+    """Validation and test."""
+    known = table(path)
+    values = known.query(NASBench201().architecture(arch), dataset, 200, 0).values
+    return values[VAL_ACCURACY.name], values[TEST_ACCURACY.name]
+
+
+def _steps(
+    rows: Sequence[tuple[str, str, float]], task: Task, path: str | None, limit: float = math.inf
+) -> Result:
+    """``best``: (number of trainings, validation, test) whenever the best by validation changes;
+    ``top``: the highest test accuracy of all cells with a latency up to ``limit``.
+    """
+    known = cells(path, task.dataset)
+    top = float(known["test"][~(known["latency"] > limit)].max())
+    best: list[tuple[int, float, float]] = []
+    for number, (state, arch, _) in enumerate(rows, start=1):
+        if state != TrialState.COMPLETE:
+            continue
+        val, test = _accuracies(arch, task.dataset, path)
+        if not best or val > best[-1][1]:
+            best.append((number, val, test))
+    spent = rows[-1][2] if rows else 0.0
+    return {"best": best, "top": top, "trainings": len(rows), "seconds": spent}
+
+
+def trainings(task: Task, path: str | None) -> Result:
+    return _steps(_searched(SAMPLERS[task.method](), task, path), task, path)
+
+
+def bounded(task: Task, path: str | None) -> Result:
+    """A cell above the bound is known as one only when it was trained: it counts."""
+    limit = float(np.nanmedian(cells(path, task.dataset)["latency"]))
+    bounds = (Bound(LATENCY, max=limit),)
+    rows = _searched(SAMPLERS[task.method](), task, path, costs=(LATENCY,), bounds=bounds)
+    return _steps(rows, task, path, limit) | {"limit": limit}
+
+
+def reference(path: str | None, dataset: str) -> tuple[float, float]:
+    """Of the hypervolume: median validation accuracy, and minus the highest latency."""
+    known = cells(path, dataset)
+    return float(np.median(known["val"])), -float(np.nanmax(known["latency"]))
+
+
+@cache
+def whole_volume(path: str | None, dataset: str) -> float:
+    """The hypervolume of all cells of the table."""
+    known = cells(path, dataset)
+    there = ~np.isnan(known["latency"])
+    points = np.stack([known["val"][there], -known["latency"][there]], axis=1)
+    return hypervolume(points, np.array(reference(path, dataset)))
+
+
+def pareto(task: Task, path: str | None) -> Result:
+    """``volume``: of ``AT`` trainings the hypervolume (validation), percent of the table's."""
+    objectives = (Objective(), Objective(LATENCY, "min"))
+    rows = _searched(SAMPLERS[task.method](), task, path, costs=(LATENCY,), objectives=objectives)
+    known, space = table(path), NASBench201()
+    points = []
+    for _, arch, _ in rows:
+        latency = known.cost(space.architecture(arch), task.dataset, LATENCY)
+        if latency is not None:
+            points.append((_accuracies(arch, task.dataset, path)[0], -latency))
+    zero, whole = np.array(reference(path, task.dataset)), whole_volume(path, task.dataset)
+    shares = [100 * hypervolume(np.array(points[:n]), zero) / whole for n in AT]
+    return {"volume": shares, "trainings": len(rows), "seconds": rows[-1][2]}
+
+
+# -- the published protocol --------------------------------------------------------------------
+
+BRACKETS = ((9, 3, 1), (3, 1), (3,))
+"""BOHB's, of eta = 3 and budgets 12 to 200. In the published runs a configuration that goes on is
+trained anew at the same cost, whatever its budget."""
+
+
+def published(task: Task, path: str | None) -> Result:
+    """The search is on CIFAR-10 whatever the data set: ``test`` has what it found on all three.
+
+    A training costs 12 epochs of training and of validation; the one that would exceed the budget
+    is not made. Duplicates are paid for again.
+    """
+    sampler, space = PUBLISHED[task.method](), NASBench201()
+    sampler.setup(space, Problem((Objective(),), 12, task.seed, f"bench/{task.seed}"))
+    known, best, count, spent = table(path, (12,)), "", 0, 0.0
+    top = -math.inf
+    halved = task.method == "bohb"
+    for arch, found in (_halving if halved else _plain)(sampler, known):
+        if spent + found.seconds > SECONDS:
+            break
+        spent, count = spent + found.seconds, count + 1
+        if found.values[VAL_ACCURACY.name] > top:
+            top, best = found.values[VAL_ACCURACY.name], arch.text
+    test = {dataset: _accuracies(best, dataset, path)[1] for dataset in DATASETS}
+    return {"test": test, "trainings": count, "seconds": spent}
+
+
+Trained = Iterator[tuple[Architecture, Measurement]]
+
+
+def _plain(sampler: Sampler, known: NASBench201Table) -> Trained:
+    number = 0
+    while True:
+        arch, found = _train(sampler, known, number)
+        yield arch, found
+        _tell(sampler, number, arch, found)
+        number += 1
+
+
+def _train(
+    sampler: Sampler, known: NASBench201Table, number: int
+) -> tuple[Architecture, Measurement]:
+    arch = sampler.ask(number)
+    return arch, known.query(arch, "cifar10", 12, 0)
+
+
+def _tell(sampler: Sampler, number: int, arch: Architecture, found: Measurement) -> None:
+    told = Trial(number, arch, arch, state=TrialState.COMPLETE, measurements=[found])
+    sampler.tell(told)
+
+
+def _halving(sampler: Sampler, known: NASBench201Table) -> Trained:
+    """Brackets of trainings that all cost the same, one after the other."""
+    number = 0
+    while True:
+        for bracket in BRACKETS:
+            rung: list[tuple[Architecture, Measurement]] = []
+            for _ in range(bracket[0]):
+                arch, found = _train(sampler, known, number)
+                yield arch, found
+                _tell(sampler, number, arch, found)
+                rung.append((arch, found))
+                number += 1
+            for size in bracket[1:]:
+                rung.sort(key=lambda pair: -pair[1].values[VAL_ACCURACY.name])
+                rung = rung[:size]
+                yield from rung
+
+
+# -- simulated clusters ------------------------------------------------------------------------
+
+
+class _Until(TimedRows):
+    """Ends the search with the first complete trial that is good enough."""
+
+    def __init__(self, runner: VirtualRunner, goal: float) -> None:
+        super().__init__(runner)
+        self.goal, self.work, self.hit = goal, None, math.nan
+
+    work: Search | None
+
+    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:  # type: ignore[override]
+        super().append(rows)
+        for row in self[len(self) - len(rows) :]:
+            good = row.get(VAL_ACCURACY.name, -math.inf) >= self.goal
+            if good and row["state"] == TrialState.COMPLETE and math.isnan(self.hit):
+                self.hit = row["clock_s"]
+                assert self.work is not None
+                self.work.interrupt()
+
+
+def cluster(task: Task, path: str | None) -> Result:
+    """Random proposals; trainings of 12 epochs, then, from scratch, of 200.
+
+    ``hours``: when a trained cell is ``WITHIN`` the optimum by validation accuracy; None: never.
+    """
+    scheduler: Scheduler = SCHEDULERS[task.method]()
+    both = table(path, (CLUSTER_STEP, 200))
+    goal = float(cells(path, task.dataset)["val"].max()) - WITHIN
+    runner = VirtualRunner(Cluster(task.workers))
+    rows = _Until(runner, goal)
+    rows.work = Search(
+        Payload(NASBench201(), Tabular(both, dataset=task.dataset), NoImages().search_view(0)),
+        rows,
+        sampler=Random(),
+        fallback=Random(),
+        scheduler=scheduler,
+        limits=Limits(),
+        run=f"bench/{task.seed}",
+        stage="search",
+        arm=task.method,
+        objectives=(Objective(),),
+        seed=task.seed,
+        clock=runner.clock,
+    )
+    runner.run(rows.work)
+    usage = runner.usage()
+    return {
+        "hours": None if math.isnan(rows.hit) else rows.hit / 3600,
+        "trials": len(rows.work.trials),
+        "worker_hours": usage.useful / 3600,
+        "utilisation": usage.utilisation,
+    }
+
+
+_PROTOCOLS: Mapping[str, Callable[[Task, str | None], Result]] = {
+    "trainings": trainings,
+    "bounded": bounded,
+    "pareto": pareto,
+    "published": published,
+    "cluster": cluster,
+}
+PROTOCOLS = tuple(_PROTOCOLS)
