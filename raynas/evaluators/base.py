@@ -35,6 +35,9 @@ class Evaluator(ABC):
     #: So many architectures at a time are cheaper than one after the other.
     crowd: int = 1
 
+    #: How many processes one evaluation keeps busy at once; each gets the resources of a trial.
+    processes: int = 1
+
     @property
     @abstractmethod
     def metrics(self) -> tuple[Metric, ...]:
