@@ -64,44 +64,43 @@ def run_race(
     contestants: int,
     images: int,
     answers: Callable[[Sequence[int], slice], Right],
-    leaders: Right | None = None,
+    leaders: Sequence[NDArray[np.bool_]] = (),
 ) -> Course:
     """``answers(some, images)`` are those of some contestants to some of the images.
 
-    ``leaders``: answers of the best of earlier races (theirs, all images), who must be beaten, too.
+    ``leaders``: answers of the best of earlier races to the images that they saw; they keep their
+    places among the best until somebody is better.
     """
     right = np.zeros((contestants, images), bool)
     seen = np.zeros(contestants, np.int64)
     alive = np.arange(contestants)
-    shown, step = 0, race.first
-    while shown < images and len(alive) > race.keep:
+    shown, ahead = 0, alive
+    while shown < images and len(alive) and (shown == 0 or len(ahead) < len(alive)):
+        step = max(race.first, int(race.growth * shown))
         part = slice(shown, min(shown + step, images))
         right[alive, part] = answers(alive.tolist(), part)
         shown = part.stop
         seen[alive] = shown
-        step = max(race.first, int(race.growth * shown))
-        if shown < images:
-            alive = alive[_stays(race, right[alive, :shown], leaders)]
-    order = np.argsort(-right[alive, :shown].sum(axis=1), kind="stable")
-    return Course(seen, right, alive[order][: race.keep].tolist())
+        others = [row[:shown] for row in leaders if len(row) >= shown]
+        rivals = np.array([*right[alive, :shown], *others])
+        order = np.argsort(-rivals.sum(axis=1), kind="stable")[: race.keep]
+        ahead = alive[order[order < len(alive)]]
+        if len(rivals) > race.keep and shown < images:
+            alive = alive[_stays(race, rivals, int(order[-1]))[: len(alive)]]
+    return Course(seen, right, ahead.tolist())
 
 
-def _stays(race: Race, right: Right, leaders: Right | None) -> NDArray[np.bool_]:
-    """(contestants,): whether it is not significantly behind the one that is to be beaten."""
+def _stays(race: Race, rivals: Right, reference: int) -> NDArray[np.bool_]:
+    """(rivals,): whether it is not significantly behind the one that is to be beaten."""
     from scipy.stats import wilcoxon
 
-    shown = right.shape[1]
-    rivals = right if leaders is None else np.concatenate([right, leaders[:, :shown]])
     scores = rivals.sum(axis=1)
-    reference = np.argsort(-scores, kind="stable")[race.keep - 1]
-    whole = shown - shown % race.block
+    whole = rivals.shape[1] - rivals.shape[1] % race.block
     blocks = rivals[:, :whole].reshape(len(rivals), -1, race.block).sum(axis=2)
-    ahead = blocks - blocks[reference]
-    stays = (scores >= scores[reference])[: len(right)]
+    stays = scores >= scores[reference]
     behind = np.flatnonzero(~stays)
     if len(behind):
-        test = wilcoxon(
-            ahead[behind], alternative="less", zero_method="zsplit", method="approx", axis=1
-        )
+        ahead = blocks[behind] - blocks[reference]
+        test = wilcoxon(ahead, alternative="less", zero_method="zsplit", method="approx", axis=1)
         stays[behind] = ~(test.pvalue < race.p)
     return np.asarray(stays)

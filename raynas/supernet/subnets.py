@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -21,7 +21,7 @@ from raynas.spaces.supernet import Supernet
 from raynas.supernet.calibration import BATCH, recalibrate
 from raynas.supernet.extraction import extract_checked
 from raynas.supernet.program import Book, NotRecordableError, Plan, Step, record, steps
-from raynas.supernet.racing import Race
+from raynas.supernet.racing import Race, run_race
 from raynas.supernet.together import Together
 from raynas.training.augment import on_device
 
@@ -77,7 +77,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Answers:
-    """``right`` and ``losses``: (architectures, images)."""
+    """``right`` and ``losses``: (images,), or (architectures, images)."""
 
     right: NDArray[np.bool_]
     losses: NDArray[np.float32]
@@ -95,6 +95,7 @@ class Subnets:
         self._view = view  # what is on the device lives as long as the view
         self._data = on_device(view, self.place)
         self._known: dict[str, Found] = {}
+        self._leaders: dict[str, Answers] = {}  # in races; all of them are known, too
         self._begin()
 
     def _begin(self) -> None:
@@ -133,9 +134,59 @@ class Subnets:
     def race(self, archs: Sequence[Architecture], race: Race, threads: int = 1) -> list[Found]:
         """The best exactly, as ``measure`` does; the others by fewer images, with a note.
 
+        The best of earlier calls take part with what they answered then.
         Raises: UserError for an architecture of another space.
         """
-        return self.measure(archs, threads)
+        new = {a.id: a for a in archs if a.id not in self._known and self._steps(a) is not None}
+        estimates: dict[str, Found] = {}
+        if len(new) + len(self._leaders) > race.keep:
+            with _threads(threads):
+                estimates = self._race(list(new.values()), race)
+        exact = [arch for arch in archs if arch.id not in estimates]
+        found = dict(zip((a.id for a in exact), self.measure(exact, threads), strict=True))
+        return [found[a.id] if a.id in found else estimates[a.id] for a in archs]
+
+    def _race(self, archs: Sequence[Architecture], race: Race) -> dict[str, Found]:
+        """Estimates for those that are not among the best, who are measured."""
+        began = self._worked()
+        crowd = Crowd(self, [p for a in archs if (p := self._steps(a))], _fastest(self.place))
+        crowd.calibrate(race.calibration)
+        losses = np.zeros((len(archs), len(self._view.held_out)), np.float32)
+
+        def answers(some: Sequence[int], part: slice) -> NDArray[np.bool_]:
+            crowd.keep(some)
+            found = crowd.answers(part)
+            losses[some, part] = found.losses
+            return found.right
+
+        leaders = [raced.right for raced in self._leaders.values()]
+        course = run_race(race, len(archs), losses.shape[1], answers, leaders)
+        raced = {
+            arch.id: Answers(course.right[place, :seen], losses[place, :seen])
+            for place, (arch, seen) in enumerate(zip(archs, course.seen.tolist(), strict=True))
+        }
+        spent = (self._worked() - began) / float(np.sum(course.seen + race.calibration))
+        best = [archs[place] for place in course.best]
+        self.measure(best, torch.get_num_threads())
+        judges = {a.id: raced[a.id] for a in best} | self._leaders
+        ranked = sorted(judges, key=lambda name: -self._known[name].accuracy)
+        self._leaders = {name: judges[name] for name in ranked[: race.keep]}
+        return {
+            name: self._estimate(own, judges, spent * (len(own.right) + race.calibration))
+            for name, own in raced.items()
+            if name not in self._known
+        }
+
+    def _estimate(self, own: Answers, judges: Mapping[str, Answers], seconds: float) -> Found:
+        """What the best have on all images, less by how much they were ahead on the same few."""
+        seen = len(own.right)
+        names = [name for name, judge in judges.items() if len(judge.right) >= seen]
+        ahead = np.mean([judges[n].right[:seen].mean() for n in names]) - own.right.mean()
+        less = own.losses.mean() - np.mean([judges[n].losses[:seen].mean() for n in names])
+        accuracy = float(np.mean([self._known[n].accuracy for n in names]) - 100 * ahead)
+        loss = float(np.mean([self._known[n].loss for n in names]) + less)
+        note = f"estimated from {seen} images, after which it was behind the best"
+        return Found(min(max(accuracy, 0.0), 100.0), max(loss, 0.0), seen, seconds, note)
 
     def _alone(self, arch: Architecture) -> Answers:
         """As anyone would do it: extract, calibrate, look at all images."""
@@ -242,6 +293,15 @@ def _summary(answers: Answers, seconds: float) -> Found:
     count = len(answers.right)
     accuracy = 100 * float(np.count_nonzero(answers.right)) / count
     return Found(accuracy, float(answers.losses.mean(dtype=np.float64)), count, seconds)
+
+
+def _fastest(place: torch.device) -> torch.dtype:
+    """For numbers that are only compared: bfloat16 where the device computes it by itself."""
+    if place.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+    return torch.bfloat16 if fast else torch.float32
 
 
 @contextmanager
