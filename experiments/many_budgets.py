@@ -17,7 +17,7 @@ from raynas.evaluators import FineTune, Inherited, Retrain, TrainSupernet
 from raynas.experiment import Budget, Experiment, Finalists, Truth
 from raynas.samplers import NSGA2
 from raynas.spaces import ElasticResNet
-from raynas.supernet.rules import Sandwich
+from raynas.supernet import Sandwich
 from raynas.training import Recipe
 
 

@@ -255,7 +255,8 @@ def list_(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="spaces, data, evaluators, proxies, samplers or schedulers; default all."
+            help="spaces, data, evaluators, proxies, samplers, schedulers or rules (of training "
+            "a supernet); default all."
         ),
     ] = None,
 ) -> None:

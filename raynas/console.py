@@ -32,6 +32,7 @@ _REGISTRIES = {
     "proxies": ("raynas.proxies", "proxies"),
     "samplers": ("raynas.samplers", "samplers"),
     "schedulers": ("raynas.schedulers", "schedulers"),
+    "rules": ("raynas.supernet", "RULES"),
 }
 
 

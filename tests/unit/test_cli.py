@@ -94,7 +94,7 @@ def test_a_wrong_command_line_is_one_line(arguments: list[str], words: list[str]
 def test_list_shows_all_kinds_or_one() -> None:
     everything = done("list")
     kinds = [line for line in everything.splitlines() if not line.startswith(" ")]
-    assert kinds == ["spaces", "data", "evaluators", "proxies", "samplers", "schedulers"]
+    assert kinds == ["spaces", "data", "evaluators", "proxies", "samplers", "schedulers", "rules"]
     assert "ElasticResNet" in done("list", "spaces")
     assert "ElasticResNet" not in done("list", "samplers")
 
