@@ -102,6 +102,11 @@ class Subnets:
         self._book = Book([*self.supernet.parameters(), *self.supernet.buffers()])
         self._recorded: dict[str, list[Step] | None] = {}
 
+    def _turn_page(self) -> None:
+        """Forget programs when they are too many; numbers of two books do not go together."""
+        if len(self._book) > _BOOK:
+            self._begin()
+
     def measure(self, archs: Sequence[Architecture], threads: int = 1) -> list[Found]:
         """On all images, after calibration of its own for each.
 
@@ -110,6 +115,7 @@ class Subnets:
         new = list({a.id: a for a in archs if a.id not in self._known}.values())
         with _threads(threads):
             for start in range(0, len(new), _GROUP):
+                self._turn_page()
                 some = new[start : start + _GROUP]
                 self._known.update(zip((a.id for a in some), self._exactly(some), strict=True))
         return [self._known[a.id] for a in archs]
@@ -137,6 +143,7 @@ class Subnets:
         The best of earlier calls take part with what they answered then.
         Raises: UserError for an architecture of another space.
         """
+        self._turn_page()
         new = {a.id: a for a in archs if a.id not in self._known and self._steps(a) is not None}
         estimates: dict[str, Found] = {}
         if len(new) + len(self._leaders) > race.keep:
@@ -209,8 +216,6 @@ class Subnets:
     def _steps(self, arch: Architecture) -> list[Step] | None:
         """None for a network that cannot be taken apart."""
         if arch.id not in self._recorded:
-            if len(self._book) > _BOOK:
-                self._begin()
             values = self.supernet.values(arch)
             image = torch.zeros(self.supernet.input_shape, device=self.place)
             try:
