@@ -47,7 +47,10 @@ class ClusterRunner(Runner):
     def evaluate(
         self, payload: Payload, jobs: Sequence[tuple[Architecture, Job]]
     ) -> list[list[Outcome]]:
-        """By actors that take no CPU from Ray's books, so never wait for trials to end."""
+        """By actors that take no CPU from Ray's books, so never wait for trials to end.
+
+        On CPUs, except for what takes times: that is done where the trials run.
+        """
         self.open()
         answers = _Answers(jobs)
         try:
@@ -61,8 +64,8 @@ class ClusterRunner(Runner):
         if self._pool is None or self._pool[0] is not payload:
             self._dismiss()
             free = {"num_cpus": 0.0, "num_gpus": 0.0}
-            size = 1 if payload.evaluator.serial else self._slots()
-            crew = Crew(self.share(payload), free, size, retries=1)
+            size, gpus = (1, self._gpus) if payload.evaluator.serial else (self._slots(), 0.0)
+            crew = Crew(self.share(payload), free, size, retries=1, gpus=gpus)
             self._pool = payload, crew
         return self._pool[1]
 

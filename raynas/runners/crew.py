@@ -205,6 +205,7 @@ class Crew:
     worker died is started again so often; of several that a worker had, one by one, since only
     one is guilty. ``ahead=False``: one task at a time, and nothing is asked for before it ended.
     ``patience``: a worker that has said nothing for so many seconds is taken for dead.
+    ``gpus``: 0 keeps workers off a GPU, else they use one; as the options say if not given.
     """
 
     def __init__(
@@ -216,9 +217,10 @@ class Crew:
         retries: int,
         ahead: bool = True,
         patience: float | None = None,
+        gpus: float | None = None,
     ) -> None:
         self._hire = ray.remote(Worker).options(**options).remote
-        self._shared, self._gpus = shared, options["num_gpus"]
+        self._shared, self._gpus = shared, options["num_gpus"] if gpus is None else gpus
         self._size, self._retries, self._ahead = size, retries, ahead
         self._patience = patience
         self._hands: list[_Hand] = []

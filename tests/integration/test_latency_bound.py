@@ -45,6 +45,18 @@ def test_what_takes_times_works_alone(ray_session: TuneRunner, tmp_path: Path) -
         runner.close()
 
 
+def test_times_are_taken_where_the_trials_run(ray_session: TuneRunner) -> None:
+    runner = RayRunner(modules=ray_session.modules)
+    try:
+        runner.open()
+        runner._gpus = 0.5  # as on a machine with GPUs
+        for kind, gpus in ((Serial, 0.5), (Quick, 0.0)):
+            payload = Payload(ToySpace(), kind(max_step=1), ToyData().search_view(0))
+            assert runner._crew(payload)._gpus == gpus
+    finally:
+        runner.close()
+
+
 def test_no_network_beyond_the_bound_is_evaluated(ray_session: TuneRunner) -> None:
     space = ElasticResNet(widths=((8, 64),), strides=(1,), depths=(1, 4), kernels=(3,))
     view = Digits(subset=64).search_view(0)
