@@ -24,25 +24,28 @@ Right = NDArray[np.bool_]
 class Race:
     """How subnets that are evaluated together are compared.
 
-    ``keep``: so many of them are measured exactly, on all images. ``calibration``: training images
-    for the others' batch norm statistics. ``first``: held-out images of the first round; each
-    round shows ``growth`` times as many as all before. ``p``: a contestant leaves when it would be
-    so far behind the ``keep``-th best by chance with a probability below this. ``block``: images
-    whose accuracy is one observation.
+    There are two heats. In the first everybody gets batch norm statistics from ``calibration``
+    training images and shows them on ``heat`` held-out images at most; who stays gets full
+    statistics, and all images. A heat begins with ``first`` images, and each round shows
+    ``growth`` times as many as all before. ``p``: a contestant leaves when it would be so far
+    behind the ``keep``-th best by chance with a probability below this. ``block``: images whose
+    accuracy is one observation. ``keep``: so many are measured exactly in the end.
     Raises: UserError for values that make no sense.
     """
 
     keep: int = 8
     calibration: int = 256
+    heat: int = 1024
     first: int = 256
     growth: float = 1.0
-    p: float = 0.1
+    p: float = 0.05
     block: int = 32
 
     def __post_init__(self) -> None:
-        for name, least in (("keep", 1), ("calibration", 2), ("block", 1), ("first", self.block)):
-            if getattr(self, name) < least:
-                raise UserError(f"race.{name}={getattr(self, name)}", allowed=f">= {least}")
+        least = {"keep": 1, "calibration": 2, "block": 1, "first": self.block, "heat": self.block}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise UserError(f"race.{name}={getattr(self, name)}", allowed=f">= {value}")
         if not 0 < self.p < 1:
             raise UserError(f"race.p={self.p}", allowed="between 0 and 1")
         if self.growth <= 0:
@@ -51,15 +54,16 @@ class Race:
 
 @dataclass(frozen=True)
 class Course:
-    """How a race went. ``seen``: images that each contestant saw; ``right``: its answers, False
-    where there are none; ``best``: those to be measured exactly, best first."""
+    """How a heat went. ``seen``: images that each contestant saw; ``right``: its answers, False
+    where there are none; ``best``: the best of those who stayed, best first; ``stayed``: all."""
 
     seen: NDArray[np.int64]
     right: Right
     best: list[int]
+    stayed: list[int]
 
 
-def run_race(
+def run_heat(
     race: Race,
     contestants: int,
     images: int,
@@ -68,7 +72,7 @@ def run_race(
 ) -> Course:
     """``answers(some, images)`` are those of some contestants to some of the images.
 
-    ``leaders``: answers of the best of earlier races to the images that they saw; they keep their
+    ``leaders``: answers of the best of earlier heats to the images that they saw; they keep their
     places among the best until somebody is better.
     """
     right = np.zeros((contestants, images), bool)
@@ -87,7 +91,7 @@ def run_race(
         ahead = alive[order[order < len(alive)]]
         if len(rivals) > race.keep and shown < images:
             alive = alive[_stays(race, rivals, int(order[-1]))[: len(alive)]]
-    return Course(seen, right, ahead.tolist())
+    return Course(seen, right, ahead.tolist(), alive.tolist())
 
 
 def _stays(race: Race, rivals: Right, reference: int) -> NDArray[np.bool_]:

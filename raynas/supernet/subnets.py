@@ -21,7 +21,7 @@ from raynas.spaces.supernet import Supernet
 from raynas.supernet.calibration import BATCH, recalibrate
 from raynas.supernet.extraction import extract_checked
 from raynas.supernet.program import Book, NotRecordableError, Plan, Step, record, steps
-from raynas.supernet.racing import Race, run_race
+from raynas.supernet.racing import Race, run_heat
 from raynas.supernet.together import Together
 from raynas.training.augment import on_device
 
@@ -83,6 +83,17 @@ class Answers:
     losses: NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Heat:
+    """Part of a race: answers and seconds spent by the architecture's id, who was best, first
+    the best one, and who stayed."""
+
+    answers: Mapping[str, Answers]
+    seconds: Mapping[str, float]
+    best: Sequence[Architecture]
+    stayed: Sequence[Architecture]
+
+
 class Subnets:
     """Subnets of ``supernet``, whose weights stay as they are, on the images of ``view``.
 
@@ -95,7 +106,8 @@ class Subnets:
         self._view = view  # what is on the device lives as long as the view
         self._data = on_device(view, self.place)
         self._known: dict[str, Found] = {}
-        self._leaders: dict[str, Answers] = {}  # in races; all of them are known, too
+        # the best of all races with their answers in both heats; all of them are known, too
+        self._leaders: dict[str, tuple[Answers, Answers]] = {}
         self._begin()
 
     def _begin(self) -> None:
@@ -155,10 +167,36 @@ class Subnets:
 
     def _race(self, archs: Sequence[Architecture], race: Race) -> dict[str, Found]:
         """Estimates for those that are not among the best, who are measured."""
+        whole = len(self._view.train), len(self._view.held_out)
+        first = self._heat(archs, race, race.calibration, race.heat, 0)
+        second = self._heat(first.stayed, race, *whole, 1)
+        self.measure(second.best, torch.get_num_threads())
+        judges = {a.id: (first.answers[a.id], second.answers[a.id]) for a in second.best}
+        judges |= self._leaders
+        ranked = sorted(judges, key=lambda name: -self._known[name].accuracy)
+        self._leaders = {name: judges[name] for name in ranked[: race.keep]}
+        found = {}
+        for name in (a.id for a in archs if a.id not in self._known):
+            seconds = first.seconds[name] + second.seconds.get(name, 0.0)
+            heat = int(name in second.answers)
+            own = (first, second)[heat].answers[name]
+            others = [(self._known[n], both[heat]) for n, both in judges.items()]
+            found[name] = _estimate(own, others, seconds)
+        return found
+
+    def _heat(
+        self,
+        archs: Sequence[Architecture],
+        race: Race,
+        calibration: int,
+        images: int,
+        number: int,
+    ) -> Heat:
+        """``number``: of the heat, 0 or 1."""
         began = self._worked()
         crowd = Crowd(self, [p for a in archs if (p := self._steps(a))], _fastest(self.place))
-        crowd.calibrate(race.calibration)
-        losses = np.zeros((len(archs), len(self._view.held_out)), np.float32)
+        crowd.calibrate(calibration)
+        losses = np.zeros((len(archs), min(images, len(self._view.held_out))), np.float32)
 
         def answers(some: Sequence[int], part: slice) -> NDArray[np.bool_]:
             crowd.keep(some)
@@ -166,34 +204,16 @@ class Subnets:
             losses[some, part] = found.losses
             return found.right
 
-        leaders = [raced.right for raced in self._leaders.values()]
-        course = run_race(race, len(archs), losses.shape[1], answers, leaders)
-        raced = {
+        leaders = [both[number].right for both in self._leaders.values()]
+        course = run_heat(race, len(archs), losses.shape[1], answers, leaders)
+        own = {
             arch.id: Answers(course.right[place, :seen], losses[place, :seen])
             for place, (arch, seen) in enumerate(zip(archs, course.seen.tolist(), strict=True))
         }
-        spent = (self._worked() - began) / float(np.sum(course.seen + race.calibration))
-        best = [archs[place] for place in course.best]
-        self.measure(best, torch.get_num_threads())
-        judges = {a.id: raced[a.id] for a in best} | self._leaders
-        ranked = sorted(judges, key=lambda name: -self._known[name].accuracy)
-        self._leaders = {name: judges[name] for name in ranked[: race.keep]}
-        return {
-            name: self._estimate(own, judges, spent * (len(own.right) + race.calibration))
-            for name, own in raced.items()
-            if name not in self._known
-        }
-
-    def _estimate(self, own: Answers, judges: Mapping[str, Answers], seconds: float) -> Found:
-        """What the best have on all images, less by how much they were ahead on the same few."""
-        seen = len(own.right)
-        names = [name for name, judge in judges.items() if len(judge.right) >= seen]
-        ahead = np.mean([judges[n].right[:seen].mean() for n in names]) - own.right.mean()
-        less = own.losses.mean() - np.mean([judges[n].losses[:seen].mean() for n in names])
-        accuracy = float(np.mean([self._known[n].accuracy for n in names]) - 100 * ahead)
-        loss = float(np.mean([self._known[n].loss for n in names]) + less)
-        note = f"estimated from {seen} images, after which it was behind the best"
-        return Found(min(max(accuracy, 0.0), 100.0), max(loss, 0.0), seen, seconds, note)
+        spent = (self._worked() - began) / max(float(np.sum(course.seen + calibration)), 1.0)
+        seconds = {name: spent * (len(one.right) + calibration) for name, one in own.items()}
+        best, stayed = ([archs[n] for n in some] for some in (course.best, course.stayed))
+        return Heat(own, seconds, best, stayed)
 
     def _alone(self, arch: Architecture) -> Answers:
         """As anyone would do it: extract, calibrate, look at all images."""
@@ -298,6 +318,19 @@ def _summary(answers: Answers, seconds: float) -> Found:
     count = len(answers.right)
     accuracy = 100 * float(np.count_nonzero(answers.right)) / count
     return Found(accuracy, float(answers.losses.mean(dtype=np.float64)), count, seconds)
+
+
+def _estimate(own: Answers, judges: Sequence[tuple[Found, Answers]], seconds: float) -> Found:
+    """What the best have on all images, less by how much they were ahead on the same few."""
+    seen = len(own.right)
+    both = min(seen, max(len(judge.right) for _, judge in judges))
+    able = [(exact, judge) for exact, judge in judges if len(judge.right) >= both]
+    ahead = np.mean([judge.right[:both].mean() for _, judge in able]) - own.right[:both].mean()
+    less = own.losses[:both].mean() - np.mean([judge.losses[:both].mean() for _, judge in able])
+    accuracy = float(np.mean([exact.accuracy for exact, _ in able]) - 100 * ahead)
+    loss = float(np.mean([exact.loss for exact, _ in able]) + less)
+    note = f"estimated from {seen} images, after which it was behind the best"
+    return Found(min(max(accuracy, 0.0), 100.0), max(loss, 0.0), seen, seconds, note)
 
 
 def _fastest(place: torch.device) -> torch.dtype:

@@ -155,6 +155,14 @@ def test_later_races_are_run_against_the_leaders_of_earlier_ones() -> None:
     assert sum(not f.note for f in second) <= 3
 
 
+def test_what_the_leaders_did_not_see_is_not_compared() -> None:
+    archs = some(SPACE, 24)
+    subnets = made(SPACE)
+    subnets.race(archs[:4], Race(keep=3, first=32, calibration=64, heat=32))
+    rest = subnets.race(archs[4:], Race(keep=3, first=40, calibration=64, p=0.45))
+    assert all(np.isfinite([f.accuracy, f.loss]).all() for f in rest)
+
+
 def test_a_race_of_few_is_none() -> None:
     archs = some(SPACE, 3)
     found = made(SPACE).race(archs, Race(keep=3, first=32))
