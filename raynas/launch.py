@@ -384,7 +384,7 @@ def prepare(experiment: Experiment) -> Payload:
     elif (inherited := experiment.finalists.inherited) and not inherited.weights_version():
         raise UserError(
             f"finalists.inherited={inherited.name}: there are no weights to inherit",
-            cure="search by an evaluator that trains a supernet, or leave it out",
+            cure="give it weights=PATH, or search by an evaluator that trains a supernet",
         )
     _check_costs(experiment, payload, arch)
     return payload
