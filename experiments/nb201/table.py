@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from operator import itemgetter
 from pathlib import Path
 
@@ -61,11 +62,18 @@ def scores(path: Path) -> Columns:
 
 def cells_of(classes: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
     """All cells that are isomorphic to one of ``classes``, and the row of each one's class."""
-    space, row = NASBench201(), {text: i for i, text in enumerate(classes)}
-    cells = [space.from_index(i) for i in range(space.size)]
-    found = [(cell.text, row.get(space.canonical(cell).text, -1)) for cell in cells]
+    row = {text: i for i, text in enumerate(classes)}
+    found = [(cell, row.get(own, -1)) for cell, own in _class_of().items()]
     kept = [(text, place) for text, place in found if place >= 0]
     return [text for text, _ in kept], np.array([place for _, place in kept])
+
+
+@cache
+def _class_of() -> dict[str, str]:
+    """Cell -> its class, for all cells in the benchmark's order."""
+    space = NASBench201()
+    cells = [space.from_index(i) for i in range(space.size)]
+    return {cell.text: space.canonical(cell).text for cell in cells}
 
 
 def stands_for(sizes: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -74,9 +82,7 @@ def stands_for(sizes: NDArray[np.int64]) -> NDArray[np.float64]:
     Ten cells or more, and fewer, are counted apart: 174 classes hold 43 % of all cells, so that
     one of them too many or too few in a sample moves a correlation over cells.
     """
-    space = NASBench201()
-    texts = [space.canonical(space.from_index(i)).text for i in range(space.size)]
-    every = np.unique(texts, return_counts=True)[1]
+    every = np.unique(list(_class_of().values()), return_counts=True)[1]
     found = np.ones(len(sizes))
     for large in (False, True):
         scored = (sizes >= 10) == large
