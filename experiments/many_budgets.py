@@ -17,13 +17,13 @@ from raynas.evaluators import FineTune, Inherited, Retrain, TrainSupernet
 from raynas.experiment import Budget, Experiment, Finalists, Truth
 from raynas.samplers import NSGA2
 from raynas.spaces import ElasticResNet
-from raynas.supernet.rules import Sandwich
+from raynas.supernet import Sandwich
 from raynas.training import Recipe
 
 
 def experiment() -> Experiment:
     recipe = Recipe(epochs=60, batch_size=64, flip=False, crop_pad=1, grad_clip=5.0)
-    alone = Recipe(epochs=30, batch_size=64, flip=False, crop_pad=1)
+    alone = Recipe(epochs=15, batch_size=64, flip=False, crop_pad=1)
     return Experiment(
         space=ElasticResNet(
             widths=((8, 12, 16), (16, 24, 32)), strides=(1, 2), depths=(1, 2, 3), kernels=(3, 5)
@@ -32,14 +32,14 @@ def experiment() -> Experiment:
         evaluator=Inherited(TrainSupernet(recipe, Sandwich()), calibration=512),
         sampler=NSGA2(population=20),
         objectives=(Objective("val_accuracy"), Objective("params", "min")),
-        budget=Budget(trials=400),
+        budget=Budget(trials=300),
         finalists=Finalists(
             top=3,
-            seeds=3,
+            seeds=2,
             evaluator=Retrain(alone),
-            inherited=FineTune(Recipe(epochs=10, lr=0.02, batch_size=64, flip=False, crop_pad=1)),
+            inherited=FineTune(Recipe(epochs=5, lr=0.02, batch_size=64, flip=False, crop_pad=1)),
         ),
-        truth=Truth(Retrain(alone), count=40),
+        truth=Truth(Retrain(alone), count=24),
         smoke={
             "space.depths": (1, 2),
             "budget.trials": 6,

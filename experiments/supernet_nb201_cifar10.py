@@ -29,7 +29,7 @@ from raynas.evaluators import Inherited, TrainSupernet
 from raynas.experiment import Budget, Experiment, Finalists
 from raynas.samplers import Exhaustive
 from raynas.spaces import NASBench201
-from raynas.supernet.rules import SinglePath
+from raynas.supernet import SinglePath
 from raynas.training import Recipe
 
 

@@ -501,8 +501,8 @@ def list_(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="spaces, data, evaluators, proxies, samplers, schedulers, observers or "
-            "benchmarks; default all."
+            help="spaces, data, evaluators, proxies, samplers, schedulers, observers, benchmarks "
+            "or rules (of training a supernet); default all."
         ),
     ] = None,
 ) -> None:

@@ -42,6 +42,7 @@ _REGISTRIES = {
     "schedulers": ("raynas.schedulers", "schedulers"),
     "observers": ("raynas.observers", "OBSERVERS"),
     "benchmarks": ("raynas.benchmarks", "BENCHMARKS"),
+    "rules": ("raynas.supernet", "RULES"),
 }
 
 

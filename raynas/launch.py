@@ -106,6 +106,10 @@ class Session:
             keep_weights(self.folder, ended[-1] if ended else self._train(needed))
             self.experiment = self.experiment.with_prepared(self.folder.supernet)
             self.payload = dataclasses.replace(self.payload, evaluator=self.experiment.evaluator)
+            largest = self.payload.space.extremes()[1]
+            for evaluator in self.experiment.evaluators:
+                if evaluator.weights_version():  # weights that are damaged fail here, not per trial
+                    _look(evaluator, self.payload, largest)
         _expect_weights(self.folder, self.experiment)
 
     def _train(self, needed: Evaluator) -> Trial:
@@ -401,7 +405,7 @@ def prepare(experiment: Experiment) -> Payload:
     elif (inherited := experiment.finalists.inherited) and not inherited.weights_version():
         raise UserError(
             f"finalists.inherited={inherited.name}: there are no weights to inherit",
-            cure="search by an evaluator that trains a supernet, or leave it out",
+            cure="give it weights=PATH, or search by an evaluator that trains a supernet",
         )
     _check_costs(experiment, payload, arch)
     return payload

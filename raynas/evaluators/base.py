@@ -37,6 +37,9 @@ class Evaluator(ABC):
     #: Its measurements' seconds are looked up or made up, not spent: it needs no cluster.
     simulated: ClassVar[bool] = False
 
+    #: How many processes one evaluation keeps busy at once; each gets the resources of a trial.
+    processes: int = 1
+
     @property
     @abstractmethod
     def metrics(self) -> tuple[Metric, ...]:

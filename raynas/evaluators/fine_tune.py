@@ -37,6 +37,15 @@ class FineTune(Retrain):
 
         return None if self.weights is None else read_version(self.weights)
 
+    def check(self, arch: Architecture) -> None:
+        """Also looks at the weights, where there are some.
+
+        Raises: UserError when they are damaged, or of another supernet.
+        """
+        super().check(arch)
+        if self.weights is not None:
+            self._inherited()
+
     def _start(self, arch: Architecture, seed: int) -> nn.Module:
         """Raises: UserError when there are no weights, or those of another supernet."""
         return self._inherited().extract(arch).train()

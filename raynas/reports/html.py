@@ -387,7 +387,7 @@ def _archive(run: st.Run, path: Path | None, shown: bool) -> dict[str, Any]:
         for i in index
     ]
     middle = run.trials.values[costs[0]][index[len(index) // 2]] if costs else math.nan
-    bound = f" --max {costs[0]}={middle:.2g}" if math.isfinite(middle) else ""
+    bound = f" --max {costs[0]}={float(f'{middle:.2g}'):.0f}" if math.isfinite(middle) else ""
     return {
         "archive": rows,
         "archive_total": total,

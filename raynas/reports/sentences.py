@@ -323,9 +323,10 @@ def trained_sentence(t: sn.Training | None) -> str:
     if not t.evaluated or not t.seconds:
         return text
     share = 100 * t.searching / t.seconds
+    shown = f"{share:.0f}" if share >= 10 else f"{share:.2g}"
     return (
         f"{text} With its weights {words.count(t.evaluated, 'architecture')} were evaluated in "
-        f"{words.duration(t.searching)} of workers' time, {share:.2g} % of what the training took."
+        f"{words.duration(t.searching)} of workers' time, {shown} % of what the training took."
     )
 
 

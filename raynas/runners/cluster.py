@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import socket
 from collections.abc import Sequence
@@ -46,7 +47,10 @@ class ClusterRunner(Runner):
     def evaluate(
         self, payload: Payload, jobs: Sequence[tuple[Architecture, Job]]
     ) -> list[list[Outcome]]:
-        """By actors that take no CPU from Ray's books, so never wait for trials to end."""
+        """By actors that take no CPU from Ray's books, so never wait for trials to end.
+
+        On CPUs, except for what takes times: that is done where the trials run.
+        """
         self.open()
         answers = _Answers(jobs)
         try:
@@ -60,8 +64,8 @@ class ClusterRunner(Runner):
         if self._pool is None or self._pool[0] is not payload:
             self._dismiss()
             free = {"num_cpus": 0.0, "num_gpus": 0.0}
-            size = 1 if payload.evaluator.serial else self._slots()
-            crew = Crew(self.share(payload), free, size, retries=1)
+            size, gpus = (1, self._gpus) if payload.evaluator.serial else (self._slots(), 0.0)
+            crew = Crew(self.share(payload), free, size, retries=1, gpus=gpus)
             self._pool = payload, crew
         return self._pool[1]
 
@@ -131,6 +135,24 @@ class ClusterRunner(Runner):
                 f"resources.gpus={self._gpus:g}, but Ray sees {have.get('GPU', 0):g} GPUs here",
                 cure="--set resources.gpus=0",
             )
+
+    def _bundle(self, processes: int) -> dict[str, float]:
+        """What Ray sets aside for an evaluation by so many processes; each has GPUs of its own.
+
+        Raises: UserError when no machine has as much.
+        """
+        gpus = self._gpus if processes == 1 else float(math.ceil(self._gpus))
+        wanted = {"CPU": processes * self.resources.cpus, "GPU": processes * gpus}
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if processes > 1 and not any(
+            all(node.get(kind, 0.0) >= amount for kind, amount in wanted.items()) for node in nodes
+        ):
+            shown = " and ".join(f"{amount:g} {kind}s" for kind, amount in wanted.items() if amount)
+            raise UserError(
+                f"{processes} processes that train together want {shown} on one machine",
+                cure="fewer processes, or --set resources.cpus=0.5",
+            )
+        return wanted
 
     def _slots(self) -> int:
         """How many trials run at once: as many as the machines hold, or as many as allowed."""

@@ -36,6 +36,8 @@ _STREAM_SECONDS = 0.05
 _LOOK_SECONDS = 0.2
 #: so many workers in a row that die before they are ready end the run
 _STILLBORN = 5
+#: after so much idleness a worker is asked whether it is still there
+_PING_SECONDS = 5.0
 
 Part = tuple[list[tuple[int, Outcome]], float]  # (place in the chunk, outcome)s, seconds they took
 
@@ -205,6 +207,7 @@ class Crew:
     worker died is started again so often; of several that a worker had, one by one, since only
     one is guilty. ``ahead=False``: one task at a time, and nothing is asked for before it ended.
     ``patience``: a worker that has said nothing for so many seconds is taken for dead.
+    ``gpus``: 0 keeps workers off a GPU, else they use one; as the options say if not given.
     """
 
     def __init__(
@@ -216,9 +219,10 @@ class Crew:
         retries: int,
         ahead: bool = True,
         patience: float | None = None,
+        gpus: float | None = None,
     ) -> None:
         self._hire = ray.remote(Worker).options(**options).remote
-        self._shared, self._gpus = shared, options["num_gpus"]
+        self._shared, self._gpus = shared, options["num_gpus"] if gpus is None else gpus
         self._size, self._retries, self._ahead = size, retries, ahead
         self._patience = patience
         self._hands: list[_Hand] = []
@@ -234,6 +238,7 @@ class Crew:
                 actor: Any = self._hire(self._shared, self._gpus)
                 self._hands.append(_Hand(actor, actor.ready.remote()))
             self._hand_out(source)
+            self._ping()
             found, dead = self._listen(source)
             if found:
                 source.take(found)
@@ -252,7 +257,7 @@ class Crew:
     @property
     def processes(self) -> list[int]:
         """Of the workers that are set up."""
-        return [hand.process for hand in list(self._hands) if hand.starting is None]
+        return [hand.process for hand in list(self._hands) if hand.process]
 
     def dismiss(self) -> None:
         """End all workers at once, with what they are doing."""
@@ -269,6 +274,13 @@ class Crew:
                     if not tasks:
                         return
                     hand.give(tasks)
+
+    def _ping(self) -> None:
+        """One that died while it had nothing to do is replaced before it is needed."""
+        now = time.monotonic()
+        for hand in self._hands:
+            if hand.awaited is None and hand.heard < now - _PING_SECONDS:
+                hand.heard, hand.starting = now, hand.actor.ready.remote()
 
     def _paced(self) -> int:
         """The tasks that fill a chunk's time."""
@@ -315,7 +327,8 @@ class Crew:
         if self._patience is None:
             return []
         since = time.monotonic() - self._patience
-        silent = [h for h in self._hands if h.chunks and h.heard < since and h not in dead]
+        awaited = [h for h in self._hands if h.process and h.awaited is not None]
+        silent = [h for h in awaited if h.heard < since and h not in dead]
         return [(h, TimeoutError(f"it said nothing for {self._patience:g} s")) for h in silent]
 
     def _speaking(self, source: Source) -> list[_Hand]:
@@ -330,11 +343,11 @@ class Crew:
 
     def _hear(self, hand: _Hand) -> list[tuple[Task, Outcome]]:
         """Raises: what Ray raises when the actor is dead."""
+        hand.heard = time.monotonic()
         if hand.starting is not None:
             hand.process = ray.get(hand.starting)
             hand.starting, self._stillborn = None, 0
             return []
-        hand.heard = time.monotonic()
         chunk = hand.chunks[0]
         part, seconds = ray.get(next(chunk.parts))
         found = [(chunk.left[place], outcome) for place, outcome in part]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from raynas.core import Architecture, Job, Measurement, RaynasError, UserError
+from raynas.core.describe import fresh
 from raynas.runners.actors import ActorRunner
 from raynas.runners.base import Outcome, Resources
 from raynas.runners.crew import Shared, Source, Task
@@ -79,6 +80,7 @@ class SupernetServer:
         modules: tuple[Any, ...] = (),
     ) -> None:
         self._cluster = ActorRunner(resources or Resources(), address, modules)
+        _check(payload)
         self._cluster.open()
         self._payload = payload
         self._crew = self._cluster.hire(payload, patience=patience)
@@ -114,8 +116,8 @@ class SupernetServer:
         What was asked before is answered by the former ones.
         Raises: UserError, naming the file, when they cannot be used; all stays as it was then.
         """
-        evaluator = self._payload.evaluator.with_prepared(weights)
-        payload = replace(self._payload, evaluator=evaluator)
+        payload = replace(self._payload, evaluator=self._payload.evaluator.with_prepared(weights))
+        _check(payload)
         shared = self._cluster.share(payload)
         self._payload = payload
         self._crew.renew(shared)
@@ -159,6 +161,13 @@ class SupernetServer:
             self._desk.end(error)
         finally:
             self._crew.dismiss()
+
+
+def _check(payload: Payload) -> None:
+    """Raises: UserError, naming the file, when the evaluator cannot use its weights."""
+    evaluator = fresh(payload.evaluator)
+    evaluator.setup(payload.space, payload.view)
+    evaluator.check(payload.space.extremes()[0])
 
 
 @dataclass(eq=False)

@@ -247,10 +247,11 @@ class TuneRunner(ClusterRunner):
 
     def _fit(self, work: Work, alone: frozenset[int]) -> None:
         hooks = _Hooks(work, only=alone)
+        processes = work.payload.evaluator.processes
         scratch = self.scratch or Path(tempfile.mkdtemp(prefix="raynas-tune-"))
         trainable = tune.with_resources(
             tune.with_parameters(TrialActor, shared=self.share(work.payload)),
-            tune.PlacementGroupFactory([{"CPU": self.resources.cpus, "GPU": self._gpus}]),
+            tune.PlacementGroupFactory([self._bundle(processes)]),
         )
         tuner = tune.Tuner(
             trainable,
@@ -258,7 +259,7 @@ class TuneRunner(ClusterRunner):
                 search_alg=WorkSearcher(hooks, self._gpus),
                 scheduler=WorkScheduler(hooks),
                 num_samples=-1,
-                max_concurrent_trials=1 if alone else self._slots(),
+                max_concurrent_trials=1 if alone else max(1, self._slots() // processes),
                 reuse_actors=True,
                 trial_name_creator=_trial_name,
                 trial_dirname_creator=_trial_name,

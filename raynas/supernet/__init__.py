@@ -1,1 +1,15 @@
-"""Training a supernet, its weights file, and what its subnets are worth."""
+"""Training a supernet, its weights file, and what its subnets are worth.
+
+A new rule of a training step is a class in ``rules`` and a line in ``RULES``. Importing this
+package does not import torch.
+"""
+
+from raynas.supernet.rules import Rule, Sandwich, SinglePath, StrictFairness
+
+RULES: dict[str, type[Rule]] = {
+    "single_path": SinglePath,
+    "strict_fairness": StrictFairness,
+    "sandwich": Sandwich,
+}
+
+__all__ = ["RULES", "Rule", "Sandwich", "SinglePath", "StrictFairness"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from raynas.core import Architecture, RaynasError
+from raynas.core import Architecture, Costs, RaynasError
+from raynas.costs.count import MacCounter
 from raynas.spaces.supernet import Supernet
 
 TOLERANCE = 1e-5
@@ -18,8 +19,8 @@ def extract_checked(
     two random images differ from the supernet's at most. The supernet stays as it is.
 
     Raises: RaynasError when they differ by more than 1e-5 (of the largest logit, if that is above
-    1), or when the network has other parameters than the space's formula says; UserError for an
-    architecture of another space.
+    1), or when the network has other parameters or multiply-adds than the space counts; UserError
+    for an architecture of another space.
     """
     training = supernet.training
     supernet.eval()
@@ -28,6 +29,8 @@ def extract_checked(
         device = next(supernet.parameters()).device
         generator = torch.Generator().manual_seed(seed)
         images = torch.randn(2, *supernet.input_shape, generator=generator).to(device)
+        with torch.no_grad(), MacCounter() as counter:
+            network(images[:1])
         with torch.inference_mode():
             wanted, found = supernet(images, arch), network(images)
     finally:
@@ -38,11 +41,11 @@ def extract_checked(
             f"the network taken out for {arch} computes something else than the supernet: logits "
             f"differ by {difference:g}"
         )
-    params = sum(p.numel() for p in network.parameters())
-    counted = supernet.space.costs(arch, supernet.input_shape, supernet.num_classes).params
-    if params != counted:
+    has = Costs(sum(p.numel() for p in network.parameters()), counter.macs)
+    counted = supernet.space.costs(arch, supernet.input_shape, supernet.num_classes)
+    if (has.params, has.macs) != (counted.params, counted.macs):
         raise RaynasError(
-            f"the network taken out for {arch} has {params:,} parameters, not {counted:,} as the "
-            "space counts them"
+            f"the network taken out for {arch} has {has.params:,} parameters and {has.macs:,} "
+            f"MACs, not {counted.params:,} and {counted.macs:,} as the space counts them"
         )
     return network, difference

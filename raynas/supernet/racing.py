@@ -24,25 +24,28 @@ Right = NDArray[np.bool_]
 class Race:
     """How subnets that are evaluated together are compared.
 
-    ``keep``: so many of them are measured exactly, on all images. ``calibration``: training images
-    for the others' batch norm statistics. ``first``: held-out images of the first round; each
-    round shows ``growth`` times as many as all before. ``p``: a contestant leaves when it would be
-    so far behind the ``keep``-th best by chance with a probability below this. ``block``: images
-    whose accuracy is one observation.
+    There are two heats. In the first everybody gets batch norm statistics from ``calibration``
+    training images and shows them on ``heat`` held-out images at most; who stays gets full
+    statistics, and all images. A heat begins with ``first`` images, and each round shows
+    ``growth`` times as many as all before. ``p``: a contestant leaves when it would be so far
+    behind the ``keep``-th best by chance with a probability below this. ``block``: images whose
+    accuracy is one observation. ``keep``: so many are measured exactly in the end.
     Raises: UserError for values that make no sense.
     """
 
     keep: int = 8
     calibration: int = 256
+    heat: int = 1024
     first: int = 256
     growth: float = 1.0
-    p: float = 0.1
+    p: float = 0.05
     block: int = 32
 
     def __post_init__(self) -> None:
-        for name, least in (("keep", 1), ("calibration", 2), ("block", 1), ("first", self.block)):
-            if getattr(self, name) < least:
-                raise UserError(f"race.{name}={getattr(self, name)}", allowed=f">= {least}")
+        least = {"keep": 1, "calibration": 2, "block": 1, "first": self.block, "heat": self.block}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise UserError(f"race.{name}={getattr(self, name)}", allowed=f">= {value}")
         if not 0 < self.p < 1:
             raise UserError(f"race.p={self.p}", allowed="between 0 and 1")
         if self.growth <= 0:
@@ -51,57 +54,57 @@ class Race:
 
 @dataclass(frozen=True)
 class Course:
-    """How a race went. ``seen``: images that each contestant saw; ``right``: its answers, False
-    where there are none; ``best``: those to be measured exactly, best first."""
+    """How a heat went. ``seen``: images that each contestant saw; ``right``: its answers, False
+    where there are none; ``best``: the best of those who stayed, best first; ``stayed``: all."""
 
     seen: NDArray[np.int64]
     right: Right
     best: list[int]
+    stayed: list[int]
 
 
-def run_race(
+def run_heat(
     race: Race,
     contestants: int,
     images: int,
     answers: Callable[[Sequence[int], slice], Right],
-    leaders: Right | None = None,
+    leaders: Sequence[NDArray[np.bool_]] = (),
 ) -> Course:
     """``answers(some, images)`` are those of some contestants to some of the images.
 
-    ``leaders``: answers of the best of earlier races (theirs, all images), who must be beaten, too.
+    ``leaders``: answers of the best of earlier heats to the images that they saw; they keep their
+    places among the best until somebody is better.
     """
     right = np.zeros((contestants, images), bool)
     seen = np.zeros(contestants, np.int64)
     alive = np.arange(contestants)
-    shown, step = 0, race.first
-    while shown < images and len(alive) > race.keep:
+    shown, ahead = 0, alive
+    while shown < images and len(alive) and (shown == 0 or len(ahead) < len(alive)):
+        step = max(race.first, int(race.growth * shown))
         part = slice(shown, min(shown + step, images))
         right[alive, part] = answers(alive.tolist(), part)
         shown = part.stop
         seen[alive] = shown
-        step = max(race.first, int(race.growth * shown))
-        if shown < images:
-            alive = alive[_stays(race, right[alive, :shown], leaders)]
-    order = np.argsort(-right[alive, :shown].sum(axis=1), kind="stable")
-    return Course(seen, right, alive[order][: race.keep].tolist())
+        others = [row[:shown] for row in leaders if len(row) >= shown]
+        rivals = np.array([*right[alive, :shown], *others])
+        order = np.argsort(-rivals.sum(axis=1), kind="stable")[: race.keep]
+        ahead = alive[order[order < len(alive)]]
+        if len(rivals) > race.keep and shown < images:
+            alive = alive[_stays(race, rivals, int(order[-1]))[: len(alive)]]
+    return Course(seen, right, ahead.tolist(), alive.tolist())
 
 
-def _stays(race: Race, right: Right, leaders: Right | None) -> NDArray[np.bool_]:
-    """(contestants,): whether it is not significantly behind the one that is to be beaten."""
+def _stays(race: Race, rivals: Right, reference: int) -> NDArray[np.bool_]:
+    """(rivals,): whether it is not significantly behind the one that is to be beaten."""
     from scipy.stats import wilcoxon
 
-    shown = right.shape[1]
-    rivals = right if leaders is None else np.concatenate([right, leaders[:, :shown]])
     scores = rivals.sum(axis=1)
-    reference = np.argsort(-scores, kind="stable")[race.keep - 1]
-    whole = shown - shown % race.block
+    whole = rivals.shape[1] - rivals.shape[1] % race.block
     blocks = rivals[:, :whole].reshape(len(rivals), -1, race.block).sum(axis=2)
-    ahead = blocks - blocks[reference]
-    stays = (scores >= scores[reference])[: len(right)]
+    stays = scores >= scores[reference]
     behind = np.flatnonzero(~stays)
     if len(behind):
-        test = wilcoxon(
-            ahead[behind], alternative="less", zero_method="zsplit", method="approx", axis=1
-        )
+        ahead = blocks[behind] - blocks[reference]
+        test = wilcoxon(ahead, alternative="less", zero_method="zsplit", method="approx", axis=1)
         stays[behind] = ~(test.pvalue < race.p)
     return np.asarray(stays)

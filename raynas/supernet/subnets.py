@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -21,7 +21,7 @@ from raynas.spaces.supernet import Supernet
 from raynas.supernet.calibration import BATCH, recalibrate
 from raynas.supernet.extraction import extract_checked
 from raynas.supernet.program import Book, NotRecordableError, Plan, Step, record, steps
-from raynas.supernet.racing import Race
+from raynas.supernet.racing import Race, run_heat
 from raynas.supernet.together import Together
 from raynas.training.augment import on_device
 
@@ -77,10 +77,21 @@ class Found:
 
 @dataclass(frozen=True)
 class Answers:
-    """``right`` and ``losses``: (architectures, images)."""
+    """``right`` and ``losses``: (images,), or (architectures, images)."""
 
     right: NDArray[np.bool_]
     losses: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Heat:
+    """Part of a race: answers and seconds spent by the architecture's id, who was best, first
+    the best one, and who stayed."""
+
+    answers: Mapping[str, Answers]
+    seconds: Mapping[str, float]
+    best: Sequence[Architecture]
+    stayed: Sequence[Architecture]
 
 
 class Subnets:
@@ -95,11 +106,18 @@ class Subnets:
         self._view = view  # what is on the device lives as long as the view
         self._data = on_device(view, self.place)
         self._known: dict[str, Found] = {}
+        # the best of all races with their answers in both heats; all of them are known, too
+        self._leaders: dict[str, tuple[Answers, Answers]] = {}
         self._begin()
 
     def _begin(self) -> None:
         self._book = Book([*self.supernet.parameters(), *self.supernet.buffers()])
         self._recorded: dict[str, list[Step] | None] = {}
+
+    def _turn_page(self) -> None:
+        """Forget programs when they are too many; numbers of two books do not go together."""
+        if len(self._book) > _BOOK:
+            self._begin()
 
     def measure(self, archs: Sequence[Architecture], threads: int = 1) -> list[Found]:
         """On all images, after calibration of its own for each.
@@ -109,6 +127,7 @@ class Subnets:
         new = list({a.id: a for a in archs if a.id not in self._known}.values())
         with _threads(threads):
             for start in range(0, len(new), _GROUP):
+                self._turn_page()
                 some = new[start : start + _GROUP]
                 self._known.update(zip((a.id for a in some), self._exactly(some), strict=True))
         return [self._known[a.id] for a in archs]
@@ -133,9 +152,68 @@ class Subnets:
     def race(self, archs: Sequence[Architecture], race: Race, threads: int = 1) -> list[Found]:
         """The best exactly, as ``measure`` does; the others by fewer images, with a note.
 
+        The best of earlier calls take part with what they answered then.
         Raises: UserError for an architecture of another space.
         """
-        return self.measure(archs, threads)
+        self._turn_page()
+        new = {a.id: a for a in archs if a.id not in self._known and self._steps(a) is not None}
+        estimates: dict[str, Found] = {}
+        if len(new) + len(self._leaders) > race.keep:
+            with _threads(threads):
+                estimates = self._race(list(new.values()), race)
+        exact = [arch for arch in archs if arch.id not in estimates]
+        found = dict(zip((a.id for a in exact), self.measure(exact, threads), strict=True))
+        return [found[a.id] if a.id in found else estimates[a.id] for a in archs]
+
+    def _race(self, archs: Sequence[Architecture], race: Race) -> dict[str, Found]:
+        """Estimates for those that are not among the best, who are measured."""
+        whole = len(self._view.train), len(self._view.held_out)
+        first = self._heat(archs, race, race.calibration, race.heat, 0)
+        second = self._heat(first.stayed, race, *whole, 1)
+        self.measure(second.best, torch.get_num_threads())
+        judges = {a.id: (first.answers[a.id], second.answers[a.id]) for a in second.best}
+        judges |= self._leaders
+        ranked = sorted(judges, key=lambda name: -self._known[name].accuracy)
+        self._leaders = {name: judges[name] for name in ranked[: race.keep]}
+        found = {}
+        for name in (a.id for a in archs if a.id not in self._known):
+            seconds = first.seconds[name] + second.seconds.get(name, 0.0)
+            heat = int(name in second.answers)
+            own = (first, second)[heat].answers[name]
+            others = [(self._known[n], both[heat]) for n, both in judges.items()]
+            found[name] = _estimate(own, others, seconds)
+        return found
+
+    def _heat(
+        self,
+        archs: Sequence[Architecture],
+        race: Race,
+        calibration: int,
+        images: int,
+        number: int,
+    ) -> Heat:
+        """``number``: of the heat, 0 or 1."""
+        began = self._worked()
+        crowd = Crowd(self, [p for a in archs if (p := self._steps(a))], _fastest(self.place))
+        crowd.calibrate(calibration)
+        losses = np.zeros((len(archs), min(images, len(self._view.held_out))), np.float32)
+
+        def answers(some: Sequence[int], part: slice) -> NDArray[np.bool_]:
+            crowd.keep(some)
+            found = crowd.answers(part)
+            losses[some, part] = found.losses
+            return found.right
+
+        leaders = [both[number].right for both in self._leaders.values()]
+        course = run_heat(race, len(archs), losses.shape[1], answers, leaders)
+        own = {
+            arch.id: Answers(course.right[place, :seen], losses[place, :seen])
+            for place, (arch, seen) in enumerate(zip(archs, course.seen.tolist(), strict=True))
+        }
+        spent = (self._worked() - began) / max(float(np.sum(course.seen + calibration)), 1.0)
+        seconds = {name: spent * (len(one.right) + calibration) for name, one in own.items()}
+        best, stayed = ([archs[n] for n in some] for some in (course.best, course.stayed))
+        return Heat(own, seconds, best, stayed)
 
     def _alone(self, arch: Architecture) -> Answers:
         """As anyone would do it: extract, calibrate, look at all images."""
@@ -158,8 +236,6 @@ class Subnets:
     def _steps(self, arch: Architecture) -> list[Step] | None:
         """None for a network that cannot be taken apart."""
         if arch.id not in self._recorded:
-            if len(self._book) > _BOOK:
-                self._begin()
             values = self.supernet.values(arch)
             image = torch.zeros(self.supernet.input_shape, device=self.place)
             try:
@@ -242,6 +318,28 @@ def _summary(answers: Answers, seconds: float) -> Found:
     count = len(answers.right)
     accuracy = 100 * float(np.count_nonzero(answers.right)) / count
     return Found(accuracy, float(answers.losses.mean(dtype=np.float64)), count, seconds)
+
+
+def _estimate(own: Answers, judges: Sequence[tuple[Found, Answers]], seconds: float) -> Found:
+    """What the best have on all images, less by how much they were ahead on the same few."""
+    seen = len(own.right)
+    both = min(seen, max(len(judge.right) for _, judge in judges))
+    able = [(exact, judge) for exact, judge in judges if len(judge.right) >= both]
+    ahead = np.mean([judge.right[:both].mean() for _, judge in able]) - own.right[:both].mean()
+    less = own.losses[:both].mean() - np.mean([judge.losses[:both].mean() for _, judge in able])
+    accuracy = float(np.mean([exact.accuracy for exact, _ in able]) - 100 * ahead)
+    loss = float(np.mean([exact.loss for exact, _ in able]) + less)
+    note = f"estimated from {seen} images, after which it was behind the best"
+    return Found(min(max(accuracy, 0.0), 100.0), max(loss, 0.0), seen, seconds, note)
+
+
+def _fastest(place: torch.device) -> torch.dtype:
+    """For numbers that are only compared: bfloat16 where the device computes it by itself."""
+    if place.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+    return torch.bfloat16 if fast else torch.float32
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import re
 import runpy
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -315,13 +316,18 @@ def test_the_correlations_are_those_of_scipy(
         assert rho == pytest.approx(wanted, abs=6e-4)
         assert low < rho < high
     space, row = NASBench201(), {c: i for i, c in enumerate(study.scores["arch"])}
-    cells = [c for c in study.truth if space.canonical(space.architecture(c)).text in row]
-    own = study.scores["naswot"][
-        [row[space.canonical(space.architecture(c)).text] for c in cells]
-    ]  # fmt: skip
+    class_of = {c: space.canonical(space.architecture(c)).text for c in study.truth}
+    size = Counter(class_of.values())
     for name, rho in zip(ACCURACIES[1:], found[9:12], strict=True):
-        wanted = spearmanr(own, study.column(name, cells), nan_policy="omit").statistic
-        assert rho == pytest.approx(wanted, abs=6e-3)
+        own, goal = [], []
+        for large in (False, True):  # each stratum's classes stand for all of it, by repetition
+            every = [c for c, n in size.items() if (n >= 10) == large]
+            scored = {c for c in every if c in row}
+            cells = [c for c in study.truth if class_of[c] in scored and known[row[class_of[c]]]]
+            times = round(3 * len(every) / len(scored))
+            own += [study.scores["naswot"][row[class_of[c]]] for c in cells] * times
+            goal += list(study.column(name, cells)) * times
+        assert rho == pytest.approx(spearmanr(own, goal).statistic, abs=6e-3)
     names = [line.split()[0] for line in printed if re.match(r" *[a-z_]+ +(399|400) ", line)]
     assert set(names) == {
         "params", "macs", "jacob_cov", "epe_nas", "zen", "meco", "naswot", "aznas"
@@ -528,6 +534,14 @@ def test_the_stored_scores_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
             )  # fmt: skip
         assert {b"what", b"how", b"when"} <= set(table.schema.metadata)
         assert not any(table[name].null_count > 20 for name in table.column_names)
+    sample, large = (
+        pq.read_table(CHECKOUT / "experiments" / "nb201" / f"scores_{name}.parquet")
+        for name in ("sample", "large")
+    )
+    assert set(large.column_names) < set(sample.column_names)
+    size = Counter(space.canonical(space.from_index(i)).text for i in range(space.size))
+    missing = {c for c, n in size.items() if n >= 10} - set(sample["arch"].to_pylist())
+    assert set(large["arch"].to_pylist()) == missing
     assert set(module.ENSEMBLE.parts) <= set(
         pq.read_schema(CHECKOUT / "experiments" / "nb201" / "scores.parquet").names
     )

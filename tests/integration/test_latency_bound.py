@@ -26,21 +26,21 @@ from raynas.spaces import ElasticResNet
 pytestmark = pytest.mark.ray
 
 
-def processes(runner: RayRunner, kind: type[Quick], log: Path) -> int:
-    """How many processes have evaluated twenty jobs."""
-    space = ToySpace(depth=12)
-    payload = Payload(space, kind(max_step=1, seconds=0.02, log=str(log)), ToyData().search_view(0))
+def test_what_takes_times_works_alone_and_where_the_trials_run(
+    ray_session: TuneRunner, tmp_path: Path
+) -> None:
+    space, view, log = ToySpace(depth=12), ToyData().search_view(0), tmp_path / "log"
+    runner = RayRunner(Resources(concurrent=2), modules=ray_session.modules)
+    payload = Payload(space, Serial(max_step=1, seconds=0.02, log=str(log)), view)
     jobs = [(arch, Job(n, n, 1)) for n, arch in zip(range(20), space.enumerate(), strict=False)]
-    found = runner.evaluate(payload, jobs)
-    assert all(outcomes[-1].measurement for outcomes in found)
-    return len({line.split()[2] for line in log.read_text().splitlines()})
-
-
-def test_what_takes_times_works_alone(ray_session: TuneRunner, tmp_path: Path) -> None:
-    runner = RayRunner(modules=ray_session.modules)
     try:
-        assert processes(runner, Serial, tmp_path / "serial") == 1
-        assert processes(runner, Quick, tmp_path / "quick") == 2
+        found = runner.evaluate(payload, jobs)
+        assert all(outcomes[-1].measurement for outcomes in found)
+        assert len({line.split()[2] for line in log.read_text().splitlines()}) == 1  # process
+        runner._gpus = 0.5  # as on a machine with GPUs
+        for kind, size, gpus in ((Serial, 1, 0.5), (Quick, 2, 0.0)):
+            crew = runner._crew(Payload(space, kind(max_step=1), view))
+            assert (crew._size, crew._gpus) == (size, gpus)
     finally:
         runner.close()
 

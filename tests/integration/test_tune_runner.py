@@ -18,6 +18,7 @@ from integration.toy_runs import (
     NoWorker,
     Recorded,
     Script,
+    Several,
     Table,
     content,
     large_view,
@@ -293,3 +294,13 @@ def test_an_address_where_nobody_listens_is_told_at_once() -> None:
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert told.stdout.startswith("UserError no Ray cluster answers at '127.0.0.1:1'; allowed:")
     assert told.stderr == ""
+
+
+def test_an_evaluation_by_several_processes_gets_their_resources(tune: Make) -> None:
+    rows = Table()
+    work = search(Script(GOOD[:2]), Several(max_step=2), rows, trials=2)
+    tune(cpus=1.0).run(work)
+    assert work.most == 1  # there are two cores
+    assert [row["state"] for row in rows].count("COMPLETE") == 2
+    with pytest.raises(UserError, match="3 processes that train together want 3 CPUs on one mach"):
+        tune(cpus=1.0).run(search(Script(GOOD[:1]), Several(processes=3), Table(), trials=1))

@@ -154,6 +154,14 @@ class Meeting(Curves):
 
 
 @dataclass
+class Several(Curves):
+    """Says that its evaluations are by several processes."""
+
+    name: ClassVar[str] = "several"
+    processes: int = 2
+
+
+@dataclass
 class NoWorker(Curves):
     """Cannot be set up but in the process ``home``."""
 

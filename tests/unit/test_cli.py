@@ -103,6 +103,7 @@ def test_list_shows_all_kinds_or_one() -> None:
         "schedulers",
         "observers",
         "benchmarks",
+        "rules",
     ]
     assert "ElasticResNet" in done("list", "spaces")
     assert "ElasticResNet" not in done("list", "samplers")

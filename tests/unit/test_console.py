@@ -37,7 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 @pytest.mark.parametrize(
-    "kind", ["spaces", "data", "evaluators", "proxies", "samplers", "schedulers"]
+    "kind", ["spaces", "data", "evaluators", "proxies", "samplers", "schedulers", "rules"]
 )
 def test_one_kind_of_parts_with_a_sentence_each(kind: str) -> None:
     out = printer(80)

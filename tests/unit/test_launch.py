@@ -424,6 +424,20 @@ def test_a_screened_arm_is_compared_with_one_that_trains_all(
     assert {"hint", "val_accuracy", "params"} <= told.values().keys()
 
 
+def test_a_screen_that_holds_nothing_back_bounds_all_arms(tmp_path: Path, console: Console) -> None:
+    file = screened(
+        tmp_path / "toy.py", screen="Screen(Hints(), keep=1.0, batch=6)",
+        bounds='(Bound("hint", min=85),)',
+    )  # fmt: skip
+    folder = begin(file, tmp_path / "run", console)
+    for arm in ("random", "evolution"):
+        trials = found(folder, arm=arm)
+        assert all(t.measurements[0].step == 0 for t in trials)
+        evaluated = [t for t in trials if t.step]
+        assert evaluated
+        assert all(t.measurements[0].values["hint"] >= 85 for t in evaluated)
+
+
 @pytest.mark.parametrize("left", [1, 2, 5, 9, 14, 20])
 def test_a_screened_run_goes_on_where_an_error_ended_it(
     tmp_path: Path, console: Console, left: int

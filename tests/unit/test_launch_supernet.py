@@ -29,9 +29,9 @@ PARTS = {
     "evaluator": "Inheriting()",
     "scheduler": "NoStopping()",
     "against": "(RegularizedEvolution(3, 2),)",
-    "budget": "Budget(12)",
-    "finalists": "Finalists(2, 2, evaluator=Curves(), inherited=Tuned(max_step=2))",
-    "truth": "Truth(Curves(), count=5)",
+    "budget": "Budget(8)",
+    "finalists": "Finalists(1, 2, evaluator=Curves(max_step=2), inherited=Tuned(max_step=1))",
+    "truth": "Truth(Curves(max_step=2), count=4)",
 }
 
 
@@ -70,11 +70,11 @@ def test_the_weights_come_first_and_every_row_names_them(tmp_path: Path, console
 def test_the_comparison_is_not_charged_the_training(tmp_path: Path, console: Console) -> None:
     folder = begin(toy(tmp_path / "toy.py"), tmp_path / "run", console)
     main, other = found(folder, arm="random"), found(folder, arm="evolution")
-    assert sum(t.seconds for t in other) == sum(t.seconds for t in main) == 12 / 4
+    assert sum(t.seconds for t in other) == sum(t.seconds for t in main) == 8 / 4
     assert len(found(folder, "supernet")) == 1
 
 
-@pytest.mark.parametrize("left", [1, 4, 9, 40, 62])
+@pytest.mark.parametrize("left", [1, 4, 9, 24, 33])
 def test_a_run_goes_on_where_an_error_ended_it(tmp_path: Path, console: Console, left: int) -> None:
     log = tmp_path / "log"
     file = toy(tmp_path / "toy.py", evaluator=f"Inheriting(training=Trained(log={str(log)!r}))")
@@ -89,7 +89,7 @@ def test_a_run_goes_on_where_an_error_ended_it(tmp_path: Path, console: Console,
     assert steps == ["1", "2", "3", "4"]
     again = resume(tmp_path / "run", local, more_trials=3, console=console)
     assert len(log.read_text().splitlines()) == 4
-    assert len(found(again, arm="random")) == 15
+    assert len(found(again, arm="random")) == 11
 
 
 def test_a_training_that_fails_ends_the_run_and_is_tried_again(
@@ -104,7 +104,7 @@ def test_a_training_that_fails_ends_the_run_and_is_tried_again(
     (tmp_path / "log.fails").unlink()
     folder = resume(tmp_path / "run", local, console=console)
     assert [t.state for t in found(folder, "supernet")] == ["FAILED", "COMPLETE"]
-    assert len(found(folder, arm="random")) == 12
+    assert len(found(folder, arm="random")) == 8
 
 
 def test_lost_or_other_weights_are_refused(tmp_path: Path, console: Console) -> None:
@@ -125,14 +125,14 @@ def test_truth_is_spread_over_the_ranking_and_never_of_test_images(
     searched = {t.arch: t.measurements[-1].values["val_accuracy"] for t in found(folder, "search")}
     ranked = sorted(searched, key=lambda arch: -searched[arch])
     truth = found(folder, "truth")
-    assert [t.arch for t in truth] == [ranked[i] for i in _places(len(ranked), 5)]
+    assert [t.arch for t in truth] == [ranked[i] for i in _places(len(ranked), 4)]
     assert {n for t in truth for m in t.measurements for n in m.values} == {"val_accuracy"}
     assert not list(folder.checkpoints.glob(f"{truth[0].number:06d}"))
     before = plain(folder)
     again = resume(folder.path, local, more_trials=4, console=console)
     assert found(again, "truth") == truth  # enough of them: an extension trains no more
-    more = resume(folder.path, local, overrides={"truth.count": 8}, console=console)
-    assert len(found(more, "truth")) > 8 - 1
+    more = resume(folder.path, local, overrides={"truth.count": 7}, console=console)
+    assert len(found(more, "truth")) >= 7
     assert [row for row in plain(more) if row in before] == before
 
 

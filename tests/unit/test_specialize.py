@@ -216,11 +216,16 @@ def test_an_altered_file_of_weights_is_refused_by_name(run: Path) -> None:
     file = run / "supernet" / "weights.safetensors"
     whole = file.read_bytes()
     file.write_bytes(whole[:-4] + b"\0\1\2\3")
+    rows = len(read(RunFolder.open(run)))
     try:
         told = raynas("specialize", run).err
+        resumed = raynas("resume", run, "--trials", "+1", "--local")
     finally:
         file.write_bytes(whole)
     assert f"{file} was altered" in told
+    assert resumed.code == 2
+    assert f"{file} was altered" in resumed.err
+    assert len(read(RunFolder.open(run))) == rows  # no trial failed for it
 
 
 def test_a_search_keeps_hard_bounds_on_costs_and_measured_latency(tmp_path: Path) -> None:

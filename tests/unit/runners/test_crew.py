@@ -9,12 +9,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from integration.toy_runs import Script, Table, search
 from toys import Curves, ToyData, ToySpace
 
-from raynas.core import Job, Measurement, UserError
+from raynas.core import Job, Measurement, RaynasError, UserError
 from raynas.runners import crew as crew_module
 from raynas.runners.actors import _Jobs
 from raynas.runners.base import Outcome
@@ -33,6 +34,7 @@ class Parts:
     """What a call to an actor streams; an exception among it is raised by ``get``."""
 
     parts: Iterator[Any]
+    mute: bool = False
 
     def __next__(self) -> Any:
         return next(self.parts)
@@ -49,6 +51,8 @@ class FakeRay:
     seconds: float = 0.01
     births: deque[Exception | None] = field(default_factory=deque)
     chunks: list[list[int]] = field(default_factory=list)
+    payloads: Counter[str] = field(default_factory=Counter)
+    mute: int = 0  # calls that are never answered
     alive: list[object] = field(default_factory=list)
 
     def remote(self, _cls: type) -> FakeRay:
@@ -61,13 +65,19 @@ class FakeRay:
         birth = self.births.popleft() if self.births else None
         actor = SimpleNamespace(
             ready=SimpleNamespace(remote=lambda: birth or SimpleNamespace()),
-            evaluate=SimpleNamespace(remote=lambda chunk: self._call(actor, chunk)),
+            evaluate=SimpleNamespace(remote=lambda *given: self._call(actor, *given)),
         )
         self.alive.append(actor)
         return actor
 
-    def _call(self, actor: object, chunk: Sequence[tuple[Any, Job]]) -> Parts:
+    def _call(
+        self, actor: object, chunk: Sequence[tuple[Any, Job]], shared: Shared | None = None
+    ) -> Parts:
         self.chunks.append([job.trial for _, job in chunk])
+        self.payloads[shared.version if shared else ""] += 1
+        if self.mute:
+            self.mute -= 1
+            return Parts(iter(()), mute=True)
         return Parts(self._work(actor, chunk))
 
     def _work(self, actor: object, chunk: Sequence[tuple[Any, Job]]) -> Iterator[Any]:
@@ -80,7 +90,7 @@ class FakeRay:
             yield [(place, measured), (place, Outcome())], self.seconds
 
     def wait(self, waiting: list[Any], *, num_returns: int, timeout: float) -> Any:
-        return waiting, []
+        return [w for w in waiting if not (isinstance(w, Parts) and w.mute)], []
 
     def get(self, found: Any) -> Any:
         if isinstance(found, Exception):
@@ -134,9 +144,12 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
     return ray
 
 
-def crew(size: int = 2, retries: int = 2, *, ahead: bool = True) -> Crew:
+def crew(
+    size: int = 2, retries: int = 2, *, ahead: bool = True, patience: float | None = None
+) -> Crew:
     options: Mapping[str, float] = {"num_cpus": 1.0, "num_gpus": 0.0}
-    return Crew(Shared(SPACE, Curves(), None), options, size, retries=retries, ahead=ahead)
+    shared = Shared(SPACE, Curves(), None)
+    return Crew(shared, options, size, retries=retries, ahead=ahead, patience=patience)
 
 
 def test_chunks_grow_to_a_quarter_of_a_second_and_two_wait_at_most(fake: FakeRay) -> None:
@@ -166,6 +179,45 @@ def test_without_looking_ahead_there_is_one_at_a_time() -> None:
     numbers = Numbers(50)
     crew(1, ahead=False).carry_out(numbers)
     assert numbers.most == 1
+
+
+def test_who_likes_a_crowd_gets_one_and_no_second_to_wait(fake: FakeRay) -> None:
+    fake.seconds, numbers, team = 0.4, Numbers(50), crew(2)
+    team.shared.evaluator.crowd = 8  # type: ignore[misc]
+    team.carry_out(numbers)
+    assert [len(chunk) for chunk in fake.chunks] == [8] * 6 + [2]
+    assert numbers.most == 16
+
+
+def test_tasks_of_two_payloads_are_never_in_one_chunk(fake: FakeRay) -> None:
+    other = Shared(SPACE, Curves(), None, version="other")
+
+    class Mixed(Numbers):
+        def next(self) -> Task | None:
+            task = super().next()
+            if task is not None and task.job.trial % 5 >= 3:
+                task.shared = other
+            return task
+
+    numbers, team = Mixed(60), crew(2)
+    team.shared.evaluator.crowd = 8  # type: ignore[misc]
+    team.carry_out(numbers)
+    assert sorted(n for chunk in fake.chunks for n in chunk) == list(range(60))
+    assert all(len({n % 5 >= 3 for n in chunk}) == 1 for chunk in fake.chunks)
+    assert fake.payloads.keys() == {"", "other"}
+
+
+def test_a_worker_that_says_nothing_is_replaced(
+    fake: FakeRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(100_000))
+    monkeypatch.setattr(crew_module.time, "monotonic", lambda: float(next(clock)))
+    fake.mute = 1
+    numbers = Numbers(3)
+    crew(1, patience=50.0).carry_out(numbers)
+    assert numbers.ends == dict.fromkeys(range(3), "done")
+    assert numbers.attempts[0] == 1
+    assert len(fake.chunks) >= 3
 
 
 @pytest.mark.parametrize("retries", [0, 2])
@@ -279,3 +331,57 @@ def test_a_worker_streams_its_parts_and_splits_only_what_is_under_way(
 )  # fmt: skip
 def test_who_is_to_blame_for_a_death(text: str, expected: tuple[bool, str]) -> None:
     assert cause(text) == expected
+
+
+@dataclass
+class Equipped(Curves):
+    """Notes what it was given; ``file``: the version of what it would read by itself."""
+
+    file: str = "v1"
+    given: dict[str, Any] | None = None
+
+    def equip(self, assets: Mapping[str, Any]) -> None:
+        self.given = dict(assets)
+
+    def weights_version(self) -> str:
+        return self.file
+
+
+class Store:
+    """Ray's object store; ``lost``: what it does not have any more."""
+
+    exceptions = ray.exceptions
+
+    def __init__(self, lost: str = "") -> None:
+        self._lost = lost
+
+    def get(self, reference: str) -> Any:
+        if reference == self._lost:
+            raise ray.exceptions.ObjectLostError("0" * 56, None, "")
+        return {"numbers": 1} if reference == "assets" else ToyData().search_view(0)
+
+
+def test_a_worker_gets_assets_from_the_store_or_reads_the_same_version_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def ready(version: str) -> Any:
+        return crew_module._ready_evaluator(Shared(SPACE, Equipped(), "view", "assets", version))
+
+    monkeypatch.setattr(crew_module, "ray", Store())
+    assert ready("v1").given == {"numbers": 1}
+    monkeypatch.setattr(crew_module, "ray", Store(lost="assets"))
+    assert ready("v1").given is None
+    with pytest.raises(RaynasError, match="weights v0 are lost"):
+        ready("v0")
+
+
+def test_a_worker_keeps_the_two_versions_that_were_asked_for_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(crew_module, "ray", Store())
+    shared = [Shared(SPACE, Equipped(), "view", "assets", f"v{n}") for n in range(3)]
+    worker = Worker(shared[0], gpus=0.0)
+    assert worker._evaluator(None) is worker._evaluator(shared[0]) is shared[0].evaluator
+    for number in (1, 0, 2, 0):
+        assert worker._evaluator(shared[number]) is shared[number].evaluator
+    assert list(worker._evaluators) == ["v2", "v0"]

@@ -48,7 +48,7 @@ def test_another_function_or_size_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         extract_checked(supernet, arch)
     monkeypatch.setattr(supernet, "extract", real)
     monkeypatch.setattr(ElasticResNet, "costs", lambda *_: Costs(7, 7))
-    with pytest.raises(RaynasError, match="parameters, not 7 as the space counts"):
+    with pytest.raises(RaynasError, match="MACs, not 7 and 7 as the space counts"):
         extract_checked(supernet, arch)
 
 
