@@ -10,9 +10,9 @@ known, and while they are being collected it normalises by its own batch.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -24,6 +24,9 @@ from torch.overrides import TorchFunctionMode
 _SHOWN = 11
 _CONVOLUTIONS = {F.conv2d}
 _RELUS = {F.relu, torch.relu, Tensor.relu, Tensor.relu_, torch.relu_}
+#: they do the same to every image
+_IMAGEWISE = {*_RELUS, F.avg_pool2d, F.max_pool2d, F.adaptive_avg_pool2d, F.linear}
+_IMAGEWISE |= {torch.add, Tensor.add, Tensor.__add__}
 #: they look at values, so what follows may be another thing for other images
 _LOOKS = {
     getattr(Tensor, name)
@@ -45,10 +48,12 @@ class Value(NamedTuple):
 class Operation:
     """``function(*given)``; ``given`` and ``named`` hold ``Value`` where results go in.
 
-    ``own``: the place in ``given`` of what the function overwrites, or None.
+    ``own``: the place in ``given`` of what the function overwrites, or None. ``kind``: a number of
+    the function with all that is not a result, the same for equal operations on other inputs.
     """
 
     number: int
+    kind: int
     function: Callable[..., Any]
     given: tuple[Any, ...]
     named: Mapping[str, Any]
@@ -146,7 +151,8 @@ class _Recorder(TorchFunctionMode):
         shown, shown_named = self._shown(given), {k: self._shown(v) for k, v in named.items()}
         key = func, self._key(given), tuple((k, self._key(v)) for k, v in sorted(named.items()))
         number = self._book.number(key)
-        self.operations.append(Operation(number, func, shown, shown_named, own))
+        kind = self._book.number(("kind", _without_inputs(key)))
+        self.operations.append(Operation(number, kind, func, shown, shown_named, own))
         self.numbers[id(out)] = number
         self._kept.append(out)
 
@@ -169,6 +175,12 @@ class _Recorder(TorchFunctionMode):
         return type(part).__name__, part
 
 
+def _without_inputs(key: Any) -> Any:
+    if isinstance(key, Value):
+        return "a result"
+    return tuple(_without_inputs(k) for k in key) if type(key) is tuple else key
+
+
 def _leaves(part: Any) -> Iterator[Any]:
     if isinstance(part, tuple | list) and not isinstance(part, Value):
         for inner in part:
@@ -183,12 +195,14 @@ class Step:
 
     ``number``: of the result. ``norm``: the batch norm of ``operation``, ``conv`` the convolution
     before it, ``rectified`` whether a ReLU follows; ``seen``: the number by which the batch norm's
-    statistics are known.
+    statistics are known. ``kind``: equal for steps that differ in their inputs only, or None where
+    several inputs may not be given as one, image below image.
     """
 
     number: int
     inputs: tuple[int, ...]
     operation: Operation
+    kind: tuple[int, ...] | None = None
     norm: Norm | None = None
     conv: Convolution | None = None
     rectified: bool = False
@@ -229,22 +243,26 @@ def _merge(
     operation: Operation, made: Mapping[int, Operation], merged: Mapping[int, Step], uses: Any
 ) -> Step:
     inputs = tuple(operation.inputs)
-    plain = Step(operation.number, inputs, operation)
+    imagewise = operation.function in _IMAGEWISE and operation.own is None
+    # x + x is of another kind than x + y
+    alike = (operation.kind, *map(inputs.index, inputs)) if imagewise else None
+    plain = Step(operation.number, inputs, operation, alike)
     if operation.function is F.batch_norm:
         norm, source = _norm(operation), made.get(inputs[0])
         if norm is None:
             return plain
         conv = _convolution(source) if source is not None and uses[source.number] == 1 else None
-        if conv is not None and source is not None:
-            inputs = tuple(source.inputs)
-        return Step(operation.number, inputs, operation, norm, conv, seen=operation.number)
+        if conv is None or source is None:
+            return Step(operation.number, inputs, operation, None, norm, seen=operation.number)
+        return Step(
+            operation.number, tuple(source.inputs), operation, (source.kind, operation.kind), norm,
+            conv, seen=operation.number,
+        )  # fmt: skip
     if operation.function in _RELUS and len(inputs) == 1:
         before = merged.get(inputs[0])
         if before is not None and before.norm is not None and uses[inputs[0]] == 1:
-            return Step(
-                operation.number, before.inputs, before.operation, before.norm, before.conv,
-                rectified=True, seen=before.seen,
-            )  # fmt: skip
+            kind = None if before.kind is None else (*before.kind, operation.kind)
+            return replace(before, number=operation.number, kind=kind, rectified=True)
     return plain
 
 
@@ -272,17 +290,65 @@ def _convolution(operation: Operation) -> Convolution | None:
 
 
 class Plan:
-    """All steps of several programs, each once, in an order that goes."""
+    """All steps of several programs, each once, in an order that goes.
 
-    def __init__(self, programs: Sequence[Sequence[Step]], results: Sequence[int]) -> None:
+    ``waves``: steps that are done at once; single ones, unless ``stacked`` puts steps of one kind
+    together. ``ends``: after each wave, the results that nobody needs any more.
+    """
+
+    def __init__(
+        self,
+        programs: Sequence[Sequence[Step]],
+        results: Sequence[int],
+        stacked: bool = False,
+    ) -> None:
         ordered: dict[int, Step] = {}
         for some in programs:
             for step in some:
                 ordered.setdefault(step.number, step)
-        self.steps, self.results = list(ordered.values()), list(results)
-        last = {number: place for place, s in enumerate(self.steps) for number in s.inputs}
+        self.results = list(results)
+        alone = [[step] for step in ordered.values()]
+        self.waves = _waves(list(ordered.values())) if stacked else alone
+        last = {n: place for place, wave in enumerate(self.waves) for s in wave for n in s.inputs}
         kept = set(results)
-        self.ends: list[list[int]] = [[] for _ in self.steps]
+        self.ends: list[list[int]] = [[] for _ in self.waves]
         for number, place in last.items():
             if number not in kept:
                 self.ends[place].append(number)
+
+    @property
+    def steps(self) -> list[Step]:
+        return [step for wave in self.waves for step in wave]
+
+
+def _waves(ordered: Sequence[Step]) -> list[list[Step]]:
+    """Steps of one kind together: they wait for one another as long as there is else to do."""
+    made = {step.number for step in ordered}
+    missing = {step.number: len(made.intersection(step.inputs)) for step in ordered}
+    users: dict[int, list[Step]] = defaultdict(list)
+    for step in ordered:
+        for number in made.intersection(step.inputs):
+            users[number].append(step)
+    still = Counter(_alike(step) for step in ordered)
+    ready: dict[Any, list[Step]] = defaultdict(list)
+    waves: list[list[Step]] = []
+    fresh = [step for step in ordered if not missing[step.number]]
+    while fresh or ready:
+        for step in fresh:
+            ready[_alike(step)].append(step)
+        full = (kind for kind, steps in ready.items() if len(steps) == still[kind])
+        chosen = next(full, None) or max(ready, key=lambda kind: len(ready[kind]))
+        wave = ready.pop(chosen)
+        still[chosen] -= len(wave)
+        waves.append(wave)
+        fresh = []
+        for step in (user for done in wave for user in users[done.number]):
+            missing[step.number] -= 1
+            if not missing[step.number]:
+                fresh.append(step)
+    return waves
+
+
+def _alike(step: Step) -> Any:
+    """What steps of one wave have in common."""
+    return step.number if step.kind is None else step.kind

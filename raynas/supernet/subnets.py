@@ -288,7 +288,9 @@ class Crowd:
         """Go on with those of the networks, by their places among what there was at first."""
         self.places = list(places)
         programs = [self._programs[place] for place in self.places]
-        self._plan = Plan(programs, [program[-1].number for program in programs])
+        # a GPU would wait for many small launches; a CPU only copies more
+        stacked = self._subnets.place.type == "cuda"
+        self._plan = Plan(programs, [program[-1].number for program in programs], stacked)
 
     def calibrate(self, count: int) -> None:
         """With the first ``count`` training images."""

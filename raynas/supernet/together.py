@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from raynas.supernet.program import Convolution, Norm, Operation, Plan, Step, Value
+
+Values = dict[int, Tensor]
+"""Results so far, by their numbers."""
 
 
 class _Sum(NamedTuple):
@@ -40,10 +44,12 @@ class Together:
         sums: dict[int, _Sum] = {}
         for batch in batches:
             values = {self._images: batch.to(self.dtype)}
-            for step, ended in zip(plan.steps, plan.ends, strict=True):
-                values[step.number] = self._collect(step, values, sums)
-                for number in ended:
-                    del values[number]
+            self._run(
+                plan,
+                values,
+                partial(self._collect, sums=sums),
+                partial(self._collect_stacked, sums=sums),
+            )
         for number, (mean, var, count) in sums.items():
             self._statistics.setdefault(number, (mean / count, var / count))
 
@@ -51,13 +57,30 @@ class Together:
     def logits(self, plan: Plan, images: Tensor) -> list[Tensor]:
         """(n, classes) float32 for each program of the plan, in eval mode."""
         values = {self._images: images.to(self.dtype)}
-        for step, ended in zip(plan.steps, plan.ends, strict=True):
-            values[step.number] = self._infer(step, values)
-            for number in ended:
-                del values[number]
+        self._run(plan, values, self._infer, self._infer_stacked)
         return [values[number].float() for number in plan.results]
 
-    def _collect(self, step: Step, values: dict[int, Tensor], sums: dict[int, _Sum]) -> Tensor:
+    @staticmethod
+    def _run(
+        plan: Plan,
+        values: Values,
+        one: Callable[[Step, Values], Tensor],
+        many: Callable[[Sequence[Step], list[Tensor]], Tensor],
+    ) -> None:
+        """``one`` does a step, ``many`` do steps of one kind: from their inputs (steps, n, ...)."""
+        for wave, ended in zip(plan.waves, plan.ends, strict=True):
+            for steps in _alike(wave, values):
+                if len(steps) == 1:
+                    values[steps[0].number] = one(steps[0], values)
+                    continue
+                inputs = zip(*([values[n] for n in step.inputs] for step in steps), strict=True)
+                stacked = [torch.stack(some) for some in inputs]
+                for step, out in zip(steps, many(steps, stacked), strict=True):
+                    values[step.number] = out
+            for number in ended:
+                del values[number]
+
+    def _collect(self, step: Step, values: Values, sums: dict[int, _Sum]) -> Tensor:
         if step.norm is None:
             return self._plain(step.operation, values)
         x = values[step.inputs[0]]
@@ -66,13 +89,39 @@ class Together:
         weight, bias, eps = step.norm
         out, mean, scale = torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, eps)
         count = x.numel() // x.shape[1]
-        var = (scale.pow(-2) - eps) * (count / (count - 1))
-        # one batch norm may be two steps, with its ReLU and without
-        had = sums.get(step.seen, _Sum(0.0, 0.0, 0))
-        sums[step.seen] = _Sum(had.mean + mean, had.var + var, had.batches + 1)
+        _note(sums, step, mean, (scale.pow(-2) - eps) * (count / (count - 1)))
         return out.relu_() if step.rectified else out
 
-    def _infer(self, step: Step, values: dict[int, Tensor]) -> Tensor:
+    def _collect_stacked(
+        self, steps: Sequence[Step], inputs: list[Tensor], sums: dict[int, _Sum]
+    ) -> Tensor:
+        first, x = steps[0], inputs[0]
+        if first.norm is None or first.conv is None:
+            return self._plain_stacked(first, inputs)
+        out = _parted(_convolve(x.flatten(0, 1), self._as_given(first, first.conv)), len(x))
+        var, mean = torch.var_mean(out.float(), dim=(1, 3, 4), correction=0)
+        count = out[0].numel() // out.shape[2]
+        for step, own_mean, own_var in zip(steps, mean, var, strict=True):
+            _note(sums, step, own_mean, own_var * (count / (count - 1)))
+        return _normalise(out, mean, var, first)
+
+    def _infer_stacked(self, steps: Sequence[Step], inputs: list[Tensor]) -> Tensor:
+        first, x = steps[0], inputs[0]
+        if first.norm is None or first.conv is None:
+            return self._plain_stacked(first, inputs)
+        out = _parted(_convolve(x.flatten(0, 1), self._as_given(first, first.conv)), len(x))
+        mean, var = (
+            torch.stack(part)
+            for part in zip(*(self._statistics[s.seen] for s in steps), strict=True)
+        )
+        return _normalise(out, mean, var, first)
+
+    def _plain_stacked(self, step: Step, inputs: list[Tensor]) -> Tensor:
+        flat = [x.flatten(0, 1) for x in inputs]
+        out = self._plain(step.operation, dict(zip(step.inputs, flat, strict=True)))
+        return _parted(out, len(inputs[0]))
+
+    def _infer(self, step: Step, values: Values) -> Tensor:
         if step.norm is None:
             return self._plain(step.operation, values)
         x = values[step.inputs[0]]
@@ -84,7 +133,7 @@ class Together:
             out = _convolve(x, self._fold(step, step.conv, step.norm))
         return out.relu_() if step.rectified else out
 
-    def _plain(self, operation: Operation, values: dict[int, Tensor]) -> Tensor:
+    def _plain(self, operation: Operation, values: Values) -> Tensor:
         given = [self._fill(part, values) for part in operation.given]
         named = {name: self._fill(part, values) for name, part in operation.named.items()}
         if operation.own is not None:
@@ -92,7 +141,7 @@ class Together:
         out: Tensor = operation.function(*given, **named)
         return out
 
-    def _fill(self, part: Any, values: dict[int, Tensor]) -> Any:
+    def _fill(self, part: Any, values: Values) -> Any:
         if isinstance(part, Value):
             return values[part.number]
         if isinstance(part, Tensor):
@@ -117,6 +166,38 @@ class Together:
             weight = _laid(conv.weight * scale[:, None, None, None], self.dtype)
             self._folded[step.seen] = Convolution(weight, bias.to(self.dtype), conv.settings)
         return self._folded[step.seen]
+
+
+def _parted(x: Tensor, parts: int) -> Tensor:
+    """(parts * n, ...) -> (parts, n, ...)."""
+    return x.view(parts, len(x) // parts, *x.shape[1:])
+
+
+def _alike(wave: Sequence[Step], values: Values) -> Iterable[list[Step]]:
+    """The steps of a wave whose inputs have one shape."""
+    if len(wave) == 1:
+        return [list(wave)]
+    groups: dict[Any, list[Step]] = {}
+    for step in wave:
+        groups.setdefault(tuple(values[n].shape for n in step.inputs), []).append(step)
+    return groups.values()
+
+
+def _note(sums: dict[int, _Sum], step: Step, mean: Tensor, var: Tensor) -> None:
+    # one batch norm may be two steps, with its ReLU and without
+    had = sums.get(step.seen, _Sum(0.0, 0.0, 0))
+    sums[step.seen] = _Sum(had.mean + mean, had.var + var, had.batches + 1)
+
+
+def _normalise(x: Tensor, mean: Tensor, var: Tensor, step: Step) -> Tensor:
+    """(steps, n, c, h, w) by statistics (steps, c); the weights are those of ``step``."""
+    assert step.norm is not None
+    weight, bias, eps = step.norm
+    scale = (var + eps).rsqrt() if weight is None else (var + eps).rsqrt() * weight
+    shift = -mean * scale if bias is None else bias - mean * scale
+    scale, shift = (part[:, None, :, None, None].to(x.dtype) for part in (scale, shift))
+    out = torch.addcmul(shift, x, scale)
+    return out.relu_() if step.rectified else out
 
 
 def _convolve(x: Tensor, conv: Convolution) -> Tensor:

@@ -55,19 +55,21 @@ def program(supernet: Supernet, arch: Architecture, book: Book) -> list[Step]:
     return steps(record(lambda x: supernet(x, arch), torch.zeros(SHAPE), book))
 
 
-def planned(programs: list[list[Step]]) -> Plan:
-    return Plan(programs, [p[-1].number for p in programs])
+def planned(programs: list[list[Step]], *, stacked: bool = False) -> Plan:
+    return Plan(programs, [p[-1].number for p in programs], stacked)
 
 
 @pytest.mark.parametrize("kind", SPACES)
 @settings(max_examples=3, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 6))
-def test_together_they_compute_what_each_does_alone(kind: str, seed: int, count: int) -> None:
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 6), stacked=st.booleans())
+def test_together_they_compute_what_each_does_alone(
+    kind: str, seed: int, count: int, stacked: bool
+) -> None:
     space = SPACES[kind]
     supernet, rng = supernet_of(space), np.random.default_rng(seed)
     archs = [space.sample_canonical(rng) for _ in range(count)]
     book = book_of(supernet)
-    plan = planned([program(supernet, arch, book) for arch in archs])
+    plan = planned([program(supernet, arch, book) for arch in archs], stacked=stacked)
     generator = torch.Generator().manual_seed(seed)
     calibration = [torch.randn(n, *SHAPE, generator=generator) for n in (9, 9, 4)]
     images = torch.randn(7, *SHAPE, generator=generator)
@@ -110,13 +112,28 @@ def test_results_are_let_go_after_their_last_use() -> None:
     archs = [SPACES["nasbench201"].sample_canonical(rng) for _ in range(5)]
     plan = planned([program(supernet, arch, book) for arch in archs])
     alive, most = {book.number("images")}, 0
-    for step, ends in zip(plan.steps, plan.ends, strict=True):
+    for (step,), ends in zip(plan.waves, plan.ends, strict=True):
         assert set(step.inputs) <= alive
         alive.add(step.number)
         most = max(most, len(alive))
         alive -= set(ends)
     assert alive == set(plan.results)
     assert most < len(plan.steps)
+
+
+def test_equal_operations_on_other_inputs_share_a_launch() -> None:
+    supernet = supernet_of(SPACES["nasbench201"])
+    rng, book = np.random.default_rng(1), book_of(supernet)
+    archs = [SPACES["nasbench201"].sample_canonical(rng) for _ in range(12)]
+    programs = [program(supernet, arch, book) for arch in archs]
+    alone, stacked = planned(programs), planned(programs, stacked=True)
+    assert {s.number for s in stacked.steps} == {s.number for s in alone.steps}
+    assert len(stacked.waves) < len(alone.waves) / 3 < sum(map(len, programs)) / 3
+    done = {book.number("images")}
+    for wave in stacked.waves:
+        assert {n for s in wave for n in s.inputs} <= done
+        assert len({s.kind for s in wave}) == 1
+        done |= {s.number for s in wave}
 
 
 def test_weights_are_known_by_place_and_other_constants_by_content() -> None:
