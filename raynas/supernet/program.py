@@ -3,8 +3,8 @@
 A forward pass is recorded once per architecture. Equal operations with equal weights on equal
 inputs get the same number (value numbering, as compilers do), so that networks which agree on
 their first blocks, or on an edge of a cell, compute them once. A convolution, the batch norm after
-it and the ReLU after that are one step: batch norm is folded into the weights when statistics are
-known, and while they are being collected it normalises by its own batch.
+it, a sum with something else and the ReLU after that are one step: batch norm is folded into the
+weights when statistics are known, and while they are collected it normalises by its own batch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CONVOLUTIONS = {F.conv2d}
 _RELUS = {F.relu, torch.relu, Tensor.relu, Tensor.relu_, torch.relu_}
 #: they do the same to every image
 _IMAGEWISE = {*_RELUS, F.avg_pool2d, F.max_pool2d, F.adaptive_avg_pool2d, F.linear}
-_IMAGEWISE |= {torch.add, Tensor.add, Tensor.__add__}
+_SUMS = {torch.add, Tensor.add, Tensor.__add__}
 #: they look at values, so what follows may be another thing for other images
 _LOOKS = {
     getattr(Tensor, name)
@@ -50,6 +50,7 @@ class Operation:
 
     ``own``: the place in ``given`` of what the function overwrites, or None. ``kind``: a number of
     the function with all that is not a result, the same for equal operations on other inputs.
+    ``even``: all tensors in it have one shape.
     """
 
     number: int
@@ -58,6 +59,7 @@ class Operation:
     given: tuple[Any, ...]
     named: Mapping[str, Any]
     own: int | None = None
+    even: bool = False
 
     @property
     def inputs(self) -> list[int]:
@@ -152,7 +154,8 @@ class _Recorder(TorchFunctionMode):
         key = func, self._key(given), tuple((k, self._key(v)) for k, v in sorted(named.items()))
         number = self._book.number(key)
         kind = self._book.number(("kind", _without_inputs(key)))
-        self.operations.append(Operation(number, kind, func, shown, shown_named, own))
+        even = all(leaf.shape == out.shape for leaf in leaves if isinstance(leaf, Tensor))
+        self.operations.append(Operation(number, kind, func, shown, shown_named, own, even))
         self.numbers[id(out)] = number
         self._kept.append(out)
 
@@ -193,10 +196,11 @@ def _leaves(part: Any) -> Iterator[Any]:
 class Step:
     """One thing to do: an operation as it is, or a batch norm with what is merged into it.
 
-    ``number``: of the result. ``norm``: the batch norm of ``operation``, ``conv`` the convolution
-    before it, ``rectified`` whether a ReLU follows; ``seen``: the number by which the batch norm's
-    statistics are known. ``kind``: equal for steps that differ in their inputs only, or None where
-    several inputs may not be given as one, image below image.
+    ``number``: of the result. ``kind``: equal for steps that differ in their inputs only; None
+    where several inputs may not be given as one, image below image. ``norm``: the batch norm of
+    ``operation``, ``conv`` the convolution before it, ``added`` whether the second input is added
+    to it, ``rectified`` whether a ReLU follows; ``seen``: the number by which the batch norm's
+    statistics are known.
     """
 
     number: int
@@ -205,6 +209,7 @@ class Step:
     kind: tuple[int, ...] | None = None
     norm: Norm | None = None
     conv: Convolution | None = None
+    added: bool = False
     rectified: bool = False
     seen: int = -1
 
@@ -243,7 +248,8 @@ def _merge(
     operation: Operation, made: Mapping[int, Operation], merged: Mapping[int, Step], uses: Any
 ) -> Step:
     inputs = tuple(operation.inputs)
-    imagewise = operation.function in _IMAGEWISE and operation.own is None
+    is_sum = operation.function in _SUMS and operation.even
+    imagewise = (is_sum or operation.function in _IMAGEWISE) and operation.own is None
     # x + x is of another kind than x + y
     alike = (operation.kind, *map(inputs.index, inputs)) if imagewise else None
     plain = Step(operation.number, inputs, operation, alike)
@@ -258,11 +264,19 @@ def _merge(
             operation.number, tuple(source.inputs), operation, (source.kind, operation.kind), norm,
             conv, seen=operation.number,
         )  # fmt: skip
-    if operation.function in _RELUS and len(inputs) == 1:
+    if operation.function in _RELUS and len(inputs) == 1 and uses[inputs[0]] == 1:
         before = merged.get(inputs[0])
-        if before is not None and before.norm is not None and uses[inputs[0]] == 1:
+        if before is not None and before.norm is not None:
             kind = None if before.kind is None else (*before.kind, operation.kind)
             return replace(before, number=operation.number, kind=kind, rectified=True)
+    if is_sum and len(set(inputs)) == len(operation.given) == 2 and not operation.named:
+        for mine, other in (inputs, inputs[::-1]):
+            before = merged.get(mine)
+            alone = uses[mine] == 1 and before is not None and before.conv is not None
+            if alone and before is not None and not (before.added or before.rectified):
+                kind = None if before.kind is None else (*before.kind, operation.kind)
+                both = (*before.inputs, other)
+                return replace(before, number=operation.number, kind=kind, inputs=both, added=True)
     return plain
 
 

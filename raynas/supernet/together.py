@@ -90,7 +90,7 @@ class Together:
         out, mean, scale = torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, eps)
         count = x.numel() // x.shape[1]
         _note(sums, step, mean, (scale.pow(-2) - eps) * (count / (count - 1)))
-        return out.relu_() if step.rectified else out
+        return _finish(out, step, values[step.inputs[1]] if step.added else None)
 
     def _collect_stacked(
         self, steps: Sequence[Step], inputs: list[Tensor], sums: dict[int, _Sum]
@@ -103,7 +103,7 @@ class Together:
         count = out[0].numel() // out.shape[2]
         for step, own_mean, own_var in zip(steps, mean, var, strict=True):
             _note(sums, step, own_mean, own_var * (count / (count - 1)))
-        return _normalise(out, mean, var, first)
+        return _normalise(out, mean, var, first, inputs)
 
     def _infer_stacked(self, steps: Sequence[Step], inputs: list[Tensor]) -> Tensor:
         first, x = steps[0], inputs[0]
@@ -114,7 +114,7 @@ class Together:
             torch.stack(part)
             for part in zip(*(self._statistics[s.seen] for s in steps), strict=True)
         )
-        return _normalise(out, mean, var, first)
+        return _normalise(out, mean, var, first, inputs)
 
     def _plain_stacked(self, step: Step, inputs: list[Tensor]) -> Tensor:
         flat = [x.flatten(0, 1) for x in inputs]
@@ -128,10 +128,12 @@ class Together:
         if step.conv is None:
             mean, var = self._statistics[step.seen]
             weight, bias, eps = step.norm
-            out = F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps)
-        else:
-            out = _convolve(x, self._fold(step, step.conv, step.norm))
-        return out.relu_() if step.rectified else out
+            return _finish(F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps), step)
+        conv = self._fold(step, step.conv, step.norm, x)
+        other = values[step.inputs[1]] if step.added else None
+        if conv.weight.is_mkldnn:
+            return _at_once(x, conv, step, other)
+        return _finish(_convolve(x, conv), step, other)
 
     def _plain(self, operation: Operation, values: Values) -> Tensor:
         given = [self._fill(part, values) for part in operation.given]
@@ -156,7 +158,8 @@ class Together:
             self._cast[step.seen] = Convolution(_laid(conv.weight, self.dtype), bias, conv.settings)
         return self._cast[step.seen]
 
-    def _fold(self, step: Step, conv: Convolution, norm: Norm) -> Convolution:
+    def _fold(self, step: Step, conv: Convolution, norm: Norm, x: Tensor) -> Convolution:
+        """With the statistics in its weights, which are laid out for images like ``x``."""
         if step.seen not in self._folded:
             mean, var = self._statistics[step.seen]
             scale = (var + norm.eps).rsqrt()
@@ -164,7 +167,8 @@ class Together:
             shift = -mean if conv.bias is None else conv.bias - mean
             bias = shift * scale if norm.bias is None else shift * scale + norm.bias
             weight = _laid(conv.weight * scale[:, None, None, None], self.dtype)
-            self._folded[step.seen] = Convolution(weight, bias.to(self.dtype), conv.settings)
+            folded = Convolution(weight, bias.to(self.dtype), conv.settings)
+            self._folded[step.seen] = _packed(folded, x)
         return self._folded[step.seen]
 
 
@@ -189,7 +193,46 @@ def _note(sums: dict[int, _Sum], step: Step, mean: Tensor, var: Tensor) -> None:
     sums[step.seen] = _Sum(had.mean + mean, had.var + var, had.batches + 1)
 
 
-def _normalise(x: Tensor, mean: Tensor, var: Tensor, step: Step) -> Tensor:
+def _finish(x: Tensor, step: Step, other: Tensor | None = None) -> Tensor:
+    """What follows a batch norm in its step; overwrites ``x``."""
+    if other is not None:
+        x = x.add_(other)
+    return x.relu_() if step.rectified else x
+
+
+def _packed(conv: Convolution, x: Tensor) -> Convolution:
+    """As oneDNN likes it where it computes, else as it was.
+
+    torch's own compiler calls these; they save reading and writing every feature map once more.
+    """
+    if x.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return conv
+    stride, padding, dilation, groups = conv.settings
+    if isinstance(padding, str) or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
+        return conv
+    pairs = [list(s) if isinstance(s, tuple) else [s, s] for s in (stride, padding, dilation)]
+    weight = torch.ops.mkldnn._reorder_convolution_weight(
+        conv.weight.contiguous(), pairs[1], pairs[0], pairs[2], groups, list(x.shape)
+    )
+    return Convolution(weight, conv.bias, (*pairs, groups))
+
+
+def _at_once(x: Tensor, conv: Convolution, step: Step, other: Tensor | None) -> Tensor:
+    """Convolution, sum and ReLU in one pass."""
+    stride, padding, dilation, groups = conv.settings
+    rest = conv.weight, conv.bias, padding, stride, dilation, groups
+    fused = torch.ops.mkldnn._convolution_pointwise
+    out: Tensor
+    if other is None:
+        out = fused(x, *rest, "relu" if step.rectified else "none", [], "")
+    else:
+        out = fused(x, other, *rest, "add", 1.0, "relu" if step.rectified else None, [], "")
+    return out
+
+
+def _normalise(
+    x: Tensor, mean: Tensor, var: Tensor, step: Step, inputs: Sequence[Tensor]
+) -> Tensor:
     """(steps, n, c, h, w) by statistics (steps, c); the weights are those of ``step``."""
     assert step.norm is not None
     weight, bias, eps = step.norm
@@ -197,7 +240,7 @@ def _normalise(x: Tensor, mean: Tensor, var: Tensor, step: Step) -> Tensor:
     shift = -mean * scale if bias is None else bias - mean * scale
     scale, shift = (part[:, None, :, None, None].to(x.dtype) for part in (scale, shift))
     out = torch.addcmul(shift, x, scale)
-    return out.relu_() if step.rectified else out
+    return _finish(out, step, inputs[1] if step.added else None)
 
 
 def _convolve(x: Tensor, conv: Convolution) -> Tensor:

@@ -98,12 +98,33 @@ def test_equal_prefixes_are_computed_once_and_depth_is_one() -> None:
     assert len({s.number for s in plan.steps}) == len(plan.steps)
 
 
-def test_convolution_norm_and_relu_are_one_step() -> None:
+def test_convolution_norm_sum_and_relu_are_one_step() -> None:
     supernet = supernet_of(SPACES["elastic"])
     found = program(supernet, SPACES["elastic"].extremes()[0], book_of(supernet))
     assert not any(s.operation.function is F.conv2d for s in found)
     assert sum(s.norm is not None for s in found) == 1 + 2 * 4
-    assert sum(s.rectified for s in found) == 1 + 2 * 2
+    assert sum(s.rectified for s in found) == 1 + 2 * 3
+    assert sum(s.added for s in found) == 2
+
+
+def test_sums_of_tensors_of_other_shapes_are_left_alone() -> None:
+    torch.manual_seed(0)
+    first, second = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 1, 1)
+    norm = nn.BatchNorm2d(4).eval()
+
+    def forward(x: Tensor) -> Tensor:
+        y = norm(first(x)) + second(x)
+        return torch.add(norm(first(x)), y, alpha=2) + (y + y)
+
+    found = steps(record(forward, torch.zeros(SHAPE), Book()))
+    assert not any(s.added for s in found)
+    book = Book()
+    together, images = Together(book.number("images")), torch.randn(3, *SHAPE)
+    plan = planned([found])
+    together.calibrate(plan, [images])
+    logits = together.logits(plan, images)[0]
+    recalibrate(norm, [first(images).detach()])
+    assert (logits - forward(images)).abs().max() < 1e-4
 
 
 def test_results_are_let_go_after_their_last_use() -> None:
