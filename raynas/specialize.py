@@ -94,8 +94,8 @@ def specialize(path: Path, request: Request) -> list[Special]:
     evaluator = next((e for e in experiment.evaluators if e.weights_version()), None)
     if evaluator is None:
         raise UserError(
-            f"run {folder.path} has no inherited weights to specialize",
-            cure=f"take its trained network: raynas export {folder.path}",
+            f"run {folder.place} has no inherited weights to specialize",
+            cure=f"take its trained network: raynas export {folder.place}",
         )
     view = experiment.data.search_view(experiment.seed)
     evaluator.setup(experiment.space, view)
@@ -115,7 +115,7 @@ def specialize(path: Path, request: Request) -> list[Special]:
 
     ranked = ranking(folder, experiment)
     chosen = pick(ranked, request.bounds, request.top, lambda text: latency(text).median_ms,
-                  folder.path)  # fmt: skip
+                  folder.place)  # fmt: skip
     found = []
     for trial in chosen:
         text = trial.arch.text
