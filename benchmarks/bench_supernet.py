@@ -36,6 +36,7 @@ from raynas.evaluators.train_supernet import new_supernet
 from raynas.spaces import ElasticResNet
 from raynas.spaces.base import SearchSpace
 from raynas.supernet.calibration import recalibrate
+from raynas.supernet.races import Races
 from raynas.supernet.racing import Race
 from raynas.supernet.rules import Sandwich
 from raynas.supernet.subnets import Crowd, Found, Looks, Subnets
@@ -162,7 +163,7 @@ class Bench:
         exact, took = seconds(lambda: self.subnets().measure(self.archs))
         race = Race(keep=self.keep)
         ways: list[tuple[str, Callable[[], list[Found]]]] = [
-            ("race of all", lambda: self.subnets().race(self.archs, race)),
+            ("race of all", lambda: Races(self.subnets()).run(self.archs, race)),
             ("races of 32", lambda: self.races(replace(race, keep=min(self.keep, 10)), 32)),
         ]
         print("| way | CPU s an architecture | a second | subnets an hour | times the loop | best "
@@ -175,9 +176,9 @@ class Bench:
 
     def races(self, race: Race, size: int) -> list[Found]:
         """Crowd after crowd, as a search evaluates them."""
-        subnets, found = self.subnets(), []
+        races, found = Races(self.subnets()), []
         for start in range(0, len(self.archs), size):
-            found += subnets.race(self.archs[start : start + size], race)
+            found += races.run(self.archs[start : start + size], race)
         return found
 
     def row(
@@ -194,8 +195,8 @@ class Bench:
         """What each idea gives: exactly the same images, one thing after the other."""
         some = self.archs[: 8 * len(self.archs) // 10][:64]
         subnets = self.subnets()
-        programs, recording = seconds(lambda: [subnets._steps(arch) for arch in some])
-        count = min(512, len(subnets._view.held_out))
+        programs, recording = seconds(lambda: [subnets.program(arch) for arch in some])
+        count = min(512, subnets.counts[1])
 
         def crowds(size: int, dtype: torch.dtype) -> None:
             for start in range(0, len(some), size):

@@ -20,6 +20,7 @@ from raynas.supernet.racing import Race
 if TYPE_CHECKING:
     from torch import nn
 
+    from raynas.supernet.races import Races
     from raynas.supernet.subnets import Found, Subnets
 
 _HELD_OUT = {"val": (VAL_ACCURACY, VAL_LOSS), "test": (TEST_ACCURACY, TEST_LOSS)}
@@ -55,6 +56,7 @@ class Inherited(Evaluator):
     _subnets: dict[str, Subnets] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+    _races: dict[str, Races] = field(default_factory=dict, init=False, repr=False, compare=False)
     _assets: Mapping[str, NDArray[Any]] | None = field(
         default=None, init=False, repr=False, compare=False
     )
@@ -69,7 +71,7 @@ class Inherited(Evaluator):
 
     def __getstate__(self) -> dict[str, Any]:
         """The settings alone: what it took on is made again elsewhere."""
-        return self.__dict__ | {"_given": None, "_subnets": {}, "_assets": None}
+        return self.__dict__ | {"_given": None, "_subnets": {}, "_races": {}, "_assets": None}
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -110,7 +112,7 @@ class Inherited(Evaluator):
         self._assets = assets
 
     def setup(self, space: SearchSpace, view: View) -> None:
-        self._given, self._subnets = (space, view), {}
+        self._given, self._subnets, self._races = (space, view), {}, {}
 
     def check(self, arch: Architecture) -> None:
         """Raises: UserError for weights of another supernet, or too few images."""
@@ -136,6 +138,8 @@ class Inherited(Evaluator):
         self, archs: Sequence[Architecture], jobs: Sequence[Job]
     ) -> Iterator[tuple[int, Measurement | Exception | None]]:
         """All together; see ``race``. One that fails leaves the others alone."""
+        from raynas.supernet.races import Races
+
         subnets, known = self._on(jobs[0].device), []
         for place, arch in enumerate(archs):
             try:
@@ -147,7 +151,8 @@ class Inherited(Evaluator):
         if self.race is None:
             found = subnets.measure(some, jobs[0].threads)
         else:
-            found = subnets.race(some, self.race, jobs[0].threads)
+            races = self._races.setdefault(jobs[0].device, Races(subnets))
+            found = races.run(some, self.race, jobs[0].threads)
         for place, one in zip(known, found, strict=True):
             yield place, self._row(one)
             yield place, None

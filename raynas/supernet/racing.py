@@ -25,24 +25,34 @@ class Race:
     """How subnets that are evaluated together are compared.
 
     There are two heats. In the first everybody gets batch norm statistics from ``calibration``
-    training images and shows them on ``heat`` held-out images at most; who stays gets full
-    statistics, and all images. A heat begins with ``first`` images, and each round shows
-    ``growth`` times as many as all before. ``p``: a contestant leaves when it would be so far
-    behind the ``keep``-th best by chance with a probability below this. ``block``: images whose
-    accuracy is one observation. ``keep``: so many are measured exactly in the end.
+    training images and shows them on ``heat`` held-out images at most. Who stays gets full
+    statistics, and the images on which the best differ: on most others all subnets agree. The
+    best are those of earlier races, or ``pilots`` of those who stayed, who see all images.
+    A heat begins with ``first`` images, and each round shows ``growth`` times as many as all
+    before. ``p``: a contestant leaves when it would be so far behind the ``keep``-th best by
+    chance with a probability below this. ``block``: images whose accuracy is one observation.
+    ``keep``: so many are measured exactly in the end.
     Raises: UserError for values that make no sense.
     """
 
     keep: int = 8
     calibration: int = 256
-    heat: int = 1024
+    heat: int = 512
+    pilots: int = 8
     first: int = 256
     growth: float = 1.0
     p: float = 0.05
     block: int = 32
 
     def __post_init__(self) -> None:
-        least = {"keep": 1, "calibration": 2, "block": 1, "first": self.block, "heat": self.block}
+        least = {
+            "keep": 1,
+            "calibration": 2,
+            "block": 1,
+            "first": self.block,
+            "heat": self.block,
+            "pilots": 2,
+        }
         for name, value in least.items():
             if getattr(self, name) < value:
                 raise UserError(f"race.{name}={getattr(self, name)}", allowed=f">= {value}")
@@ -55,7 +65,8 @@ class Race:
 @dataclass(frozen=True)
 class Course:
     """How a heat went. ``seen``: images that each contestant saw; ``right``: its answers, False
-    where there are none; ``best``: the best of those who stayed, best first; ``stayed``: all."""
+    where there are none; ``stayed``: who was there at the end, best first; ``best``: those of
+    them who have a place among the ``keep`` best, leaders included."""
 
     seen: NDArray[np.int64]
     right: Right
@@ -91,7 +102,8 @@ def run_heat(
         ahead = alive[order[order < len(alive)]]
         if len(rivals) > race.keep and shown < images:
             alive = alive[_stays(race, rivals, int(order[-1]))[: len(alive)]]
-    return Course(seen, right, ahead.tolist(), alive.tolist())
+    order = np.argsort(-right[alive].sum(axis=1), kind="stable")
+    return Course(seen, right, ahead.tolist(), alive[order].tolist())
 
 
 def _stays(race: Race, rivals: Right, reference: int) -> NDArray[np.bool_]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -21,7 +21,6 @@ from raynas.spaces.supernet import Supernet
 from raynas.supernet.calibration import BATCH, recalibrate
 from raynas.supernet.extraction import extract_checked
 from raynas.supernet.program import Book, NotRecordableError, Plan, Step, record, steps
-from raynas.supernet.racing import Race, run_heat
 from raynas.supernet.together import Together
 from raynas.training.augment import on_device
 
@@ -83,21 +82,11 @@ class Answers:
     losses: NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Heat:
-    """Part of a race: answers and seconds spent by the architecture's id, who was best, first
-    the best one, and who stayed."""
-
-    answers: Mapping[str, Answers]
-    seconds: Mapping[str, float]
-    best: Sequence[Architecture]
-    stayed: Sequence[Architecture]
-
-
 class Subnets:
     """Subnets of ``supernet``, whose weights stay as they are, on the images of ``view``.
 
-    What is measured is kept: the same architecture is not measured twice.
+    What is measured is kept: the same architecture is not measured twice. ``known``: all of it, by
+    the architecture's id; ``whole``: the answers of those that the last call measured.
     """
 
     def __init__(self, supernet: Supernet, view: View, device: str = "cpu") -> None:
@@ -105,16 +94,15 @@ class Subnets:
         self.supernet = supernet.to(self.place).eval().requires_grad_(False)
         self._view = view  # what is on the device lives as long as the view
         self._data = on_device(view, self.place)
-        self._known: dict[str, Found] = {}
-        # the best of all races with their answers in both heats; all of them are known, too
-        self._leaders: dict[str, tuple[Answers, Answers]] = {}
+        self.known: dict[str, Found] = {}
+        self.whole: dict[str, Answers] = {}
         self._begin()
 
     def _begin(self) -> None:
         self._book = Book([*self.supernet.parameters(), *self.supernet.buffers()])
         self._recorded: dict[str, list[Step] | None] = {}
 
-    def _turn_page(self) -> None:
+    def turn_page(self) -> None:
         """Forget programs when they are too many; numbers of two books do not go together."""
         if len(self._book) > _BOOK:
             self._begin()
@@ -124,17 +112,18 @@ class Subnets:
 
         Raises: UserError for an architecture of another space.
         """
-        new = list({a.id: a for a in archs if a.id not in self._known}.values())
-        with _threads(threads):
+        new = list({a.id: a for a in archs if a.id not in self.known}.values())
+        self.whole = {}
+        with threads_of(threads):
             for start in range(0, len(new), _GROUP):
-                self._turn_page()
+                self.turn_page()
                 some = new[start : start + _GROUP]
-                self._known.update(zip((a.id for a in some), self._exactly(some), strict=True))
-        return [self._known[a.id] for a in archs]
+                self.known.update(zip((a.id for a in some), self._exactly(some), strict=True))
+        return [self.known[a.id] for a in archs]
 
     def _exactly(self, archs: Sequence[Architecture]) -> list[Found]:
-        began = self._worked()
-        programs = [self._steps(arch) for arch in archs]
+        began = self.worked()
+        programs = [self.program(arch) for arch in archs]
         together = [place for place, program in enumerate(programs) if program is not None]
         found: dict[int, Answers] = {}
         if together:
@@ -146,74 +135,9 @@ class Subnets:
         for place, arch in enumerate(archs):
             if place not in found:
                 found[place] = self._alone(arch)
-        seconds = (self._worked() - began) / len(archs)
+        seconds = (self.worked() - began) / len(archs)
+        self.whole |= {arch.id: found[place] for place, arch in enumerate(archs)}
         return [_summary(found[place], seconds) for place in range(len(archs))]
-
-    def race(self, archs: Sequence[Architecture], race: Race, threads: int = 1) -> list[Found]:
-        """The best exactly, as ``measure`` does; the others by fewer images, with a note.
-
-        The best of earlier calls take part with what they answered then.
-        Raises: UserError for an architecture of another space.
-        """
-        self._turn_page()
-        new = {a.id: a for a in archs if a.id not in self._known and self._steps(a) is not None}
-        estimates: dict[str, Found] = {}
-        if len(new) + len(self._leaders) > race.keep:
-            with _threads(threads):
-                estimates = self._race(list(new.values()), race)
-        exact = [arch for arch in archs if arch.id not in estimates]
-        found = dict(zip((a.id for a in exact), self.measure(exact, threads), strict=True))
-        return [found[a.id] if a.id in found else estimates[a.id] for a in archs]
-
-    def _race(self, archs: Sequence[Architecture], race: Race) -> dict[str, Found]:
-        """Estimates for those that are not among the best, who are measured."""
-        whole = len(self._view.train), len(self._view.held_out)
-        first = self._heat(archs, race, race.calibration, race.heat, 0)
-        second = self._heat(first.stayed, race, *whole, 1)
-        self.measure(second.best, torch.get_num_threads())
-        judges = {a.id: (first.answers[a.id], second.answers[a.id]) for a in second.best}
-        judges |= self._leaders
-        ranked = sorted(judges, key=lambda name: -self._known[name].accuracy)
-        self._leaders = {name: judges[name] for name in ranked[: race.keep]}
-        found = {}
-        for name in (a.id for a in archs if a.id not in self._known):
-            seconds = first.seconds[name] + second.seconds.get(name, 0.0)
-            heat = int(name in second.answers)
-            own = (first, second)[heat].answers[name]
-            others = [(self._known[n], both[heat]) for n, both in judges.items()]
-            found[name] = _estimate(own, others, seconds)
-        return found
-
-    def _heat(
-        self,
-        archs: Sequence[Architecture],
-        race: Race,
-        calibration: int,
-        images: int,
-        number: int,
-    ) -> Heat:
-        """``number``: of the heat, 0 or 1."""
-        began = self._worked()
-        crowd = Crowd(self, [p for a in archs if (p := self._steps(a))], _fastest(self.place))
-        crowd.calibrate(calibration)
-        losses = np.zeros((len(archs), min(images, len(self._view.held_out))), np.float32)
-
-        def answers(some: Sequence[int], part: slice) -> NDArray[np.bool_]:
-            crowd.keep(some)
-            found = crowd.answers(part)
-            losses[some, part] = found.losses
-            return found.right
-
-        leaders = [both[number].right for both in self._leaders.values()]
-        course = run_heat(race, len(archs), losses.shape[1], answers, leaders)
-        own = {
-            arch.id: Answers(course.right[place, :seen], losses[place, :seen])
-            for place, (arch, seen) in enumerate(zip(archs, course.seen.tolist(), strict=True))
-        }
-        spent = (self._worked() - began) / max(float(np.sum(course.seen + calibration)), 1.0)
-        seconds = {name: spent * (len(one.right) + calibration) for name, one in own.items()}
-        best, stayed = ([archs[n] for n in some] for some in (course.best, course.stayed))
-        return Heat(own, seconds, best, stayed)
 
     def _alone(self, arch: Architecture) -> Answers:
         """As anyone would do it: extract, calibrate, look at all images."""
@@ -233,7 +157,7 @@ class Subnets:
         recalibrate(network, self.batches(slice(None)))
         return network.requires_grad_(True)
 
-    def _steps(self, arch: Architecture) -> list[Step] | None:
+    def program(self, arch: Architecture) -> list[Step] | None:
         """None for a network that cannot be taken apart."""
         if arch.id not in self._recorded:
             values = self.supernet.values(arch)
@@ -250,11 +174,17 @@ class Subnets:
         for pixels in torch.split(self._data.train.pixels[some], BATCH):
             yield self._data.normalise(pixels).permute(0, 3, 1, 2)
 
-    def shown(self, some: slice) -> Iterator[tuple[Tensor, Tensor]]:
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many training and held-out images there are."""
+        return len(self._data.train), len(self._data.held_out)
+
+    def shown(self, some: slice | NDArray[np.intp]) -> Iterator[tuple[Tensor, Tensor]]:
         """Held-out images (b, c, h, w), channels last, and their labels (b,)."""
         size, held_out = _IMAGES.get(self.place.type, 256), self._data.held_out
-        pixels_of = torch.split(held_out.pixels[some], size)
-        labels_of = torch.split(held_out.labels[some], size)
+        index = some if isinstance(some, slice) else torch.from_numpy(some).to(self.place)
+        pixels_of = torch.split(held_out.pixels[index], size)
+        labels_of = torch.split(held_out.labels[index], size)
         for pixels, labels in zip(pixels_of, labels_of, strict=True):
             yield self._data.normalise(pixels).permute(0, 3, 1, 2), labels
 
@@ -263,7 +193,7 @@ class Subnets:
         """The number of the images in programs."""
         return self._book.number("images")
 
-    def _worked(self) -> float:
+    def worked(self) -> float:
         """On a CPU processor time, in which the same work costs the same on a busy machine."""
         if self.place.type == "cpu":
             return time.process_time() / torch.get_num_threads()
@@ -296,7 +226,7 @@ class Crowd:
         """With the first ``count`` training images."""
         self._together.calibrate(self._plan, self._subnets.batches(slice(count)))
 
-    def answers(self, some: slice) -> Answers:
+    def answers(self, some: slice | NDArray[np.intp]) -> Answers:
         """To ``some`` of the held-out images."""
         parts = [
             _judge(self._together.logits(self._plan, images), labels)
@@ -322,20 +252,7 @@ def _summary(answers: Answers, seconds: float) -> Found:
     return Found(accuracy, float(answers.losses.mean(dtype=np.float64)), count, seconds)
 
 
-def _estimate(own: Answers, judges: Sequence[tuple[Found, Answers]], seconds: float) -> Found:
-    """What the best have on all images, less by how much they were ahead on the same few."""
-    seen = len(own.right)
-    both = min(seen, max(len(judge.right) for _, judge in judges))
-    able = [(exact, judge) for exact, judge in judges if len(judge.right) >= both]
-    ahead = np.mean([judge.right[:both].mean() for _, judge in able]) - own.right[:both].mean()
-    less = own.losses[:both].mean() - np.mean([judge.losses[:both].mean() for _, judge in able])
-    accuracy = float(np.mean([exact.accuracy for exact, _ in able]) - 100 * ahead)
-    loss = float(np.mean([exact.loss for exact, _ in able]) + less)
-    note = f"estimated from {seen} images, after which it was behind the best"
-    return Found(min(max(accuracy, 0.0), 100.0), max(loss, 0.0), seen, seconds, note)
-
-
-def _fastest(place: torch.device) -> torch.dtype:
+def fastest(place: torch.device) -> torch.dtype:
     """For numbers that are only compared: bfloat16 where the device computes it by itself."""
     if place.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -345,7 +262,7 @@ def _fastest(place: torch.device) -> torch.dtype:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def threads_of(count: int) -> Iterator[None]:
     """So many threads for a while."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)

@@ -15,6 +15,7 @@ from raynas.spaces import ElasticResNet
 from raynas.spaces.base import SearchSpace
 from raynas.supernet import subnets as module
 from raynas.supernet.calibration import calibration_batches, recalibrate
+from raynas.supernet.races import Races
 from raynas.supernet.racing import Race
 from raynas.supernet.subnets import Found, Looks, Subnets
 from raynas.training import Recipe
@@ -72,7 +73,7 @@ def test_weights_and_statistics_of_the_supernet_stay() -> None:
     subnets = made(SPACE)
     before = {name: t.clone() for name, t in subnets.supernet.state_dict().items()}
     subnets.measure(some(SPACE, 3))
-    subnets.race(some(SPACE, 9), Race(keep=1, first=32, calibration=16))
+    Races(subnets).run(some(SPACE, 9), Race(keep=1, first=32, calibration=16))
     after = subnets.supernet.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -99,7 +100,7 @@ def test_networks_that_cannot_be_taken_apart_are_measured_alone(
     monkeypatch.setattr(module, "record", refuse)
     for found, one in zip(made(SPACE).measure(archs), wanted, strict=True):
         assert close(found, one)
-    assert [f.images for f in made(SPACE).race(archs, Race(keep=1, first=32))] == [40] * 4
+    assert [f.images for f in Races(made(SPACE)).run(archs, Race(keep=1, first=32))] == [40] * 4
 
 
 def test_calibration_images_are_drawn_by_their_seed() -> None:
@@ -129,7 +130,7 @@ def test_a_foreign_architecture_is_refused() -> None:
 def test_the_best_of_a_race_are_exact_and_the_others_say_that_they_are_not() -> None:
     archs, race = some(SPACE, 20), Race(keep=3, first=32, calibration=64, p=0.45)
     subnets = made(SPACE)
-    found, exact = subnets.race(archs, race), made(SPACE).measure(archs)
+    found, exact = Races(subnets).run(archs, race), made(SPACE).measure(archs)
     best = [n for n, one in enumerate(found) if not one.note]
     assert 3 <= len(best) < 20
     for place, one in enumerate(found):
@@ -147,31 +148,31 @@ def test_the_best_of_a_race_are_exact_and_the_others_say_that_they_are_not() -> 
 
 def test_later_races_are_run_against_the_leaders_of_earlier_ones() -> None:
     archs = some(SPACE, 24)
-    subnets, race = made(SPACE), Race(keep=3, first=32, calibration=64, p=0.45)
-    first = subnets.race(archs[:12], race)
+    races, race = Races(made(SPACE)), Race(keep=3, first=32, calibration=64, p=0.45)
+    first = races.run(archs[:12], race)
     leaders = sorted((f.accuracy for f in first if not f.note), reverse=True)[:3]
-    second = subnets.race(archs[12:], race)
+    second = races.run(archs[12:], race)
     assert all(f.note for f in second if f.accuracy < min(leaders) - 20)
     assert sum(not f.note for f in second) <= 3
 
 
 def test_what_the_leaders_did_not_see_is_not_compared() -> None:
     archs = some(SPACE, 24)
-    subnets = made(SPACE)
-    subnets.race(archs[:4], Race(keep=3, first=32, calibration=64, heat=32))
-    rest = subnets.race(archs[4:], Race(keep=3, first=40, calibration=64, p=0.45))
+    races = Races(made(SPACE))
+    races.run(archs[:4], Race(keep=3, first=32, calibration=64, heat=32))
+    rest = races.run(archs[4:], Race(keep=3, first=40, calibration=64, p=0.45))
     assert all(np.isfinite([f.accuracy, f.loss]).all() for f in rest)
 
 
 def test_a_race_of_few_is_none() -> None:
     archs = some(SPACE, 3)
-    found = made(SPACE).race(archs, Race(keep=3, first=32))
+    found = Races(made(SPACE)).run(archs, Race(keep=3, first=32))
     assert [f.note for f in found] == [""] * 3
 
 
 def test_an_empty_question_has_an_empty_answer() -> None:
     nobody: Sequence[Architecture] = []
-    assert made(SPACE).measure(nobody) == made(SPACE).race(nobody, Race()) == []
+    assert made(SPACE).measure(nobody) == Races(made(SPACE)).run(nobody, Race()) == []
 
 
 @pytest.mark.parametrize(("book", "group"), [(0, 2), (60, 8)])

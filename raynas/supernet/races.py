@@ -1,0 +1,176 @@
+"""Races among subnets: all show a little, the promising ones more, the best ones everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from raynas.core import Architecture
+from raynas.supernet.racing import Race, Right, run_heat
+from raynas.supernet.subnets import Answers, Crowd, Found, Subnets, fastest, threads_of
+
+
+@dataclass(frozen=True)
+class Leader:
+    """One of the best of all races: its answers in the first heat, and to all images."""
+
+    first: Answers
+    whole: Answers
+
+
+@dataclass(frozen=True)
+class Heat:
+    """``images``: which were shown; ``answers``: by the architecture's id, to the first of them;
+    ``stayed``: who was there at the end, best first."""
+
+    images: NDArray[np.intp]
+    answers: Mapping[str, Answers]
+    stayed: Sequence[Architecture]
+
+
+class Races:
+    """Races of one supernet's subnets, one after the other; the best of all have to be beaten."""
+
+    def __init__(self, subnets: Subnets) -> None:
+        self._subnets = subnets
+        self._leaders: dict[str, Leader] = {}
+
+    def run(self, archs: Sequence[Architecture], race: Race, threads: int = 1) -> list[Found]:
+        """The best exactly, as ``Subnets.measure`` does; the others estimated, with a note.
+
+        Raises: UserError for an architecture of another space.
+        """
+        subnets = self._subnets
+        subnets.turn_page()
+        new = {a.id: a for a in archs if a.id not in subnets.known}
+        racing = [arch for arch in new.values() if subnets.program(arch) is not None]
+        estimates: dict[str, Found] = {}
+        if len(racing) + len(self._leaders) > race.keep:
+            with threads_of(threads):
+                estimates = self._run(racing, race)
+        exact = [arch for arch in archs if arch.id not in estimates]
+        found = dict(zip((a.id for a in exact), subnets.measure(exact, threads), strict=True))
+        return [found[a.id] if a.id in found else estimates[a.id] for a in archs]
+
+    def _run(self, archs: Sequence[Architecture], race: Race) -> dict[str, Found]:
+        """Estimates for those that are not among the best, who are measured."""
+        subnets, images = self._subnets, self._subnets.counts[1]
+        began = subnets.worked()
+        first = self._heat(
+            archs,
+            race,
+            race.calibration,
+            np.arange(min(race.heat, images)),
+            [leader.first.right for leader in self._leaders.values()],
+        )
+        second = self._second(first.stayed, race)
+        seconds = (subnets.worked() - began) / max(len(archs), 1)
+        best = second.stayed
+        subnets.measure(best, torch.get_num_threads())
+        judges = {a.id: Leader(first.answers[a.id], subnets.whole[a.id]) for a in best}
+        judges |= self._leaders
+        ranked = sorted(judges, key=lambda name: -subnets.known[name].accuracy)
+        self._leaders = {name: judges[name] for name in ranked[: race.keep]}
+        exact = [subnets.known[name] for name in judges]
+        found = {}
+        for name in (a.id for a in archs if a.id not in subnets.known):
+            others = [judge.first for judge in judges.values()]
+            own, weight = first.answers[name], 1.0
+            if name in second.answers:  # on other images they do not differ
+                others = [_to(judge.whole, second.images) for judge in judges.values()]
+                own, weight = second.answers[name], len(second.images) / images
+            found[name] = _estimate(own, list(zip(exact, others, strict=True)), weight, seconds)
+        return found
+
+    def _second(self, stayed: Sequence[Architecture], race: Race) -> Heat:
+        """The second heat; in it those who stay are to be measured exactly."""
+        if len(stayed) + len(self._leaders) <= race.keep:
+            return Heat(np.arange(0), {}, stayed)
+        whole = {name: leader.whole for name, leader in self._leaders.items()}
+        whole = whole or self._pilots(stayed, race)
+        contested = _contested(one.right for one in whole.values())
+        known = {name: _to(one, contested) for name, one in whole.items()}
+        others = [arch for arch in stayed if arch.id not in whole]
+        rivals = [one.right for one in known.values()]
+        heat = self._heat(others, race, self._subnets.counts[0], contested, rivals)
+        seen = max((len(heat.answers[a.id].right) for a in heat.stayed), default=len(contested))
+        scores = {name: int(one.right[:seen].sum()) for name, one in known.items()}
+        scores |= {a.id: int(heat.answers[a.id].right.sum()) for a in heat.stayed}
+        best = sorted(scores, key=lambda name: -scores[name])[: race.keep]
+        own = {a.id: known[a.id] for a in stayed if a.id in known}
+        by_name = {arch.id: arch for arch in stayed}
+        return Heat(contested, {**heat.answers, **own}, [by_name[n] for n in best if n in by_name])
+
+    def _pilots(self, stayed: Sequence[Architecture], race: Race) -> dict[str, Answers]:
+        """Some of those who stayed, the best and others, and their answers to all images."""
+        best, rest = stayed[: race.pilots // 2], stayed[race.pilots // 2 :]
+        places = np.linspace(0, len(rest) - 1, min(race.pilots - len(best), len(rest)))
+        pilots = [*best, *(rest[int(place)] for place in places)]
+        found = self._crowd(pilots, self._subnets.counts[0]).answers(slice(None))
+        rows = zip(found.right, found.losses, strict=True)
+        return {arch.id: Answers(*row) for arch, row in zip(pilots, rows, strict=True)}
+
+    def _crowd(self, archs: Sequence[Architecture], calibration: int) -> Crowd:
+        programs = [program for arch in archs if (program := self._subnets.program(arch))]
+        crowd = Crowd(self._subnets, programs, fastest(self._subnets.place))
+        crowd.calibrate(calibration)
+        return crowd
+
+    def _heat(
+        self,
+        archs: Sequence[Architecture],
+        race: Race,
+        calibration: int,
+        images: NDArray[np.intp],
+        leaders: Sequence[Right],
+    ) -> Heat:
+        if not archs:
+            return Heat(images, {}, [])
+        crowd = self._crowd(archs, calibration)
+        losses = np.zeros((len(archs), len(images)), np.float32)
+
+        def answers(some: Sequence[int], part: slice) -> Right:
+            crowd.keep(some)
+            found = crowd.answers(images[part])
+            losses[some, part] = found.losses
+            return found.right
+
+        course = run_heat(race, len(archs), len(images), answers, leaders)
+        own = {
+            arch.id: Answers(course.right[place, :seen], losses[place, :seen])
+            for place, (arch, seen) in enumerate(zip(archs, course.seen.tolist(), strict=True))
+        }
+        return Heat(images, own, [archs[place] for place in course.stayed])
+
+
+def _contested(answers: Iterable[Right]) -> NDArray[np.intp]:
+    """The images that some get right and others do not; all if there are none."""
+    share = np.mean(list(answers), axis=0)
+    differ = np.flatnonzero((share > 0) & (share < 1))
+    return differ if len(differ) else np.arange(len(share))
+
+
+def _to(answers: Answers, images: NDArray[np.intp]) -> Answers:
+    return Answers(answers.right[images], answers.losses[images])
+
+
+def _estimate(
+    own: Answers, judges: Sequence[tuple[Found, Answers]], weight: float, seconds: float
+) -> Found:
+    """What the best have on all images, less by how much they were ahead on the same few.
+
+    ``weight``: the share of all images that those shown stand for.
+    """
+    seen = len(own.right)
+    both = min(seen, max(len(judge.right) for _, judge in judges))
+    able = [(exact, judge) for exact, judge in judges if len(judge.right) >= both]
+    ahead = np.mean([judge.right[:both].mean() for _, judge in able]) - own.right[:both].mean()
+    more = own.losses[:both].mean() - np.mean([judge.losses[:both].mean() for _, judge in able])
+    accuracy = float(np.mean([exact.accuracy for exact, _ in able]) - 100 * weight * ahead)
+    loss = float(np.mean([exact.loss for exact, _ in able]) + weight * more)
+    note = f"estimated from {seen} images, after which it was behind the best"
+    return Found(min(max(accuracy, 0.0), 100.0), max(loss, 0.0), seen, seconds, note)
