@@ -54,6 +54,8 @@ class Trained(Evaluator):
         job.workdir.mkdir(parents=True, exist_ok=True)
         state = job.workdir / "state.json"
         begun = json.loads(state.read_text()) if state.exists() else {"step": 0, "weights": ""}
+        for step in range(1, begun["step"] + 1):  # the store may have missed the last one
+            yield self._measured(step)
         for step in range(begun["step"] + 1, job.max_step + 1):
             time.sleep(self.seconds)
             made = hashlib.blake2b(f"{begun['weights']}{job.seed}".encode(), digest_size=6)
@@ -63,9 +65,12 @@ class Trained(Evaluator):
             state.with_suffix(".new").write_text(json.dumps(begun))
             state.with_suffix(".new").replace(state)
             _note(self.log, arch, step)
-            bad = step == self.fail and Path(f"{self.log}.fails").exists()
-            loss = float("nan") if bad else 2.0 / step
-            yield Measurement(step, {LOSS.name: loss, RANDOM.name: 40.0 + step}, seconds=5.0)
+            yield self._measured(step)
+
+    def _measured(self, step: int) -> Measurement:
+        bad = step == self.fail and Path(f"{self.log}.fails").exists()
+        loss = float("nan") if bad else 2.0 / step
+        return Measurement(step, {LOSS.name: loss, RANDOM.name: 40.0 + step}, seconds=5.0)
 
     def _leave(self, folder: Path, version: str) -> None:
         folder.mkdir(exist_ok=True)
