@@ -41,7 +41,7 @@ class Race:
     pilots: int = 8
     first: int = 256
     growth: float = 1.0
-    p: float = 0.05
+    p: float = 0.1
     block: int = 32
 
     def __post_init__(self) -> None:
