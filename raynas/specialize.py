@@ -137,13 +137,22 @@ def _network(evaluator: Evaluator, experiment: Experiment, text: str) -> nn.Modu
 
 def ranking(folder: RunFolder, experiment: Experiment) -> list[Trial]:
     """All that was evaluated to the end, each architecture once, best first: by the first
-    objective that is no cost."""
+    objective that is no cost, and of equals the smallest first."""
     objective = _quality(experiment)
     arms = [sampler.name for sampler in (experiment.sampler, *experiment.against)]
     every = [t for arm in arms for t in history(folder, experiment, SEARCH, arm)[0]]
     known = [t for t in every if t.state is TrialState.COMPLETE and objective.metric in t.values()]
-    known.sort(key=lambda t: (-objective.sign * t.values()[objective.metric], t.number))
-    return list({t.arch.id: t for t in reversed(known)}.values())[::-1]
+    known.sort(
+        key=lambda t: (
+            -objective.sign * t.values()[objective.metric],
+            t.costs.get("params", math.inf),
+            t.number,
+        )
+    )
+    first: dict[str, Trial] = {}
+    for trial in known:
+        first.setdefault(trial.arch.id, trial)
+    return list(first.values())
 
 
 def _quality(experiment: Experiment) -> Objective:

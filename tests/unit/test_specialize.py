@@ -145,6 +145,8 @@ def test_all_arms_are_ranked_once(run: Path) -> None:
     assert len({r["arm"] for r in rows}) == 2
     values = [t.values()["val_accuracy"] for t in ranked]
     assert values == sorted(values, reverse=True)
+    sizes = [(-t.values()["val_accuracy"], t.costs["params"]) for t in ranked]
+    assert sizes == sorted(sizes)  # of equals the smallest first
     assert len(ranked) == len({t.arch.id for t in ranked})
 
 
@@ -156,7 +158,7 @@ def test_what_is_taken_out_is_what_the_search_measured(run: Path) -> None:
     folder = RunFolder.open(run)
     experiment = equipped(folder, reload(folder).experiment)
     ranked = ranking(folder, experiment)
-    (wanted, *_) = [t for t in ranked if t.costs["params"] <= 1500]
+    wanted = next(t for t in ranked if t.costs["params"] <= 1500)
     assert told["arch"] == wanted.arch.text
     assert told["costs"]["params"] == wanted.costs["params"] <= 1500
     assert 0 < told["costs"]["latency_ms"] < 1000
