@@ -1,14 +1,23 @@
-"""One supernet, many budgets: what does a network within 20k, 60k and 150k weights reach, without
-a search for each?
+"""One supernet, many budgets: what does a network within 4k, 6k and 10k weights reach, without a
+search for each?
 
 The supernet of a small elastic ResNet is trained once by the sandwich rule, NSGA-II searches it for
 accuracy against weights, and `raynas specialize` takes the best network within any bounds out of
-it, with its weights:
+it, with its weights, in seconds:
 
     raynas run experiments/many_budgets.py
-    raynas specialize runs/many_budgets --max params=2e4
-    raynas specialize runs/many_budgets --max params=6e4
-    raynas specialize runs/many_budgets --max macs=3e6 --max latency_ms=2
+    raynas specialize runs/many_budgets --max params=4e3
+    raynas specialize runs/many_budgets --max params=6e3
+    raynas specialize runs/many_budgets --max params=1e4
+    raynas specialize runs/many_budgets --max macs=1e6 --max latency_ms=2
+
+Expected: the supernet's 20 epochs take 30 s of worker time, 100 architectures 3 s. Without any
+training of their own the three networks read 98.3, 99.0 and 99.3 % of the 288 validation images
+(one image is .35 points) with 3,560, 4,350 and 8,190 weights; larger ones read no more. Digits are
+too easy to tell whether inherited weights rank well: see supernet_fashion_mnist.py for that.
+Time and hardware: a minute on one CPU core for the supernet and the search (with `--set against=()
+--set truth=none --set finalists.top=0`, as above), some minutes with what the report compares; no
+download.
 """
 
 from raynas.core import Objective
@@ -22,7 +31,7 @@ from raynas.training import Recipe
 
 
 def experiment() -> Experiment:
-    recipe = Recipe(epochs=60, batch_size=64, flip=False, crop_pad=1, grad_clip=5.0)
+    recipe = Recipe(epochs=20, batch_size=64, flip=False, crop_pad=1, grad_clip=5.0)
     alone = Recipe(epochs=15, batch_size=64, flip=False, crop_pad=1)
     return Experiment(
         space=ElasticResNet(
@@ -32,7 +41,7 @@ def experiment() -> Experiment:
         evaluator=Inherited(TrainSupernet(recipe, Sandwich()), calibration=512),
         sampler=NSGA2(population=20),
         objectives=(Objective("val_accuracy"), Objective("params", "min")),
-        budget=Budget(trials=300),
+        budget=Budget(trials=100),
         finalists=Finalists(
             top=3,
             seeds=2,
