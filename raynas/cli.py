@@ -318,6 +318,7 @@ def nb201(
     out = console()
     with counted(out, "runs") as told:
         made = compare(plan, table, output, jobs, told)
+    out.width = max(out.width, 112)  # of the tables
     for section in made:
         out.print(terminal_table(section))
         out.print(section.text, style="dim", soft_wrap=True)
