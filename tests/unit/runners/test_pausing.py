@@ -24,6 +24,7 @@ MAKERS = {
     "pasha": lambda: PASHA(epsilon=0.0),
     "hyperband": Hyperband,
     "halving": SuccessiveHalving,
+    "halving that waits": lambda: SuccessiveHalving(size=5, overlap=False),
 }
 SPACE = ToySpace()
 
@@ -132,6 +133,15 @@ def test_simulated_workers_do_the_same_and_one_of_them_does_as_this_process(name
     assert work.done
     assert all(t.state.ended for t in work.trials.values())
     assert any(t.state is TrialState.COMPLETE for t in work.trials.values())
+
+
+def test_workers_wait_where_the_scheduler_admits_nothing_new() -> None:
+    waits = VirtualRunner(Cluster(5))
+    waits.run(work_of(SuccessiveHalving(size=5, overlap=False), Table(), trials=20))
+    overlaps = VirtualRunner(Cluster(5))
+    overlaps.run(work_of(SuccessiveHalving(size=5), Table(), trials=20))
+    assert waits.usage().utilisation < 0.6 < overlaps.usage().utilisation
+    assert waits.now > overlaps.now
 
 
 def test_where_time_is_over_what_waits_ends() -> None:
