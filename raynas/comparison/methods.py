@@ -73,14 +73,14 @@ PUBLISHED: Mapping[str, Callable[[], Sampler]] = {
 """In the settings of the published runs."""
 
 CLUSTER_STEP = 12  # of the cheap training
-_CUT = {"min_step": CLUSTER_STEP, "factor": 10}
+_TENTH = 10  # of the trials goes on
 SCHEDULERS: Mapping[str, Callable[[], Scheduler]] = {
     "none": NoStopping,
-    "halving": lambda: SuccessiveHalving(**_CUT),
-    "halving_waits": lambda: SuccessiveHalving(**_CUT, size=1000, overlap=False),
-    "hyperband": lambda: Hyperband(**_CUT),
-    "asha": lambda: ASHA(**_CUT),
-    "asha_promotion": lambda: PromotionASHA(**_CUT),
-    "pasha": lambda: PASHA(**_CUT),
+    "halving": lambda: SuccessiveHalving(CLUSTER_STEP, _TENTH),
+    "halving_waits": lambda: SuccessiveHalving(CLUSTER_STEP, _TENTH, size=1000, overlap=False),
+    "hyperband": lambda: Hyperband(CLUSTER_STEP, _TENTH),
+    "asha": lambda: ASHA(CLUSTER_STEP, _TENTH),
+    "asha_promotion": lambda: PromotionASHA(CLUSTER_STEP, _TENTH),
+    "pasha": lambda: PASHA(CLUSTER_STEP, _TENTH),
     "curves": lambda: CurvePrediction(),
 }

@@ -37,7 +37,7 @@ class _Density:
         others = self.widths / np.maximum(self.options - 1, 1)
         same = self.points == places[:, None]
         kernel = np.where(same, 1 - self.widths, others)
-        return np.maximum(kernel.prod(axis=2).mean(axis=1), 1e-32)
+        return np.asarray(np.maximum(kernel.prod(axis=2).mean(axis=1), 1e-32), dtype=np.float64)
 
     def draw(self, count: int, rng: np.random.Generator) -> Places:
         """(count, choices)"""
