@@ -57,8 +57,9 @@ class Guided(Sampler):
     Failed trials tell nothing.
 
     The model is made anew after ``refit`` trials, later after a twentieth of all, of at most
-    ``most`` trials. It depends on the trials that ended, by their numbers, not on the order in
-    which they did; with many workers it is often made anew before that.
+    ``most`` trials, which takes tenths of a second: what is evaluated in less wants evolution. It
+    depends on the trials that ended, by their numbers, not on the order in which they did; with
+    many workers it is made anew more often.
     """
 
     startup: int = 5
