@@ -35,6 +35,7 @@ from raynas.core import (
     Trial,
     TrialState,
     UserError,
+    seed_for,
 )
 from raynas.core.describe import describe, fingerprint
 from raynas.core.metrics import TEST_ACCURACY, VAL_ACCURACY
@@ -234,42 +235,48 @@ is trained anew at the same cost, whatever its budget; only the model tells budg
 
 
 def published(task: Task, path: str | None) -> Result:
-    """The search is on CIFAR-10 whatever the data set: ``test`` has what it found on all three.
+    """The search is on CIFAR-10 whatever the data set: ``test`` has what it found on all three."""
+    known = table(path, (12,))
+    best, number, spent = spend(task.method, task.seed, known)
+    test = {dataset: _accuracies(best, dataset, path)[1] for dataset in DATASETS}
+    return {"test": test, "trainings": number, "seconds": spent}
 
-    A training costs 12 epochs of training and of validation; the one that would exceed the budget
-    is not made. Duplicates are paid for again.
+
+def spend(method: str, seed: int, known: NASBench201Table) -> tuple[str, int, float]:
+    """The best architecture for the published budget, the number of trainings, their seconds.
+
+    A training costs what ``known`` says, by default 12 epochs of training and of validation; the
+    one that would exceed the budget is not made. Duplicates are paid for again.
     """
-    sampler, space = PUBLISHED[task.method](), NASBench201()
-    sampler.setup(space, Problem((Objective(),), 12, task.seed, f"bench/{task.seed}"))
-    known, best, top = table(path, (12,)), "", -math.inf
-    number, spent = 0, 0.0
-    halved = task.method == "bohb"
-    for arch, found in (_halving if halved else _plain)(sampler, known):
+    sampler = PUBLISHED[method]()
+    sampler.setup(NASBench201(), Problem((Objective(),), 12, seed, f"bench/{seed}"))
+    best, top, number, spent = "", -math.inf, 0, 0.0
+    trained = (_halving if method == "bohb" else _plain)(sampler, known, seed)
+    for arch, found in trained:
         if spent + found.seconds > SECONDS:
             break
         spent, number = spent + found.seconds, number + 1
         if found.values[VAL_ACCURACY.name] > top:
             top, best = found.values[VAL_ACCURACY.name], arch.text
-    test = {dataset: _accuracies(best, dataset, path)[1] for dataset in DATASETS}
-    return {"test": test, "trainings": number, "seconds": spent}
+    return best, number, spent
 
 
 Trained = Iterator[tuple[Architecture, Measurement]]
 
 
-def _train(known: NASBench201Table, arch: Architecture) -> Measurement:
-    return known.query(arch, "cifar10", 12, 0)
+def _train(known: NASBench201Table, arch: Architecture, *seed: int) -> Measurement:
+    return known.query(arch, "cifar10", 12, seed_for(*seed))
 
 
-def _plain(sampler: Sampler, known: NASBench201Table) -> Trained:
+def _plain(sampler: Sampler, known: NASBench201Table, seed: int) -> Trained:
     for number in count():
         arch = sampler.ask(number)
-        found = _train(known, arch)
+        found = _train(known, arch, seed, number)
         yield arch, found
         sampler.tell(Trial(number, arch, arch, state=TrialState.COMPLETE, measurements=[found]))
 
 
-def _halving(sampler: Sampler, known: NASBench201Table) -> Trained:
+def _halving(sampler: Sampler, known: NASBench201Table, seed: int) -> Trained:
     """Brackets of trainings that all cost the same, one after the other.
 
     A trial's steps are the budgets, 1 to 3, at which it was trained.
@@ -281,19 +288,19 @@ def _halving(sampler: Sampler, known: NASBench201Table) -> Trained:
         for _ in range(bracket[0]):
             arch = sampler.ask(number)
             rung.append(Trial(number, arch, arch, state=TrialState.COMPLETE))
-            yield arch, _measured(rung[-1], known, first)
+            yield arch, _measured(rung[-1], known, first, seed)
             number += 1
         every = rung
         for step, size in enumerate(bracket[1:], start=first + 1):
             rung = sorted(rung, key=lambda t: -t.values()[VAL_ACCURACY.name])[:size]
             for trial in rung:
-                yield trial.arch, _measured(trial, known, step)
+                yield trial.arch, _measured(trial, known, step, seed)
         for trial in every:
             sampler.tell(trial)
 
 
-def _measured(trial: Trial, known: NASBench201Table, step: int) -> Measurement:
-    found = replace(_train(known, trial.arch), step=step)
+def _measured(trial: Trial, known: NASBench201Table, step: int, seed: int) -> Measurement:
+    found = replace(_train(known, trial.arch, seed, trial.number, step), step=step)
     trial.measurements.append(found)
     return found
 

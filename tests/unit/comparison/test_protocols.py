@@ -85,7 +85,7 @@ def test_bohb_pays_for_every_round_of_a_bracket(table: str) -> None:
     from raynas.spaces import NASBench201
 
     sampler.setup(NASBench201(), Problem((Objective(),), 12, 0, "x"))
-    trained = protocols._halving(sampler, protocols.table(table, (12,)))
+    trained = protocols._halving(sampler, protocols.table(table, (12,)), 0)
     archs = [next(trained)[0] for _ in range(20)]
     assert len(set(archs[:9])) == 9
     assert set(archs[9:12]) < set(archs[:9])
