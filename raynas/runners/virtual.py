@@ -173,7 +173,7 @@ _KINDS = ("starting", "useful", "lost", "down")
 
 
 class _Worker:
-    """Of the simulated machines one, with an account of its time."""
+    """One of the simulated machines, with an account of its time."""
 
     def __init__(self, number: int, cluster: Cluster) -> None:
         self.number, self.name = number, f"worker-{number}"
