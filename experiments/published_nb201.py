@@ -1,15 +1,15 @@
 """Which accounting of cost and noise gives the published search results of NAS-Bench-201?
 
-`raynas run experiments/published_nb201.py --local` is one such search for a user: evolution sees the
-accuracies after 12 epochs, the best cells are looked up after 200. Whether all 500 searches come to
-the published mean,
+`raynas run experiments/published_nb201.py --local` is one such search for a user: evolution sees
+accuracies after 12 epochs, the best cell is looked up after 200. Whether 500 of them come to the
+published mean,
 
     python experiments/published_nb201.py --validation 0.333 --noise 0
 
-tells: it repeats the published protocol (12,000 simulated seconds on CIFAR-10, 12-epoch setting, 500 runs)
-with another price of validation (share of an epoch's time: 1/3 if every epoch is validated, 1/36 if
-only the last one) and with an assumed normal noise of the accuracy that the search sees (standard
-deviation in percent): the table holds means over seeds, the papers' searches saw single trainings.
+tells: the published protocol (12,000 simulated seconds on CIFAR-10, 12-epoch setting), with another
+price of validation (share of an epoch's time: 1/3 if every epoch is validated, 1/36 if only the
+last one is) and an assumed normal noise of the accuracy that the search sees (standard deviation
+in percent): the table holds means over seeds, the paper's searches saw single trainings.
 
 Question: how far do the results depend on what a table does not tell? Expected: see LOG.md; random
 search, evolution, REINFORCE and BOHB agree with the paper where every epoch is validated and the
