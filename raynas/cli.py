@@ -222,6 +222,9 @@ def simulate(
     checkpoint: Annotated[
         float, typer.Option(help="Seconds of work between checkpoints; inf: there are none.")
     ] = 0.0,
+    spread: Annotated[
+        float, typer.Option(help="Of the workers' speeds: 0.2, most are within 20 %.")
+    ] = 0.0,
     price: Annotated[float | None, typer.Option(help="Of one hour of one worker.")] = None,
     probe: Annotated[
         int | None,
@@ -247,7 +250,16 @@ def simulate(
     experiment = load(file, parse_overrides(set_ or []), smoke=smoke).experiment
     out = console()
     clusters = [
-        Cluster(n, startup, failure_rate, preempt_rate, replace, checkpoint, experiment.seed)
+        Cluster(
+            workers=n,
+            startup_s=startup,
+            failure_rate=failure_rate,
+            preempt_rate=preempt_rate,
+            replace_s=replace,
+            checkpoint_s=checkpoint,
+            spread=spread,
+            seed=experiment.seed,
+        )
         for n in worker_counts(workers)
     ]
     payload, remark = payload_for(experiment, probe=probe, step_seconds=step_seconds)

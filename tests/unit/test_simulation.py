@@ -197,7 +197,7 @@ TABLED = {
 def test_the_command_shows_one_cluster(tmp_path: Path) -> None:
     file = experiment_file(tmp_path / "toy.py", HEAD, **TABLED)
     out = done("simulate", file, "--workers", "8", "--startup", "60", "--preempt-rate", "2",
-               "--checkpoint", "inf", "--price", "2.5")  # fmt: skip
+               "--checkpoint", "inf", "--spread", "0.3", "--price", "2.5")  # fmt: skip
     assert "simulated time" in out
     row = re.search(r"^ +8 +(\S+) +40 +(\S+) +\S+ +(\S+)% +(\S+) +(\S+)$", out, re.MULTILINE)
     assert row is not None, out
