@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
+from commands import done, experiment_file
 from integration.toy_runs import SAME, Table, search
 from toys import Curves, ToySpace
 
@@ -167,3 +169,30 @@ def test_an_interrupted_search_leaves_them_to_be_resumed() -> None:
     assert work.next() is None
     assert work.done
     assert {row["state"] for row in rows} == {"RUNNING"}
+
+
+def test_a_stored_run_is_extended_and_reported(tmp_path: Path) -> None:
+    file = experiment_file(
+        tmp_path / "toy.py",
+        head="from raynas.schedulers import PromotionASHA",
+        scheduler="PromotionASHA(factor=2)",
+        sampler="RegularizedEvolution(population=3, sample=2)",
+    )
+    done("run", file, "--local", "--output", tmp_path / "run")
+    ends = [len(states_of(tmp_path / "run"))]
+    done("resume", tmp_path / "run", "--local", "--trials", "+4")
+    states = states_of(tmp_path / "run")
+    assert len(states) == ends[0] + 4
+    assert set(states.values()) == {"COMPLETE", "STOPPED"}
+    assert "PromotionASHA" in (tmp_path / "run" / "report.html").read_text()
+
+
+def states_of(run: Path) -> dict[int, str]:
+    """Of the search's trials the last state stored."""
+    table = pq.read_table(run / "results")
+    rows = zip(*(table[c].to_pylist() for c in ("stage", "trial", "state")), strict=True)
+    found: dict[int, str] = {}
+    for stage, trial, state in rows:
+        if stage == "search" and found.get(trial) in (None, "RUNNING"):
+            found[trial] = state
+    return found
