@@ -307,6 +307,9 @@ def simulate(
     checkpoint: Annotated[
         float, typer.Option(help="Seconds of work between checkpoints; inf: there are none.")
     ] = 0.0,
+    spread: Annotated[
+        float, typer.Option(help="Of the workers' speeds: 0.2, most are within 20 %.")
+    ] = 0.0,
     price: Annotated[float | None, typer.Option(help="Of one hour of one worker.")] = None,
     probe: Annotated[
         int | None,
@@ -332,7 +335,16 @@ def simulate(
     experiment = load(file, parse_overrides(set_ or []), smoke=smoke).experiment
     out = console()
     clusters = [
-        Cluster(n, startup, failure_rate, preempt_rate, replace, checkpoint, experiment.seed)
+        Cluster(
+            workers=n,
+            startup_s=startup,
+            failure_rate=failure_rate,
+            preempt_rate=preempt_rate,
+            replace_s=replace,
+            checkpoint_s=checkpoint,
+            spread=spread,
+            seed=experiment.seed,
+        )
         for n in worker_counts(workers)
     ]
     payload, remark = payload_for(experiment, probe=probe, step_seconds=step_seconds)
@@ -403,6 +415,7 @@ def nb201(
     out = console()
     with counted(out, "runs") as told:
         made = compare(plan, table, output, jobs, told)
+    out.width = max(out.width, 112)  # of the tables
     for section in made:
         out.print(terminal_table(section))
         out.print(section.text, style="dim", soft_wrap=True)

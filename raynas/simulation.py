@@ -95,7 +95,10 @@ def simulate(
 
     ``payload``: of :func:`tabled` or :func:`assumed`. ``hours``: takes the place of the
     experiment's budget; as there, nothing is started later, and what runs is finished.
+    Raises: UserError for hours that are none.
     """
+    if hours is not None and not 0 < hours < math.inf:
+        raise UserError(f"--hours {hours}", allowed="above 0")
     runner = VirtualRunner(cluster, dataclasses.replace(experiment.resources, concurrent=None))
     rows = _Ends(runner.clock, experiment.objectives[0])
     limit = experiment.budget.hours if hours is None else hours
@@ -184,7 +187,12 @@ def payload_for(
     """
     if probe is not None and step_seconds is not None:
         raise UserError("--probe and --step-seconds together", cure="leave one of them out")
-    if experiment.evaluator.simulated or (probe is None and step_seconds is None):
+    if experiment.evaluator.simulated and (probe is not None or step_seconds is not None):
+        raise UserError(
+            f"{experiment.name}: the times of its steps are known ({experiment.evaluator.name})",
+            cure="leave --probe and --step-seconds out",
+        )
+    if probe is None and step_seconds is None:
         return tabled(experiment), ""
     if probe is not None:
         times = measured(experiment, probe)

@@ -33,7 +33,7 @@ _KEPT = 100_000
 
 @dataclass
 class Synthetic(TabularBenchmark):
-    """The accuracy falls with the distance from one hidden architecture.
+    """Made up: the accuracy falls with the distance from one hidden architecture.
 
     Every choice has a weight, every option a distance from the hidden one's in [0, 1]: along the
     order of an ordered choice, drawn for the others. A loss in [0, 1] is their weighted mean; of

@@ -75,7 +75,8 @@ def compare(
     tasks = plan.tasks()
     if not tasks:
         raise UserError("nothing to compare: no protocol takes these methods")
-    protocols.table(path)  # what is missing is said before anything runs
+    for protocol, dataset in dict.fromkeys((t.protocol, t.dataset) for t in tasks):
+        protocols.check(protocol, dataset, path)  # what is missing is said before anything runs
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -15,7 +15,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
+from itertools import count, cycle
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,8 @@ from raynas.core import (
     Problem,
     Trial,
     TrialState,
+    UserError,
+    seed_for,
 )
 from raynas.core.describe import describe, fingerprint
 from raynas.core.metrics import TEST_ACCURACY, VAL_ACCURACY
@@ -74,13 +78,33 @@ def cells(path: str | None, dataset: str) -> Mapping[str, np.ndarray[Any, np.dty
     latency = [known.cost(arch, dataset, LATENCY) for arch in every]
     return {
         "val": np.array([end[VAL_ACCURACY.name] for end in ends]),
-        "test": np.array([end[TEST_ACCURACY.name] for end in ends]),
+        "test": np.array([end.get(TEST_ACCURACY.name, math.nan) for end in ends]),
         "latency": np.array([math.nan if one is None else one for one in latency]),
     }
 
 
+def check(protocol: str, dataset: str, path: str | None) -> None:
+    """Raises: UserError when the table lacks what the protocol asks of it."""
+    known, arch = table(path), NASBench201().from_index(0)
+    lacks: list[str] = []
+    for length in {"published": (12,), "cluster": (CLUSTER_STEP, 200)}.get(protocol, (200,)):
+        table(path, (length,)).steps(dataset)
+    if TEST_ACCURACY.name not in known.query(arch, dataset, 200, 0).values:
+        lacks.append("test accuracies")
+    if protocol in ("bounded", "pareto") and np.isnan(cells(path, dataset)["latency"]).all():
+        lacks.append(LATENCY)
+    if lacks:
+        raise UserError(
+            f"the table has no {' and no '.join(lacks)} of {dataset}, which {protocol!r} needs",
+            cure="take the table that `raynas bench convert` makes, or leave that protocol out",
+        )
+
+
 def answer(task: Task, path: str | None) -> Result:
-    """The result of a task, with the processor seconds that it took here."""
+    """The result of a task, and the processor seconds that it took here once tables were read."""
+    cells(path, task.dataset)
+    for lengths in ((12,), (CLUSTER_STEP, 200)):
+        table(path, lengths)
     began = time.process_time()
     result = _PROTOCOLS[task.protocol](task, path)
     return {**result, "took": time.process_time() - began}
@@ -206,71 +230,79 @@ def pareto(task: Task, path: str | None) -> Result:
 # -- the published protocol --------------------------------------------------------------------
 
 BRACKETS = ((9, 3, 1), (3, 1), (3,))
-"""BOHB's, of eta = 3 and budgets 12 to 200. In the published runs a configuration that goes on is
-trained anew at the same cost, whatever its budget."""
+"""BOHB's, of eta = 3 and budgets from 12 to 200. In the published runs a configuration that goes on
+is trained anew at the same cost, whatever its budget; only the model tells budgets apart."""
 
 
 def published(task: Task, path: str | None) -> Result:
-    """The search is on CIFAR-10 whatever the data set: ``test`` has what it found on all three.
+    """The search is on CIFAR-10 whatever the data set: ``test`` has what it found on all three."""
+    known = table(path, (12,))
+    best, number, spent = spend(task.method, task.seed, known)
+    test = {dataset: _accuracies(best, dataset, path)[1] for dataset in DATASETS}
+    return {"test": test, "trainings": number, "seconds": spent}
 
-    A training costs 12 epochs of training and of validation; the one that would exceed the budget
-    is not made. Duplicates are paid for again.
+
+def spend(method: str, seed: int, known: NASBench201Table) -> tuple[str, int, float]:
+    """The best architecture for the published budget, the number of trainings, their seconds.
+
+    A training costs what ``known`` says, by default 12 epochs of training and of validation; the
+    one that would exceed the budget is not made. Duplicates are paid for again.
     """
-    sampler, space = PUBLISHED[task.method](), NASBench201()
-    sampler.setup(space, Problem((Objective(),), 12, task.seed, f"bench/{task.seed}"))
-    known, best, count, spent = table(path, (12,)), "", 0, 0.0
-    top = -math.inf
-    halved = task.method == "bohb"
-    for arch, found in (_halving if halved else _plain)(sampler, known):
+    sampler = PUBLISHED[method]()
+    sampler.setup(NASBench201(), Problem((Objective(),), 12, seed, f"bench/{seed}"))
+    best, top, number, spent = "", -math.inf, 0, 0.0
+    trained = (_halving if method == "bohb" else _plain)(sampler, known, seed)
+    for arch, found in trained:
         if spent + found.seconds > SECONDS:
             break
-        spent, count = spent + found.seconds, count + 1
+        spent, number = spent + found.seconds, number + 1
         if found.values[VAL_ACCURACY.name] > top:
             top, best = found.values[VAL_ACCURACY.name], arch.text
-    test = {dataset: _accuracies(best, dataset, path)[1] for dataset in DATASETS}
-    return {"test": test, "trainings": count, "seconds": spent}
+    return best, number, spent
 
 
 Trained = Iterator[tuple[Architecture, Measurement]]
 
 
-def _plain(sampler: Sampler, known: NASBench201Table) -> Trained:
-    number = 0
-    while True:
-        arch, found = _train(sampler, known, number)
+def _train(known: NASBench201Table, arch: Architecture, *seed: int) -> Measurement:
+    return known.query(arch, "cifar10", 12, seed_for(*seed))
+
+
+def _plain(sampler: Sampler, known: NASBench201Table, seed: int) -> Trained:
+    for number in count():
+        arch = sampler.ask(number)
+        found = _train(known, arch, seed, number)
         yield arch, found
-        _tell(sampler, number, arch, found)
-        number += 1
+        sampler.tell(Trial(number, arch, arch, state=TrialState.COMPLETE, measurements=[found]))
 
 
-def _train(
-    sampler: Sampler, known: NASBench201Table, number: int
-) -> tuple[Architecture, Measurement]:
-    arch = sampler.ask(number)
-    return arch, known.query(arch, "cifar10", 12, 0)
+def _halving(sampler: Sampler, known: NASBench201Table, seed: int) -> Trained:
+    """Brackets of trainings that all cost the same, one after the other.
 
-
-def _tell(sampler: Sampler, number: int, arch: Architecture, found: Measurement) -> None:
-    told = Trial(number, arch, arch, state=TrialState.COMPLETE, measurements=[found])
-    sampler.tell(told)
-
-
-def _halving(sampler: Sampler, known: NASBench201Table) -> Trained:
-    """Brackets of trainings that all cost the same, one after the other."""
+    A trial's steps are the budgets, 1 to 3, at which it was trained.
+    """
     number = 0
-    while True:
-        for bracket in BRACKETS:
-            rung: list[tuple[Architecture, Measurement]] = []
-            for _ in range(bracket[0]):
-                arch, found = _train(sampler, known, number)
-                yield arch, found
-                _tell(sampler, number, arch, found)
-                rung.append((arch, found))
-                number += 1
-            for size in bracket[1:]:
-                rung.sort(key=lambda pair: -pair[1].values[VAL_ACCURACY.name])
-                rung = rung[:size]
-                yield from rung
+    for bracket in cycle(BRACKETS):
+        first = len(BRACKETS) - len(bracket) + 1
+        rung: list[Trial] = []
+        for _ in range(bracket[0]):
+            arch = sampler.ask(number)
+            rung.append(Trial(number, arch, arch, state=TrialState.COMPLETE))
+            yield arch, _measured(rung[-1], known, first, seed)
+            number += 1
+        every = rung
+        for step, size in enumerate(bracket[1:], start=first + 1):
+            rung = sorted(rung, key=lambda t: -t.values()[VAL_ACCURACY.name])[:size]
+            for trial in rung:
+                yield trial.arch, _measured(trial, known, step, seed)
+        for trial in every:
+            sampler.tell(trial)
+
+
+def _measured(trial: Trial, known: NASBench201Table, step: int, seed: int) -> Measurement:
+    found = replace(_train(known, trial.arch, seed, trial.number, step), step=step)
+    trial.measurements.append(found)
+    return found
 
 
 # -- simulated clusters ------------------------------------------------------------------------

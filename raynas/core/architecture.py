@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 Option = str | int | float | bool
 
@@ -44,7 +45,7 @@ class Architecture(Mapping[str, Option]):
     pairs: tuple[tuple[str, Option], ...]
     text: str = field(compare=False)
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Twelve hexadecimal digits that depend on space and values only."""
         line = self.space + "|" + "|".join(f"{k}={v!r}" for k, v in self.pairs)
@@ -55,11 +56,16 @@ class Architecture(Mapping[str, Option]):
         """The options, in the order of the choices."""
         return tuple(option for _, option in self.pairs)
 
+    @cached_property
+    def _by_name(self) -> dict[str, Option]:
+        return dict(self.pairs)
+
     def __getitem__(self, name: str) -> Option:
-        for key, option in self.pairs:
-            if key == name:
-                return option
-        raise KeyError(name)
+        return self._by_name[name]
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without what can be worked out again: it travels to workers."""
+        return {"space": self.space, "pairs": self.pairs, "text": self.text}
 
     def __iter__(self) -> Iterator[str]:
         return (name for name, _ in self.pairs)

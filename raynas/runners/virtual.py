@@ -38,8 +38,9 @@ class Cluster:
     ``preempt_rate``: its machine is taken away; another comes after ``replace_s``.
     ``checkpoint_s``: work between two checkpoints. 0 loses nothing, ``inf`` all of a trial's work.
     Either way the trial goes on from its checkpoint on the first worker that is free, and counts
-    it against ``resources.retries``, as on Ray. ``seed``: of failures and preemptions.
-    Raises: UserError.
+    it against ``resources.retries``, as on Ray. ``spread``: standard deviation of the logarithm of
+    the workers' speeds (0.2: most within 20 % of the evaluator's seconds); 0: all are alike.
+    ``seed``: of failures, preemptions and speeds. Raises: UserError.
     """
 
     workers: int = 1
@@ -48,12 +49,13 @@ class Cluster:
     preempt_rate: float = 0.0
     replace_s: float = 300.0
     checkpoint_s: float = 0.0
+    spread: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise UserError(f"a cluster of {self.workers} workers", allowed="1 or more")
-        for name in ("startup_s", "failure_rate", "preempt_rate", "replace_s"):
+        for name in ("startup_s", "failure_rate", "preempt_rate", "replace_s", "spread"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"cluster's {name}={getattr(self, name)}", allowed="0 or more")
         if not self.checkpoint_s >= 0:
@@ -141,7 +143,8 @@ class VirtualRunner(Runner):
     def usage(self) -> Usage:
         """Of all works so far, up to now."""
         times = [worker.times(self.now) for worker in self._workers]
-        spent = {kind: sum(one[kind] for one in times) for kind in _KINDS}
+        # a worker may lose what another one did: their sum is never negative but for rounding
+        spent = {kind: max(sum(one[kind] for one in times), 0.0) for kind in _KINDS}
         total = self._count() * self.now
         return Usage(
             workers=self._count(),
@@ -173,13 +176,17 @@ _KINDS = ("starting", "useful", "lost", "down")
 
 
 class _Worker:
-    """Of the simulated machines one, with an account of its time."""
+    """One of the simulated machines, with an account of its time."""
 
     def __init__(self, number: int, cluster: Cluster) -> None:
         self.number, self.name = number, f"worker-{number}"
         self._cluster, self._rate = cluster, cluster.failure_rate + cluster.preempt_rate
         self._rng = rng_for(cluster.seed, "worker", number) if self._rate else None
         self.fuse = self._draw(self._rng)
+        self.speed = 1.0
+        if cluster.spread:
+            pace = rng_for(cluster.seed, "speed", number).normal()
+            self.speed = math.exp(cluster.spread * float(pace))
         self.spent = dict.fromkeys(_KINDS, 0.0)
         self.failures = self.preemptions = 0
         self.gone_at = self.back_at = 0.0  # taken away, and there again, but not started
@@ -232,15 +239,39 @@ class _Worker:
 
 
 class _Running:
-    """A trial between its start and its end; ``done`` and ``due`` are seconds of its work."""
+    """A trial between its start and its end; ``done`` and ``due`` are its evaluator's seconds."""
 
-    __slots__ = ("checkpoint", "deaths", "done", "due", "job", "outcome", "outcomes")
+    __slots__ = ("at_risk", "checkpoint", "deaths", "done", "due", "job", "outcome", "outcomes")
 
     def __init__(self, job: Job, outcomes: Generator[Outcome, None, None]) -> None:
         self.job, self.outcomes = job, outcomes
         self.outcome = Outcome()  # what comes when ``due`` is reached
         self.done = self.due = self.checkpoint = 0.0
+        self.at_risk = 0.0  # workers' time since the checkpoint
         self.deaths = 0
+
+    def advance(self, to: float, took: float, every: float) -> None:
+        """The work is ``to`` seconds done, after ``took`` of a worker's time.
+
+        A checkpoint is written when ``every`` seconds of work are done; 0 means at any moment.
+        """
+        speed = (to - self.done) / took if took else 1.0
+        self.done, before = to, self.checkpoint
+        if every == 0:
+            self.checkpoint = to
+        elif every < math.inf:
+            self.checkpoint = max(before, math.floor(to / every) * every)
+        if self.checkpoint > before:
+            self.at_risk = (to - self.checkpoint) / speed
+        else:
+            self.at_risk += took
+
+    def fall_back(self) -> float:
+        """To the checkpoint; how much of the workers' time is lost."""
+        lost, self.at_risk = self.at_risk, 0.0
+        self.done = self.checkpoint
+        self.deaths += 1
+        return lost
 
 
 class _Replay:
@@ -330,18 +361,19 @@ class _Replay:
 
     def _start_piece(self, worker: _Worker, running: _Running) -> None:
         worker.running, worker.began = running, self.runner.now
-        self._foresee(self.runner.now + min(running.due - running.done, worker.fuse), worker)
+        wanted = (running.due - running.done) / worker.speed
+        self._foresee(self.runner.now + min(wanted, worker.fuse), worker)
 
     def _work_ends(self, worker: _Worker, running: _Running, moment: float) -> None:
         """A step is measured, or the worker breaks down before."""
         self._note(worker, "working", worker.began, moment, running.job.trial)
-        left = running.due - running.done
+        left = (running.due - running.done) / worker.speed
         if worker.fuse < left:
             self._break_down(worker, running, moment)
             return
         worker.stops(moment)
         worker.fuse -= left
-        running.done = running.due
+        running.advance(running.due, left, self.every)
         outcome = Outcome(running.outcome.measurement, host=worker.name)
         if deliver(self.work, running.job.trial, outcome) and self._advance(running):
             self._start_piece(worker, running)
@@ -351,11 +383,9 @@ class _Replay:
 
     def _break_down(self, worker: _Worker, running: _Running, moment: float) -> None:
         """The trial falls back to its last checkpoint; whoever is free takes it up."""
-        running.done += worker.fuse
-        self._save(running)
-        worker.stops(moment, lost=running.done - running.checkpoint)
-        running.done = running.checkpoint
-        running.deaths += 1
+        took = worker.fuse
+        running.advance(running.done + took * worker.speed, took, self.every)
+        worker.stops(moment, lost=running.fall_back())
         reason = worker.break_down(moment)
         self._foresee(worker.ready_at, worker)
         number = running.job.trial
@@ -365,14 +395,6 @@ class _Replay:
         else:
             self.work.trials[number].attempt = running.job.attempt + running.deaths
             self.orphans.append(running)
-
-    def _save(self, running: _Running) -> None:
-        """Set the checkpoint that was written last before ``running.done``."""
-        if self.every == 0:
-            running.checkpoint = running.done
-        elif self.every < math.inf:
-            whole = math.floor(running.done / self.every) * self.every
-            running.checkpoint = max(running.checkpoint, whole)
 
     def _note(
         self, worker: _Worker, kind: Kind, begin: float, end: float, trial: int | None = None

@@ -624,7 +624,7 @@ class Search(Work):
         """Whether there may be new trials."""
         limit = self.limits.trials
         enough = limit is not None and self._evaluated() >= limit
-        return not (self._exhausted or enough or self._late())
+        return not (self._exhausted or enough or self._late()) and self.scheduler.admits()
 
     def _late(self) -> bool:
         """Whether the time is used up, the workers' or that on the clock."""

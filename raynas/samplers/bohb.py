@@ -32,16 +32,18 @@ class _Density:
     widths: Floats
     options: Places  # (choices,) how many there are
 
-    def __call__(self, place: Places) -> float:
+    def __call__(self, places: Places) -> Floats:
+        """(m, choices) -> (m,)"""
         others = self.widths / np.maximum(self.options - 1, 1)
-        kernel = np.where(self.points == place, 1 - self.widths, others)
-        return max(float(kernel.prod(axis=1).mean()), 1e-32)
+        same = self.points == places[:, None]
+        kernel = np.where(same, 1 - self.widths, others)
+        return np.asarray(np.maximum(kernel.prod(axis=2).mean(axis=1), 1e-32), dtype=np.float64)
 
-    def draw(self, rng: np.random.Generator) -> Places:
-        place: Places = self.points[rng.integers(len(self.points))].copy()
-        anew = rng.random(len(place)) < self.widths
-        place[anew] = rng.integers(self.options[anew])
-        return place
+    def draw(self, count: int, rng: np.random.Generator) -> Places:
+        """(count, choices)"""
+        near = self.points[rng.integers(len(self.points), size=count)]
+        anew = rng.random(near.shape) < self.widths
+        return np.where(anew, rng.integers(self.options, size=near.shape), near)
 
 
 @dataclass
@@ -109,8 +111,8 @@ class BOHB(Sampler):
             return self._distinct.fresh(number) if self.distinct else self._space.sample(rng)
         self._model = model
         good, bad = model
-        drawn = [good.draw(rng) for _ in range(self.candidates)]
-        best = min(drawn, key=lambda place: bad(place) / good(place))
+        drawn = good.draw(self.candidates, rng)
+        best = drawn[int(np.argmin(bad(drawn) / good(drawn)))]
         arch = self._space.architecture(
             {c.name: c.options[i] for c, i in zip(self._space.choices, best, strict=True)}
         )

@@ -57,8 +57,9 @@ class Guided(Sampler):
     Failed trials tell nothing.
 
     The model is made anew after ``refit`` trials, later after a twentieth of all, of at most
-    ``most`` trials. It depends on the trials that ended, by their numbers, not on the order in
-    which they did; with many workers it is often made anew before that.
+    ``most`` trials, which takes tenths of a second: what is evaluated in less wants evolution. It
+    depends on the trials that ended, by their numbers, not on the order in which they did; with
+    many workers it is made anew more often.
     """
 
     startup: int = 5
@@ -164,43 +165,56 @@ class Guided(Sampler):
         return model
 
     def _fitted(self, known: Sequence[Evidence]) -> _Model:
-        from raynas.samplers.surrogate import Surrogate
-
         feasible = np.array([not self._breaks(e) for e in known])
-        stands, doubts = [], []
-        for objective in range(len(self._problem.objectives)):
-            stand, doubt = standing(known, objective)
-            stands.append(_among(stand, feasible))
-            doubts.append(doubt)
-        order = _best_first(np.array(stands).T, feasible)
-        if not feasible.any():
-            order = sorted(range(len(known)), key=lambda i: self._violation(known[i]))
-        pool = self._pool(known, [known[i].arch for i in order if feasible[i] == feasible.any()])
+        found = [standing(known, j) for j in range(len(self._problem.objectives))]
+        stands = np.array([_among(stand, feasible) for stand, _ in found])
+        pool = self._pool(known, self._parents(known, stands, feasible))
         places = [pool.place[e.arch] for e in known]
-
-        def learned(y: Floats, doubt: Floats) -> Surrogate:
-            kept = self._kept(y)
-            at = [places[i] for i in kept]
-            return Surrogate(pool.distances(at), at, y[kept], doubt[kept])
-
         # one objective: its top is what matters; of several the whole front
-        goals = [-np.log1p(-s) for s in stands] if len(stands) == 1 else stands
-        bounds = []
-        for i, bound in enumerate(self._problem.bounds):
-            excess = _excess(bound, np.array([e.limits[i] for e in known]))
-            if not np.isnan(excess).all():
-                bounds.append(learned(excess, np.ones(len(known))))
-        objectives = [
-            learned(goal, doubt)
-            for goal, doubt in zip(goals, doubts, strict=True)
-            if not np.isnan(goal).all()
-        ]
-        whole = np.array([e.complete for e in known]) & feasible
-        reached = np.array(stands)[:, whole]
-        model = _Model([e.number for e in known], pool, objectives, bounds, reached)
+        goals = -np.log1p(-stands) if len(stands) == 1 else stands
+        doubts = [doubt for _, doubt in found]
+        sure = [np.ones(len(known))] * len(self._problem.bounds)
+        complete = np.array([e.complete for e in known])
+        model = _Model(
+            [e.number for e in known],
+            pool,
+            self._learned(pool, places, goals, doubts),
+            self._learned(pool, places, self._excesses(known), sure),
+            stands[:, complete & feasible],
+        )
         for arch in self._known:
             model.take(arch)
         return model
+
+    def _learned(
+        self,
+        pool: Candidates,
+        places: Sequence[int],
+        values: Iterable[Floats],
+        doubts: Iterable[Floats],
+    ) -> list[Surrogate]:
+        """A model of each of ``values``, (n,) at ``places`` of the pool, that has any."""
+        from raynas.samplers.surrogate import Surrogate
+
+        models = []
+        for y, doubt in zip(values, doubts, strict=True):
+            kept = self._kept(y)
+            if len(kept):
+                at = [places[i] for i in kept]
+                models.append(Surrogate(pool.distances(at), at, y[kept], doubt[kept]))
+        return models
+
+    def _excesses(self, known: Sequence[Evidence]) -> list[Floats]:
+        limits = np.array([e.limits for e in known]).T
+        return [_excess(b, v) for b, v in zip(self._problem.bounds, limits, strict=True)]
+
+    def _parents(
+        self, known: Sequence[Evidence], stands: Floats, feasible: NDArray[np.bool_]
+    ) -> list[Architecture]:
+        """The best that keep all bounds; before there are such, those that break them least."""
+        if feasible.any():
+            return [known[i].arch for i in _best_first(stands.T) if feasible[i]][:PARENTS]
+        return [e.arch for e in sorted(known, key=self._violation)][:PARENTS]
 
     def _pool(self, known: Sequence[Evidence], best: Sequence[Architecture]) -> Candidates:
         if self._space.size <= WHOLE:
@@ -209,7 +223,7 @@ class Guided(Sampler):
         # in the order of their numbers, so that a resumed search has them in the same places
         asked = {**{e.number: e.arch for e in known}, **self._open}
         others = [asked[number] for number in sorted(asked)]
-        return around(self._space, self._features, best[:PARENTS], others, rng, self.candidates)
+        return around(self._space, self._features, best, others, rng, self.candidates)
 
     def _kept(self, y: Floats) -> NDArray[np.intp]:
         """Where there is a value; of too many the better half and the latest."""
@@ -321,13 +335,10 @@ def _among(stand: Floats, feasible: NDArray[np.bool_]) -> Floats:
     return np.where(np.isnan(stand), np.nan, place)
 
 
-def _best_first(stands: Floats, feasible: NDArray[np.bool_]) -> list[int]:
-    """Trials with values from the best on, feasible ones first; (n, objectives)."""
+def _best_first(stands: Floats) -> list[int]:
+    """Trials with values from the best on; (n, objectives)."""
     there = np.flatnonzero(~np.isnan(stands).any(axis=1))
-    if not len(there):
-        return []
-    order = there[pareto_order(stands[there])]
-    return [int(i) for i in sorted(order, key=lambda i: not feasible[i])]
+    return [int(i) for i in there[pareto_order(stands[there])]] if len(there) else []
 
 
 def _excess(bound: Bound, values: Floats) -> Floats:

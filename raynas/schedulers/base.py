@@ -42,6 +42,10 @@ class Scheduler(ABC):
     def replay(self, trials: Iterable[Trial]) -> None:
         """Rebuild all state from stored trials after ``setup``."""
 
+    def admits(self) -> bool:
+        """Whether a new trial may start now; False only while some trial is going on."""
+        return True
+
     def begin(self, trial: Trial) -> None:
         """A new trial is about to start. Once per trial, in the order of their starts."""
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from raynas.core import Decision, Problem, Trial, TrialState
+from raynas.core import Decision, Problem, Trial, TrialState, UserError
 from raynas.schedulers.base import began
 from raynas.schedulers.rungs import Halving, Standing
 
@@ -147,12 +147,28 @@ class Hyperband(Halving):
 
 @dataclass
 class SuccessiveHalving(Hyperband):
-    """Brackets of one kind: ``factor**k`` trials, compared at each of the ``k`` rungs.
+    """Brackets of one kind: ``size`` trials (None: ``factor**k``), compared at each of ``k`` rungs.
 
-    The synchronous method that :class:`~raynas.schedulers.asha.ASHA` does away with the waiting
-    of. Workers that would wait begin the next bracket.
+    The synchronous method whose waiting :class:`~raynas.schedulers.asha.ASHA` does away with.
+    ``overlap``: workers that would wait begin the next bracket; without it they wait until the
+    bracket is over.
     """
 
     brackets: int | None = 1
+    size: int | None = None
+    overlap: bool = True
 
     name: ClassVar[str] = "halving"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.size is not None and self.size < 1:
+            raise UserError(f"SuccessiveHalving: size = {self.size}", allowed="1 or more")
+
+    def setup(self, problem: Problem) -> None:
+        super().setup(problem)
+        if self.size is not None:
+            self._sizes = [(first, self.size) for first, _ in self._sizes]
+
+    def admits(self) -> bool:
+        return self.overlap or not self._open or self._open[-1].begun < self._open[-1].size

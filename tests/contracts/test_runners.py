@@ -204,16 +204,16 @@ def test_paused_trials_go_on_or_end_alike(make: Make, tmp_path: Path) -> None:
     """A trial that is promoted comes back as a new job of the same number."""
     rows, here = Table(), Table()
 
-    def work(rows: Table, folder: str) -> Any:
-        return search(
-            Random(), Curves(max_step=9), rows, trials=8, scheduler=PromotionASHA(),
-            folder=tmp_path / folder,
-        )  # fmt: skip
+    def work(rows: Table, folder: Path | None) -> Any:
+        evaluator, scheduler = Curves(max_step=9), PromotionASHA()
+        return search(Random(), evaluator, rows, trials=8, scheduler=scheduler, folder=folder)
 
-    one = work(rows, "a")
-    make(concurrent=1).run(one)
+    runner = make(concurrent=1)
+    # actors carry out what is quick, which keeps nothing, and carry it out to its end
+    one = work(rows, None if runner.name == "actors" else tmp_path / "a")
+    runner.run(one)
     assert one.done
-    LocalRunner().run(work(here, "b"))
+    LocalRunner().run(work(here, tmp_path / "b"))
     measured = [[row for row in table if row["step"] is not None] for table in (rows, here)]
     assert content(measured[0]) == content(measured[1])
     assert len(rows) == len(here)

@@ -40,6 +40,7 @@ MAKERS = {
     "hyperband": lambda: Hyperband(min_step=2),
     "hyperband, factor 2": lambda: Hyperband(factor=2, brackets=2),
     "halving": lambda: SuccessiveHalving(min_step=2),
+    "halving of four": lambda: SuccessiveHalving(size=4, overlap=False),
     "curves": CurvePrediction,
     "curves, bold": lambda: CurvePrediction(best=1, confidence=0.5, enough=4),
     "none": NoStopping,

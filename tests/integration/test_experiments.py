@@ -116,6 +116,26 @@ def test_one_supernet_answers_many_budgets(tmp_path: Path) -> None:
         assert told["weights"] in {r["weights"] for r in rows}
 
 
+def test_a_search_on_the_table_of_nasbench201_is_planned_and_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = CHECKOUT.parent / "shared" / "data"
+    if not (data / "nb201.parquet").is_file():
+        pytest.skip("no ../shared/data/nb201.parquet beside the checkout")
+    monkeypatch.setenv("RAYNAS_DATA", str(data))
+    out = done("simulate", CHECKOUT / "experiments" / "planning_nb201.py",
+               "--workers", "1,20", "--set", "budget.trials=40")  # fmt: skip
+    rows = {line.split()[0]: line.split() for line in out.splitlines() if line.startswith("  ")}
+    assert [rows[n][2] for n in ("1", "20")] == ["40", "40"]
+    assert float(rows["1"][5].rstrip("%")) == 100.0
+    assert all(88 < float(rows[n][3]) <= 91.61 for n in ("1", "20"))
+    smoke("planning_nb201", tmp_path / "run")
+    table = pq.read_table(tmp_path / "run" / "results").to_pylist()
+    (final,) = [row for row in table if row["stage"] == "final"]
+    assert final["step"] == 200
+    assert 80 < final["test_accuracy"] < 94.4
+
+
 @pytest.mark.parametrize("name", ["fashion_mnist", "supernet_fashion_mnist"])
 def test_smoke_of_fashion_mnist(name: str, tmp_path: Path) -> None:
     try:

@@ -53,6 +53,9 @@ def test_the_budget_of_the_experiment_or_hours() -> None:
     last = max(when for when, _ in half.ends)
     assert 1800 < half.usage.seconds == last < 1800 + 9 * 90  # what ran was finished
     assert not half.note
+    for hours in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(UserError, match="--hours"):
+            simulate(made, Cluster(4), payload=payload, hours=hours)
 
 
 def test_the_best_so_far_rises_and_is_known_at_any_moment() -> None:
@@ -105,6 +108,8 @@ def test_what_works_for_real_is_refused_with_the_cure() -> None:
         payload_for(made)
     with pytest.raises(UserError, match="leave one of them out"):
         payload_for(made, probe=2, step_seconds=3.0)
+    with pytest.raises(UserError, match=r"times of its steps are known \(tabular\)"):
+        payload_for(experiment(), probe=2)
     with pytest.raises(UserError, match="--step-seconds -1"):
         payload_for(made, step_seconds=-1.0)
 
@@ -192,7 +197,7 @@ TABLED = {
 def test_the_command_shows_one_cluster(tmp_path: Path) -> None:
     file = experiment_file(tmp_path / "toy.py", HEAD, **TABLED)
     out = done("simulate", file, "--workers", "8", "--startup", "60", "--preempt-rate", "2",
-               "--checkpoint", "inf", "--price", "2.5")  # fmt: skip
+               "--checkpoint", "inf", "--spread", "0.3", "--price", "2.5")  # fmt: skip
     assert "simulated time" in out
     row = re.search(r"^ +8 +(\S+) +40 +(\S+) +\S+ +(\S+)% +(\S+) +(\S+)$", out, re.MULTILINE)
     assert row is not None, out

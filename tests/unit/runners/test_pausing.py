@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
+from commands import done, experiment_file
 from integration.toy_runs import SAME, Table, search
 from toys import Curves, ToySpace
 
@@ -24,6 +26,7 @@ MAKERS = {
     "pasha": lambda: PASHA(epsilon=0.0),
     "hyperband": Hyperband,
     "halving": SuccessiveHalving,
+    "halving that waits": lambda: SuccessiveHalving(size=5, overlap=False),
 }
 SPACE = ToySpace()
 
@@ -134,6 +137,15 @@ def test_simulated_workers_do_the_same_and_one_of_them_does_as_this_process(name
     assert any(t.state is TrialState.COMPLETE for t in work.trials.values())
 
 
+def test_workers_wait_where_the_scheduler_admits_nothing_new() -> None:
+    waits = VirtualRunner(Cluster(5))
+    waits.run(work_of(SuccessiveHalving(size=5, overlap=False), Table(), trials=20))
+    overlaps = VirtualRunner(Cluster(5))
+    overlaps.run(work_of(SuccessiveHalving(size=5), Table(), trials=20))
+    assert waits.usage().utilisation < 0.6 < overlaps.usage().utilisation
+    assert waits.now > overlaps.now
+
+
 def test_where_time_is_over_what_waits_ends() -> None:
     now, rows = [0.0], Table()
     work = work_of(PromotionASHA(), rows, limits=Limits(deadline=10.0), clock=lambda: now[0])
@@ -157,3 +169,30 @@ def test_an_interrupted_search_leaves_them_to_be_resumed() -> None:
     assert work.next() is None
     assert work.done
     assert {row["state"] for row in rows} == {"RUNNING"}
+
+
+def test_a_stored_run_is_extended_and_reported(tmp_path: Path) -> None:
+    file = experiment_file(
+        tmp_path / "toy.py",
+        head="from raynas.schedulers import PromotionASHA",
+        scheduler="PromotionASHA(factor=2)",
+        sampler="RegularizedEvolution(population=3, sample=2)",
+    )
+    done("run", file, "--local", "--output", tmp_path / "run")
+    ends = [len(states_of(tmp_path / "run"))]
+    done("resume", tmp_path / "run", "--local", "--trials", "+4")
+    states = states_of(tmp_path / "run")
+    assert len(states) == ends[0] + 4
+    assert set(states.values()) == {"COMPLETE", "STOPPED"}
+    assert "PromotionASHA" in (tmp_path / "run" / "report.html").read_text()
+
+
+def states_of(run: Path) -> dict[int, str]:
+    """Of the search's trials the last state stored."""
+    table = pq.read_table(run / "results")
+    rows = zip(*(table[c].to_pylist() for c in ("stage", "trial", "state")), strict=True)
+    found: dict[int, str] = {}
+    for stage, trial, state in rows:
+        if stage == "search" and found.get(trial) in (None, "RUNNING"):
+            found[trial] = state
+    return found

@@ -1,0 +1,111 @@
+"""Tables and curves of results, against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from raynas.comparison.page import terminal_table, write_page
+from raynas.comparison.sections import PUBLISHED_RESULTS, half_width, sections
+from raynas.comparison.tasks import Task
+
+
+def task(protocol: str, method: str, seed: int, workers: int = 1) -> Task:
+    return Task(protocol, "cifar10", method, "abc", seed, workers)
+
+
+def trainings(*best: tuple[int, float, float]) -> dict[str, Any]:
+    return {"best": list(best), "top": 94.0, "trainings": 200, "seconds": 7200.0, "took": 0.5}
+
+
+TWO = {
+    task("trainings", "random", 0): trainings((1, 80.0, 90.0), (40, 85.0, 92.0)),
+    task("trainings", "random", 1): trainings((1, 81.0, 91.0), (150, 85.0, 93.0)),
+    task("trainings", "tpe", 0): trainings((30, 88.0, 93.5)),
+    task("trainings", "tpe", 1): trainings((60, 88.0, 93.5)),
+}
+
+
+def test_the_best_so_far_after_so_many_trainings() -> None:
+    (section,) = sections(TWO)
+    assert section.title == "After n trainings: CIFAR-10"
+    assert section.head == ("method", "n = 25", "n = 50", "n = 100", "n = 200", "sim h", "real s")
+    random, tpe = section.rows
+    width = 1.96 * math.sqrt(0.5) / math.sqrt(2)
+    assert random[:3] == ("random", f"90.50 (0.71) ±{width:.2f}", f"91.50 (0.71) ±{width:.2f}")
+    assert random[4].startswith("92.50")
+    assert random[5:] == ("2", "0.50")
+    assert tpe[1:4] == ("-", "93.50", "93.50 (0.00) ±0.00")  # before a complete trial there is none
+
+
+def test_the_curves_are_distances_from_the_optimum() -> None:
+    (section,) = sections(TWO)
+    random, tpe = section.figure.curves
+    assert (random.x[0], random.y[0], random.y[-1]) == (1.0, 3.5, 1.5)
+    assert np.all(random.low <= random.y)
+    assert np.all(random.y <= random.high)
+    assert tpe.x[0] == 60.0  # from where all runs have one
+
+
+def test_the_published_means_stand_below_ours_with_the_distance_in_errors() -> None:
+    means = {d: PUBLISHED_RESULTS["bohb"][d][0] for d in PUBLISHED_RESULTS["bohb"]}
+    found = {
+        task("published", "bohb", s): {
+            "test": {d: m + 0.1 + 0.1 * (-1) ** s for d, m in means.items()},
+            "trainings": 80, "seconds": 11_000.0, "took": 0.01,
+        }
+        for s in range(500)
+    }  # fmt: skip
+    (section,) = sections(found)
+    ours, paper = section.rows
+    assert ours[:3] == ("bohb", "80", "93.71 (0.10) ±0.01")
+    error = math.hypot(0.1 * math.sqrt(500 / 499), 0.52) / math.sqrt(500)
+    assert ours[3] == f"{0.1 / error:+.1f}"
+    assert paper[:3] == ("  published", "", "93.61 (0.52)")
+
+
+def test_hours_of_clusters_and_how_many_times_faster() -> None:
+    hours = {(1, 0): 100.0, (1, 1): 300.0, (10, 0): 10.0, (10, 1): 30.0}
+    found = {
+        task("cluster", "asha", seed, workers): {
+            "hours": h, "trials": 5, "worker_hours": h, "utilisation": 1.0, "took": 0.1,
+        }
+        for (workers, seed), h in hours.items()
+    }  # fmt: skip
+    (section,) = sections(found)
+    ((name, one, _, ten, faster),) = section.rows
+    assert (name, faster) == ("asha", "10x")
+    assert one.startswith("200 ±")
+    assert ten.startswith("20 ±")
+    np.testing.assert_allclose(section.figure.curves[0].y, [200, 20])
+
+
+def test_the_interval_is_that_of_the_mean() -> None:
+    values = np.random.default_rng(0).normal(5, 2, 400)
+    assert half_width(values) == pytest.approx(1.96 * 2 / 20, rel=0.1)
+    assert math.isnan(half_width(np.array([1.0])))
+
+
+def test_the_page_holds_everything_and_escapes_it(tmp_path: Path) -> None:
+    write_page(tmp_path / "c.html", sections(TWO), "raynas bench nb201 --methods '<x>'")
+    text = (tmp_path / "c.html").read_text()
+    assert "After n trainings: CIFAR-10" in text
+    assert "93.50 (0.00) ±0.00" in text
+    assert text.count("data:image/svg+xml;base64,") == 1
+    assert "&lt;x&gt;" in text
+    assert 'src="http' not in text
+    assert ".dense td" in text  # the look of the reports
+
+
+def test_tables_fit_a_wide_terminal() -> None:
+    from rich.console import Console
+
+    out = Console(width=112, record=True, file=io.StringIO())
+    for section in sections(TWO):
+        out.print(terminal_table(section))
+    assert "…" not in out.export_text()
