@@ -79,8 +79,9 @@ def quality(arch: Mapping[str, Any]) -> float:
 class Curves(Evaluator):
     """A learning curve per architecture; a pure function of architecture, seed and step.
 
-    ``fault``: architecture text -> ``"nan"``, ``"crash"``, ``"memory"``, ``"kill"`` (its process,
-    before step 2, once), ``"short"``, ``"disk"`` (full). ``log``: a file that gets a line per step
+    ``fault``: architecture text -> ``"nan"``, ``"crash"``, ``"memory"``, ``"tight"`` (too
+    little memory in the first try), ``"kill"`` (its process, before step 2, once), ``"short"``,
+    ``"disk"`` (full). ``log``: a file that gets a line per step
     really evaluated.
     """
 
@@ -112,7 +113,7 @@ class Curves(Evaluator):
                 time.sleep(self.seconds)
             if fault == "crash" and step == 2:
                 raise RuntimeError("a toy\ncrash")
-            if fault == "memory" and step == 2:
+            if step == 2 and (fault == "memory" or (fault == "tight" and not job.more_memory)):
                 raise MemoryError("toy")
             if fault == "kill" and step == 2:
                 self._kill_once(arch)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from raynas.core import Decision, Job, Measurement, Trial, TrialState, UserError
-from raynas.runners.work import Payload, Rows, Search, Status
+from raynas.runners.work import Payload, Rows, Search, Status, was_short
 
 
 @dataclass
@@ -119,13 +119,22 @@ class OrderedSearch(Search):
     def fail(self, number: int, message: str, *, infeasible: bool = False) -> None:
         self._ends(number, _Event(failure=message, infeasible=infeasible))
 
-    def requeue_live(self) -> None:
-        for number in sorted(self._physical):
-            job = self._jobs[number]
-            self._jobs[number] = replace(job, attempt=job.attempt + 1)
-            self.trials[number].attempt = job.attempt + 1
-            self._ready.appendleft(number)
-        self._physical.clear()
+    def no_memory(self, number: int, reason: str, room: str = "", *, last: bool = False) -> None:
+        """The second try is no event: only how it ends has its turn."""
+        if number in self._jobs:
+            super().no_memory(number, reason, room, last=last)
+        else:
+            self._physical.discard(number)
+
+    def again(self, number: int) -> None:
+        self._physical.discard(number)
+        job = self._jobs.get(number)
+        if job is None:
+            return
+        trial = self.trials[number]
+        trial.attempt = job.attempt + 1
+        self._jobs[number] = replace(job, attempt=trial.attempt, more_memory=was_short(trial))
+        self._ready.appendleft(number)
 
     @property
     def live(self) -> tuple[int, ...]:
@@ -170,11 +179,13 @@ class OrderedSearch(Search):
         self._check_proposal(trial, stored)
         if self._stored and job.trial not in self._met and (not stored or not stored.state.ended):
             trial.attempt = stored.attempt + 1 if stored else 0
+            if stored and was_short(stored):
+                trial.message = stored.message
             self._discard(trial)
         self._met.add(job.trial)
         rungs = (rung.step for rung in self.rungs())
         pauses = tuple(sorted({*job.pauses, *rungs})) if job.workdir else ()
-        return replace(job, attempt=trial.attempt, pauses=pauses)
+        return replace(job, attempt=trial.attempt, pauses=pauses, more_memory=was_short(trial))
 
     def _check_proposal(self, trial: Trial, stored: Trial | None) -> None:
         now = trial.arch

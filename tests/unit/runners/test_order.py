@@ -147,6 +147,27 @@ def test_failures_and_bounds_have_their_turn_too(tmp_path: Path) -> None:
     assert {"FAILED", "INFEASIBLE", "STOPPED"} <= {row[3] for row in tables[0]}
 
 
+@pytest.mark.parametrize("cut", [2, 3, 5, 30])
+def test_what_lacked_memory_gets_its_second_try_and_no_third(cut: int, tmp_path: Path) -> None:
+    texts = [arch.text for arch in ToySpace().enumerate()][::5]
+    fault = {text: ("tight", "memory")[i % 2] for i, text in enumerate(texts)}
+    tables = []
+    for run, stop in enumerate((1e9, cut)):
+        rows, folder = Table(), tmp_path / str(run)
+        make = {"evaluator": Curves(max_step=9, fault=fault), "scheduler": NoStopping()}
+        carry_out(search(rows, folder, Random(), **make), 2, random.Random(run), stop)
+        if run:
+            work = search(rows, folder, Random(), past=stored(rows), **make)
+            carry_out(work, 3, random.Random(8))
+        short = [row for row in rows if (row["message"] or "").startswith("out of memory")]
+        first = [r["trial"] for r in short if r["step"] is None and r["state"] == "RUNNING"]
+        assert len(first) == len(set(first)) > 0
+        ended = [row for row in rows if row["state"] != "RUNNING"]
+        tables.append(content(ended, "seed"))
+    assert tables[0] == tables[1]
+    assert {"INFEASIBLE", "COMPLETE"} == {row[3] for row in tables[0]}
+
+
 def test_arms_are_equal_in_multiply_adds(tmp_path: Path) -> None:
     work = search(Table(), tmp_path, Random(), limits=Limits(seconds=20_000.0))
     carry_out(work, 2, random.Random(0))
