@@ -7,6 +7,7 @@ Tune's own snapshots are not used; a run is resumed by replaying the store.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 import time
@@ -35,6 +36,9 @@ import ray  # noqa: E402
 from ray import tune  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
+
+# it would tell of trials that did not complete, though the work tries them again
+logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
 
 #: how often in a row a fit() that Ray ended is started again without a trial having ended
 _FITS = 5
