@@ -71,7 +71,7 @@ class OrderedSearch(Search):
     def __init__(
         self, payload: Payload, rows: Rows, *, lanes: int, past: Iterable[Trial] = (), **common: Any
     ) -> None:
-        self._stored = {t.number: t for t in past}
+        self._stored = _unbroken(past)
         self._sink = _New(rows, self._stored)
         super().__init__(payload, self._sink, past=(), **common)
         self._lanes = [_Lane(i) for i in range(lanes)]
@@ -288,6 +288,21 @@ class _New:
     def _is_there(self, row: Mapping[str, Any]) -> bool:
         known = (row["trial"], row["step"]) in self._have
         return known or (row["step"] is None and row["trial"] in self._ended)
+
+
+def _unbroken(past: Iterable[Trial]) -> dict[int, Trial]:
+    """By number. Of one that lacks a step that others have (its fragment was torn), what it found
+    before: decisions need all of a curve, so it goes on from there."""
+    found = {trial.number: trial for trial in past}
+    steps = sorted({m.step for trial in found.values() for m in trial.measurements})
+    for number, trial in found.items():
+        have = [m.step for m in trial.measurements]
+        first = next((s for s in steps if 0 < s < trial.step and s not in have), None)
+        if first is not None:
+            before = [m for m in trial.measurements if m.step < first]
+            state = TrialState.RUNNING
+            found[number] = replace(trial, measurements=before, state=state, message="")
+    return found
 
 
 def _events(trial: Trial) -> list[_Event]:

@@ -112,6 +112,18 @@ def test_a_search_that_was_cut_anywhere_ends_in_the_same_table(
     assert made <= len(whole) - before + 24 * 3  # what is stored is not measured again
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_that_were_lost_are_measured_again(seed: int, tmp_path: Path) -> None:
+    rng, whole = random.Random(seed), Table()
+    carry_out(search(whole, tmp_path, TPE(n_startup=6)), 2, rng)
+    lost = set(rng.sample(range(len(whole)), 4))
+    rows = Table(row for place, row in enumerate(whole) if place not in lost)
+    carry_out(search(rows, tmp_path, TPE(n_startup=6), past=stored(rows)), 3, rng)
+    newest = {(row["trial"], row["step"]): row for row in rows}
+    assert content(newest.values()) == content(whole)
+    assert {t.number: t.state for t in stored(rows)} == {t.number: t.state for t in stored(whole)}
+
+
 def stored(rows: Table) -> list[Trial]:
     """The trials as a store would give them back."""
     from raynas.core import Measurement
