@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
@@ -64,6 +65,7 @@ def serve() -> Iterator[Server]:
     import moto.server
     from werkzeug.serving import make_server
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it tells of every request
     weather = Weather()
     app = moto.server.DomainDispatcherApplication(moto.server.create_backend_app)
     httpd = make_server("127.0.0.1", 0, _Faulty(app, weather), threaded=True)

@@ -10,7 +10,7 @@ from integration.machines import ENVIRONMENT, Cluster, Machine
 from integration.toy_runs import content
 
 pytestmark = pytest.mark.ray
-SEARCH = {"trials": 16, "steps": 4, "scheduler": "ASHA(1, 2)", "sampler": "TPE(n_startup=4)"}
+SEARCH = {"trials": 60, "steps": 4, "scheduler": "ASHA(1, 2)", "sampler": "TPE(n_startup=4)"}
 
 
 def works(log: Path, machine: Machine) -> bool:
