@@ -278,16 +278,17 @@ def busy(count: int, folder: Path, step: float) -> dict[str, float]:
     ray.shutdown()
     spans = [file.read_text().split() for file in log.iterdir()]
     first = {worker: min(float(b) for b, _, w in spans if w == worker) for *_, worker in spans}
-    start, stop = max(first.values()), max(float(b) for b, _, _ in spans)
-    worked = sum(max(0.0, min(float(e), stop) - max(float(b), start)) for b, e, _ in spans)
+    stop = max(float(b) for b, _, _ in spans)
+    worked = sum(max(0.0, min(float(e), stop) - float(b)) for b, e, _ in spans)
+    ready = sum(stop - begin for begin in first.values())
     total = sum(float(e) - float(b) for b, e, _ in spans)
     return {
         "workers": float(len(first)),
         "trials": float(len(spans)),
-        "busy": worked / (len(first) * (stop - start)),
+        "busy": worked / ready,
         "busy_all": total / (len(first) * (ended - began)),
-        "window": stop - start,
-        "start": start - began,
+        "ready": ready,
+        "start": max(first.values()) - began,
     }
 
 
@@ -358,8 +359,8 @@ def table(found: Mapping[str, Mapping[str, float]]) -> str:
         )
     if f := found.get("busy", {}):
         lines.append(
-            f"\n{f['workers']:.0f} workers, {f['trials']:.0f} trials: busy {f['busy']:.1%} of "
-            f"their time in the {f['window']:.0f} s while all had begun and trials were left; "
+            f"\n{f['workers']:.0f} workers, {f['trials']:.0f} trials: busy {f['busy']:.1%} of the "
+            f"{f['ready']:.0f} s between the first trial of each and the last trial's start; "
             f"{f['busy_all']:.1%} of all, the {f['start']:.1f} s until the last worker was ready "
             "and the end, when some have nothing left, included"
         )

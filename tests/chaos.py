@@ -219,8 +219,8 @@ class Scene:
         rows = _rows(folder)
         lost = [key for key, row in self.seen.items() if rows.get(key) != row]
         assert not lost, f"lost or changed: {lost}"
-        foreign = [key for key, row in rows.items() if self.calm.get(key) != row]
-        assert not foreign, f"not as undisturbed: {[(k, rows[k]) for k in foreign][:3]}"
+        foreign = [(k, row, self.calm.get(k)) for k, row in rows.items() if self.calm.get(k) != row]
+        assert not foreign, f"not as undisturbed: {foreign}"
         _once(folder)
         self.seen = rows
         self._rungs(folder)
@@ -272,11 +272,14 @@ def _driver(folder: Path, cluster: Cluster, *command: str | Path) -> Driver:
 
 
 def _rows(folder: RunFolder) -> dict[Key, Any]:
-    """What was measured, in the order of the store; without times, places and attempts."""
+    """What was measured, and how trials ended otherwise (step -1), by trial and step; without
+    times, places and attempts."""
     return {
-        (row["trial"], row["step"]): tuple(row[c] for c in (*SAME, "val_accuracy"))
+        (row["trial"], -1 if row["step"] is None else row["step"]): tuple(
+            row[c] for c in (*SAME, "val_accuracy")
+        )
         for row in rows_of(folder)
-        if row["step"] is not None
+        if row["step"] is not None or row["state"] != "RUNNING"
     }
 
 
