@@ -131,6 +131,17 @@ def test_small_trials_share_what_a_large_one_has_alone(
     assert max(b for b, _ in first) < min(e for _, e in first)
 
 
+def test_booked_memory_limits_how_many_run_at_once() -> None:
+    runner = TuneRunner(Resources(gpus=0.0, memory=8.0))
+    runner.open()
+    assert runner._slots() == 2  # of 16 GiB
+    assert runner._placer().place(0, None).bundle(1.0)["memory"] == 8 * 10**9
+    fitted = TuneRunner(Resources(gpus="fit", cpus=0.5))
+    fitted.open()
+    assert fitted._slots() == 1  # quick ones: a whole GPU each
+    assert fitted._slots(1 / 16) == 8
+
+
 def resumed(work: Search, rows: Table, evaluator: Curves, text: str) -> Search:
     """A later session, whose sampler proposes ``text`` again."""
     past = [Trial(**vars(trial)) for trial in work.trials.values()]
