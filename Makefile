@@ -5,14 +5,16 @@
 #                                https://download.pytorch.org/whl/cpu
 #   JOBS=2                       test processes
 #   PYTEST_ARGS=...              handed on to pytest by `make test`
+#   CHAOS_ARGS=...               handed on by `make chaos`
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup constraints demo test check bench clean
+.PHONY: help setup constraints demo test check bench chaos clean
 
 JOBS ?= 2
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
+CHAOS_ARGS ?=
 DEMO := runs/demo
 STAMP := .venv/.setup-done
 RUN := .venv/bin/python -m
@@ -77,6 +79,9 @@ check: setup  ## lint, format, types, floors
 bench: setup  ## the benchmarks of benchmarks/README.md, on an otherwise idle machine
 	@set -e; for script in benchmarks/bench_*.py; do \
 		echo "== $$script"; .venv/bin/python "$$script"; done
+
+chaos: setup  ## a search struck by 20 random faults, ten minutes; CHAOS_ARGS=--seed=7 replays one
+	.venv/bin/python tests/chaos.py $(CHAOS_ARGS)
 
 clean:  ## remove .venv and caches (never runs/)
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \

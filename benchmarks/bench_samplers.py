@@ -1,9 +1,11 @@
 """What does one proposal cost? Ask and tell of every sampler, after 100 to 2,000 trials.
 
 On NAS-Bench-201 (6 choices of 5), an elastic ResNet (24 ordered choices) and 20 choices of 5, a
-made-up smooth objective, all trials complete. Expected: random and evolution below a millisecond or two, TPE
+made-up smooth objective, all trials complete. Expected: random and evolution below a millisecond or
+two, TPE
 tens of milliseconds, GP hundreds, which is why fast evaluators want evolution or batches.
-"cannot": the sampler refuses the space (CMA-ES needs ordered choices); "exhausted": it is too small.
+"cannot": the sampler refuses the space (CMA-ES needs ordered choices); "exhausted": it is too
+small.
 `--samplers guided,tpe --trials 2000` prints some of it.
 
     python benchmarks/bench_samplers.py --after 2000 [--methods guided tpe]

@@ -480,6 +480,18 @@ def export(
 
 
 @app.command()
+def export_study(
+    run: RunPath,
+    to: Annotated[Path, typer.Argument(metavar="FILE", help="As study.db; a new file.")],
+) -> None:
+    """Write a run's search for Optuna: look at it with `optuna-dashboard sqlite:///FILE`."""
+    from raynas.console import console
+    from raynas.launch import export_studies
+
+    console().print(f"studies: {export_studies(run, to)}", soft_wrap=True)
+
+
+@app.command()
 def specialize(
     run: RunPath,
     most: Annotated[

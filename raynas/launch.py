@@ -713,6 +713,34 @@ def export_best(path: Path, to: Path | None, formats: tuple[str, ...]) -> Export
     return export(best, folder, (to or folder.path / "export").absolute(), formats)
 
 
+def export_studies(path: Path, to: Path) -> Path:
+    """The search of the run at ``path`` as an SQLite file for Optuna, a study for each sampler.
+
+    Raises: UserError when there is nothing to show, or ``to`` is there already.
+    """
+    import pyarrow.compute as pc
+
+    from raynas.samplers.studies import write_studies
+
+    folder = RunFolder.open(path)
+    experiment = reload(folder).experiment
+    table = read(folder)
+    table = table.filter(pc.equal(table["stage"], SEARCH))
+    if not table.num_rows:
+        raise UserError(f"run {folder.place} has no results yet", cure="`raynas resume` goes on")
+    spans = table.group_by("trial").aggregate([("time", "min"), ("time", "max")]).to_pylist()
+    arms = dict.fromkeys(table["arm"].to_pylist())
+    write_studies(
+        to.absolute(),
+        experiment.space,
+        experiment.objectives,
+        experiment.bounds,
+        {f"{folder.info.run}/{a}": history(folder, experiment, SEARCH, a)[0] for a in arms},
+        {span["trial"]: (span["time_min"], span["time_max"]) for span in spans},
+    )
+    return to.absolute()
+
+
 def write_report_of(path: Path) -> Path:
     """Write the report of the run at ``path`` anew."""
     from raynas.reports import write_report

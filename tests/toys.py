@@ -79,8 +79,9 @@ def quality(arch: Mapping[str, Any]) -> float:
 class Curves(Evaluator):
     """A learning curve per architecture; a pure function of architecture, seed and step.
 
-    ``fault``: architecture text -> ``"nan"``, ``"crash"``, ``"memory"``, ``"kill"`` (its process,
-    before step 2, once), ``"short"``, ``"disk"`` (full). ``log``: a file that gets a line per step
+    ``fault``: architecture text -> ``"nan"``, ``"crash"``, ``"memory"``, ``"tight"`` (too
+    little memory in the first try), ``"kill"`` (its process, before step 2, once), ``"short"``,
+    ``"disk"`` (full). ``log``: a file that gets a line per step
     really evaluated.
     """
 
@@ -107,12 +108,15 @@ class Curves(Evaluator):
         assert self._view is not None
         metric = f"{self._view.held_out_name}_accuracy"
         fault = self.fault.get(arch.text, "")
-        for step in range(self._start(job), job.max_step + 1):
+        kept = self._kept(job)
+        if kept in job.pauses:  # kept before it was handed over: nobody may know of it
+            yield Measurement(kept, {metric: self._value(arch, job, kept)}, seconds=1.0)
+        for step in range(kept + 1, job.max_step + 1):
             if self.seconds:
                 time.sleep(self.seconds)
             if fault == "crash" and step == 2:
                 raise RuntimeError("a toy\ncrash")
-            if fault == "memory" and step == 2:
+            if step == 2 and (fault == "memory" or (fault == "tight" and not job.more_memory)):
                 raise MemoryError("toy")
             if fault == "kill" and step == 2:
                 self._kill_once(arch)
@@ -120,7 +124,7 @@ class Curves(Evaluator):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if fault == "short" and step == 2:
                 return
-            value = quality(arch) * (1 - 0.5**step) + noise(f"{arch.text}{job.seed}{step}")
+            value = self._value(arch, job, step)
             if fault == "nan" and step == 2:
                 value = float("nan")
             self._note(f"{arch.text} {step} {os.getpid()}")
@@ -129,10 +133,14 @@ class Curves(Evaluator):
             yield Measurement(step, {metric: value}, seconds=1.0)
             self._keep(job, step)
 
-    def _start(self, job: Job) -> int:
-        """The step after the checkpoint."""
+    @staticmethod
+    def _value(arch: Architecture, job: Job, step: int) -> float:
+        return quality(arch) * (1 - 0.5**step) + noise(f"{arch.text}{job.seed}{step}")
+
+    def _kept(self, job: Job) -> int:
+        """The step of the checkpoint, or 0."""
         file = job.workdir / "step" if job.workdir else None
-        return int(file.read_text()) + 1 if file is not None and file.exists() else 1
+        return int(file.read_text()) if file is not None and file.exists() else 0
 
     def _keep(self, job: Job, step: int) -> None:
         if job.workdir is not None:

@@ -70,7 +70,8 @@ class Job:
     how many CPU threads the evaluation may use. ``mirror``: where on shared storage the workdir is
     kept, or nothing where all machines see the workdir itself. ``pauses``: steps at which the
     search may lay the trial aside: what is to be kept in ``workdir`` is kept before they are
-    measured.
+    measured, and whoever goes on from there measures that step once more, since it may be lost.
+    ``more_memory``: an attempt before ran out of it; this one is to get more.
     """
 
     trial: int
@@ -82,6 +83,7 @@ class Job:
     attempt: int = 0
     mirror: str = ""
     pauses: tuple[int, ...] = ()
+    more_memory: bool = False
 
 
 class Measured:

@@ -116,6 +116,11 @@ class Evaluator(ABC):
         """
         return None
 
+    def memory(self, arch: Architecture, space: SearchSpace, view: View) -> int | None:
+        """Bytes that an evaluation takes of its device, by the network's shapes; None when that is
+        not known. It needs no ``setup``."""
+        return None
+
     def check(self, arch: Architecture) -> None:
         """Cheap test on one architecture before anything is spent, after ``setup``.
 

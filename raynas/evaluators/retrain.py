@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -96,6 +97,14 @@ class Retrain(Evaluator):
         """The network as it is before the first step."""
         space, view = self._ready()
         return build_network(space, arch, view.input_shape, view.num_classes, seed)
+
+    def memory(self, arch: Architecture, space: SearchSpace, view: View) -> int | None:
+        """Of a step of training in float32, and the images."""
+        from raynas.costs import training_memory
+
+        build = partial(space.build, arch, view.input_shape, view.num_classes)
+        images = view.train.pixels.nbytes + view.held_out.pixels.nbytes
+        return images + training_memory(build, view.input_shape).at(self.recipe.batch_size)
 
     def check(self, arch: Architecture) -> None:
         """Build the network and show it two black images.

@@ -26,7 +26,8 @@ class ActorRunner(ClusterRunner):
 
     def run(self, work: Work) -> None:
         self.open()
-        crew = self.hire(work.payload, ahead=self.resources.concurrent != 1)
+        ahead = self.resources.concurrent != 1
+        crew = self.hire(work.payload, ahead=ahead, patience=self.resources.patience)
         try:
             crew.carry_out(_Jobs(work))
         finally:

@@ -10,10 +10,11 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from raynas.core import Architecture, Decision, Job, Measurement, UserError
 from raynas.evaluators.base import Evaluator
+from raynas.runners.placement import Share
 from raynas.runners.work import Payload, Work
 from raynas.store.remote import Mirror, Remote
 
@@ -23,21 +24,33 @@ class Resources:
     """What one trial gets. They change how fast a run is, not what it finds.
 
     ``cpus``: CPU cores, fractions allowed; a trial computes with ``max(1, floor(cpus))`` threads.
-    ``gpus``: share of a GPU (0.25: four trials on one); None takes one where there is any.
+    ``gpus``: share of a GPU (0.25: four trials on one); None takes one where there is any; "fit" as
+    much as the network is predicted to need (what is quick still takes a whole one).
+    ``memory``: GB of main memory that are booked for a trial; None books none; "fit" as for GPUs,
+    for what trains on a CPU.
     ``concurrent``: most trials at a time; None as many as the machines hold.
-    ``retries``: how often a trial whose worker died is continued from its checkpoint.
+    ``retries``: how often a trial whose worker died is continued from its checkpoint. One that
+    crashes two workers without a measurement between is given up whatever this says.
+    ``patience``: seconds without a measurement after which a worker is taken for dead; None waits.
     """
 
     cpus: float = 1.0
-    gpus: float | None = None
+    gpus: float | Literal["fit"] | None = None
     concurrent: int | None = None
     retries: int = 2
+    memory: float | Literal["fit"] | None = None
+    patience: float | None = None
 
     def __post_init__(self) -> None:
         if self.cpus <= 0:
             raise UserError(f"resources.cpus={self.cpus}", allowed="> 0, for instance 0.5 or 2")
-        if self.gpus is not None and self.gpus < 0:
-            raise UserError(f"resources.gpus={self.gpus}", allowed=">= 0, for instance 0.25 or 1")
+        if not _is_amount(self.gpus, 0):
+            allowed = '>= 0, for instance 0.25 or 1, or "fit"'
+            raise UserError(f"resources.gpus={self.gpus}", allowed=allowed)
+        if not _is_amount(self.memory, 1e-3):
+            raise UserError(f"resources.memory={self.memory}", allowed='GB, > 0.001, or "fit"')
+        if self.patience is not None and self.patience <= 0:
+            raise UserError(f"resources.patience={self.patience}", allowed="seconds, > 0, or None")
         if self.concurrent is not None and self.concurrent < 1:
             raise UserError(f"resources.concurrent={self.concurrent}", allowed=">= 1")
         if self.retries < 0:
@@ -46,6 +59,10 @@ class Resources:
     @property
     def threads(self) -> int:
         return max(1, int(self.cpus))
+
+
+def _is_amount(value: object, least: float) -> bool:
+    return value in (None, "fit") or (isinstance(value, int | float) and value >= least)
 
 
 class Runner(ABC):
@@ -78,9 +95,17 @@ class Runner(ABC):
         """Give back what the runner holds (workers, a private cluster)."""
 
 
+#: in this process: all that there is
+_ALL = Share()
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """What a worker hands over: a measurement, or how the evaluation ended without one."""
+    """What a worker hands over: a measurement, or how the evaluation ended without one.
+
+    ``room``: that it had, in words, when it was ``out_of_memory``. ``peak``: the most bytes that
+    it has had of the device so far; 0 when that is not known.
+    """
 
     measurement: Measurement | None = None
     failure: str = ""
@@ -88,10 +113,17 @@ class Outcome:
     no_storage: bool = False
     host: str = ""
     device: str = "cpu"
+    room: str = ""
+    peak: int = 0
 
 
-def steps(evaluator: Evaluator, arch: Architecture, job: Job) -> Generator[Outcome, None, None]:
-    """Run an evaluation, turning exceptions into outcomes: the worker itself survives."""
+def steps(
+    evaluator: Evaluator, arch: Architecture, job: Job, share: Share = _ALL
+) -> Generator[Outcome, None, None]:
+    """Run an evaluation, turning exceptions into outcomes: the worker itself survives.
+
+    ``share``: what it has of the machine.
+    """
     host, device = socket.gethostname(), device_name(job.device)
     try:
         with _mirrored(job) as push:
@@ -99,33 +131,42 @@ def steps(evaluator: Evaluator, arch: Architecture, job: Job) -> Generator[Outco
                 push()
                 yield Outcome(measurement, host=host, device=device)
     except Exception as error:
-        yield _failure(error, host)
+        yield _failure(error, host, job.device, share)
 
 
 def steps_of_many(
-    evaluator: Evaluator, tasks: Sequence[tuple[Architecture, Job]]
+    evaluator: Evaluator, tasks: Sequence[tuple[Architecture, Job]], share: Share = _ALL
 ) -> Iterator[tuple[int, Outcome]]:
     """Run evaluations together; a place's last outcome, and only that, has no measurement."""
     host, device = socket.gethostname(), device_name(tasks[0][1].device) if tasks else ""
     archs, jobs = [arch for arch, _ in tasks], [job for _, job in tasks]
     left = dict.fromkeys(range(len(tasks)))
+
+    def failure(error: Exception) -> Outcome:
+        return _failure(error, host, jobs[0].device, share)
+
     try:
         for place, found in evaluator.evaluate_many(archs, jobs):
             if isinstance(found, Measurement):
                 yield place, Outcome(found, host=host, device=device)
             else:
                 del left[place]
-                yield place, Outcome() if found is None else _failure(found, host)
+                failed = (
+                    Outcome() if found is None else _failure(found, host, jobs[0].device, share)
+                )
+                yield place, failed
     except Exception as error:
         for place in left:
-            yield place, _failure(error, host)
+            yield place, _failure(error, host, jobs[0].device, share)
 
 
-def _failure(error: Exception, host: str) -> Outcome:
+def _failure(error: Exception, host: str, device: str, share: Share) -> Outcome:
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    short = _is_out_of_memory(error)
     return Outcome(
         failure=text,
-        out_of_memory=_is_out_of_memory(error),
+        out_of_memory=short,
+        room=share.in_words(device) if short else "",
         no_storage=isinstance(error, OSError) and error.errno in _NO_STORAGE,
         host=host,
     )
@@ -155,7 +196,7 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
-def pick_device(gpus: float | None) -> str:
+def pick_device(gpus: float | Literal["fit"] | None) -> str:
     """``cuda`` when a share of a GPU is asked for and torch sees one, else ``cpu``."""
     if gpus == 0:  # a worker without a GPU need not import torch for this
         return "cpu"
@@ -192,11 +233,10 @@ def deliver(work: Work, number: int, outcome: Outcome) -> bool:
             f"a worker on {outcome.host} cannot write to {work.folder}: {outcome.failure}",
             cure="nothing stored is lost: make room, then `raynas resume` goes on",
         )
-    if outcome.failure:
-        message = outcome.failure
-        if outcome.out_of_memory:
-            message = f"out of memory: {message}"
-        work.fail(number, message, infeasible=outcome.out_of_memory)
+    if outcome.out_of_memory:
+        work.no_memory(number, outcome.failure, outcome.room)
+    elif outcome.failure:
+        work.fail(number, outcome.failure)
     else:
         work.complete(number)
     return False

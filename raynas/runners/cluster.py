@@ -86,9 +86,12 @@ class ClusterRunner(Runner):
 
     def hire(self, payload: Payload, *, ahead: bool = True, patience: float | None = None) -> Crew:
         """Actors as ``resources`` say, with the payload; see :class:`Crew`."""
+        options: dict[str, float] = {"num_cpus": self.resources.cpus, "num_gpus": self._gpus}
+        if self._memory:
+            options["memory"] = self._memory
         return Crew(
             self.share(payload),
-            {"num_cpus": self.resources.cpus, "num_gpus": self._gpus},
+            options,
             1 if payload.evaluator.serial else self._slots(),
             retries=self.resources.retries,
             ahead=ahead,
@@ -123,7 +126,8 @@ class ClusterRunner(Runner):
     def _take_resources(self) -> None:
         have = ray.cluster_resources()
         wanted = self.resources.gpus
-        self._gpus = float(have.get("GPU", 0.0) >= 1.0) if wanted is None else wanted
+        some = wanted is None or wanted == "fit"
+        self._gpus = float(have.get("GPU", 0.0) >= 1.0) if some else float(wanted or 0.0)
         if self.resources.cpus > have.get("CPU", 0.0) and self.address is None:
             raise UserError(
                 f"resources.cpus={self.resources.cpus:g} on a machine with {have.get('CPU', 0):g}",
@@ -154,14 +158,25 @@ class ClusterRunner(Runner):
             )
         return wanted
 
-    def _slots(self) -> int:
-        """How many trials run at once: as many as the machines hold, or as many as allowed."""
+    @property
+    def _memory(self) -> int:
+        """Bytes of main memory that are booked for each worker, whatever it does."""
+        wanted = self.resources.memory
+        return 0 if wanted is None or wanted == "fit" else int(wanted * 1e9)
+
+    def _slots(self, gpus: float | None = None) -> int:
+        """How many trials run at once: as many as the machines hold, or as many as allowed.
+
+        ``gpus``: the least of a GPU that a trial may have, if not the usual share.
+        """
         if self.resources.concurrent is not None:
             return self.resources.concurrent
         have = ray.cluster_resources()
         fits = [have.get("CPU", 1.0) / self.resources.cpus]
-        if self._gpus:
-            fits.append(have.get("GPU", 0.0) / self._gpus)
+        if least := self._gpus if gpus is None else gpus:
+            fits.append(have.get("GPU", 0.0) / least)
+        if self._memory:
+            fits.append(have.get("memory", 0.0) / self._memory)
         return max(1, int(min(fits)) - self.spare)
 
     def close(self) -> None:

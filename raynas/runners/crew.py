@@ -20,7 +20,8 @@ from raynas.core import Architecture, Job, RaynasError
 from raynas.evaluators.base import Evaluator
 from raynas.runners import environment
 from raynas.runners.base import Outcome, on_device, pick_device, steps_of_many
-from raynas.runners.deaths import cause, died, no_setup
+from raynas.runners.deaths import Deaths, cause, no_measurement, no_setup
+from raynas.runners.placement import Share
 from raynas.spaces.base import SearchSpace
 
 environment.prepare()  # before Ray is imported
@@ -58,15 +59,15 @@ class Shared:
 class Task:
     """A job for any worker.
 
-    ``suspect``: was under way, or behind what was, when a worker died. ``deaths``: of workers that
-    had nothing else to do. ``shared``: what it is evaluated with, if that is not the crew's.
+    ``suspect``: was under way, or behind what was, when a worker died, one of its ``deaths``.
+    ``shared``: what it is evaluated with, if that is not the crew's.
     """
 
     arch: Architecture
     job: Job
     shared: Shared | None = None
     suspect: bool = False
-    deaths: int = 0
+    deaths: Deaths = field(default_factory=Deaths)
 
 
 class Source(ABC):
@@ -105,7 +106,7 @@ class Worker:
     """In an actor: keeps data and evaluator, and evaluates what it is given."""
 
     def __init__(self, shared: Shared, gpus: float) -> None:
-        self._device = pick_device(gpus)
+        self._device, self._share = pick_device(gpus), Share(gpus)
         self._evaluators = {shared.version: _ready_evaluator(shared)}
         self._first = shared.version
 
@@ -122,7 +123,7 @@ class Worker:
         tasks = [(arch, on_device(job, self._device)) for arch, job in chunk]
         found: list[tuple[int, Outcome]] = []
         began = time.monotonic()
-        for place, outcome in steps_of_many(evaluator, tasks):
+        for place, outcome in steps_of_many(evaluator, tasks, self._share):
             found.append((place, outcome))
             late = time.monotonic() - began >= _STREAM_SECONDS
             if late and not _last_step(outcome, tasks[place][1]):
@@ -204,8 +205,9 @@ class Crew:
     """``size`` actors with a payload, kept until ``dismiss``; dead ones are replaced.
 
     ``options``: of Ray, for each actor (``num_cpus``, ``num_gpus``). ``retries``: a task whose
-    worker died is started again so often; of several that a worker had, one by one, since only
-    one is guilty. ``ahead=False``: one task at a time, and nothing is asked for before it ended.
+    worker died is started again so often, if it is not in quarantine before (see ``deaths``); of
+    several that a worker had, one by one, since only one is guilty. ``ahead=False``: one task at a
+    time, and nothing is asked for before it ended.
     ``patience``: a worker that has said nothing for so many seconds is taken for dead.
     ``gpus``: 0 keeps workers off a GPU, else they use one; as the options say if not given.
     """
@@ -307,6 +309,8 @@ class Crew:
                 self._back.appendleft(task)
                 break
             tasks.append(task)
+            if task.job.more_memory:  # not before others
+                break
         return tasks
 
     def _listen(
@@ -329,7 +333,7 @@ class Crew:
         since = time.monotonic() - self._patience
         awaited = [h for h in self._hands if h.process and h.awaited is not None]
         silent = [h for h in awaited if h.heard < since and h not in dead]
-        return [(h, TimeoutError(f"it said nothing for {self._patience:g} s")) for h in silent]
+        return [(h, TimeoutError(no_measurement(self._patience))) for h in silent]
 
     def _speaking(self, source: Source) -> list[_Hand]:
         awaited = {id(hand.awaited): hand for hand in self._hands if hand.awaited is not None}
@@ -374,9 +378,10 @@ class Crew:
             (self._alone if task.suspect else self._back).append(task)
         for task in begun:
             task.suspect = True
-            task.deaths += len(begun) == 1
-            if task.deaths > self._retries:
-                source.lose(task, died(task.deaths, reason))
+            task.deaths.count(str(error))
+            verdict = task.deaths.verdict(self._retries, reason)
+            if verdict and len(begun) == 1:
+                source.lose(task, verdict)
                 continue
             task.job = replace(task.job, attempt=task.job.attempt + 1)
             source.again(task)

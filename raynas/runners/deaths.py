@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from raynas.core import UserError
+
+#: so many workers that a task has crashed, with no measurement between, put it in quarantine
+QUARANTINE = 2
 
 _KILLED = "it was killed (was memory short?), it crashed, or its machine is gone"
 
@@ -13,14 +18,52 @@ def cause(text: str) -> tuple[bool, str]:
     ``text``: what Ray says of the death, or nothing.
     """
     text = text.strip()
+    if machine_gone(text):
+        return False, "its machine is gone"
     if "worker process has died" in text or "died unexpectedly" in text or not text:
         return False, _KILLED
     return "creation task" in text, text.splitlines()[-1]
 
 
+def machine_gone(text: str) -> bool:
+    """Whether a death was that of the whole machine, by what Ray says of it."""
+    return "node has died" in text or "actor's node was" in text
+
+
+@dataclass
+class Deaths:
+    """Of the workers that had one task: all of them, and those that ``crashed`` since its last
+    measurement. A machine that is taken away is a death, and no crash."""
+
+    times: int = 0
+    crashed: int = 0
+
+    def count(self, text: str) -> None:
+        """``text``: what Ray says of the death."""
+        self.times += 1
+        self.crashed += not machine_gone(text)
+
+    def progress(self) -> None:
+        """The task was measured, further than ever before."""
+        self.crashed = 0
+
+    def verdict(self, retries: int, reason: str) -> str:
+        """Why the task is given up; empty when it is to be started again."""
+        if self.times > retries:
+            return died(self.times, reason)
+        if self.crashed >= QUARANTINE:
+            return f"{died(self.times, reason)}; in quarantine, no third worker gets it"
+        return ""
+
+
 def died(times: int, reason: str) -> str:
     """The message of a trial that is given up."""
     return f"its worker died {'once' if times == 1 else f'{times} times'}: {reason}"
+
+
+def no_measurement(seconds: float) -> str:
+    """Of a worker that was ended because it hung."""
+    return f"no measurement for {seconds:g} s"
 
 
 def no_setup(reason: str) -> UserError:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 from raynas.runners.actors import ActorRunner
 from raynas.runners.cluster import ClusterRunner
+from raynas.runners.placement import Learned
 from raynas.runners.work import Work
 
 
@@ -21,6 +22,7 @@ class RayRunner(ClusterRunner):
     name: ClassVar[str] = "ray"
 
     scratch: Path | None = None
+    _learned: Learned = field(default_factory=Learned, init=False, repr=False)
 
     def run(self, work: Work) -> None:
         self.open()
@@ -33,4 +35,6 @@ class RayRunner(ClusterRunner):
             return ActorRunner(self.resources, self.address, self.modules, spare=spare)
         from raynas.runners.tune import TuneRunner  # Ray Tune takes a second to import
 
-        return TuneRunner(self.resources, self.address, self.modules, self.scratch, spare=spare)
+        return TuneRunner(
+            self.resources, self.address, self.modules, self.scratch, self._learned, spare=spare
+        )

@@ -64,6 +64,8 @@ class LocalRunner(Runner):
         jobs: list[Job] = []
         while len(jobs) < crowd and (job := work.next()) is not None:
             jobs.append(on_device(job, device))
+            if job.more_memory:  # not among many
+                break
         tasks = [(work.arch(job.trial), job) for job in jobs]
         for place, outcome in steps_of_many(evaluator, tasks):
             deliver(work, jobs[place].trial, outcome)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from raynas.core import Decision, Job, Measurement, Trial, TrialState, UserError
-from raynas.runners.work import Payload, Rows, Search, Status
+from raynas.runners.work import Payload, Rows, Search, Status, was_short
 
 
 @dataclass
@@ -71,7 +71,7 @@ class OrderedSearch(Search):
     def __init__(
         self, payload: Payload, rows: Rows, *, lanes: int, past: Iterable[Trial] = (), **common: Any
     ) -> None:
-        self._stored = {t.number: t for t in past}
+        self._stored = _unbroken(past)
         self._sink = _New(rows, self._stored)
         super().__init__(payload, self._sink, past=(), **common)
         self._lanes = [_Lane(i) for i in range(lanes)]
@@ -119,13 +119,22 @@ class OrderedSearch(Search):
     def fail(self, number: int, message: str, *, infeasible: bool = False) -> None:
         self._ends(number, _Event(failure=message, infeasible=infeasible))
 
-    def requeue_live(self) -> None:
-        for number in sorted(self._physical):
-            job = self._jobs[number]
-            self._jobs[number] = replace(job, attempt=job.attempt + 1)
-            self.trials[number].attempt = job.attempt + 1
-            self._ready.appendleft(number)
-        self._physical.clear()
+    def no_memory(self, number: int, reason: str, room: str = "", *, last: bool = False) -> None:
+        """The second try is no event: only how it ends has its turn."""
+        if number in self._jobs:
+            super().no_memory(number, reason, room, last=last)
+        else:
+            self._physical.discard(number)
+
+    def again(self, number: int) -> None:
+        self._physical.discard(number)
+        job = self._jobs.get(number)
+        if job is None:
+            return
+        trial = self.trials[number]
+        trial.attempt = job.attempt + 1
+        self._jobs[number] = replace(job, attempt=trial.attempt, more_memory=was_short(trial))
+        self._ready.appendleft(number)
 
     @property
     def live(self) -> tuple[int, ...]:
@@ -170,11 +179,13 @@ class OrderedSearch(Search):
         self._check_proposal(trial, stored)
         if self._stored and job.trial not in self._met and (not stored or not stored.state.ended):
             trial.attempt = stored.attempt + 1 if stored else 0
+            if stored and was_short(stored):
+                trial.message = stored.message
             self._discard(trial)
         self._met.add(job.trial)
         rungs = (rung.step for rung in self.rungs())
         pauses = tuple(sorted({*job.pauses, *rungs})) if job.workdir else ()
-        return replace(job, attempt=trial.attempt, pauses=pauses)
+        return replace(job, attempt=trial.attempt, pauses=pauses, more_memory=was_short(trial))
 
     def _check_proposal(self, trial: Trial, stored: Trial | None) -> None:
         now = trial.arch
@@ -277,6 +288,21 @@ class _New:
     def _is_there(self, row: Mapping[str, Any]) -> bool:
         known = (row["trial"], row["step"]) in self._have
         return known or (row["step"] is None and row["trial"] in self._ended)
+
+
+def _unbroken(past: Iterable[Trial]) -> dict[int, Trial]:
+    """By number. Of one that lacks a step that others have (its fragment was torn), what it found
+    before: decisions need all of a curve, so it goes on from there."""
+    found = {trial.number: trial for trial in past}
+    steps = sorted({m.step for trial in found.values() for m in trial.measurements})
+    for number, trial in found.items():
+        have = [m.step for m in trial.measurements]
+        first = next((s for s in steps if 0 < s < trial.step and s not in have), None)
+        if first is not None:
+            before = [m for m in trial.measurements if m.step < first]
+            state = TrialState.RUNNING
+            found[number] = replace(trial, measurements=before, state=state, message="")
+    return found
 
 
 def _events(trial: Trial) -> list[_Event]:

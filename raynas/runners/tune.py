@@ -7,21 +7,27 @@ Tune's own snapshots are not used; a run is resumed by replaying the store.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
+import time
 import uuid
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from raynas.core import Job, RaynasError
 from raynas.runners import environment
-from raynas.runners.base import Outcome, deliver, on_device, pick_device, steps
+from raynas.runners.base import Outcome, Resources, deliver, on_device, pick_device, steps
 from raynas.runners.cluster import ClusterRunner
 from raynas.runners.crew import Shared
-from raynas.runners.deaths import cause, died, no_setup
+from raynas.runners.deaths import Deaths, cause, no_measurement, no_setup
+from raynas.runners.devices import look_at_devices
+from raynas.runners.placement import Learned, Placer, Share, largest_and_all
+from raynas.runners.usage import Peak, watched
 from raynas.runners.work import Work
 
 environment.prepare()  # before Ray is imported
@@ -30,6 +36,9 @@ import ray  # noqa: E402
 from ray import tune  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
+
+# it would tell of trials that did not complete, though the work tries them again
+logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
 
 #: how often in a row a fit() that Ray ended is started again without a trial having ended
 _FITS = 5
@@ -53,15 +62,19 @@ class TrialActor(tune.Trainable):
     def _begin(self, config: Mapping[str, Any]) -> None:
         job: Job = config["job"]
         arch = self._space.architecture(config["arch"])
-        device = pick_device(config["gpus"])
-        self._outcomes = steps(self._evaluator, arch, on_device(job, device))
+        share: Share = config["share"]
+        device = pick_device(share.gpus)
+        self._peak, self._patience = Peak(device, share), config["patience"]
+        self._outcomes = steps(self._evaluator, arch, on_device(job, device), share)
 
     def _end(self) -> None:
         self._outcomes.close()
 
     def step(self) -> dict[str, Any]:
         # never "done": Tune would not show a last result to the scheduler
-        return {"outcome": next(self._outcomes, Outcome())}
+        with watched(self._patience):
+            outcome = next(self._outcomes, Outcome())
+        return {"outcome": replace(outcome, peak=self._peak.bytes())}
 
     def cleanup(self) -> None:
         self._end()
@@ -72,10 +85,14 @@ class _Hooks:
 
     Errors in callbacks (a full disk) must end the run, not be logged and forgotten.
     ``only``: trials after which the fit ends; empty for all that the work has to give.
+    ``heard``: when a worker last had something to say, or began.
     """
 
-    def __init__(self, work: Work, only: frozenset[int] = frozenset()) -> None:
-        self.work, self.only = work, only
+    def __init__(self, work: Work, placer: Placer, resources: Resources) -> None:
+        self.work, self.placer, self.resources = work, placer, resources
+        self.only: frozenset[int] = frozenset()
+        self.deaths: defaultdict[int, Deaths] = defaultdict(Deaths)
+        self.heard: dict[int, float] = {}
 
     @property
     def over(self) -> bool:
@@ -97,10 +114,9 @@ class _Hooks:
 class WorkSearcher(Searcher):
     """Jobs of the work as Tune configurations."""
 
-    def __init__(self, hooks: _Hooks, gpus: float) -> None:
+    def __init__(self, hooks: _Hooks) -> None:
         super().__init__()
-        self._hooks, self._gpus = hooks, gpus
-        self._numbers: dict[str, int] = {}
+        self._hooks = hooks
 
     def suggest(  # type: ignore[override]
         self, trial_id: str
@@ -108,6 +124,8 @@ class WorkSearcher(Searcher):
         work = self._hooks.work
         if self._hooks.over:
             return str(Searcher.FINISHED)
+        if not self._hooks.placer.has_room(work.live):
+            return None
         try:
             job = work.next()
         except Exception as error:
@@ -116,13 +134,27 @@ class WorkSearcher(Searcher):
         if job is None:
             # what runs may make room for more; only an end of the work is an end of the search
             return None if work.live and not work.interrupted else str(Searcher.FINISHED)
-        self._numbers[trial_id] = job.trial
-        return {"job": job, "arch": work.arch(job.trial).text, "gpus": self._gpus}
+        return {
+            "job": job,
+            "arch": work.arch(job.trial).text,
+            "share": self._hooks.placer.place(job.trial, self._bytes(job), job.more_memory),
+            "patience": self._hooks.resources.patience,
+        }
+
+    def _bytes(self, job: Job) -> int | None:
+        """That the trial is predicted to need, where somebody asks."""
+        if not self._hooks.placer.asks:
+            return None
+        payload, arch = self._hooks.work.payload, self._hooks.work.arch(job.trial)
+        try:
+            return payload.evaluator.memory(arch, payload.space, payload.view)
+        except Exception:  # the trial itself will tell what is wrong with its network
+            return None
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        self._numbers.pop(trial_id, None)
+        """The work was told by the scheduler."""
 
     def save(self, checkpoint_path: str) -> None:
         """The store keeps the state."""
@@ -140,39 +172,64 @@ class WorkScheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         try:
-            goes_on = deliver(self._hooks.work, trial.config["job"].trial, result["outcome"])
+            goes_on = self._heard(trial.config["job"].trial, result["outcome"])
         except Exception as error:
             self._hooks.failed(error)
             goes_on = False
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
+    def _heard(self, number: int, outcome: Outcome) -> bool:
+        hooks, before = self._hooks, self._hooks.work.trials[number].step
+        hooks.heard[number] = time.monotonic()
+        hooks.placer.saw(number, outcome.peak, on_gpu=outcome.device != "cpu")
+        measured = outcome.measurement
+        if measured is not None and measured.step > before:
+            hooks.deaths[number].progress()
+        return deliver(hooks.work, number, outcome)
+
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """A worker died. Tune starts the trial again, if it was not once too often."""
+        """A worker died. The trial is started again, if it was not once too often."""
         try:
             self._died(trial)
         except Exception as error:
             self._hooks.failed(error)
 
     def _died(self, trial: Any) -> None:
-        work, job = self._hooks.work, trial.config["job"]
-        if work.interrupted:
+        hooks, number = self._hooks, trial.config["job"].trial
+        if hooks.work.interrupted:
             return
-        setup, reason = _cause(trial)
+        text = _last_words(trial)
+        setup, reason = cause(text)
         if setup:
             raise no_setup(reason)
-        if trial.should_recover():
-            work.trials[job.trial].attempt = job.attempt + trial.num_failures
+        patience, heard = hooks.resources.patience, hooks.heard.get(number)
+        if patience and heard is not None and time.monotonic() - heard >= patience:
+            reason = no_measurement(patience)
+        deaths = hooks.deaths[number]
+        deaths.count(text)
+        if verdict := deaths.verdict(hooks.resources.retries, reason):
+            hooks.work.fail(number, verdict)
         else:
-            work.fail(job.trial, died(trial.num_failures, reason))
+            hooks.work.again(number)
 
 
-def _cause(trial: Any) -> tuple[bool, str]:
-    """Whether a dead worker died while it was set up, and why, in one line."""
+def _last_words(trial: Any) -> str:
+    """What Ray says of a dead worker."""
     try:
         text = Path(trial.error_file).read_text()
     except (OSError, TypeError):  # Tune had no folder for it yet
         text = ""
-    return cause(text.rpartition("Failure # ")[2])
+    return text.rpartition("Failure # ")[2]
+
+
+class _Starts(tune.Callback):
+    """Notes when a worker begins with a trial."""
+
+    def __init__(self, hooks: _Hooks) -> None:
+        self._hooks = hooks
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._hooks.heard[trial.config["job"].trial] = time.monotonic()
 
 
 class _WorkStopper(tune.Stopper):
@@ -193,73 +250,86 @@ class TuneRunner(ClusterRunner):
     """Ray Tune on this machine or on a cluster.
 
     ``scratch``: an absolute folder for Tune's own files; it is removed after each part.
+    ``learned``: what is known of the sizes of trials, for ``resources.gpus="fit"``.
     """
 
     name: ClassVar[str] = "tune"
 
     scratch: Path | None = None
+    learned: Learned = field(default_factory=Learned)
 
     def run(self, work: Work) -> None:
         """See the base class. Raises: RaynasError when Ray itself does not work any more."""
         self.open()
-        lost: Counter[int] = Counter()
-        alone: frozenset[int] = frozenset()
+        hooks = _Hooks(work, self._placer(), self.resources)
         idle, ended = 0, -1
         while idle < _FITS + self.resources.retries:
-            memory, reason = self._fit_once(work, alone)
+            memory, reason = self._fit_once(hooks)
             if work.error is not None:
                 raise work.error
             if work.done or work.interrupted:
                 return
             now = work.status().ended
             idle, ended = (idle + 1, ended) if now == ended else (0, now)
-            if memory:
-                self._charge(work, lost)
             # suspects of using too much memory are tried again one by one
-            suspects = {*alone, *work.live} if memory else ()
-            alone = frozenset(n for n in suspects if not work.trials[n].state.ended)
+            suspects = {*hooks.only, *work.live} if memory else ()
+            if memory:
+                self._charge(hooks)
+            hooks.only = frozenset(n for n in suspects if not work.trials[n].state.ended)
             work.requeue_live()
         raise RaynasError(
             f"Ray Tune ended {idle + 1} times without a result: {' '.join(reason.split())[:300]}; "
             "`raynas resume` goes on"
         )
 
-    def _fit_once(self, work: Work, alone: frozenset[int]) -> tuple[bool, str]:
+    def _placer(self) -> Placer:
+        devices = look_at_devices() if self._gpus and self.resources.gpus == "fit" else ()
+        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        return Placer(
+            Share(self._gpus, self._memory),
+            largest_and_all(alive),
+            devices,
+            self.resources.memory == "fit" and not self._gpus,
+            self.learned,
+        )
+
+    def _fit_once(self, hooks: _Hooks) -> tuple[bool, str]:
         """Whether Ray's memory monitor ended the fit (it ends all when it kills one), and why."""
         try:
-            self._fit(work, alone)
+            self._fit(hooks)
         except RaynasError:
             raise
         except Exception as error:
             return _is_memory_kill(error), f"{type(error).__name__}: {error}"
         return False, "the search ended early"
 
-    def _charge(self, work: Work, lost: Counter[int]) -> None:
-        """A trial that was alone when memory ran out is the one that does not fit."""
-        live = work.live
-        lost.update(live)
-        if len(live) == 1 and lost[live[0]] > self.resources.retries:
-            work.fail(
-                live[0],
-                "out of memory: Ray's memory monitor killed its worker, though it ran alone",
-                infeasible=True,
-            )
+    def _charge(self, hooks: _Hooks) -> None:
+        """A trial that was alone when memory ran out is the one that does not fit. If it was among
+        others before, this was its second try, with all that there is."""
+        work = hooks.work
+        if len(work.live) == 1:
+            number, room = work.live[0], f"{Share().in_words('cpu')} to itself"
+            reason = "Ray's memory monitor killed its worker"
+            work.no_memory(number, reason, room, last=number in hooks.only)
 
-    def _fit(self, work: Work, alone: frozenset[int]) -> None:
-        hooks = _Hooks(work, only=alone)
-        processes = work.payload.evaluator.processes
+    def _fit(self, hooks: _Hooks) -> None:
+        evaluator = hooks.work.payload.evaluator
         scratch = self.scratch or Path(tempfile.mkdtemp(prefix="raynas-tune-"))
+        most = self._slots(hooks.placer.least_gpu)
+        place: Any = partial(_place, self.resources.cpus)
+        if evaluator.processes > 1:  # they train one network together
+            place = tune.PlacementGroupFactory([self._bundle(evaluator.processes)])
         trainable = tune.with_resources(
-            tune.with_parameters(TrialActor, shared=self.share(work.payload)),
-            tune.PlacementGroupFactory([self._bundle(processes)]),
+            tune.with_parameters(TrialActor, shared=self.share(hooks.work.payload)),
+            place,
         )
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=WorkSearcher(hooks, self._gpus),
+                search_alg=WorkSearcher(hooks),
                 scheduler=WorkScheduler(hooks),
                 num_samples=-1,
-                max_concurrent_trials=1 if alone else max(1, self._slots() // processes),
+                max_concurrent_trials=1 if hooks.only else max(1, most // evaluator.processes),
                 reuse_actors=True,
                 trial_name_creator=_trial_name,
                 trial_dirname_creator=_trial_name,
@@ -269,7 +339,8 @@ class TuneRunner(ClusterRunner):
                 storage_path=str(scratch),
                 verbose=0,
                 stop=_WorkStopper(hooks),
-                failure_config=tune.FailureConfig(max_failures=self.resources.retries),
+                callbacks=[_Starts(hooks)],
+                failure_config=tune.FailureConfig(max_failures=0),  # the work tries again
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
@@ -277,6 +348,11 @@ class TuneRunner(ClusterRunner):
             tuner.fit()
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _place(cpus: float, config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+    """What Tune is to reserve for a trial."""
+    return tune.PlacementGroupFactory([config["share"].bundle(cpus)])
 
 
 def _is_memory_kill(error: BaseException | None) -> bool:

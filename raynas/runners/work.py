@@ -145,7 +145,7 @@ class Work(ABC):
         self._paused: set[int] = set()  # by the scheduler; until a worker has them again
         self._unfinished = deque(t for t in self.trials.values() if not t.state.ended)
         for trial in self._unfinished:  # one that was only scored was never started
-            trial.attempt += trial.step > 0
+            trial.attempt += trial.step > 0 or was_short(trial)
         self._gathering = False
         self._new_rows: list[dict[str, Any]] = []
         self._new_ends: list[Trial] = []
@@ -177,6 +177,7 @@ class Work(ABC):
             attempt=trial.attempt,
             mirror=self._mirror(trial),
             pauses=self._pauses(),
+            more_memory=was_short(trial),
         )
 
     @property
@@ -217,6 +218,8 @@ class Work(ABC):
         trial.measurements.append(measurement)
         self._pay(trial, measurement)
         state, message = self._judge(trial)
+        if was_short(trial) and not state.ended:
+            message = trial.message  # a resume must know of it
         self._move(trial, state, message)
         self._write(trial, measurement, host, device)
         if state.ended:
@@ -240,6 +243,21 @@ class Work(ABC):
             state = TrialState.INFEASIBLE if infeasible else TrialState.FAILED
             self._close(trial, state, _one_line(message))
 
+    def no_memory(self, number: int, reason: str, room: str = "", *, last: bool = False) -> None:
+        """The trial did not fit into the ``room`` that it had: it is started once more, with more,
+        and is INFEASIBLE if that is not enough, or if there is no more (``last``). The first time
+        is stored, too."""
+        trial = self.trials[number]
+        if trial.state.ended or number in self._paused:
+            return
+        message = f"{_SHORT}{f' with {room}' if room else ''}: {reason}"
+        if last or was_short(trial):
+            self.fail(number, message, infeasible=True)
+            return
+        trial.message = _one_line(message)
+        self._write(trial, None, "", "")
+        self.again(number)
+
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
         """What is reported within is stored by one append, which costs as much as one row.
@@ -253,12 +271,17 @@ class Work(ABC):
             self._gathering = False
             self._settle()
 
-    def requeue_live(self) -> None:
-        """The runner lost its workers: what ran is to be started again, from its checkpoints."""
-        for trial in self._live.values():
+    def again(self, number: int) -> None:
+        """A trial's worker is gone: it is to be started again, from its checkpoint."""
+        trial = self._live.pop(number, None)
+        if trial is not None:
             trial.attempt += 1
-        self._unfinished.extend(self._live.values())
-        self._live.clear()
+            self._unfinished.append(trial)
+
+    def requeue_live(self) -> None:
+        """The runner lost its workers: what ran is to be started again."""
+        for number in self.live:
+            self.again(number)
 
     def interrupt(self) -> None:
         """Start nothing more; what runs stays RUNNING in the store, to be resumed."""
@@ -597,7 +620,9 @@ class Search(Work):
             self._counts[trial.state] -= 1
 
     def _beyond_bounds(self, trial: Trial) -> bool:
-        return trial.state is TrialState.INFEASIBLE and not trial.measurements
+        """Whether it was never evaluated, since its costs were too high."""
+        infeasible = trial.state is TrialState.INFEASIBLE
+        return infeasible and not trial.measurements and not _lacked_memory(trial)
 
     @property
     def timed(self) -> bool:
@@ -847,6 +872,19 @@ class Search(Work):
             self.sampler.replay([trial])
         else:
             self.sampler.tell(trial)
+
+
+#: how the message of a trial begins that did not fit; of one that is not at rest: the first time
+_SHORT = "out of memory"
+
+
+def _lacked_memory(trial: Trial) -> bool:
+    return trial.message.startswith(_SHORT)
+
+
+def was_short(trial: Trial) -> bool:
+    """Whether this is the trial's second try, with more memory."""
+    return not trial.state.ended and _lacked_memory(trial)
 
 
 def _one_line(text: str) -> str:

@@ -25,9 +25,18 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from raynas.core import Architecture, Problem, Trial, TrialState, UserError, rng_for, seed_for
+from raynas.core import (
+    Architecture,
+    Objective,
+    Problem,
+    Trial,
+    TrialState,
+    UserError,
+    rng_for,
+    seed_for,
+)
 from raynas.samplers.base import Sampler
 from raynas.samplers.distinct import Distinct, at_least
 from raynas.spaces.base import SearchSpace
@@ -406,20 +415,23 @@ def _distributions(space: SearchSpace) -> Distributions:
 def _new_study(problem: Problem) -> optuna.Study:
     import optuna
 
-    with _quiet():
+    with quiet():
         return optuna.create_study(
             storage=optuna.storages.InMemoryStorage(),
             study_name=problem.run,
             load_if_exists=False,
-            directions=[
-                "maximize" if o.direction == "max" else "minimize" for o in problem.objectives
-            ],
+            directions=directions(problem.objectives),
             pruner=optuna.pruners.NopPruner(),
         )
 
 
+def directions(objectives: Iterable[Objective]) -> list[Literal["maximize", "minimize"]]:
+    """The objectives' directions in Optuna's words."""
+    return ["maximize" if o.direction == "max" else "minimize" for o in objectives]
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Optuna announces every new study; its level is put back, for users who log with it."""
     import optuna
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -83,7 +84,7 @@ class SearchSpace(ABC):
             if values[name] not in choice.options:
                 raise one_of(f"option for {name!r}", values[name], choice.options)
             # the option as the space spells it: 3, not 3.0 or True
-            pairs.append((name, choice.options[choice.options.index(values[name])]))
+            pairs.append(_pair(name, choice.options[choice.options.index(values[name])]))
         return Architecture(self.name, tuple(pairs), self.format(dict(pairs)))
 
     def format(self, values: Mapping[str, Option]) -> str:
@@ -204,6 +205,12 @@ class SearchSpace(ABC):
         """A picture of ``arch`` for reports. The default is the chain of its choices."""
         nodes = ("in", *(f"{name} = {option}" for name, option in arch.items()), "out")
         return Graph(nodes, tuple((i, i + 1, "") for i in range(len(nodes) - 1)))
+
+
+@lru_cache(maxsize=10_000, typed=True)
+def _pair(name: str, option: Option) -> tuple[str, Option]:
+    """The same one for all architectures, since a search keeps very many of them."""
+    return name, option
 
 
 def _counts(choices: Sequence[Choice], arch: Architecture) -> NDArray[np.float32]:

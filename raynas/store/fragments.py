@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raynas.core import UserError
+from raynas.store.remote import remote_of
 from raynas.store.run import refuse_newer
 from raynas.store.schema import VERSION_KEY
 
@@ -125,9 +126,14 @@ def read_fragment(path: Path) -> pa.Table:
 
 def _torn(path: Path, why: object) -> UserError:
     text = str(why).split("\n")[0][:160]
+    remote = remote_of(path.parent.parent)
+    if remote is None:
+        file, move = str(path), f" (mv {path} {path}.torn)"
+    else:  # what is here follows
+        file, move = f"{remote.shown}/{path.parent.name}/{path.name}", ""
     return UserError(
-        f"fragment {path} is torn: {text}",
-        cure=f"move it away (mv {path} {path}.torn) and go on with raynas resume: "
+        f"fragment {file} is torn: {text}",
+        cure=f"move it away{move} and go on with raynas resume: "
         "the rows it held are measured again",
     )
 

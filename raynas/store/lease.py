@@ -64,7 +64,8 @@ class Lease:
             after = claims(self._remote)
             now = next(c for c in after if c.name == mine)
             others = [c for c in after if c.name != mine]
-            alive = [c for c in others if not c.free and now.seen - c.seen <= self._ttl]
+            # far in the future is as dead as long ago: the storage's clock was put back
+            alive = [c for c in others if not c.free and abs(now.seen - c.seen) <= self._ttl]
             if not alive and all(c.epoch < epoch for c in others):
                 for old in others:
                     self._remote.remove(old.name)

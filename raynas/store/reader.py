@@ -28,7 +28,8 @@ def read(folder: RunFolder) -> pa.Table:
 
     A worker that goes on from its last checkpoint measures some steps again; of rows with the same
     trial and step the last one counts: latest session, then highest attempt, then last stored.
-    Rows without a step (how a trial ended) count as one step behind all others.
+    Rows without a step (how a trial ended) count as one step behind all others; where the trial was
+    to be tried again (memory was short) they count until the later attempt has rows.
     Safe while a writer is at work; never shows half an append.
     Raises: UserError for a torn fragment, or one of a newer schema.
     """
@@ -73,8 +74,20 @@ def _one_per_step(table: pa.Table) -> pa.Table:
     trial, step = _numbers(table["trial"]), _numbers(table["step"], _NO_STEP)
     session, attempt = _numbers(table["session"]), _numbers(table["attempt"])
     order = np.lexsort((attempt, session, step, trial))  # stable: then as stored
-    last = _ends(trial[order], step[order])
-    return table.take(pa.array(order[last])).combine_chunks()
+    kept = order[_ends(trial[order], step[order])]
+    if len(kept):
+        kept = kept[~_superseded(table.take(pa.array(kept)))]
+    return table.take(pa.array(kept)).combine_chunks()
+
+
+def _superseded(table: pa.Table) -> NDArray[np.bool_]:
+    """(n,) True for rows that told of an attempt's end, where a later attempt is there, too."""
+    number, attempt = _numbers(table["trial"]), _numbers(table["attempt"])
+    when = (_numbers(table["session"]) << 32) + attempt
+    starts = np.flatnonzero(np.r_[True, number[1:] != number[:-1]])
+    latest = np.repeat(np.maximum.reduceat(when, starts), np.diff(np.r_[starts, len(number)]))
+    told = pc.and_(pc.is_null(table["step"]), pc.equal(table["state"], TrialState.RUNNING.value))
+    return np.asarray(told.to_numpy(), dtype=bool) & (when < latest)
 
 
 def _ends(*keys: Ints) -> NDArray[np.bool_]:

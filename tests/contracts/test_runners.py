@@ -17,12 +17,14 @@ from raynas.evaluators import Retrain, Tabular
 from raynas.runners.base import Resources, Runner
 from raynas.runners.local import LocalRunner
 from raynas.runners.order import OrderedSearch
+from raynas.runners.placement import Share
 from raynas.runners.virtual import Cluster, VirtualRunner
 from raynas.runners.work import Limits, Payload
 from raynas.samplers import TPE
 from raynas.samplers.evolution import RegularizedEvolution
 from raynas.samplers.random import Random
 from raynas.schedulers import ASHA, PromotionASHA
+from raynas.schedulers.none import NoStopping
 from raynas.spaces import NASBench201
 from raynas.training import Recipe
 
@@ -155,12 +157,52 @@ def test_a_fault_ends_its_trial_and_only_that(make: Make) -> None:
     assert [ends[arch] for arch in sorted(faults)] == [
         ("FAILED", "val_accuracy is nan at step 2"),
         ("FAILED", "RuntimeError: a toy crash"),
-        ("INFEASIBLE", "out of memory: MemoryError: toy"),
+        ("INFEASIBLE", out_of_memory()),
         ("COMPLETE", None),
     ]
     assert ends["x=5,y=5,op=c"] == ("COMPLETE", None)
     told = [sampler.told[n].state.value for n in range(5)]
     assert told == ["FAILED", "FAILED", "INFEASIBLE", "COMPLETE", "COMPLETE"]
+
+
+def out_of_memory() -> str:
+    """What is said of it on this machine."""
+    return f"out of memory with {Share().in_words('cpu')}: MemoryError: toy"
+
+
+def test_out_of_memory_is_tried_once_more_and_then_infeasible(make: Make, tmp_path: Path) -> None:
+    faults = {"x=0,y=0,op=a": "memory", "x=1,y=0,op=a": "tight"}
+    rows, sampler = Table(), Script([*faults, "x=5,y=5,op=c"])
+    make(cpus=0.5).run(search(sampler, Curves(fault=faults), rows, folder=tmp_path))
+    told = [(sampler.told[n].state.value, sampler.told[n].attempt) for n in range(3)]
+    assert told == [("INFEASIBLE", 1), ("COMPLETE", 1), ("COMPLETE", 0)]
+    seen = {
+        arch: [(r["step"], r["attempt"], r["state"], r["message"]) for r in rows.of(arch)]
+        for arch in faults
+    }
+    first, second = (
+        out_of_memory(),
+        [(1, 0, "RUNNING", None), (None, 0, "RUNNING", out_of_memory())],
+    )
+    assert seen["x=0,y=0,op=a"] == [*second, (None, 1, "INFEASIBLE", first)]
+    assert seen["x=1,y=0,op=a"] == [
+        *second, (2, 1, "RUNNING", first), (3, 1, "RUNNING", first), (4, 1, "COMPLETE", None)
+    ]  # fmt: skip
+
+
+def test_out_of_memory_in_order(make: Make, tmp_path: Path) -> None:
+    faults = {"x=0,y=0,op=a": "memory", "x=1,y=0,op=a": "tight"}
+    rows, sampler = Table(), Script([*faults, "x=5,y=5,op=c"])
+    payload = Payload(ToySpace(), Curves(fault=faults), ToyData().search_view(0))
+    work = OrderedSearch(
+        payload, rows, lanes=2, sampler=sampler, fallback=Random(), scheduler=NoStopping(),
+        limits=Limits(), run="test", stage="search", arm="script", objectives=(Objective(),),
+        seed=0, folder=tmp_path,
+    )  # fmt: skip
+    make(cpus=0.5, concurrent=2).run(work)
+    assert [sampler.told[n].state.value for n in range(3)] == ["INFEASIBLE", "COMPLETE", "COMPLETE"]
+    assert sampler.told[0].message == out_of_memory()
+    assert [row["step"] for row in rows.of("x=1,y=0,op=a") if row["step"]] == [1, 2, 3, 4]
 
 
 def test_the_worker_time_of_an_arm_and_an_exhausted_space_end_it(make: Make) -> None:

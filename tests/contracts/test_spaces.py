@@ -115,6 +115,11 @@ def test_architectures_are_values(space, archs):
     assert len({arch.id for arch in archs}) == len(set(archs))
 
 
+def test_a_hundred_thousand_architectures_share_their_parts(space, archs):
+    first, second = archs[0], space.architecture(dict(archs[0]))
+    assert all(a is b for a, b in zip(first.pairs, second.pairs, strict=True))
+
+
 @pytest.mark.parametrize("text", ["", "nonsense", "=", "|", "a=b", "_-", "+++"])
 def test_bad_text_is_one_line_for_the_user(space, text):
     with pytest.raises(UserError) as error:

@@ -39,6 +39,7 @@ def experiment():
         evaluator={evaluator}(max_step={steps}, seconds={seconds}, log={log!r}, fault={fault!r}),
         sampler={sampler}, scheduler={scheduler}, against=(), finalists=Finalists(top=0),
         budget=Budget(trials={trials}), resources=Resources(cpus=1.0),
+        in_order={in_order},
     )
 """
 
@@ -53,13 +54,14 @@ def experiment_file(
     steps: int = 4,
     seconds: float = 0.0,
     fault: Any = None,
+    in_order: int = 0,
 ) -> Path:
     """``toy.py`` in ``folder``; its evaluations are logged in ``folder/log``."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "toy.py"
     text = _FILE.format(
         steps=steps, seconds=seconds, log=str(folder / "log"), evaluator=evaluator,
-        sampler=sampler, scheduler=scheduler, trials=trials, fault=fault or {},
+        sampler=sampler, scheduler=scheduler, trials=trials, fault=fault or {}, in_order=in_order,
     )  # fmt: skip
     file.write_text(text)
     return file
@@ -148,13 +150,15 @@ def session_folders(mark: str) -> set[Path]:
 class Driver:
     """``raynas ARGS`` in a process of its own; knows all processes that descend from it."""
 
-    def __init__(self, *args: str | Path, cwd: Path, **env: str) -> None:
+    def __init__(
+        self, *args: str | Path, cwd: Path, program: str = "raynas.cli", **env: str
+    ) -> None:
         self.mark = f"RAYNAS_TEST={uuid.uuid4().hex}"
         name, value = self.mark.split("=")
         self.out, self.err = cwd / f"out-{value}", cwd / f"err-{value}"
         with self.out.open("w") as out, self.err.open("w") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "raynas.cli", *map(str, args)],
+                [sys.executable, "-m", program, *map(str, args)],
                 stdout=out, stderr=err, cwd=cwd, start_new_session=True,
                 env={**os.environ, "PYTHONPATH": str(TESTS), "COLUMNS": "200", name: value, **env},
             )  # fmt: skip

@@ -3,87 +3,33 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 from integration.drivers import Driver, experiment_file, lines, resume_here, rows_of, run_here
+from integration.storages import Server, serve
 from integration.toy_runs import content
 
 from raynas.core import Metric, UserError
 from raynas.store import Provenance, RunFolder, RunInfo, Writer, read
 from raynas.store.remote import Mirror, Remote, fetch, working_copy
 
-moto = pytest.importorskip("moto.server")
-
-
-@dataclass
-class Weather:
-    """How bad the server is: shares of requests that fail, and that are late."""
-
-    failing: float = 0.0
-    slow: float = 0.0
-    rng: random.Random = field(default_factory=lambda: random.Random(7))
-    failed: int = 0
-    asked: int = 0
-
-
-class _Faulty:
-    """A WSGI application before the server's own."""
-
-    def __init__(self, app: Callable[..., Iterable[bytes]], weather: Weather) -> None:
-        self._app, self._weather = app, weather
-
-    def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-        weather = self._weather
-        weather.asked += 1
-        if weather.rng.random() < weather.slow:
-            time.sleep(0.2)
-        if weather.rng.random() < weather.failing:
-            weather.failed += 1
-            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-            start("503 Slow Down", [("Content-Type", "text/plain")])
-            return [b"<Error><Code>SlowDown</Code></Error>"]
-        return self._app(environ, start)
-
-
-@dataclass(frozen=True)
-class Server:
-    uri: str
-    weather: Weather
+pytest.importorskip("moto.server")
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    from werkzeug.serving import make_server
-
-    weather = Weather()
-    app = moto.DomainDispatcherApplication(moto.create_backend_app)
-    httpd = make_server("127.0.0.1", 0, _Faulty(app, weather), threaded=True)
-    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
-    thread.start()
-    place = quote(f"127.0.0.1:{httpd.server_port}", safe="")
-    options = f"scheme=http&endpoint_override={place}&allow_bucket_creation=true"
-    yield Server(f"s3://key:secret@raynas/runs/RUN?{options}", weather)
-    httpd.shutdown()
-    thread.join()
-    httpd.server_close()
+    with serve() as found:
+        yield found
 
 
 @pytest.fixture
 def uri(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    from pyarrow import fs
-
     monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "cache"))
-    found = server.uri.replace("RUN", tmp_path.name)
-    system, path = fs.FileSystem.from_uri(found)
-    system.create_dir(path.split("/")[0])
-    yield found
+    yield server.run(tmp_path.name)
     server.weather.failing = server.weather.slow = 0.0
 
 

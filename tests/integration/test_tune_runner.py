@@ -32,6 +32,7 @@ from raynas.data import Digits
 from raynas.runners import tune as tune_module
 from raynas.runners.base import Outcome, Resources
 from raynas.runners.local import LocalRunner
+from raynas.runners.placement import Placer, Share
 from raynas.runners.tune import TuneRunner
 from raynas.samplers import TPE
 from raynas.samplers.random import Random
@@ -94,7 +95,10 @@ def test_a_nan_never_goes_on(faults: Finished) -> None:
 def test_a_crash_is_failed_and_the_worker_lives_on(faults: Finished) -> None:
     assert ends(faults, "x=0,y=1,op=a") == ("FAILED", "RuntimeError: a toy crash", [1, None])
     assert faults.sampler.told[1].state.value == "FAILED"
-    assert ends(faults, "x=0,y=2,op=a")[0] == "INFEASIBLE"
+    state, message, steps = ends(faults, "x=0,y=2,op=a")
+    room = Share().in_words("cpu")
+    assert (state, message) == ("INFEASIBLE", f"out of memory with {room}: MemoryError: toy")
+    assert steps == [1, None, None]  # with the first time that memory was short
 
 
 def test_a_killed_worker_is_followed_by_one_that_goes_on_from_the_checkpoint(
@@ -131,10 +135,10 @@ def test_tune_leaves_no_file(faults: Finished) -> None:
 def test_a_late_result_of_an_ended_trial_changes_nothing(faults: Finished) -> None:
     class Zombie:
         config = {"job": type("J", (), {"trial": 0, "attempt": 0})}  # noqa: RUF012
-        num_failures = 1
 
     before, told = list(faults.rows), faults.sampler.told[0]
-    scheduler = tune_module.WorkScheduler(tune_module._Hooks(faults.work))
+    hooks = tune_module._Hooks(faults.work, Placer(Share(), (0, 0)), Resources())
+    scheduler = tune_module.WorkScheduler(hooks)
     late = {"outcome": Outcome(Measurement(3, {"val_accuracy": 99.0}))}
     assert scheduler.on_trial_result(None, Zombie(), late) == "STOP"
     assert faults.rows == before
@@ -242,7 +246,9 @@ def test_a_kill_by_rays_memory_monitor_does_not_end_the_search(
     assert found == {**dict.fromkeys(GOOD[:4], "COMPLETE"), GOOD[1]: state}
     assert all(n == 1 for n in kills[1:])  # tried again alone
     if state == "INFEASIBLE":
-        assert rows.of(GOOD[1])[-1]["message"].startswith("out of memory: Ray's memory monitor")
+        message = rows.of(GOOD[1])[-1]["message"]
+        assert message.startswith("out of memory with ")
+        assert message.endswith(" GB of memory to itself: Ray's memory monitor killed its worker")
     assert set(sampler.told) == {0, 1, 2, 3}
 
 
@@ -251,8 +257,8 @@ def test_when_ray_is_gone_the_run_ends_and_the_trials_stay_open(
 ) -> None:
     from raynas.core import RaynasError
 
-    def broken(_self: TuneRunner, work: Recorded, _alone: frozenset[int]) -> None:
-        work.next()
+    def broken(_self: TuneRunner, hooks: Any) -> None:
+        hooks.work.next()
         raise ConnectionError("the cluster is gone")
 
     monkeypatch.setattr(TuneRunner, "_fit", broken)

@@ -18,7 +18,8 @@ from commands import done, experiment_file, raynas, stored
 from raynas import __version__
 
 COMMANDS = (
-    "run", "resume", "status", "top", "score", "report", "export", "specialize", "list",
+    "run", "resume", "status", "top", "score", "report", "export", "export-study", "specialize",
+    "list",
 )  # fmt: skip
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
@@ -327,3 +328,18 @@ def test_a_run_without_networks_has_nothing_to_export(run: Path) -> None:
     called = raynas("export", run)
     assert called.code == 2
     assert "has no trained network to export" in called.err
+
+
+def test_a_search_is_opened_by_optuna(run: Path, tmp_path: Path) -> None:
+    import optuna
+
+    file = tmp_path / "out" / "study.db"
+    assert done("export-study", run, file) == f"studies: {file}\n"
+    assert [p.name for p in file.parent.iterdir()] == ["study.db"]
+    summaries = optuna.get_all_study_summaries(f"sqlite:///{file}")
+    table = pq.read_table(run / "results", columns=["stage", "trial"]).to_pylist()
+    searched = {row["trial"] for row in table if row["stage"] == "search"}
+    assert sum(s.n_trials for s in summaries) == len(searched) > 0
+    called = raynas("export-study", run, file)
+    assert (called.code, called.err.count("\n")) == (2, 1)
+    assert f"{file} is there already; remove it" in called.err

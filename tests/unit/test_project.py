@@ -99,7 +99,7 @@ def test_make_alone_lists_all_targets() -> None:
         assert f"make {target} " in done.stdout
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "check", "bench"])
+@pytest.mark.parametrize("target", ["demo", "test", "check", "bench", "chaos"])
 def test_every_target_sets_up_first_and_names_existing_files(target: str, tmp_path: Path) -> None:
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)

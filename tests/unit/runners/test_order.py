@@ -36,7 +36,7 @@ def search(rows: Any, folder: Path | None, sampler: Sampler, **more: Any) -> Ord
 def carry_out(work: OrderedSearch, workers: int, rng: random.Random, stop_at: float = 1e9) -> int:
     """By workers who are quick and slow as ``rng`` has it; how many measurements they made."""
     busy: list[tuple[Job, Iterator[Outcome]]] = []
-    made = 0
+    measured = set()
     while not work.done:
         while len(busy) < workers and (job := work.next()) is not None:
             busy.append((job, steps(work.payload.evaluator, work.arch(job.trial), job)))
@@ -44,14 +44,15 @@ def carry_out(work: OrderedSearch, workers: int, rng: random.Random, stop_at: fl
         place = rng.randrange(len(busy))
         job, outcomes = busy[place]
         outcome = next(outcomes, Outcome())
-        made += outcome.measurement is not None
+        if outcome.measurement is not None:
+            measured.add((job.trial, outcome.measurement.step))
         if not deliver(work, job.trial, outcome):
             outcomes.close()  # type: ignore[attr-defined]
             del busy[place]
-        if made >= stop_at:
+        if len(measured) >= stop_at:
             work.interrupt()
             break
-    return made
+    return len(measured)
 
 
 SAMPLERS = [Random(), TPE(n_startup=6), RegularizedEvolution(population=6, sample=2)]
@@ -112,6 +113,18 @@ def test_a_search_that_was_cut_anywhere_ends_in_the_same_table(
     assert made <= len(whole) - before + 24 * 3  # what is stored is not measured again
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_that_were_lost_are_measured_again(seed: int, tmp_path: Path) -> None:
+    rng, whole = random.Random(seed), Table()
+    carry_out(search(whole, tmp_path, TPE(n_startup=6)), 2, rng)
+    lost = set(rng.sample(range(len(whole)), 4))
+    rows = Table(row for place, row in enumerate(whole) if place not in lost)
+    carry_out(search(rows, tmp_path, TPE(n_startup=6), past=stored(rows)), 3, rng)
+    newest = {(row["trial"], row["step"]): row for row in rows}
+    assert content(newest.values()) == content(whole)
+    assert {t.number: t.state for t in stored(rows)} == {t.number: t.state for t in stored(whole)}
+
+
 def stored(rows: Table) -> list[Trial]:
     """The trials as a store would give them back."""
     from raynas.core import Measurement
@@ -147,6 +160,27 @@ def test_failures_and_bounds_have_their_turn_too(tmp_path: Path) -> None:
     assert {"FAILED", "INFEASIBLE", "STOPPED"} <= {row[3] for row in tables[0]}
 
 
+@pytest.mark.parametrize("cut", [2, 3, 5, 30])
+def test_what_lacked_memory_gets_its_second_try_and_no_third(cut: int, tmp_path: Path) -> None:
+    texts = [arch.text for arch in ToySpace().enumerate()][::5]
+    fault = {text: ("tight", "memory")[i % 2] for i, text in enumerate(texts)}
+    tables = []
+    for run, stop in enumerate((1e9, cut)):
+        rows, folder = Table(), tmp_path / str(run)
+        make = {"evaluator": Curves(max_step=9, fault=fault), "scheduler": NoStopping()}
+        carry_out(search(rows, folder, Random(), **make), 2, random.Random(run), stop)
+        if run:
+            work = search(rows, folder, Random(), past=stored(rows), **make)
+            carry_out(work, 3, random.Random(8))
+        short = [row for row in rows if (row["message"] or "").startswith("out of memory")]
+        first = [r["trial"] for r in short if r["step"] is None and r["state"] == "RUNNING"]
+        assert len(first) == len(set(first)) > 0
+        ended = [row for row in rows if row["state"] != "RUNNING"]
+        tables.append(content(ended, "seed"))
+    assert tables[0] == tables[1]
+    assert {"INFEASIBLE", "COMPLETE"} == {row[3] for row in tables[0]}
+
+
 def test_arms_are_equal_in_multiply_adds(tmp_path: Path) -> None:
     work = search(Table(), tmp_path, Random(), limits=Limits(seconds=20_000.0))
     carry_out(work, 2, random.Random(0))
@@ -164,6 +198,30 @@ def test_a_worker_that_died_is_started_again(tmp_path: Path) -> None:
     again = [work.next() for _ in range(3)]
     assert {j.trial for j in again if j} == {j.trial for j in jobs if j}
     assert [j.attempt for j in again if j] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_workers_that_die_at_any_moment_change_nothing(seed: int, tmp_path: Path) -> None:
+    """Also with a checkpoint of a step that nobody was told of."""
+    tables = []
+    for run, deaths in enumerate((0.0, 0.3)):
+        rows, rng = Table(), random.Random(seed)
+        work = search(rows, tmp_path / str(run), TPE(n_startup=6))
+        while not work.done:
+            jobs = [job for _ in range(3) if (job := work.next()) is not None]
+            for job in jobs:
+                for outcome in steps(work.payload.evaluator, work.arch(job.trial), job):
+                    if rng.random() < deaths:
+                        work.again(job.trial)
+                        break
+                    if not deliver(work, job.trial, outcome):
+                        break
+                else:
+                    deliver(work, job.trial, Outcome())
+        tables.append(
+            [(r["trial"], r["arch"], r["step"], r["state"], r["val_accuracy"]) for r in rows]
+        )
+    assert tables[0] == tables[1]
 
 
 def test_a_sampler_that_proposes_otherwise_is_told(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from raynas.core import (
     UserError,
 )
 from raynas.runners.local import LocalRunner
+from raynas.runners.placement import Share
 from raynas.runners.work import Finals, Limits, Payload, Search
 from raynas.samplers.base import Sampler
 from raynas.samplers.random import Random
@@ -135,7 +136,7 @@ def test_a_stopped_trial_keeps_its_curve_and_the_last_row_says_so() -> None:
     [
         ("nan", "FAILED", "val_accuracy is nan at step 2"),
         ("crash", "FAILED", "RuntimeError: a toy crash"),
-        ("memory", "INFEASIBLE", "out of memory: MemoryError: toy"),
+        ("memory", "INFEASIBLE", f"out of memory with {Share().in_words('cpu')}: MemoryError: toy"),
         ("short", "COMPLETE", None),
     ],
 )
@@ -455,11 +456,75 @@ def trials_of(rows: Iterable[Mapping[str, Any]]) -> list[Trial]:
     for row in rows:
         arch = space.architecture(row["arch"])
         trial = found.setdefault(row["trial"], Trial(row["trial"], arch, arch, seed=row["seed"]))
-        trial.state = TrialState(row["state"])
+        trial.state, trial.message = TrialState(row["state"]), row["message"] or ""
+        trial.attempt = row["attempt"]
         if row["step"] is not None:
             values = {"val_accuracy": row["val_accuracy"]}
             trial.measurements.append(Measurement(row["step"], values, row["seconds"]))
     return list(found.values())
+
+
+@pytest.mark.parametrize("cut", range(1, 9))
+def test_a_resume_remembers_that_memory_was_short(cut: int, tmp_path: Path) -> None:
+    texts = ["x=0,y=0,op=a", "x=1,y=0,op=a", "x=5,y=5,op=c"]
+    faults = {texts[0]: "tight", texts[1]: "memory"}
+
+    def carry_out(rows: Table, folder: str, past: Sequence[Trial] = ()) -> Search:
+        work = search(texts=texts[len(past) :], rows=rows, evaluator=Curves(fault=faults),
+                      past=past, folder=tmp_path / folder, limits=Limits(trials=3))  # fmt: skip
+        LocalRunner().run(work)
+        return work
+
+    whole = Table()
+    carry_out(whole, "whole")
+    assert [r["state"] for r in whole].count("RUNNING") == 9
+    half = Table(whole[:cut])
+    step = tmp_path / "half" / "000000" / "step"
+    step.parent.mkdir(parents=True)
+    step.write_text("1")  # the checkpoint that a killed driver's worker has left
+    work = carry_out(half, "half", trials_of(half))
+    key = ["trial", "step", "arch", "state", "message"]
+    assert [[r[k] for k in key] for r in half] == [[r[k] for k in key] for r in whole]
+    assert states(work) == {"COMPLETE": 2, "INFEASIBLE": 1}
+
+
+def test_what_lacked_memory_at_once_counts_after_a_resume_too() -> None:
+    rows, limits = Table(), Limits(trials=1)
+    work = search(texts=["x=1,y=2,op=a"], rows=rows, limits=limits)
+    for attempt in range(2):
+        job = work.next()
+        assert job is not None
+        assert (job.attempt, job.more_memory) == (attempt, attempt == 1)
+        work.no_memory(job.trial, "MemoryError", f"{attempt + 1} GB")
+    assert [row["message"] for row in rows] == [
+        "out of memory with 1 GB: MemoryError", "out of memory with 2 GB: MemoryError"
+    ]  # fmt: skip
+    assert states(work) == {"INFEASIBLE": 1}
+    rest = search(texts=["x=1,y=3,op=a"], rows=rows, past=trials_of(rows), limits=limits)
+    assert rest.done
+    assert rest.rejected == 0
+
+
+def test_a_trial_that_had_all_there_is_gets_no_second_try() -> None:
+    work = search(texts=["x=1,y=2,op=a"])
+    work.next()
+    work.no_memory(0, "killed", last=True)
+    assert states(work) == {"INFEASIBLE": 1}
+    assert work.next() is None
+    assert work.trials[0].message == "out of memory: killed"
+
+
+def test_what_was_quarantined_is_never_evaluated_again() -> None:
+    text, rows = "x=1,y=2,op=a", Table()
+    work = search(texts=[text, text], rows=rows)
+    work.next()
+    work.fail(0, "its worker died 2 times: it crashed; in quarantine, no third worker gets it")
+    assert work.next() is None
+    assert work.duplicates == 1
+    rest = search(texts=[text, "x=0,y=0,op=a"], rows=rows, past=trials_of(rows))
+    job = rest.next()
+    assert job is not None
+    assert rest.arch(job.trial).text == "x=0,y=0,op=a"
 
 
 def test_live_trials_are_started_again_when_a_runner_lost_its_workers() -> None:

@@ -47,7 +47,7 @@ def test_of_rows_measured_twice_the_last_attempt_counts(
     writer.append([row(0, 1, attempt=1, val_accuracy=2.0)])
     writer.append([row(0, 1, attempt=0, val_accuracy=1.0)])  # a late word of a dead worker
     writer.append([row(0, 2, val_accuracy=3.0), row(0, 2, val_accuracy=4.0)])
-    writer.append([row(0, None, message="a"), row(0, None, message="b")])
+    writer.append([row(0, None, state="FAILED", message=m) for m in "ab"])
     writer.append([row(0, 3, attempt=5), row(0, 3, attempt=0, session=2, val_accuracy=5.0)])
     table = read(folder)
     assert pairs(table) == [(0, 1), (0, 2), (0, 3), (0, None)]
@@ -230,6 +230,19 @@ def test_a_trial_that_went_on_after_its_end_is_running_again(
     assert (trial.state, trial.session, trial.step) == (TrialState.COMPLETE, 2, 3)
 
 
+def test_an_attempt_without_enough_memory_counts_until_the_next_one(
+    folder: RunFolder, writer: Writer, row: Any
+) -> None:
+    writer.append([row(0, 1), row(0, None, state="RUNNING", message="out of memory")])
+    writer.append([row(1, None, state="FAILED", message="crash")])
+    (trial, _) = trials(read(folder))
+    assert (trial.state, trial.message, trial.attempt) == (TrialState.RUNNING, "out of memory", 0)
+    writer.append([row(0, 2, attempt=1, state="COMPLETE")])
+    (trial, _) = trials(read(folder))
+    assert (trial.state, trial.message, trial.attempt) == (TrialState.COMPLETE, "", 1)
+    assert pairs(read(folder)) == [(0, 1), (0, 2), (1, None)]
+
+
 def test_nan_is_a_value_and_null_is_none(folder: RunFolder, writer: Writer, row: Any) -> None:
     writer.append([row(0, 1, val_accuracy=float("nan"))])
     (measurement,) = trials(read(folder))[0].measurements
@@ -282,13 +295,19 @@ actions = st.lists(
 
 
 def expected(history: list[dict[str, Any]]) -> list[tuple[int, int | None, float]]:
-    """The rule in its plainest form: of the rows in order, the greatest wins, ties to the later."""
+    """The rule in its plainest form: of the rows in order, the greatest wins, ties to the later;
+    how an attempt ended counts as long as it was the last one."""
     best: dict[tuple[int, float], dict[str, Any]] = {}
     for row in history:
         key = (row["trial"], row["step"] or np.inf)
         old = best.get(key)
         if old is None or (row["session"], row["attempt"]) >= (old["session"], old["attempt"]):
             best[key] = row
+    for key, row in list(best.items()):
+        own = [(r["session"], r["attempt"]) for r in history if r["trial"] == row["trial"]]
+        over = max(own) > (row["session"], row["attempt"])
+        if row["step"] is None and row["state"] == "RUNNING" and over:
+            del best[key]
     return [(best[k]["trial"], best[k]["step"], best[k]["latency_ms"]) for k in sorted(best)]
 
 

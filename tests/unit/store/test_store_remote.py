@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 import threading
@@ -167,6 +168,34 @@ def test_a_writer_from_the_dead_is_stopped_and_fenced_off(
         dead.append([row(6)])
     alive.close()
     assert read(seen)["trial"].to_pylist() == [0, 1]
+
+
+@pytest.mark.parametrize("hours", [-30, 30])
+def test_a_clock_of_the_storage_that_was_put_back_keeps_no_dead_writer_alive(
+    uri: str, hours: int
+) -> None:
+    dead = Lease(Remote(uri))
+    dead._ended.set()  # killed: it touches nothing any more
+    (name,) = [c.name for c in claims(Remote(uri))]
+    file, seen = Path(uri.removeprefix("file://")) / name, time.time() + 3600 * hours
+    os.utime(file, (seen, seen))
+    heir = Lease(Remote(uri))
+    assert heir.epoch == 2
+    heir.release()
+
+
+def test_a_torn_fragment_is_named_where_the_run_lives(
+    away: RunFolder, uri: str, provenance: Provenance, row: Any
+) -> None:
+    with Writer(away, 1, provenance) as writer:
+        writer.append([row(0)])
+    remote = Remote(uri)
+    (name,) = remote.names("results")
+    remote.write(name, remote.read(name)[:100])
+    with pytest.raises(UserError, match=rf"fragment {uri}/{name} is torn.*move it away and"):
+        read(RunFolder.open(fetch(uri)))
+    remote.remove(name)  # the cure
+    assert read(RunFolder.open(fetch(uri))).num_rows == 0
 
 
 def test_epochs_never_come_twice(uri: str) -> None:

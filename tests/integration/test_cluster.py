@@ -1,0 +1,41 @@
+"""A search over a cluster that loses a machine and gets another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from integration.drivers import Driver, experiment_file, lines, rows_of, run_here
+from integration.machines import ENVIRONMENT, Cluster, Machine
+from integration.toy_runs import content
+
+pytestmark = pytest.mark.ray
+SEARCH = {"trials": 60, "steps": 4, "scheduler": "ASHA(1, 2)", "sampler": "TPE(n_startup=4)"}
+
+
+def works(log: Path, machine: Machine) -> bool:
+    """Whether something was measured on it by a worker that is still there."""
+    return bool({int(line.split()[2]) for line in lines(log)} & set(machine.processes()))
+
+
+def test_a_machine_dies_another_joins_and_the_table_is_that_of_a_calm_run(tmp_path: Path) -> None:
+    file = experiment_file(tmp_path / "a", seconds=0.5, in_order=4, **SEARCH)
+    run, log = tmp_path / "a" / "run", tmp_path / "a" / "log"
+    with Cluster(2) as cluster:
+        first, second = cluster.machines
+        command = ("run", file, "--output", run, "--address", cluster.address)
+        with Driver(*command, cwd=tmp_path, **ENVIRONMENT) as driver:
+            driver.until(lambda: works(log, first) and works(log, second))
+            cluster.kill(second)
+            done = len(lines(log))
+            third = cluster.join()
+            driver.until(lambda: works(log, third))
+            assert driver.wait(180) == 0, driver.err.read_text()
+            assert driver.all_gone(30), driver.commands()
+        assert works(log, first) or len(lines(log)) > done
+    assert not (run / "tune").exists()
+    rows = rows_of(run)
+    calm = run_here(experiment_file(tmp_path / "b", in_order=4, **SEARCH))
+    assert content(rows) == content(rows_of(calm))
+    assert {row["state"] for row in rows} >= {"COMPLETE", "STOPPED"}
+    assert max(row["attempt"] for row in rows) > 0  # what the dead machine had
