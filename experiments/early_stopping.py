@@ -4,10 +4,11 @@
     python experiments/early_stopping.py make fashion FILE    # 80 trainings of 15 epochs
     python experiments/early_stopping.py [FILE ...] [--orders 100] [--workers 1]
 
-The first two train random cells of NAS-Bench-201 to the end and write their curves. The last
-replays such curves, and synthetic ones with a known optimum, in random orders through each
-scheduler: epochs spent, and how far the best trial that was measured to the end is below the best
-of all. `--at 200 400` shows the regret after so many epochs instead of at the end.
+The first two train random cells of NAS-Bench-201 to the end and write their curves
+(curves_digits.jsonl beside this file holds 81 of the first). The last replays such curves, and
+synthetic ones with a known optimum, in random orders through each scheduler: epochs spent, and how
+far the best trial that was measured to the end is below the best of all. `--at 200 400` shows the
+regret after so many epochs, too.
 Expected: see LOG.md. Time and hardware: digits four minutes and fashion a quarter of an hour on a
 core, a replay a minute. Data: Fashion-MNIST as for fashion_mnist.py.
 """
