@@ -129,15 +129,18 @@ class Pieces:
                     found[arch.text].append(known[arch.text, seed])
         return found
 
-    def inherited(self, archs: list[Architecture], images: int | None) -> tuple[list[float], float]:
-        """Accuracies with inherited weights, and the processor seconds that they took."""
+    def inherited(self, archs: list[Architecture], images: int | None) -> tuple[np.ndarray, float]:
+        """(2, n) accuracies and losses with inherited weights; processor seconds that it took."""
         evaluator = Inherited(self.training, 512, images, weights=self.supernet / "weights")
         evaluator.setup(SPACE, self.view)
         began = time.process_time()
         jobs = [Job(number, seed=0, max_step=1) for number in range(len(archs))]
         rows = {k: row for k, row in evaluator.evaluate_many(archs, jobs) if row is not None}
-        values = [rows[k].values["val_accuracy"] for k in range(len(archs))]
-        return values, time.process_time() - began
+        found = [
+            [rows[k].values[name] for k in range(len(archs))]
+            for name in ("val_accuracy", "val_loss")
+        ]
+        return np.array(found), time.process_time() - began
 
     def trained_seconds(self) -> float:
         """Of the supernet; of an epoch that was trained again, its last training."""
@@ -169,11 +172,12 @@ def compare(pieces: Pieces, count: int, seeds: int) -> None:
     truth = pieces.truth(archs, seeds)
     archs = [arch for arch in archs if truth[arch.text]]
     twice = [truth[a.text] for a in archs if len(truth[a.text]) == 2]
-    values, seconds = pieces.inherited(archs, None)
+    (accuracies, losses), seconds = pieces.inherited(archs, None)
     costs = [SPACE.costs(arch, IMAGE) for arch in archs]
     first = np.array([truth[arch.text][0] for arch in archs])
     table = {
-        "inherited": np.array(values),
+        "inherited": accuracies,
+        "by loss": -losses,
         "params": np.array([c.params for c in costs], dtype=float),
         "MACs": np.array([c.macs for c in costs], dtype=float),
     }
@@ -197,6 +201,16 @@ def compare(pieces: Pieces, count: int, seeds: int) -> None:
             gain = tau(table["inherited"], first) - tau(column, first)
             line += f", inherited is {gain:+.3f} [{low:+.3f} {high:+.3f}]"
         print(line)
+    size = table["params"]
+    pairs = [
+        (i, j)
+        for i in range(len(archs))
+        for j in range(i)
+        if max(size[i], size[j]) < 1.5 * min(size[i], size[j]) and first[i] != first[j]
+    ]
+    for name, column in table.items() if pairs else ():
+        right = [(column[i] - column[j]) * (first[i] - first[j]) > 0 for i, j in pairs]
+        print(f"{name:10} orders {100 * fmean(right):.0f} % of {len(pairs)} pairs of like size")
     spent, per = pieces.trained_seconds(), seconds / len(archs)
     print(f"supernet trained in {spent:.0f} s, {per:.2f} s a subnet on all images")
 
@@ -215,7 +229,7 @@ def budgets(pieces: Pieces, count: int, seeds: int) -> None:
     began = time.process_time()
     archs = [arch for most in BUDGETS for arch in drawn(count, "search", most)]
     params = [SPACE.costs(arch, IMAGE).params for arch in archs]
-    values, _ = pieces.inherited(archs, 1000)
+    (values, _), _ = pieces.inherited(archs, 1000)
     spent = time.process_time() - began
     share = 100 * spent / pieces.trained_seconds()
     print(f"search of {len(archs)}: {spent:.1f} s, {share:.1f} % of the supernet's training")
