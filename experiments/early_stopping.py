@@ -3,6 +3,7 @@
     python experiments/early_stopping.py make digits FILE     # 100 trainings of 12 epochs
     python experiments/early_stopping.py make fashion FILE    # 80 trainings of 15 epochs
     python experiments/early_stopping.py [FILE ...] [--orders 100] [--workers 1]
+    raynas run experiments/early_stopping.py                  # a search under it, on the digits
 
 The first two train random cells of NAS-Bench-201 to the end and write their curves
 (curves_digits.jsonl beside this file holds 81 of the first). The last replays such curves, and
@@ -38,6 +39,8 @@ from raynas.core import (
 )
 from raynas.data import Dataset, Digits, FashionMNIST
 from raynas.evaluators import Retrain
+from raynas.experiment import Budget, Experiment
+from raynas.samplers import TPE
 from raynas.schedulers import ASHA, CurvePrediction, NoStopping, Scheduler
 from raynas.spaces import NASBench201
 from raynas.training import Recipe
@@ -67,6 +70,25 @@ def trainings(name: str) -> tuple[NASBench201, Dataset, Recipe, int]:
     recipe = Recipe(epochs=15, batch_size=64, crop_pad=2)
     data = FashionMNIST(subset=4000, valid_share=0.3)
     return NASBench201(channels=4, cells=1), data, recipe, 80
+
+
+def experiment() -> Experiment:
+    space, data, recipe, count = trainings("digits")
+    return Experiment(
+        space=space,
+        data=data,
+        evaluator=Retrain(recipe),
+        sampler=TPE(),
+        scheduler=CurvePrediction(),
+        budget=Budget(trials=count),
+        smoke={
+            "budget.trials": 3,
+            "evaluator.recipe.epochs": 2,
+            "data.subset": 128,
+            "finalists.top": 1,
+            "finalists.seeds": 1,
+        },
+    )
 
 
 def cells(space: NASBench201) -> Iterator[Architecture]:
