@@ -12,7 +12,6 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -91,7 +90,7 @@ class _Hooks:
     def __init__(self, work: Work, placer: Placer, resources: Resources) -> None:
         self.work, self.placer, self.resources = work, placer, resources
         self.only: frozenset[int] = frozenset()
-        self.deaths: defaultdict[int, Deaths] = defaultdict(Deaths)
+        self.deaths: dict[int, Deaths] = {}
         self.heard: dict[int, float] = {}
 
     @property
@@ -183,7 +182,7 @@ class WorkScheduler(FIFOScheduler):
         hooks.heard[number] = time.monotonic()
         hooks.placer.saw(number, outcome.peak, on_gpu=outcome.device != "cpu")
         measured = outcome.measurement
-        if measured is not None and measured.step > before:
+        if number in hooks.deaths and measured is not None and measured.step > before:
             hooks.deaths[number].progress()
         return deliver(hooks.work, number, outcome)
 
@@ -205,7 +204,7 @@ class WorkScheduler(FIFOScheduler):
         patience, heard = hooks.resources.patience, hooks.heard.get(number)
         if patience and heard is not None and time.monotonic() - heard >= patience:
             reason = no_measurement(patience)
-        deaths = hooks.deaths[number]
+        deaths = hooks.deaths.setdefault(number, Deaths())
         deaths.count(text)
         if verdict := deaths.verdict(hooks.resources.retries, reason):
             hooks.work.fail(number, verdict)
@@ -223,13 +222,18 @@ def _last_words(trial: Any) -> str:
 
 
 class _Starts(tune.Callback):
-    """Notes when a worker begins with a trial."""
+    """Notes when a worker begins with a trial, and forgets what Tune keeps of one that ended."""
 
     def __init__(self, hooks: _Hooks) -> None:
         self._hooks = hooks
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._hooks.heard[trial.config["job"].trial] = time.monotonic()
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        # statistics of every metric, 13 KB a trial, that nobody reads; it keeps all its trials
+        trial.run_metadata.metric_analysis.clear()
+        trial.run_metadata.metric_n_steps.clear()
 
 
 class _WorkStopper(tune.Stopper):
