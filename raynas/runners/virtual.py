@@ -86,7 +86,7 @@ class Usage:
     @property
     def utilisation(self) -> float:
         """Share of the workers' time in which they did work that counted, 0..1."""
-        return self.useful / self.total if self.total else 0.0
+        return max(self.useful, 0.0) / self.total if self.total else 0.0  # rounded below 0 at times
 
 
 @dataclass(frozen=True)
