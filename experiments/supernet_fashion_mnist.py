@@ -15,6 +15,12 @@ few bad ones), and three budgets answered from the one supernet:
     python experiments/supernet_fashion_mnist.py --compare
     python experiments/supernet_fashion_mnist.py --budgets
 
+Expected: not yet. After 60 epochs of single paths (3 minutes of one core) inherited accuracy has
+Kendall's tau .52 [.34 .67] with the truth of 40 architectures, weights .64, multiply-adds .61; of
+two architectures of like size it tells the better one in 68 of 100 cases, weights in 62. A search
+for three budgets takes 5 seconds. experiments/LOG.md says more.
+Time and hardware: each training of the truth 9 seconds of one core, 6 minutes for 40; `raynas run`
+about the same again. All of it is reduced: 5,000 images, 6 epochs for the truth.
 Data: `apt-get install dataset-fashion-mnist`, or FashionMNIST(folder=...).
 """
 
