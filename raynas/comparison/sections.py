@@ -108,6 +108,12 @@ def _tested(result: Mapping[str, Any], at: ArrayLike = AT) -> Floats:
     return np.array([best[p][2] if p >= 0 else math.nan for p in places])
 
 
+def _runs(methods: Mapping[str, Sequence[object]]) -> str:
+    """How many a method has, in words."""
+    low, high = min(map(len, methods.values())), max(map(len, methods.values()))
+    return f"{high} runs each" if low == high else f"{low} to {high} runs each"
+
+
 def _spent(results: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     hours = np.mean([r["seconds"] for r in results]) / 3600
     return f"{hours:.0f}", f"{np.mean([r['took'] for r in results]):.2f}"
@@ -122,10 +128,9 @@ def _trainings(found: Found, dataset: str, title: str, text: str) -> Section:
         rows.append((method, *cells, *_spent(results)))
         lines = np.array([_tested(r, every) for r in results])
         curves.append(_curve(method, every, results[0]["top"] - lines))
-    runs = max(len(results) for results in methods.values())
     return Section(
         f"{title}: {label(dataset)}",
-        f"{text} {runs} runs each; {_CELL}. sim h: simulated hours of {TRAININGS} trainings; "
+        f"{text} {_runs(methods)}; {_CELL}. sim h: simulated hours of {TRAININGS} trainings; "
         "real s: processor seconds of such a run here.",
         ("method", *(f"n = {n}" for n in AT), "sim h", "real s"),
         tuple(rows),
@@ -196,11 +201,10 @@ def _published(found: Found, _: str) -> Section:
         count = f"{np.mean([r['trainings'] for r in results]):.0f}"
         rows.append((method, count, *cells))
         rows.append(("  published", "", *papers))
-    runs = max(len(results) for results in _by_method(found).values())
     return Section(
         f"The published protocol: {SECONDS:,.0f} simulated seconds",
-        f"Search on CIFAR-10 by validation accuracy after 12 epochs, {runs} runs each; test "
-        f"accuracy (%) after 200 epochs of what it found. {_CELL}; z: difference from the "
+        f"Search on CIFAR-10 by validation accuracy after 12 epochs, {_runs(_by_method(found))}; "
+        f"test accuracy (%) after 200 epochs of what it found. {_CELL}; z: difference from the "
         "published mean in standard errors of the difference. All runs took "
         f"{took:.0f} processor seconds here.",
         ("method", "n", *(h for d in _LABELS for h in (label(d), "z"))),
@@ -228,7 +232,10 @@ def _cluster(found: Found, dataset: str) -> Section:
         f"accuracy of the table, by workers: mean of {runs} runs ± half of its 95 % interval, and "
         "how many times faster than with the fewest workers. Proposals are random; the scheduler "
         "sees the accuracy after 12 epochs, one in ten is trained for 200 epochs from scratch.",
-        ("scheduler", *(h for n in counts for h in (f"{n} workers", "faster"))),
+        (
+            "scheduler",
+            *(h for n in counts for h in (f"{n} worker{'s' if n > 1 else ''}", "faster")),
+        ),
         tuple(rows),
         Figure("Time to the goal", "workers", "hours", tuple(curves), log_x=True),
     )

@@ -35,6 +35,9 @@ def test_the_best_so_far_after_so_many_trainings() -> None:
     (section,) = sections(TWO)
     assert section.title == "After n trainings: CIFAR-10"
     assert section.head == ("method", "n = 25", "n = 50", "n = 100", "n = 200", "sim h", "real s")
+    assert "2 runs each" in section.text
+    fewer = {t: r for t, r in TWO.items() if (t.method, t.seed) != ("tpe", 1)}
+    assert "1 to 2 runs each" in sections(fewer)[0].text
     random, tpe = section.rows
     width = 1.96 * math.sqrt(0.5) / math.sqrt(2)
     assert random[:3] == ("random", f"90.50 (0.71) ±{width:.2f}", f"91.50 (0.71) ±{width:.2f}")
