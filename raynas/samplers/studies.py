@@ -47,7 +47,8 @@ def write_studies(
     """Write an SQLite file with a study for each name in ``studies``, whole or not at all.
 
     Parameters are the space's options themselves; metrics, costs, seed and message are user
-    attributes. Optuna needs some 40 ms a trial with 24 choices. Raises: UserError when ``file`` is there already; OSError.
+    attributes. Optuna needs some 40 ms a trial with 24 choices.
+    Raises: UserError when ``file`` is there already; OSError.
     """
     if file.exists():
         raise UserError(f"{file} is there already", cure="remove it, or name another file")
