@@ -47,7 +47,8 @@ def write_studies(
     """Write an SQLite file with a study for each name in ``studies``, whole or not at all.
 
     Parameters are the space's options themselves; metrics, costs, seed and message are user
-    attributes. About 2 ms a trial. Raises: UserError when ``file`` is there already; OSError.
+    attributes. Optuna needs some 40 ms a trial with 24 choices.
+    Raises: UserError when ``file`` is there already; OSError.
     """
     if file.exists():
         raise UserError(f"{file} is there already", cure="remove it, or name another file")
@@ -112,9 +113,9 @@ def _fill(
     distributions = {choice.name: _distribution(choice) for choice in space.choices}
     for trial in sorted(trials, key=lambda t: t.number):
         frozen = _frozen(trial, objectives, bounds, distributions)
-        began, ended = times.get(trial.number, (None, None))
-        frozen.datetime_start = began
-        frozen.datetime_complete = ended if trial.state.ended else None
+        if trial.number in times:
+            frozen.datetime_start, ended = times[trial.number]
+            frozen.datetime_complete = ended if trial.state.ended else None
         study.add_trial(frozen)
 
 
