@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from raynas.core import UserError
+
 Row = Mapping[str, Any]
 
 
@@ -42,9 +44,16 @@ class Board:
         self._desks = [_Desk(observer, room) for observer in observers]
 
     def open(self, run: str, folder: Path, description: Mapping[str, Any]) -> None:
-        """Raises: UserError when an observer cannot be used at all."""
+        """Raises: UserError when an observer cannot be used at all, with the reason."""
         for desk in self._desks:
-            desk.observer.open(run, folder, description)
+            try:
+                desk.observer.open(run, folder, description)
+            except UserError:
+                raise
+            except Exception as error:  # a server that is away, settings that it does not take
+                told = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                name = desk.observer.name
+                raise UserError(f"{name} cannot be used: {told}", cure="leave it out") from error
             desk.thread.start()
 
     def show(self, rows: Sequence[Row]) -> None:

@@ -92,6 +92,15 @@ def test_a_broken_one_is_left_alone_and_named() -> None:
     assert threading.active_count() < 50
 
 
+def test_one_that_cannot_begin_ends_the_run_before_it_starts() -> None:
+    class Away(Listed):
+        def open(self, run: str, folder: Path, description: Mapping[str, Any]) -> None:
+            raise ConnectionError("nobody answers at\nlocalhost:5000")
+
+    with pytest.raises(UserError, match=r"listed cannot be used: ConnectionError: nobody.*leave"):
+        board(Away())
+
+
 def test_a_run_shows_what_it_stores(tmp_path: Path) -> None:
     file = experiment_file(tmp_path, trials=3)
     listed = Listed()
