@@ -25,7 +25,9 @@ def test_machines_die_another_joins_and_the_table_is_that_of_a_calm_run(tmp_path
         first, second = cluster.machines
         command = ("run", file, "--output", run, "--address", cluster.address)
         with Driver(*command, cwd=tmp_path, **ENVIRONMENT) as driver:
-            driver.until(lambda: works(log, first) and works(log, second))
+            driver.until(lambda: works(log, first) or works(log, second))
+            if not works(log, second):  # while trials are this short, one machine may do all
+                first, second = second, first
             cluster.kill(second)
             third = cluster.join()
             third.until_ready()
