@@ -1,4 +1,4 @@
-"""A search over a cluster that loses a machine and gets another."""
+"""A search over a cluster that loses its machines and gets another."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from integration.machines import ENVIRONMENT, Cluster, Machine
 from integration.toy_runs import content
 
 pytestmark = pytest.mark.ray
-SEARCH = {"trials": 60, "steps": 4, "scheduler": "ASHA(1, 2)", "sampler": "TPE(n_startup=4)"}
+SEARCH = {"trials": 30, "steps": 4, "scheduler": "ASHA(1, 2)", "sampler": "TPE(n_startup=4)"}
 
 
 def works(log: Path, machine: Machine) -> bool:
@@ -18,21 +18,23 @@ def works(log: Path, machine: Machine) -> bool:
     return bool({int(line.split()[2]) for line in lines(log)} & set(machine.processes()))
 
 
-def test_a_machine_dies_another_joins_and_the_table_is_that_of_a_calm_run(tmp_path: Path) -> None:
+def test_machines_die_another_joins_and_the_table_is_that_of_a_calm_run(tmp_path: Path) -> None:
     file = experiment_file(tmp_path / "a", seconds=0.5, in_order=4, **SEARCH)
     run, log = tmp_path / "a" / "run", tmp_path / "a" / "log"
     with Cluster(2) as cluster:
         first, second = cluster.machines
         command = ("run", file, "--output", run, "--address", cluster.address)
         with Driver(*command, cwd=tmp_path, **ENVIRONMENT) as driver:
-            driver.until(lambda: works(log, first) and works(log, second))
+            driver.until(lambda: works(log, first) or works(log, second))
+            if not works(log, second):  # while trials are this short, one machine may do all
+                first, second = second, first
             cluster.kill(second)
-            done = len(lines(log))
             third = cluster.join()
+            third.until_ready()
+            cluster.kill(first)  # or Ray Tune might go on with the workers that it has
             driver.until(lambda: works(log, third))
             assert driver.wait(180) == 0, driver.err.read_text()
             assert driver.all_gone(30), driver.commands()
-        assert works(log, first) or len(lines(log)) > done
     assert not (run / "tune").exists()
     rows = rows_of(run)
     calm = run_here(experiment_file(tmp_path / "b", in_order=4, **SEARCH))
