@@ -285,6 +285,7 @@ def doctor(
         raise typer.Exit(1)
 
 
+@app.command()
 def simulate(
     file: Annotated[Path, typer.Argument(help="A Python file with experiment().")],
     workers: Annotated[

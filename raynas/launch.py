@@ -47,7 +47,8 @@ from raynas.store import (
     read,
     trials,
 )
-from raynas.store.remote import is_uri, working_copy
+from raynas.store.lease import TakenOver
+from raynas.store.remote import Remote, is_uri, working_copy
 from raynas.store.schema import FINAL, SEARCH, SUPERNET, TRUTH, TUNED
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Session:
     writer: Rows
     runner: Runner
     console: Console
+    session: int = 1
 
     def go(self) -> None:
         """Carry out all that is not in the store yet. Raises: Interrupted, UserError."""
@@ -225,7 +227,6 @@ class Session:
     def _common(self, stage: str, arm: str, *evaluators: Evaluator | None) -> dict[str, Any]:
         past, taken = history(self.folder, self.experiment, stage, arm)
         own = [trial.number for trial in past]
-        remote = self.folder.remote
         return {
             "stage": stage,
             "arm": arm,
@@ -234,11 +235,20 @@ class Session:
             "gaps": sorted(set(range(min(own), max(own))) - taken) if own else (),
             "threads": self.experiment.resources.threads,
             "folder": self.folder.checkpoints,
-            "mirror": remote.below(self.folder.checkpoints.name) if remote else None,
+            "mirror": self._mirror(stage),
             "past": past,
             "weights": _version(*evaluators),
             "clock": self.runner.clock,
         }
+
+    def _mirror(self, stage: str) -> Remote | None:
+        """Where workers keep their checkpoints. A search in order begins its trials anew in each
+        session, so what a worker of an earlier one keeps meanwhile must not be found."""
+        if self.folder.remote is None:
+            return None
+        place = self.folder.remote.below(self.folder.checkpoints.name)
+        anew = self.experiment.in_order and stage == SEARCH
+        return place.below(f"session-{self.session:04d}") if anew else place
 
     def _carry_out(self, work: Work) -> None:
         if work.done:
@@ -537,7 +547,10 @@ def _carry_out(
             hand.open()  # Ray's metrics need Ray
         board.open(folder.info.run, folder.path, folder.info.description)
         rows = _Shown(writer, board)
-        Session(folder, loaded.experiment, payload, rows, hand, console).go()
+        session = Session(folder, loaded.experiment, payload, rows, hand, console, writer.session)
+        session.go()
+    except TakenOver:
+        raise
     except Exception as error:
         with contextlib.suppress(Exception):  # what ended the run is what the user must see
             finish(folder, loaded.experiment, console)

@@ -36,6 +36,10 @@ class Claim:
     free: bool
 
 
+class TakenOver(UserError):
+    """Another writer has the run now: nothing more may be written there."""
+
+
 class Lease:
     """The right to write a run, from its making until ``release`` or ``ttl`` seconds of silence.
 
@@ -49,7 +53,7 @@ class Lease:
         self._claim = self._take(least)
         self._touched = time.monotonic()
         self._ended = threading.Event()
-        self._lost: UserError | None = None
+        self._lost: TakenOver | None = None
         threading.Thread(target=self._keep, name="lease", daemon=True).start()
 
     @property
@@ -105,7 +109,7 @@ class Lease:
                 return
             newer = [c for c in claims(self._remote) if c.epoch > self.epoch]
             if newer:
-                self._lost = UserError(
+                self._lost = TakenOver(
                     f"the run at {self._remote.shown} was taken over by "
                     f"{holder_of(self._remote, newer[-1])}",
                     cure="this process had been silent too long; what it stored before is safe",

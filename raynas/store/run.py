@@ -113,10 +113,16 @@ class RunFolder:
         folder = self.checkpoints / folder_name(trial)
         if self.remote is not None:
             try:
-                Mirror(folder, self.remote.below(f"{self.checkpoints.name}/{folder.name}")).pull()
+                Mirror(folder, self.remote.below(self._kept(self.remote, folder.name))).pull()
             except OSError as error:
                 raise _unreadable(folder, error) from error
         return folder
+
+    def _kept(self, remote: Remote, name: str) -> str:
+        """Where a trial's folder is kept; searches in order have one a session, the last counts."""
+        names = remote.names(self.checkpoints.name)
+        places = {n.partition(f"/{name}/")[0] for n in names if f"/{name}/" in n}
+        return f"{max(places, default=self.checkpoints.name)}/{name}"
 
     @property
     def results(self) -> Path:

@@ -212,6 +212,10 @@ class Writer:
             for fragment in fragments:
                 self._remote.remove(f"{self._folder.results.name}/{fragment.path.name}")
 
+    @property
+    def session(self) -> int:
+        return self._session
+
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
         """Turn an error of the system into one line that says what is safe and how to go on."""

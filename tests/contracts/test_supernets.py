@@ -18,7 +18,7 @@ from torch import nn
 from raynas.core import Architecture, UserError
 from raynas.layers import Elastic
 from raynas.spaces import SPACES as REGISTERED
-from raynas.spaces import ElasticResNet, NASBench201, Supernet
+from raynas.spaces import ElasticResNet, NASBench201, NASBench201Cells, Supernet
 from raynas.spaces.base import SearchSpace
 from raynas.supernet.weights import load_weights, save_weights
 
@@ -42,6 +42,7 @@ def own_space() -> SearchSpace:
 
 SUPERNETS: dict[str, SearchSpace] = {
     "nasbench201": NASBench201(channels=4, cells=1),
+    "nasbench201_cells": NASBench201Cells(channels=3, cells=1),
     "nasbench201-affine": NASBench201(channels=3, cells=2, supernet_affine=True),
     "elastic": ElasticResNet(),
     "elastic-small": ElasticResNet(

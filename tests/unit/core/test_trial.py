@@ -16,7 +16,7 @@ def test_only_running_has_not_ended() -> None:
         "RUNNING", "COMPLETE", "STOPPED", "INFEASIBLE", "FAILED",
     }  # fmt: skip
     assert TrialState("STOPPED") is TrialState.STOPPED  # as read from the store
-    assert [str(d) for d in Decision] == ["CONTINUE", "STOP"]
+    assert [str(d) for d in Decision] == ["CONTINUE", "STOP", "PAUSE"]
 
 
 @pytest.mark.parametrize(
