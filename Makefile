@@ -9,7 +9,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup constraints demo test check bench chaos clean
+.PHONY: help setup constraints demo test test-long check bench chaos clean
 
 JOBS ?= 2
 TORCH_INDEX ?=
@@ -28,7 +28,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP)  ## make .venv with the pinned versions (again only when these change)
 
@@ -63,12 +63,16 @@ demo: setup  ## a real architecture search on 2 cores in about 3 minutes (replac
 	@echo "report: $(DEMO)/report.html"
 
 # Ray's tests start clusters of their own and measure times: one after the other, on a free machine.
-test: setup  ## all tests, on two cores in less than 8 minutes
+test: setup  ## all tests but the long ones, on two cores in less than 8 minutes
 	@status=0; \
-	OMP_NUM_THREADS=1 $(RUN) pytest -q -n $(JOBS) --dist loadfile -m "not ray" $(PYTEST_ARGS) \
+	OMP_NUM_THREADS=1 $(RUN) pytest -q -n $(JOBS) --dist loadfile -m "not ray and not long" \
+		$(PYTEST_ARGS) \
 		|| status=$$?; \
-	$(RUN) pytest -q -m ray $(PYTEST_ARGS) || status=$$?; \
+	$(RUN) pytest -q -m "ray and not long" $(PYTEST_ARGS) || status=$$?; \
 	exit $$status
+
+test-long: setup  ## faults, lost machines, two drivers: some minutes more
+	$(RUN) pytest -q -m long $(PYTEST_ARGS)
 
 check: setup  ## lint, format, types, floors
 	$(RUN) ruff check .

@@ -11,7 +11,7 @@ pytest.importorskip("moto.server")
 
 from chaos import chaos
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 
 def test_a_search_survives_random_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

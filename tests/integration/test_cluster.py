@@ -9,7 +9,7 @@ from integration.drivers import Driver, experiment_file, lines, rows_of, run_her
 from integration.machines import ENVIRONMENT, Cluster, Machine
 from integration.toy_runs import content
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 SEARCH = {"trials": 30, "steps": 4, "scheduler": "ASHA(1, 2)", "sampler": "TPE(n_startup=4)"}
 
 

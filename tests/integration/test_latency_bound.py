@@ -23,7 +23,7 @@ from raynas.runners.work import Payload
 from raynas.samplers import Random
 from raynas.spaces import ElasticResNet
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 
 def test_what_takes_times_works_alone_and_where_the_trials_run(

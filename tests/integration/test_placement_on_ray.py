@@ -31,7 +31,7 @@ from raynas.runners.tune import TuneRunner
 from raynas.runners.work import Search
 from raynas.spaces.base import SearchSpace
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 SMALL = [f"x={x},y=0,op=a" for x in range(6)]
 LARGE = "x=5,y=5,op=c"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "bench_scale.py"
 
 

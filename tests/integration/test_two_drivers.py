@@ -19,6 +19,7 @@ def environment(cache: Path) -> dict[str, str]:
     return {"RAYNAS_CACHE": str(cache), "RAYNAS_LEASE_SECONDS": str(LEASE)}
 
 
+@pytest.mark.long
 def test_the_second_driver_is_refused_until_the_first_ones_lease_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
