@@ -257,6 +257,8 @@ def test_top_looks_until_ctrl_c(run: Path) -> None:
         [sys.executable, "-m", "raynas.cli", "top", run, "--every", "0.2"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1", "FORCE_COLOR": "1", "TERM": "xterm"},
+        # whoever runs the tests in the background of a shell ignores Ctrl-C, and so would it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stdout is not None
     first = process.stdout.readline()
