@@ -32,7 +32,7 @@ from raynas.samplers.random import Random
 from raynas.supernet.subnets import Looks, Subnets
 from raynas.supernet.weights import save_weights
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 SPACE, VIEW = Tiny(), tiny_view(200)
 Serve = Callable[..., SupernetServer]
 
