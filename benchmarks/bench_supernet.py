@@ -293,7 +293,7 @@ def main() -> None:
     parser.add_argument("--archs", type=int, default=200)
     parser.add_argument("--loops", type=int, default=40, help="architectures that the loop takes")
     parser.add_argument("--images", type=int, default=10_000, help="held-out images")
-    parser.add_argument("--keep", type=int, default=12, help="measured exactly after a race")
+    parser.add_argument("--keep", type=int, default=14, help="measured exactly after a race")
     parser.add_argument("--parts", choices=("loop", "parts", "ray"), nargs="*",
                         default=["loop", "parts", "ray"])  # fmt: skip
     parser.add_argument("--smoke", action="store_true", help="few and small: does it run?")

@@ -29,6 +29,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -103,8 +104,11 @@ def experiment() -> Experiment:
 class Pieces:
     """The study in pieces, whose results lie in ``folder``."""
 
-    def __init__(self, folder: Path, rule: str, epochs: int, minutes: float) -> None:
+    def __init__(
+        self, folder: Path, rule: str, epochs: int, minutes: float, alone: int = ALONE.epochs
+    ) -> None:
         self.folder, self.training = folder, training(rule, epochs)
+        self.alone = replace(ALONE, epochs=alone)
         self.supernet = folder / f"{rule}-{epochs}"
         self.view = DATA.search_view(0)
         self.end = time.monotonic() + 60 * minutes
@@ -123,12 +127,13 @@ class Pieces:
 
     def truth(self, archs: list[Architecture], seeds: int) -> dict[str, list[float]]:
         """Text -> validation accuracy of its trainings from scratch, those that are there."""
-        file, found = self.folder / "truth.jsonl", {arch.text: [] for arch in archs}
+        file = self.folder / f"truth-{self.alone.epochs}.jsonl"
+        found: dict[str, list[float]] = {arch.text: [] for arch in archs}
         known = {(row["arch"], row["seed"]): row["val_accuracy"] for row in _rows(file)}
         for seed in range(seeds):
             for arch in {arch.text: arch for arch in archs}.values():
                 if (arch.text, seed) not in known and time.monotonic() < self.end:
-                    accuracy = alone(arch, self.view, seed)
+                    accuracy = alone(arch, self.view, self.alone, seed)
                     _append(file, {"arch": arch.text, "seed": seed, "val_accuracy": accuracy})
                     known[arch.text, seed] = accuracy
                 if (arch.text, seed) in known:
@@ -154,33 +159,41 @@ class Pieces:
         return sum({row["epoch"]: row["seconds"] for row in rows}.values())
 
 
-def alone(arch: Architecture, view: View, seed: int) -> float:
-    """Validation accuracy (%) after a training from scratch, as ``Retrain(ALONE)`` gives it."""
+def alone(arch: Architecture, view: View, recipe: Recipe, seed: int) -> float:
+    """Validation accuracy (%) after a training from scratch, as ``Retrain`` gives it."""
     network = build_network(SPACE, arch, view.input_shape, view.num_classes, seed)
-    *_, last = train(network, view, ALONE, seed=seed, measure_every=0)
+    *_, last = train(network, view, recipe, seed=seed, measure_every=0)
     return last.values["val_accuracy"]
 
 
-def drawn(count: int, word: str = "truth", most: float = math.inf) -> list[Architecture]:
-    """Architectures of at most ``most`` weights as uniform draws give them, no two alike."""
+def drawn(
+    count: int,
+    word: str = "truth",
+    most: float = math.inf,
+    macs: tuple[float, float] = (0, math.inf),
+) -> list[Architecture]:
+    """Architectures as uniform draws give them, no two alike.
+
+    ``most``: weights that they may have; ``macs``: least and most multiply-adds.
+    """
     found: dict[str, Architecture] = {}
     rng = rng_for(word, most)
     while len(found) < count:
         arch = SPACE.canonical(SPACE.sample(rng))
-        if SPACE.costs(arch, IMAGE).params <= most:
+        costs = SPACE.costs(arch, IMAGE)
+        if costs.params <= most and macs[0] <= costs.macs <= macs[1]:
             found.setdefault(arch.text, arch)
     return list(found.values())
 
 
-def compare(pieces: Pieces, count: int, seeds: int) -> None:
+def compare(pieces: Pieces, archs: list[Architecture], seeds: int) -> None:
     """Kendall's tau with the truth of inherited accuracy, params and MACs; paired intervals."""
-    archs = drawn(count)
     truth = pieces.truth(archs, seeds)
     archs = [arch for arch in archs if truth[arch.text]]
     twice = [truth[a.text] for a in archs if len(truth[a.text]) == 2]
     (accuracies, losses), seconds = pieces.inherited(archs, None)
     costs = [SPACE.costs(arch, IMAGE) for arch in archs]
-    first = np.array([truth[arch.text][0] for arch in archs])
+    first = np.array([fmean(truth[arch.text]) for arch in archs])
     table = {
         "inherited": accuracies,
         "by loss": -losses,
@@ -275,17 +288,21 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--count", type=int, default=40, help="architectures of the truth")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each")
+    parser.add_argument("--alone", type=int, default=ALONE.epochs, help="epochs of the truth")
+    parser.add_argument("--macs", type=float, nargs=2, default=(0, math.inf),
+                        help="least and most multiply-adds in the truth")  # fmt: skip
     parser.add_argument("--candidates", type=int, default=20, help="of a search for each budget")
     parser.add_argument("--minutes", type=float, default=600, help="then stop; go on later")
     parser.add_argument("--folder", type=Path, default=Path("runs/supernet_fashion_mnist_pieces"))
     given = parser.parse_args()
-    pieces = Pieces(given.folder, given.rule, given.epochs, given.minutes)
+    pieces = Pieces(given.folder, given.rule, given.epochs, given.minutes, given.alone)
+    archs = drawn(given.count, macs=tuple(given.macs))
     if given.train:
         pieces.train()
     if given.truth:
-        pieces.truth(drawn(given.count), given.seeds)
+        pieces.truth(archs, given.seeds)
     if given.compare:
-        compare(pieces, given.count, given.seeds)
+        compare(pieces, archs, given.seeds)
     if given.budgets:
         budgets(pieces, given.candidates, max(given.seeds, 2))
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raynas.core import Architecture
+from raynas.core import Architecture, rng_for
 from raynas.supernet.racing import Race, Right, run_heat
 from raynas.supernet.subnets import Answers, Crowd, Found, Subnets, fastest, threads_of
 
@@ -38,6 +38,7 @@ class Races:
     def __init__(self, subnets: Subnets) -> None:
         self._subnets = subnets
         self._leaders: dict[str, Leader] = {}
+        self._contested: NDArray[np.intp] | None = None
 
     def run(self, archs: Sequence[Architecture], race: Race, threads: int = 1) -> list[Found]:
         """The best exactly, as ``Subnets.measure`` does; the others estimated, with a note.
@@ -60,14 +61,11 @@ class Races:
         """Estimates for those that are not among the best, who are measured."""
         subnets, images = self._subnets, self._subnets.counts[1]
         began = subnets.worked()
-        first = self._heat(
-            archs,
-            race,
-            race.calibration,
-            np.arange(min(race.heat, images)),
-            [leader.first.right for leader in self._leaders.values()],
-        )
-        second = self._second(first.stayed, race)
+        if self._contested is None:
+            self._contested = self._found_contested(archs, race)
+        leaders = [leader.first.right for leader in self._leaders.values()]
+        first = self._heat(archs, race, race.calibration, self._contested, leaders)
+        second = self._second(first, race)
         seconds = (subnets.worked() - began) / max(len(archs), 1)
         best = second.stayed
         subnets.measure(best, torch.get_num_threads())
@@ -78,41 +76,37 @@ class Races:
         exact = [subnets.known[name] for name in judges]
         found = {}
         for name in (a.id for a in archs if a.id not in subnets.known):
-            others = [judge.first for judge in judges.values()]
-            own, weight = first.answers[name], 1.0
-            if name in second.answers:  # on other images they do not differ
+            heat, others = first, [judge.first for judge in judges.values()]
+            if name in second.answers:
+                heat = second
                 others = [_to(judge.whole, second.images) for judge in judges.values()]
-                own, weight = second.answers[name], len(second.images) / images
-            found[name] = _estimate(own, list(zip(exact, others, strict=True)), weight, seconds)
+            # on the images that were not shown they do not differ
+            weight = len(heat.images) / images
+            pairs = list(zip(exact, others, strict=True))
+            found[name] = _estimate(heat.answers[name], pairs, weight, seconds)
         return found
 
-    def _second(self, stayed: Sequence[Architecture], race: Race) -> Heat:
+    def _found_contested(self, archs: Sequence[Architecture], race: Race) -> NDArray[np.intp]:
+        """By pilots, whose batch norm statistics need not be exact for it."""
+        places = rng_for(race.pilots, "pilots").permutation(len(archs))[: race.pilots]
+        pilots = self._crowd([archs[place] for place in places], race.calibration)
+        return _contested(pilots.answers(slice(None)).right)
+
+    def _second(self, first: Heat, race: Race) -> Heat:
         """The second heat; in it those who stay are to be measured exactly."""
+        stayed = first.stayed
         if len(stayed) + len(self._leaders) <= race.keep:
             return Heat(np.arange(0), {}, stayed)
         whole = {name: leader.whole for name, leader in self._leaders.items()}
-        whole = whole or self._pilots(stayed, race)
-        contested = _contested(one.right for one in whole.values())
-        known = {name: _to(one, contested) for name, one in whole.items()}
-        others = [arch for arch in stayed if arch.id not in whole]
-        rivals = [one.right for one in known.values()]
-        heat = self._heat(others, race, self._subnets.counts[0], contested, rivals)
-        seen = max((len(heat.answers[a.id].right) for a in heat.stayed), default=len(contested))
-        scores = {name: int(one.right[:seen].sum()) for name, one in known.items()}
+        images = _contested([one.right for one in whole.values()]) if whole else first.images
+        known = {name: _to(one, images).right for name, one in whole.items()}
+        heat = self._heat(stayed, race, self._subnets.counts[0], images, list(known.values()))
+        seen = max((len(heat.answers[a.id].right) for a in heat.stayed), default=len(images))
+        scores = {name: int(right[:seen].sum()) for name, right in known.items()}
         scores |= {a.id: int(heat.answers[a.id].right.sum()) for a in heat.stayed}
         best = sorted(scores, key=lambda name: -scores[name])[: race.keep]
-        own = {a.id: known[a.id] for a in stayed if a.id in known}
         by_name = {arch.id: arch for arch in stayed}
-        return Heat(contested, {**heat.answers, **own}, [by_name[n] for n in best if n in by_name])
-
-    def _pilots(self, stayed: Sequence[Architecture], race: Race) -> dict[str, Answers]:
-        """Some of those who stayed, the best and others, and their answers to all images."""
-        best, rest = stayed[: race.pilots // 2], stayed[race.pilots // 2 :]
-        places = np.linspace(0, len(rest) - 1, min(race.pilots - len(best), len(rest)))
-        pilots = [*best, *(rest[int(place)] for place in places)]
-        found = self._crowd(pilots, self._subnets.counts[0]).answers(slice(None))
-        rows = zip(found.right, found.losses, strict=True)
-        return {arch.id: Answers(*row) for arch, row in zip(pilots, rows, strict=True)}
+        return Heat(images, heat.answers, [by_name[n] for n in best if n in by_name])
 
     def _crowd(self, archs: Sequence[Architecture], calibration: int) -> Crowd:
         programs = [program for arch in archs if (program := self._subnets.program(arch))]
@@ -147,9 +141,9 @@ class Races:
         return Heat(images, own, [archs[place] for place in course.stayed])
 
 
-def _contested(answers: Iterable[Right]) -> NDArray[np.intp]:
+def _contested(answers: Sequence[NDArray[np.bool_]] | NDArray[np.bool_]) -> NDArray[np.intp]:
     """The images that some get right and others do not; all if there are none."""
-    share = np.mean(list(answers), axis=0)
+    share = np.mean(answers, axis=0)
     differ = np.flatnonzero((share > 0) & (share < 1))
     return differ if len(differ) else np.arange(len(share))
 

@@ -19,25 +19,26 @@ from raynas.core import UserError
 Right = NDArray[np.bool_]
 """(contestants, images): whether an answer is right."""
 
+#: observations that a test is made of, at the least
+_LEAST = 8
+
 
 @dataclass(frozen=True)
 class Race:
     """How subnets that are evaluated together are compared.
 
-    There are two heats. In the first everybody gets batch norm statistics from ``calibration``
-    training images and shows them on ``heat`` held-out images at most. Who stays gets full
-    statistics, and the images on which the best differ: on most others all subnets agree. The
-    best are those of earlier races, or ``pilots`` of those who stayed, who see all images.
-    A heat begins with ``first`` images, and each round shows ``growth`` times as many as all
-    before. ``p``: a contestant leaves when it would be so far behind the ``keep``-th best by
-    chance with a probability below this. ``block``: images whose accuracy is one observation.
-    ``keep``: so many are measured exactly in the end.
+    The images are those on which ``pilots`` of the contestants differ: on most others all subnets
+    agree. There are two heats. In the first everybody gets batch norm statistics from
+    ``calibration`` training images; who stays gets full statistics. A heat begins with ``first``
+    images, and each round shows ``growth`` times as many as all before. ``p``: a contestant leaves
+    when it would be so far behind the ``keep``-th best by chance with a probability below this.
+    ``block``: images whose accuracy is one observation, fewer where there are few. ``keep``: so
+    many are measured exactly in the end. In the next race the best of all have to be beaten.
     Raises: UserError for values that make no sense.
     """
 
     keep: int = 8
     calibration: int = 256
-    heat: int = 512
     pilots: int = 8
     first: int = 256
     growth: float = 1.0
@@ -50,7 +51,6 @@ class Race:
             "calibration": 2,
             "block": 1,
             "first": self.block,
-            "heat": self.block,
             "pilots": 2,
         }
         for name, value in least.items():
@@ -100,7 +100,7 @@ def run_heat(
         rivals = np.array([*right[alive, :shown], *others])
         order = np.argsort(-rivals.sum(axis=1), kind="stable")[: race.keep]
         ahead = alive[order[order < len(alive)]]
-        if len(rivals) > race.keep and shown < images:
+        if len(rivals) > race.keep:
             alive = alive[_stays(race, rivals, int(order[-1]))[: len(alive)]]
     order = np.argsort(-right[alive].sum(axis=1), kind="stable")
     return Course(seen, right, ahead.tolist(), alive[order].tolist())
@@ -111,8 +111,9 @@ def _stays(race: Race, rivals: Right, reference: int) -> NDArray[np.bool_]:
     from scipy.stats import wilcoxon
 
     scores = rivals.sum(axis=1)
-    whole = rivals.shape[1] - rivals.shape[1] % race.block
-    blocks = rivals[:, :whole].reshape(len(rivals), -1, race.block).sum(axis=2)
+    block = min(race.block, max(1, rivals.shape[1] // _LEAST))
+    whole = rivals.shape[1] - rivals.shape[1] % block
+    blocks = rivals[:, :whole].reshape(len(rivals), -1, block).sum(axis=2)
     stays = scores >= scores[reference]
     behind = np.flatnonzero(~stays)
     if len(behind):

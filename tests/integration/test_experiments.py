@@ -165,10 +165,10 @@ def test_inherited_weights_are_compared_in_pieces(
     run("--train", *less, "--minutes", "0")
     assert run("--train", *less).count("epoch") == 2  # the one that was measured, not kept, again
     run("--truth", *less)
-    assert len((tmp_path / "truth.jsonl").read_text().splitlines()) == 4
+    assert len((tmp_path / "truth-1.jsonl").read_text().splitlines()) == 4
     told = run("--compare", *less)
     assert re.search(r"4 architectures, .*\ninherited  tau -?[01]\.\d+ \[.*\nparams", told, re.S)
-    assert len((tmp_path / "truth.jsonl").read_text().splitlines()) == 4
+    assert len((tmp_path / "truth-1.jsonl").read_text().splitlines()) == 4
     told = run("--budgets", *less, "--candidates", "2")
     assert "search of 6" in told
     assert told.count("over 2 seeds") == 6

@@ -94,12 +94,18 @@ def test_few_images_are_all_shown() -> None:
     field = Field([0.0, 0.5, 1.0])
     course = run_heat(Race(keep=1, first=9999), 3, IMAGES, field)
     assert (course.seen == IMAGES).all()
-    assert course.best == [2]
+    assert course.best == course.stayed == [2]
+
+
+def test_a_block_is_smaller_when_images_are_few() -> None:
+    field = Field([0.0, 3.0, 0.1, 0.2, -0.1])
+    course = run_heat(Race(keep=1, p=0.05), 5, 60, field)
+    assert course.stayed == [1]  # two blocks of 32 could not show it
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"keep": 0}, {"p": 0.0}, {"p": 1.0}, {"growth": 0.0}, {"first": 8}, {"heat": 9}, {"block": 0}],
+    [{"keep": 0}, {"p": 0.0}, {"p": 1.0}, {"growth": 0.0}, {"first": 8}, {"block": 0}],
 )
 def test_settings_that_make_no_sense_are_named(wrong: dict[str, float]) -> None:
     with pytest.raises(UserError, match=f"race.{next(iter(wrong))}"):

@@ -159,7 +159,7 @@ def test_later_races_are_run_against_the_leaders_of_earlier_ones() -> None:
 def test_what_the_leaders_did_not_see_is_not_compared() -> None:
     archs = some(SPACE, 24)
     races = Races(made(SPACE))
-    races.run(archs[:4], Race(keep=3, first=32, calibration=64, heat=32))
+    races.run(archs[:4], Race(keep=3, first=2, block=2, growth=0.1, calibration=64, p=0.49))
     rest = races.run(archs[4:], Race(keep=3, first=40, calibration=64, p=0.45))
     assert all(np.isfinite([f.accuracy, f.loss]).all() for f in rest)
 
