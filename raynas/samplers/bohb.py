@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from raynas.core import Architecture, Problem, Trial, TrialState, UserError, rng_for, signed
 from raynas.samplers.base import Sampler
-from raynas.samplers.distinct import Distinct, at_least
+from raynas.samplers.distinct import Distinct, at_least, one_objective
 from raynas.spaces.base import SearchSpace
 
 Floats = NDArray[np.float64]
@@ -89,11 +89,7 @@ class BOHB(Sampler):
                 raise UserError(f"BOHB: {setting} = {value}", allowed="a share, up to 1")
 
     def setup(self, space: SearchSpace, problem: Problem) -> None:
-        if len(problem.objectives) > 1:
-            raise UserError(
-                f"BOHB cannot serve {len(problem.objectives)} objectives",
-                cure="give one, and Bounds for the others, or use TPE or NSGA2",
-            )
+        one_objective("BOHB", problem)
         self._problem, self._space = problem, space
         self._distinct = Distinct(space, problem.seed)
         self._options = np.array([len(choice) for choice in space.choices])

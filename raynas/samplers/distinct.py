@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from raynas.core import Architecture, SpaceExhausted, Trial, UserError, rng_for
+from raynas.core import Architecture, Problem, SpaceExhausted, Trial, UserError, rng_for
 from raynas.spaces.base import SearchSpace
 
 EXACT_UP_TO = 100_000
@@ -161,3 +161,12 @@ def at_least(sampler: str, setting: str, value: int, least: int) -> None:
     """Raises: UserError when ``value`` is below ``least``."""
     if value < least:
         raise UserError(f"{sampler}: {setting} = {value}", allowed=f"{least} or more")
+
+
+def one_objective(sampler: str, problem: Problem) -> None:
+    """Raises: UserError when there are several objectives."""
+    if len(problem.objectives) != 1:
+        raise UserError(
+            f"{sampler} cannot serve {len(problem.objectives)} objectives",
+            cure="give one, and Bounds for the others, or use RegularizedEvolution or NSGA2",
+        )

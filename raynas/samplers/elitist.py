@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from raynas.core import Architecture, Problem, Trial, TrialState, UserError, rng_for, signed
+from raynas.core import Architecture, Problem, Trial, TrialState, rng_for, signed
 from raynas.samplers.base import Sampler
-from raynas.samplers.distinct import Distinct, at_least
+from raynas.samplers.distinct import Distinct, at_least, one_objective
 from raynas.spaces.base import SearchSpace
 
 FOUNDERS = 11
@@ -50,11 +50,7 @@ class ElitistEvolution(Sampler):
         at_least("ElitistEvolution", "population", self.population, 1)
 
     def setup(self, space: SearchSpace, problem: Problem) -> None:
-        if len(problem.objectives) > 1:
-            raise UserError(
-                f"ElitistEvolution cannot serve {len(problem.objectives)} objectives",
-                cure="give one, and Bounds for the others, or use RegularizedEvolution or NSGA2",
-            )
+        one_objective("ElitistEvolution", problem)
         self._problem, self._distinct = problem, Distinct(space, problem.seed)
         self._start = space.architecture(self.start) if self.start else None
         self._members = []

@@ -14,7 +14,7 @@ import numpy as np
 
 from raynas.core import Architecture, Problem, Trial, TrialState, UserError, rng_for, signed
 from raynas.samplers.base import Sampler
-from raynas.samplers.distinct import Distinct, at_least
+from raynas.samplers.distinct import Distinct, at_least, one_objective
 from raynas.spaces.base import SearchSpace
 
 Score = tuple[int, float]  # steps reached (a complete trial: beyond all), value; higher is better
@@ -51,11 +51,7 @@ class LocalSearch(Sampler):
             raise UserError(f"LocalSearch: improvement = {self.improvement}", allowed="first, best")
 
     def setup(self, space: SearchSpace, problem: Problem) -> None:
-        if len(problem.objectives) > 1:
-            raise UserError(
-                f"LocalSearch cannot serve {len(problem.objectives)} objectives",
-                cure="give one, and Bounds for the others, or use RegularizedEvolution or NSGA2",
-            )
+        one_objective("LocalSearch", problem)
         self._problem, self._space = problem, space
         self._distinct = Distinct(space, problem.seed)
         self._numbers, self._scores, self._near = {}, {}, {}

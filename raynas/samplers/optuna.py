@@ -38,7 +38,7 @@ from raynas.core import (
     seed_for,
 )
 from raynas.samplers.base import Sampler
-from raynas.samplers.distinct import Distinct, at_least
+from raynas.samplers.distinct import Distinct, at_least, one_objective
 from raynas.spaces.base import SearchSpace
 
 if TYPE_CHECKING:
@@ -359,12 +359,7 @@ class CMAES(OptunaSampler):
                 allowed="spaces of ordered choices only",
                 cure="use TPE, NSGA2, GP or RegularizedEvolution",
             )
-        if len(problem.objectives) > 1:
-            raise UserError(
-                f"CMAES cannot serve {len(problem.objectives)} objectives",
-                allowed="one objective",
-                cure="use NSGA2, TPE or RegularizedEvolution",
-            )
+        one_objective("CMAES", problem)
         if importlib.util.find_spec("cmaes") is None:
             raise UserError(
                 "CMAES needs the package 'cmaes'", cure="run `pip install 'raynas[cmaes]'`"

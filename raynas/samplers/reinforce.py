@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from raynas.core import Architecture, Problem, Trial, TrialState, UserError, rng_for, signed
 from raynas.samplers.base import Sampler
-from raynas.samplers.distinct import Distinct
+from raynas.samplers.distinct import Distinct, one_objective
 from raynas.spaces.base import SearchSpace
 
 Floats = NDArray[np.float64]
@@ -100,11 +100,7 @@ class Reinforce(Sampler):
             raise UserError(f"Reinforce: momentum = {self.momentum}", allowed="from 0, below 1")
 
     def setup(self, space: SearchSpace, problem: Problem) -> None:
-        if len(problem.objectives) > 1:
-            raise UserError(
-                f"Reinforce cannot serve {len(problem.objectives)} objectives",
-                cure="give one, and Bounds for the others, or use RegularizedEvolution or NSGA2",
-            )
+        one_objective("Reinforce", problem)
         self._problem, self._space = problem, space
         self._distinct = Distinct(space, problem.seed)
         self._lessons = []

@@ -347,7 +347,7 @@ def test_cmaes_names_the_choices_without_order_and_what_serves_instead():
 
 
 def test_cmaes_refuses_several_objectives():
-    with pytest.raises(UserError, match="CMAES cannot serve 2 objectives; allowed: one"):
+    with pytest.raises(UserError, match="CMAES cannot serve 2 objectives; give one"):
         start(CMAES(), ORDERED, objectives=TWO)
 
 
