@@ -24,6 +24,7 @@ from raynas.data.base import Dataset
 from raynas.evaluators.base import Evaluator
 from raynas.evaluators.screen import Screen
 from raynas.runners.base import Resources
+from raynas.runners.retention import Checkpoints
 from raynas.samplers.base import Sampler
 from raynas.samplers.random import Random
 from raynas.schedulers.base import Scheduler
@@ -97,8 +98,9 @@ class Experiment:
     the weak back. ``in_order``: 0 takes results as they come; n takes them as n workers in step
     would give them, so that one seed gives one table, with however many workers (of whom n at most
     have something to do). ``truth``: trains some of what was searched, to judge the search by.
-    ``smoke``: path -> value, what ``--smoke`` sets.
-    Budget, resources, finalists and truth may change when a run is resumed; the rest identifies it.
+    ``checkpoints``: how many are kept, and whose. ``smoke``: path -> value, what ``--smoke`` sets.
+    Budget, resources, checkpoints, finalists and truth may change when a run is resumed; the rest
+    identifies it.
     """
 
     space: SearchSpace
@@ -117,6 +119,7 @@ class Experiment:
     finalists: Finalists = field(default=Finalists(), metadata=_NOT_PRINTED)
     truth: Truth | None = field(default=None, metadata=_NOT_PRINTED)
     resources: Resources = field(default=Resources(), metadata=_NOT_PRINTED)
+    checkpoints: Checkpoints = field(default=Checkpoints(), metadata=_NOT_PRINTED)
     smoke: Mapping[str, object] = field(
         default_factory=dict, metadata={"fingerprint": False, "set": False}
     )
@@ -174,7 +177,7 @@ class Experiment:
         """Everything, readable: what the report prints and run.json keeps."""
         kept = {
             name: describe(getattr(self, name))
-            for name in ("budget", "finalists", "truth", "resources")
+            for name in ("budget", "finalists", "truth", "resources", "checkpoints")
         }
         return {**describe(self), **kept}
 

@@ -33,6 +33,7 @@ from raynas.experiment import Experiment, Loaded, load
 from raynas.observers import Board, Observer
 from raynas.runners.base import Runner
 from raynas.runners.order import OrderedSearch
+from raynas.runners.retention import Retention
 from raynas.runners.screening import Screening
 from raynas.runners.work import Finals, Limits, Payload, Rows, Search, Training, Work
 from raynas.samplers.base import Sampler
@@ -74,6 +75,9 @@ class Session:
     runner: Runner
     console: Console
     session: int = 1
+
+    def __post_init__(self) -> None:
+        self._retention = Retention(self.experiment.checkpoints)
 
     def go(self) -> None:
         """Carry out all that is not in the store yet. Raises: Interrupted, UserError."""
@@ -236,6 +240,7 @@ class Session:
             "threads": self.experiment.resources.threads,
             "folder": self.folder.checkpoints,
             "mirror": self._mirror(stage),
+            "retention": self._retention,
             "past": past,
             "weights": _version(*evaluators),
             "clock": self.runner.clock,
@@ -251,6 +256,7 @@ class Session:
         return place.below(f"session-{self.session:04d}") if anew else place
 
     def _carry_out(self, work: Work) -> None:
+        work.join()
         if work.done:
             return
         from raynas.runners.live import LiveView

@@ -28,7 +28,8 @@ class Resources:
     much as the network is predicted to need (what is quick still takes a whole one).
     ``memory``: GB of main memory that are booked for a trial; None books none; "fit" as for GPUs,
     for what trains on a CPU.
-    ``concurrent``: most trials at a time; None as many as the machines hold.
+    ``concurrent``: most trials at a time; None as many as the machines hold, those that join or
+    leave meanwhile counted (where chunks go through persistent actors, those at the start).
     ``retries``: how often a trial whose worker died is continued from its checkpoint. One that
     crashes two workers without a measurement between is given up whatever this says.
     ``patience``: seconds without a measurement after which a worker is taken for dead; None waits.

@@ -181,7 +181,7 @@ class OrderedSearch(Search):
             trial.attempt = stored.attempt + 1 if stored else 0
             if stored and was_short(stored):
                 trial.message = stored.message
-            self._discard(trial)
+            self.discard(trial)
         self._met.add(job.trial)
         rungs = (rung.step for rung in self.rungs())
         pauses = tuple(sorted({*job.pauses, *rungs})) if job.workdir else ()

@@ -8,11 +8,12 @@ Tune's own snapshots are not used; a run is resumed by replaying the store.
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ environment.prepare()  # before Ray is imported
 
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
+from ray.tune.progress_reporter import TrialProgressCallback  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
@@ -41,6 +43,10 @@ logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
 
 #: how often in a row a fit() that Ray ended is started again without a trial having ended
 _FITS = 5
+#: trials that Tune may hold waiting for workers; the searcher's own limit is lower
+_PENDING = 10_000
+#: where Tune's controller keeps trials that ended
+_KEPT_BY_TUNE = ("_trials", "_stopped_trials", "_failed_trials", "_trials_to_cache")
 
 
 class TrialActor(tune.Trainable):
@@ -84,7 +90,8 @@ class _Hooks:
 
     Errors in callbacks (a full disk) must end the run, not be logged and forgotten.
     ``only``: trials after which the fit ends; empty for all that the work has to give.
-    ``heard``: when a worker last had something to say, or began.
+    ``heard``: when a worker last had something to say, or began. ``rested``: trials that Tune is
+    done with, and the controller that still keeps them.
     """
 
     def __init__(self, work: Work, placer: Placer, resources: Resources) -> None:
@@ -92,6 +99,7 @@ class _Hooks:
         self.only: frozenset[int] = frozenset()
         self.deaths: dict[int, Deaths] = {}
         self.heard: dict[int, float] = {}
+        self.rested: list[tuple[Any, Any]] = []
 
     @property
     def over(self) -> bool:
@@ -110,12 +118,30 @@ class _Hooks:
         self.work.interrupt()
 
 
-class WorkSearcher(Searcher):
-    """Jobs of the work as Tune configurations."""
+class Slots:
+    """How many trials may run at once, by ``count``, which is asked again every ``period`` seconds:
+    machines come and go during a fit."""
 
-    def __init__(self, hooks: _Hooks) -> None:
+    def __init__(self, count: Callable[[], int], period: float = 2.0) -> None:
+        self._count, self._period = count, period
+        self._known, self._due = 1, -math.inf
+
+    def __call__(self) -> int:
+        if time.monotonic() >= self._due:
+            self._known, self._due = max(1, self._count()), time.monotonic() + self._period
+        return self._known
+
+
+class WorkSearcher(Searcher):
+    """Jobs of the work as Tune configurations, no more at once than there are ``slots``."""
+
+    def __init__(self, hooks: _Hooks, slots: Callable[[], int]) -> None:
         super().__init__()
-        self._hooks = hooks
+        self._hooks, self._slots = hooks, slots
+
+    def set_max_concurrency(self, max_concurrent: int) -> bool:
+        """True: the limit is kept here, since Tune's would stay as it was when the fit began."""
+        return True
 
     def suggest(  # type: ignore[override]
         self, trial_id: str
@@ -123,7 +149,7 @@ class WorkSearcher(Searcher):
         work = self._hooks.work
         if self._hooks.over:
             return str(Searcher.FINISHED)
-        if not self._hooks.placer.has_room(work.live):
+        if len(work.live) >= self._slots() or not self._hooks.placer.has_room(work.live):
             return None
         try:
             job = work.next()
@@ -169,6 +195,16 @@ class WorkScheduler(FIFOScheduler):
         super().__init__()
         self._hooks = hooks
 
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """The newest that waits: it takes the worker that has just become free.
+
+        The older ones have workers of their own on the way. By Tune's rule the oldest would take
+        the free one and its own be ended, so where trials are shorter than a worker's start, no
+        worker beyond the first would ever begin.
+        """
+        waiting = (t for t in reversed(tune_controller.get_trials()) if t.status == t.PENDING)
+        return next(waiting, None)
+
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         try:
             goes_on = self._heard(trial.config["job"].trial, result["outcome"])
@@ -186,8 +222,12 @@ class WorkScheduler(FIFOScheduler):
             hooks.deaths[number].progress()
         return deliver(hooks.work, number, outcome)
 
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        self._hooks.rested.append((tune_controller, trial))
+
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """A worker died. The trial is started again, if it was not once too often."""
+        self._hooks.rested.append((tune_controller, trial))
         try:
             self._died(trial)
         except Exception as error:
@@ -221,8 +261,13 @@ def _last_words(trial: Any) -> str:
     return text.rpartition("Failure # ")[2]
 
 
-class _Starts(tune.Callback):
-    """Notes when a worker begins with a trial, and forgets what Tune keeps of one that ended."""
+class _Books(tune.Callback):
+    """Notes when a worker begins with a trial, and strikes out those that ended.
+
+    Tune keeps all trials of a fit, with configurations, last results and statistics, visits them
+    in every step, and writes them down at the end: 45 KB a trial, and time that grows with them.
+    The work has all that is needed.
+    """
 
     def __init__(self, hooks: _Hooks) -> None:
         self._hooks = hooks
@@ -230,10 +275,28 @@ class _Starts(tune.Callback):
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._hooks.heard[trial.config["job"].trial] = time.monotonic()
 
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        # statistics of every metric, 13 KB a trial, that nobody reads; it keeps all its trials
-        trial.run_metadata.metric_analysis.clear()
-        trial.run_metadata.metric_n_steps.clear()
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        rested = self._hooks.rested
+        while rested and len(trials) > 1:  # without any, Tune would look for them in its files
+            controller, trial = rested.pop()
+            self._hooks.heard.pop(trial.config["job"].trial, None)
+            for name in _KEPT_BY_TUNE:
+                kept = getattr(controller, name)
+                if trial in kept:
+                    kept.remove(trial)
+
+
+class _Silence(TrialProgressCallback):
+    """In the place of Tune's own, which would keep every trial to print its last result once."""
+
+    def on_trial_result(self, *what: Any, **info: Any) -> None:
+        """Nothing is printed."""
+
+    def on_trial_error(self, *what: Any, **info: Any) -> None:
+        """Nothing is printed."""
+
+    def on_trial_complete(self, *what: Any, **info: Any) -> None:
+        """Nothing is printed."""
 
 
 class _WorkStopper(tune.Stopper):
@@ -319,7 +382,12 @@ class TuneRunner(ClusterRunner):
     def _fit(self, hooks: _Hooks) -> None:
         evaluator = hooks.work.payload.evaluator
         scratch = self.scratch or Path(tempfile.mkdtemp(prefix="raynas-tune-"))
-        most = self._slots(hooks.placer.least_gpu)
+
+        def most() -> int:
+            if hooks.only:
+                return 1
+            return self._slots(hooks.placer.least_gpu) // evaluator.processes
+
         place: Any = partial(_place, self.resources.cpus)
         if evaluator.processes > 1:  # they train one network together
             place = tune.PlacementGroupFactory([self._bundle(evaluator.processes)])
@@ -330,10 +398,10 @@ class TuneRunner(ClusterRunner):
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=WorkSearcher(hooks),
+                search_alg=WorkSearcher(hooks, Slots(most)),
                 scheduler=WorkScheduler(hooks),
                 num_samples=-1,
-                max_concurrent_trials=1 if hooks.only else max(1, most // evaluator.processes),
+                max_concurrent_trials=_PENDING,
                 reuse_actors=True,
                 trial_name_creator=_trial_name,
                 trial_dirname_creator=_trial_name,
@@ -343,7 +411,7 @@ class TuneRunner(ClusterRunner):
                 storage_path=str(scratch),
                 verbose=0,
                 stop=_WorkStopper(hooks),
-                callbacks=[_Starts(hooks)],
+                callbacks=[_Books(hooks), _Silence()],
                 failure_config=tune.FailureConfig(max_failures=0),  # the work tries again
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),

@@ -12,7 +12,7 @@ import shutil
 import time
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,6 +35,7 @@ from raynas.core import (
 from raynas.core.pareto import pareto_order
 from raynas.data.base import View
 from raynas.evaluators.base import Evaluator
+from raynas.runners.retention import Checkpoints, Retention
 from raynas.runners.screening import Screening, broken
 from raynas.samplers.base import Sampler
 from raynas.schedulers.base import Rung, Scheduler, began
@@ -101,7 +102,8 @@ class Work(ABC):
     ``first_number``: for the next trial; ``gaps``: numbers to give out before it, those of
     trials that a killed driver had started and never stored.
     ``folder``: holds a job's working folder, ``folder/000012`` for trial 12, or None;
-    ``mirror``: where on shared storage these folders are kept, or None.
+    ``mirror``: where on shared storage these folders are kept, or None; ``retention``: which of
+    them stay (default: those that are needed).
     ``weights``: version of the inherited weights, stored with every row.
     ``clock``: gives seconds; the runner's own where its time is simulated.
     """
@@ -123,9 +125,12 @@ class Work(ABC):
         past: Iterable[Trial] = (),
         weights: str | None = None,
         mirror: Remote | None = None,
+        retention: Retention | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.mirror, self.clock = mirror, clock
+        self.retention = retention or Retention(Checkpoints(quota=0))
+        self._joined = False
         self.payload, self.rows, self.weights = payload, rows, weights
         self.stage, self.arm = stage, arm
         self.objectives, self.seed = objectives, seed
@@ -150,6 +155,7 @@ class Work(ABC):
         self._new_rows: list[dict[str, Any]] = []
         self._new_ends: list[Trial] = []
         self._best: list[Trial] = []
+        self._front: dict[int, tuple[float, ...]] = {}
         for trial in self.trials.values():
             if trial.state is TrialState.COMPLETE:
                 self._rank(trial)
@@ -160,6 +166,7 @@ class Work(ABC):
         """A job to start now, or None: see :attr:`done` whether to wait or to end."""
         if self.interrupted:
             return None
+        self.join()
         self._review()
         trial = self._unfinished.popleft() if self._unfinished else self._begin()
         if trial is None and not self._live and self._paused:
@@ -168,6 +175,7 @@ class Work(ABC):
             return None
         self._paused.discard(trial.number)
         self._live[trial.number] = trial
+        self.retention.enforce()
         return Job(
             trial=trial.number,
             seed=trial.seed,
@@ -179,6 +187,24 @@ class Work(ABC):
             pauses=self._pauses(),
             more_memory=was_short(trial),
         )
+
+    def join(self) -> None:
+        """Tell the retention who has checkpoints; ``next`` does it where it was not done."""
+        if not self._joined:
+            self._joined = True
+            kept = self._kept_folders()
+            ended = (t for t in self.trials.values() if self._may_keep(t))
+            self.retention.join(self, [t for t in ended if folder_name(t.number) in kept])
+
+    def _kept_folders(self) -> set[str]:
+        """Names of the working folders that there are."""
+        if self.folder is None or self.payload.evaluator.quick:
+            return set()
+        if self.mirror is not None:
+            with contextlib.suppress(OSError):  # then they only cost room
+                return {name.partition("/")[0] for name in self.mirror.names()}
+            return set()
+        return {place.name for place in self.folder.iterdir()} if self.folder.is_dir() else set()
 
     @property
     def done(self) -> bool:
@@ -398,14 +424,28 @@ class Work(ABC):
     def _end(self, trial: Trial) -> None:
         self._live.pop(trial.number, None)
         if trial.state is TrialState.COMPLETE:
-            for dropped in self._rank(trial):
-                self._discard(dropped)
+            self._rank(trial)
+        if self._may_keep(trial) and self._has_folder(trial):
+            self.retention.rests(self, trial)
         else:
-            self._discard(trial)
+            self.discard(trial)
         self._told(trial)
 
-    def _rank(self, trial: Trial) -> list[Trial]:
-        """Enter a COMPLETE trial among the best; those that no longer belong there."""
+    def _may_keep(self, trial: Trial) -> bool:
+        """Whether checkpoints of a trial at rest may be of use: of the best here."""
+        return any(trial is best for best in self._best)
+
+    def _has_folder(self, trial: Trial) -> bool:
+        """On shared storage it is taken for granted: a look there costs as much as removing it."""
+        workdir = self._workdir(trial)
+        return workdir is not None and (self.mirror is not None or workdir.is_dir())
+
+    def _rank(self, trial: Trial) -> None:
+        """Enter a COMPLETE trial among the best, and on the Pareto front."""
+        values = self._score(trial)
+        if not any(_dominates(other, values) for other in self._front.values()):
+            self._front = {n: v for n, v in self._front.items() if not _dominates(values, v)}
+            self._front[trial.number] = values
         candidates = [*self._best, trial]
         if len(self.objectives) == 1:
             order = sorted(
@@ -415,7 +455,6 @@ class Work(ABC):
         else:
             order = list(pareto_order([self._score(t) for t in candidates]))  # type: ignore[arg-type]
         self._best = [candidates[i] for i in order[: self.keep]]
-        return [candidates[i] for i in order[self.keep :]]
 
     def _score(self, trial: Trial) -> tuple[float, ...]:
         known = {o.metric: -o.sign * math.inf for o in self.objectives}
@@ -426,7 +465,22 @@ class Work(ABC):
         """The ``keep`` best COMPLETE trials, best first (by Pareto rank for several objectives)."""
         return tuple(self._best)
 
-    def _discard(self, trial: Trial) -> None:
+    @property
+    def unfinished(self) -> int:
+        """Trials that run, wait to go on, or are to be resumed, as far as they keep anything."""
+        if self.folder is None or self.payload.evaluator.quick:
+            return 0
+        return self._counts[TrialState.RUNNING]
+
+    def leaders(self, top: int) -> Collection[int]:
+        """Numbers of the trials whose checkpoints are worth more than those of others."""
+        return ()
+
+    def worth(self, trial: Trial) -> tuple[float, ...]:
+        """Of a trial's checkpoints, beside others at rest: higher is better."""
+        return trial.step, *self._score(trial), -trial.number
+
+    def discard(self, trial: Trial) -> None:
         """Remove the working folder of a trial that will not be continued or exported."""
         workdir = self._workdir(trial)
         if workdir is not None:
@@ -638,6 +692,12 @@ class Search(Work):
 
     def rungs(self) -> tuple[Rung, ...]:
         return self.scheduler.rungs()
+
+    def _may_keep(self, trial: Trial) -> bool:
+        return trial.state in (TrialState.COMPLETE, TrialState.STOPPED)
+
+    def leaders(self, top: int) -> Collection[int]:
+        return {*self._front, *self.scheduler.leaders(top)}
 
     def _evaluated(self) -> int:
         return len(self.trials) - self.rejected - self.screened_out + len(self._kept)
@@ -872,6 +932,11 @@ class Search(Work):
             self.sampler.replay([trial])
         else:
             self.sampler.tell(trial)
+
+
+def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Nowhere worse and somewhere better; higher is better."""
+    return one != other and all(a >= b for a, b in zip(one, other, strict=True))
 
 
 #: how the message of a trial begins that did not fit; of one that is not at rest: the first time

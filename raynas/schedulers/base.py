@@ -68,6 +68,10 @@ class Scheduler(ABC):
         """Numbers of the trials that wait for a review."""
         return ()
 
+    def leaders(self, top: int) -> Collection[int]:
+        """Numbers of the ``top`` best trials of each rung."""
+        return ()
+
     def rungs(self) -> tuple[Rung, ...]:
         """The rungs from low to high, for the live view and the report."""
         return ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -62,6 +63,9 @@ class Halving(Scheduler):
 
     def rungs(self) -> tuple[Rung, ...]:
         return tuple(Rung(r.step, len(r.entries), r.promoted) for r in self._rungs)
+
+    def leaders(self, top: int) -> Collection[int]:
+        return {number for rung in self._rungs for number in rung.best(top)}
 
     def _standings(self) -> list[Standing]:
         single = len(self._objectives) == 1

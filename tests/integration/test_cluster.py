@@ -31,7 +31,7 @@ def test_machines_die_another_joins_and_the_table_is_that_of_a_calm_run(tmp_path
             cluster.kill(second)
             third = cluster.join()
             third.until_ready()
-            cluster.kill(first)  # or Ray Tune might go on with the workers that it has
+            cluster.kill(first)
             driver.until(lambda: works(log, third))
             assert driver.wait(180) == 0, driver.err.read_text()
             assert driver.all_gone(30), driver.commands()
@@ -41,3 +41,17 @@ def test_machines_die_another_joins_and_the_table_is_that_of_a_calm_run(tmp_path
     assert content(rows) == content(rows_of(calm))
     assert {row["state"] for row in rows} >= {"COMPLETE", "STOPPED"}
     assert max(row["attempt"] for row in rows) > 0  # what the dead machine had
+
+
+def test_a_machine_that_joins_late_gets_trials_that_are_shorter_than_a_workers_start(
+    tmp_path: Path,
+) -> None:
+    file = experiment_file(tmp_path / "a", trials=2000, steps=2, seconds=0.4)
+    run, log = tmp_path / "a" / "run", tmp_path / "a" / "log"
+    with Cluster(1) as cluster:
+        (first,) = cluster.machines
+        command = ("run", file, "--output", run, "--address", cluster.address)
+        with Driver(*command, cwd=tmp_path, **ENVIRONMENT) as driver:
+            driver.until(lambda: works(log, first))
+            late = cluster.join()
+            driver.until(lambda: works(log, late) and works(log, first))

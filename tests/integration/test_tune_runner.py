@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from collections.abc import Callable
@@ -130,6 +131,22 @@ def test_images_are_shared_read_only_and_paths_stay_the_users(faults: Finished) 
 
 def test_tune_leaves_no_file(faults: Finished) -> None:
     assert not faults.scratch.exists()
+
+
+def test_tune_does_not_keep_trials_that_ended(tune: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[int] = []
+    real = tune_module.WorkScheduler.on_trial_result
+
+    def result(self: Any, controller: Any, trial: Any, found: dict[str, Any]) -> str:
+        gc.collect()
+        kept.append(sum(type(o) is type(trial) for o in gc.get_objects()))
+        return real(self, controller, trial, found)
+
+    monkeypatch.setattr(tune_module.WorkScheduler, "on_trial_result", result)
+    work = search(Random(), Curves(1), Table(), trials=20)
+    tune().run(work)
+    assert work.status().counts == {"COMPLETE": 20}
+    assert max(kept) <= 6  # two that run, two that wait, and those of a step
 
 
 def test_a_late_result_of_an_ended_trial_changes_nothing(faults: Finished) -> None:

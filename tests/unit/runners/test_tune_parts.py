@@ -1,0 +1,104 @@
+"""What raynas tells Ray Tune's controller, without a Ray."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from integration.toy_runs import Table, search
+from toys import Curves
+
+from raynas.core import Job
+from raynas.runners import tune as tune_module
+from raynas.runners.base import Resources
+from raynas.runners.placement import Placer, Share
+from raynas.runners.tune import Slots, WorkScheduler, WorkSearcher, _Books, _Hooks
+from raynas.samplers.random import Random
+
+
+@dataclass(eq=False)
+class FakeTrial:
+    number: int
+    status: str = "PENDING"
+    PENDING = "PENDING"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"job": Job(self.number, 0, 1)}
+
+
+@dataclass
+class FakeController:
+    _trials: list[FakeTrial] = field(default_factory=list)
+    _stopped_trials: set[FakeTrial] = field(default_factory=set)
+    _failed_trials: set[FakeTrial] = field(default_factory=set)
+    _trials_to_cache: set[FakeTrial] = field(default_factory=set)
+
+    def get_trials(self) -> list[FakeTrial]:
+        return self._trials
+
+
+@pytest.fixture
+def hooks() -> _Hooks:
+    return _Hooks(
+        search(Random(), Curves(2), Table(), trials=9), Placer(Share(), (0, 0)), Resources()
+    )
+
+
+def test_a_free_worker_goes_to_the_newest_trial_since_older_ones_have_theirs_on_the_way(
+    hooks: _Hooks,
+) -> None:
+    running, old, new = FakeTrial(0, "RUNNING"), FakeTrial(1), FakeTrial(2)
+    scheduler = WorkScheduler(hooks)
+    assert scheduler.choose_trial_to_run(FakeController([running, old, new])) is new
+    assert scheduler.choose_trial_to_run(FakeController([running])) is None
+
+
+def test_trials_that_ended_are_struck_out_of_tunes_books(hooks: _Hooks) -> None:
+    ended, failed, running = FakeTrial(0, "TERMINATED"), FakeTrial(1, "ERROR"), FakeTrial(2)
+    controller = FakeController(
+        [ended, failed, running], {ended}, {failed}, {ended, failed, running}
+    )
+    scheduler, books = WorkScheduler(hooks), _Books(hooks)
+    hooks.work.interrupt()  # a death has no consequences then
+    for trial in (ended, failed, running):
+        books.on_trial_start(0, controller._trials, trial)
+    scheduler.on_trial_complete(controller, ended, {})
+    scheduler.on_trial_error(controller, failed)
+    books.on_step_end(1, controller._trials)
+    assert controller == FakeController([running], set(), set(), {running})
+    assert set(hooks.heard) == {2}
+
+
+def test_tune_keeps_the_last_trial_lest_it_looks_for_some_in_its_files(hooks: _Hooks) -> None:
+    last = FakeTrial(0, "TERMINATED")
+    controller = FakeController([last], {last})
+    WorkScheduler(hooks).on_trial_complete(controller, last, {})
+    books = _Books(hooks)
+    books.on_step_end(1, controller._trials)
+    assert controller._trials == [last]
+    controller._trials.append(FakeTrial(1))
+    books.on_step_end(2, controller._trials)
+    assert last not in controller._trials
+
+
+def test_no_more_trials_are_given_out_than_there_are_slots_now(hooks: _Hooks) -> None:
+    slots = [1]
+    searcher = WorkSearcher(hooks, lambda: slots[0])
+    assert searcher.set_max_concurrency(tune_module._PENDING)
+    assert isinstance(searcher.suggest("a"), dict)
+    assert searcher.suggest("b") is None
+    slots[0] = 3  # a machine has joined
+    assert isinstance(searcher.suggest("b"), dict)
+    assert isinstance(searcher.suggest("c"), dict)
+    assert searcher.suggest("d") is None
+
+
+def test_slots_are_counted_again_and_never_none() -> None:
+    counts = iter([2, 0, 5])
+    at_once = Slots(lambda: next(counts), period=0.0)
+    assert [at_once(), at_once(), at_once()] == [2, 1, 5]
+    asked = iter([2, 9])
+    seldom = Slots(lambda: next(asked), period=60.0)
+    assert [seldom(), seldom()] == [2, 2]
