@@ -14,12 +14,12 @@ class Checkpoints:
     """How many trials of an experiment may have checkpoints at a time, and whose go first.
 
     Trials that run or wait to go on, and the best, of which finalists are made, always keep theirs,
-    if need be beyond the quota. Others at rest keep theirs while there is room; a trial that failed
-    or does not fit keeps none. Beyond the quota first those go that are neither among the ``top``
-    best of a rung nor on the Pareto front, and then, if that is not enough, these, too. Of either
-    kind those that got least far go first, of equals the worse.
+    if need be beyond the quota; so do the Pareto front and the ``top`` best of each rung. Others
+    at rest keep theirs while there is room, those that got farthest, of equals the better; a trial
+    that failed or does not fit keeps none.
 
-    ``quota``: trials with checkpoints; 0 keeps what is needed only, None all.
+    ``quota``: trials with checkpoints; None all. 0 keeps what is needed to go on, and the best:
+    neither front nor rungs.
     """
 
     quota: int | None = 20
@@ -79,11 +79,11 @@ class Retention:
         excess = sum(owner.unfinished for owner in self._owners) + len(self._held) - quota
         if excess <= 0:
             return
-        best = {trial.number for owner in self._owners for trial in owner.best}
-        free = [entry for number, entry in self._held.items() if number not in best]
-        if excess < len(free):
-            leaders = {n for owner in self._owners for n in owner.leaders(self._settings.top)}
-            free.sort(key=lambda entry: (entry[1].number in leaders, *entry[0].worth(entry[1])))
+        kept = {trial.number for owner in self._owners for trial in owner.best}
+        if quota:
+            kept |= {n for owner in self._owners for n in owner.leaders(self._settings.top)}
+        free = [entry for number, entry in self._held.items() if number not in kept]
+        free.sort(key=lambda entry: entry[0].worth(entry[1]))
         for owner, trial in free[:excess]:
             del self._held[trial.number]
             owner.discard(trial)
