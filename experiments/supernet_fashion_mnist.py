@@ -105,20 +105,27 @@ class Pieces:
     """The study in pieces, whose results lie in ``folder``."""
 
     def __init__(
-        self, folder: Path, rule: str, epochs: int, minutes: float, alone: int = ALONE.epochs
+        self,
+        folder: Path,
+        rule: str,
+        epochs: int,
+        minutes: float,
+        alone: int = ALONE.epochs,
+        transforms: bool = False,
     ) -> None:
         self.folder, self.training = folder, training(rule, epochs)
         self.alone = replace(ALONE, epochs=alone)
-        self.supernet = folder / f"{rule}-{epochs}"
+        self.space = replace(SPACE, kernel_transforms=transforms)
+        self.supernet = folder / f"{rule}-{epochs}{'-transforms' if transforms else ''}"
         self.view = DATA.search_view(0)
         self.end = time.monotonic() + 60 * minutes
         folder.mkdir(parents=True, exist_ok=True)
 
     def train(self) -> None:
         """The supernet, an epoch a line in ``epochs.jsonl``."""
-        self.training.setup(SPACE, self.view)
+        self.training.setup(self.space, self.view)
         job = Job(0, seed=0, max_step=self.training.max_step, workdir=self.supernet)
-        for row in self.training.evaluate(SPACE.extremes()[1], job):
+        for row in self.training.evaluate(self.space.extremes()[1], job):
             line = {"epoch": row.step, "seconds": row.seconds, **row.values}
             _append(self.supernet / "epochs.jsonl", line)
             print({k: round(v, 2) for k, v in line.items()}, flush=True)
@@ -143,7 +150,7 @@ class Pieces:
     def inherited(self, archs: list[Architecture], images: int | None) -> tuple[np.ndarray, float]:
         """(2, n) accuracies and losses with inherited weights; processor seconds that it took."""
         evaluator = Inherited(self.training, 512, images, weights=self.supernet / "weights")
-        evaluator.setup(SPACE, self.view)
+        evaluator.setup(self.space, self.view)
         began = time.process_time()
         jobs = [Job(number, seed=0, max_step=1) for number in range(len(archs))]
         rows = {k: row for k, row in evaluator.evaluate_many(archs, jobs) if row is not None}
@@ -286,6 +293,8 @@ def main() -> None:
         parser.add_argument(f"--{piece}", action="store_true")
     parser.add_argument("--rule", choices=RULES, default="single")
     parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--transforms", action="store_true",
+                        help="smaller kernels are learnt transforms of larger ones")  # fmt: skip
     parser.add_argument("--count", type=int, default=40, help="architectures of the truth")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each")
     parser.add_argument("--alone", type=int, default=ALONE.epochs, help="epochs of the truth")
@@ -295,7 +304,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=600, help="then stop; go on later")
     parser.add_argument("--folder", type=Path, default=Path("runs/supernet_fashion_mnist_pieces"))
     given = parser.parse_args()
-    pieces = Pieces(given.folder, given.rule, given.epochs, given.minutes, given.alone)
+    pieces = Pieces(
+        given.folder, given.rule, given.epochs, given.minutes, given.alone, given.transforms
+    )
     archs = drawn(given.count, macs=tuple(given.macs))
     if given.train:
         pieces.train()

@@ -1,4 +1,7 @@
-"""A Ray cluster of several machines on this one: each is a `ray start` with its own address."""
+"""A Ray cluster of several machines on this one: each is a `ray start` with its own address.
+
+Where this process may do so, each machine has a network of its own, with a wire that can be cut.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 from integration.drivers import TESTS, commands, marked
@@ -27,10 +31,68 @@ ENVIRONMENT = {
 }
 
 
-class Machine:
-    """A node of the cluster; all its processes bear its mark."""
+def no_networks() -> str:
+    """Why there can be no networks of our own; empty where there can."""
+    if shutil.which("ip") is None:
+        return "no program `ip`"
+    try:
+        with Network() as network:
+            network.plug(2)
+    except subprocess.CalledProcessError as error:
+        return f"no right to make networks: {error.stderr.decode().strip()}"
+    return ""
 
-    def __init__(self, *args: str, ip: str) -> None:
+
+class Network:
+    """A bridge, which is address 1 of its net, and machines in namespaces that hang on it."""
+
+    def __init__(self) -> None:
+        self._name = f"rn{uuid.uuid4().hex[:6]}"
+        self._net = f"10.{200 + os.getpid() % 50}.{uuid.uuid4().int % 250}"
+        self._plugged: list[int] = []
+        self._do("link", "add", self._name, "type", "bridge")
+        self._do("addr", "add", f"{self.address(1)}/24", "dev", self._name)
+        self._do("link", "set", self._name, "up")
+
+    def address(self, number: int) -> str:
+        return f"{self._net}.{number}"
+
+    def plug(self, number: int) -> Sequence[str]:
+        """A new place at the bridge; a command behind these words runs there."""
+        place = wire = f"{self._name}-{number}"
+        self._do("netns", "add", place)
+        self._plugged.append(number)
+        self._do("link", "add", wire, "type", "veth", "peer", "name", "eth0", "netns", place)
+        self._do("link", "set", wire, "master", self._name, "up")
+        for words in (
+            ("addr", "add", f"{self.address(number)}/24", "dev", "eth0"),
+            ("link", "set", "eth0", "up"),
+            ("link", "set", "lo", "up"),
+        ):
+            self._do("-n", place, *words)
+        return "ip", "netns", "exec", place
+
+    def cut(self, number: int, *, mend: bool = False) -> None:
+        """Nothing passes to or from that machine; it notices nothing else."""
+        self._do("link", "set", f"{self._name}-{number}", "up" if mend else "down")
+
+    @staticmethod
+    def _do(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True, capture_output=True)
+
+    def __enter__(self) -> Network:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number in self._plugged:
+            self._do("netns", "del", f"{self._name}-{number}")
+        self._do("link", "del", self._name)
+
+
+class Machine:
+    """A node of the cluster, whose processes bear its mark; ``inside``: words before its command."""
+
+    def __init__(self, *args: str, ip: str, inside: Sequence[str] = ()) -> None:
         self.ip = ip
         self.mark = f"RAYNAS_MACHINE={uuid.uuid4().hex}"
         name, value = self.mark.split("=")
@@ -39,7 +101,7 @@ class Machine:
         self.out = self.folder / "out"
         with self.out.open("w") as out:
             self.process = subprocess.Popen([
-                str(Path(sys.executable).with_name("ray")), "start", "--block", *args,
+                *inside, str(Path(sys.executable).with_name("ray")), "start", "--block", *args,
                 f"--node-ip-address={ip}", f"--temp-dir={self.folder}",
                 "--object-store-memory=80000000", "--disable-usage-stats",
             ],
@@ -72,17 +134,22 @@ class Machine:
 
 
 class Cluster:
-    """A head without CPUs, where drivers join, and ``count`` machines of two CPUs. A context."""
+    """A head without CPUs, where drivers join, and ``count`` machines of two CPUs. A context.
 
-    def __init__(self, count: int) -> None:
+    ``network``: gives each machine a place of its own.
+    """
+
+    def __init__(self, count: int, network: Network | None = None) -> None:
+        self._network = network
+        head = network.address(1) if network else "127.0.0.1"
         with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
+            free.bind((head, 0))
             port = free.getsockname()[1]
-        self.address = f"127.0.0.1:{port}"
+        self.address = f"{head}:{port}"
         self.machines: list[Machine] = []
         self._made = 1
         self.head = Machine(
-            "--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false", ip="127.0.0.1"
+            "--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false", ip=head
         )
         try:
             self.head.until_ready()
@@ -97,9 +164,17 @@ class Cluster:
     def join(self) -> Machine:
         """One more machine; it is there some seconds later."""
         self._made += 1
-        machine = Machine(f"--address={self.address}", "--num-cpus=2", ip=f"127.0.0.{self._made}")
+        ip, inside = f"127.0.0.{self._made}", ()
+        if self._network is not None:
+            ip, inside = self._network.address(self._made), self._network.plug(self._made)
+        machine = Machine(f"--address={self.address}", "--num-cpus=2", ip=ip, inside=inside)
         self.machines.append(machine)
         return machine
+
+    def cut(self, machine: Machine, *, mend: bool = False) -> None:
+        """Its wire: the machine works on, but hears and reaches nobody."""
+        assert self._network is not None
+        self._network.cut(int(machine.ip.rsplit(".", 1)[1]), mend=mend)
 
     def kill(self, machine: Machine) -> None:
         self.machines.remove(machine)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from integration.drivers import Driver, experiment_file, lines, rows_of, run_here
-from integration.machines import ENVIRONMENT, Cluster, Machine
+from integration.machines import ENVIRONMENT, Cluster, Machine, Network, no_networks
 from integration.toy_runs import content
 
 pytestmark = [pytest.mark.ray, pytest.mark.long]
@@ -55,3 +55,29 @@ def test_a_machine_that_joins_late_gets_trials_that_are_shorter_than_a_workers_s
             driver.until(lambda: works(log, first))
             late = cluster.join()
             driver.until(lambda: works(log, late) and works(log, first))
+
+
+def test_a_machine_whose_wire_is_cut_works_for_nobody_and_does_no_harm(tmp_path: Path) -> None:
+    """It goes on with its trials, which others are given; when it comes back, nobody wants them."""
+    if refused := no_networks():
+        pytest.skip(refused)
+    file = experiment_file(tmp_path / "a", seconds=0.5, in_order=4, **SEARCH)
+    run, log = tmp_path / "a" / "run", tmp_path / "a" / "log"
+    with Network() as network, Cluster(2, network) as cluster:
+        first, second = cluster.machines
+        command = ("run", file, "--output", run, "--address", cluster.address)
+        with Driver(*command, cwd=tmp_path, **ENVIRONMENT) as driver:
+            driver.until(lambda: works(log, first) or works(log, second))
+            if not works(log, second):
+                first, second = second, first
+            cluster.cut(second)
+            driver.until(lambda: works(log, first))
+            before = len(lines(log))
+            driver.until(lambda: len(lines(log)) > before + 3)
+            cluster.cut(second, mend=True)
+            assert driver.wait(180) == 0, driver.err.read_text()
+            assert driver.all_gone(30), driver.commands()
+    rows = rows_of(run)
+    calm = run_here(experiment_file(tmp_path / "b", in_order=4, **SEARCH))
+    assert content(rows) == content(rows_of(calm))
+    assert max(row["attempt"] for row in rows) > 0  # what was on its way there
