@@ -90,7 +90,7 @@ class Network:
 
 
 class Machine:
-    """A node of the cluster, whose processes bear its mark; ``inside``: words before its command."""
+    """A node of the cluster; all its processes bear its mark. ``inside``: words before `ray`."""
 
     def __init__(self, *args: str, ip: str, inside: Sequence[str] = ()) -> None:
         self.ip = ip
