@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -61,7 +62,7 @@ class Operation:
     own: int | None = None
     even: bool = False
 
-    @property
+    @cached_property
     def inputs(self) -> list[int]:
         leaves = _leaves((self.given, tuple(self.named.values())))
         return [leaf.number for leaf in leaves if isinstance(leaf, Value)]
@@ -85,12 +86,19 @@ class Book:
 
     weights: Iterable[Tensor] = ()
     _numbers: dict[Any, int] = field(default_factory=dict)
+    _kinds: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._places = {w.untyped_storage().data_ptr() for w in self.weights}
 
     def number(self, key: Any) -> int:
         return self._numbers.setdefault(key, len(self._numbers))
+
+    def kind(self, number: int, key: Any) -> int:
+        """The number of the operation ``key`` without its inputs; ``number``: its own."""
+        if number not in self._kinds:
+            self._kinds[number] = self.number(("kind", _without_inputs(key)))
+        return self._kinds[number]
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -129,7 +137,7 @@ class _Recorder(TorchFunctionMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         named = kwargs or {}
-        leaves = list(_leaves((args, tuple(named.values()))))
+        leaves = _leaves((args, tuple(named.values())))
         known = [leaf for leaf in leaves if isinstance(leaf, Tensor) and id(leaf) in self.numbers]
         out = func(*args, **named)
         if not known:
@@ -153,7 +161,7 @@ class _Recorder(TorchFunctionMode):
         shown, shown_named = self._shown(given), {k: self._shown(v) for k, v in named.items()}
         key = func, self._key(given), tuple((k, self._key(v)) for k, v in sorted(named.items()))
         number = self._book.number(key)
-        kind = self._book.number(("kind", _without_inputs(key)))
+        kind = self._book.kind(number, key)
         even = all(leaf.shape == out.shape for leaf in leaves if isinstance(leaf, Tensor))
         self.operations.append(Operation(number, kind, func, shown, shown_named, own, even))
         self.numbers[id(out)] = number
@@ -184,12 +192,10 @@ def _without_inputs(key: Any) -> Any:
     return tuple(_without_inputs(k) for k in key) if type(key) is tuple else key
 
 
-def _leaves(part: Any) -> Iterator[Any]:
-    if isinstance(part, tuple | list) and not isinstance(part, Value):
-        for inner in part:
-            yield from _leaves(inner)
-    else:
-        yield part
+def _leaves(part: Any) -> list[Any]:
+    if type(part) is Value or not isinstance(part, tuple | list):
+        return [part]
+    return [leaf for inner in part for leaf in _leaves(inner)]
 
 
 @dataclass(frozen=True, eq=False)
