@@ -280,7 +280,8 @@ def _rungs(summary: Summary) -> Table:
 
 def _best(summary: Summary, best: Sequence[Found], width: int) -> Table:
     table = Table(box=None, pad_edge=False)
-    names = [o.metric for o in summary.objectives]
+    costs = {"params", "macs"}
+    names = [o.metric for o in summary.objectives if o.metric not in costs]
     for name in ("trial", "arm", *names, "params", "macs"):
         table.add_column(name, justify="left" if name == "arm" else "right", no_wrap=True)
     table.add_column("architecture", no_wrap=True)

@@ -535,8 +535,9 @@ class Work(ABC):
         return {name: cost for name, cost in vars(costs).items() if cost is not None}
 
     def _shown(self) -> Trial | None:
-        """The best trial so far, for the live view."""
-        return self._best[0] if self._best else None
+        """The best trial so far by the first objective, for the live view."""
+        front = self._front
+        return self.trials[max(front, key=lambda n: (front[n][0], -n))] if front else None
 
     def status(self) -> Status:
         objective = self.objectives[0]

@@ -563,6 +563,9 @@ def test_several_objectives_keep_the_pareto_best() -> None:
             and t.values()["params"] < mine["params"]
             for t in work.trials.values()
         )
+    shown = work.status().best
+    assert shown is not None
+    assert shown[2] == max(t.values()["val_accuracy"] for t in work.trials.values())
 
 
 class Deep(ToySpace):
