@@ -63,7 +63,10 @@ RunPath = Annotated[
 ]
 Output = Annotated[
     str | None,
-    typer.Option(help="The run's folder, or s3://BUCKET/NAME; default runs/NAME, numbered."),
+    typer.Option(
+        help="The run's folder, or s3://BUCKET/NAME; default NAME, numbered, in $RAYNAS_STORAGE, "
+        "else in runs."
+    ),
 ]
 Sets = Annotated[
     list[str] | None,
@@ -268,7 +271,10 @@ def doctor(
         Path | None, typer.Argument(help="An experiment's file, to try it on every machine.")
     ] = None,
     address: Address = None,
-    storage: Annotated[str, typer.Option(help="Where runs will be: a folder or a URI.")] = "runs",
+    storage: Annotated[
+        str,
+        typer.Option(envvar="RAYNAS_STORAGE", help="Where runs will be: a folder or a URI."),
+    ] = "runs",
     set_: Sets = None,
 ) -> None:
     """Is all well: packages, storage, every machine of the cluster, one step of the experiment."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
+import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,6 +51,7 @@ from raynas.store import (
 )
 from raynas.store.lease import TakenOver
 from raynas.store.remote import Remote, is_uri, working_copy
+from raynas.store.run import RUN_FILE
 from raynas.store.schema import FINAL, SEARCH, SUPERNET, TRUTH, TUNED
 
 if TYPE_CHECKING:
@@ -452,15 +455,16 @@ def start(
     console: Console,
     observers: Sequence[Observer] = (),
 ) -> RunFolder:
-    """Begin a new run in ``output`` (default: ``runs/NAME``, or the first free ``runs/NAME-2``).
+    """Begin a new run in ``output``, or where :func:`place_for` says.
 
     ``output`` may be a URI, as ``s3://bucket/run``: the run lives there, with a working copy here.
     Raises: UserError when ``output`` holds a run already; Interrupted.
     """
     experiment = loaded.experiment
     payload = prepare(experiment)
-    uri = str(output) if is_uri(output) else ""
-    path = working_copy(uri) if uri else Path(output or _free(Path("runs") / experiment.name))
+    place = str(output or place_for(experiment.name))
+    uri = place if is_uri(place) else ""
+    path = working_copy(uri) if uri else Path(place)
     info = RunInfo(
         run=new_run_id(experiment.name),
         name=experiment.name,
@@ -606,11 +610,22 @@ def _metrics(experiment: Experiment) -> tuple[Any, ...]:
     return tuple(found.values())
 
 
-def _free(path: Path) -> Path:
-    candidate, number = path, 2
-    while candidate.exists():
-        candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
-    return candidate
+def place_for(name: str) -> str:
+    """``NAME``, or the first free ``NAME-2``, in ``$RAYNAS_STORAGE``: a folder (default ``runs``) or
+    a URI. Raises: UserError, OSError when the storage cannot be read.
+    """
+    storage = os.environ.get("RAYNAS_STORAGE") or "runs"
+    for number in itertools.count(1):
+        place = name if number == 1 else f"{name}-{number}"
+        if is_uri(storage):
+            remote = Remote(storage).below(place)
+            try:
+                remote.read(RUN_FILE)
+            except FileNotFoundError:
+                return remote.uri
+        elif not (path := Path(storage).expanduser() / place).exists():
+            return str(path)
+    raise AssertionError("numbers do not end")
 
 
 # -- the best network --------------------------------------------------------------------------

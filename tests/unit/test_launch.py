@@ -16,7 +16,7 @@ from rich.console import Console
 import raynas.reports
 from raynas.core import TrialState, UserError
 from raynas.experiment import Loaded, load
-from raynas.launch import Interrupted, _free, best_trial, history, reload, resume, start
+from raynas.launch import Interrupted, best_trial, history, place_for, reload, resume, start
 from raynas.runners.base import Runner
 from raynas.runners.local import LocalRunner
 from raynas.runners.work import Work
@@ -45,7 +45,7 @@ def local(loaded: Loaded, _folder: Path) -> Runner:
 
 
 def begin(
-    file: Path, output: Path, console: Console, runner: Make = local,
+    file: Path, output: Path | None, console: Console, runner: Make = local,
     overrides: Mapping[str, object] | None = None, smoke: bool = False,
 ) -> RunFolder:  # fmt: skip
     loaded = load(file, overrides, smoke=smoke)
@@ -475,14 +475,41 @@ def test_a_screened_run_can_be_extended(tmp_path: Path, console: Console) -> Non
     assert all(len(line) <= 80 for line in status.splitlines() if "run" not in line)
 
 
-def test_free_names_are_numbered(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_free_names_are_numbered(
+    scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAYNAS_STORAGE", f"{scheme}{tmp_path}")
     names: Sequence[str] = ("a", "a-2", "a-3")
     for name in names:
-        free = _free(tmp_path / "a")
-        assert free.name == name
-        free.mkdir()
-    (tmp_path / "a-2").rmdir()
-    assert _free(tmp_path / "a").name == "a-2"
+        assert place_for("a") == f"{scheme}{tmp_path / name}"
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").touch()
+    shutil.rmtree(tmp_path / "a-2")
+    assert place_for("a") == f"{scheme}{tmp_path / 'a-2'}"
+
+
+def test_without_a_named_storage_runs_are_in_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for storage in ("", None):
+        if storage is None:
+            monkeypatch.delenv("RAYNAS_STORAGE")
+        else:
+            monkeypatch.setenv("RAYNAS_STORAGE", storage)
+        assert place_for("a") == str(Path("runs") / "a")
+
+
+def test_a_run_goes_to_the_named_storage(
+    tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = tmp_path / "storage"
+    monkeypatch.setenv("RAYNAS_STORAGE", f"file://{storage}")
+    monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "cache"))
+    folder = begin(experiment_file(tmp_path / "toy.py"), None, console)
+    assert folder.place == f"file://{storage / 'toy'}"
+    assert (storage / "toy" / "report.html").is_file()
 
 
 def test_the_same_run_twice_gives_the_same_table(tmp_path: Path, console: Console) -> None:
