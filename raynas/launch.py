@@ -611,8 +611,8 @@ def _metrics(experiment: Experiment) -> tuple[Any, ...]:
 
 
 def place_for(name: str) -> str:
-    """``NAME``, or the first free ``NAME-2``, in ``$RAYNAS_STORAGE``: a folder (default ``runs``) or
-    a URI. Raises: UserError, OSError when the storage cannot be read.
+    """``NAME``, or the first free ``NAME-2``, in ``$RAYNAS_STORAGE``: a folder, by default
+    ``runs``, or a URI. Raises: UserError, OSError when the storage cannot be read.
     """
     storage = os.environ.get("RAYNAS_STORAGE") or "runs"
     for number in itertools.count(1):

@@ -83,7 +83,7 @@ def test_nothing_below_the_places_needs_an_edit(file: str) -> None:
     assert named == used  # what is edited has an effect
 
 
-def test_an_edit_of_each_place_arrives(tmp_path: Path) -> None:
+def test_an_edit_of_each_place_arrives() -> None:
     text = (ROOT / "cluster.yaml").read_text()
     for old, new in (
         ("&user ubuntu", "&user ec2-user"),
@@ -226,7 +226,7 @@ def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]
     assert source is not None
     assert source.loader is not None
     module = importlib.util.module_from_spec(source)
-    with moto.mock_aws():
+    with moto.mock_aws(config={"iam": {"load_aws_managed_policies": True}}):
         source.loader.exec_module(module)
         yield module
 

@@ -509,7 +509,7 @@ def test_a_run_goes_to_the_named_storage(
     monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "cache"))
     folder = begin(experiment_file(tmp_path / "toy.py"), None, console)
     assert folder.place == f"file://{storage / 'toy'}"
-    assert (storage / "toy" / "report.html").is_file()
+    assert (storage / "toy" / "run.json").is_file()
 
 
 def test_the_same_run_twice_gives_the_same_table(tmp_path: Path, console: Console) -> None:
