@@ -396,6 +396,27 @@ def _interrupts(work: Work, console: Console) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def _terminated_in_order() -> Iterator[Callable[[], None]]:
+    """SIGTERM, by which `ray job stop` ends a driver, is Ctrl-C where no work goes on, so that the
+    run is given back. To be called once Ray is gone: it leaves SIGTERM with the system's default.
+    """
+
+    def heed() -> None:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        heed()
+    except ValueError:  # not in the main thread: whoever is there handles signals
+        yield lambda: None
+        return
+    try:
+        yield heed
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 # -- starting and resuming ---------------------------------------------------------------------
 
 
@@ -546,27 +567,29 @@ def _carry_out(
     observers: Sequence[Observer],
 ) -> None:
     hand, board = runner(loaded, folder.path), Board(observers)
-    try:
-        if observers:
-            hand.open()  # Ray's metrics need Ray
-        board.open(folder.info.run, folder.path, folder.info.description)
-        rows = _Shown(writer, board)
-        session = Session(folder, loaded.experiment, payload, rows, hand, console, writer.session)
-        session.go()
-    except TakenOver:
-        raise
-    except Exception as error:
-        with contextlib.suppress(Exception):  # what ended the run is what the user must see
-            finish(folder, loaded.experiment, console)
-        if isinstance(error, Interrupted):
-            raise Interrupted(folder.place) from None
-        raise
-    finally:
-        board.close()
-        for remark in board.remarks:
-            console.print(f"[yellow]{remark}", soft_wrap=True)
-        hand.close()
-    finish(folder, loaded.experiment, console)
+    with _terminated_in_order() as heed:
+        try:
+            if observers:
+                hand.open()  # Ray's metrics need Ray
+            board.open(folder.info.run, folder.path, folder.info.description)
+            rows = _Shown(writer, board)
+            experiment, session = loaded.experiment, writer.session
+            Session(folder, experiment, payload, rows, hand, console, session).go()
+        except TakenOver:
+            raise
+        except Exception as error:
+            with contextlib.suppress(Exception):  # what ended the run is what the user must see
+                finish(folder, loaded.experiment, console)
+            if isinstance(error, Interrupted):
+                raise Interrupted(folder.place) from None
+            raise
+        finally:
+            board.close()
+            for remark in board.remarks:
+                console.print(f"[yellow]{remark}", soft_wrap=True)
+            hand.close()
+            heed()
+        finish(folder, loaded.experiment, console)
 
 
 class _Shown:
@@ -619,6 +642,8 @@ def place_for(name: str) -> str:
         place = name if number == 1 else f"{name}-{number}"
         if is_uri(storage):
             remote = Remote(storage).below(place)
+            if (working_copy(remote.uri) / RUN_FILE).exists():  # the storage may have lost it
+                continue
             try:
                 remote.read(RUN_FILE)
             except FileNotFoundError:

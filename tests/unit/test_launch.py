@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -489,6 +492,19 @@ def test_free_names_are_numbered(
     assert place_for("a") == f"{scheme}{tmp_path / 'a-2'}"
 
 
+def test_what_the_storage_lost_is_not_written_over(
+    tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = tmp_path / "storage"
+    monkeypatch.setenv("RAYNAS_STORAGE", f"file://{storage}")
+    monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "cache"))
+    file = experiment_file(tmp_path / "toy.py")
+    first = begin(file, None, console)
+    shutil.rmtree(storage / "toy")
+    assert begin(file, None, console).place == f"file://{storage / 'toy-2'}"
+    assert found(first)
+
+
 def test_without_a_named_storage_runs_are_in_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -510,6 +526,43 @@ def test_a_run_goes_to_the_named_storage(
     folder = begin(experiment_file(tmp_path / "toy.py"), None, console)
     assert folder.place == f"file://{storage / 'toy'}"
     assert (storage / "toy" / "run.json").is_file()
+
+
+_TERMINATED = """
+import os, pathlib, signal, sys
+import raynas.reports
+from rich.console import Console
+from raynas.experiment import load
+from raynas.launch import start
+from raynas.runners.local import LocalRunner
+
+class LeavesTheDefault(LocalRunner):  # as Ray does when it is shut down
+    def close(self):
+        super().close()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+raynas.reports.write_report = die
+make = lambda loaded, folder: LeavesTheDefault(loaded.experiment.resources)
+file, storage = sys.argv[1:]
+try:
+    start(load(pathlib.Path(file), {}), storage, make, overrides={}, smoke=False, console=Console())
+except KeyboardInterrupt:
+    print("in order")
+"""
+
+
+def test_sigterm_while_the_report_is_written_gives_the_run_back(tmp_path: Path) -> None:
+    file, storage = experiment_file(tmp_path / "toy.py"), tmp_path / "storage" / "toy"
+    command = [sys.executable, "-c", _TERMINATED, str(file), f"file://{storage}"]
+    paths = os.pathsep.join(sys.path)
+    env = {**os.environ, "RAYNAS_CACHE": str(tmp_path / "cache"), "PYTHONPATH": paths}
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert "in order" in ended.stdout, ended.stderr
+    (claim,) = (storage / "lease").iterdir()
+    assert claim.suffix == ".free"
 
 
 def test_the_same_run_twice_gives_the_same_table(tmp_path: Path, console: Console) -> None:
