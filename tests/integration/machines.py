@@ -72,9 +72,12 @@ class Machine:
 
 
 class Cluster:
-    """A head without CPUs, where drivers join, and ``count`` machines of two CPUs. A context."""
+    """A head without CPUs, where drivers join, and ``count`` machines of two CPUs. A context.
 
-    def __init__(self, count: int) -> None:
+    ``more``: arguments of the head's `ray start`.
+    """
+
+    def __init__(self, count: int, *more: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -82,8 +85,9 @@ class Cluster:
         self.machines: list[Machine] = []
         self._made = 1
         self.head = Machine(
-            "--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false", ip="127.0.0.1"
-        )
+            "--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false", *more,
+            ip="127.0.0.1",
+        )  # fmt: skip
         try:
             self.head.until_ready()
             for _ in range(count):
