@@ -11,6 +11,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -55,6 +56,7 @@ from raynas.store.run import RUN_FILE
 from raynas.store.schema import FINAL, SEARCH, SUPERNET, TRUTH, TUNED
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from rich.console import Console
     from torch import nn
 
@@ -781,7 +783,6 @@ def export_studies(path: Path, to: Path) -> Path:
     table = table.filter(pc.equal(table["stage"], SEARCH))
     if not table.num_rows:
         raise UserError(f"run {folder.place} has no results yet", cure="`raynas resume` goes on")
-    spans = table.group_by("trial").aggregate([("time", "min"), ("time", "max")]).to_pylist()
     arms = dict.fromkeys(table["arm"].to_pylist())
     write_studies(
         to.absolute(),
@@ -789,9 +790,23 @@ def export_studies(path: Path, to: Path) -> Path:
         experiment.objectives,
         experiment.bounds,
         {f"{folder.info.run}/{a}": history(folder, experiment, SEARCH, a)[0] for a in arms},
-        {span["trial"]: (span["time_min"], span["time_max"]) for span in spans},
+        _times(table, quick=experiment.evaluator.quick),
     )
     return to.absolute()
+
+
+def _times(table: pa.Table, *, quick: bool) -> dict[int, tuple[datetime, datetime]]:
+    """When each trial began and ended: a row is stored when what it took is over.
+
+    ``quick``: of evaluations that take no time, whatever seconds a benchmark's table gives them.
+    """
+    found: dict[int, tuple[datetime, datetime]] = {}
+    columns = (table[name].to_pylist() for name in ("trial", "time", "seconds"))
+    for trial, ended, seconds in zip(*columns, strict=True):
+        began = ended - timedelta(seconds=0.0 if quick else seconds or 0.0)
+        first, last = found.get(trial, (began, ended))
+        found[trial] = min(first, began), max(last, ended)
+    return found
 
 
 def write_report_of(path: Path) -> Path:
