@@ -50,9 +50,9 @@ def _observers(text: str, local: bool) -> list[Any]:
 
 def _run_path(text: str) -> Path:
     """The folder of a run; of one that lives elsewhere, its working copy as it is now."""
-    from raynas.store.remote import fetch, is_uri
+    from raynas.store.remote import is_uri, look
 
-    return fetch(text) if is_uri(text) else Path(text)
+    return look(text) if is_uri(text) else Path(text)
 
 
 RunPath = Annotated[
