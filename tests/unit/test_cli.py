@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -61,7 +62,9 @@ print("LOADED", found, own)
     out = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
     ).stdout
-    assert out.splitlines()[-1] == "LOADED [] ['raynas.cli']"
+    loaded = out.splitlines()[-1]
+    assert loaded.startswith("LOADED [] ")
+    assert set(re.findall(r"raynas\.(\w+)", loaded)) == {"cli", "commands"}
     for command in COMMANDS:
         assert f"raynas {command}" in out or f"Usage: -c {command}" in out
 
