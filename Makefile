@@ -9,7 +9,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup constraints demo test test-long check bench chaos clean
+.PHONY: help setup setup-cluster constraints demo test test-long check bench chaos clean
 
 JOBS ?= 2
 TORCH_INDEX ?=
@@ -17,6 +17,7 @@ PYTEST_ARGS ?=
 CHAOS_ARGS ?=
 DEMO := runs/demo
 STAMP := .venv/.setup-done
+CLUSTER := .venv/.cluster-done
 RUN := .venv/bin/python -m
 
 # A Python that is new enough and can make virtual environments (Debian splits ensurepip off).
@@ -50,6 +51,13 @@ $(STAMP): pyproject.toml constraints.txt
 			/^Installing collected/ { printf "\nunpacking ...\n"; fflush() }'
 	@touch $(STAMP)
 	@echo "ready: .venv/bin/raynas --help"
+
+setup-cluster: $(CLUSTER)  ## the same, with what `ray up`, `ray job` and a cluster's nodes need
+
+$(CLUSTER): $(STAMP) deploy/constraints.txt
+	PIP_ROOT_USER_ACTION=ignore $(RUN) pip install -q -c constraints.txt -c deploy/constraints.txt \
+		-e ".[cluster]"
+	@touch $(CLUSTER)
 
 constraints:  ## rewrite constraints.txt from what is installed in .venv
 	@{ grep '^#' constraints.txt; \

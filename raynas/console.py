@@ -16,7 +16,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from raynas.core import Trial, TrialState, one_of
+from raynas.core import Trial, TrialState, UserError, one_of
 from raynas.runners.live import clock, shorten
 
 if TYPE_CHECKING:
@@ -202,6 +202,8 @@ def watch(folder: RunFolder, out: Console, every: float) -> None:
         with Live(_state(folder, out.width), console=out, auto_refresh=False) as live:
             while True:
                 time.sleep(every)
+                with contextlib.suppress(UserError):  # the storage is away: what was seen stays
+                    folder = folder.refresh()
                 live.update(_state(folder, out.width), refresh=True)
     except KeyboardInterrupt:
         return
@@ -214,9 +216,13 @@ def _state(folder: RunFolder, width: int) -> RenderableType:
     from raynas.store import read
 
     run = statistics.load(read(folder), folder.info.description)
-    summary, writer = summarise(run), folder.live_writer()
+    summary = summarise(run)
     head = Text.assemble((folder.info.name, "bold"), f"  {folder.place}", overflow="fold")
-    now = f"running (process {writer})" if writer else "at rest"
+    try:
+        driver = folder.driver()
+        now = f"running ({driver})" if driver else "at rest"
+    except OSError:
+        now = "who writes it is not known"
     ago = "" if summary.last_time is None else f"; last result {_ago(summary.last_time)} ago"
     parts: list[RenderableType] = [
         head,

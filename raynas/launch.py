@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
+import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -50,9 +53,11 @@ from raynas.store import (
 )
 from raynas.store.lease import TakenOver
 from raynas.store.remote import Remote, is_uri, working_copy
+from raynas.store.run import RUN_FILE
 from raynas.store.schema import FINAL, SEARCH, SUPERNET, TRUTH, TUNED
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from rich.console import Console
     from torch import nn
 
@@ -399,6 +404,27 @@ def _interrupts(work: Work, console: Console) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def _terminated_in_order() -> Iterator[Callable[[], None]]:
+    """SIGTERM, by which `ray job stop` ends a driver, is Ctrl-C where no work goes on, so that the
+    run is given back. To be called once Ray is gone: it leaves SIGTERM with the system's default.
+    """
+
+    def heed() -> None:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        heed()
+    except ValueError:  # not in the main thread: whoever is there handles signals
+        yield lambda: None
+        return
+    try:
+        yield heed
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 # -- starting and resuming ---------------------------------------------------------------------
 
 
@@ -458,15 +484,16 @@ def start(
     console: Console,
     observers: Sequence[Observer] = (),
 ) -> RunFolder:
-    """Begin a new run in ``output`` (default: ``runs/NAME``, or the first free ``runs/NAME-2``).
+    """Begin a new run in ``output``, or where :func:`place_for` says.
 
     ``output`` may be a URI, as ``s3://bucket/run``: the run lives there, with a working copy here.
     Raises: UserError when ``output`` holds a run already; Interrupted.
     """
     experiment = loaded.experiment
     payload = prepare(experiment)
-    uri = str(output) if is_uri(output) else ""
-    path = working_copy(uri) if uri else Path(output or _free(Path("runs") / experiment.name))
+    place = str(output or place_for(experiment.name))
+    uri = place if is_uri(place) else ""
+    path = working_copy(uri) if uri else Path(place)
     info = RunInfo(
         run=new_run_id(experiment.name),
         name=experiment.name,
@@ -548,27 +575,29 @@ def _carry_out(
     observers: Sequence[Observer],
 ) -> None:
     hand, board = runner(loaded, folder.path), Board(observers)
-    try:
-        if observers:
-            hand.open()  # Ray's metrics need Ray
-        board.open(folder.info.run, folder.path, folder.info.description)
-        rows = _Shown(writer, board)
-        session = Session(folder, loaded.experiment, payload, rows, hand, console, writer.session)
-        session.go()
-    except TakenOver:
-        raise
-    except Exception as error:
-        with contextlib.suppress(Exception):  # what ended the run is what the user must see
-            finish(folder, loaded.experiment, console)
-        if isinstance(error, Interrupted):
-            raise Interrupted(folder.place) from None
-        raise
-    finally:
-        board.close()
-        for remark in board.remarks:
-            console.print(f"[yellow]{remark}", soft_wrap=True)
-        hand.close()
-    finish(folder, loaded.experiment, console)
+    with _terminated_in_order() as heed:
+        try:
+            if observers:
+                hand.open()  # Ray's metrics need Ray
+            board.open(folder.info.run, folder.path, folder.info.description)
+            rows = _Shown(writer, board)
+            experiment, session = loaded.experiment, writer.session
+            Session(folder, experiment, payload, rows, hand, console, session).go()
+        except TakenOver:
+            raise
+        except Exception as error:
+            with contextlib.suppress(Exception):  # what ended the run is what the user must see
+                finish(folder, loaded.experiment, console)
+            if isinstance(error, Interrupted):
+                raise Interrupted(folder.place) from None
+            raise
+        finally:
+            board.close()
+            for remark in board.remarks:
+                console.print(f"[yellow]{remark}", soft_wrap=True)
+            hand.close()
+            heed()
+        finish(folder, loaded.experiment, console)
 
 
 class _Shown:
@@ -612,11 +641,24 @@ def _metrics(experiment: Experiment) -> tuple[Any, ...]:
     return tuple(found.values())
 
 
-def _free(path: Path) -> Path:
-    candidate, number = path, 2
-    while candidate.exists():
-        candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
-    return candidate
+def place_for(name: str) -> str:
+    """``NAME``, or the first free ``NAME-2``, in ``$RAYNAS_STORAGE``: a folder, by default
+    ``runs``, or a URI. Raises: UserError, OSError when the storage cannot be read.
+    """
+    storage = os.environ.get("RAYNAS_STORAGE") or "runs"
+    for number in itertools.count(1):
+        place = name if number == 1 else f"{name}-{number}"
+        if is_uri(storage):
+            remote = Remote(storage).below(place)
+            if (working_copy(remote.uri) / RUN_FILE).exists():  # the storage may have lost it
+                continue
+            try:
+                remote.read(RUN_FILE)
+            except FileNotFoundError:
+                return remote.uri
+        elif not (path := Path(storage).expanduser() / place).exists():
+            return str(path)
+    raise AssertionError("numbers do not end")
 
 
 # -- the best network --------------------------------------------------------------------------
@@ -747,7 +789,6 @@ def export_studies(path: Path, to: Path) -> Path:
     table = table.filter(pc.equal(table["stage"], SEARCH))
     if not table.num_rows:
         raise UserError(f"run {folder.place} has no results yet", cure="`raynas resume` goes on")
-    spans = table.group_by("trial").aggregate([("time", "min"), ("time", "max")]).to_pylist()
     arms = dict.fromkeys(table["arm"].to_pylist())
     write_studies(
         to.absolute(),
@@ -755,9 +796,23 @@ def export_studies(path: Path, to: Path) -> Path:
         experiment.objectives,
         experiment.bounds,
         {f"{folder.info.run}/{a}": history(folder, experiment, SEARCH, a)[0] for a in arms},
-        {span["trial"]: (span["time_min"], span["time_max"]) for span in spans},
+        _times(table, quick=experiment.evaluator.quick),
     )
     return to.absolute()
+
+
+def _times(table: pa.Table, *, quick: bool) -> dict[int, tuple[datetime, datetime]]:
+    """When each trial began and ended: a row is stored when what it took is over.
+
+    ``quick``: of evaluations that take no time, whatever seconds a benchmark's table gives them.
+    """
+    found: dict[int, tuple[datetime, datetime]] = {}
+    columns = (table[name].to_pylist() for name in ("trial", "time", "seconds"))
+    for trial, ended, seconds in zip(*columns, strict=True):
+        began = ended - timedelta(seconds=0.0 if quick else seconds or 0.0)
+        first, last = found.get(trial, (began, ended))
+        found[trial] = min(first, began), max(last, ended)
+    return found
 
 
 def write_report_of(path: Path) -> Path:

@@ -109,8 +109,10 @@ class Curves(Evaluator):
         metric = f"{self._view.held_out_name}_accuracy"
         fault = self.fault.get(arch.text, "")
         kept = self._kept(job)
-        if kept in job.pauses:  # kept before it was handed over: nobody may know of it
-            yield Measurement(kept, {metric: self._value(arch, job, kept)}, seconds=1.0)
+        untold = range(kept + 1 if job.stored is None else job.stored + 1, kept + 1)
+        # what was kept before it was handed over may be known to nobody, either
+        for step in untold or ([kept] if kept in job.pauses else []):
+            yield Measurement(step, {metric: self._value(arch, job, step)}, seconds=1.0)
         for step in range(kept + 1, job.max_step + 1):
             if self.seconds:
                 time.sleep(self.seconds)

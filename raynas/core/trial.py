@@ -71,7 +71,8 @@ class Job:
     kept, or nothing where all machines see the workdir itself. ``pauses``: steps at which the
     search may lay the trial aside: what is to be kept in ``workdir`` is kept before they are
     measured, and whoever goes on from there measures that step once more, since it may be lost.
-    ``more_memory``: an attempt before ran out of it; this one is to get more.
+    ``more_memory``: an attempt before ran out of it; this one is to get more. ``stored``: the last
+    step that is stored, where that is known: what ``workdir`` has measured beyond is told again.
     """
 
     trial: int
@@ -84,6 +85,7 @@ class Job:
     mirror: str = ""
     pauses: tuple[int, ...] = ()
     more_memory: bool = False
+    stored: int | None = None
 
 
 class Measured:

@@ -91,6 +91,7 @@ class Retrain(Evaluator):
             measure_every=1 if view.held_out_name == "val" else 0,
             label=arch.text,
             pauses=job.pauses,
+            stored=job.stored,
         )
 
     def _start(self, arch: Architecture, seed: int) -> nn.Module:

@@ -119,6 +119,7 @@ class TrainSupernet(Evaluator):
             max_epoch=job.max_step,
             threads=max(job.threads // ranks.size, 1),
             checkpoint_seconds=self.checkpoint_seconds,
+            stored=job.stored,
             ranks=ranks,
         )
 

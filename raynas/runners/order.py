@@ -185,7 +185,8 @@ class OrderedSearch(Search):
         self._met.add(job.trial)
         rungs = (rung.step for rung in self.rungs())
         pauses = tuple(sorted({*job.pauses, *rungs})) if job.workdir else ()
-        return replace(job, attempt=trial.attempt, pauses=pauses, more_memory=was_short(trial))
+        job = replace(job, attempt=trial.attempt, pauses=pauses, more_memory=was_short(trial))
+        return replace(job, stored=None)  # what waits for its turn is known, too
 
     def _check_proposal(self, trial: Trial, stored: Trial | None) -> None:
         now = trial.arch

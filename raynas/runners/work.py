@@ -186,6 +186,7 @@ class Work(ABC):
             mirror=self._mirror(trial),
             pauses=self._pauses(),
             more_memory=was_short(trial),
+            stored=trial.step,
         )
 
     def join(self) -> None:

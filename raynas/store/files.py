@@ -49,6 +49,9 @@ def reason(error: OSError) -> str:
     return f"{error.strerror or error} ({name})"
 
 
+LOCK_FILE = "writer.lock"
+
+
 class Lock:
     """An exclusive lock on a file, held until ``release`` or the death of the process.
 

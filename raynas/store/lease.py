@@ -147,6 +147,32 @@ def claims(remote: Remote) -> list[Claim]:
     return sorted(found, key=lambda c: (c.epoch, c.name))
 
 
+def writer_of(remote: Remote) -> str:
+    """Who holds the run now, in words, by this machine's clock; empty when nobody does.
+
+    Raises: OSError.
+    """
+    held = [c for c in claims(remote) if not c.free]
+    if not held or abs(time.time() - held[-1].seen) > longest_silence():
+        return ""
+    return holder_of(remote, held[-1])
+
+
+def longest_silence() -> float:
+    """After so much silence a writer is gone: ``$RAYNAS_LEASE_SECONDS``, or 60.
+
+    Raises: UserError for what is no such time.
+    """
+    text = os.environ.get("RAYNAS_LEASE_SECONDS", "60")
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0.1 <= found <= 86_400:
+        raise UserError(f"RAYNAS_LEASE_SECONDS={text}", allowed="seconds from 0.1 to 86400")
+    return found
+
+
 def holder_of(remote: Remote, claim: Claim) -> str:
     """Who made a claim, in words."""
     try:

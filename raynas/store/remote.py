@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from raynas.core import UserError
-from raynas.store.files import write_whole
+from raynas.store.files import LOCK_FILE, lock_holder, write_whole
 
 if TYPE_CHECKING:
     from pyarrow import fs
@@ -212,6 +212,7 @@ def fetch(uri: str) -> Path:
     """
     folder, remote = working_copy(uri), Remote(uri)
     try:
+        before = set((folder / "results").glob("*.parquet"))
         there = remote.names()
         if "run.json" not in there:
             raise UserError(
@@ -220,7 +221,7 @@ def fetch(uri: str) -> Path:
             )
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / URI_FILE, uri.encode())
-        _fetch_new(folder, remote, there)
+        _fetch_new(folder, remote, there, before)
     except OSError as error:
         raise UserError(
             f"the run at {remote.shown} cannot be read: {error.strerror or error}",
@@ -229,8 +230,19 @@ def fetch(uri: str) -> Path:
     return folder
 
 
-def _fetch_new(folder: Path, remote: Remote, there: dict[str, int]) -> None:
-    """Fragments never change, so those that are here stay; the few other files are small."""
+def look(uri: str) -> Path:
+    """As ``fetch``, for who only reads: a working copy that a driver on this machine writes is left
+    to it, being as new as the storage."""
+    folder = working_copy(uri)
+    return folder if lock_holder(folder / LOCK_FILE) is not None else fetch(uri)
+
+
+def _fetch_new(folder: Path, remote: Remote, there: dict[str, int], before: set[Path]) -> None:
+    """Fragments never change, so those that are here stay; the few other files are small.
+
+    ``before``: fragments that were here when ``there`` was not listed yet: others may be what a
+    driver on this machine has stored meanwhile.
+    """
     wanted = {n: s for n, s in there.items() if not n.startswith("checkpoints/")}
     for name, size in wanted.items():
         place = folder / name
@@ -241,7 +253,7 @@ def _fetch_new(folder: Path, remote: Remote, there: dict[str, int]) -> None:
             data = remote.read(name)
             place.parent.mkdir(parents=True, exist_ok=True)
             write_whole(place, data)
-    for place in (folder / "results").glob("*.parquet"):
+    for place in before:
         if f"results/{place.name}" not in there:
             place.unlink(missing_ok=True)
 

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from raynas.core import Metric, UserError
-from raynas.store.files import TEMP_PREFIX, Lock, lock_holder, reason, write_whole
-from raynas.store.remote import URI_FILE, Mirror, Remote, folder_name, remote_of
+from raynas.store.files import LOCK_FILE, TEMP_PREFIX, Lock, lock_holder, reason, write_whole
+from raynas.store.lease import writer_of
+from raynas.store.remote import URI_FILE, Mirror, Remote, folder_name, look, remote_of
 from raynas.store.schema import SCHEMA_VERSION, check_metrics
 
 RUN_FILE = "run.json"
 _FOLDERS = ("results", "checkpoints", "best", "figures")
-_LOCK_FILE = "writer.lock"
-_OWN = {*_FOLDERS, "experiment.py", _LOCK_FILE, URI_FILE}
+_OWN = {*_FOLDERS, "experiment.py", LOCK_FILE, URI_FILE}
 
 
 def _now() -> str:
@@ -160,7 +160,7 @@ class RunFolder:
 
     @property
     def lock(self) -> Path:
-        return self.path / _LOCK_FILE
+        return self.path / LOCK_FILE
 
     @classmethod
     def create(cls, path: Path | str, info: RunInfo, source_text: str, uri: str = "") -> RunFolder:
@@ -242,8 +242,24 @@ class RunFolder:
         )
 
     def live_writer(self) -> int | None:
-        """The process that is writing this run, or None."""
+        """The process on this machine that is writing this run, or None."""
         return lock_holder(self.lock)
+
+    def driver(self) -> str:
+        """Who is writing this run, wherever that is, in words; empty when nobody is.
+
+        Raises: OSError when the storage does not answer.
+        """
+        if (here := self.live_writer()) is not None:
+            return f"process {here}"
+        return "" if self.remote is None else writer_of(self.remote)
+
+    def refresh(self) -> RunFolder:
+        """The run as it is now: of one that lives elsewhere what is new is fetched.
+
+        Raises: UserError when the storage cannot be read.
+        """
+        return self if self.remote is None else RunFolder.open(look(self.remote.uri))
 
 
 def runs_in(parent: Path | str) -> list[Path]:
@@ -287,7 +303,7 @@ def _refuse_taken(path: Path) -> None:
             f"run folder {path} exists already",
             cure=f"go on with: raynas resume {path}; or {other}",
         )
-    unfinished = _LOCK_FILE in names  # the first thing that create() makes
+    unfinished = LOCK_FILE in names  # the first thing that create() makes
     foreign = {n for n in names - _OWN if not n.startswith(TEMP_PREFIX)} if unfinished else names
     foreign |= {f"{n}/{p.name}" for n in _FOLDERS for p in (path / n).glob("*")}
     if foreign:

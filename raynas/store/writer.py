@@ -13,7 +13,6 @@ What a crash can leave behind, and who deals with it:
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -26,7 +25,7 @@ import pyarrow.parquet as pq
 from raynas.core import TrialState, UserError
 from raynas.store.files import TEMP_PREFIX, Lock, reason, sync_folder, write_whole
 from raynas.store.fragments import Fragment, join, list_fragments, name_for, read_fragment
-from raynas.store.lease import Lease
+from raynas.store.lease import Lease, longest_silence
 from raynas.store.provenance import Provenance
 from raynas.store.remote import fetch
 from raynas.store.run import RunFolder
@@ -70,7 +69,7 @@ class Writer:
         try:
             if self._remote is not None:
                 with self._told():
-                    self._lease = Lease(self._remote, session, lease_seconds or _lease_seconds())
+                    self._lease = Lease(self._remote, session, lease_seconds or longest_silence())
                     session = self._lease.epoch
                 fetch(self._remote.uri)
             self._session = session
@@ -227,17 +226,6 @@ class Writer:
                 "every row stored before is safe",
                 cure=f"make room or access, then go on with: raynas resume {self._folder.path}",
             ) from error
-
-
-def _lease_seconds() -> float:
-    text = os.environ.get("RAYNAS_LEASE_SECONDS", "60")
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.1 <= seconds <= 86_400:
-        raise UserError(f"RAYNAS_LEASE_SECONDS={text}", allowed="seconds from 0.1 to 86400")
-    return seconds
 
 
 def _recent(fragments: list[Fragment]) -> list[Fragment]:

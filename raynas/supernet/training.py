@@ -93,6 +93,7 @@ def train_supernet(
     max_epoch: int | None = None,
     threads: int = 1,
     checkpoint_seconds: float = 10.0,
+    stored: int | None = None,
     ranks: Ranks = ALONE,
 ) -> Iterator[Measurement]:
     """Train ``supernet`` in place up to ``max_epoch`` (default: all of the recipe's epochs).
@@ -162,6 +163,7 @@ def train_supernet(
         workdir=workdir,
         threads=threads,
         checkpoint_seconds=checkpoint_seconds,
+        stored=stored,
         writes=ranks.first,
         at_end=keep,
     )

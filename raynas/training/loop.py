@@ -45,6 +45,7 @@ def train(
     measure_every: int = 1,
     label: str = "",
     pauses: Collection[int] = (),
+    stored: int | None = None,
 ) -> Iterator[Measurement]:
     """Train ``network`` in place up to ``max_epoch`` (default: all of the recipe's epochs).
 
@@ -58,7 +59,8 @@ def train(
     there and yields the epochs that follow. An epoch's checkpoint is written when the reader
     asks for the next epoch, so no measurement is lost with a worker; the last epoch's is written
     before it is yielded, and is yielded again by a call that finds nothing left to do. The same
-    holds for the epochs in ``pauses``, after which a reader may not come back for long.
+    holds for the epochs in ``pauses``, after which a reader may not come back for long. A reader
+    that knows the epochs up to ``stored`` only is told those after it again.
     ``label`` (the architecture's text) and ``seed`` tell whose checkpoint it is.
 
     All randomness comes from (seed, epoch): on a CPU, n epochs in one go or in pieces end in
@@ -93,6 +95,7 @@ def train(
         threads=threads,
         checkpoint_seconds=checkpoint_seconds,
         pauses=pauses,
+        stored=stored,
     )
 
 
@@ -122,6 +125,7 @@ def run_epochs(
     writes: bool = True,
     at_end: Callable[[int], None] | None = None,
     pauses: Collection[int] = (),
+    stored: int | None = None,
 ) -> Iterator[Measurement]:
     """``one_epoch(1)``, ``one_epoch(2)``, ... to ``last`` as measurements, with checkpoints.
 
@@ -134,10 +138,12 @@ def run_epochs(
     progress = Progress(0, identity)
     if workdir is not None:
         progress = load_checkpoint(workdir, identity, network, optimizer) or progress
-        if progress.epoch >= last or progress.epoch in pauses:
-            if progress.epoch >= last and at_end is not None:
-                at_end(progress.epoch)
-            yield from [row for row in progress.history if row.step <= last][-1:]
+        if progress.epoch >= last and at_end is not None:
+            at_end(progress.epoch)
+        known = [row for row in progress.history if row.step <= last]
+        untold = [row for row in known if stored is not None and row.step > stored]
+        again = progress.epoch >= last or progress.epoch in pauses
+        yield from untold or (known[-1:] if again else [])
     saved = time.monotonic()
 
     for epoch in range(progress.epoch + 1, last + 1):

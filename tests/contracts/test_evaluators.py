@@ -231,6 +231,17 @@ def test_a_second_attempt_reports_what_the_first_would_have(
         assert dict(curve(head)) | dict(curve(tail)) == dict(whole)
 
 
+def test_what_was_kept_but_not_stored_is_told_again(
+    evaluator: Evaluator, arch: Architecture, tmp_path: Path
+) -> None:
+    whole = curve(list(evaluator.evaluate(arch, job_for(evaluator))))
+    for stored in range(evaluator.max_step):
+        job = job_for(evaluator, workdir=tmp_path / str(stored))
+        list(evaluator.evaluate(arch, job))  # by a worker whose driver stored less
+        tail = curve(list(evaluator.evaluate(arch, replace(job, attempt=1, stored=stored))))
+        assert tail == whole[stored:] or tail == whole  # one that keeps nothing begins anew
+
+
 def test_evaluations_may_be_interleaved(evaluator: Evaluator) -> None:
     archs = [Layers().architecture({"width": w, "act": "tanh"}) for w in (4, 8)]
     alone = [curve(list(evaluator.evaluate(a, job_for(evaluator)))) for a in archs]

@@ -136,10 +136,10 @@ class Machine:
 class Cluster:
     """A head without CPUs, where drivers join, and ``count`` machines of two CPUs. A context.
 
-    ``network``: gives each machine a place of its own.
+    ``network``: gives each machine a place of its own. ``more``: arguments of the head's start.
     """
 
-    def __init__(self, count: int, network: Network | None = None) -> None:
+    def __init__(self, count: int, *more: str, network: Network | None = None) -> None:
         self._network = network
         head = network.address(1) if network else "127.0.0.1"
         with socket.socket() as free:
@@ -149,7 +149,7 @@ class Cluster:
         self.machines: list[Machine] = []
         self._made = 1
         self.head = Machine(
-            "--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false", ip=head
+            "--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false", *more, ip=head
         )
         try:
             self.head.until_ready()

@@ -63,7 +63,7 @@ def test_a_machine_whose_wire_is_cut_works_for_nobody_and_does_no_harm(tmp_path:
         pytest.skip(refused)
     file = experiment_file(tmp_path / "a", seconds=0.5, in_order=4, **SEARCH)
     run, log = tmp_path / "a" / "run", tmp_path / "a" / "log"
-    with Network() as network, Cluster(2, network) as cluster:
+    with Network() as network, Cluster(2, network=network) as cluster:
         first, second = cluster.machines
         command = ("run", file, "--output", run, "--address", cluster.address)
         with Driver(*command, cwd=tmp_path, **ENVIRONMENT) as driver:

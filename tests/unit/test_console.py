@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -111,6 +112,27 @@ def test_watching_ends_with_ctrl_c(run: RunFolder, monkeypatch: pytest.MonkeyPat
     watch(run, out, 0.7)
     assert looks == [0.7, 0.7]
     assert any("at rest" in line for line in lines(out))
+
+
+def test_watching_fetches_what_is_new(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 4:
+            raise KeyboardInterrupt
+
+    def refresh(folder: RunFolder) -> RunFolder:
+        if len(looks) == 2:
+            raise UserError("the storage is away")
+        info = dataclasses.replace(folder.info, name=f"look {len(looks)}")
+        return dataclasses.replace(folder, info=info)
+
+    monkeypatch.setattr("raynas.console.time.sleep", sleep)
+    monkeypatch.setattr(RunFolder, "refresh", refresh)
+    out = printer(80)
+    watch(run, out, 0.7)
+    assert any(line.startswith("look 3 ") for line in lines(out))
 
 
 def test_exports_with_the_difference_that_was_measured() -> None:

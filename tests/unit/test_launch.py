@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from rich.console import Console
 import raynas.reports
 from raynas.core import TrialState, UserError
 from raynas.experiment import Loaded, load
-from raynas.launch import Interrupted, _free, best_trial, history, reload, resume, start
+from raynas.launch import Interrupted, best_trial, history, place_for, reload, resume, start
 from raynas.runners.base import Runner
 from raynas.runners.local import LocalRunner
 from raynas.runners.work import Work
@@ -45,7 +48,7 @@ def local(loaded: Loaded, _folder: Path) -> Runner:
 
 
 def begin(
-    file: Path, output: Path, console: Console, runner: Make = local,
+    file: Path, output: Path | None, console: Console, runner: Make = local,
     overrides: Mapping[str, object] | None = None, smoke: bool = False,
 ) -> RunFolder:  # fmt: skip
     loaded = load(file, overrides, smoke=smoke)
@@ -475,14 +478,91 @@ def test_a_screened_run_can_be_extended(tmp_path: Path, console: Console) -> Non
     assert all(len(line) <= 80 for line in status.splitlines() if "run" not in line)
 
 
-def test_free_names_are_numbered(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_free_names_are_numbered(
+    scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAYNAS_STORAGE", f"{scheme}{tmp_path}")
     names: Sequence[str] = ("a", "a-2", "a-3")
     for name in names:
-        free = _free(tmp_path / "a")
-        assert free.name == name
-        free.mkdir()
-    (tmp_path / "a-2").rmdir()
-    assert _free(tmp_path / "a").name == "a-2"
+        assert place_for("a") == f"{scheme}{tmp_path / name}"
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").touch()
+    shutil.rmtree(tmp_path / "a-2")
+    assert place_for("a") == f"{scheme}{tmp_path / 'a-2'}"
+
+
+def test_what_the_storage_lost_is_not_written_over(
+    tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = tmp_path / "storage"
+    monkeypatch.setenv("RAYNAS_STORAGE", f"file://{storage}")
+    monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "cache"))
+    file = experiment_file(tmp_path / "toy.py")
+    first = begin(file, None, console)
+    shutil.rmtree(storage / "toy")
+    assert begin(file, None, console).place == f"file://{storage / 'toy-2'}"
+    assert found(first)
+
+
+def test_without_a_named_storage_runs_are_in_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for storage in ("", None):
+        if storage is None:
+            monkeypatch.delenv("RAYNAS_STORAGE")
+        else:
+            monkeypatch.setenv("RAYNAS_STORAGE", storage)
+        assert place_for("a") == str(Path("runs") / "a")
+
+
+def test_a_run_goes_to_the_named_storage(
+    tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = tmp_path / "storage"
+    monkeypatch.setenv("RAYNAS_STORAGE", f"file://{storage}")
+    monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "cache"))
+    folder = begin(experiment_file(tmp_path / "toy.py"), None, console)
+    assert folder.place == f"file://{storage / 'toy'}"
+    assert (storage / "toy" / "run.json").is_file()
+
+
+_TERMINATED = """
+import os, pathlib, signal, sys
+import raynas.reports
+from rich.console import Console
+from raynas.experiment import load
+from raynas.launch import start
+from raynas.runners.local import LocalRunner
+
+class LeavesTheDefault(LocalRunner):  # as Ray does when it is shut down
+    def close(self):
+        super().close()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+raynas.reports.write_report = die
+make = lambda loaded, folder: LeavesTheDefault(loaded.experiment.resources)
+file, storage = sys.argv[1:]
+try:
+    start(load(pathlib.Path(file), {}), storage, make, overrides={}, smoke=False, console=Console())
+except KeyboardInterrupt:
+    print("in order")
+"""
+
+
+def test_sigterm_while_the_report_is_written_gives_the_run_back(tmp_path: Path) -> None:
+    file, storage = experiment_file(tmp_path / "toy.py"), tmp_path / "storage" / "toy"
+    command = [sys.executable, "-c", _TERMINATED, str(file), f"file://{storage}"]
+    paths = os.pathsep.join(sys.path)
+    env = {**os.environ, "RAYNAS_CACHE": str(tmp_path / "cache"), "PYTHONPATH": paths}
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert "in order" in ended.stdout, ended.stderr
+    (claim,) = (storage / "lease").iterdir()
+    assert claim.suffix == ".free"
 
 
 def test_the_same_run_twice_gives_the_same_table(tmp_path: Path, console: Console) -> None:

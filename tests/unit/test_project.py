@@ -12,11 +12,9 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -63,7 +61,7 @@ def test_pins_are_plain_versions_that_any_index_can_have() -> None:
 def test_development_tools_bring_the_extras_along() -> None:
     optional = PROJECT["optional-dependencies"]
     (own,) = (Requirement(line) for line in optional["dev"] if line.startswith("raynas["))
-    assert own.extras == set(optional) - {"dev"}
+    assert own.extras == set(optional) - {"dev", "cluster"}  # see pyproject.toml
 
 
 def test_the_version_is_said_once() -> None:
@@ -149,98 +147,6 @@ def test_continuous_integration_checks_and_tests() -> None:
     text = script.read_text()
     assert "set -euo pipefail" in text
     assert text.index("make check") < text.index("make test")
-
-
-# -- the cluster file --------------------------------------------------------------------------
-
-
-LAUNCHED = ("cluster.yaml", "deploy/local.yaml")
-
-
-def cluster(file: str = "cluster.yaml") -> dict[str, Any]:
-    config = yaml.safe_load((ROOT / file).read_text())
-    assert isinstance(config, dict)
-    return config
-
-
-@pytest.mark.parametrize("file", LAUNCHED)
-def test_every_node_starts_with_token_authentication(file: str) -> None:
-    config = cluster(file)
-    for role in ("head", "worker"):
-        starts = [c for c in config[f"{role}_start_ray_commands"] if "ray start" in c]
-        assert starts
-        for command in starts:
-            assert command.index("export RAY_AUTH_MODE=token") < command.index("ray start")
-    assert any(place.endswith("/.ray/auth_token") for place in config["file_mounts"])
-
-
-def test_shells_on_the_nodes_know_the_mode() -> None:
-    setup = cluster()["setup_commands"]
-    assert any("RAY_AUTH_MODE=token" in c and ".bashrc" in c for c in setup)
-
-
-@pytest.mark.parametrize("file", LAUNCHED)
-def test_nodes_install_the_pinned_versions(file: str) -> None:
-    config = cluster(file)
-    assert next(p for p, here in config["file_mounts"].items() if here == ".").endswith("/raynas")
-    assert any("cd ~/raynas && make setup" in c for c in config["setup_commands"])
-    for command in (*config["setup_commands"], *config["head_setup_commands"]):
-        if "pip install" in command:
-            assert "-c constraints.txt" in command
-
-
-def test_node_types_hold_no_misspelt_settings() -> None:
-    # Ray's own validation lets anything pass inside provider and node_config
-    config = cluster()
-    known = {"InstanceType", "ImageId", "BlockDeviceMappings", "InstanceMarketOptions"}
-    assert set(config["provider"]) <= {"type", "region", "availability_zone", "cache_stopped_nodes"}
-    assert config["provider"]["availability_zone"].startswith(config["provider"]["region"])
-    for name, node in config["available_node_types"].items():
-        assert {"InstanceType", "ImageId"} <= set(node["node_config"]) <= known, name
-        assert node["max_workers"] <= config["max_workers"], name
-    types = config["available_node_types"]
-    assert types[config["head_node_type"]]["resources"]["CPU"] == 0  # no trial beside the driver
-    assert "InstanceMarketOptions" not in types[config["head_node_type"]]["node_config"]
-    assert any(node["resources"].get("GPU") for node in types.values())
-
-
-def test_the_manifest_for_kubernetes_holds_together() -> None:
-    manifest = cluster("deploy/kuberay.yaml")
-    assert (manifest["apiVersion"], manifest["kind"]) == ("ray.io/v1", "RayCluster")
-    spec = manifest["spec"]
-    assert Version(spec["rayVersion"]) == pins()["ray"]
-    head, workers = spec["headGroupSpec"], spec["workerGroupSpecs"]
-    assert head["rayStartParams"]["num-cpus"] == "0"  # no trial beside the driver
-    images = set()
-    for group in (head, *workers):
-        for container in group["template"]["spec"]["containers"]:
-            images.add(container["image"])
-            limits = container["resources"]["limits"]
-            assert set(container["resources"]["requests"]) == set(limits)
-            volumes = {v["name"] for v in group["template"]["spec"].get("volumes", ())}
-            assert {m["name"] for m in container.get("volumeMounts", ())} <= volumes
-    assert len(images) == 1
-    assert {g["groupName"] for g in workers} == {"gpu", "cpu"}
-    for group in workers:
-        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
-    docker = (ROOT / "deploy" / "Dockerfile").read_text()
-    for source in re.findall(r"^COPY --chown=ray (.+) \S+$", docker, re.MULTILINE):
-        assert all((ROOT / name).exists() for name in source.split())
-
-
-@pytest.mark.ray
-@pytest.mark.parametrize("file", LAUNCHED)
-def test_ray_takes_the_cluster_file(file: str) -> None:
-    from ray.autoscaler._private.util import prepare_config, validate_config
-
-    prepared = prepare_config(cluster(file))
-    validate_config(prepared)
-    # ray merges the common set-up into both roles; ours must not be replaced by its defaults
-    for role in ("head", "worker"):
-        assert any("make setup" in c for c in prepared[f"{role}_setup_commands"])
-    broken = {**cluster(file), "max_wrokers": 3}
-    with pytest.raises(Exception, match="max_wrokers"):
-        validate_config(prepare_config(broken))
 
 
 # -- the recipes of CONTRIBUTING.md ------------------------------------------------------------

@@ -130,18 +130,19 @@ def test_tensorboard_has_a_curve_per_trial(tmp_path: Path) -> None:
     assert b"val_accuracy" in events.read_bytes()
 
 
+class Meter:
+    def __init__(self) -> None:
+        self.seen: dict[tuple[str, ...], float] = {}
+
+    def inc(self, value: float, tags: dict[str, str]) -> None:
+        key = tuple(tags.values())
+        self.seen[key] = self.seen.get(key, 0.0) + value
+
+    def set(self, value: float, tags: dict[str, str]) -> None:
+        self.seen[tuple(tags.values())] = value
+
+
 def test_prometheus_counts_ends_and_keeps_the_highest() -> None:
-    class Meter:
-        def __init__(self) -> None:
-            self.seen: dict[tuple[str, ...], float] = {}
-
-        def inc(self, value: float, tags: dict[str, str]) -> None:
-            key = tuple(tags.values())
-            self.seen[key] = self.seen.get(key, 0.0) + value
-
-        def set(self, value: float, tags: dict[str, str]) -> None:
-            self.seen[tuple(tags.values())] = value
-
     meters: dict[str, Meter] = {}
 
     def make(_kind: str, name: str, _text: str, _labels: tuple[str, ...]) -> Meter:
@@ -157,8 +158,28 @@ def test_prometheus_counts_ends_and_keeps_the_highest() -> None:
     assert meters["raynas_worker_seconds"].seen == {key: 6.0}
     assert meters["raynas_last"].seen[(*key, "val_accuracy")] == 75.0
     assert meters["raynas_most"].seen[(*key, "val_accuracy")] == 80.0
+    assert meters["raynas_least"].seen[(*key, "val_accuracy")] == 70.0
+    observer.close()
     with pytest.raises(UserError, match="come from Ray"):
         Prometheus().open("r", Path(), {})
+
+
+def test_gauges_are_told_again_until_the_run_ends() -> None:
+    meter = Meter()
+    observer = Prometheus(lambda *_: meter, every=0.02)
+    observer.open("r", Path(), {})
+    observer.show(row(state="RUNNING", val_accuracy=70.0))
+    for _ in range(2):
+        meter.seen.clear()  # as Ray does with what is not set for a while
+        deadline = time.monotonic() + 5
+        while not meter.seen and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert meter.seen[("r", "search", "tpe", "val_accuracy")] == 70.0
+    observer.close()
+    time.sleep(0.1)
+    meter.seen.clear()
+    time.sleep(0.1)
+    assert not meter.seen
 
 
 @pytest.mark.parametrize("name", OBSERVERS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import socket
 import threading
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ from raynas.store import Provenance, RunFolder, RunInfo, Writer, next_session, r
 from raynas.store import lease as leases
 from raynas.store import remote as remotes
 from raynas.store.lease import Lease, claims
-from raynas.store.remote import Mirror, Remote, fetch, is_uri, remote_of, working_copy
+from raynas.store.remote import Mirror, Remote, fetch, is_uri, look, remote_of, working_copy
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +121,53 @@ def test_fetching_brings_what_is_new_and_drops_what_was_merged(
     fetch(uri)
     assert _fragments(other.path) == _there(uri)
     assert read(other)["trial"].to_pylist() == [0, 1, 2]
+
+
+def test_a_look_on_the_drivers_machine_takes_nothing_from_it(
+    away: RunFolder, uri: str, provenance: Provenance, row: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = Remote.names
+    with Writer(away, 1, provenance) as writer:
+        writer.append([row(0)])
+
+        def meanwhile(remote: Remote, folder: str = "") -> dict[str, int]:
+            found = listed(remote, folder)
+            if not folder:
+                writer.append([row(1)])  # the storage was listed, but not yet compared
+            return found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Remote, "names", meanwhile)
+            fetch(uri)
+        assert read(away)["trial"].to_pylist() == [0, 1]
+        with monkeypatch.context() as patch:
+            patch.setattr(Remote, "names", None)  # who only looks does not even fetch
+            assert look(uri) == away.path
+        writer.append([row(2)])
+    assert read(away)["trial"].to_pylist() == [0, 1, 2]
+
+
+def test_who_drives_a_run_is_told_on_every_machine(
+    away: RunFolder, uri: str, provenance: Provenance, row: Any, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    cache = os.environ["RAYNAS_CACHE"]
+    with Writer(away, 1, provenance) as writer:
+        writer.append([row(0)])
+        assert away.driver() == f"process {os.getpid()}"
+        monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "elsewhere"))
+        other = RunFolder.open(look(uri))
+        assert other.driver() == f"process {os.getpid()} on {socket.gethostname()}"
+        with monkeypatch.context() as patch:
+            later = time.time() + 61
+            patch.setattr(leases.time, "time", lambda: later)
+            assert other.driver() == ""  # gone without a word
+        writer.append([row(1)])
+        assert read(other)["trial"].to_pylist() == [0]
+        assert read(other.refresh())["trial"].to_pylist() == [0, 1]
+    assert other.driver() == ""
+    monkeypatch.setenv("RAYNAS_CACHE", cache)
+    assert away.driver() == ""
 
 
 def test_a_place_that_is_taken_is_refused(away: RunFolder, info: RunInfo, uri: str) -> None:

@@ -1,0 +1,65 @@
+"""What is taken out of a run: networks, and studies for Optuna."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from raynas.commands.options import RunPath, names_in
+
+
+def export(
+    run: RunPath,
+    to: Annotated[Path | None, typer.Option(help="Folder; default RUN/export.")] = None,
+    formats: Annotated[
+        str, typer.Option("--format", help="Comma-separated: safetensors, onnx, torch.")
+    ] = "safetensors",
+) -> None:
+    """Export the best network; every format is checked for equal outputs."""
+    from raynas.console import console, show_export
+    from raynas.launch import export_best
+
+    names = names_in(formats)
+    show_export(export_best(run, to, names), console())
+
+
+def export_study(
+    run: RunPath,
+    to: Annotated[Path, typer.Argument(metavar="FILE", help="As study.db; a new file.")],
+) -> None:
+    """Write a run's search for Optuna: look at it with `optuna-dashboard sqlite:///FILE`."""
+    from raynas.console import console
+    from raynas.launch import export_studies
+
+    console().print(f"studies: {export_studies(run, to)}", soft_wrap=True)
+
+
+def specialize(
+    run: RunPath,
+    most: Annotated[
+        list[str] | None,
+        typer.Option("--max", metavar="METRIC=VALUE", help="As params=5e5, or latency_ms=2."),
+    ] = None,
+    least: Annotated[
+        list[str] | None, typer.Option("--min", metavar="METRIC=VALUE", help="As macs=1e6.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many of the best.")] = 1,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder; default RUN/specialized/ID of each.")
+    ] = None,
+    formats: Annotated[
+        str, typer.Option("--format", help="Comma-separated: safetensors, onnx, torch.")
+    ] = "safetensors",
+    device: Annotated[str, typer.Option(help="On which latency is measured, as cuda.")] = "cpu",
+) -> None:
+    """Take the best networks within any bounds out of a searched supernet, with its weights."""
+    from raynas.console import console, show_special
+    from raynas.specialize import Request, parse_bounds
+    from raynas.specialize import specialize as take_out
+
+    names = names_in(formats)
+    bounds = parse_bounds(least or [], most or [])
+    for special in take_out(run, Request(bounds, top, output, names, device)):
+        show_special(special.found, special.exported, special.latency, console())

@@ -1,0 +1,127 @@
+"""Runs: begin, resume, watch, measure again, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from raynas.commands.options import (
+    Address,
+    Local,
+    Observe,
+    Output,
+    RunPath,
+    Sets,
+    observers_for,
+    runner_for,
+)
+
+
+def run(
+    file: Annotated[Path, typer.Argument(help="A Python file with experiment().")],
+    smoke: Annotated[bool, typer.Option("--smoke", help="Tiny: does it run at all?")] = False,
+    address: Address = None,
+    local: Local = False,
+    output: Output = None,
+    observe: Observe = "",
+    set_: Sets = None,
+) -> None:
+    """Run an experiment: search, finalists, best network, report."""
+    from raynas.console import console
+    from raynas.experiment import load, parse_overrides
+    from raynas.launch import start
+
+    overrides = parse_overrides(set_ or [])
+    loaded = load(file, overrides, smoke=smoke)
+    start(
+        loaded,
+        output,
+        runner_for(address, local),
+        overrides=overrides,
+        smoke=smoke,
+        console=console(),
+        observers=observers_for(observe, local),
+    )
+
+
+def resume(
+    run: RunPath,
+    trials: Annotated[
+        str | None, typer.Option(metavar="+N", help="Extend the budget by N trials.")
+    ] = None,
+    address: Address = None,
+    local: Local = False,
+    observe: Observe = "",
+    set_: Sets = None,
+) -> None:
+    """Go on with a run that was stopped, killed, or is finished and shall be extended."""
+    from raynas.console import console
+    from raynas.experiment import parse_overrides
+    from raynas.launch import resume as go_on
+
+    go_on(
+        run,
+        runner_for(address, local),
+        more_trials=_more(trials),
+        overrides=parse_overrides(set_ or []),
+        console=console(),
+        observers=observers_for(observe, local),
+    )
+
+
+def _more(text: str | None) -> int:
+    from raynas.core import UserError
+
+    if text is None:
+        return 0
+    if not text.startswith("+") or not text[1:].isdigit() or int(text[1:]) == 0:
+        raise UserError(f"--trials {text}", allowed="+N with N >= 1, as --trials +32")
+    return int(text[1:])
+
+
+def status(run: RunPath) -> None:
+    """What a run has found so far, from its store; it may be running elsewhere."""
+    from raynas.console import console, show_status
+    from raynas.store import RunFolder
+
+    show_status(RunFolder.open(run), console())
+
+
+def top(
+    run: RunPath,
+    every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.2)] = 2.0,
+) -> None:
+    """Watch a run from any terminal that sees its folder. Ctrl-C ends the watching only."""
+    from raynas.console import console, watch
+    from raynas.store import RunFolder
+
+    watch(RunFolder.open(run), console(), every)
+
+
+def verify(
+    run: RunPath,
+    sample: Annotated[int, typer.Option(min=1, help="Trials to measure again.")] = 3,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Relative difference allowed, as 0.01 on a GPU.")
+    ] = 0.0,
+) -> None:
+    """Measure a sample of a run's trials again and compare; nothing is stored."""
+    from raynas.console import console, show_verified
+    from raynas.verify import verify as look
+
+    out, good = console(), True
+    for found in look(run, count=sample, tolerance=tolerance):
+        show_verified(found, out)
+        good &= not found.differs
+    if not good:
+        raise typer.Exit(1)
+
+
+def report(run: RunPath) -> None:
+    """Write report.html and the figures of a run anew, from its store."""
+    from raynas.console import console
+    from raynas.launch import write_report_of
+
+    console().print(f"report: {write_report_of(run)}", soft_wrap=True)

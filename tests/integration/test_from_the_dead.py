@@ -1,0 +1,67 @@
+"""A driver that wakes after another has taken its run over, and lets its worker go on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.drivers import experiment_file, quiet, rows_of, run_here
+from integration.toy_runs import content
+
+from raynas import launch
+from raynas.experiment import load
+from raynas.runners.local import LocalRunner
+from raynas.store import Provenance, RunFolder, Writer, next_session, read
+from raynas.store import lease as leases
+from raynas.store.lease import TakenOver
+from raynas.store.remote import fetch
+
+ROW = (1, 2)  # trial and step that the driver was just about to write when it fell asleep
+
+
+def local(_loaded: Any, _folder: Path) -> LocalRunner:
+    return LocalRunner()
+
+
+def test_a_checkpoint_that_is_ahead_of_the_rows_leaves_no_hole_in_a_curve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it writes is fenced off. It does not know, so its worker goes on and keeps a checkpoint
+    of the step whose row does not count; the other driver's worker finds that."""
+    settings: dict[str, Any] = {"trials": 4, "steps": 4, "scheduler": "NoStopping()"}
+    file, uri = experiment_file(tmp_path / "a", **settings), f"file://{tmp_path}/storage/run"
+    monkeypatch.setenv("RAYNAS_LEASE_SECONDS", "0.2")
+    monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "one"))
+    monkeypatch.setattr(leases.Lease, "_keep", lambda _: None)  # it sleeps
+    append, slept = Writer.append, []
+
+    def asleep(writer: Writer, rows: Sequence[Mapping[str, Any]]) -> None:
+        if slept or [(row["trial"], row["step"]) for row in rows] != [ROW]:
+            append(writer, rows)
+            return
+        slept.append(time.sleep(0.3))
+        with monkeypatch.context() as patch:
+            patch.setenv("RAYNAS_CACHE", str(tmp_path / "two"))
+            other = RunFolder.open(fetch(uri))
+            with Writer(other, next_session(read(other)), Provenance.collect(str(file))):
+                pass  # it has the run, and has not come to this trial yet
+        with monkeypatch.context() as patch:
+            patch.setattr(writer._lease, "check", lambda **_: None)  # it had looked before
+            append(writer, rows)
+
+    monkeypatch.setattr(Writer, "append", asleep)
+    with pytest.raises(TakenOver):
+        launch.start(load(file), uri, local, overrides={}, smoke=False, console=quiet())
+    assert slept
+    monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "two"))
+    again = fetch(uri)
+    trial, step = ROW
+    stored = max(row["step"] for row in rows_of(again) if row["trial"] == trial)
+    assert stored == step - 1  # and the checkpoint is that of `step`
+    assert (tmp_path / "storage/run/checkpoints" / f"{trial:06d}" / "step").read_text() == str(step)
+    launch.resume(again, local, console=quiet())
+    calm = run_here(experiment_file(tmp_path / "b", **settings))
+    assert content(rows_of(again)) == content(rows_of(calm))
