@@ -66,7 +66,7 @@ def _told(error: Exception) -> tuple[int, str]:
         return 2, f"error: {_usage(error)}"
 
     from raynas.core import RaynasError
-    from raynas.launch import Interrupted
+    from raynas.session import Interrupted
 
     if isinstance(error, Interrupted):
         return 130, f"interrupted; go on with: raynas resume {error}"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from raynas.core import UserError, rng_for
 from raynas.experiment import Loaded
-from raynas.launch import prepare
 from raynas.runners.base import Resources
+from raynas.session import prepare
 from raynas.store.files import write_whole
 from raynas.store.remote import Remote, is_uri
 

@@ -23,9 +23,10 @@ from raynas.core import (
 )
 from raynas.core.describe import fresh
 from raynas.experiment import Experiment
-from raynas.launch import final_evaluator, prepare
 from raynas.runners.base import pick_device
 from raynas.runners.work import Payload
+from raynas.session import prepare
+from raynas.stored import final_evaluator
 
 #: driver seconds a trial needs, whatever it trains: a worker that has less to do waits
 DRIVER_SECONDS = 0.03

@@ -24,9 +24,9 @@ from raynas.core.describe import fresh
 from raynas.core.ranks import log_rank_sum
 from raynas.evaluators import ZeroShot
 from raynas.experiment import Experiment, Loaded, load
-from raynas.launch import reload
 from raynas.store import RunFolder, read
 from raynas.store.schema import SEARCH
+from raynas.stored import reload
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -22,12 +22,12 @@ from raynas.core.metrics import VAL_ACCURACY
 from raynas.data.base import View
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment
-from raynas.launch import prepare
 from raynas.runners.base import pick_device
 from raynas.runners.screening import Screening
 from raynas.runners.virtual import Cluster, Usage, VirtualRunner
 from raynas.runners.work import Limits, Payload, Search
 from raynas.samplers.random import Random
+from raynas.session import prepare
 from raynas.spaces.base import SearchSpace
 
 Watch = Callable[[Search], contextlib.AbstractContextManager[object]]

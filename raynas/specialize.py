@@ -15,9 +15,10 @@ from raynas.core import Bound, Objective, Trial, TrialState, UserError, one_of, 
 from raynas.core.metrics import LATENCY
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment
-from raynas.launch import Best, equipped, export, history, reload
+from raynas.outcome import Best, export
 from raynas.store import RunFolder
 from raynas.store.schema import SEARCH
+from raynas.stored import equipped, history, reload
 
 if TYPE_CHECKING:
     from torch import nn

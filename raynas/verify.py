@@ -9,10 +9,10 @@ from pathlib import Path
 
 from raynas.core import Job, Measurement, Trial, UserError, rng_for
 from raynas.core.describe import fresh
-from raynas.launch import equipped, history, reload
 from raynas.runners.base import pick_device
 from raynas.store import RunFolder
 from raynas.store.schema import SEARCH
+from raynas.stored import equipped, history, reload
 
 
 @dataclass(frozen=True)

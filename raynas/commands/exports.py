@@ -19,7 +19,7 @@ def export(
 ) -> None:
     """Export the best network; every format is checked for equal outputs."""
     from raynas.console import console, show_export
-    from raynas.launch import export_best
+    from raynas.outcome import export_best
 
     names = names_in(formats)
     show_export(export_best(run, to, names), console())
@@ -31,7 +31,7 @@ def export_study(
 ) -> None:
     """Write a run's search for Optuna: look at it with `optuna-dashboard sqlite:///FILE`."""
     from raynas.console import console
-    from raynas.launch import export_studies
+    from raynas.outcome import export_studies
 
     console().print(f"studies: {export_studies(run, to)}", soft_wrap=True)
 

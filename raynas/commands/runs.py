@@ -122,6 +122,6 @@ def verify(
 def report(run: RunPath) -> None:
     """Write report.html and the figures of a run anew, from its store."""
     from raynas.console import console
-    from raynas.launch import write_report_of
+    from raynas.outcome import write_report_of
 
     console().print(f"report: {write_report_of(run)}", soft_wrap=True)

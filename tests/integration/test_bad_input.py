@@ -486,7 +486,7 @@ def test_a_system_that_refuses_elsewhere_is_one_line(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/some/file")
 
-    monkeypatch.setattr("raynas.launch.export_best", refuse)
+    monkeypatch.setattr("raynas.outcome.export_best", refuse)
     refused(raynas("export", run), "/some/file: No space left on device", "make room")
 
 

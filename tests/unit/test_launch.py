@@ -19,11 +19,14 @@ from rich.console import Console
 import raynas.reports
 from raynas.core import TrialState, UserError
 from raynas.experiment import Loaded, load
-from raynas.launch import Interrupted, best_trial, history, place_for, reload, resume, start
+from raynas.launch import place_for, resume, start
+from raynas.outcome import best_trial
 from raynas.runners.base import Runner
 from raynas.runners.local import LocalRunner
 from raynas.runners.work import Work
+from raynas.session import Interrupted
 from raynas.store import Provenance, RunFolder, StoredTrial, Writer, read, trials
+from raynas.stored import history, reload
 
 Make = Callable[[Loaded, Path], Runner]
 

@@ -18,10 +18,11 @@ from unit.test_launch import StopsAfter, begin, found, local, plain
 import raynas.reports
 from raynas.core import UserError
 from raynas.experiment import load
-from raynas.launch import Interrupted, resume, spread
+from raynas.launch import resume
 from raynas.runners.live import remaining
 from raynas.runners.local import LocalRunner
 from raynas.runners.work import Work
+from raynas.session import Interrupted, spread
 from raynas.store import RunFolder, read, trials
 
 HEAD = "from supernet_toys import *"

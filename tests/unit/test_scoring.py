@@ -20,7 +20,6 @@ from raynas.core.ranks import log_rank_sum
 from raynas.data import CIFAR10, Digits
 from raynas.evaluators import ZeroShot
 from raynas.experiment import Experiment, Loaded
-from raynas.launch import Interrupted
 from raynas.proxies import AZNAS, NASWOT, Params, SynFlow, ZiCo
 from raynas.runners.local import LocalRunner
 from raynas.runners.work import Work
@@ -35,6 +34,7 @@ from raynas.scoring import (
     scored_run,
     write_table,
 )
+from raynas.session import Interrupted
 from raynas.spaces import NASBench201
 from raynas.store import RunFolder, read
 

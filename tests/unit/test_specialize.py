@@ -13,9 +13,9 @@ from commands import done, experiment_file, raynas
 from toys import ToySpace
 
 from raynas.core import Bound, Measurement, Trial, TrialState, UserError
-from raynas.launch import equipped, reload
 from raynas.specialize import MEASURED, parse_bounds, pick, ranking
 from raynas.store import RunFolder, read
+from raynas.stored import equipped, reload
 from raynas.supernet.weights import load_weights
 from raynas.training import load_network
 

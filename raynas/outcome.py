@@ -1,0 +1,207 @@
+"""What a run has found: its best network, exports, report; from the store alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raynas.core import (
+    Trial,
+    TrialState,
+    UserError,
+)
+from raynas.core.describe import fresh
+from raynas.experiment import Experiment
+from raynas.store import (
+    RunFolder,
+    read,
+)
+from raynas.store.schema import FINAL, SEARCH
+from raynas.stored import equipped, final_evaluator, history, reload
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from rich.console import Console
+    from torch import nn
+
+    from raynas.data.base import View
+    from raynas.training import Exported
+
+
+def best_trial(folder: RunFolder, experiment: Experiment) -> Trial | None:
+    """The best COMPLETE trial of the main arm: by the first objective, on validation images."""
+    past, _ = history(folder, experiment, SEARCH, experiment.sampler.name)
+    objective = experiment.objectives[0]
+    complete = [t for t in past if t.state is TrialState.COMPLETE]
+    return max(complete, key=lambda t: objective.sign * t.values()[objective.metric], default=None)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best network of a run and where it comes from.
+
+    ``trained``: the trial that trained it, a finalist's where there is one. ``weights``: version
+    of the supernet that it was taken from, if it was.
+    """
+
+    network: nn.Module
+    found: Trial
+    trained: Trial
+    view: View
+    weights: str | None = None
+
+    def architecture(self, folder: RunFolder) -> dict[str, Any]:
+        """What a reader of the weights needs to know, as JSON data."""
+        arch, view = self.found.arch, self.view
+        return {
+            "space": folder.info.description["space"],
+            "arch": arch.text,
+            "arch_id": arch.id,
+            "choices": dict(arch),
+            "input_shape": list(view.input_shape),
+            "num_classes": view.num_classes,
+            "mean": list(view.mean),
+            "std": list(view.std),
+            "pixels": "0..255, minus mean, divided by std, channels first",
+            "costs": dict(self.found.costs),
+            "found": {"trial": self.found.number, **self.found.values()},
+            "trained": {
+                "trial": self.trained.number,
+                "seed": self.trained.seed,
+                **self.trained.values(),
+            },
+            **({"weights": self.weights} if self.weights else {}),
+            "run": folder.info.run,
+            "fingerprint": folder.info.fingerprint,
+        }
+
+
+def best_network(folder: RunFolder, experiment: Experiment) -> Best | None:
+    """The network of the best trial, or None where no trained network is kept.
+
+    The finalist's training on train + valid is preferred to the search's own; among its seeds
+    the first, so that test images choose nothing.
+    """
+    experiment = equipped(folder, experiment)
+    found = best_trial(folder, experiment)
+    if found is None:
+        return None
+    finals, _ = history(folder, experiment, FINAL, experiment.sampler.name)
+    trained = [t for t in finals if t.arch == found.arch and t.state is TrialState.COMPLETE]
+    for trial in [*sorted(trained, key=lambda t: t.number), found]:
+        if trial is found:
+            evaluator = fresh(experiment.evaluator)
+            view = experiment.data.search_view(experiment.seed)
+        else:
+            evaluator = final_evaluator(experiment)
+            view = experiment.data.final_view(experiment.seed)
+        evaluator.setup(experiment.space, view)
+        network = evaluator.network(found.arch, folder.workdir(trial.number))
+        if network is not None:
+            return Best(network, found, trial, view, evaluator.weights_version())
+    return None
+
+
+def save_best(folder: RunFolder, experiment: Experiment) -> Path | None:
+    """``best/network.safetensors`` and ``best/architecture.json``; the former's path."""
+    best = best_network(folder, experiment)
+    if best is None:
+        return None
+    return export(best, folder, folder.best, ("safetensors",)).paths["safetensors"]
+
+
+def finish(folder: RunFolder, experiment: Experiment, console: Console) -> None:
+    """Save the best network and write the report, from the store alone."""
+    from raynas.reports import write_report
+
+    saved = save_best(folder, experiment)
+    if saved is not None:
+        console.print(f"best network: {saved}", soft_wrap=True)
+    write_report(folder, experiment.space)
+    folder.publish(folder.report, folder.figures, folder.best)
+    console.print(f"report: {folder.report}", soft_wrap=True)
+    if folder.remote is not None:
+        console.print(f"all of it: {folder.place}", soft_wrap=True)
+
+
+def export(best: Best, folder: RunFolder, to: Path, formats: tuple[str, ...]) -> Exported:
+    """Write the network and what a reader must know of it to the folder ``to``."""
+    from raynas.training import export_network
+
+    return export_network(
+        best.network,
+        best.view.input_shape,
+        to,
+        architecture=best.architecture(folder),
+        formats=formats,
+    )
+
+
+def export_best(path: Path, to: Path | None, formats: tuple[str, ...]) -> Exported:
+    """Export the best network of the run at ``path`` (default to ``RUN/export``).
+
+    Raises: UserError when the run has no trained network yet, or a format is unknown.
+    """
+    folder = RunFolder.open(path)
+    best = best_network(folder, reload(folder).experiment)
+    if best is None:
+        raise UserError(
+            f"run {folder.place} has no trained network to export",
+            cure="let a trial end, as with `raynas resume`; only trained networks are kept",
+        )
+    return export(best, folder, (to or folder.path / "export").absolute(), formats)
+
+
+def export_studies(path: Path, to: Path) -> Path:
+    """The search of the run at ``path`` as an SQLite file for Optuna, a study for each sampler.
+
+    Raises: UserError when there is nothing to show, or ``to`` is there already.
+    """
+    import pyarrow.compute as pc
+
+    from raynas.samplers.studies import write_studies
+
+    folder = RunFolder.open(path)
+    experiment = reload(folder).experiment
+    table = read(folder)
+    table = table.filter(pc.equal(table["stage"], SEARCH))
+    if not table.num_rows:
+        raise UserError(f"run {folder.place} has no results yet", cure="`raynas resume` goes on")
+    arms = dict.fromkeys(table["arm"].to_pylist())
+    write_studies(
+        to.absolute(),
+        experiment.space,
+        experiment.objectives,
+        experiment.bounds,
+        {f"{folder.info.run}/{a}": history(folder, experiment, SEARCH, a)[0] for a in arms},
+        _times(table, quick=experiment.evaluator.quick),
+    )
+    return to.absolute()
+
+
+def _times(table: pa.Table, *, quick: bool) -> dict[int, tuple[datetime, datetime]]:
+    """When each trial began and ended: a row is stored when what it took is over.
+
+    ``quick``: of evaluations that take no time, whatever seconds a benchmark's table gives them.
+    """
+    found: dict[int, tuple[datetime, datetime]] = {}
+    columns = (table[name].to_pylist() for name in ("trial", "time", "seconds"))
+    for trial, ended, seconds in zip(*columns, strict=True):
+        began = ended - timedelta(seconds=0.0 if quick else seconds or 0.0)
+        first, last = found.get(trial, (began, ended))
+        found[trial] = min(first, began), max(last, ended)
+    return found
+
+
+def write_report_of(path: Path) -> Path:
+    """Write the report of the run at ``path`` anew."""
+    from raynas.reports import write_report
+
+    folder = RunFolder.open(path)
+    try:
+        space = reload(folder).experiment.space
+    except UserError:  # what the file imports is gone: architectures are written, not drawn
+        space = None
+    return write_report(folder, space)
