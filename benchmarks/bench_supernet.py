@@ -240,8 +240,9 @@ class Bench:
         """Architectures a second by the clock: the loop, one Ray Tune trial each, on one core."""
         from raynas.core import Objective
         from raynas.runners.base import Resources
+        from raynas.runners.finals import Finals
         from raynas.runners.tune import TuneRunner
-        from raynas.runners.work import Finals, Payload
+        from raynas.runners.work import Payload
 
         class Rows(list[Any]):
             def append(self, rows: Any) -> None:

@@ -122,7 +122,8 @@ def trained(task: tuple[str, str, int], run: Path, table: Path | None, trainings
     from raynas.data import Digits
     from raynas.runners.local import LocalRunner
     from raynas.runners.screening import Screening
-    from raynas.runners.work import Limits, Payload, Search
+    from raynas.runners.search import Limits, Search
+    from raynas.runners.work import Payload
 
     name, dataset, seed = task
     scores, truth = known(run, table)

@@ -27,10 +27,12 @@ from raynas.core.describe import fresh
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment
 from raynas.runners.base import Runner
+from raynas.runners.finals import Finals, Training
 from raynas.runners.order import OrderedSearch
 from raynas.runners.retention import Retention
 from raynas.runners.screening import Screening
-from raynas.runners.work import Finals, Limits, Payload, Rows, Search, Training, Work
+from raynas.runners.search import Limits, Search
+from raynas.runners.work import Payload, Rows, Work
 from raynas.samplers.base import Sampler
 from raynas.samplers.random import Random
 from raynas.store import (

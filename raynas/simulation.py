@@ -24,8 +24,9 @@ from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment
 from raynas.runners.base import pick_device
 from raynas.runners.screening import Screening
+from raynas.runners.search import Limits, Search
 from raynas.runners.virtual import Cluster, Usage, VirtualRunner
-from raynas.runners.work import Limits, Payload, Search
+from raynas.runners.work import Payload
 from raynas.samplers.random import Random
 from raynas.session import prepare
 from raynas.spaces.base import SearchSpace

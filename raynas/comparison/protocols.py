@@ -42,8 +42,9 @@ from raynas.core.metrics import TEST_ACCURACY, VAL_ACCURACY
 from raynas.core.pareto import hypervolume
 from raynas.evaluators import Tabular
 from raynas.runners.local import LocalRunner
+from raynas.runners.search import Limits, Search
 from raynas.runners.virtual import Cluster, TimedRows, VirtualRunner
-from raynas.runners.work import Limits, Payload, Search
+from raynas.runners.work import Payload
 from raynas.samplers.base import Sampler
 from raynas.samplers.random import Random
 from raynas.schedulers import NoStopping, Scheduler

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from raynas.core import Decision, Job, Measurement, Trial, TrialState, UserError
-from raynas.runners.work import Payload, Rows, Search, Status, was_short
+from raynas.runners.search import Search
+from raynas.runners.work import Payload, Rows, Status, was_short
 
 
 @dataclass

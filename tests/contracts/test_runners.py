@@ -18,8 +18,9 @@ from raynas.runners.base import Resources, Runner
 from raynas.runners.local import LocalRunner
 from raynas.runners.order import OrderedSearch
 from raynas.runners.placement import Share
+from raynas.runners.search import Limits
 from raynas.runners.virtual import Cluster, VirtualRunner
-from raynas.runners.work import Limits, Payload
+from raynas.runners.work import Payload
 from raynas.samplers import TPE
 from raynas.samplers.evolution import RegularizedEvolution
 from raynas.samplers.random import Random

@@ -27,8 +27,8 @@ from raynas.runners import tune as tune_module
 from raynas.runners.actors import ActorRunner
 from raynas.runners.base import Resources
 from raynas.runners.placement import Device
+from raynas.runners.search import Search
 from raynas.runners.tune import TuneRunner
-from raynas.runners.work import Search
 from raynas.spaces.base import SearchSpace
 
 pytestmark = [pytest.mark.ray, pytest.mark.long]

@@ -11,7 +11,8 @@ from toys import Curves
 
 from raynas.core import Architecture, Bound, Measurement, Objective
 from raynas.data.base import Images, View
-from raynas.runners.work import Limits, Payload, Search
+from raynas.runners.search import Limits, Search
+from raynas.runners.work import Payload
 from raynas.samplers import ElitistEvolution, Random
 from raynas.samplers.base import Sampler
 from raynas.schedulers.none import NoStopping

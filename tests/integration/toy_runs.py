@@ -17,7 +17,8 @@ from raynas.core import Architecture, Job, Measurement, Objective, Problem, Spac
 from raynas.data.base import Images, View
 from raynas.evaluators.base import Evaluator
 from raynas.evaluators.retrain import Retrain
-from raynas.runners.work import Limits, Payload, Search
+from raynas.runners.search import Limits, Search
+from raynas.runners.work import Payload
 from raynas.samplers.base import Sampler
 from raynas.samplers.random import Random
 from raynas.schedulers.none import NoStopping

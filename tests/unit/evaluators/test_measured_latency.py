@@ -20,7 +20,8 @@ from raynas.evaluators import FunctionEvaluator, MeasuredLatency, Screen
 from raynas.experiment import Experiment
 from raynas.runners.local import LocalRunner
 from raynas.runners.screening import Screening
-from raynas.runners.work import Limits, Payload, Search
+from raynas.runners.search import Limits, Search
+from raynas.runners.work import Payload
 from raynas.samplers import NSGA2, Random
 from raynas.schedulers import NoStopping
 from raynas.spaces import ElasticResNet

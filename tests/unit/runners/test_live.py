@@ -15,7 +15,8 @@ from toys import Curves, ToyData, ToySpace
 from raynas.core import Objective, TrialState
 from raynas.runners.live import LiveView, clock, headline, remaining, render, shorten
 from raynas.runners.local import LocalRunner
-from raynas.runners.work import Limits, Payload, Search, Status
+from raynas.runners.search import Limits, Search
+from raynas.runners.work import Payload, Status
 from raynas.samplers.random import Random
 from raynas.schedulers.asha import ASHA
 from raynas.schedulers.base import Rung

@@ -15,7 +15,8 @@ from raynas.core import Bound, Job, Objective, Trial, TrialState, UserError
 from raynas.core.describe import fresh
 from raynas.runners.base import Outcome, deliver, steps
 from raynas.runners.order import OrderedSearch
-from raynas.runners.work import Limits, Payload
+from raynas.runners.search import Limits
+from raynas.runners.work import Payload
 from raynas.samplers import TPE, Random, RegularizedEvolution
 from raynas.samplers.base import Sampler
 from raynas.schedulers import ASHA, NoStopping

@@ -16,8 +16,8 @@ from toys import Curves, ToySpace
 from raynas.core import Measurement, Trial, TrialState
 from raynas.runners.base import Resources
 from raynas.runners.local import LocalRunner
+from raynas.runners.search import Limits
 from raynas.runners.virtual import Cluster, VirtualRunner
-from raynas.runners.work import Limits
 from raynas.samplers.random import Random
 from raynas.schedulers import PASHA, Hyperband, PromotionASHA, Scheduler, SuccessiveHalving
 

@@ -28,7 +28,8 @@ from raynas.core.pareto import pareto_front
 from raynas.experiment import load
 from raynas.runners.local import LocalRunner
 from raynas.runners.retention import Checkpoints, Retention
-from raynas.runners.work import Search, Work
+from raynas.runners.search import Search
+from raynas.runners.work import Work
 from raynas.samplers.random import Random
 from raynas.schedulers import ASHA, PromotionASHA
 from raynas.schedulers.rungs import Halving

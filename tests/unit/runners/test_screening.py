@@ -30,7 +30,8 @@ from raynas.evaluators import Screen
 from raynas.evaluators.base import Evaluator
 from raynas.runners.local import LocalRunner
 from raynas.runners.screening import Screening
-from raynas.runners.work import Limits, Payload, Search
+from raynas.runners.search import Limits, Search
+from raynas.runners.work import Payload
 from raynas.samplers import (
     CMAES,
     GP,

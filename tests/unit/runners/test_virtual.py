@@ -20,8 +20,9 @@ from raynas.core import Architecture, Job, RaynasError, UserError
 from raynas.evaluators import Tabular
 from raynas.runners.base import Resources
 from raynas.runners.local import LocalRunner
+from raynas.runners.search import Limits
 from raynas.runners.virtual import Cluster, Span, TimedRows, VirtualRunner
-from raynas.runners.work import Limits, Payload
+from raynas.runners.work import Payload
 from raynas.samplers.random import Random
 from raynas.schedulers import (
     ASHA,

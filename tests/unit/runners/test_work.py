@@ -23,9 +23,11 @@ from raynas.core import (
     TrialState,
     UserError,
 )
+from raynas.runners.finals import Finals
 from raynas.runners.local import LocalRunner
 from raynas.runners.placement import Share
-from raynas.runners.work import Finals, Limits, Payload, Search
+from raynas.runners.search import Limits, Search
+from raynas.runners.work import Payload
 from raynas.samplers.base import Sampler
 from raynas.samplers.random import Random
 from raynas.schedulers.base import Scheduler
