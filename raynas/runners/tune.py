@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from raynas.core import Job, RaynasError
 from raynas.runners import environment
@@ -41,6 +41,7 @@ from ray.tune.search import Searcher  # noqa: E402
 # it would tell of trials that did not complete, though the work tries them again
 logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
 
+T = TypeVar("T")
 #: how often in a row a fit() that Ray ended is started again without a trial having ended
 _FITS = 5
 #: trials that Tune may hold waiting for workers; the searcher's own limit is lower
@@ -79,7 +80,8 @@ class TrialActor(tune.Trainable):
         # never "done": Tune would not show a last result to the scheduler
         with watched(self._patience):
             outcome = next(self._outcomes, Outcome())
-        return {"outcome": replace(outcome, peak=self._peak.bytes())}
+        node = ray.get_runtime_context().get_node_id()
+        return {"outcome": replace(outcome, peak=self._peak.bytes()), "node": node}
 
     def cleanup(self) -> None:
         self._end()
@@ -91,7 +93,7 @@ class _Hooks:
     Errors in callbacks (a full disk) must end the run, not be logged and forgotten.
     ``only``: trials after which the fit ends; empty for all that the work has to give.
     ``heard``: when a worker last had something to say, or began. ``rested``: trials that Tune is
-    done with, and the controller that still keeps them.
+    done with, and the controller that still keeps them. ``leaving``: see :func:`leaving`.
     """
 
     def __init__(self, work: Work, placer: Placer, resources: Resources) -> None:
@@ -100,6 +102,7 @@ class _Hooks:
         self.deaths: dict[int, Deaths] = {}
         self.heard: dict[int, float] = {}
         self.rested: list[tuple[Any, Any]] = []
+        self.leaving = Recent(leaving)
 
     @property
     def over(self) -> bool:
@@ -118,18 +121,23 @@ class _Hooks:
         self.work.interrupt()
 
 
-class Slots:
-    """How many trials may run at once, by ``count``, which is asked again every ``period`` seconds:
-    machines come and go during a fit."""
+class Recent(Generic[T]):
+    """What ``ask`` said, asked again every ``period`` seconds, since machines come and go."""
 
-    def __init__(self, count: Callable[[], int], period: float = 2.0) -> None:
-        self._count, self._period = count, period
-        self._known, self._due = 1, -math.inf
+    def __init__(self, ask: Callable[[], T], period: float = 2.0) -> None:
+        self._ask, self._period = ask, period
+        self._due = -math.inf
 
-    def __call__(self) -> int:
+    def __call__(self) -> T:
         if time.monotonic() >= self._due:
-            self._known, self._due = max(1, self._count()), time.monotonic() + self._period
+            self._known, self._due = self._ask(), time.monotonic() + self._period
         return self._known
+
+
+def leaving() -> frozenset[str]:
+    """The ids of machines that are to go, of which Ray has notice: what autoscalers drain, and spot
+    machines that are taken back."""
+    return frozenset(ray._private.state.state.get_draining_nodes())
 
 
 class WorkSearcher(Searcher):
@@ -206,8 +214,12 @@ class WorkScheduler(FIFOScheduler):
         return next(waiting, None)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        number = trial.config["job"].trial
         try:
-            goes_on = self._heard(trial.config["job"].trial, result["outcome"])
+            goes_on = self._heard(number, result["outcome"])
+            if goes_on and result["node"] in self._hooks.leaving():
+                self._hooks.work.again(number)  # elsewhere, from the checkpoint that it just left
+                goes_on = False
         except Exception as error:
             self._hooks.failed(error)
             goes_on = False
@@ -224,6 +236,8 @@ class WorkScheduler(FIFOScheduler):
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         self._hooks.rested.append((tune_controller, trial))
+        # Tune looks at this next, to keep the trial's worker for another, or not
+        tune_controller._reuse_actors = result.get("node") not in self._hooks.leaving()
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """A worker died. The trial is started again, if it was not once too often."""
@@ -386,7 +400,7 @@ class TuneRunner(ClusterRunner):
         def most() -> int:
             if hooks.only:
                 return 1
-            return self._slots(hooks.placer.least_gpu) // evaluator.processes
+            return max(1, self._slots(hooks.placer.least_gpu) // evaluator.processes)
 
         place: Any = partial(_place, self.resources.cpus)
         if evaluator.processes > 1:  # they train one network together
@@ -398,7 +412,7 @@ class TuneRunner(ClusterRunner):
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=WorkSearcher(hooks, Slots(most)),
+                search_alg=WorkSearcher(hooks, Recent(most)),
                 scheduler=WorkScheduler(hooks),
                 num_samples=-1,
                 max_concurrent_trials=_PENDING,

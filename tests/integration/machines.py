@@ -176,6 +176,27 @@ class Cluster:
         assert self._network is not None
         self._network.cut(int(machine.ip.rsplit(".", 1)[1]), mend=mend)
 
+    def notice(self, machine: Machine, seconds: int) -> None:
+        """What a cloud says before it takes a spot machine back."""
+        find = (
+            f"import ray; ray.init({self.address!r}, log_to_driver=False, logging_level='ERROR')\n"
+            f"here = [n for n in ray.nodes() if n['NodeManagerAddress'] == {machine.ip!r}]\n"
+            "print(here[0]['NodeID'])"
+        )
+        environment = {**os.environ, **ENVIRONMENT}
+        found = subprocess.run(
+            [sys.executable, "-c", find],
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        subprocess.run([
+            str(Path(sys.executable).with_name("ray")), "drain-node", "--address", self.address,
+            "--node-id", found.stdout.split()[-1], "--reason", "DRAIN_NODE_REASON_PREEMPTION",
+            "--reason-message", "spot", "--deadline-remaining-seconds", str(seconds),
+        ], env=environment, check=True, capture_output=True)  # fmt: skip
+
     def kill(self, machine: Machine) -> None:
         self.machines.remove(machine)
         machine.kill()

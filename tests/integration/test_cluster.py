@@ -81,3 +81,27 @@ def test_a_machine_whose_wire_is_cut_works_for_nobody_and_does_no_harm(tmp_path:
     calm = run_here(experiment_file(tmp_path / "b", in_order=4, **SEARCH))
     assert content(rows) == content(rows_of(calm))
     assert max(row["attempt"] for row in rows) > 0  # what was on its way there
+
+
+def test_a_machine_that_is_to_be_taken_back_hands_its_trials_on_before_it_goes(
+    tmp_path: Path,
+) -> None:
+    file = experiment_file(tmp_path / "a", seconds=0.5, in_order=4, **SEARCH)
+    run, log = tmp_path / "a" / "run", tmp_path / "a" / "log"
+    with Cluster(2) as cluster:
+        first, second = cluster.machines
+        command = ("run", file, "--output", run, "--address", cluster.address)
+        with Driver(*command, cwd=tmp_path, **ENVIRONMENT) as driver:
+            driver.until(lambda: works(log, first) and works(log, second))
+            there = set(second.processes())
+            cluster.notice(second, 600)
+            driver.until(lambda: not {int(n.split()[2]) for n in lines(log)[-6:]} & there)
+            handed_on = len(lines(log))
+            assert driver.wait(180) == 0, driver.err.read_text()
+            after = lines(log)[handed_on:]
+            assert len(after) > 20
+            assert not {int(line.split()[2]) for line in after} & set(second.processes())
+    rows = rows_of(run)
+    calm = run_here(experiment_file(tmp_path / "b", in_order=4, **SEARCH))
+    assert content(rows) == content(rows_of(calm))
+    assert max(row["attempt"] for row in rows) > 0  # what was on its way there

@@ -9,11 +9,11 @@ import pytest
 from integration.toy_runs import Table, search
 from toys import Curves
 
-from raynas.core import Job
+from raynas.core import Job, Measurement
 from raynas.runners import tune as tune_module
-from raynas.runners.base import Resources
+from raynas.runners.base import Outcome, Resources
 from raynas.runners.placement import Placer, Share
-from raynas.runners.tune import Slots, WorkScheduler, WorkSearcher, _Books, _Hooks
+from raynas.runners.tune import Recent, WorkScheduler, WorkSearcher, _Books, _Hooks
 from raynas.samplers.random import Random
 
 
@@ -34,6 +34,7 @@ class FakeController:
     _stopped_trials: set[FakeTrial] = field(default_factory=set)
     _failed_trials: set[FakeTrial] = field(default_factory=set)
     _trials_to_cache: set[FakeTrial] = field(default_factory=set)
+    _reuse_actors: bool = True
 
     def get_trials(self) -> list[FakeTrial]:
         return self._trials
@@ -41,9 +42,11 @@ class FakeController:
 
 @pytest.fixture
 def hooks() -> _Hooks:
-    return _Hooks(
+    found = _Hooks(
         search(Random(), Curves(2), Table(), trials=9), Placer(Share(), (0, 0)), Resources()
     )
+    found.leaving = Recent(frozenset)  # there is no Ray to ask
+    return found
 
 
 def test_a_free_worker_goes_to_the_newest_trial_since_older_ones_have_theirs_on_the_way(
@@ -95,10 +98,31 @@ def test_no_more_trials_are_given_out_than_there_are_slots_now(hooks: _Hooks) ->
     assert searcher.suggest("d") is None
 
 
-def test_slots_are_counted_again_and_never_none() -> None:
+def test_what_is_recent_is_asked_again_after_a_while() -> None:
     counts = iter([2, 0, 5])
-    at_once = Slots(lambda: next(counts), period=0.0)
-    assert [at_once(), at_once(), at_once()] == [2, 1, 5]
+    at_once = Recent(lambda: next(counts), period=0.0)
+    assert [at_once(), at_once(), at_once()] == [2, 0, 5]
     asked = iter([2, 9])
-    seldom = Slots(lambda: next(asked), period=60.0)
+    seldom = Recent(lambda: next(asked), period=60.0)
     assert [seldom(), seldom()] == [2, 2]
+
+
+def test_trials_leave_a_machine_that_is_to_go_and_nobody_gets_their_workers(hooks: _Hooks) -> None:
+    hooks.leaving = Recent(lambda: frozenset({"doomed"}))
+    scheduler, searcher = WorkScheduler(hooks), WorkSearcher(hooks, lambda: 9)
+    assert all(isinstance(searcher.suggest(name), dict) for name in "abc")
+    controller, said = FakeController(), {}
+    for number, node in enumerate(("doomed", "safe", "doomed")):
+        last = 2 if number == 2 else 1
+        for step in range(1, last + 1):
+            found = Outcome(Measurement(step, {"val_accuracy": 50.0}, 1.0))
+            result = {"outcome": found, "node": node if step == last else "safe"}
+            said[number] = scheduler.on_trial_result(controller, FakeTrial(number), result)
+        scheduler.on_trial_complete(controller, FakeTrial(number), {"node": node})
+        assert controller._reuse_actors == (node == "safe")
+    assert said == {0: "STOP", 1: "CONTINUE", 2: "STOP"}
+    trials = hooks.work.trials
+    assert [(trials[n].attempt, trials[n].step) for n in range(3)] == [(1, 1), (0, 1), (0, 2)]
+    handed_on = hooks.work.next()
+    assert handed_on is not None
+    assert handed_on.trial == 0  # the last one had ended before
