@@ -6,6 +6,7 @@ Where this process may do so, each machine has a network of its own, with a wire
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from integration.drivers import TESTS, commands, marked
 
@@ -178,24 +180,30 @@ class Cluster:
 
     def notice(self, machine: Machine, seconds: int) -> None:
         """What a cloud says before it takes a spot machine back."""
-        find = (
-            f"import ray; ray.init({self.address!r}, log_to_driver=False, logging_level='ERROR')\n"
-            f"here = [n for n in ray.nodes() if n['NodeManagerAddress'] == {machine.ip!r}]\n"
-            "print(here[0]['NodeID'])"
-        )
-        environment = {**os.environ, **ENVIRONMENT}
-        found = subprocess.run(
-            [sys.executable, "-c", find],
-            env=environment,
-            check=True,
-            capture_output=True,
-            text=True,
-        )
         subprocess.run([
             str(Path(sys.executable).with_name("ray")), "drain-node", "--address", self.address,
-            "--node-id", found.stdout.split()[-1], "--reason", "DRAIN_NODE_REASON_PREEMPTION",
-            "--reason-message", "spot", "--deadline-remaining-seconds", str(seconds),
-        ], env=environment, check=True, capture_output=True)  # fmt: skip
+            "--node-id", self._node(machine)["NodeID"],
+            "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot",
+            "--deadline-remaining-seconds", str(seconds),
+        ], env={**os.environ, **ENVIRONMENT}, check=True, capture_output=True)  # fmt: skip
+
+    def given_up(self, machine: Machine) -> bool:
+        """Whether Ray believes that it is dead."""
+        return not self._node(machine)["Alive"]
+
+    def _node(self, machine: Machine) -> dict[str, Any]:
+        """What Ray knows of it, asked by another process: this one does not join."""
+        ask = (
+            f"import json, ray; ray.init({self.address!r}, log_to_driver=False, logging_level=40)\n"
+            f"here = [n for n in ray.nodes() if n['NodeManagerAddress'] == {machine.ip!r}]\n"
+            "print(json.dumps({k: here[0][k] for k in ('NodeID', 'Alive')}))"
+        )
+        told = subprocess.run(
+            [sys.executable, "-c", ask], env={**os.environ, **ENVIRONMENT},
+            check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        (found,) = (line for line in told.stdout.splitlines() if line.startswith("{"))
+        return dict(json.loads(found))  # Ray may say more, of a lost machine
 
     def kill(self, machine: Machine) -> None:
         self.machines.remove(machine)
