@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shlex
+import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -167,6 +171,54 @@ def test_runs_of_all_files_go_to_the_named_storage() -> None:
             env = {entry["name"]: entry["value"] for entry in container["env"]}
             assert env["RAYNAS_STORAGE"].startswith("s3://")
             assert int(env["RAY_JOB_STOP_WAIT_TIME_S"]) >= 60
+
+
+class Metadata(BaseHTTPRequestHandler):
+    """What EC2 says to its own machines: nothing of an end when asked first."""
+
+    asked = 0
+
+    def do_PUT(self) -> None:
+        self.answer(200, b"a-token")
+
+    def do_GET(self) -> None:
+        assert self.headers["X-aws-ec2-metadata-token"] == "a-token"
+        assert self.path == "/latest/meta-data/spot/instance-action"
+        type(self).asked += 1
+        self.answer(404 if self.asked == 1 else 200, b"{}")
+
+    def answer(self, code: int, body: bytes) -> None:
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *what: Any) -> None:
+        """Nothing."""
+
+
+def test_a_spot_machine_tells_ray_of_its_end_and_tries_again(tmp_path: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("no curl")
+    ray = tmp_path / "ray"  # fails once, as a head that is busy
+    ray.write_text('#!/bin/sh\necho "$@" >> "$0.said"\n[ $(wc -l < "$0.said") -gt 1 ]\n')
+    ray.chmod(0o755)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Metadata) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        environment = {
+            "PATH": f"{tmp_path}:{os.environ['PATH']}", "PERIOD": "0.1",
+            "METADATA": f"http://127.0.0.1:{server.server_port}",
+        }  # fmt: skip
+        command = ["bash", str(ROOT / "deploy" / "spot.sh"), "head:6379"]
+        done = subprocess.run(command, env=environment, check=False, timeout=30)
+        server.shutdown()
+    assert done.returncode == 0
+    assert Metadata.asked == 2
+    first, second = (tmp_path / "ray.said").read_text().splitlines()
+    assert first == second
+    assert first.startswith("drain-node --address head:6379 --reason DRAIN_NODE_REASON_PREEMPTION ")
+    (start,) = [c for c in cluster()["worker_start_ray_commands"] if "spot.sh" in c]
+    assert "~/raynas/deploy/spot.sh $RAY_HEAD_IP:6379" in start
 
 
 # -- who reads them ----------------------------------------------------------------------------
