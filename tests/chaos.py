@@ -39,13 +39,13 @@ from integration.machines import ENVIRONMENT, Cluster
 from integration.storages import Server, serve
 from integration.toy_runs import SAME
 
-from raynas import launch
 from raynas.core import Decision, Problem, Trial
 from raynas.core.describe import fresh
 from raynas.experiment import load
 from raynas.store import RunFolder
 from raynas.store.fragments import list_fragments, read_fragment
 from raynas.store.remote import Remote, fetch
+from raynas.stored import history
 
 KINDS = ("actor", "storage", "node", "driver", "clock", "idle", "torn")
 LEASE = 3
@@ -229,7 +229,7 @@ class Scene:
     def _rungs(self, folder: RunFolder) -> None:
         """As the store gives them, and as the decisions gave them, in the undisturbed order."""
         experiment = load(self.folder / "chaos_search.py").experiment
-        past, _ = launch.history(folder, experiment, "search", "tpe")
+        past, _ = history(folder, experiment, "search", "tpe")
         problem = Problem(experiment.objectives, experiment.evaluator.max_step, 0, "chaos")
         stored, decided = fresh(experiment.scheduler), fresh(experiment.scheduler)
         stored.setup(problem)

@@ -18,7 +18,7 @@ from typing import Any
 
 from rich.console import Console
 
-from raynas import launch
+from raynas import launch, session, stored
 from raynas.core import Trial
 from raynas.experiment import Experiment, load
 from raynas.runners.local import LocalRunner
@@ -93,7 +93,7 @@ def resume_here(path: Path, monkeypatch: Any, more: int = 0) -> Resumed:
     """Resume with the local runner; what the run used is there to be looked at."""
     experiments: list[Experiment] = []
     searches: list[Any] = []
-    real = launch.Search
+    real = session.Search
 
     def search(*args: Any, **settings: Any) -> Any:
         searches.append(real(*args, **settings))
@@ -104,7 +104,7 @@ def resume_here(path: Path, monkeypatch: Any, more: int = 0) -> Resumed:
         return LocalRunner()
 
     with monkeypatch.context() as patch:
-        patch.setattr(launch, "Search", search)
+        patch.setattr(session, "Search", search)
         folder = launch.resume(path, runner, more_trials=more, console=quiet())
     return Resumed(folder, experiments[0], searches)
 
@@ -116,7 +116,7 @@ def rows_of(folder: RunFolder | Path) -> list[dict[str, Any]]:
 
 
 def past(found: Resumed) -> list[Trial]:
-    trials, _ = launch.history(
+    trials, _ = stored.history(
         found.folder, found.experiment, "search", found.experiment.sampler.name
     )
     return trials
