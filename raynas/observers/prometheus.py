@@ -38,6 +38,7 @@ class Prometheus(Observer):
     )
     _run: str = field(default="", init=False, repr=False)
     _ended: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
+    _mutex: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     _LABELS: ClassVar[tuple[str, ...]] = ("run", "stage", "arm")
 
@@ -67,9 +68,10 @@ class Prometheus(Observer):
             if name == "seconds":
                 continue
             key = (*values, name)
-            self._set("last", key, value)
-            self._set("most", key, max(value, self._gauges.get(("most", key), value)))
-            self._set("least", key, min(value, self._gauges.get(("least", key), value)))
+            with self._mutex:
+                self._set("last", key, value)
+                self._set("most", key, max(value, self._gauges.get(("most", key), value)))
+                self._set("least", key, min(value, self._gauges.get(("least", key), value)))
 
     def _set(self, gauge: str, key: tuple[str, ...], value: float) -> None:
         self._gauges[gauge, key] = value
@@ -78,10 +80,9 @@ class Prometheus(Observer):
 
     def _repeat(self) -> None:
         while not self._ended.wait(self.every):
-            for (gauge, key), value in list(self._gauges.items()):
-                with contextlib.suppress(Exception):  # Ray is on its way out
-                    if self._gauges[gauge, key] == value:  # else it was told just now
-                        self._set(gauge, key, value)
+            with self._mutex, contextlib.suppress(Exception):  # Ray is on its way out
+                for (gauge, key), value in self._gauges.items():
+                    self._set(gauge, key, value)
 
     def close(self) -> None:
         self._ended.set()

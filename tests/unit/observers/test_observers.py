@@ -182,6 +182,29 @@ def test_gauges_are_told_again_until_the_run_ends() -> None:
     assert not meter.seen
 
 
+def test_a_gauge_that_is_told_again_is_not_put_back() -> None:
+    repeats, told = threading.Event(), threading.Event()
+
+    class Slow(Meter):
+        def set(self, value: float, tags: dict[str, str]) -> None:
+            if threading.current_thread().name == "prometheus-gauges" and not repeats.is_set():
+                repeats.set()
+                told.wait(0.3)  # a new value comes meanwhile
+            super().set(value, tags)
+
+    meters: dict[str, Slow] = {}
+    observer = Prometheus(lambda _kind, name, *_: meters.setdefault(name, Slow()), every=0.5)
+    observer.open("r", Path(), {})
+    observer.show(row(state="RUNNING", val_accuracy=70.0))
+    assert repeats.wait(5)
+    observer.show(row(state="RUNNING", val_accuracy=90.0))
+    told.set()
+    time.sleep(0.1)  # less than until the next time
+    observer.close()
+    seen = {name: list(meter.seen.values()) for name, meter in meters.items()}
+    assert seen["raynas_last"] == seen["raynas_most"] == [90.0]
+
+
 @pytest.mark.parametrize("name", OBSERVERS)
 def test_every_observer_says_what_it_is_and_names_a_missing_package(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
