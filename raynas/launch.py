@@ -161,6 +161,7 @@ def _carry_out(
             raise
         except Exception as error:
             with contextlib.suppress(Exception):  # what ended the run is what the user must see
+                writer.check()
                 finish(folder, loaded.experiment, console)
             if isinstance(error, Interrupted):
                 raise Interrupted(folder.place) from None
@@ -171,6 +172,7 @@ def _carry_out(
                 console.print(f"[yellow]{remark}", soft_wrap=True)
             hand.close()
             heed()
+        writer.check()
         finish(folder, loaded.experiment, console)
 
 

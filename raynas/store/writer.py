@@ -142,6 +142,16 @@ class Writer:
             self._remote.write(f"{self._folder.results.name}/{name}", data)
         write_whole(self._folder.results / name, data)
 
+    def check(self) -> None:
+        """Before what the rows amount to is published.
+
+        Raises: TakenOver when another writer has the run, so that the last rows may not count;
+        UserError when the storage refuses.
+        """
+        if self._lease is not None:
+            with self._told():
+                self._lease.check(at_once=True)
+
     def compact(self) -> None:
         """Merge all fragments into one. No row is lost, changed or moved before another.
 

@@ -19,32 +19,32 @@ from raynas.store import lease as leases
 from raynas.store.lease import TakenOver
 from raynas.store.remote import fetch
 
-ROW = (1, 2)  # trial and step that the driver was just about to write when it fell asleep
+SETTINGS: dict[str, Any] = {"trials": 4, "steps": 4, "scheduler": "NoStopping()"}
 
 
 def local(_loaded: Any, _folder: Path) -> LocalRunner:
     return LocalRunner()
 
 
-def test_a_checkpoint_that_is_ahead_of_the_rows_leaves_no_hole_in_a_curve(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What it writes is fenced off. It does not know, so its worker goes on and keeps a checkpoint
-    of the step whose row does not count; the other driver's worker finds that."""
-    settings: dict[str, Any] = {"trials": 4, "steps": 4, "scheduler": "NoStopping()"}
-    file, uri = experiment_file(tmp_path / "a", **settings), f"file://{tmp_path}/storage/run"
+def sleeps_before(
+    row: tuple[int, int], file: Path, uri: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[None]:
+    """The driver sleeps when about to write ``row`` (trial, step); another takes the run over.
+
+    What comes back has an entry once that happened.
+    """
     monkeypatch.setenv("RAYNAS_LEASE_SECONDS", "0.2")
-    monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "one"))
-    monkeypatch.setattr(leases.Lease, "_keep", lambda _: None)  # it sleeps
-    append, slept = Writer.append, []
+    monkeypatch.setenv("RAYNAS_CACHE", str(folder / "one"))
+    monkeypatch.setattr(leases.Lease, "_keep", lambda _: None)
+    append, slept = Writer.append, list[None]()
 
     def asleep(writer: Writer, rows: Sequence[Mapping[str, Any]]) -> None:
-        if slept or [(row["trial"], row["step"]) for row in rows] != [ROW]:
+        if slept or [(r["trial"], r["step"]) for r in rows] != [row]:
             append(writer, rows)
             return
         slept.append(time.sleep(0.3))
         with monkeypatch.context() as patch:
-            patch.setenv("RAYNAS_CACHE", str(tmp_path / "two"))
+            patch.setenv("RAYNAS_CACHE", str(folder / "two"))
             other = RunFolder.open(fetch(uri))
             with Writer(other, next_session(read(other)), Provenance.collect(str(file))):
                 pass  # it has the run, and has not come to this trial yet
@@ -53,15 +53,43 @@ def test_a_checkpoint_that_is_ahead_of_the_rows_leaves_no_hole_in_a_curve(
             append(writer, rows)
 
     monkeypatch.setattr(Writer, "append", asleep)
+    return slept
+
+
+def test_a_checkpoint_that_is_ahead_of_the_rows_leaves_no_hole_in_a_curve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it writes is fenced off. It does not know, so its worker goes on and keeps a checkpoint
+    of the step whose row does not count; the other driver's worker finds that."""
+    file, uri = experiment_file(tmp_path / "a", **SETTINGS), f"file://{tmp_path}/storage/run"
+    trial, step = 1, 2
+    slept = sleeps_before((trial, step), file, uri, tmp_path, monkeypatch)
     with pytest.raises(TakenOver):
         launch.start(load(file), uri, local, overrides={}, smoke=False, console=quiet())
     assert slept
     monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "two"))
     again = fetch(uri)
-    trial, step = ROW
     stored = max(row["step"] for row in rows_of(again) if row["trial"] == trial)
     assert stored == step - 1  # and the checkpoint is that of `step`
     assert (tmp_path / "storage/run/checkpoints" / f"{trial:06d}" / "step").read_text() == str(step)
     launch.resume(again, local, console=quiet())
-    calm = run_here(experiment_file(tmp_path / "b", **settings))
+    calm = run_here(experiment_file(tmp_path / "b", **SETTINGS))
+    assert content(rows_of(again)) == content(rows_of(calm))
+
+
+def test_one_whose_last_row_does_not_count_reports_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No row follows whose writing would tell it, so it asks before it publishes."""
+    file, uri = experiment_file(tmp_path / "a", **SETTINGS), f"file://{tmp_path}/storage/run"
+    slept = sleeps_before((3, 4), file, uri, tmp_path, monkeypatch)
+    with pytest.raises(TakenOver):
+        launch.start(load(file), uri, local, overrides={}, smoke=False, console=quiet())
+    assert slept
+    assert not (tmp_path / "storage/run/report.html").exists()
+    monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "two"))
+    again = fetch(uri)
+    assert len(rows_of(again)) == SETTINGS["trials"] * SETTINGS["steps"] - 1
+    launch.resume(again, local, console=quiet())
+    calm = run_here(experiment_file(tmp_path / "b", **SETTINGS))
     assert content(rows_of(again)) == content(rows_of(calm))
