@@ -11,25 +11,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raynas.core import (
-    Metric,
-    UserError,
-)
+from raynas.core import Metric, UserError
 from raynas.experiment import Experiment, Loaded
 from raynas.observers import Board, Observer
 from raynas.outcome import finish
 from raynas.runners.base import Runner
 from raynas.runners.work import Payload, Rows
 from raynas.session import Interrupted, Session, prepare
-from raynas.store import (
-    Provenance,
-    RunFolder,
-    RunInfo,
-    Writer,
-    new_run_id,
-    next_session,
-    read,
-)
+from raynas.store import Provenance, RunFolder, RunInfo, Writer, new_run_id, next_session, read
 from raynas.store.lease import TakenOver
 from raynas.store.remote import Remote, is_uri, working_copy
 from raynas.store.run import RUN_FILE

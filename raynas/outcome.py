@@ -7,17 +7,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raynas.core import (
-    Trial,
-    TrialState,
-    UserError,
-)
+from raynas.core import Trial, TrialState, UserError
 from raynas.core.describe import fresh
 from raynas.experiment import Experiment
-from raynas.store import (
-    RunFolder,
-    read,
-)
+from raynas.store import RunFolder, read
 from raynas.store.schema import FINAL, SEARCH
 from raynas.stored import equipped, final_evaluator, history, reload
 

@@ -35,9 +35,7 @@ from raynas.runners.search import Limits, Search
 from raynas.runners.work import Payload, Rows, Work
 from raynas.samplers.base import Sampler
 from raynas.samplers.random import Random
-from raynas.store import (
-    RunFolder,
-)
+from raynas.store import RunFolder
 from raynas.store.remote import Remote
 from raynas.store.schema import FINAL, SEARCH, SUPERNET, TRUTH, TUNED
 from raynas.stored import expect_weights, final_evaluator, history, keep_weights, weights_used

@@ -5,25 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from raynas.core import (
-    Trial,
-    TrialState,
-    UserError,
-    violations,
-)
+from raynas.core import Trial, TrialState, UserError, violations
 from raynas.core.describe import fresh
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment, Loaded, load
-from raynas.store import (
-    RunFolder,
-    read,
-    trials,
-)
-
-if TYPE_CHECKING:
-    pass
+from raynas.store import RunFolder, read, trials
 
 
 def reload(folder: RunFolder, overrides: Mapping[str, object] | None = None) -> Loaded:

@@ -69,7 +69,7 @@ def runner_for(address: str | None, local: bool) -> Any:
 
 def observers_for(text: str, local: bool) -> list[Any]:
     """Of comma-separated names. Raises: UserError for an unknown one."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    names = names_in(text)
     if not names:
         return []
     from raynas.core import one_of

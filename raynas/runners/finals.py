@@ -6,13 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from raynas.core import (
-    Architecture,
-    Measurement,
-    Objective,
-    Trial,
-    seed_for,
-)
+from raynas.core import Architecture, Measurement, Objective, Trial, seed_for
 from raynas.runners.work import Payload, Rows, Work
 
 

@@ -58,6 +58,7 @@ class TrialActor(tune.Trainable):
     ) -> None:
         self._space, self._evaluator = shared.space, shared.evaluator
         self._evaluator.setup(self._space, ray.get(shared.view))
+        self._node = ray.get_runtime_context().get_node_id()
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -80,8 +81,7 @@ class TrialActor(tune.Trainable):
         # never "done": Tune would not show a last result to the scheduler
         with watched(self._patience):
             outcome = next(self._outcomes, Outcome())
-        node = ray.get_runtime_context().get_node_id()
-        return {"outcome": replace(outcome, peak=self._peak.bytes()), "node": node}
+        return {"outcome": replace(outcome, peak=self._peak.bytes()), "node": self._node}
 
     def cleanup(self) -> None:
         self._end()

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from integration.toy_runs import content
 from rich.console import Console
 
 from raynas import launch, session, stored
@@ -78,6 +79,11 @@ def run_here(file: Path, runner: Callable[..., Any] | None = None) -> RunFolder:
     return launch.start(
         loaded, file.parent / "run", make, overrides={}, smoke=False, console=quiet()
     )
+
+
+def undisturbed(folder: Path, **settings: Any) -> list[Any]:
+    """The content of the run of these settings to which nothing happens."""
+    return content(rows_of(run_here(experiment_file(folder, **settings))))
 
 
 @dataclass

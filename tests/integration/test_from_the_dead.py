@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.drivers import experiment_file, quiet, rows_of, run_here
+from integration.drivers import experiment_file, quiet, rows_of, undisturbed
 from integration.toy_runs import content
 
 from raynas import launch
@@ -73,8 +73,7 @@ def test_a_checkpoint_that_is_ahead_of_the_rows_leaves_no_hole_in_a_curve(
     assert stored == step - 1  # and the checkpoint is that of `step`
     assert (tmp_path / "storage/run/checkpoints" / f"{trial:06d}" / "step").read_text() == str(step)
     launch.resume(again, local, console=quiet())
-    calm = run_here(experiment_file(tmp_path / "b", **SETTINGS))
-    assert content(rows_of(again)) == content(rows_of(calm))
+    assert content(rows_of(again)) == undisturbed(tmp_path / "b", **SETTINGS)
 
 
 def test_one_whose_last_row_does_not_count_reports_nothing(
@@ -91,5 +90,4 @@ def test_one_whose_last_row_does_not_count_reports_nothing(
     again = fetch(uri)
     assert len(rows_of(again)) == SETTINGS["trials"] * SETTINGS["steps"] - 1
     launch.resume(again, local, console=quiet())
-    calm = run_here(experiment_file(tmp_path / "b", **SETTINGS))
-    assert content(rows_of(again)) == content(rows_of(calm))
+    assert content(rows_of(again)) == undisturbed(tmp_path / "b", **SETTINGS)

@@ -26,6 +26,7 @@ from integration.drivers import (
     rows_of,
     run_here,
     session_folders,
+    undisturbed,
 )
 from integration.toy_runs import content
 
@@ -85,8 +86,7 @@ def test_a_killed_driver_on_ray_loses_nothing(
     assert max(Counter((row["trial"], row["step"]) for row in rows).values()) == 1
     stored = {(row["trial"], row["step"]): row for row in rows}
     assert all(stored[row["trial"], row["step"]] == row for row in before)
-    calm = run_here(experiment_file(tmp_path / "b", trials=14))
-    assert content(rows) == content(rows_of(calm))
+    assert content(rows) == undisturbed(tmp_path / "b", trials=14)
     assert not (run / "tune").exists()
     for folder in left:  # of the killed driver: nobody is left to remove it
         shutil.rmtree(folder, ignore_errors=True)

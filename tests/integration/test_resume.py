@@ -17,6 +17,7 @@ from integration.drivers import (
     resume_here,
     rows_of,
     run_here,
+    undisturbed,
 )
 from integration.toy_runs import content
 from optuna.trial import TrialState as OptunaState
@@ -72,8 +73,7 @@ def test_killed_drivers_lose_nothing_and_repeat_nothing(
     assert [rung.step for rung in work.rungs()] == [1, 3]
 
     if sampler == "Random()":
-        calm = run_here(experiment_file(tmp_path / "b", **settings))
-        assert content(rows) == content(rows_of(calm))
+        assert content(rows) == undisturbed(tmp_path / "b", **settings)
     else:
         states = [t.state for t in work.sampler._study.trials]
         assert OptunaState.RUNNING not in states
@@ -147,5 +147,4 @@ def test_a_full_disk_ends_the_run_and_resuming_completes_it(
     run = tmp_path / "a" / "run"
     assert len(rows_of(run)) == 7
     resume_here(run, monkeypatch)
-    calm = run_here(experiment_file(tmp_path / "b", trials=5))
-    assert content(rows_of(run)) == content(rows_of(calm))
+    assert content(rows_of(run)) == undisturbed(tmp_path / "b", trials=5)

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from integration.drivers import Driver, experiment_file, lines, rows_of, run_here
+from integration.drivers import Driver, experiment_file, lines, rows_of, undisturbed
 from integration.toy_runs import content
 
 from raynas.store.remote import fetch
@@ -47,6 +47,5 @@ def test_the_second_driver_is_refused_until_the_first_ones_lease_has_ended(
             assert second.wait(120) == 0, second.err.read_text()
     monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "three"))
     rows = rows_of(fetch(uri))
-    calm = run_here(experiment_file(tmp_path / "b", **settings))
-    assert content(rows) == content(rows_of(calm))
+    assert content(rows) == undisturbed(tmp_path / "b", **settings)
     assert {row["session"] for row in rows} == {1, 2}
