@@ -47,7 +47,9 @@ _FITS = 5
 #: trials that Tune may hold waiting for workers; the searcher's own limit is lower
 _PENDING = 10_000
 #: where Tune's controller keeps trials that ended
-_KEPT_BY_TUNE = ("_trials", "_stopped_trials", "_failed_trials", "_trials_to_cache")
+_KEPT_BY_TUNE = (
+    "_trials", "_stopped_trials", "_failed_trials", "_trials_to_cache", "_resetting_trials",
+)  # fmt: skip
 
 
 class TrialActor(tune.Trainable):
@@ -243,13 +245,18 @@ class WorkScheduler(FIFOScheduler):
         """A worker died. The trial is started again, if it was not once too often."""
         self._hooks.rested.append((tune_controller, trial))
         try:
-            self._died(trial)
+            self._died(trial, begun=trial not in tune_controller._resetting_trials)
         except Exception as error:
             self._hooks.failed(error)
 
-    def _died(self, trial: Any) -> None:
+    def _died(self, trial: Any, *, begun: bool) -> None:
+        """``begun``: whether the worker had the trial. One that was kept from an earlier trial may
+        be on a machine that is gone, of which Ray does not know yet."""
         hooks, number = self._hooks, trial.config["job"].trial
         if hooks.work.interrupted:
+            return
+        if not begun:
+            hooks.work.again(number)
             return
         text = _last_words(trial)
         setup, reason = cause(text)

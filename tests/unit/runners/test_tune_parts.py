@@ -22,6 +22,7 @@ class FakeTrial:
     number: int
     status: str = "PENDING"
     PENDING = "PENDING"
+    error_file = None
 
     @property
     def config(self) -> dict[str, Any]:
@@ -34,6 +35,7 @@ class FakeController:
     _stopped_trials: set[FakeTrial] = field(default_factory=set)
     _failed_trials: set[FakeTrial] = field(default_factory=set)
     _trials_to_cache: set[FakeTrial] = field(default_factory=set)
+    _resetting_trials: set[FakeTrial] = field(default_factory=set)
     _reuse_actors: bool = True
 
     def get_trials(self) -> list[FakeTrial]:
@@ -126,3 +128,23 @@ def test_trials_leave_a_machine_that_is_to_go_and_nobody_gets_their_workers(hook
     handed_on = hooks.work.next()
     assert handed_on is not None
     assert handed_on.trial == 0  # the last one had ended before
+
+
+def test_a_worker_that_was_lost_before_it_had_the_trial_is_no_death_of_it(hooks: _Hooks) -> None:
+    scheduler, searcher = WorkScheduler(hooks), WorkSearcher(hooks, lambda: 1)
+    for attempt in range(hooks.resources.retries + 3):
+        assert isinstance(searcher.suggest(str(attempt)), dict)
+        (running,) = hooks.work.live
+        assert (running, hooks.work.trials[running].attempt) == (0, attempt)
+        trial = FakeTrial(0)
+        controller = FakeController([trial, FakeTrial(1)], _resetting_trials={trial})
+        scheduler.on_trial_error(controller, trial)
+        assert hooks.work.error is None
+        _Books(hooks).on_step_end(attempt, controller._trials)
+        assert controller._resetting_trials == set()
+    for attempt in ("once", "twice"):  # with the trial at work
+        assert not hooks.work.trials[0].state.ended
+        assert isinstance(searcher.suggest(attempt), dict)
+        scheduler.on_trial_error(FakeController(), FakeTrial(0))
+    assert hooks.work.trials[0].message.startswith("its worker died 2 times")
+    assert "quarantine" in hooks.work.trials[0].message
