@@ -81,6 +81,7 @@ class _Desk:
         self.thread = threading.Thread(target=self._work, name=observer.name, daemon=True)
         self._rows: queue.Queue[Row | None] = queue.Queue(room)
         self._missed = 0
+        self._ending = 0
         self._failure = ""
 
     def take(self, row: Row) -> None:
@@ -107,11 +108,12 @@ class _Desk:
             return
         with contextlib.suppress(queue.Full):
             self._rows.put(None, timeout=max(deadline - time.monotonic(), 0.001))
+            self._ending += 1
         self.thread.join(max(deadline - time.monotonic(), 0.001))
 
     @property
     def remark(self) -> str:
-        late = self._rows.qsize() if self.thread.is_alive() else 0
+        late = self._rows.qsize() - self._ending if self.thread.is_alive() else 0
         if not (self._missed or late or self._failure):
             return ""
         why = f" ({self._failure})" if self._failure else ""

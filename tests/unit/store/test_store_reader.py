@@ -271,13 +271,9 @@ def test_a_run_without_metrics(tmp_path: Path, info: RunInfo, provenance: Proven
     assert trials(read(folder))[0].measurements == (Measurement(1, {}, 1.0),)
 
 
-def test_a_hundred_thousand_rows_take_seconds_not_minutes(
-    folder: RunFolder, writer: Writer, row: Any
-) -> None:
+def test_a_hundred_thousand_rows(folder: RunFolder, writer: Writer, row: Any) -> None:
     writer.append([row(i // 10, i % 10 + 1) for i in range(100_000)])
-    start = time.perf_counter()
     found = trials(read(folder))
-    assert time.perf_counter() - start < 10  # .5 s on an idle core
     assert len(found) == 10_000
     assert {len(t.measurements) for t in found} == {10}
 

@@ -1,6 +1,7 @@
 """Trains a tiny supernet in the folder given, prints every epoch; to be killed."""
 
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -24,3 +25,5 @@ if __name__ == "__main__":
         checkpoint_seconds=0.0,
     ):
         print(row.step, flush=True)
+        if row.step == 3:
+            time.sleep(600)  # whoever is to kill it is late
