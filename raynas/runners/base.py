@@ -30,8 +30,9 @@ class Resources:
     for what trains on a CPU.
     ``concurrent``: most trials at a time; None as many as the machines hold, those that join or
     leave meanwhile counted (where chunks go through persistent actors, those at the start).
-    ``retries``: how often a trial whose worker died is continued from its checkpoint. One that
-    crashes two workers without a measurement between is given up whatever this says.
+    ``retries``: how often a trial whose worker died is continued from its checkpoint, since it was
+    measured last: one that gets on is not given up, however often its machines are taken away. One
+    that crashes two workers without a measurement between is given up whatever this says.
     ``patience``: seconds without a measurement after which a worker is taken for dead; None waits.
     """
 

@@ -14,7 +14,7 @@ from typing import Any
 from raynas.core import Architecture, Job, UserError
 from raynas.core.describe import fresh
 from raynas.data.base import View
-from raynas.runners import environment
+from raynas.runners import environment, machines
 from raynas.runners.base import Outcome, Resources, Runner
 from raynas.runners.crew import Crew, Shared, Source, Task
 from raynas.runners.work import Payload
@@ -147,7 +147,7 @@ class ClusterRunner(Runner):
         """
         gpus = self._gpus if processes == 1 else float(math.ceil(self._gpus))
         wanted = {"CPU": processes * self.resources.cpus, "GPU": processes * gpus}
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        nodes = [node["Resources"] for node in machines.alive()]
         if processes > 1 and not any(
             all(node.get(kind, 0.0) >= amount for kind, amount in wanted.items()) for node in nodes
         ):

@@ -18,7 +18,7 @@ from typing import Any
 
 from raynas.core import Architecture, Job, RaynasError
 from raynas.evaluators.base import Evaluator
-from raynas.runners import environment
+from raynas.runners import environment, machines
 from raynas.runners.base import Outcome, on_device, pick_device, steps_of_many
 from raynas.runners.deaths import Deaths, cause, no_measurement, no_setup
 from raynas.runners.placement import Share
@@ -378,8 +378,8 @@ class Crew:
             (self._alone if task.suspect else self._back).append(task)
         for task in begun:
             task.suspect = True
-            task.deaths.count(str(error))
-            verdict = task.deaths.verdict(self._retries, reason)
+            task.deaths.count(str(error), machines.known)
+            verdict = task.deaths.verdict(self._retries, reason, machines.answering)
             if verdict and len(begun) == 1:
                 source.lose(task, verdict)
                 continue

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from raynas.core import UserError
+
+Machines = frozenset[str]
 
 #: so many workers that a task has crashed, with no measurement between, put it in quarantine
 QUARANTINE = 2
@@ -32,27 +35,43 @@ def machine_gone(text: str) -> bool:
 
 @dataclass
 class Deaths:
-    """Of the workers that had one task: all of them, and those that ``crashed`` since its last
-    measurement. A machine that is taken away is a death, and no crash."""
+    """Of the workers that had one task since it was measured last: all of them, and those that
+    ``crashed``. A machine that is taken away is a death, and no crash.
+
+    What Ray says does not always tell the one from the other: until it gives a machine up, workers
+    there are as silent as those whose process was killed. ``machines``: that were there at the
+    first crash.
+    """
 
     times: int = 0
     crashed: int = 0
+    machines: Machines = frozenset()
 
-    def count(self, text: str) -> None:
-        """``text``: what Ray says of the death."""
+    def count(self, text: str, machines: Callable[[], Machines]) -> None:
+        """``text``: what Ray says of the death; ``machines``: those that Ray knows."""
         self.times += 1
-        self.crashed += not machine_gone(text)
+        if not machine_gone(text):
+            self.machines = self.machines if self.crashed else machines()
+            self.crashed += 1
 
     def progress(self) -> None:
         """The task was measured, further than ever before."""
-        self.crashed = 0
+        self.times = self.crashed = 0
 
-    def verdict(self, retries: int, reason: str) -> str:
-        """Why the task is given up; empty when it is to be started again."""
+    def verdict(self, retries: int, reason: str, machines: Callable[[], Machines]) -> str:
+        """Why the task is given up; empty when it is to be started again.
+
+        ``machines``: those that answer now, asked before a task is put in quarantine: as many as
+        were lost meanwhile, so many crashes may have been their end.
+        """
         if self.times > retries:
             return died(self.times, reason)
         if self.crashed >= QUARANTINE:
-            return f"{died(self.times, reason)}; in quarantine, no third worker gets it"
+            there = machines()
+            lost = len(self.machines - there)
+            if not lost:
+                return f"{died(self.times, reason)}; in quarantine, no third worker gets it"
+            self.crashed, self.machines = max(self.crashed - lost, 0), there
         return ""
 
 

@@ -6,13 +6,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from raynas.runners import environment
+from raynas.runners import machines
 from raynas.runners.placement import Device
 
-environment.prepare()  # before Ray is imported
-
-import ray  # noqa: E402
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
+import ray  # isort: skip - after the environment, which the machines' module has set
 
 _PATIENCE = 60.0  # seconds for a machine to answer; one that is full may never do
 _KIND = "accelerator_type:"
@@ -20,7 +17,7 @@ _KIND = "accelerator_type:"
 
 def look_at_devices() -> tuple[Device, ...]:
     """Those that torch can use on machines that answer. Their kinds are told where they differ."""
-    nodes = [n["Resources"] | {"id": n["NodeID"]} for n in ray.nodes() if n["Alive"]]
+    nodes = [n["Resources"] | {"id": n["NodeID"]} for n in machines.alive()]
     asked = [(node, _ask(node)) for node in nodes if node.get("GPU", 0.0) >= 1]
     ray.wait([size for _, size in asked], num_returns=len(asked), timeout=_PATIENCE)
     sizes = [(node, _answer(reference)) for node, reference in asked]
@@ -28,7 +25,7 @@ def look_at_devices() -> tuple[Device, ...]:
 
 
 def _ask(node: Mapping[str, Any]) -> Any:
-    place = NodeAffinitySchedulingStrategy(node["id"], soft=False)
+    place = machines.only_on(node["id"])
     options = {"num_cpus": 0, "num_gpus": 0.001, "scheduling_strategy": place}
     return ray.remote(_memory).options(**options).remote()
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raynas.core import Architecture, Job
+from raynas.runners import machines
 from raynas.runners.base import pick_device, steps
 from raynas.runners.cluster import ClusterRunner
 from raynas.runners.crew import Shared
 from raynas.runners.work import Payload
 from raynas.store.provenance import Provenance
 
-import ray  # isort: skip - after the environment, which the cluster's module has set
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # isort: skip
+import ray  # isort: skip - after the environment, which the machines' module has set
 
 _PATIENCE = 120.0  # seconds for a machine to answer
 
@@ -46,11 +46,9 @@ def look_at_nodes(
     runner.open()
     shared = runner.share(payload) if payload is not None else None
     asked = []
-    for known in ray.nodes():
-        if not known["Alive"]:
-            continue
+    for known in machines.alive():
         have = known["Resources"]
-        place = NodeAffinitySchedulingStrategy(known["NodeID"], soft=False)
+        place = machines.only_on(known["NodeID"])
         gpus = min(1.0, have.get("GPU", 0.0)) if shared is not None else 0.0
         look = ray.remote(_look).options(num_cpus=0, num_gpus=gpus, scheduling_strategy=place)
         job = (shared, arch, gpus) if have.get("CPU") else (None, None, 0.0)

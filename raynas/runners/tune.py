@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from raynas.core import Job, RaynasError
-from raynas.runners import environment
+from raynas.runners import environment, machines
 from raynas.runners.base import Outcome, Resources, deliver, on_device, pick_device, steps
 from raynas.runners.cluster import ClusterRunner
 from raynas.runners.crew import Shared
@@ -95,7 +95,7 @@ class _Hooks:
     Errors in callbacks (a full disk) must end the run, not be logged and forgotten.
     ``only``: trials after which the fit ends; empty for all that the work has to give.
     ``heard``: when a worker last had something to say, or began. ``rested``: trials that Tune is
-    done with, and the controller that still keeps them. ``leaving``: see :func:`leaving`.
+    done with, and the controller that still keeps them. ``leaving``: see ``machines``.
     """
 
     def __init__(self, work: Work, placer: Placer, resources: Resources) -> None:
@@ -104,7 +104,7 @@ class _Hooks:
         self.deaths: dict[int, Deaths] = {}
         self.heard: dict[int, float] = {}
         self.rested: list[tuple[Any, Any]] = []
-        self.leaving = Recent(leaving)
+        self.leaving = Recent(machines.leaving)
 
     @property
     def over(self) -> bool:
@@ -134,12 +134,6 @@ class Recent(Generic[T]):
         if time.monotonic() >= self._due:
             self._known, self._due = self._ask(), time.monotonic() + self._period
         return self._known
-
-
-def leaving() -> frozenset[str]:
-    """The ids of machines that are to go, of which Ray has notice: what autoscalers drain, and spot
-    machines that are taken back."""
-    return frozenset(ray._private.state.state.get_draining_nodes())
 
 
 class WorkSearcher(Searcher):
@@ -266,8 +260,8 @@ class WorkScheduler(FIFOScheduler):
         if patience and heard is not None and time.monotonic() - heard >= patience:
             reason = no_measurement(patience)
         deaths = hooks.deaths.setdefault(number, Deaths())
-        deaths.count(text)
-        if verdict := deaths.verdict(hooks.resources.retries, reason):
+        deaths.count(text, machines.known)
+        if verdict := deaths.verdict(hooks.resources.retries, reason, machines.answering):
             hooks.work.fail(number, verdict)
         else:
             hooks.work.again(number)
@@ -372,10 +366,9 @@ class TuneRunner(ClusterRunner):
 
     def _placer(self) -> Placer:
         devices = look_at_devices() if self._gpus and self.resources.gpus == "fit" else ()
-        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         return Placer(
             Share(self._gpus, self._memory),
-            largest_and_all(alive),
+            largest_and_all([node["Resources"] for node in machines.alive()]),
             devices,
             self.resources.memory == "fit" and not self._gpus,
             self.learned,

@@ -38,8 +38,9 @@ class Cluster:
     ``preempt_rate``: its machine is taken away; another comes after ``replace_s``.
     ``checkpoint_s``: work between two checkpoints. 0 loses nothing, ``inf`` all of a trial's work.
     Either way the trial goes on from its checkpoint on the first worker that is free, and counts
-    it against ``resources.retries``, as on Ray. ``spread``: standard deviation of the logarithm of
-    the workers' speeds (0.2: most within 20 % of the evaluator's seconds); 0: all are alike.
+    it against ``resources.retries`` until it is measured again, as on Ray. ``spread``: standard
+    deviation of the logarithm of the workers' speeds (0.2: most within 20 % of the evaluator's
+    seconds); 0: all are alike.
     ``seed``: of failures, preemptions and speeds. Raises: UserError.
     """
 
@@ -241,14 +242,16 @@ class _Worker:
 class _Running:
     """A trial between its start and its end; ``done`` and ``due`` are its evaluator's seconds."""
 
-    __slots__ = ("at_risk", "checkpoint", "deaths", "done", "due", "job", "outcome", "outcomes")
+    __slots__ = (
+        "at_risk", "checkpoint", "deaths", "done", "due", "in_a_row", "job", "outcome", "outcomes",
+    )  # fmt: skip
 
     def __init__(self, job: Job, outcomes: Generator[Outcome, None, None]) -> None:
         self.job, self.outcomes = job, outcomes
         self.outcome = Outcome()  # what comes when ``due`` is reached
         self.done = self.due = self.checkpoint = 0.0
         self.at_risk = 0.0  # workers' time since the checkpoint
-        self.deaths = 0
+        self.deaths = self.in_a_row = 0  # of workers: all, and since its last measurement
 
     def advance(self, to: float, took: float, every: float) -> None:
         """The work is ``to`` seconds done, after ``took`` of a worker's time.
@@ -271,6 +274,7 @@ class _Running:
         lost, self.at_risk = self.at_risk, 0.0
         self.done = self.checkpoint
         self.deaths += 1
+        self.in_a_row += 1
         return lost
 
 
@@ -374,6 +378,7 @@ class _Replay:
         worker.stops(moment)
         worker.fuse -= left
         running.advance(running.due, left, self.every)
+        running.in_a_row = 0
         outcome = Outcome(running.outcome.measurement, host=worker.name)
         if deliver(self.work, running.job.trial, outcome) and self._advance(running):
             self._start_piece(worker, running)
@@ -389,9 +394,9 @@ class _Replay:
         reason = worker.break_down(moment)
         self._foresee(worker.ready_at, worker)
         number = running.job.trial
-        if running.deaths > self.runner.resources.retries:
+        if running.in_a_row > self.runner.resources.retries:
             running.outcomes.close()
-            self.work.fail(number, died(running.deaths, reason))
+            self.work.fail(number, died(running.in_a_row, reason))
         else:
             self.work.trials[number].attempt = running.job.attempt + running.deaths
             self.orphans.append(running)

@@ -43,6 +43,9 @@ class Parts:
         return next(self.parts)
 
 
+ONE = SimpleNamespace(known=lambda: frozenset("a"), answering=lambda: frozenset("a"))
+
+
 @dataclass
 class FakeRay:
     """Actors in this process. ``kills``: trial -> how often it kills its worker.
@@ -144,6 +147,7 @@ class Numbers(Source):
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
     ray = FakeRay()
     monkeypatch.setattr(crew_module, "ray", ray)
+    monkeypatch.setattr(crew_module, "machines", ONE)
     return ray
 
 
@@ -251,6 +255,7 @@ def test_whoever_dies_everything_ends_once_and_the_innocent_are_done(
     with pytest.MonkeyPatch.context() as patch:
         ray = FakeRay(Counter(kills), seconds)
         patch.setattr(crew_module, "ray", ray)
+        patch.setattr(crew_module, "machines", ONE)
         numbers, team = Numbers(80), crew(size, retries)
         team.carry_out(numbers)
         team.dismiss()
@@ -324,17 +329,40 @@ def test_a_worker_streams_its_parts_and_splits_only_what_is_under_way(
 
 
 def test_a_machine_that_is_taken_away_is_no_fault_of_the_task() -> None:
-    deaths = Deaths()
+    deaths, all_there = Deaths(), lambda: frozenset("ab")
     for text in [GONE, KILLED, GONE]:
-        deaths.count(text)
-        assert deaths.verdict(3, "it is gone") == ""
+        deaths.count(text, all_there)
+        assert deaths.verdict(3, "it is gone", all_there) == ""
     deaths.progress()
-    deaths.count(KILLED)
-    assert deaths.verdict(4, "it crashed") == ""
-    assert deaths.verdict(3, "it crashed") == "its worker died 4 times: it crashed"
-    deaths.count(KILLED)
-    assert deaths.verdict(9, "it crashed").startswith("its worker died 5 times: it crashed; in qua")
+    for _ in range(3):
+        deaths.count(GONE, all_there)
+        assert deaths.verdict(3, "it is gone", all_there) == ""
+    deaths.count(KILLED, all_there)
+    assert deaths.verdict(4, "it crashed", all_there) == ""
+    told = deaths.verdict(3, "it crashed", all_there)
+    assert told == "its worker died 4 times: it crashed"
+    deaths.count(KILLED, all_there)
+    told = deaths.verdict(9, "it crashed", all_there)
+    assert told.startswith("its worker died 5 times: it crashed; in qua")
     assert [machine_gone(text) for text in (GONE, KILLED, SETUP, "")] == [True, False, False, False]
+
+
+def test_a_crash_was_the_machines_where_one_was_lost_meanwhile() -> None:
+    """Ray says the same of both, until it gives the machine up."""
+    deaths, machines = Deaths(), [*"abc"]
+
+    def there() -> frozenset[str]:
+        return frozenset(machines)
+
+    for lost in "ab":
+        deaths.count(KILLED, there)
+        machines.remove(lost)
+        assert deaths.verdict(9, "it crashed", there) == ""
+    deaths.count(KILLED, there)
+    assert deaths.verdict(9, "it crashed", there) == ""
+    machines.append("d")  # another joins
+    deaths.count(KILLED, there)
+    assert "quarantine" in deaths.verdict(9, "it crashed", there)
 
 
 def test_a_second_try_with_more_memory_is_a_chunk_s_last(fake: FakeRay) -> None:
