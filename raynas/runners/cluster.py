@@ -6,7 +6,7 @@ import logging
 import math
 import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,8 @@ class ClusterRunner(Runner):
         if self._pool is None or self._pool[0] is not payload:
             self._dismiss()
             free = {"num_cpus": 0.0, "num_gpus": 0.0}
-            size, gpus = (1, self._gpus) if payload.evaluator.serial else (self._slots(), 0.0)
-            crew = Crew(self.share(payload), free, size, retries=1, gpus=gpus)
+            gpus = self._gpus if payload.evaluator.serial else 0.0
+            crew = Crew(self.share(payload), free, self._size(payload), retries=1, gpus=gpus)
             self._pool = payload, crew
         return self._pool[1]
 
@@ -92,11 +92,15 @@ class ClusterRunner(Runner):
         return Crew(
             self.share(payload),
             options,
-            1 if payload.evaluator.serial else self._slots(),
+            self._size(payload),
             retries=self.resources.retries,
             ahead=ahead,
             patience=patience,
         )
+
+    def _size(self, payload: Payload) -> Callable[[], int]:
+        """How many actors there may be, as machines join and leave."""
+        return (lambda: 1) if payload.evaluator.serial else machines.Recent(self._slots)
 
     def open(self) -> None:
         for module in self.modules:

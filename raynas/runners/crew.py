@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import time
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
@@ -176,11 +176,13 @@ class _Chunk:
 class _Hand:
     """An actor and what it has to do. ``starting``: what it answers when it is set up.
 
-    ``heard``: when it last said something, or got something to do.
+    ``heard``: when it last said something, or got something to do. ``node``: the machine that was
+    chosen for it, if one was.
     """
 
     actor: Any
     starting: Any
+    node: str | None = None
     chunks: deque[_Chunk] = field(default_factory=deque)
     process: int = 0
     heard: float = field(default_factory=time.monotonic)
@@ -202,9 +204,11 @@ class _Hand:
 
 
 class Crew:
-    """``size`` actors with a payload, kept until ``dismiss``; dead ones are replaced.
+    """``size()`` actors with a payload, kept until ``dismiss``; dead ones are replaced, and more
+    hired when there may be more.
 
-    ``options``: of Ray, for each actor (``num_cpus``, ``num_gpus``). ``retries``: a task whose
+    ``options``: of Ray, for each actor (``num_cpus``, ``num_gpus``); those that book nothing are
+    spread over the machines by us. ``retries``: a task whose
     worker died is started again so often, if it is not in quarantine before (see ``deaths``); of
     several that a worker had, one by one, since only one is guilty. ``ahead=False``: one task at a
     time, and nothing is asked for before it ended.
@@ -216,14 +220,14 @@ class Crew:
         self,
         shared: Shared,
         options: Mapping[str, float],
-        size: int,
+        size: Callable[[], int],
         *,
         retries: int,
         ahead: bool = True,
         patience: float | None = None,
         gpus: float | None = None,
     ) -> None:
-        self._hire = ray.remote(Worker).options(**options).remote
+        self._options: dict[str, Any] = dict(options)
         self._shared, self._gpus = shared, options["num_gpus"] if gpus is None else gpus
         self._size, self._retries, self._ahead = size, retries, ahead
         self._patience = patience
@@ -236,9 +240,8 @@ class Crew:
     def carry_out(self, source: Source) -> None:
         """Until ``source.over``. Raises: UserError when workers cannot be set up."""
         while not source.over:
-            while len(self._hands) < self._size:
-                actor: Any = self._hire(self._shared, self._gpus)
-                self._hands.append(_Hand(actor, actor.ready.remote()))
+            while len(self._hands) < self._size():
+                self._hands.append(self._hire())
             self._hand_out(source)
             self._ping()
             found, dead = self._listen(source)
@@ -267,6 +270,16 @@ class Crew:
             ray.kill(hand.actor)
         self._hands = []
 
+    def _hire(self) -> _Hand:
+        options, node = self._options, None
+        if not any(options.values()):
+            taken = Counter(hand.node for hand in self._hands if hand.node)
+            node = machines.freest(taken, gpus=self._gpus > 0)
+        if node is not None:
+            options = {**options, "scheduling_strategy": machines.near(node)}
+        actor: Any = ray.remote(Worker).options(**options).remote(self._shared, self._gpus)
+        return _Hand(actor, actor.ready.remote(), node)
+
     def _hand_out(self, source: Source) -> None:
         """First one chunk for each, then one more to go on with, if they are quick."""
         for have in range(2 if self._paced() > 1 else 1):
@@ -293,7 +306,8 @@ class Crew:
     def _chunk_size(self, source: Source) -> int:
         if not self._ahead:
             return 1
-        size, most = max(self._paced(), self._shared.evaluator.crowd), source.share(self._size)
+        size = max(self._paced(), self._shared.evaluator.crowd)
+        most = source.share(len(self._hands))
         return max(1, size if most is None else min(size, most))
 
     def _chunk(self, source: Source, size: int) -> list[Task]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
-from typing import Any
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
 
 from raynas.runners import environment
 
@@ -12,8 +15,22 @@ environment.prepare()  # before Ray is imported
 import ray  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
+T = TypeVar("T")
 #: a machine that takes no small task for so many seconds is taken for lost
 _PATIENCE = 15.0
+
+
+class Recent(Generic[T]):
+    """What ``ask`` said, asked again every ``period`` seconds, since machines come and go."""
+
+    def __init__(self, ask: Callable[[], T], period: float = 2.0) -> None:
+        self._ask, self._period = ask, period
+        self._due = -math.inf
+
+    def __call__(self) -> T:
+        if time.monotonic() >= self._due:
+            self._known, self._due = self._ask(), time.monotonic() + self._period
+        return self._known
 
 
 def alive() -> list[dict[str, Any]]:
@@ -29,6 +46,11 @@ def known() -> frozenset[str]:
 def only_on(node: str) -> NodeAffinitySchedulingStrategy:
     """For a task that is to run on this machine or not at all."""
     return NodeAffinitySchedulingStrategy(node, soft=False)
+
+
+def near(node: str) -> NodeAffinitySchedulingStrategy:
+    """For what is to run on this machine, or elsewhere if it is gone."""
+    return NodeAffinitySchedulingStrategy(node, soft=True)
 
 
 def answering() -> frozenset[str]:
@@ -56,3 +78,16 @@ def leaving() -> frozenset[str]:
     """Those that are to go, of which Ray has notice: what autoscalers drain, and spot machines that
     are taken back."""
     return frozenset(ray._private.state.state.get_draining_nodes())
+
+
+def freest(taken: Mapping[str, int], *, gpus: bool) -> str | None:
+    """The machine for one more worker that books nothing; None where there is none yet.
+
+    With as few of those that are ``taken`` (id -> workers) for each CPU as may be. One without GPUs
+    where there are such, since others train there; with ``gpus`` one that has some. Never one
+    without CPUs: a head that does nothing but drive a search.
+    """
+    able = [node for node in alive() if node["Resources"].get("CPU", 0.0) > 0]
+    liked = [node for node in able if (node["Resources"].get("GPU", 0.0) > 0) == gpus] or able
+    loads = [(taken.get(n["NodeID"], 0) / n["Resources"]["CPU"], n["NodeID"]) for n in liked]
+    return min(loads)[1] if loads else None

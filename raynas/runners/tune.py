@@ -8,7 +8,6 @@ Tune's own snapshots are not used; a run is resumed by replaying the store.
 from __future__ import annotations
 
 import logging
-import math
 import shutil
 import tempfile
 import time
@@ -17,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar
 
 from raynas.core import Job, RaynasError
 from raynas.runners import environment, machines
@@ -41,7 +40,6 @@ from ray.tune.search import Searcher  # noqa: E402
 # it would tell of trials that did not complete, though the work tries them again
 logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
 
-T = TypeVar("T")
 #: how often in a row a fit() that Ray ended is started again without a trial having ended
 _FITS = 5
 #: trials that Tune may hold waiting for workers; the searcher's own limit is lower
@@ -104,7 +102,7 @@ class _Hooks:
         self.deaths: dict[int, Deaths] = {}
         self.heard: dict[int, float] = {}
         self.rested: list[tuple[Any, Any]] = []
-        self.leaving = Recent(machines.leaving)
+        self.leaving = machines.Recent(machines.leaving)
 
     @property
     def over(self) -> bool:
@@ -121,19 +119,6 @@ class _Hooks:
     def failed(self, error: BaseException) -> None:
         self.work.error = self.work.error or error
         self.work.interrupt()
-
-
-class Recent(Generic[T]):
-    """What ``ask`` said, asked again every ``period`` seconds, since machines come and go."""
-
-    def __init__(self, ask: Callable[[], T], period: float = 2.0) -> None:
-        self._ask, self._period = ask, period
-        self._due = -math.inf
-
-    def __call__(self) -> T:
-        if time.monotonic() >= self._due:
-            self._known, self._due = self._ask(), time.monotonic() + self._period
-        return self._known
 
 
 class WorkSearcher(Searcher):
@@ -412,7 +397,7 @@ class TuneRunner(ClusterRunner):
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=WorkSearcher(hooks, Recent(most)),
+                search_alg=WorkSearcher(hooks, machines.Recent(most)),
                 scheduler=WorkScheduler(hooks),
                 num_samples=-1,
                 max_concurrent_trials=_PENDING,

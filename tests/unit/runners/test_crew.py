@@ -43,7 +43,9 @@ class Parts:
         return next(self.parts)
 
 
-ONE = SimpleNamespace(known=lambda: frozenset("a"), answering=lambda: frozenset("a"))
+ONE = SimpleNamespace(
+    known=lambda: frozenset("a"), answering=lambda: frozenset("a"), freest=lambda *_, **__: None
+)
 
 
 @dataclass
@@ -156,7 +158,7 @@ def crew(
 ) -> Crew:
     options: Mapping[str, float] = {"num_cpus": 1.0, "num_gpus": 0.0}
     shared = Shared(SPACE, Curves(), None)
-    return Crew(shared, options, size, retries=retries, ahead=ahead, patience=patience)
+    return Crew(shared, options, lambda: size, retries=retries, ahead=ahead, patience=patience)
 
 
 def test_chunks_grow_to_a_quarter_of_a_second_and_two_wait_at_most(fake: FakeRay) -> None:
@@ -266,6 +268,25 @@ def test_whoever_dies_everything_ends_once_and_the_innocent_are_done(
             assert end == "done"
         elif kills[number] > 1:  # one worker may have been killed by another task, too
             assert end.startswith("its worker died")
+
+
+def test_more_are_hired_when_machines_join_and_none_for_those_that_left(fake: FakeRay) -> None:
+    class Joining(Numbers):
+        def take(self, found: Sequence[tuple[Task, Outcome]]) -> None:
+            super().take(found)
+            most.append(len(fake.alive))
+            size[0] = 2 if len(self.ends) < 60 else 5 if len(self.ends) < 300 else 1
+
+    size, most = [2], list[int]()
+    numbers = Joining(400)
+    shared = Shared(SPACE, Curves(max_step=1), ToyData().search_view(0))
+    team = Crew(shared, {"num_cpus": 1.0, "num_gpus": 0.0}, lambda: size[0], retries=2)
+    fake.kills[350] = 1
+    team.carry_out(numbers)
+    assert set(numbers.ends.values()) == {"done"}
+    assert most[0] == 2
+    assert max(most) == 5
+    assert len(fake.alive) == 4  # the dead one was of a machine that left
 
 
 def test_workers_that_cannot_be_set_up_end_the_run_at_once(fake: FakeRay) -> None:

@@ -12,8 +12,9 @@ from toys import Curves
 from raynas.core import Job, Measurement
 from raynas.runners import tune as tune_module
 from raynas.runners.base import Outcome, Resources
+from raynas.runners.machines import Recent
 from raynas.runners.placement import Placer, Share
-from raynas.runners.tune import Recent, WorkScheduler, WorkSearcher, _Books, _Hooks
+from raynas.runners.tune import WorkScheduler, WorkSearcher, _Books, _Hooks
 from raynas.samplers.random import Random
 
 
@@ -100,15 +101,6 @@ def test_no_more_trials_are_given_out_than_there_are_slots_now(hooks: _Hooks) ->
     assert isinstance(searcher.suggest("b"), dict)
     assert isinstance(searcher.suggest("c"), dict)
     assert searcher.suggest("d") is None
-
-
-def test_what_is_recent_is_asked_again_after_a_while() -> None:
-    counts = iter([2, 0, 5])
-    at_once = Recent(lambda: next(counts), period=0.0)
-    assert [at_once(), at_once(), at_once()] == [2, 0, 5]
-    asked = iter([2, 9])
-    seldom = Recent(lambda: next(asked), period=60.0)
-    assert [seldom(), seldom()] == [2, 2]
 
 
 def test_trials_leave_a_machine_that_is_to_go_and_nobody_gets_their_workers(hooks: _Hooks) -> None:
