@@ -53,6 +53,10 @@ class _Jobs(Source):
             for task, outcome in found:
                 deliver(self._work, task.job.trial, outcome)
 
+    @property
+    def left(self) -> int:
+        return self._work.breadth
+
     def again(self, task: Task) -> None:
         self._work.trials[task.job.trial].attempt = task.job.attempt
 

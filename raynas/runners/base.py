@@ -29,7 +29,7 @@ class Resources:
     ``memory``: GB of main memory that are booked for a trial; None books none; "fit" as for GPUs,
     for what trains on a CPU.
     ``concurrent``: most trials at a time; None as many as the machines hold, those that join or
-    leave meanwhile counted.
+    leave meanwhile counted, and those that an autoscaler brings when it is asked for more.
     ``retries``: how often a trial whose worker died is continued from its checkpoint, since it was
     measured last: one that gets on is not given up, however often its machines are taken away. One
     that crashes two workers without a measurement between is given up whatever this says.

@@ -86,6 +86,7 @@ class ClusterRunner(Runner):
 
     def hire(self, payload: Payload, *, ahead: bool = True, patience: float | None = None) -> Crew:
         """Actors as ``resources`` say, with the payload; see :class:`Crew`."""
+        self._check_gpus()
         options: dict[str, float] = {"num_cpus": self.resources.cpus, "num_gpus": self._gpus}
         if self._memory:
             options["memory"] = self._memory
@@ -96,7 +97,24 @@ class ClusterRunner(Runner):
             retries=self.resources.retries,
             ahead=ahead,
             patience=patience,
+            grows=machines.Recent(self._grows),
         )
+
+    def _check_gpus(self) -> None:
+        """Raises: UserError where the first machine is still to come, and may have GPUs or not."""
+        asked = self.resources.gpus in (None, "fit")
+        if asked and self._grows() and not machines.with_cpus():
+            raise UserError(
+                f"resources.gpus={self.resources.gpus}, but no machine is up yet that would show "
+                "whether there are GPUs",
+                allowed="0, or what a trial gets: 1, or 0.25 for four on one GPU",
+                cure="--set resources.gpus=0.25",
+            )
+
+    def _grows(self) -> bool:
+        """Whether an autoscaler is to be asked for more machines."""
+        joined = self.address is not None and self.resources.concurrent is None
+        return joined and machines.managed()
 
     def _size(self, payload: Payload) -> Callable[[], int]:
         """How many actors there may be, as machines join and leave."""
@@ -152,9 +170,10 @@ class ClusterRunner(Runner):
         gpus = self._gpus if processes == 1 else float(math.ceil(self._gpus))
         wanted = {"CPU": processes * self.resources.cpus, "GPU": processes * gpus}
         nodes = [node["Resources"] for node in machines.alive()]
-        if processes > 1 and not any(
+        found = any(
             all(node.get(kind, 0.0) >= amount for kind, amount in wanted.items()) for node in nodes
-        ):
+        )
+        if processes > 1 and not found and not self._grows():
             shown = " and ".join(f"{amount:g} {kind}s" for kind, amount in wanted.items() if amount)
             raise UserError(
                 f"{processes} processes that train together want {shown} on one machine",

@@ -37,6 +37,8 @@ _STREAM_SECONDS = 0.05
 _LOOK_SECONDS = 0.2
 #: so many workers in a row that die before they are ready end the run
 _STILLBORN = 5
+#: what a worker must have to do that a machine is waited for, and the most that wait
+_WORTH_SECONDS, _MOST_WAITING = 60.0, 64
 #: after so much idleness a worker is asked whether it is still there
 _PING_SECONDS = 5.0
 
@@ -100,6 +102,11 @@ class Source(ABC):
     def share(self, workers: int) -> int | None:
         """The most tasks to hand out at once, so that the last ones are spread evenly."""
         return None
+
+    @property
+    def left(self) -> int:
+        """How many tasks are still to come, as far as more machines are worth having for them."""
+        return 0
 
 
 class Worker:
@@ -214,6 +221,7 @@ class Crew:
     time, and nothing is asked for before it ended.
     ``patience``: a worker that has said nothing for so many seconds is taken for dead.
     ``gpus``: 0 keeps workers off a GPU, else they use one; as the options say if not given.
+    ``grows``: whether an autoscaler brings machines for workers that do not fit on those there are.
     """
 
     def __init__(
@@ -226,7 +234,9 @@ class Crew:
         ahead: bool = True,
         patience: float | None = None,
         gpus: float | None = None,
+        grows: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._grows = grows
         self._options: dict[str, Any] = dict(options)
         self._shared, self._gpus = shared, options["num_gpus"] if gpus is None else gpus
         self._size, self._retries, self._ahead = size, retries, ahead
@@ -240,8 +250,7 @@ class Crew:
     def carry_out(self, source: Source) -> None:
         """Until ``source.over``. Raises: UserError when workers cannot be set up."""
         while not source.over:
-            while len(self._hands) < self._size():
-                self._hands.append(self._hire())
+            self._man(self._wanted(source))
             self._hand_out(source)
             self._ping()
             found, dead = self._listen(source)
@@ -269,6 +278,23 @@ class Crew:
         for hand in self._hands:
             ray.kill(hand.actor)
         self._hands = []
+
+    def _wanted(self, source: Source) -> int:
+        """As many workers as fit on the machines, and where there may be more machines, so many
+        that each has some work left."""
+        fit = self._size()
+        if not (self._ahead and self._jobs and self._grows()):
+            return fit
+        worth = int(source.left * self._seconds / self._jobs / _WORTH_SECONDS)
+        return max(fit, min(worth, fit + _MOST_WAITING))
+
+    def _man(self, wanted: int) -> None:
+        waiting = [hand for hand in reversed(self._hands) if not hand.process]
+        for hand in waiting[: max(len(self._hands) - wanted, 0)]:  # no machine came for it
+            self._hands.remove(hand)
+            ray.kill(hand.actor)
+        while len(self._hands) < wanted:
+            self._hands.append(self._hire())
 
     def _hire(self) -> _Hand:
         options, node = self._options, None
@@ -307,7 +333,7 @@ class Crew:
         if not self._ahead:
             return 1
         size = max(self._paced(), self._shared.evaluator.crowd)
-        most = source.share(len(self._hands))
+        most = source.share(len(self.processes))
         return max(1, size if most is None else min(size, most))
 
     def _chunk(self, source: Source, size: int) -> list[Task]:

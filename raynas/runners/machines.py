@@ -16,6 +16,7 @@ import ray  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
 T = TypeVar("T")
+_GROUP = "ray.io/node-group"
 #: a machine that takes no small task for so many seconds is taken for lost
 _PATIENCE = 15.0
 
@@ -38,9 +39,19 @@ def alive() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
+def with_cpus() -> list[dict[str, Any]]:
+    """Those where something may run: a head that does nothing but drive a search has no CPUs."""
+    return [node for node in alive() if node["Resources"].get("CPU", 0.0) > 0]
+
+
 def known() -> frozenset[str]:
     """The ids of :func:`alive`."""
     return frozenset(node["NodeID"] for node in alive())
+
+
+def managed() -> bool:
+    """Whether an autoscaler may bring more: it (or KubeRay) names the group of each of its own."""
+    return any(_GROUP in (node.get("Labels") or {}) for node in alive())
 
 
 def only_on(node: str) -> NodeAffinitySchedulingStrategy:
@@ -85,9 +96,9 @@ def freest(taken: Mapping[str, int], *, gpus: bool) -> str | None:
 
     With as few of those that are ``taken`` (id -> workers) for each CPU as may be. One without GPUs
     where there are such, since others train there; with ``gpus`` one that has some. Never one
-    without CPUs: a head that does nothing but drive a search.
+    without CPUs.
     """
-    able = [node for node in alive() if node["Resources"].get("CPU", 0.0) > 0]
+    able = with_cpus()
     liked = [node for node in able if (node["Resources"].get("GPU", 0.0) > 0) == gpus] or able
     loads = [(taken.get(n["NodeID"], 0) / n["Resources"]["CPU"], n["NodeID"]) for n in liked]
     return min(loads)[1] if loads else None

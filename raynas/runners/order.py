@@ -141,6 +141,10 @@ class OrderedSearch(Search):
     def live(self) -> tuple[int, ...]:
         return tuple(sorted(self._physical))
 
+    @property
+    def breadth(self) -> int:
+        return min(super().breadth, len(self._lanes))
+
     # -- the order -----------------------------------------------------------------------------
 
     def _advance(self) -> None:

@@ -24,6 +24,7 @@ from raynas.runners.base import Outcome, Resources, deliver, on_device, pick_dev
 from raynas.runners.cluster import ClusterRunner
 from raynas.runners.crew import Shared
 from raynas.runners.deaths import Deaths, cause, no_measurement, no_setup
+from raynas.runners.demand import Demand
 from raynas.runners.devices import look_at_devices
 from raynas.runners.placement import Learned, Placer, Share, largest_and_all
 from raynas.runners.usage import Peak, watched
@@ -102,6 +103,7 @@ class _Hooks:
         self.deaths: dict[int, Deaths] = {}
         self.heard: dict[int, float] = {}
         self.rested: list[tuple[Any, Any]] = []
+        self.demand = Demand({})
         self.leaving = machines.Recent(machines.leaving)
 
     @property
@@ -350,6 +352,7 @@ class TuneRunner(ClusterRunner):
         )
 
     def _placer(self) -> Placer:
+        self._check_gpus()
         devices = look_at_devices() if self._gpus and self.resources.gpus == "fit" else ()
         return Placer(
             Share(self._gpus, self._memory),
@@ -382,14 +385,21 @@ class TuneRunner(ClusterRunner):
         evaluator = hooks.work.payload.evaluator
         scratch = self.scratch or Path(tempfile.mkdtemp(prefix="raynas-tune-"))
 
+        bundle = self._bundle(evaluator.processes)
+        hooks.demand = Demand(bundle)
+
         def most() -> int:
             if hooks.only:
                 return 1
-            return max(1, self._slots(hooks.placer.least_gpu) // evaluator.processes)
+            slots = max(1, self._slots(hooks.placer.least_gpu) // evaluator.processes)
+            if self._grows():
+                full = len(hooks.heard) >= slots  # what waits shall have its room first
+                hooks.demand.ask(hooks.work.breadth - slots if full else 0)
+            return slots
 
         place: Any = partial(_place, self.resources.cpus)
         if evaluator.processes > 1:  # they train one network together
-            place = tune.PlacementGroupFactory([self._bundle(evaluator.processes)])
+            place = tune.PlacementGroupFactory([bundle])
         trainable = tune.with_resources(
             tune.with_parameters(TrialActor, shared=self.share(hooks.work.payload)),
             place,
@@ -418,6 +428,7 @@ class TuneRunner(ClusterRunner):
         try:
             tuner.fit()
         finally:
+            hooks.demand.withdraw()
             shutil.rmtree(scratch, ignore_errors=True)
 
 

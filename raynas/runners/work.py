@@ -358,6 +358,12 @@ class Work(ABC):
     def max_seconds(self) -> float | None:
         return None
 
+    @property
+    def breadth(self) -> int:
+        """The most workers that could be busy at once, if there were as many."""
+        trials = self.payload.space.size if self.target is None else self.target
+        return max(trials - self.status().ended, 0)
+
     def rungs(self) -> tuple[Rung, ...]:
         return ()
 

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +92,12 @@ class Network:
 
 
 class Machine:
-    """A node of the cluster; all its processes bear its mark. ``inside``: words before `ray`."""
+    """A node of the cluster; all its processes bear its mark. ``inside``: words before `ray`;
+    ``more``: of its environment."""
 
-    def __init__(self, *args: str, ip: str, inside: Sequence[str] = ()) -> None:
+    def __init__(
+        self, *args: str, ip: str, inside: Sequence[str] = (), more: Mapping[str, str] | None = None
+    ) -> None:
         self.ip = ip
         self.mark = f"RAYNAS_MACHINE={uuid.uuid4().hex}"
         name, value = self.mark.split("=")
@@ -107,7 +110,7 @@ class Machine:
                 f"--node-ip-address={ip}", f"--temp-dir={self.folder}",
                 "--object-store-memory=80000000", "--disable-usage-stats",
             ],
-            env={**os.environ, **ENVIRONMENT, name: value}, start_new_session=True,
+            env={**os.environ, **ENVIRONMENT, **(more or {}), name: value}, start_new_session=True,
             stdout=out, stderr=out,
         )  # fmt: skip
 
@@ -135,6 +138,12 @@ class Machine:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def free_port(ip: str) -> int:
+    with socket.socket() as free:
+        free.bind((ip, 0))
+        return int(free.getsockname()[1])
+
+
 class Cluster:
     """A head without CPUs, where drivers join, and ``count`` machines of two CPUs. A context.
 
@@ -144,9 +153,7 @@ class Cluster:
     def __init__(self, count: int, *more: str, network: Network | None = None) -> None:
         self._network = network
         head = network.address(1) if network else "127.0.0.1"
-        with socket.socket() as free:
-            free.bind((head, 0))
-            port = free.getsockname()[1]
+        port = free_port(head)
         self.address = f"{head}:{port}"
         self.machines: list[Machine] = []
         self._made = 1
@@ -219,3 +226,60 @@ class Cluster:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class Autoscaled:
+    """A head without CPUs, and Ray's own autoscaler (as `ray up` starts it), which brings machines
+    of these ``types`` (name -> resources, and the most there may be) when something waits for them.
+
+    Its machines are raylets on this one. They go when they had nothing to do for some seconds.
+    """
+
+    def __init__(self, folder: Path, **types: tuple[Mapping[str, float], int]) -> None:
+        ip, head = "127.0.0.1", "f" * 51 + "00000"  # a name that Ray's provider for tests wants
+        self.address = f"{ip}:{free_port(ip)}"
+        kinds = {
+            name: {"resources": resources, "node_config": {}, "min_workers": 0, "max_workers": most}
+            for name, (resources, most) in types.items()
+        }
+        kinds["head"] = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
+        lists = ("setup", "head_setup", "worker_setup", "initialization")
+        provider = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
+        config = {
+            "cluster_name": "fake", "max_workers": 9, "idle_timeout_minutes": 0.1,
+            "provider": {
+                "type": "external", "module": provider, "launch_multiple": True,
+                "gcs_address": self.address, "head_node_id": head, "disable_node_updaters": True,
+            },
+            "auth": {}, "file_mounts": {}, "cluster_synced_files": [],
+            "available_node_types": kinds, "head_node_type": "head",
+            **{f"{name}_commands": [] for name in lists},
+            "head_start_ray_commands": [], "worker_start_ray_commands": [],
+        }  # fmt: skip
+        file = folder / "autoscaler.json"
+        file.write_text(json.dumps(config))
+        self.head = Machine(
+            "--head", f"--port={self.address.split(':')[1]}", "--num-cpus=0",
+            "--include-dashboard=false", f"--autoscaling-config={file}", ip=ip,
+            more={
+                "AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1",
+                "RAY_enable_autoscaler_v2": "1", "RAY_CLOUD_INSTANCE_ID": head,
+                "RAY_OVERRIDE_NODE_ID_FOR_TESTING": head, "RAY_NODE_TYPE_NAME": "head",
+            },
+        )  # fmt: skip
+        try:
+            self.head.until_ready()
+        except BaseException:
+            self.head.kill()
+            raise
+
+    @property
+    def machines(self) -> int:
+        """How many there are beside the head."""
+        return sum("/raylet " in command for command in self.head.commands()) - 1
+
+    def __enter__(self) -> Autoscaled:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.head.kill()

@@ -1,0 +1,80 @@
+"""Searches on a cluster of which only the head is there: Ray's autoscaler brings the machines."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from integration.drivers import Driver, experiment_file, lines, rows_of, undisturbed
+from integration.machines import ENVIRONMENT, Autoscaled
+from integration.toy_runs import content
+
+pytestmark = [pytest.mark.ray, pytest.mark.long]
+SEARCH = {"trials": 40, "steps": 4}
+QUICK = {"trials": 60, "steps": 1, "evaluator": "Quick"}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Autoscaled]:
+    folder = tmp_path_factory.mktemp("cluster")
+    kinds = {"cpu": ({"CPU": 2}, 3), "gpu": ({"CPU": 2, "GPU": 1}, 1)}
+    with Autoscaled(folder, **kinds) as made:
+        yield made
+
+
+def workers(log: Path) -> int:
+    return len({line.split()[2] for line in lines(log)})
+
+
+def driver(cluster: Autoscaled, file: Path, *more: str) -> Driver:
+    run = file.parent / "run"
+    command = ("run", file, "--output", run, "--address", cluster.address, *more)
+    return Driver(*command, cwd=file.parent, **ENVIRONMENT)
+
+
+def test_it_must_be_said_whether_there_are_gpus_that_nobody_sees_yet(
+    cluster: Autoscaled, tmp_path: Path
+) -> None:
+    file = experiment_file(tmp_path, seconds=0.1, **SEARCH)
+    with driver(cluster, file) as asked:
+        assert asked.wait(60) == 2
+        told = asked.err.read_text()
+    assert "no machine is up yet that would show whether there are GPUs" in told
+    assert "--set resources.gpus=0.25" in told
+    assert cluster.machines == 0
+
+
+def test_a_search_brings_all_the_machines_there_may_be_and_lets_them_go(
+    cluster: Autoscaled, tmp_path: Path
+) -> None:
+    file = experiment_file(tmp_path / "a", seconds=0.5, **SEARCH)
+    with driver(cluster, file, "--set", "resources.gpus=0") as search:
+        search.until(lambda: cluster.machines == 3)  # not the one with a GPU, which nobody needs
+        assert search.wait(180) == 0, search.err.read_text()
+        search.until(lambda: cluster.machines == 0)  # nothing that is paid for is left
+    assert content(rows_of(tmp_path / "a" / "run")) == undisturbed(tmp_path / "b", **SEARCH)
+    steps = Counter(line.split()[2] for line in lines(tmp_path / "a" / "log"))
+    assert len(steps) == 6
+    assert sum(steps.values()) == 160  # nobody waited twice, or worked in vain
+
+
+def test_a_search_with_gpus_brings_what_has_them(cluster: Autoscaled, tmp_path: Path) -> None:
+    file = experiment_file(tmp_path, seconds=0.3, trials=8, steps=4)
+    with driver(cluster, file, "--set", "resources.gpus=0.5") as search:
+        search.until(lambda: cluster.machines == 1)
+        assert search.wait(180) == 0, search.err.read_text()
+        assert cluster.machines == 1  # of that kind there is one only
+    assert workers(tmp_path / "log") == 2
+
+
+def test_quick_evaluations_bring_machines_where_there_is_work_for_them(
+    cluster: Autoscaled, tmp_path: Path
+) -> None:
+    file = experiment_file(tmp_path / "a", seconds=5.0, **QUICK)
+    with driver(cluster, file, "--set", "resources.gpus=0") as search:
+        search.until(lambda: cluster.machines >= 2, timeout=120)
+        assert search.wait(240) == 0, search.err.read_text()
+    assert content(rows_of(tmp_path / "a" / "run")) == undisturbed(tmp_path / "b", **QUICK)
+    assert workers(tmp_path / "a" / "log") >= 4
