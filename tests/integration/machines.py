@@ -236,13 +236,14 @@ class Autoscaled:
     """
 
     def __init__(self, folder: Path, **types: tuple[Mapping[str, float], int]) -> None:
-        ip, head = "127.0.0.1", "f" * 51 + "00000"  # a name that Ray's provider for tests wants
+        # names that Ray's provider for tests wants
+        ip, head, head_type = "127.0.0.1", "f" * 51 + "00000", "ray.head.default"
         self.address = f"{ip}:{free_port(ip)}"
         kinds = {
             name: {"resources": resources, "node_config": {}, "min_workers": 0, "max_workers": most}
             for name, (resources, most) in types.items()
         }
-        kinds["head"] = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
+        kinds[head_type] = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
         lists = ("setup", "head_setup", "worker_setup", "initialization")
         provider = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
         config = {
@@ -252,7 +253,7 @@ class Autoscaled:
                 "gcs_address": self.address, "head_node_id": head, "disable_node_updaters": True,
             },
             "auth": {}, "file_mounts": {}, "cluster_synced_files": [],
-            "available_node_types": kinds, "head_node_type": "head",
+            "available_node_types": kinds, "head_node_type": head_type,
             **{f"{name}_commands": [] for name in lists},
             "head_start_ray_commands": [], "worker_start_ray_commands": [],
         }  # fmt: skip
@@ -264,7 +265,7 @@ class Autoscaled:
             more={
                 "AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1",
                 "RAY_enable_autoscaler_v2": "1", "RAY_CLOUD_INSTANCE_ID": head,
-                "RAY_OVERRIDE_NODE_ID_FOR_TESTING": head, "RAY_NODE_TYPE_NAME": "head",
+                "RAY_OVERRIDE_NODE_ID_FOR_TESTING": head, "RAY_NODE_TYPE_NAME": head_type,
             },
         )  # fmt: skip
         try:
@@ -276,7 +277,14 @@ class Autoscaled:
     @property
     def machines(self) -> int:
         """How many there are beside the head."""
-        return sum("/raylet " in command for command in self.head.commands()) - 1
+        return sum("/raylet\0" in command for command in self.head.commands()) - 1
+
+    def is_empty(self, timeout: float = 60) -> bool:
+        """Whether all of them go when there is nothing to do."""
+        deadline = time.monotonic() + timeout
+        while self.machines and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return self.machines == 0
 
     def __enter__(self) -> Autoscaled:
         return self
