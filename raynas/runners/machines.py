@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
@@ -69,12 +68,16 @@ def answering() -> frozenset[str]:
     there = known()
     if len(there) == 1:  # ours
         return there
-    ask = ray.remote(os.getpid).options(num_cpus=0, max_retries=0)
-    asked = {}
+    ask, asked = ray.remote(_here), {}
     for node in there:
-        asked[ask.options(scheduling_strategy=only_on(node)).remote()] = node
+        options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": only_on(node)}
+        asked[ask.options(**options).remote()] = node
     ended, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_PATIENCE)
     return frozenset(asked[reference] for reference in ended if _is_there(reference))
+
+
+def _here() -> None:
+    """On the machine itself."""
 
 
 def _is_there(answer: Any) -> bool:

@@ -199,18 +199,24 @@ class Cluster:
         return not self._node(machine)["Alive"]
 
     def _node(self, machine: Machine) -> dict[str, Any]:
-        """What Ray knows of it, asked by another process: this one does not join."""
+        """What Ray knows of it."""
+        return dict(self.ask(
+            f"here = [n for n in ray.nodes() if n['NodeManagerAddress'] == {machine.ip!r}]\n"
+            "found = {k: here[0][k] for k in ('NodeID', 'Alive')}"
+        ))  # fmt: skip
+
+    def ask(self, question: str) -> Any:
+        """What some Python code has ``found``, in another process: this one does not join."""
         ask = (
             f"import json, ray; ray.init({self.address!r}, log_to_driver=False, logging_level=40)\n"
-            f"here = [n for n in ray.nodes() if n['NodeManagerAddress'] == {machine.ip!r}]\n"
-            "print(json.dumps({k: here[0][k] for k in ('NodeID', 'Alive')}))"
+            f"{question}\nprint(json.dumps({{'found': found}}))"
         )
         told = subprocess.run(
             [sys.executable, "-c", ask], env={**os.environ, **ENVIRONMENT},
             check=True, capture_output=True, text=True,
         )  # fmt: skip
         (found,) = (line for line in told.stdout.splitlines() if line.startswith("{"))
-        return dict(json.loads(found))  # Ray may say more, of a lost machine
+        return json.loads(found)["found"]  # Ray may say more, of a lost machine
 
     def kill(self, machine: Machine) -> None:
         self.machines.remove(machine)

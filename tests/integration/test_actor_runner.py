@@ -65,7 +65,7 @@ def test_workers_that_cannot_start_are_no_fault_of_the_trials(make: Make) -> Non
 
 def test_an_interrupt_waits_for_no_evaluation(make: Make, tmp_path: Path) -> None:
     rows, log = Table(), tmp_path / "log"
-    work = search(Exhaustive(), Quick(max_step=2, seconds=60.0, log=str(log)), rows)
+    work = search(Exhaustive(), Quick(max_step=2, seconds=6.0, log=str(log)), rows)
     ended: list[float] = []
 
     def interrupt() -> None:
@@ -78,7 +78,7 @@ def test_an_interrupt_waits_for_no_evaluation(make: Make, tmp_path: Path) -> Non
     thread.start()
     make().run(work)
     thread.join()
-    assert time.monotonic() - ended[0] < 30
+    assert time.monotonic() - ended[0] < 5
     assert {t.state.value for t in work.trials.values()} == {"RUNNING"}
 
 

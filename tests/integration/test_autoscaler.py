@@ -13,7 +13,7 @@ from integration.toy_runs import content
 
 pytestmark = [pytest.mark.ray, pytest.mark.long]
 SEARCH = {"trials": 40, "steps": 4}
-QUICK = {"trials": 60, "steps": 1, "evaluator": "Quick"}
+QUICK = {"trials": 90, "steps": 1, "evaluator": "Quick"}
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,25 @@ def test_machines_die_another_joins_and_the_table_is_that_of_a_calm_run(tmp_path
     assert content(rows) == undisturbed(tmp_path / "b", in_order=4, **SEARCH)
     assert {row["state"] for row in rows} >= {"COMPLETE", "STOPPED"}
     assert max(row["attempt"] for row in rows) > 0  # what the dead machine had
+
+
+def test_a_machine_that_ray_still_takes_for_alive_does_not_answer() -> None:
+    """Before it is given up, Ray says of its workers what it says of those that crashed."""
+    with Cluster(2) as cluster:
+        look = "from raynas.runners import machines\nknown = machines.known()\n"
+        ask = f"{look}found = [len(known), sorted(machines.answering())]"
+        _, before = cluster.ask(ask)
+        assert len(before) == 3
+        silent = cluster.machines[0]
+        (number,) = cluster.ask(
+            "found = [n['NodeID'] for n in ray.nodes() if "
+            f"n['NodeManagerAddress'] == {silent.ip!r}]"
+        )
+        for process in silent.processes():
+            os.kill(process, signal.SIGSTOP)
+        known, after = cluster.ask(ask)
+        assert known == 3
+        assert set(before) - set(after) == {number}
 
 
 def test_a_machine_that_joins_late_gets_trials_that_are_shorter_than_a_workers_start(

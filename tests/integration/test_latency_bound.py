@@ -40,7 +40,7 @@ def test_what_takes_times_works_alone_and_where_the_trials_run(
         runner._gpus = 0.5  # as on a machine with GPUs
         for kind, size, gpus in ((Serial, 1, 0.5), (Quick, 2, 0.0)):
             crew = runner._crew(Payload(space, kind(max_step=1), view))
-            assert (crew._size, crew._gpus) == (size, gpus)
+            assert (crew._size(), crew._gpus) == (size, gpus)
     finally:
         runner.close()
 

@@ -35,11 +35,8 @@ class FakeRay:
     def remote(self, _function: Any) -> Any:
         return self
 
-    def options(self, scheduling_strategy: Any = None, **_options: Any) -> Any:
-        place = getattr(scheduling_strategy, "node_id", "")
-        return SimpleNamespace(
-            remote=lambda: self._ask(place), options=self.options,
-        )  # fmt: skip
+    def options(self, scheduling_strategy: Any, **_options: Any) -> Any:
+        return SimpleNamespace(remote=lambda: self._ask(scheduling_strategy.node_id))
 
     def _ask(self, place: str) -> str:
         self.asked += 1
