@@ -18,12 +18,15 @@ from raynas.store.files import write_whole
 from raynas.store.remote import Remote, is_uri
 
 if TYPE_CHECKING:
+    from raynas.runners.cluster import ClusterRunner
     from raynas.runners.nodes import Node
     from raynas.runners.work import Payload
 
 #: below this an experiment of many short trials waits for its storage
 _SLOW_MB_A_SECOND = 5.0
 _BLOCK = 4_000_000
+#: for an autoscaler to start a machine, with all that is to be installed there
+_PATIENCE = 900.0
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ def _machines(
     loaded: Loaded | None, payload: Payload | None, address: str | None
 ) -> Iterator[Finding]:
     """Every machine: what it has, whether it is like this one, and a step of the experiment."""
+    from raynas.runners import machines
     from raynas.runners.lanes import RayRunner
     from raynas.runners.nodes import look_at_nodes
 
@@ -123,6 +127,9 @@ def _machines(
     )
     arch = payload.space.sample(rng_for(0, "doctor")) if payload else None
     try:
+        runner.open()
+        if not machines.with_cpus():
+            yield from _first_machine(runner, managed=machines.managed())
         nodes = look_at_nodes(runner, payload, arch)
     except UserError as error:
         yield Finding("cluster", False, str(error), "see above")
@@ -132,6 +139,19 @@ def _machines(
     yield Finding("cluster", True, f"{len(nodes)} machine{'s' * (len(nodes) > 1)}")
     for node in nodes:
         yield from _machine(node)
+
+
+def _first_machine(runner: ClusterRunner, *, managed: bool) -> Iterator[Finding]:
+    """Of a cluster where there is only a head that drives searches."""
+    if not managed:
+        cure = "`ray start --address=HEAD:6379` on the machines that shall work"
+        yield Finding("cluster", False, "no machine has a CPU for trials", cure)
+        return
+    wait = f"waits up to {_PATIENCE / 60:.0f} minutes"
+    yield Finding("cluster", True, f"no machine is up; asks the autoscaler for one, {wait}")
+    if not runner.bring_machine(_PATIENCE):
+        cure = "`ray monitor cluster.yaml` or the autoscaler's log says why"
+        yield Finding("cluster", False, "the autoscaler brought no machine", cure)
 
 
 def _machine(node: Node) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ import logging
 import math
 import shutil
 import socket
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from raynas.data.base import View
 from raynas.runners import environment, machines
 from raynas.runners.base import Outcome, Resources, Runner
 from raynas.runners.crew import Crew, Shared, Source, Task
+from raynas.runners.demand import Demand
 from raynas.runners.work import Payload
 
 environment.prepare()  # before Ray is imported
@@ -100,10 +102,27 @@ class ClusterRunner(Runner):
             grows=machines.Recent(self._grows),
         )
 
+    def bring_machine(self, patience: float) -> bool:
+        """Have the autoscaler bring a machine that a trial fits on; whether one came in time.
+
+        Raises: UserError where nobody can say what it should have.
+        """
+        self._check_gpus()
+        demand, deadline = Demand(self._bundle(1)), time.monotonic() + patience
+        demand.ask(1)
+        try:
+            while not machines.with_cpus():
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(1.0)
+        finally:
+            demand.withdraw()
+        return True
+
     def _check_gpus(self) -> None:
         """Raises: UserError where the first machine is still to come, and may have GPUs or not."""
         asked = self.resources.gpus in (None, "fit")
-        if asked and self._grows() and not machines.with_cpus():
+        if asked and machines.managed() and not machines.with_cpus():
             raise UserError(
                 f"resources.gpus={self.resources.gpus}, but no machine is up yet that would show "
                 "whether there are GPUs",

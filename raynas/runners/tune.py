@@ -276,6 +276,7 @@ class _Books(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._hooks.heard[trial.config["job"].trial] = time.monotonic()
+        self._hooks.work.note = ""
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         rested = self._hooks.rested
@@ -389,6 +390,9 @@ class TuneRunner(ClusterRunner):
         hooks.demand = Demand(bundle)
 
         def most() -> int:
+            if hooks.work.live and not hooks.heard:
+                there = machines.with_cpus()
+                hooks.work.note = "starting workers" if there else "waiting for a machine"
             if hooks.only:
                 return 1
             slots = max(1, self._slots(hooks.placer.least_gpu) // evaluator.processes)
@@ -429,6 +433,7 @@ class TuneRunner(ClusterRunner):
             tuner.fit()
         finally:
             hooks.demand.withdraw()
+            hooks.work.note = ""
             shutil.rmtree(scratch, ignore_errors=True)
 
 

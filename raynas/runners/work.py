@@ -71,6 +71,7 @@ class Status:
     elapsed: float
     max_step: int
     progress: float = 0.0  # of the one trial of a work that has no other
+    note: str = ""  # what all of it waits for
 
     @property
     def ended(self) -> int:
@@ -137,6 +138,7 @@ class Work(ABC):
         self.interrupted = False
         self.error: BaseException | None = None
         self.started = clock()
+        self.note = ""  # what all of it waits for, as its runner knows
         self.rejected = self.duplicates = self.screened_out = 0
         self._counts: Counter[str] = Counter(t.state for t in self.trials.values())
         self._live: dict[int, Trial] = {}
@@ -562,6 +564,7 @@ class Work(ABC):
             elapsed=self.clock() - self.started,
             max_step=self.max_step,
             progress=self._progress(),
+            note=self.note,
         )
 
     def _progress(self) -> float:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from integration.drivers import Driver, experiment_file, lines, rows_of, undisturbed
-from integration.machines import ENVIRONMENT, Autoscaled
+from integration.machines import ENVIRONMENT, Autoscaled, Cluster
 from integration.toy_runs import content
 
 pytestmark = [pytest.mark.ray, pytest.mark.long]
@@ -34,6 +38,14 @@ def driver(cluster: Autoscaled, file: Path, *more: str) -> Driver:
     return Driver(*command, cwd=file.parent, **ENVIRONMENT)
 
 
+def doctor(address: str, file: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "raynas.cli", "doctor", str(file), "--address", address, *more]
+    return subprocess.run(
+        command, cwd=file.parent, env={**os.environ, **ENVIRONMENT, "COLUMNS": "200"},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
 def test_it_must_be_said_whether_there_are_gpus_that_nobody_sees_yet(
     cluster: Autoscaled, tmp_path: Path
 ) -> None:
@@ -43,6 +55,37 @@ def test_it_must_be_said_whether_there_are_gpus_that_nobody_sees_yet(
         told = asked.err.read_text()
     assert "no machine is up yet that would show whether there are GPUs" in told
     assert "--set resources.gpus=0.25" in told
+    assert cluster.machines == 0
+
+
+def test_the_doctor_has_a_machine_brought_to_try_the_experiment_on(
+    cluster: Autoscaled, tmp_path: Path
+) -> None:
+    file = experiment_file(tmp_path, seconds=0.1, **SEARCH)
+    told = doctor(cluster.address, file, "--set", "resources.gpus=0")
+    assert told.returncode == 0
+    assert "no machine is up; asks the autoscaler for one" in told.stdout
+    assert "2 machines" in told.stdout
+    assert "2 CPUs" in told.stdout
+    assert "one step in" in told.stdout
+    assert cluster.is_empty()
+
+
+def test_the_doctor_sees_that_nothing_can_run_where_nobody_brings_machines(tmp_path: Path) -> None:
+    file = experiment_file(tmp_path, seconds=0.1, **SEARCH)
+    with Cluster(0) as cluster:
+        told = doctor(cluster.address, file)
+    assert told.returncode == 1
+    assert "no machine has a CPU for trials" in told.stdout
+    assert "ray start --address=" in told.stdout
+
+
+def test_a_search_says_that_it_waits_for_a_machine(cluster: Autoscaled, tmp_path: Path) -> None:
+    file = experiment_file(tmp_path, seconds=0.1, **SEARCH)
+    with driver(cluster, file, "--set", "resources.gpus=4") as search:  # there is none such
+        search.until(lambda: "1 running; waiting for a machine; 0:1" in search.out.read_text())
+        search.process.send_signal(signal.SIGINT)
+        assert search.wait(60) == 130, search.err.read_text()
     assert cluster.machines == 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -109,6 +110,9 @@ def test_before_the_first_worker_answers() -> None:
     assert found[0] == "search · tpe   0:02 gone"
     assert found[2:] == ["starting workers"]
     assert headline(start) == "search · tpe 0%: starting workers; 0:02 gone"
+    booting = replace(start, counts={"RUNNING": 1}, note="waiting for a machine")
+    assert headline(booting) == "search · tpe 0%: 1 running; waiting for a machine; 0:02 gone"
+    assert shown(booting, 80)[0].endswith("waiting for a machine")
 
 
 def test_worker_time_is_the_goal_of_an_arm_at_equal_cost() -> None:
