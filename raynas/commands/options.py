@@ -38,7 +38,7 @@ Sets = Annotated[
 ]
 Address = Annotated[
     str | None,
-    typer.Option(help="Ray cluster to join: auto, HOST:PORT or ray://HOST:10001."),
+    typer.Option(help="Ray cluster to join: auto or HOST:PORT."),
 ]
 Local = Annotated[bool, typer.Option("--local", help="In this process, without Ray.")]
 Observe = Annotated[

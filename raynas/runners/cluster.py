@@ -25,10 +25,12 @@ environment.prepare()  # before Ray is imported
 
 import ray  # noqa: E402
 
+_ADDRESSES = "'auto' on a machine of the cluster, or host:port"
+
 
 @dataclass
 class ClusterRunner(Runner):
-    """On Ray: on this machine, or on the cluster at ``address`` (``auto``, ``ray://...``).
+    """On Ray: on this machine, or on the cluster at ``address`` (``auto``, ``host:port``).
 
     ``modules``: Python modules whose code workers cannot import (the experiment's own file).
     ``spare``: so many trials fewer run at once than the machines hold.
@@ -158,7 +160,7 @@ class ClusterRunner(Runner):
         except OSError as error:
             raise UserError(
                 f"no Ray cluster answers at {self.address!r}",
-                allowed="'auto' on a machine of the cluster, host:port, or ray://host:10001",
+                allowed=_ADDRESSES,
                 cure="start one with `ray start --head` or `ray up cluster.yaml`",
             ) from error
         self._joined = True
@@ -235,9 +237,16 @@ class ClusterRunner(Runner):
 def _knock(address: str) -> None:
     """Ray tries for minutes, loudly, to reach a cluster that is not there.
 
-    Raises: OSError when nothing listens at host:port.
+    Raises: OSError when nothing listens at host:port; UserError for an address of Ray's client,
+    through which a search would lose its workers with the connection.
     """
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if "://" in address:
+        raise UserError(
+            f"address {address!r}",
+            allowed=_ADDRESSES,
+            cure="from outside: `ray job submit --address http://HEAD:8265 -- raynas ...`",
+        )
+    host, colon, port = address.rpartition(":")
     if colon and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from raynas.runners import environment
 
 environment.prepare()  # before Ray is imported
 
+from ray.exceptions import RayError  # noqa: E402
 from ray.util.placement_group import (  # noqa: E402
     placement_group,
     placement_group_table,
@@ -42,8 +44,9 @@ class Demand:
             return
         wanted = min(more, _MOST)
         self._shrink(wanted)
-        while len(self._waiting) < wanted:
-            self._waiting.append(placement_group([self._bundle]))
+        with contextlib.suppress(RayError):  # the trials that run do not need it
+            while len(self._waiting) < wanted:
+                self._waiting.append(placement_group([self._bundle]))
 
     def withdraw(self) -> None:
         self._shrink(0)

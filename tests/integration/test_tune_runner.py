@@ -308,14 +308,21 @@ def test_the_scratch_folder_in_the_systems_place_is_removed(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_address_where_nobody_listens_is_told_at_once() -> None:
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("127.0.0.1:1", "no Ray cluster answers at '127.0.0.1:1'; allowed: 'auto' on a machine"),
+        ("ray://127.0.0.1:1", "address 'ray://127.0.0.1:1'; allowed: 'auto' on a machine"),
+    ],
+)
+def test_an_address_that_cannot_be_joined_is_told_at_once(address: str, expected: str) -> None:
     code = (
         "from raynas.runners.tune import TuneRunner\n"
-        "try: TuneRunner(address='127.0.0.1:1').open()\n"
+        f"try: TuneRunner(address={address!r}).open()\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert told.stdout.startswith("UserError no Ray cluster answers at '127.0.0.1:1'; allowed:")
+    assert told.stdout.startswith(f"UserError {expected}")
     assert told.stderr == ""
 
 
