@@ -190,12 +190,23 @@ class ClusterRunner(Runner):
         """
         gpus = self._gpus if processes == 1 else float(math.ceil(self._gpus))
         wanted = {"CPU": processes * self.resources.cpus, "GPU": processes * gpus}
+        if self._memory:
+            wanted["memory"] = self._memory
         nodes = [node["Resources"] for node in machines.alive()]
         found = any(
             all(node.get(kind, 0.0) >= amount for kind, amount in wanted.items()) for node in nodes
         )
         if processes > 1 and not found and not self._grows():
-            shown = " and ".join(f"{amount:g} {kind}s" for kind, amount in wanted.items() if amount)
+            units = {
+                "memory": (1e-9, " GB of memory"),
+                "CPU": (1.0, " CPUs"),
+                "GPU": (1.0, " GPUs"),
+            }
+            shown = " and ".join(
+                f"{amount * units[kind][0]:g}{units[kind][1]}"
+                for kind, amount in wanted.items()
+                if amount
+            )
             raise UserError(
                 f"{processes} processes that train together want {shown} on one machine",
                 cure="fewer processes, or --set resources.cpus=0.5",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from raynas.core import UserError
 from raynas.runners import machines
+from raynas.runners.base import Resources
+from raynas.runners.cluster import ClusterRunner
 from raynas.runners.machines import Recent, answering, freest, known
 
 
@@ -102,3 +106,38 @@ def test_what_is_recent_is_asked_again_after_a_while() -> None:
     asked = iter([2, 9])
     seldom = Recent(lambda: next(asked), period=60.0)
     assert [seldom(), seldom()] == [2, 2]
+
+
+@dataclass
+class Bare(ClusterRunner):
+    """Runs nothing."""
+
+    def run(self, work: Any) -> None:
+        raise AssertionError("nothing is run")
+
+
+def test_what_is_asked_for_is_all_that_a_trial_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it left something out, there would be room for it where there is none for a trial."""
+    fake(monkeypatch, HEAD, node("gpu", CPU=8.0, GPU=1.0, memory=16e9))
+    runner = Bare(Resources(cpus=2, gpus=0.25, memory=6))
+    runner._gpus = 0.25
+    assert runner._bundle(1) == {"CPU": 2.0, "GPU": 0.25, "memory": 6e9}
+    assert Bare(Resources(cpus=2))._bundle(3) == {"CPU": 6.0, "GPU": 0.0}
+    with pytest.raises(UserError, match=r"2 processes .* want 2 CPUs and 17 GB of memory on one"):
+        Bare(Resources(memory=17))._bundle(2)
+
+
+def test_where_an_autoscaler_brings_machines_none_is_too_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    head = {**HEAD, "Labels": {"ray.io/node-group": "head"}}
+    fake(monkeypatch, head)
+    assert Bare(Resources(), "auto")._bundle(64) == {"CPU": 64.0, "GPU": 0.0}
+    with pytest.raises(UserError, match="64 processes that train together want 64 CPUs"):
+        Bare(Resources())._bundle(64)
+    for told in (None, "fit"):
+        with pytest.raises(UserError, match=rf"resources\.gpus={told}, but no machine is up yet"):
+            Bare(Resources(gpus=told), "auto")._check_gpus()
+    Bare(Resources(gpus=0.0), "auto")._check_gpus()
+    fake(monkeypatch, head, node("cpu", CPU=2.0))
+    Bare(Resources(), "auto")._check_gpus()
