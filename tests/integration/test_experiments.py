@@ -167,8 +167,12 @@ def test_inherited_weights_are_compared_in_pieces(
     run("--truth", *less)
     assert len((tmp_path / "truth-1.jsonl").read_text().splitlines()) == 4
     told = run("--compare", *less)
-    assert re.search(r"4 architectures, .*\ninherited  tau -?[01]\.\d+ \[.*\nparams", told, re.S)
+    assert re.search(r"4 architectures, .*\ninherited   tau -?[01]\.\d+ \[.*\nparams", told, re.S)
     assert len((tmp_path / "truth-1.jsonl").read_text().splitlines()) == 4
+    for _ in range(2):  # the second time by what is kept
+        told = run("--compare", *less, "--tune", "1")
+        assert re.search(r"\ntuned       tau .*\nby its loss tau ", told)
+    assert len((tmp_path / "single-2" / "tuned-1.jsonl").read_text().splitlines()) == 4
     told = run("--budgets", *less, "--candidates", "2")
     assert "search of 6" in told
     assert told.count("over 2 seeds") == 6
