@@ -53,10 +53,10 @@ def headline(status: Status, begun: float = 0.0) -> str:
     parts += [f"{status.screened_out} screened out"] if status.screened_out else []
     left = remaining(status, begun)
     best = f"best {status.objective.metric} {status.best[2]:.2f}; " if status.best else ""
-    note = f"{status.note}; " if status.note and parts else ""
+    note = f"{status.waits_for}; " if status.waits_for and parts else ""
     return (
         f"{status.stage} · {status.arm} {status.share:.0%}: "
-        f"{', '.join(parts) or status.note or _STARTING}; {note}{best}"
+        f"{', '.join(parts) or status.waits_for or _STARTING}; {note}{best}"
         f"{clock(status.elapsed)} gone" + (f", about {clock(left)} left" if left else "")
     )
 
@@ -91,7 +91,7 @@ def _title(status: Status, begun: float) -> Text:
         (f"{status.stage} · {status.arm}", "bold"),
         f"   {clock(status.elapsed)} gone",
         f", about {clock(left)} left" if left is not None else "",
-        (f"   {status.note}" if status.note else "", "yellow"),
+        (f"   {status.waits_for}" if status.waits_for else "", "yellow"),
     )
 
 

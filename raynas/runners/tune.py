@@ -276,7 +276,7 @@ class _Books(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._hooks.heard[trial.config["job"].trial] = time.monotonic()
-        self._hooks.work.note = ""
+        self._hooks.work.waits_for = ""
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         rested = self._hooks.rested
@@ -392,7 +392,7 @@ class TuneRunner(ClusterRunner):
         def most() -> int:
             if hooks.work.live and not hooks.heard:
                 there = machines.with_cpus()
-                hooks.work.note = "starting workers" if there else "waiting for a machine"
+                hooks.work.waits_for = "starting workers" if there else "waiting for a machine"
             if hooks.only:
                 return 1
             slots = max(1, self._slots(hooks.placer.least_gpu) // evaluator.processes)
@@ -433,7 +433,7 @@ class TuneRunner(ClusterRunner):
             tuner.fit()
         finally:
             hooks.demand.withdraw()
-            hooks.work.note = ""
+            hooks.work.waits_for = ""
             shutil.rmtree(scratch, ignore_errors=True)
 
 

@@ -71,7 +71,7 @@ class Status:
     elapsed: float
     max_step: int
     progress: float = 0.0  # of the one trial of a work that has no other
-    note: str = ""  # what all of it waits for
+    waits_for: str = ""  # all of it
 
     @property
     def ended(self) -> int:
@@ -138,7 +138,7 @@ class Work(ABC):
         self.interrupted = False
         self.error: BaseException | None = None
         self.started = clock()
-        self.note = ""  # what all of it waits for, as its runner knows
+        self.waits_for = ""  # all of it, as its runner knows
         self.rejected = self.duplicates = self.screened_out = 0
         self._counts: Counter[str] = Counter(t.state for t in self.trials.values())
         self._live: dict[int, Trial] = {}
@@ -564,7 +564,7 @@ class Work(ABC):
             elapsed=self.clock() - self.started,
             max_step=self.max_step,
             progress=self._progress(),
-            note=self.note,
+            waits_for=self.waits_for,
         )
 
     def _progress(self) -> float:

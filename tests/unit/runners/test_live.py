@@ -110,7 +110,7 @@ def test_before_the_first_worker_answers() -> None:
     assert found[0] == "search · tpe   0:02 gone"
     assert found[2:] == ["starting workers"]
     assert headline(start) == "search · tpe 0%: starting workers; 0:02 gone"
-    booting = replace(start, counts={"RUNNING": 1}, note="waiting for a machine")
+    booting = replace(start, counts={"RUNNING": 1}, waits_for="waiting for a machine")
     assert headline(booting) == "search · tpe 0%: 1 running; waiting for a machine; 0:02 gone"
     assert shown(booting, 80)[0].endswith("waiting for a machine")
 
