@@ -81,7 +81,6 @@ class _Desk:
         self.thread = threading.Thread(target=self._work, name=observer.name, daemon=True)
         self._rows: queue.Queue[Row | None] = queue.Queue(room)
         self._missed = 0
-        self._ending = 0
         self._failure = ""
 
     def take(self, row: Row) -> None:
@@ -108,12 +107,12 @@ class _Desk:
             return
         with contextlib.suppress(queue.Full):
             self._rows.put(None, timeout=max(deadline - time.monotonic(), 0.001))
-            self._ending += 1
         self.thread.join(max(deadline - time.monotonic(), 0.001))
 
     @property
     def remark(self) -> str:
-        late = self._rows.qsize() - self._ending if self.thread.is_alive() else 0
+        with self._rows.mutex:  # the end may wait among them, or be behind it already
+            late = sum(row is not None for row in self._rows.queue)
         if not (self._missed or late or self._failure):
             return ""
         why = f" ({self._failure})" if self._failure else ""

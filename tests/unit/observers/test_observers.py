@@ -98,6 +98,29 @@ def test_what_a_slow_one_catches_up_with_is_not_missed() -> None:
     assert shown.remarks == []
 
 
+def test_one_that_is_slow_to_end_has_missed_nothing() -> None:
+    gate = threading.Event()
+
+    class Lingering(Listed):
+        def close(self) -> None:
+            gate.wait()
+
+    slow = Lingering()
+    shown = board(slow)
+    shown.show([row(i) for i in range(5)])
+    shown.close(patience=0.3)
+    try:
+        deadline = time.monotonic() + 60
+        while len(slow.rows) < 5 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        (thread,) = [desk.thread for desk in shown._desks]
+        assert thread.is_alive()
+        assert shown.remarks == []
+    finally:
+        gate.set()
+    thread.join(60)
+
+
 def test_a_broken_one_is_left_alone_and_named() -> None:
     broken, sound = Listed(breaks_at=3), Listed()
     shown = board(broken, sound)
