@@ -131,9 +131,9 @@ def raynas(task: Task, folder: Path) -> Timing:
     from raynas.data import Digits
     from raynas.evaluators import FunctionEvaluator
     from raynas.runners.base import Resources
-    from raynas.runners.search import Limits, Search
+    from raynas.search.context import Limits
     from raynas.runners.tune import TuneRunner  # before Ray: it sets Ray's variables
-    from raynas.runners.work import Payload
+    from raynas.search.context import Payload
     from raynas.samplers import TPE, Random
     from raynas.schedulers import ASHA
     from raynas.spaces import NASBench201

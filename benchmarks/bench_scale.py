@@ -107,8 +107,8 @@ def raynas(count: int, folder: Path, *, quick: bool) -> dict[str, float]:
     from raynas.reports import write_report
     from raynas.runners.base import Resources
     from raynas.runners.lanes import RayRunner  # before Ray: it sets Ray's variables
-    from raynas.runners.search import Limits, Search
-    from raynas.runners.work import Payload
+    from raynas.search.context import Limits
+    from raynas.search.context import Payload
     from raynas.samplers import Random
     from raynas.schedulers import ASHA, NoStopping
     from raynas.spaces import ElasticResNet
@@ -242,8 +242,8 @@ def busy(count: int, folder: Path, step: float) -> dict[str, float]:
     from raynas.evaluators import FunctionEvaluator
     from raynas.runners.base import Resources
     from raynas.runners.lanes import RayRunner
-    from raynas.runners.search import Limits, Search
-    from raynas.runners.work import Payload
+    from raynas.search.context import Limits
+    from raynas.search.context import Payload
     from raynas.samplers import TPE, Random
     from raynas.schedulers import NoStopping
     from raynas.spaces import ElasticResNet

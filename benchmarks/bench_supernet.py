@@ -223,7 +223,7 @@ class Bench:
         """Architectures a second by the clock, exact, on so many cores."""
         from raynas.runners.base import Resources
         from raynas.runners.server import SupernetServer
-        from raynas.runners.work import Payload
+        from raynas.search.context import Payload
 
         evaluator = Inherited(
             weights=self.weights, calibration=self.looks.calibration, images=self.looks.images
@@ -240,9 +240,8 @@ class Bench:
         """Architectures a second by the clock: the loop, one Ray Tune trial each, on one core."""
         from raynas.core import Objective
         from raynas.runners.base import Resources
-        from raynas.runners.finals import Finals
-        from raynas.runners.tune import TuneRunner
-        from raynas.runners.work import Payload
+                from raynas.runners.tune import TuneRunner
+        from raynas.search.context import Payload
 
         class Rows(list[Any]):
             def append(self, rows: Any) -> None:

@@ -121,9 +121,9 @@ def trained(task: tuple[str, str, int], run: Path, table: Path | None, trainings
     """(len(AT),) test accuracy after so many trainings of this arm, data set and seed."""
     from raynas.data import Digits
     from raynas.runners.local import LocalRunner
-    from raynas.runners.screening import Screening
-    from raynas.runners.search import Limits, Search
-    from raynas.runners.work import Payload
+    from raynas.search.screening import Screening
+    from raynas.search.context import Limits
+    from raynas.search.context import Payload
 
     name, dataset, seed = task
     scores, truth = known(run, table)

@@ -23,7 +23,7 @@ from raynas.launch import place_for, resume, start
 from raynas.outcome import best_trial
 from raynas.runners.base import Runner
 from raynas.runners.local import LocalRunner
-from raynas.runners.work import Work
+from raynas.search.source import JobSource
 from raynas.session import Interrupted
 from raynas.store import Provenance, RunFolder, StoredTrial, Writer, read, trials
 from raynas.stored import history, reload
@@ -88,7 +88,7 @@ class StopsAfter(LocalRunner):
     def __call__(self, loaded: Loaded, folder: Path) -> Runner:
         return self
 
-    def run(self, work: Work) -> None:
+    def run(self, work: JobSource) -> None:
         report = work.report
 
         def counted(*arguments: Any, **keywords: Any) -> Any:
@@ -254,7 +254,7 @@ def test_a_run_goes_on_where_an_error_ended_it(
 
 def test_ctrl_c_says_which_run_to_go_on_with(tmp_path: Path, console: Console) -> None:
     class Interrupts(LocalRunner):
-        def run(self, work: Work) -> None:
+        def run(self, work: JobSource) -> None:
             report = work.report
 
             def one(*arguments: Any, **keywords: Any) -> Any:

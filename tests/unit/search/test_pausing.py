@@ -16,10 +16,10 @@ from toys import Curves, ToySpace
 from raynas.core import Measurement, Trial, TrialState
 from raynas.runners.base import Resources
 from raynas.runners.local import LocalRunner
-from raynas.runners.search import Limits
 from raynas.runners.virtual import Cluster, VirtualRunner
 from raynas.samplers.random import Random
 from raynas.schedulers import PASHA, Hyperband, PromotionASHA, Scheduler, SuccessiveHalving
+from raynas.search.context import Limits
 
 MAKERS = {
     "promotion": PromotionASHA,
@@ -82,17 +82,17 @@ def test_a_paused_trial_is_running_in_the_store_until_it_goes_on_or_the_end() ->
         assert work.live == ()
     assert [row["state"] for row in rows] == ["RUNNING"] * 3
     assert work.next().trial == 2  # of three the best goes on, before anything new starts
-    work.report(1, Measurement(2, {"val_accuracy": 99.0}))  # a worker that was ahead
+    work.report(work.jobs[1], Measurement(2, {"val_accuracy": 99.0}))  # a worker that was ahead
     assert work.trials[1].step == 1
-    work.fail(1, "a worker that was ahead")
+    work.fail(work.jobs[1], "a worker that was ahead")
     assert work.trials[1].state is TrialState.RUNNING
-    work.report(2, Measurement(2, {"val_accuracy": 2.0}))
-    work.fail(2, "broken")
+    work.report(work.jobs[2], Measurement(2, {"val_accuracy": 2.0}))
+    work.fail(work.jobs[2], "broken")
     assert work.next().trial == 3
-    work.report(3, Measurement(1, {"val_accuracy": -1.0}))
+    work.report(work.jobs[3], Measurement(1, {"val_accuracy": -1.0}))
     assert work.next().trial == 1  # nothing is new: the best that waits goes on to the end
     for step in range(2, 10):
-        work.report(1, Measurement(step, {"val_accuracy": 1.0}))
+        work.report(work.jobs[1], Measurement(step, {"val_accuracy": 1.0}))
         if step in (3,):
             assert work.next().trial == 1
     assert not work.done
@@ -118,7 +118,7 @@ def test_a_resume_counts_no_attempt_for_a_paused_trial(name: str) -> None:
     rows = Table()
     work = work_of(MAKERS[name](), rows)
     assert work.next().trial == 0
-    work.report(0, Measurement(1, {"val_accuracy": 1.0}))
+    work.report(work.jobs[0], Measurement(1, {"val_accuracy": 1.0}))
     again = work_of(MAKERS[name](), rows, past=stored(rows))
     assert again.trials[0].attempt == 0
     assert again.next().trial == 1
