@@ -76,15 +76,17 @@ def test_all_come_to_rest_and_no_step_is_evaluated_twice(name: str, tmp_path: Pa
 def test_a_paused_trial_is_running_in_the_store_until_it_goes_on_or_the_end() -> None:
     rows = Table()
     work = work_of(PromotionASHA(), rows, trials=4)
+    jobs = []
     for number in range(3):
-        assert work.next().trial == number
-        work.report(number, Measurement(1, {"val_accuracy": float(number)}))
+        jobs.append(work.next())
+        assert jobs[-1].trial == number
+        work.report(jobs[-1], Measurement(1, {"val_accuracy": float(number)}))
         assert work.live == ()
     assert [row["state"] for row in rows] == ["RUNNING"] * 3
     assert work.next().trial == 2  # of three the best goes on, before anything new starts
-    work.report(work.jobs[1], Measurement(2, {"val_accuracy": 99.0}))  # a worker that was ahead
+    work.report(jobs[1], Measurement(2, {"val_accuracy": 99.0}))  # a worker that was ahead
     assert work.trials[1].step == 1
-    work.fail(work.jobs[1], "a worker that was ahead")
+    work.fail(jobs[1], "a worker that was ahead")
     assert work.trials[1].state is TrialState.RUNNING
     work.report(work.jobs[2], Measurement(2, {"val_accuracy": 2.0}))
     work.fail(work.jobs[2], "broken")
@@ -151,7 +153,7 @@ def test_where_time_is_over_what_waits_ends() -> None:
     work = work_of(PromotionASHA(), rows, limits=Limits(deadline=10.0), clock=lambda: now[0])
     for number in range(3):
         assert work.next().trial == number
-        work.report(number, Measurement(1, {"val_accuracy": float(number)}))
+        work.report(work.jobs[number], Measurement(1, {"val_accuracy": float(number)}))
     now[0] = 11.0
     assert not work.done
     assert work.next() is None
@@ -164,7 +166,7 @@ def test_an_interrupted_search_leaves_them_to_be_resumed() -> None:
     work = work_of(PromotionASHA(), rows, trials=3)
     for number in range(3):
         assert work.next().trial == number
-        work.report(number, Measurement(1, {"val_accuracy": float(number)}))
+        work.report(work.jobs[number], Measurement(1, {"val_accuracy": float(number)}))
     work.interrupt()
     assert work.next() is None
     assert work.done

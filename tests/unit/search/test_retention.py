@@ -170,8 +170,8 @@ def searched(
         here = kept(folder)
         open_ = {t.number for t in work.trials.values() if not t.state.ended}
         if checkpoints.quota is not None:
-            safe = set(work.leaders(checkpoints.top)) if checkpoints.quota else set()
-            assert len(here - open_ - safe) <= checkpoints.quota + work.keep + 1  # one ends now
+            safe = set(work.checkpoints.leaders(checkpoints.top)) if checkpoints.quota else set()
+            assert len(here - open_ - safe) <= checkpoints.quota + keep + 1  # one ends now
 
     rows = Watched(look)
     work = search(

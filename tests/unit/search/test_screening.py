@@ -253,8 +253,9 @@ def test_the_budget_is_met_by_trained_trials_exactly() -> None:
 def test_a_quantile_of_the_whole_run_lets_weak_batches_fall() -> None:
     space = ToySpace(depth=12)
     falling = sorted(texts(64), key=lambda t: -hint(space.architecture(t)))
-    work = run(search(Script(falling), within="run"))
-    assert len(by_trial(r for r in work.rows if r["step"])) == 2  # type: ignore[attr-defined]
+    rows = Table()
+    work = run(search(Script(falling), rows=rows, within="run"))
+    assert len(by_trial(r for r in rows if r["step"])) == 2
     assert work.status().screened_out == 62
     rising = run(search(Script(falling[::-1]), within="run"))
     assert rising.status().counts["COMPLETE"] > 16
@@ -338,7 +339,7 @@ def test_what_breaks_a_bound_by_its_scores_is_infeasible_and_takes_nobodys_place
     told = {t.arch.text: t for t in spy.told.values()}
     assert all(told[t].violations[str(bounds[0])] > 0 for t in beyond)
     again = search(past=trials_of(rows, bounds), bounds=bounds)
-    assert (again.status().ended, again.screened_out) == (2, work.status().screened_out)
+    assert (again.status().ended, again.status().screened_out) == (2, work.status().screened_out)
 
 
 def test_a_bound_on_what_training_measures_is_judged_by_training() -> None:
@@ -378,7 +379,7 @@ def test_a_score_that_fails_fails_its_trial_and_no_more(fault: str) -> None:
     assert dict(work.status().counts) == {"COMPLETE": 4}
     assert len(spy.told) == 16
     again = search(past=trials_of(rows))
-    assert (again.status().ended, again.screened_out) == (4, 12)
+    assert (again.status().ended, again.status().screened_out) == (4, 12)
 
 
 @pytest.mark.parametrize("fault", ["nan", "missing"])
@@ -406,8 +407,8 @@ def test_scores_that_all_fail_end_the_arm_and_say_so() -> None:
 
 
 def test_a_training_that_fails_counts_though_it_was_scored() -> None:
-    rows, work = Table(), search(trials=2, keep=0.5)
-    work.rows = rows
+    rows = Table()
+    work = search(rows=rows, trials=2, keep=0.5)
     for _ in range(2):
         job = work.next()
         assert job is not None
@@ -430,24 +431,24 @@ def test_an_exhausted_space_ends_with_its_last_batch() -> None:
 def test_worker_time_counts_scores_and_starts_nothing_when_it_is_spent() -> None:
     rows, spy = Table(), Spy()
     work = run(search(spy, rows=rows, keep=0.5, limits=Limits(seconds=3.0)))
-    assert work.meter.spent == 3.0  # two of eight scores, and one step of the first trial
-    assert dict(work.status().counts) == {"STOPPED": 1}
+    assert work.meter.spent == 6.0  # two for eight scores, and four steps of the first trial
+    assert dict(work.status().counts) == {"COMPLETE": 1}
     late = [r for r in rows if r["message"] == "screened: the time is used up"]
     assert len(late) == 3
     assert sorted(spy.asked) == sorted(spy.told)
     again = search(past=trials_of(rows), limits=Limits(seconds=3.0))
-    assert (again.done, again.screened_out, again.status().ended) == (True, 7, 1)
+    assert (again.done, again.status().screened_out, again.status().ended) == (True, 7, 1)
 
 
 def test_after_the_deadline_nothing_is_started() -> None:
     spy = Spy()
     work = search(spy, keep=0.5)
     assert work.next() is not None
-    work.limits = Limits(deadline=time.monotonic())
+    work.meter.limits = Limits(deadline=time.monotonic())
     assert work.next() is None
     assert len(work.live) == 1
     assert len(spy.told) == 7
-    work.fail(work.live[0], "gone")
+    work.fail(work.jobs[work.live[0]], "gone")
     assert work.done
 
 
@@ -584,14 +585,14 @@ def test_what_was_kept_and_not_started_is_started_after_a_resume_as_a_first_atte
 def test_an_interrupt_while_scoring_starts_nothing_and_loses_no_score() -> None:
     rows, hints = Table(), Hints()
     work = search(rows=rows, hints=hints, keep=0.5, trials=4)
-    assert work.screening is not None
-    scorer = work.screening._scorer
+    screening = work.proposer.screening  # type: ignore[attr-defined]
+    scorer = screening._scorer
 
     def interrupted(jobs: Any) -> Any:
         work.interrupt()
         return scorer(jobs)
 
-    work.screening._scorer = interrupted
+    screening._scorer = interrupted
     assert work.next() is None
     assert work.done
     assert len(rows.scored()) == 8
