@@ -39,6 +39,7 @@ from raynas.search.build import (
 from raynas.search.checkpoints import CheckpointFolders
 from raynas.search.context import Limits, Payload, Rows
 from raynas.search.controller import SearchController
+from raynas.search.numbers import NumberPlan
 from raynas.search.order import DeterministicOrder
 from raynas.search.retention import Retention
 from raynas.search.screening import Screening
@@ -153,11 +154,7 @@ class Session:
             "screening": self._screening(sampler, setup.past),
         }
         if experiment.in_order:
-            ordered = build_ordered_search(
-                dataclasses.replace(setup, first_number=_first(setup)),
-                lanes=experiment.in_order,
-                **parts,
-            )
+            ordered = build_ordered_search(setup, lanes=experiment.in_order, **parts)
             return self._searched(ordered, ordered.controller)
         search = build_search(setup, **parts)
         return self._searched(search, search)
@@ -236,8 +233,6 @@ class Session:
         ``uses``: evaluators, one of which may work with inherited weights.
         """
         past, all_numbers = history(self.folder, self.experiment, stage, arm)
-        own = {trial.number for trial in past}
-        lost = set(range(min(own), max(own))) - all_numbers if own else set[int]()
         return SearchSetup(
             payload=payload,
             rows=self.writer,
@@ -246,9 +241,7 @@ class Session:
             objectives=objectives,
             seed=self.experiment.seed,
             past=past,
-            first_number=max(all_numbers, default=-1) + 1,
-            gaps=sorted(lost),
-            taken=all_numbers - own,
+            numbers=NumberPlan.of(past, all_numbers),
             threads=self.experiment.resources.threads,
             keep=keep,
             weights=weights_used(*uses),
@@ -273,13 +266,6 @@ class Session:
             self.runner.run(work)
         if work.interrupted:
             raise Interrupted
-
-
-def _first(setup: SearchSetup) -> int:
-    """The number with which a search began that has these trials: behind all that were before."""
-    own = min((trial.number for trial in setup.past), default=None)
-    before = [n for n in setup.taken if own is None or n < own]
-    return max(before, default=-1) + 1
 
 
 def _on_test(objective: Objective) -> Objective:

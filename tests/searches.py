@@ -15,6 +15,7 @@ from raynas.search.build import (
 from raynas.search.checkpoints import CheckpointFolders
 from raynas.search.context import Payload, Rows
 from raynas.search.controller import SearchController
+from raynas.search.numbers import NumberPlan
 from raynas.search.order import DeterministicOrder
 from raynas.store.remote import Remote
 
@@ -32,6 +33,11 @@ def setup_of(
 ) -> SearchSetup:
     """What a search has in common with others of its run."""
     more["past"] = tuple(more.get("past", ()))
+    own = {trial.number for trial in more["past"]}
+    before = more.pop("first_number", 0)
+    stored = own | set(range(before - 1, before)) - {-1}
+    more.setdefault("numbers", NumberPlan.of(more["past"], stored))
+    more.pop("gaps", None)
     folders = CheckpointFolders(folder, mirror, session)
     return SearchSetup(payload=payload, rows=rows, folders=folders, **more)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from raynas.core import Architecture, Bound, Objective, Problem, Trial, seed_for
@@ -24,7 +24,7 @@ from raynas.search.context import (
 from raynas.search.controller import SearchController
 from raynas.search.incumbents import Incumbents
 from raynas.search.ledger import TrialLedger
-from raynas.search.numbers import TrialNumbers
+from raynas.search.numbers import NumberPlan, TrialNumbers
 from raynas.search.order import DeterministicOrder, unbroken
 from raynas.search.proposers import ListProposer, Proposer, SamplerProposer, SingleProposer
 from raynas.search.retention import Checkpoints, Retention
@@ -44,10 +44,7 @@ class SearchSetup:
         objectives: What is sought.
         seed: Of the experiment.
         past: The stored trials of this stage and arm.
-        first_number: The lowest number for new trials.
-        gaps: Numbers to give out before: those of trials that a killed driver had started and
-            never stored.
-        taken: Numbers of all other trials of the run; none of them is given out.
+        numbers: Which numbers new trials may get; None: any behind those of ``past``.
         threads: How many CPU threads an evaluation may use.
         keep: How many of the best are kept.
         weights: Version of the inherited weights, stored with every row.
@@ -63,9 +60,7 @@ class SearchSetup:
     objectives: tuple[Objective, ...]
     seed: int
     past: Sequence[Trial] = ()
-    first_number: int = 0
-    gaps: Sequence[int] = ()
-    taken: Collection[int] = ()
+    numbers: NumberPlan | None = None
     threads: int = 1
     keep: int = 3
     weights: str | None = None
@@ -83,8 +78,8 @@ class _Parts:
         self._setup, self._scheduler, self._bounds, self._blind = setup, scheduler, bounds, blind
         self.past = sorted(setup.past, key=lambda t: t.number)
         self.ledger = TrialLedger(self.past)
-        first = max(setup.first_number, max(self.ledger.trials, default=-1) + 1)
-        self.numbers = TrialNumbers(first, setup.gaps, setup.taken)
+        plan = setup.numbers or NumberPlan.of(self.past, self.ledger.trials)
+        self.numbers = TrialNumbers(plan)
         self.incumbents = Incumbents(setup.objectives, setup.keep, self.past)
         self.meter = Meter(limits, price, setup.clock)
         for trial in self.past:
@@ -193,12 +188,13 @@ def build_ordered_search(
 ) -> DeterministicOrder:
     """Return a search whose table is that of ``lanes`` equally fast workers.
 
-    It goes through what is stored (``setup.past``) once more, so ``setup.first_number`` must be the
-    number with which it began. Its price is in multiply-adds. Other arguments as in
-    :func:`build_search`.
+    It goes through what is stored (``setup.past``) once more, with the same numbers. Its price is
+    in multiply-adds. Other arguments as in :func:`build_search`.
     """
     past = unbroken(setup.past)
-    anew = replace(setup, rows=NewRows(setup.rows, past.values()), past=(), gaps=())
+    plan = (setup.numbers or NumberPlan.of(past.values(), past)).from_the_start(past.values())
+    rows = NewRows(setup.rows, past.values())
+    anew = replace(setup, rows=rows, past=(), numbers=plan)
     controller = build_search(
         anew,
         sampler=sampler,

@@ -561,7 +561,7 @@ def test_bounds_and_lost_batches_change_nothing(within: str) -> None:
     for appends in range(len(whole.sizes)):
         half = cut_at(whole, appends)
         past = trials_of(half, bounds)
-        run(search(rows=half, past=past, gaps=gaps(past), **setting))
+        run(search(rows=half, past=past, **setting))
         assert content(half) == content(whole), appends
 
 
