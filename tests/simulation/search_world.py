@@ -5,20 +5,17 @@ which of them die, are taken for dead and go on nevertheless, or speak late, whe
 killed (between any two rows, before or after an append), interrupted, resumed or extended. After
 every step the world checks what must hold; see :class:`World`.
 
-``python tests/simulation/search_world.py --seeds 100000`` tries many seeds and prints those that
-fail; ``--seed 7`` replays one with its trace.
+``python tests/simulate.py search --seeds 100000`` tries many seeds and prints those that fail;
+``python tests/simulate.py search --seed 7`` replays one with its trace.
 
 The manner is that of FoundationDB's and TigerBeetle's simulators.
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import shutil
-import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -620,29 +617,14 @@ def run_seed(seed: int) -> str:
     return ""
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=1000)
-    parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--seed", type=int, help="replay one seed with its trace")
-    args = parser.parse_args()
-    if args.seed is not None:
-        world = World(args.seed)
-        print(world.plan)
-        try:
-            world.go()
-        finally:
-            print("\n".join(world.trace))
-        return 0
-    began, failed = time.monotonic(), 0
-    for seed in range(args.first, args.first + args.seeds):
-        if problem := run_seed(seed):
-            failed += 1
-            print(f"seed {seed}: {problem}", flush=True)
-    took = time.monotonic() - began
-    print(f"{args.seeds} seeds, {failed} failed, {took:.0f} s")
-    return int(failed > 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def replay(seed: int) -> Iterator[str]:
+    """What happened with a seed, line by line."""
+    world = World(seed)
+    yield str(world.plan)
+    try:
+        world.go()
+        problem = "nothing went wrong"
+    except (Violation, Exception) as error:
+        problem = f"{type(error).__name__}: {error}"
+    yield from world.trace
+    yield problem

@@ -115,7 +115,9 @@ def test_the_parts_of_a_run_in_order(tmp_path: Path, console: Console, reports: 
     assert folder.live_writer() is None
 
 
-def test_arms_get_the_worker_time_of_the_main_one(tmp_path: Path, console: Console) -> None:
+def test_baselines_get_the_worker_time_of_the_main_one_and_finish_what_runs(
+    tmp_path: Path, console: Console
+) -> None:
     file = experiment_file(
         tmp_path / "toy.py", against="(RegularizedEvolution(3, 2), TPE(n_startup=2))"
     )
@@ -123,8 +125,9 @@ def test_arms_get_the_worker_time_of_the_main_one(tmp_path: Path, console: Conso
     spent = sum(t.seconds for t in found(folder, arm="random"))
     for arm in ("evolution", "tpe"):
         other = found(folder, arm=arm)
-        # the toy takes a second a step, and the trial that crosses the line is stopped there
-        assert sum(t.seconds for t in other) == spent
+        # the toy takes a second a step, and the trial that crosses the line is finished
+        assert spent <= sum(t.seconds for t in other) < spent + 4
+        assert sum(t.seconds for t in other[:-1]) < spent
         assert all(t.state != "RUNNING" for t in other)
 
 
