@@ -1,8 +1,8 @@
 """Trials that train, as Ray Tune trials: persistent actors, fractional GPUs, retries.
 
 Ray Tune places trials and restarts dead workers. It decides nothing: proposals, rungs and states
-come from the :class:`~raynas.search.source.JobSource`, which writes every result to our store at once.
-Tune's own snapshots are not used; a run is resumed by replaying the store.
+come from the :class:`~raynas.search.source.JobSource`, which stores every result at once. Tune's
+own snapshots are not used; a run is resumed by replaying the store.
 """
 
 from __future__ import annotations

@@ -73,8 +73,16 @@ class _Parts:
     """The parts that every controller has."""
 
     def __init__(
-        self, setup: SearchSetup, scheduler: Scheduler, limits: Limits, price: Price, bounds: tuple[Bound, ...], *, keeps_all: bool, blind: bool
-    ) -> None:  # fmt: skip
+        self,
+        setup: SearchSetup,
+        scheduler: Scheduler,
+        limits: Limits,
+        price: Price,
+        bounds: tuple[Bound, ...],
+        *,
+        keeps_all: bool,
+        blind: bool,
+    ) -> None:
         self._setup, self._scheduler, self._bounds, self._blind = setup, scheduler, bounds, blind
         self.past = sorted(setup.past, key=lambda t: t.number)
         self.ledger = TrialLedger(self.past)

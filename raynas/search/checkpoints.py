@@ -136,7 +136,7 @@ class CheckpointPolicy:
 
     @property
     def unfinished(self) -> int:
-        """How many trials run, wait to go on, or are to be resumed, as far as they keep anything."""
+        """How many trials are not at rest, as far as they keep anything."""
         return 0 if self.folders.folder is None else self._ledger.running
 
     def leaders(self, top: int) -> Collection[int]:

@@ -631,3 +631,81 @@ def test_the_sampler_is_told_nothing_of_an_interrupted_trial() -> None:
     assert work.next() is None
     assert sampler.told == []
     assert rows[-1]["state"] == "RUNNING"
+
+
+# -- what arrives late, twice, or with a hole --------------------------------------------------
+
+
+def measured(step: int) -> Measurement:
+    return Measurement(step, {"val_accuracy": float(step)})
+
+
+def test_what_an_earlier_worker_says_of_a_trial_is_dropped() -> None:
+    rows = Table()
+    work = search(texts=["x=1,y=2,op=a"], rows=rows)
+    first = work.next()
+    assert first is not None
+    work.report(first, measured(1))
+    work.again(first)
+    second = work.next()
+    assert second is not None
+    assert (second.ticket, second.attempt) != (first.ticket, first.attempt)
+    assert work.report(first, measured(2)) is Decision.STOP
+    work.complete(first)
+    work.fail(first, "late")
+    work.no_memory(first, "late")
+    work.again(first)
+    assert work.jobs == {0: second}
+    assert work.report(second, measured(2), after=1) is Decision.CONTINUE
+    assert [row["step"] for row in rows] == [1, 2]
+
+
+def test_a_job_that_its_runner_started_again_is_the_current_one() -> None:
+    work = search(texts=["x=1,y=2,op=a"])
+    job = work.next()
+    assert job is not None
+    again = replace(job, attempt=1)
+    work.restarted(again)
+    assert work.report(job, measured(1)) is Decision.STOP
+    assert work.report(again, measured(1)) is Decision.CONTINUE
+    assert work.trials[0].attempt == 1
+
+
+def test_a_hole_in_a_curve_is_filled_from_the_start_and_the_second_one_is_a_failure(
+    tmp_path: Path,
+) -> None:
+    rows = Table()
+    work = search(texts=["x=1,y=2,op=a"], rows=rows, folder=tmp_path)
+    job = work.next()
+    assert job is not None
+    work.report(job, measured(1))
+    kept = tmp_path / "000000" / "checkpoint"
+    kept.mkdir(parents=True)
+    assert work.report(job, measured(3), after=2) is Decision.STOP
+    assert not kept.exists()  # whoever left it was ahead of the store
+    again = work.next()
+    assert again is not None
+    assert (again.trial, again.attempt, again.stored) == (0, 1, 1)
+    assert work.report(again, measured(3), after=2) is Decision.STOP
+    assert [row["step"] for row in rows] == [1, None]
+    assert rows[-1]["state"] == "FAILED"
+    assert rows[-1]["message"].startswith("the evaluator reported step 3 after step 1")
+
+
+def test_an_evaluator_with_steps_of_its_own_leaves_no_hole() -> None:
+    """It measured from the start, so what lies between was never to be measured."""
+    rows = Table()
+    work = search(texts=["x=1,y=2,op=a"], rows=rows)
+    job = work.next()
+    assert job is not None
+    work.report(job, measured(2), after=0)
+    work.report(job, measured(4), after=2)
+    assert [(row["step"], row["state"]) for row in rows] == [(2, "RUNNING"), (4, "COMPLETE")]
+
+
+def test_a_trial_that_ends_early_beyond_a_bound_is_infeasible() -> None:
+    rows, bounds = Table(), (Bound("val_accuracy", max=10.0),)
+    bad = "x=1,y=2,op=a"
+    work = search(texts=[bad], rows=rows, bounds=bounds, evaluator=Curves(fault={bad: "short"}))
+    LocalRunner().run(work)
+    assert (rows[-1]["state"], rows[-1]["message"]) == ("INFEASIBLE", "breaks val_accuracy <= 10")
