@@ -24,6 +24,7 @@ from raynas.core import (
     rng_for,
 )
 from raynas.core.describe import fresh
+from raynas.core.prices import ExpectedPrice, in_seconds, in_steps, records_time, total
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment
 from raynas.runners.base import Runner
@@ -82,7 +83,7 @@ class Session:
         main = self._search(
             payload, experiment.sampler, Limits(trials=experiment.budget.trials, deadline=deadline)
         )
-        limits = Limits(seconds=main.meter.paid)
+        limits = equal_cost(main)
         others = [self._search(payload, other, limits) for other in experiment.against]
         self._truth([t for search in (main, *others) for t in search.trials.values()])
         best = main.best[: experiment.finalists.top]
@@ -266,6 +267,21 @@ class Session:
             self.runner.run(work)
         if work.interrupted:
             raise Interrupted
+
+
+def equal_cost(main: SearchController) -> Limits:
+    """Limits by which another search costs what ``main`` did.
+
+    In its own price, or in steps where that is worker time and no training recorded any.
+    """
+    trials = [t for t in main.trials.values() if t.step > 0]
+    paid, price = main.meter.paid, main.meter.limits.price
+    each = [float(main.meter.paid_by[t.number]) for t in trials]
+    if price is in_seconds and not records_time(trials):
+        price = in_steps
+        each = [total([t], price) for t in trials]
+        paid = sum(each)
+    return Limits(seconds=paid, expected=ExpectedPrice(each), price=price)
 
 
 def _on_test(objective: Objective) -> Objective:

@@ -19,7 +19,7 @@ from raynas.search.numbers import NumberPlan
 from raynas.search.order import DeterministicOrder
 from raynas.store.remote import Remote
 
-_PARTS = ("sampler", "fallback", "scheduler", "limits", "run", "bounds", "screening", "price")
+_PARTS = ("sampler", "fallback", "scheduler", "limits", "run", "bounds", "screening")
 
 
 def setup_of(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from raynas.core import Architecture, Bound, Objective, Problem, Trial, seed_for
+from raynas.core.prices import in_multiply_adds
 from raynas.samplers.base import Sampler
 from raynas.schedulers.base import Scheduler
 from raynas.schedulers.none import NoStopping
@@ -16,10 +18,7 @@ from raynas.search.context import (
     Limits,
     Meter,
     Payload,
-    Price,
     Rows,
-    price_in_macs,
-    price_in_seconds,
 )
 from raynas.search.controller import SearchController
 from raynas.search.incumbents import Incumbents
@@ -77,7 +76,6 @@ class _Parts:
         setup: SearchSetup,
         scheduler: Scheduler,
         limits: Limits,
-        price: Price,
         bounds: tuple[Bound, ...],
         *,
         keeps_all: bool,
@@ -89,7 +87,8 @@ class _Parts:
         plan = setup.numbers or NumberPlan.of(self.past, self.ledger.trials)
         self.numbers = TrialNumbers(plan)
         self.incumbents = Incumbents(setup.objectives, setup.keep, self.past)
-        self.meter = Meter(limits, price, setup.clock)
+        self.meter = Meter(limits, setup.clock)
+        self.meter.watch(self.ledger.open)
         for trial in self.past:
             for measurement in trial.measurements:
                 self.meter.pay(trial, measurement)
@@ -143,7 +142,6 @@ def build_search(
     run: str,
     bounds: tuple[Bound, ...] = (),
     screening: Screening | None = None,
-    price: Price = price_in_seconds,
 ) -> SearchController:
     """Return a search: a sampler proposes, bounds reject, a scheduler stops.
 
@@ -156,9 +154,8 @@ def build_search(
         run: The run's id; what a sampler keeps elsewhere goes under this name.
         bounds: That trials must keep.
         screening: Scores proposals before they are evaluated.
-        price: What a measurement counts where searches are compared at equal cost.
     """
-    parts = _Parts(setup, scheduler, limits, price, bounds, keeps_all=True, blind=False)
+    parts = _Parts(setup, scheduler, limits, bounds, keeps_all=True, blind=False)
     max_step = setup.payload.evaluator.max_step
     problem = Problem(setup.objectives, max_step, setup.seed, run, bounds)
     scheduler.setup(problem)
@@ -197,22 +194,25 @@ def build_ordered_search(
     """Return a search whose table is that of ``lanes`` equally fast workers.
 
     It goes through what is stored (``setup.past``) once more, with the same numbers. Its price is
-    in multiply-adds. Other arguments as in :func:`build_search`.
+    in multiply-adds, since seconds are never the same twice. Other arguments are those of
+    :func:`build_search`.
     """
     past = unbroken(setup.past)
     plan = (setup.numbers or NumberPlan.of(past.values(), past)).from_the_start(past.values())
     rows = NewRows(setup.rows, past.values())
+    evaluator, view = setup.payload.evaluator, setup.payload.view
+    scorer = screening.screen.evaluator if screening else evaluator
+    share = scorer.passes(view) / max(evaluator.passes(view), 1.0)
     anew = replace(setup, rows=rows, past=(), numbers=plan)
     controller = build_search(
         anew,
         sampler=sampler,
         fallback=fallback,
         scheduler=scheduler,
-        limits=limits,
+        limits=replace(limits, price=partial(in_multiply_adds, score_share=share)),
         run=run,
         bounds=bounds,
         screening=screening,
-        price=price_in_macs,
     )
     return DeterministicOrder(controller, lanes=lanes, past=past.values())
 
@@ -252,4 +252,4 @@ def _no_search(setup: SearchSetup, *, blind: bool) -> _Parts:
     scheduler = NoStopping()
     max_step = setup.payload.evaluator.max_step
     scheduler.setup(Problem(setup.objectives, max_step, setup.seed, ""))
-    return _Parts(setup, scheduler, Limits(), price_in_seconds, (), keeps_all=False, blind=blind)
+    return _Parts(setup, scheduler, Limits(), (), keeps_all=False, blind=blind)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from raynas.core import Measurement, Objective, Trial, TrialState
+from raynas.core.prices import ExpectedPrice, Price, in_seconds
 from raynas.data.base import View
 from raynas.evaluators.base import Evaluator
 from raynas.schedulers.base import Rung
@@ -42,14 +44,19 @@ class Limits:
     Attributes:
         trials: Trials evaluated; proposals beyond a bound, duplicates and those that screening
             holds back do not count.
-        seconds: Price of all measurements, in the unit of the search's price (worker seconds
-            where nothing else is said).
-        deadline: Seconds on the search's clock.
+        seconds: Worker seconds, or what else ``price`` counts, of all measurements. Paused trials
+            are decided on as at the end of any other search.
+        expected: What trials will have cost at their ends. Those that run count as this much of
+            ``seconds``, so that many workers spend little more than one does.
+        deadline: Seconds on the search's clock. Paused trials do not go on after it, either.
+        price: What a measurement counts where searches are compared at equal cost.
     """
 
     trials: int | None = None
     seconds: float | None = None
+    expected: ExpectedPrice = field(default_factory=lambda: ExpectedPrice(()))
     deadline: float | None = None
+    price: Price = in_seconds
 
 
 @dataclass(frozen=True)
@@ -90,47 +97,45 @@ class Status:
         return min(max(parts), 1.0)
 
 
-Price = Callable[[Trial, Measurement], float]
-
-
-def price_in_seconds(_: Trial, measurement: Measurement) -> float:
-    """Return what a worker spent on the measurement, in seconds."""
-    return measurement.seconds
-
-
-def price_in_macs(trial: Trial, _: Measurement) -> float:
-    """Return the multiply-adds of one forward pass, 1 where they are not known.
-
-    Seconds are never the same twice; a search whose table shall not depend on them counts so.
-    """
-    return float(trial.costs.get("macs", 1.0))
-
-
 class Meter:
     """What a search has spent, and whether it may begin anything new.
 
     Args:
         limits: Of the search.
-        price: What a measurement counts where searches are compared at equal cost.
         clock: Gives seconds; the runner's own where its time is simulated.
     """
 
-    def __init__(
-        self, limits: Limits, price: Price, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits, self.clock = limits, clock
-        self._price = price
         self.spent = self.paid = 0.0  # seconds of workers; what that counts
+        self.paid_by: Counter[int] = Counter()  # the same by trial
+        self._running: Mapping[int, Trial] = {}
+
+    def watch(self, running: Mapping[int, Trial]) -> None:
+        """Count trials that have not ended as what they are expected to cost.
+
+        Args:
+            running: All trials that have begun and not ended, kept up to date by its owner.
+        """
+        self._running = running
 
     def pay(self, trial: Trial, measurement: Measurement) -> None:
         """Add one measurement of a trial."""
+        price = self.limits.price(trial, measurement)
         self.spent += measurement.seconds
-        self.paid += self._price(trial, measurement)
+        self.paid += price
+        self.paid_by[trial.number] += price  # type: ignore[assignment]
 
     @property
     def spent_up(self) -> bool:
-        """Whether the price of all measurements has reached its limit."""
-        return self.limits.seconds is not None and self.paid >= self.limits.seconds
+        """Whether the price is spent, or will be by the trials that have begun."""
+        limit, expected = self.limits.seconds, self.limits.expected
+        if limit is None:
+            return False
+        if self.paid + expected.most * len(self._running) < limit:
+            return False  # whatever they have cost so far
+        paid = [float(self.paid_by[number]) for number in self._running]
+        return self.paid + sum(expected(one) - one for one in paid) >= limit
 
     @property
     def past_deadline(self) -> bool:

@@ -22,6 +22,7 @@ from raynas.core import (
     TrialState,
     violations,
 )
+from raynas.core.prices import in_seconds
 from raynas.schedulers.base import Scheduler, began
 from raynas.search.checkpoints import CheckpointPolicy
 from raynas.search.context import Interruption, Meter, Payload, Status, one_line
@@ -351,7 +352,7 @@ class SearchController(JobSource):
         return self.checkpoints.folders.folder
 
     def status(self) -> Status:
-        objective, counts = self.objectives[0], self.proposer.counts
+        objective, counts, limits = self.objectives[0], self.proposer.counts, self.meter.limits
         best = None if self._blind else self.incumbents.first
         return Status(
             stage=self.rows.stage,
@@ -369,7 +370,7 @@ class SearchController(JobSource):
             duplicates=counts.duplicates,
             screened_out=counts.screened_out,
             seconds=self.meter.paid,
-            max_seconds=self.meter.limits.seconds,
+            max_seconds=limits.seconds if limits.price is in_seconds else None,
             elapsed=self.meter.clock() - self._began,
             max_step=self.max_step,
             progress=self._progress(),
@@ -377,7 +378,10 @@ class SearchController(JobSource):
         )
 
     def _progress(self) -> float:
-        """How far the trial is of which the whole search consists, 0..1; 0 where it has many."""
+        """The share of the price that is paid, or of the only trial that is measured, 0..1."""
+        limit = self.meter.limits.seconds
+        if limit:
+            return self.meter.paid / limit
         if self.proposer.target != 1:
             return 0.0
         step = max((t.step for t in list(self.trials.values()) if not t.state.ended), default=0)

@@ -17,12 +17,20 @@ class TrialLedger:
     Args:
         past: The stored trials. Those that did not end wait for a worker. What ran out of memory
             before is known from the stored message, here and nowhere else.
-        numbers: Where new trials get their numbers.
+
+    Attributes:
+        trials: All of them.
+        open: Those that have not ended.
+        jobs: What workers have now, by number of the trial.
+        paused: Numbers of those that wait for the scheduler.
+        waiting: Those that go on as soon as a worker is free.
+        counts: How many there are in each state, of those that count.
     """
 
     def __init__(self, past: Iterable[Trial]) -> None:
         self.trials: dict[int, Trial] = {trial.number: trial for trial in past}
         self.counts: Counter[str] = Counter(t.state for t in self.trials.values())
+        self.open = {n: t for n, t in self.trials.items() if not t.state.ended}
         self.jobs: dict[int, Job] = {}
         self.paused: set[int] = set()
         for trial in self.trials.values():
@@ -39,7 +47,7 @@ class TrialLedger:
 
     def add(self, trial: Trial) -> None:
         """Enter a new trial, which is RUNNING."""
-        self.trials[trial.number] = trial
+        self.trials[trial.number] = self.open[trial.number] = trial
         self.counts[TrialState.RUNNING] += 1
 
     def enter_at_rest(self, trial: Trial) -> None:
@@ -93,12 +101,13 @@ class TrialLedger:
         trial.state, trial.message = state, message
         if state.ended:
             self.jobs.pop(trial.number, None)
+            self.open.pop(trial.number, None)
             self.paused.discard(trial.number)
 
     @property
     def running(self) -> int:
         """How many trials have not ended."""
-        return self.counts[TrialState.RUNNING]
+        return len(self.open)
 
 
 def recall_failure(trial: Trial) -> None:

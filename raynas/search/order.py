@@ -394,13 +394,8 @@ class DeterministicOrder(JobSource):
         return self.controller.folder
 
     def status(self) -> Status:
-        now = self.controller.status()
-        limit = now.max_seconds  # in the unit of the price, which is no time here
-        share = now.seconds / limit if limit else 0.0
-        spent = self.controller.meter.spent
-        return replace(
-            now, seconds=spent, max_seconds=None, progress=share, waits_for=self.waits_for
-        )
+        now, spent = self.controller.status(), self.controller.meter.spent
+        return replace(now, seconds=spent, waits_for=self.waits_for)
 
 
 def unbroken(past: Iterable[Trial]) -> dict[int, Trial]:
