@@ -63,7 +63,7 @@ class TrialNumbers:
 
     def __init__(self, plan: NumberPlan) -> None:
         self._next, self._taken = plan.first, plan.taken
-        self._gaps = deque(plan.gaps)
+        self._gaps, self._lost = deque(plan.gaps), frozenset(plan.gaps)
 
     def take(self) -> int:
         """Return the next number."""
@@ -73,6 +73,10 @@ class TrialNumbers:
             self._next += 1
         self._next += 1
         return self._next - 1
+
+    def is_lost(self, number: int) -> bool:
+        """Whether ``number`` was given out before, in an earlier session that did not store it."""
+        return number in self._lost
 
     def give_back(self, number: int) -> None:
         """Give out ``number`` again before all others: nothing was made of it."""

@@ -312,7 +312,8 @@ class SamplerProposer(Proposer):
                 break
             known = self._known.get(trial.arch.id)
             if known is not None:
-                duplicates += 1
+                # a repeat of an earlier session is no sign that the sampler is at a loss now
+                duplicates += not self._numbers.is_lost(trial.number)
                 self._answer(trial, known)
                 continue
             self._known[trial.arch.id] = trial
