@@ -131,11 +131,12 @@ def raynas(task: Task, folder: Path) -> Timing:
     from raynas.data import Digits
     from raynas.evaluators import FunctionEvaluator
     from raynas.runners.base import Resources
-    from raynas.runners.search import Limits, Search
     from raynas.runners.tune import TuneRunner  # before Ray: it sets Ray's variables
-    from raynas.runners.work import Payload
     from raynas.samplers import TPE, Random
     from raynas.schedulers import ASHA
+    from raynas.search.build import SearchSetup, build_search
+    from raynas.search.checkpoints import CheckpointFolders
+    from raynas.search.context import Limits, Payload
     from raynas.spaces import NASBench201
     from raynas.store import Provenance, RunFolder, RunInfo, Writer
 
@@ -157,10 +158,13 @@ def raynas(task: Task, folder: Path) -> Timing:
     )  # fmt: skip
     started = time.monotonic()
     with Writer(run, 1, Provenance.collect()) as rows:
-        search = Search(
-            payload, rows, sampler=TPE(), fallback=Random(), scheduler=ASHA(),
-            limits=Limits(trials=task.trials), run="bench", stage="search", arm="tpe",
-            objectives=(Objective(),), seed=task.seed, folder=run.checkpoints,
+        setup = SearchSetup(
+            payload, rows, stage="search", arm="tpe", objectives=(Objective(),), seed=task.seed,
+            folders=CheckpointFolders(run.checkpoints),
+        )  # fmt: skip
+        search = build_search(
+            setup, sampler=TPE(), fallback=Random(), scheduler=ASHA(),
+            limits=Limits(trials=task.trials), run="bench",
         )  # fmt: skip
         TuneRunner(Resources(cpus=1), scratch=folder / "tune").run(search)
     ended = time.monotonic()

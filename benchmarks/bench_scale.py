@@ -107,10 +107,11 @@ def raynas(count: int, folder: Path, *, quick: bool) -> dict[str, float]:
     from raynas.reports import write_report
     from raynas.runners.base import Resources
     from raynas.runners.lanes import RayRunner  # before Ray: it sets Ray's variables
-    from raynas.runners.search import Limits, Search
-    from raynas.runners.work import Payload
     from raynas.samplers import Random
     from raynas.schedulers import ASHA, NoStopping
+    from raynas.search.build import SearchSetup, build_search
+    from raynas.search.checkpoints import CheckpointFolders
+    from raynas.search.context import Limits, Payload
     from raynas.spaces import ElasticResNet
     from raynas.store import Provenance, RunFolder, RunInfo, Writer, read, trials
 
@@ -136,11 +137,13 @@ def raynas(count: int, folder: Path, *, quick: bool) -> dict[str, float]:
     )  # fmt: skip
     with Writer(run, 1, Provenance.collect()) as writer:
         rows = Counted(writer, max(count // 50, 1))
-        search = Search(
-            Payload(space, evaluator, Digits().search_view(0)), rows, sampler=Random(),
-            fallback=Random(), scheduler=NoStopping() if quick else ASHA(), limits=limits,
-            run="bench", stage="search", arm="random", objectives=(Objective(),), seed=0,
-            folder=run.checkpoints,
+        setup = SearchSetup(
+            Payload(space, evaluator, Digits().search_view(0)), rows, stage="search", arm="random",
+            objectives=(Objective(),), seed=0, folders=CheckpointFolders(run.checkpoints),
+        )  # fmt: skip
+        search = build_search(
+            setup, sampler=Random(), fallback=Random(), limits=limits, run="bench",
+            scheduler=NoStopping() if quick else ASHA(),
         )  # fmt: skip
         began, processor = time.monotonic(), time.process_time()
         RayRunner(Resources(cpus=1), scratch=folder / "tune").run(search)
@@ -242,10 +245,11 @@ def busy(count: int, folder: Path, step: float) -> dict[str, float]:
     from raynas.evaluators import FunctionEvaluator
     from raynas.runners.base import Resources
     from raynas.runners.lanes import RayRunner
-    from raynas.runners.search import Limits, Search
-    from raynas.runners.work import Payload
     from raynas.samplers import TPE, Random
     from raynas.schedulers import NoStopping
+    from raynas.search.build import SearchSetup, build_search
+    from raynas.search.checkpoints import CheckpointFolders
+    from raynas.search.context import Limits, Payload
     from raynas.spaces import ElasticResNet
     from raynas.store import Provenance, RunFolder, RunInfo, Writer
 
@@ -269,10 +273,14 @@ def busy(count: int, folder: Path, step: float) -> dict[str, float]:
     )  # fmt: skip
     began = time.time()
     with Writer(run, 1, Provenance.collect()) as rows:
-        search = Search(
-            Payload(ElasticResNet(), evaluator, Digits().search_view(0)), rows, sampler=TPE(),
-            fallback=Random(), scheduler=NoStopping(), limits=Limits(trials=count), run="bench",
-            stage="search", arm="tpe", objectives=(Objective(),), seed=0, folder=run.checkpoints,
+        payload = Payload(ElasticResNet(), evaluator, Digits().search_view(0))
+        setup = SearchSetup(
+            payload, rows, stage="search", arm="tpe", objectives=(Objective(),), seed=0,
+            folders=CheckpointFolders(run.checkpoints),
+        )  # fmt: skip
+        search = build_search(
+            setup, sampler=TPE(), fallback=Random(), scheduler=NoStopping(),
+            limits=Limits(trials=count), run="bench",
         )  # fmt: skip
         resources = Resources(cpus=2 / BUSY_WORKERS)
         RayRunner(resources, scratch=folder / "tune").run(search)

@@ -223,7 +223,7 @@ class Bench:
         """Architectures a second by the clock, exact, on so many cores."""
         from raynas.runners.base import Resources
         from raynas.runners.server import SupernetServer
-        from raynas.runners.work import Payload
+        from raynas.search.context import Payload
 
         evaluator = Inherited(
             weights=self.weights, calibration=self.looks.calibration, images=self.looks.images
@@ -240,9 +240,9 @@ class Bench:
         """Architectures a second by the clock: the loop, one Ray Tune trial each, on one core."""
         from raynas.core import Objective
         from raynas.runners.base import Resources
-        from raynas.runners.finals import Finals
         from raynas.runners.tune import TuneRunner
-        from raynas.runners.work import Payload
+        from raynas.search.build import SearchSetup, build_retraining
+        from raynas.search.context import Payload
 
         class Rows(list[Any]):
             def append(self, rows: Any) -> None:
@@ -251,16 +251,15 @@ class Bench:
         rows = Rows()
         with tempfile.TemporaryDirectory() as folder:
             runner = TuneRunner(Resources(cpus=1.0, concurrent=1), scratch=Path(folder))
-            work = Finals(
+            setup = SearchSetup(
                 Payload(SPACE, Loop(self.weights, self.looks), self.view),
                 rows,
-                finalists=self.loops,
-                seeds=1,
                 stage="bench",
                 arm="loop",
                 objectives=(Objective("val_accuracy", "max"),),
                 seed=0,
             )
+            work = build_retraining(setup, self.loops, seeds=1)
             began = time.monotonic()
             runner.run(work)
             took = time.monotonic() - began

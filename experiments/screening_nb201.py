@@ -121,9 +121,9 @@ def trained(task: tuple[str, str, int], run: Path, table: Path | None, trainings
     """(len(AT),) test accuracy after so many trainings of this arm, data set and seed."""
     from raynas.data import Digits
     from raynas.runners.local import LocalRunner
-    from raynas.runners.screening import Screening
-    from raynas.runners.search import Limits, Search
-    from raynas.runners.work import Payload
+    from raynas.search.build import SearchSetup, build_search
+    from raynas.search.context import Limits, Payload
+    from raynas.search.screening import Screening
 
     name, dataset, seed = task
     scores, truth = known(run, table)
@@ -137,18 +137,21 @@ def trained(task: tuple[str, str, int], run: Path, table: Path | None, trainings
         screen = Screen(scorer, keep=0.25, batch=16, by=ranking)
         screening = Screening(screen, partial(LocalRunner().evaluate, Payload(space, scorer, view)))
     rows: list[Any] = []
-    work = Search(
+    setup = SearchSetup(
         Payload(space, FunctionEvaluator(Lookup(value)), view),
         _Rows(rows),
+        stage="search",
+        arm=name,
+        objectives=(Objective(),),
+        seed=seed,
+    )
+    work = build_search(
+        setup,
         sampler=sampler,
         fallback=Random(),
         scheduler=NoStopping(),
         limits=Limits(trainings),
         run="screening",
-        stage="search",
-        arm=name,
-        objectives=(Objective(),),
-        seed=seed,
         screening=screening,
     )
     LocalRunner().run(work)

@@ -20,7 +20,7 @@ from raynas.store.remote import Remote, is_uri
 if TYPE_CHECKING:
     from raynas.runners.cluster import ClusterRunner
     from raynas.runners.nodes import Node
-    from raynas.runners.work import Payload
+    from raynas.search.context import Payload
 
 #: below this an experiment of many short trials waits for its storage
 _SLOW_MB_A_SECOND = 5.0

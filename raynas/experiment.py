@@ -24,11 +24,11 @@ from raynas.data.base import Dataset
 from raynas.evaluators.base import Evaluator
 from raynas.evaluators.screen import Screen
 from raynas.runners.base import Resources
-from raynas.runners.retention import Checkpoints
 from raynas.samplers.base import Sampler
 from raynas.samplers.random import Random
 from raynas.schedulers.base import Scheduler
 from raynas.schedulers.none import NoStopping
+from raynas.search.retention import Checkpoints
 from raynas.spaces.base import SearchSpace
 
 _NOT_PRINTED = {"fingerprint": False}

@@ -16,7 +16,7 @@ from raynas.experiment import Experiment, Loaded
 from raynas.observers import Board, Observer
 from raynas.outcome import finish
 from raynas.runners.base import Runner
-from raynas.runners.work import Payload, Rows
+from raynas.search.context import Payload, Rows
 from raynas.session import Interrupted, Session, prepare
 from raynas.store import Provenance, RunFolder, RunInfo, Writer, new_run_id, next_session, read
 from raynas.store.lease import TakenOver

@@ -24,7 +24,7 @@ from raynas.core import (
 from raynas.core.describe import fresh
 from raynas.experiment import Experiment
 from raynas.runners.base import pick_device
-from raynas.runners.work import Payload
+from raynas.search.context import Payload
 from raynas.session import prepare
 from raynas.stored import final_evaluator
 

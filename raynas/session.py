@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
@@ -24,17 +24,27 @@ from raynas.core import (
     rng_for,
 )
 from raynas.core.describe import fresh
+from raynas.core.prices import ExpectedPrice, in_seconds, in_steps, records_time, total
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment
 from raynas.runners.base import Runner
-from raynas.runners.finals import Finals, Training
-from raynas.runners.order import OrderedSearch
-from raynas.runners.retention import Retention
-from raynas.runners.screening import Screening
-from raynas.runners.search import Limits, Search
-from raynas.runners.work import Payload, Rows, Work
 from raynas.samplers.base import Sampler
 from raynas.samplers.random import Random
+from raynas.search.build import (
+    SearchSetup,
+    build_ordered_search,
+    build_retraining,
+    build_search,
+    build_single_training,
+)
+from raynas.search.checkpoints import CheckpointFolders
+from raynas.search.context import Limits, Payload, Rows
+from raynas.search.controller import SearchController
+from raynas.search.numbers import NumberPlan
+from raynas.search.order import DeterministicOrder
+from raynas.search.retention import Retention
+from raynas.search.screening import Screening
+from raynas.search.source import JobSource
 from raynas.store import RunFolder
 from raynas.store.remote import Remote
 from raynas.store.schema import FINAL, SEARCH, SUPERNET, TRUTH, TUNED
@@ -73,7 +83,7 @@ class Session:
         main = self._search(
             payload, experiment.sampler, Limits(trials=experiment.budget.trials, deadline=deadline)
         )
-        limits = Limits(seconds=main.paid)
+        limits = equal_cost(main)
         others = [self._search(payload, other, limits) for other in experiment.against]
         self._truth([t for search in (main, *others) for t in search.trials.values()])
         best = main.best[: experiment.finalists.top]
@@ -106,14 +116,15 @@ class Session:
         """One evaluation of the largest architecture, by which the whole supernet goes."""
         largest = self.payload.space.extremes()[1]
         first = needed.metrics[0]
-        work = Training(
+        setup = self._setup(
+            SUPERNET,
+            needed.name,
             dataclasses.replace(self.payload, evaluator=fresh(needed)),
-            self.writer,
-            arch=largest,
-            objectives=(Objective(first.name, first.direction),),
+            (Objective(first.name, first.direction),),
             keep=1,
-            **self._common(SUPERNET, needed.name, needed),
+            uses=(needed,),
         )
+        work = build_single_training(setup, largest)
         self._carry_out(work)
         if not work.best:
             failed = max(work.trials.values(), key=lambda t: t.number)
@@ -123,43 +134,42 @@ class Session:
             )
         return work.best[0]
 
-    def _search(self, payload: Payload, sampler: Sampler, limits: Limits) -> Search:
+    def _search(self, payload: Payload, sampler: Sampler, limits: Limits) -> SearchController:
         experiment = self.experiment
         scorer = experiment.screen.evaluator if experiment.screen else None
-        common = self._common(SEARCH, sampler.name, experiment.evaluator, scorer)
-        make: Callable[..., Search] = Search
-        if experiment.in_order:
-            make = partial(OrderedSearch, lanes=experiment.in_order)
-            common |= {"first_number": self._first(common["past"]), "gaps": ()}
-        search = make(
+        setup = self._setup(
+            SEARCH,
+            sampler.name,
             payload,
-            self.writer,
-            sampler=sampler,
-            fallback=Random(),
-            scheduler=fresh(experiment.scheduler),
-            limits=limits,
-            run=f"{self.folder.info.run}/{sampler.name}",
-            bounds=experiment.bounds,
-            screening=self._screening(sampler, common["past"]),
-            objectives=experiment.objectives,
+            experiment.objectives,
             keep=max(experiment.finalists.top, 1),
-            **common,
+            uses=(experiment.evaluator, scorer),
         )
-        self._carry_out(search)
+        parts: dict[str, Any] = {
+            "sampler": sampler,
+            "fallback": Random(),
+            "scheduler": fresh(experiment.scheduler),
+            "limits": limits,
+            "run": f"{self.folder.info.run}/{sampler.name}",
+            "bounds": experiment.bounds,
+            "screening": self._screening(sampler, setup.past),
+        }
+        if experiment.in_order:
+            ordered = build_ordered_search(setup, lanes=experiment.in_order, **parts)
+            return self._searched(ordered, ordered.controller)
+        search = build_search(setup, **parts)
+        return self._searched(search, search)
+
+    def _searched(self, work: JobSource, search: SearchController) -> SearchController:
+        """Carry it out, and say what a user should know of how it ended."""
+        self._carry_out(work)
         if search.note:
-            self.console.print(f"{sampler.name} ended: {search.note}", soft_wrap=True)
-        if isinstance(search, OrderedSearch):
-            self.console.print(str(search.toll), soft_wrap=True)
+            self.console.print(f"{search.rows.arm} ended: {search.note}", soft_wrap=True)
+        if isinstance(work, DeterministicOrder):
+            self.console.print(str(work.discarded), soft_wrap=True)
         return search
 
-    def _first(self, past: list[Trial]) -> int:
-        """The number with which an arm that has these trials began."""
-        _, taken = history(self.folder, self.experiment, SEARCH, "")
-        own = {trial.number for trial in past}
-        before = [n for n in taken - own if not own or n < min(own)]
-        return max(before, default=-1) + 1
-
-    def _screening(self, sampler: Sampler, past: list[Trial]) -> Screening | None:
+    def _screening(self, sampler: Sampler, past: Sequence[Trial]) -> Screening | None:
         """The experiment's screen, for its own sampler: those it is compared with go without,
         unless it holds nothing back and only measures what bounds are on."""
         experiment, screen = self.experiment, self.experiment.screen
@@ -176,21 +186,19 @@ class Session:
         if truth is None:
             return
         evaluator = fresh(truth.evaluator)
-        common = self._common(TRUTH, experiment.sampler.name, evaluator)
-        known = {t.arch.id: t.arch for t in common["past"]}
+        setup = self._setup(
+            TRUTH,
+            experiment.sampler.name,
+            dataclasses.replace(self.payload, evaluator=evaluator),
+            _trained_objectives(experiment.objectives, evaluator.metrics),
+            keep=0,
+            uses=(evaluator,),
+        )
+        known = {t.arch.id: t.arch for t in setup.past}
         wanted = list(known.values())
         if len(known) < truth.count:
             wanted = spread(_ranking(searched, experiment.objectives[0]), truth.count)
-        work = Finals(
-            dataclasses.replace(self.payload, evaluator=evaluator),
-            self.writer,
-            finalists=wanted,
-            seeds=truth.seeds,
-            objectives=_trained_objectives(experiment.objectives, evaluator.metrics),
-            keep=0,
-            **common,
-        )
-        self._carry_out(work)
+        self._carry_out(build_retraining(setup, wanted, truth.seeds))
 
     def _finals(self, best: tuple[Trial, ...]) -> None:
         """Train the finalists anew, from scratch and from what they inherit; the former's
@@ -201,45 +209,54 @@ class Session:
         if finalists.inherited is not None:
             trainings.append((TUNED, fresh(finalists.inherited), 0))
         for stage, evaluator, keep in trainings:
-            finals = Finals(
+            setup = self._setup(
+                stage,
+                experiment.sampler.name,
                 Payload(experiment.space, evaluator, view),
-                self.writer,
-                finalists=[t.arch for t in best],
-                seeds=finalists.seeds,
-                objectives=_final_objectives(experiment.objectives, evaluator),
+                _final_objectives(experiment.objectives, evaluator),
                 keep=keep,
-                **self._common(stage, experiment.sampler.name, evaluator),
+                uses=(evaluator,),
             )
-            self._carry_out(finals)
+            self._carry_out(build_retraining(setup, [t.arch for t in best], finalists.seeds))
 
-    def _common(self, stage: str, arm: str, *evaluators: Evaluator | None) -> dict[str, Any]:
-        past, taken = history(self.folder, self.experiment, stage, arm)
-        own = [trial.number for trial in past]
-        return {
-            "stage": stage,
-            "arm": arm,
-            "seed": self.experiment.seed,
-            "first_number": max(taken, default=-1) + 1,
-            "gaps": sorted(set(range(min(own), max(own))) - taken) if own else (),
-            "threads": self.experiment.resources.threads,
-            "folder": self.folder.checkpoints,
-            "mirror": self._mirror(stage),
-            "retention": self._retention,
-            "past": past,
-            "weights": weights_used(*evaluators),
-            "clock": self.runner.clock,
-        }
+    def _setup(
+        self,
+        stage: str,
+        arm: str,
+        payload: Payload,
+        objectives: tuple[Objective, ...],
+        *,
+        keep: int,
+        uses: Sequence[Evaluator | None],
+    ) -> SearchSetup:
+        """What a search, or another set of trials, of this run begins with.
 
-    def _mirror(self, stage: str) -> Remote | None:
-        """Where workers keep their checkpoints. A search in order begins its trials anew in each
-        session, so what a worker of an earlier one keeps meanwhile must not be found."""
-        if self.folder.remote is None:
-            return None
-        place = self.folder.remote.below(self.folder.checkpoints.name)
-        anew = self.experiment.in_order and stage == SEARCH
-        return place.below(f"session-{self.session:04d}") if anew else place
+        ``uses``: evaluators, one of which may work with inherited weights.
+        """
+        past, all_numbers = history(self.folder, self.experiment, stage, arm)
+        return SearchSetup(
+            payload=payload,
+            rows=self.writer,
+            stage=stage,
+            arm=arm,
+            objectives=objectives,
+            seed=self.experiment.seed,
+            past=past,
+            numbers=NumberPlan.of(past, all_numbers),
+            threads=self.experiment.resources.threads,
+            keep=keep,
+            weights=weights_used(*uses),
+            folders=CheckpointFolders(self.folder.checkpoints, self._mirror(), self.session),
+            retention=self._retention,
+            clock=self.runner.clock,
+        )
 
-    def _carry_out(self, work: Work) -> None:
+    def _mirror(self) -> Remote | None:
+        """Where workers keep their checkpoints, if the run does not live here."""
+        remote = self.folder.remote
+        return None if remote is None else remote.below(self.folder.checkpoints.name)
+
+    def _carry_out(self, work: JobSource) -> None:
         work.join()
         if work.done:
             return
@@ -250,6 +267,21 @@ class Session:
             self.runner.run(work)
         if work.interrupted:
             raise Interrupted
+
+
+def equal_cost(main: SearchController) -> Limits:
+    """Limits by which another search costs what ``main`` did.
+
+    In its own price, or in steps where that is worker time and no training recorded any.
+    """
+    trials = [t for t in main.trials.values() if t.step > 0]
+    paid, price = main.meter.paid, main.meter.limits.price
+    each = [float(main.meter.paid_by[t.number]) for t in trials]
+    if price is in_seconds and not records_time(trials):
+        price = in_steps
+        each = [total([t], price) for t in trials]
+        paid = sum(each)
+    return Limits(seconds=paid, expected=ExpectedPrice(each), price=price)
 
 
 def _on_test(objective: Objective) -> Objective:
@@ -291,7 +323,7 @@ def spread(ranked: Sequence[Architecture], count: int) -> list[Architecture]:
 
 
 @contextlib.contextmanager
-def interrupts(work: Work, console: Console) -> Iterator[None]:
+def interrupts(work: JobSource, console: Console) -> Iterator[None]:
     """The first Ctrl-C (or SIGTERM) ends the work in order, the second at once."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:

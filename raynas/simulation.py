@@ -23,15 +23,16 @@ from raynas.data.base import View
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment
 from raynas.runners.base import pick_device
-from raynas.runners.screening import Screening
-from raynas.runners.search import Limits, Search
 from raynas.runners.virtual import Cluster, Usage, VirtualRunner
-from raynas.runners.work import Payload
 from raynas.samplers.random import Random
+from raynas.search.build import SearchSetup, build_search
+from raynas.search.context import Limits, Payload
+from raynas.search.controller import SearchController
+from raynas.search.screening import Screening
 from raynas.session import prepare
 from raynas.spaces.base import SearchSpace
 
-Watch = Callable[[Search], contextlib.AbstractContextManager[object]]
+Watch = Callable[[SearchController], contextlib.AbstractContextManager[object]]
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,17 @@ def simulate(
     runner = VirtualRunner(cluster, dataclasses.replace(experiment.resources, concurrent=None))
     rows = _Ends(runner.clock, experiment.objectives[0])
     limit = experiment.budget.hours if hours is None else hours
-    search = Search(
-        payload,
-        rows,
+    setup = SearchSetup(
+        payload=payload,
+        rows=rows,
+        stage="simulated",
+        arm=experiment.sampler.name,
+        objectives=experiment.objectives,
+        seed=experiment.seed,
+        clock=runner.clock,
+    )
+    search = build_search(
+        setup,
         sampler=fresh(experiment.sampler),
         fallback=Random(),
         scheduler=fresh(experiment.scheduler),
@@ -116,11 +125,6 @@ def simulate(
         run=f"simulated/{experiment.sampler.name}",
         bounds=experiment.bounds,
         screening=_screening(experiment, payload, runner),
-        objectives=experiment.objectives,
-        stage="simulated",
-        arm=experiment.sampler.name,
-        seed=experiment.seed,
-        clock=runner.clock,
     )
     began = time.monotonic()
     with watch(search):

@@ -63,9 +63,10 @@ def keep_weights(folder: RunFolder, trained: Trial) -> None:
             f"the weights that the search inherits from are not in {folder.supernet}",
             cure="put them back, or train them in a new run",
         )
-    shutil.rmtree(workdir, ignore_errors=True)
+    place = folder.trial_folder(trained.number)
+    shutil.rmtree(place, ignore_errors=True)
     if folder.remote is not None:
-        folder.remote.remove_folder(workdir.relative_to(folder.path).as_posix())
+        folder.remote.remove_folder(place.relative_to(folder.path).as_posix())
 
 
 def expect_weights(folder: RunFolder, experiment: Experiment) -> None:

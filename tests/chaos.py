@@ -16,7 +16,8 @@ clock     the driver's wall clock jumps by up to a day, back or forth
 
 After each fault, when results come again: no row of before is lost or changed, none is there twice,
 every row is in the undisturbed table, rungs recomputed from the store are those of the decisions,
-no process of a dead driver is left, and the driver's memory has not grown. A run prints its seed.
+no process of a dead driver is left, and the driver's memory has not grown. A run prints its seed,
+which draws the scheduler, too: one that stops trials, or one that pauses them.
 """
 
 from __future__ import annotations
@@ -48,6 +49,12 @@ from raynas.store.remote import Remote, fetch
 from raynas.stored import history
 
 KINDS = ("actor", "storage", "node", "driver", "clock", "idle", "torn")
+SCHEDULERS = {
+    "asha": "ASHA(1, 2)",
+    "promotion": "PromotionASHA(1, 2)",
+    "hyperband": "Hyperband(factor=2)",
+    "halving": "SuccessiveHalving(factor=2, size=6)",
+}
 LEASE = 3
 MEMORY_MB = 60.0
 """More is a leak: a driver of this search grows by a few MB, mostly in its first seconds."""
@@ -57,13 +64,13 @@ from toys import Curves, ToyData, ToySpace
 from raynas.experiment import Budget, Experiment, Finalists
 from raynas.runners.base import Resources
 from raynas.samplers import TPE
-from raynas.schedulers import ASHA
+from raynas.schedulers import ASHA, Hyperband, PromotionASHA, SuccessiveHalving
 
 def experiment():
     return Experiment(
         space=ToySpace(depth=60), data=ToyData(), in_order=4,
         evaluator=Curves(max_step=4, seconds={seconds}, log={log!r}),
-        sampler=TPE(n_startup=6), scheduler=ASHA(1, 2), against=(), finalists=Finalists(top=0),
+        sampler=TPE(n_startup=6), scheduler={scheduler}, against=(), finalists=Finalists(top=0),
         budget=Budget(trials={trials}), resources=Resources(cpus=1.0, retries=50),
     )
 """
@@ -157,7 +164,7 @@ class Scene:
     def torn(self) -> str:
         self._kill_driver()
         remote = Remote(self.uri)
-        name = self.rng.choice(sorted(remote.names("results")))
+        name = self.rng.choice(sorted(n for n in remote.names("results") if n.endswith(".parquet")))
         data = remote.read(name)
         remote.write(name, data[: len(data) // 2])
         time.sleep(LEASE + 1.5)
@@ -233,6 +240,8 @@ class Scene:
         problem = Problem(experiment.objectives, experiment.evaluator.max_step, 0, "chaos")
         stored, decided = fresh(experiment.scheduler), fresh(experiment.scheduler)
         stored.setup(problem)
+        if stored.pauses():  # its decisions depend on when it was asked, too
+            return
         stored.replay(past)
         decided.setup(problem)
         by_number = {t.number: t for t in past}
@@ -292,11 +301,11 @@ def _once(folder: RunFolder) -> None:
     assert not twice, f"stored twice: {twice}"
 
 
-def _undisturbed(folder: Path, trials: int) -> dict[Key, Any]:
+def _undisturbed(folder: Path, settings: dict[str, Any]) -> dict[Key, Any]:
     """In the order in which it was decided."""
     file = folder / "calm" / "toy.py"
     file.parent.mkdir(parents=True)
-    file.write_text(_FILE.format(seconds=0.0, log="", trials=trials))
+    file.write_text(_FILE.format(seconds=0.0, log="", **settings))
     found = run_here(file)
     rows = _rows(found)
     counted, _ = list_fragments(found.results)
@@ -304,13 +313,24 @@ def _undisturbed(folder: Path, trials: int) -> dict[Key, Any]:
     return {key: rows[key] for r in order if (key := (r["trial"], r["step"])) in rows}
 
 
-def chaos(folder: Path, kinds: list[str], seed: int, say: Callable[[str], None] = print) -> Scene:
-    """The search with these faults; Raises: AssertionError, with what did not hold."""
-    say(f"seed {seed}: {', '.join(kinds)}")
+def chaos(
+    folder: Path,
+    kinds: list[str],
+    seed: int,
+    say: Callable[[str], None] = print,
+    scheduler: str = "",
+) -> Scene:
+    """The search with these faults; Raises: AssertionError, with what did not hold.
+
+    ``scheduler``: a key of ``SCHEDULERS``; by default the seed draws one.
+    """
+    scheduler = scheduler or random.Random(seed).choice(sorted(SCHEDULERS))
+    say(f"seed {seed}, {scheduler}: {', '.join(kinds)}")
     trials = 10 + 7 * len(kinds)
-    calm = _undisturbed(folder, trials)
+    settings = {"trials": trials, "scheduler": SCHEDULERS[scheduler]}
+    calm = _undisturbed(folder, settings)
     file = folder / "chaos_search.py"
-    file.write_text(_FILE.format(seconds=0.3, log=str(folder / "log"), trials=trials))
+    file.write_text(_FILE.format(seconds=0.3, log=str(folder / "log"), **settings))
     os.environ["RAYNAS_CACHE"] = str(folder / "watcher")
     with serve() as server, Cluster(2) as cluster:
         uri = server.run("chaos")
@@ -349,6 +369,7 @@ def main() -> None:
     parser.add_argument("--faults", type=int, default=20)
     parser.add_argument("--kinds", default="", help="these, in this order, as actor,torn")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--scheduler", default="", choices=["", *SCHEDULERS])
     given: Any = parser.parse_args()
     kinds = given.kinds.split(",") if given.kinds else deck(given.faults, given.seed)
 
@@ -358,7 +379,7 @@ def main() -> None:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="raynas-chaos-") as folder:
         try:
-            chaos(Path(folder), kinds, given.seed, say)
+            chaos(Path(folder), kinds, given.seed, say, given.scheduler)
         except AssertionError as error:
             sys.exit(f"seed {given.seed}: {error}")
     print(f"{time.monotonic() - began:.0f} s")

@@ -42,12 +42,13 @@ from raynas.core.metrics import TEST_ACCURACY, VAL_ACCURACY
 from raynas.core.pareto import hypervolume
 from raynas.evaluators import Tabular
 from raynas.runners.local import LocalRunner
-from raynas.runners.search import Limits, Search
 from raynas.runners.virtual import Cluster, TimedRows, VirtualRunner
-from raynas.runners.work import Payload
 from raynas.samplers.base import Sampler
 from raynas.samplers.random import Random
 from raynas.schedulers import NoStopping, Scheduler
+from raynas.search.build import SearchSetup, build_search
+from raynas.search.context import Limits, Payload, Rows
+from raynas.search.source import JobSource
 from raynas.spaces import NASBench201
 
 TRAININGS = 200
@@ -137,24 +138,39 @@ class _Ends:
                 self.rows.append((row["state"], row["arch"], self.spent))
 
 
+def _setup(
+    task: Task,
+    evaluator: Tabular,
+    rows: Rows,
+    objectives: tuple[Objective, ...] = (Objective(),),
+    clock: Callable[[], float] = time.monotonic,
+) -> SearchSetup:
+    return SearchSetup(
+        payload=Payload(NASBench201(), evaluator, NoImages().search_view(0)),
+        rows=rows,
+        stage="search",
+        arm=task.method,
+        objectives=objectives,
+        seed=task.seed,
+        clock=clock,
+    )
+
+
 def _searched(
     sampler: Sampler, task: Task, path: str | None, **more: Any
 ) -> list[tuple[str, str, float]]:
     costs = more.pop("costs", ())
     rows = _Ends()
     evaluator = Tabular(table(path), dataset=task.dataset, costs=costs)
-    work = Search(
-        Payload(NASBench201(), evaluator, NoImages().search_view(0)),
-        rows,
+    objectives = more.pop("objectives", (Objective(),))
+    work = build_search(
+        _setup(task, evaluator, rows, objectives),
         sampler=sampler,
         fallback=Random(),
         scheduler=NoStopping(),
         limits=Limits(trials=TRAININGS),
         run=f"bench/{task.seed}",
-        stage="search",
-        arm=task.method,
-        seed=task.seed,
-        **{"objectives": (Objective(),), **more},
+        **more,
     )
     LocalRunner().run(work)
     return rows.rows
@@ -316,7 +332,7 @@ class _Until(TimedRows):
         super().__init__(runner)
         self.goal, self.work, self.hit = goal, None, math.nan
 
-    work: Search | None
+    work: JobSource | None
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:  # type: ignore[override]
         super().append(rows)
@@ -338,25 +354,20 @@ def cluster(task: Task, path: str | None) -> Result:
     goal = float(cells(path, task.dataset)["val"].max()) - WITHIN
     runner = VirtualRunner(Cluster(task.workers))
     rows = _Until(runner, goal)
-    rows.work = Search(
-        Payload(NASBench201(), Tabular(both, dataset=task.dataset), NoImages().search_view(0)),
-        rows,
+    search = build_search(
+        _setup(task, Tabular(both, dataset=task.dataset), rows, clock=runner.clock),
         sampler=Random(),
         fallback=Random(),
         scheduler=scheduler,
         limits=Limits(),
         run=f"bench/{task.seed}",
-        stage="search",
-        arm=task.method,
-        objectives=(Objective(),),
-        seed=task.seed,
-        clock=runner.clock,
     )
-    runner.run(rows.work)
+    rows.work = search
+    runner.run(search)
     usage = runner.usage()
     return {
         "hours": None if math.isnan(rows.hit) else rows.hit / 3600,
-        "trials": len(rows.work.trials),
+        "trials": len(search.trials),
         "worker_hours": usage.useful / 3600,
         "utilisation": usage.utilisation,
     }

@@ -73,6 +73,9 @@ class Job:
     measured, and whoever goes on from there measures that step once more, since it may be lost.
     ``more_memory``: an attempt before ran out of it; this one is to get more. ``stored``: the last
     step that is stored, where that is known: what ``workdir`` has measured beyond is told again.
+    ``ticket``: counts the times that a search handed out a job; what arrives for an older ticket
+    of the same trial is dropped. ``claim``: the name of the folder in ``workdir`` that belongs to
+    this job alone, or nothing where ``workdir`` itself does.
     """
 
     trial: int
@@ -86,6 +89,8 @@ class Job:
     pauses: tuple[int, ...] = ()
     more_memory: bool = False
     stored: int | None = None
+    ticket: int = 0
+    claim: str = ""
 
 
 class Measured:
@@ -112,7 +117,8 @@ class Trial(Measured):
     """One proposal of a sampler and what became of it.
 
     ``proposal`` is what the sampler asked for, ``arch`` its canonical form, which is evaluated.
-    ``violations``: bound -> value, <= 0 feasible.
+    ``violations``: bound -> value, <= 0 feasible. ``oom_retries``: how often it was started again
+    because it had run out of memory. ``failure``: why its evaluation failed, or nothing.
     """
 
     number: int
@@ -125,6 +131,8 @@ class Trial(Measured):
     violations: Mapping[str, float] = field(default_factory=dict)
     message: str = ""
     attempt: int = 0
+    oom_retries: int = 0
+    failure: str = ""
 
     def values(self, measurement: Measurement | None = None) -> dict[str, float]:
         """Costs, scores of a screening (step 0), and the metrics of ``measurement`` (default: the

@@ -9,7 +9,7 @@ from typing import ClassVar
 from raynas.runners.base import Outcome, deliver
 from raynas.runners.cluster import ClusterRunner
 from raynas.runners.crew import Source, Task
-from raynas.runners.work import Work
+from raynas.search.source import JobSource
 
 
 @dataclass
@@ -24,7 +24,7 @@ class ActorRunner(ClusterRunner):
 
     name: ClassVar[str] = "actors"
 
-    def run(self, work: Work) -> None:
+    def run(self, work: JobSource) -> None:
         self.open()
         ahead = self.resources.concurrent != 1
         crew = self.hire(work.payload, ahead=ahead, patience=self.resources.patience)
@@ -35,9 +35,9 @@ class ActorRunner(ClusterRunner):
 
 
 class _Jobs(Source):
-    """The jobs of a work."""
+    """The jobs of a search."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: JobSource) -> None:
         self._work = work
 
     @property
@@ -51,14 +51,14 @@ class _Jobs(Source):
     def take(self, found: Sequence[tuple[Task, Outcome]]) -> None:
         with self._work.together():
             for task, outcome in found:
-                deliver(self._work, task.job.trial, outcome)
+                deliver(self._work, task.job, outcome)
 
     @property
     def left(self) -> int:
         return self._work.breadth
 
     def again(self, task: Task) -> None:
-        self._work.trials[task.job.trial].attempt = task.job.attempt
+        self._work.restarted(task.job)
 
     def lose(self, task: Task, message: str) -> None:
-        self._work.fail(task.job.trial, message)
+        self._work.fail(task.job, message)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import shutil
 import socket
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from raynas.core import Architecture, Decision, Job, Measurement, UserError
 from raynas.evaluators.base import Evaluator
+from raynas.runners.folders import job_folder
 from raynas.runners.placement import Share
-from raynas.runners.work import Payload, Work
-from raynas.store.remote import Mirror, Remote
+from raynas.search.context import Payload
+from raynas.search.source import JobSource
 
 
 @dataclass(frozen=True)
@@ -68,13 +67,14 @@ def _is_amount(value: object, least: float) -> bool:
 
 
 class Runner(ABC):
-    """Carries out a :class:`Work` until it is done or interrupted."""
+    """Carries out the jobs of a :class:`~raynas.search.source.JobSource` until it is done."""
 
     name: ClassVar[str]
 
     @abstractmethod
-    def run(self, work: Work) -> None:
-        """Returns when ``work.done``. Raises what made the work impossible (a full disk, say)."""
+    def run(self, work: JobSource) -> None:
+        """Returns when ``work.done``, or interrupted. Raises what made it impossible (a full disk,
+        say)."""
 
     @abstractmethod
     def evaluate(
@@ -105,11 +105,13 @@ _ALL = Share()
 class Outcome:
     """What a worker hands over: a measurement, or how the evaluation ended without one.
 
+    ``after``: the step that the worker had measured before; 0 when it began from the start.
     ``room``: that it had, in words, when it was ``out_of_memory``. ``peak``: the most bytes that
     it has had of the device so far; 0 when that is not known.
     """
 
     measurement: Measurement | None = None
+    after: int = 0
     failure: str = ""
     out_of_memory: bool = False
     no_storage: bool = False
@@ -128,10 +130,14 @@ def steps(
     """
     host, device = socket.gethostname(), device_name(job.device)
     try:
-        with _mirrored(job) as push:
-            for measurement in evaluator.evaluate(arch, job):
-                push()
-                yield Outcome(measurement, host=host, device=device)
+        with job_folder(job, arch) as folder:
+            after = 0 if folder.fresh else None
+            for measurement in evaluator.evaluate(arch, folder.job):
+                folder.push()
+                # what it has gone on from is known by the first step that it tells
+                before = measurement.step - 1 if after is None else after
+                yield Outcome(measurement, before, host=host, device=device)
+                after = measurement.step
     except Exception as error:
         yield _failure(error, host, job.device, share)
 
@@ -142,7 +148,7 @@ def steps_of_many(
     """Run evaluations together; a place's last outcome, and only that, has no measurement."""
     host, device = socket.gethostname(), device_name(tasks[0][1].device) if tasks else ""
     archs, jobs = [arch for arch, _ in tasks], [job for _, job in tasks]
-    left = dict.fromkeys(range(len(tasks)))
+    left = dict.fromkeys(range(len(tasks)), 0)  # place -> its last step
 
     def failure(error: Exception) -> Outcome:
         return _failure(error, host, jobs[0].device, share)
@@ -150,7 +156,8 @@ def steps_of_many(
     try:
         for place, found in evaluator.evaluate_many(archs, jobs):
             if isinstance(found, Measurement):
-                yield place, Outcome(found, host=host, device=device)
+                yield place, Outcome(found, left[place], host=host, device=device)
+                left[place] = found.step
             else:
                 del left[place]
                 failed = (
@@ -172,22 +179,6 @@ def _failure(error: Exception, host: str, device: str, share: Share) -> Outcome:
         no_storage=isinstance(error, OSError) and error.errno in _NO_STORAGE,
         host=host,
     )
-
-
-@contextlib.contextmanager
-def _mirrored(job: Job) -> Iterator[Callable[[], None]]:
-    """Keep ``job.workdir`` equal to its mirror: brought here first, stored by every call.
-
-    It is of no use here afterwards: whoever goes on may be on another machine.
-    """
-    if job.workdir is None or not job.mirror:
-        yield lambda: None
-        return
-    mirror = Mirror(job.workdir, Remote(job.mirror))
-    mirror.pull()
-    yield mirror.push
-    mirror.push()
-    shutil.rmtree(job.workdir, ignore_errors=True)
 
 
 #: no fault of an architecture: every other trial would meet the same
@@ -220,14 +211,18 @@ def on_device(job: Job, device: str) -> Job:
     return replace(job, device=device)
 
 
-def deliver(work: Work, number: int, outcome: Outcome) -> bool:
-    """Hand an outcome to the work; whether the evaluation goes on.
+def deliver(work: JobSource, job: Job, outcome: Outcome) -> bool:
+    """Hand an outcome to the search; whether the evaluation goes on.
 
     Raises: UserError when the worker could not write, which ends the search, not the trial.
     """
     if outcome.measurement is not None:
         decision = work.report(
-            number, outcome.measurement, host=outcome.host, device=outcome.device
+            job,
+            outcome.measurement,
+            after=outcome.after,
+            host=outcome.host,
+            device=outcome.device,
         )
         return decision is Decision.CONTINUE
     if outcome.no_storage:  # the trial stays RUNNING, and goes on from its last checkpoint
@@ -236,9 +231,9 @@ def deliver(work: Work, number: int, outcome: Outcome) -> bool:
             cure="nothing stored is lost: make room, then `raynas resume` goes on",
         )
     if outcome.out_of_memory:
-        work.no_memory(number, outcome.failure, outcome.room)
+        work.no_memory(job, outcome.failure, outcome.room)
     elif outcome.failure:
-        work.fail(number, outcome.failure)
+        work.fail(job, outcome.failure)
     else:
-        work.complete(number)
+        work.complete(job)
     return False

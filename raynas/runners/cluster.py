@@ -19,7 +19,7 @@ from raynas.runners import environment, machines
 from raynas.runners.base import Outcome, Resources, Runner
 from raynas.runners.crew import Crew, Shared, Source, Task
 from raynas.runners.demand import Demand
-from raynas.runners.work import Payload
+from raynas.search.context import Payload
 
 environment.prepare()  # before Ray is imported
 

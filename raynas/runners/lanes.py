@@ -9,7 +9,7 @@ from typing import ClassVar
 from raynas.runners.actors import ActorRunner
 from raynas.runners.cluster import ClusterRunner
 from raynas.runners.placement import Learned
-from raynas.runners.work import Work
+from raynas.search.source import JobSource
 
 
 @dataclass
@@ -24,11 +24,11 @@ class RayRunner(ClusterRunner):
     scratch: Path | None = None
     _learned: Learned = field(default_factory=Learned, init=False, repr=False)
 
-    def run(self, work: Work) -> None:
+    def run(self, work: JobSource) -> None:
         self.open()
         self._lane(work).run(work)
 
-    def _lane(self, work: Work) -> ClusterRunner:
+    def _lane(self, work: JobSource) -> ClusterRunner:
         """It works in the Ray that is open here, and ends with its work."""
         spare = int(work.timed)  # what is timed beside the trials shall not share a core with one
         if work.payload.evaluator.quick:

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from raynas.core import TrialState
-from raynas.runners.work import Status, Work
+from raynas.search.context import Status
+from raynas.search.source import JobSource
 
 _STYLES = {
     TrialState.COMPLETE: "green",
@@ -130,7 +131,9 @@ class LiveView:
     Reads from its own thread; never writes to the work and never raises into it.
     """
 
-    def __init__(self, work: Work, console: Console | None = None, every: float = 10.0) -> None:
+    def __init__(
+        self, work: JobSource, console: Console | None = None, every: float = 10.0
+    ) -> None:
         self._work = work
         self._console = console or Console(stderr=False)
         self._every = every

@@ -19,7 +19,8 @@ from raynas.runners.base import (
     steps,
     steps_of_many,
 )
-from raynas.runners.work import Payload, Work
+from raynas.search.context import Payload
+from raynas.search.source import JobSource
 
 
 @dataclass
@@ -35,7 +36,7 @@ class LocalRunner(Runner):
     resources: Resources = field(default_factory=Resources)
     _ready: tuple[Payload, Evaluator] | None = field(default=None, init=False, repr=False)
 
-    def run(self, work: Work) -> None:
+    def run(self, work: JobSource) -> None:
         evaluator = work.payload.evaluator
         evaluator.setup(work.payload.space, work.payload.view)
         device = pick_device(self.resources.gpus)
@@ -51,15 +52,15 @@ class LocalRunner(Runner):
                 continue
             outcomes = steps(evaluator, work.arch(job.trial), on_device(job, device))
             for outcome in outcomes:
-                if not deliver(work, job.trial, outcome) or work.interrupted:
+                if not deliver(work, job, outcome) or work.interrupted:
                     break
             else:
-                deliver(work, job.trial, Outcome())
+                deliver(work, job, Outcome())
             if work.interrupted:
                 return
 
     @staticmethod
-    def _many(work: Work, evaluator: Evaluator, crowd: int, device: str) -> None:
+    def _many(work: JobSource, evaluator: Evaluator, crowd: int, device: str) -> None:
         """Evaluate the next proposals, up to ``crowd``, together."""
         jobs: list[Job] = []
         while len(jobs) < crowd and (job := work.next()) is not None:
@@ -68,7 +69,7 @@ class LocalRunner(Runner):
                 break
         tasks = [(work.arch(job.trial), job) for job in jobs]
         for place, outcome in steps_of_many(evaluator, tasks):
-            deliver(work, jobs[place].trial, outcome)
+            deliver(work, jobs[place], outcome)
 
     def evaluate(
         self, payload: Payload, jobs: Sequence[tuple[Architecture, Job]]

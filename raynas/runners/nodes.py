@@ -14,7 +14,7 @@ from raynas.runners import machines
 from raynas.runners.base import pick_device, steps
 from raynas.runners.cluster import ClusterRunner
 from raynas.runners.crew import Shared
-from raynas.runners.work import Payload
+from raynas.search.context import Payload
 from raynas.store.provenance import Provenance
 
 import ray  # isort: skip - after the environment, which the machines' module has set

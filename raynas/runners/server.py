@@ -21,7 +21,7 @@ from raynas.core.describe import fresh
 from raynas.runners.actors import ActorRunner
 from raynas.runners.base import Outcome, Resources
 from raynas.runners.crew import Shared, Source, Task
-from raynas.runners.work import Payload
+from raynas.search.context import Payload
 
 #: answers that are remembered; one is a few hundred bytes
 _KNOWN = 100_000

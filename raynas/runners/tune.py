@@ -1,8 +1,8 @@
 """Trials that train, as Ray Tune trials: persistent actors, fractional GPUs, retries.
 
 Ray Tune places trials and restarts dead workers. It decides nothing: proposals, rungs and states
-come from the :class:`~raynas.runners.work.Work`, which writes every result to our store at once.
-Tune's own snapshots are not used; a run is resumed by replaying the store.
+come from the :class:`~raynas.search.source.JobSource`, which stores every result at once. Tune's
+own snapshots are not used; a run is resumed by replaying the store.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from raynas.runners.demand import Demand
 from raynas.runners.devices import look_at_devices
 from raynas.runners.placement import Learned, Placer, Share, largest_and_all
 from raynas.runners.usage import Peak, watched
-from raynas.runners.work import Work
+from raynas.search.source import JobSource
 
 environment.prepare()  # before Ray is imported
 
@@ -97,7 +97,7 @@ class _Hooks:
     done with, and the controller that still keeps them. ``leaving``: see ``machines``.
     """
 
-    def __init__(self, work: Work, placer: Placer, resources: Resources) -> None:
+    def __init__(self, work: JobSource, placer: Placer, resources: Resources) -> None:
         self.work, self.placer, self.resources = work, placer, resources
         self.only: frozenset[int] = frozenset()
         self.deaths: dict[int, Deaths] = {}
@@ -119,8 +119,7 @@ class _Hooks:
         return object, ()
 
     def failed(self, error: BaseException) -> None:
-        self.work.error = self.work.error or error
-        self.work.interrupt()
+        self.work.interrupt(error)
 
 
 class WorkSearcher(Searcher):
@@ -197,25 +196,26 @@ class WorkScheduler(FIFOScheduler):
         return next(waiting, None)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        number = trial.config["job"].trial
+        job: Job = trial.config["job"]
         try:
-            goes_on = self._heard(number, result["outcome"])
+            goes_on = self._heard(job, result["outcome"])
             if goes_on and result["node"] in self._hooks.leaving():
-                self._hooks.work.again(number)  # elsewhere, from the checkpoint that it just left
+                self._hooks.work.again(job)  # elsewhere, from the checkpoint that it just left
                 goes_on = False
         except Exception as error:
             self._hooks.failed(error)
             goes_on = False
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
-    def _heard(self, number: int, outcome: Outcome) -> bool:
-        hooks, before = self._hooks, self._hooks.work.trials[number].step
+    def _heard(self, job: Job, outcome: Outcome) -> bool:
+        hooks, number = self._hooks, job.trial
+        before = hooks.work.trials[number].step
         hooks.heard[number] = time.monotonic()
         hooks.placer.saw(number, outcome.peak, on_gpu=outcome.device != "cpu")
         measured = outcome.measurement
         if number in hooks.deaths and measured is not None and measured.step > before:
             hooks.deaths[number].progress()
-        return deliver(hooks.work, number, outcome)
+        return deliver(hooks.work, job, outcome)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         self._hooks.rested.append((tune_controller, trial))
@@ -233,11 +233,12 @@ class WorkScheduler(FIFOScheduler):
     def _died(self, trial: Any, *, begun: bool) -> None:
         """``begun``: whether the worker had the trial. One that was kept from an earlier trial may
         be on a machine that is gone, of which Ray does not know yet."""
-        hooks, number = self._hooks, trial.config["job"].trial
+        hooks, job = self._hooks, trial.config["job"]
+        number = job.trial
         if hooks.work.interrupted:
             return
         if not begun:
-            hooks.work.again(number)
+            hooks.work.again(job)
             return
         text = _last_words(trial)
         setup, reason = cause(text)
@@ -249,9 +250,9 @@ class WorkScheduler(FIFOScheduler):
         deaths = hooks.deaths.setdefault(number, Deaths())
         deaths.count(text, machines.known)
         if verdict := deaths.verdict(hooks.resources.retries, reason, machines.answering):
-            hooks.work.fail(number, verdict)
+            hooks.work.fail(job, verdict)
         else:
-            hooks.work.again(number)
+            hooks.work.again(job)
 
 
 def _last_words(trial: Any) -> str:
@@ -328,7 +329,7 @@ class TuneRunner(ClusterRunner):
     scratch: Path | None = None
     learned: Learned = field(default_factory=Learned)
 
-    def run(self, work: Work) -> None:
+    def run(self, work: JobSource) -> None:
         """See the base class. Raises: RaynasError when Ray itself does not work any more."""
         self.open()
         hooks = _Hooks(work, self._placer(), self.resources)
@@ -378,9 +379,10 @@ class TuneRunner(ClusterRunner):
         others before, this was its second try, with all that there is."""
         work = hooks.work
         if len(work.live) == 1:
-            number, room = work.live[0], f"{Share().in_words('cpu')} to itself"
+            (job,) = work.jobs.values()
+            room = f"{Share().in_words('cpu')} to itself"
             reason = "Ray's memory monitor killed its worker"
-            work.no_memory(number, reason, room, last=number in hooks.only)
+            work.no_memory(job, reason, room, last=job.trial in hooks.only)
 
     def _fit(self, hooks: _Hooks) -> None:
         evaluator = hooks.work.payload.evaluator

@@ -14,7 +14,7 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -24,7 +24,8 @@ from raynas.core.describe import fresh
 from raynas.evaluators.base import Evaluator
 from raynas.runners.base import Outcome, Resources, Runner, deliver, steps
 from raynas.runners.deaths import died
-from raynas.runners.work import Payload, Work
+from raynas.search.context import Payload
+from raynas.search.source import JobSource
 
 Kind = Literal["starting", "working", "down"]
 
@@ -135,7 +136,7 @@ class VirtualRunner(Runner):
         """Simulated seconds since the runner was made."""
         return self.now
 
-    def run(self, work: Work) -> None:
+    def run(self, work: JobSource) -> None:
         work.payload.evaluator.setup(work.payload.space, work.payload.view)
         if not self._workers:
             self._workers = [_Worker(i, self.cluster) for i in range(self._count())]
@@ -281,7 +282,7 @@ class _Running:
 class _Replay:
     """One work on the workers: a queue of the moments at which something happens."""
 
-    def __init__(self, runner: VirtualRunner, work: Work, workers: list[_Worker]) -> None:
+    def __init__(self, runner: VirtualRunner, work: JobSource, workers: list[_Worker]) -> None:
         self.runner, self.work = runner, work
         self.every = runner.cluster.checkpoint_s
         self.evaluator = work.payload.evaluator
@@ -348,19 +349,19 @@ class _Replay:
 
     def _advance(self, running: _Running) -> bool:
         """To the trial's next measurement; False when it ends before it takes any time."""
-        work, number = self.work, running.job.trial
-        known = work.trials[number].step
+        work, job = self.work, running.job
+        known = work.trials[job.trial].step
         for outcome in running.outcomes:
             found = outcome.measurement
             if found is None:
-                deliver(work, number, outcome)
+                deliver(work, job, outcome)
                 return False
             running.due += found.seconds
             if found.step > known:
                 running.outcome = outcome
                 return True
             running.done = running.checkpoint = running.due  # from an earlier run's checkpoint
-        deliver(work, number, Outcome())
+        deliver(work, job, Outcome())
         return False
 
     def _start_piece(self, worker: _Worker, running: _Running) -> None:
@@ -379,8 +380,8 @@ class _Replay:
         worker.fuse -= left
         running.advance(running.due, left, self.every)
         running.in_a_row = 0
-        outcome = Outcome(running.outcome.measurement, host=worker.name)
-        if deliver(self.work, running.job.trial, outcome) and self._advance(running):
+        outcome = replace(running.outcome, host=worker.name)
+        if deliver(self.work, running.job, outcome) and self._advance(running):
             self._start_piece(worker, running)
             return
         running.outcomes.close()
@@ -393,12 +394,12 @@ class _Replay:
         worker.stops(moment, lost=running.fall_back())
         reason = worker.break_down(moment)
         self._foresee(worker.ready_at, worker)
-        number = running.job.trial
         if running.in_a_row > self.runner.resources.retries:
             running.outcomes.close()
-            self.work.fail(number, died(running.in_a_row, reason))
+            self.work.fail(running.job, died(running.in_a_row, reason))
         else:
-            self.work.trials[number].attempt = running.job.attempt + running.deaths
+            running.job = replace(running.job, attempt=running.job.attempt + 1)
+            self.work.restarted(running.job)
             self.orphans.append(running)
 
     def _note(

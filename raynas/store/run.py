@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from raynas.core import Metric, UserError
+from raynas.store.claims import newest
 from raynas.store.files import LOCK_FILE, TEMP_PREFIX, Lock, lock_holder, reason, write_whole
 from raynas.store.lease import writer_of
 from raynas.store.remote import URI_FILE, Mirror, Remote, folder_name, look, remote_of
@@ -106,23 +107,32 @@ class RunFolder:
             raise _unwritable(self.path, error) from error
 
     def workdir(self, trial: int) -> Path:
-        """The folder of a trial, brought here from where the run lives.
+        """The files of a trial, as its last job left them, brought here from where the run lives.
 
         Raises: UserError when the storage refuses.
         """
-        folder = self.checkpoints / folder_name(trial)
+        folder = self.trial_folder(trial)
         if self.remote is not None:
             try:
-                Mirror(folder, self.remote.below(self._kept(self.remote, folder.name))).pull()
+                return self._fetched(self.remote, folder)
             except OSError as error:
                 raise _unreadable(folder, error) from error
-        return folder
+        names = [place.name for place in folder.iterdir()] if folder.is_dir() else []
+        return folder / (newest(names) or "")
 
-    def _kept(self, remote: Remote, name: str) -> str:
-        """Where a trial's folder is kept; searches in order have one a session, the last counts."""
+    def trial_folder(self, trial: int) -> Path:
+        """The folder that holds the files of all jobs of a trial."""
+        return self.checkpoints / folder_name(trial)
+
+    def _fetched(self, remote: Remote, folder: Path) -> Path:
+        """Earlier versions kept files in the trial's folder itself, or in one for each session."""
         names = remote.names(self.checkpoints.name)
-        places = {n.partition(f"/{name}/")[0] for n in names if f"/{name}/" in n}
-        return f"{max(places, default=self.checkpoints.name)}/{name}"
+        kept = {n.partition(f"/{folder.name}/")[0] for n in names if f"/{folder.name}/" in n}
+        place = f"{max(kept, default=self.checkpoints.name)}/{folder.name}"
+        inner = [n[len(place) + 1 :].partition("/")[0] for n in names if n.startswith(f"{place}/")]
+        last = newest(inner) or ""
+        Mirror(folder / last, remote.below(f"{place}/{last}".rstrip("/"))).pull()
+        return folder / last
 
     @property
     def results(self) -> Path:

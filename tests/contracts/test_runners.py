@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from integration.toy_runs import SAME, Script, Table, content, search
+from searches import make_ordered
 from toys import Curves, ToyData, ToySpace
 
 from raynas.benchmarks import Synthetic
@@ -16,16 +17,15 @@ from raynas.data import Digits
 from raynas.evaluators import Retrain, Tabular
 from raynas.runners.base import Resources, Runner
 from raynas.runners.local import LocalRunner
-from raynas.runners.order import OrderedSearch
 from raynas.runners.placement import Share
-from raynas.runners.search import Limits
 from raynas.runners.virtual import Cluster, VirtualRunner
-from raynas.runners.work import Payload
 from raynas.samplers import TPE
 from raynas.samplers.evolution import RegularizedEvolution
 from raynas.samplers.random import Random
 from raynas.schedulers import ASHA, PromotionASHA
 from raynas.schedulers.none import NoStopping
+from raynas.search.context import Limits, Payload
+from raynas.search.order import DeterministicOrder
 from raynas.spaces import NASBench201
 from raynas.training import Recipe
 
@@ -91,9 +91,9 @@ def test_one_at_a_time_means_ask_after_tell(make: Make, tmp_path: Path) -> None:
 
 
 def test_in_order_any_number_of_workers_gives_the_table_of_one(make: Make, tmp_path: Path) -> None:
-    def work(rows: Table, folder: str) -> OrderedSearch:
+    def work(rows: Table, folder: str) -> DeterministicOrder:
         payload = Payload(ToySpace(), Curves(max_step=9), ToyData().search_view(0))
-        return OrderedSearch(
+        return make_ordered(
             payload, rows, lanes=3, sampler=TPE(n_startup=4), fallback=Random(),
             scheduler=ASHA(min_step=1, factor=3), limits=Limits(trials=14), run="test",
             stage="search", arm="tpe", objectives=(Objective(),), seed=0, folder=tmp_path / folder,
@@ -195,7 +195,7 @@ def test_out_of_memory_in_order(make: Make, tmp_path: Path) -> None:
     faults = {"x=0,y=0,op=a": "memory", "x=1,y=0,op=a": "tight"}
     rows, sampler = Table(), Script([*faults, "x=5,y=5,op=c"])
     payload = Payload(ToySpace(), Curves(fault=faults), ToyData().search_view(0))
-    work = OrderedSearch(
+    work = make_ordered(
         payload, rows, lanes=2, sampler=sampler, fallback=Random(), scheduler=NoStopping(),
         limits=Limits(), run="test", stage="search", arm="script", objectives=(Objective(),),
         seed=0, folder=tmp_path,
@@ -211,7 +211,7 @@ def test_the_worker_time_of_an_arm_and_an_exhausted_space_end_it(make: Make) -> 
     work = search(Random(), Curves(), rows, limits=Limits(seconds=6.0))
     make(concurrent=1).run(work)
     assert work.done
-    assert work.spent == 6.0
+    assert work.meter.spent == 8.0  # the trial that crosses it is finished
     work = search(Random(), Curves(), Table(), space=ToySpace(depth=1), trials=1000)
     make().run(work)
     assert work.done

@@ -99,7 +99,7 @@ def resume_here(path: Path, monkeypatch: Any, more: int = 0) -> Resumed:
     """Resume with the local runner; what the run used is there to be looked at."""
     experiments: list[Experiment] = []
     searches: list[Any] = []
-    real = session.Search
+    real = session.build_search
 
     def search(*args: Any, **settings: Any) -> Any:
         searches.append(real(*args, **settings))
@@ -110,7 +110,7 @@ def resume_here(path: Path, monkeypatch: Any, more: int = 0) -> Resumed:
         return LocalRunner()
 
     with monkeypatch.context() as patch:
-        patch.setattr(session, "Search", search)
+        patch.setattr(session, "build_search", search)
         folder = launch.resume(path, runner, more_trials=more, console=quiet())
     return Resumed(folder, experiments[0], searches)
 

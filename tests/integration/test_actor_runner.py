@@ -20,8 +20,8 @@ from raynas.runners.base import Resources
 from raynas.runners.lanes import RayRunner
 from raynas.runners.local import LocalRunner
 from raynas.runners.tune import TuneRunner
-from raynas.runners.work import Payload
 from raynas.samplers import Exhaustive
+from raynas.search.context import Payload
 
 pytestmark = pytest.mark.ray
 Make = Callable[..., ActorRunner]

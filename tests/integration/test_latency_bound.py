@@ -17,10 +17,10 @@ from raynas.evaluators import MeasuredLatency, Screen, ZeroShot
 from raynas.proxies import L2Norm
 from raynas.runners.base import Resources
 from raynas.runners.lanes import RayRunner
-from raynas.runners.screening import Screening
 from raynas.runners.tune import TuneRunner
-from raynas.runners.work import Payload
 from raynas.samplers import Random
+from raynas.search.context import Payload
+from raynas.search.screening import Screening
 from raynas.spaces import ElasticResNet
 
 pytestmark = [pytest.mark.ray, pytest.mark.long]

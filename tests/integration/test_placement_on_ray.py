@@ -27,8 +27,8 @@ from raynas.runners import tune as tune_module
 from raynas.runners.actors import ActorRunner
 from raynas.runners.base import Resources
 from raynas.runners.placement import Device
-from raynas.runners.search import Search
 from raynas.runners.tune import TuneRunner
+from raynas.search.controller import SearchController
 from raynas.spaces.base import SearchSpace
 
 pytestmark = [pytest.mark.ray, pytest.mark.long]
@@ -142,7 +142,7 @@ def test_booked_memory_limits_how_many_run_at_once() -> None:
     assert fitted._slots(1 / 16) == 8
 
 
-def resumed(work: Search, rows: Table, evaluator: Curves, text: str) -> Search:
+def resumed(work: SearchController, rows: Table, evaluator: Curves, text: str) -> SearchController:
     """A later session, whose sampler proposes ``text`` again."""
     past = [Trial(**vars(trial)) for trial in work.trials.values()]
     return search(Script([text]), evaluator, rows, past=past)

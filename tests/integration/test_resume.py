@@ -75,7 +75,7 @@ def test_killed_drivers_lose_nothing_and_repeat_nothing(
     if sampler == "Random()":
         assert content(rows) == undisturbed(tmp_path / "b", **settings)
     else:
-        states = [t.state for t in work.sampler._study.trials]
+        states = [t.state for t in work.proposer.sampler._study.trials]
         assert OptunaState.RUNNING not in states
         assert states.count(OptunaState.PRUNED) == sum(t.state == "STOPPED" for t in past(found))
 
@@ -104,7 +104,7 @@ def test_two_runs_in_one_process_share_no_study(
     for name in ("a", "b"):
         run = run_here(experiment_file(tmp_path / name, trials=3, sampler="TPE(n_startup=2)"))
         works.append(resume_here(run.path, monkeypatch, more=2).searches[0])
-    studies = [work.sampler._study for work in works]
+    studies = [work.proposer.sampler._study for work in works]
     assert studies[0].study_name != studies[1].study_name
     assert [len(study.trials) for study in studies] == [5, 5]
 

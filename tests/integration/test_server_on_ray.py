@@ -27,8 +27,8 @@ from raynas.runners.base import Resources
 from raynas.runners.local import LocalRunner
 from raynas.runners.server import Answer, Busy, SupernetServer
 from raynas.runners.tune import TuneRunner
-from raynas.runners.work import Payload
 from raynas.samplers.random import Random
+from raynas.search.context import Payload
 from raynas.supernet.subnets import Looks, Subnets
 from raynas.supernet.weights import save_weights
 

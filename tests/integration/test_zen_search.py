@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from searches import make_search
 from toys import Curves
 
 from raynas.core import Architecture, Bound, Measurement, Objective
 from raynas.data.base import Images, View
-from raynas.runners.search import Limits, Search
-from raynas.runners.work import Payload
 from raynas.samplers import ElitistEvolution, Random
 from raynas.samplers.base import Sampler
 from raynas.schedulers.none import NoStopping
+from raynas.search.context import Limits, Payload
 from raynas.spaces import ZenNAS
 from raynas.spaces.zen import CIFAR_START
 
@@ -38,7 +38,7 @@ def searched(sampler: Sampler, trials: int) -> tuple[list[float], Table]:
     """The scores of the trials that keep the bounds, in their order, and all rows."""
     images = Images(np.zeros((2, 32, 32, 3), np.uint8), np.arange(2))
     view, rows = View(images, images, "val", 10, (0.0,) * 3, (255.0,) * 3), Table()
-    work = Search(
+    work = make_search(
         Payload(SPACE, Curves(max_step=1), view), rows, sampler=sampler, fallback=Random(),
         scheduler=NoStopping(), limits=Limits(trials=trials), run="test", bounds=BOUNDS,
         stage="search", arm=sampler.name, objectives=(Objective("score"),), seed=0,
@@ -46,7 +46,7 @@ def searched(sampler: Sampler, trials: int) -> tuple[list[float], Table]:
     scores = []
     while job := work.next():
         scores.append(depth_and_width(work.arch(job.trial)))
-        work.report(job.trial, Measurement(1, {"score": scores[-1]}))
+        work.report(job, Measurement(1, {"score": scores[-1]}))
     return scores, rows
 
 

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from searches import Recorded, make_search
 from toys import Curves, ToyData, ToySpace
 
 from raynas.core import Architecture, Job, Measurement, Objective, Problem, SpaceExhausted, Trial
 from raynas.data.base import Images, View
 from raynas.evaluators.base import Evaluator
 from raynas.evaluators.retrain import Retrain
-from raynas.runners.search import Limits, Search
-from raynas.runners.work import Payload
 from raynas.samplers.base import Sampler
 from raynas.samplers.random import Random
 from raynas.schedulers.none import NoStopping
+from raynas.search.context import Limits, Payload
 from raynas.spaces.base import SearchSpace
 
 #: what two runs of one search must have in common, and what they may differ in (time, host, ...)
@@ -42,17 +42,6 @@ def content(rows: Iterable[Mapping[str, Any]], metric: str = "val_accuracy") -> 
     """The rows without time, place and the order in which they came."""
     found = [tuple(row[c] for c in (*SAME, metric)) for row in rows]
     return sorted(found, key=repr)
-
-
-class Recorded(Search):
-    """A search that remembers how many trials it had out at most."""
-
-    most = 0
-
-    def next(self) -> Job | None:
-        job = super().next()
-        self.most = max(self.most, len(self.live))
-        return job
 
 
 @dataclass
@@ -105,7 +94,7 @@ def search(
         "seed": 0,
         **more,
     }
-    return Recorded(payload, rows, **settings)
+    return Recorded(make_search(payload, rows, **settings))
 
 
 def large_view() -> View:

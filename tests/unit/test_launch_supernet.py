@@ -21,7 +21,7 @@ from raynas.experiment import load
 from raynas.launch import resume
 from raynas.runners.live import remaining
 from raynas.runners.local import LocalRunner
-from raynas.runners.work import Work
+from raynas.search.source import JobSource
 from raynas.session import Interrupted, spread
 from raynas.store import RunFolder, read, trials
 
@@ -204,13 +204,13 @@ def test_the_live_view_knows_how_long_the_training_takes(tmp_path: Path, console
     seen: list[tuple[float, float | None]] = []
 
     class Watching(LocalRunner):
-        def run(self, work: Work) -> None:
+        def run(self, work: JobSource) -> None:
             report = work.report
 
             def told(*arguments: Any, **keywords: Any) -> Any:
                 answer = report(*arguments, **keywords)
-                if work.stage == "supernet":
-                    work.started = time.monotonic() - 10.0 * (1 + len(seen))
+                if work.status().stage == "supernet":
+                    work._began = time.monotonic() - 10.0 * (1 + len(seen))
                     status = work.status()
                     seen.append((status.share, remaining(status)))
                 return answer
@@ -226,7 +226,7 @@ def test_the_live_view_knows_how_long_the_training_takes(tmp_path: Path, console
 
 def test_ctrl_c_while_it_trains_leaves_a_run_to_resume(tmp_path: Path, console: Console) -> None:
     class Stopped(LocalRunner):
-        def run(self, work: Work) -> None:
+        def run(self, work: JobSource) -> None:
             report = work.report
 
             def told(*arguments: Any, **keywords: Any) -> Any:

@@ -22,7 +22,6 @@ from raynas.evaluators import ZeroShot
 from raynas.experiment import Experiment, Loaded
 from raynas.proxies import AZNAS, NASWOT, Params, SynFlow, ZiCo
 from raynas.runners.local import LocalRunner
-from raynas.runners.work import Work
 from raynas.samplers import Exhaustive, Listed, Random
 from raynas.schedulers import NoStopping
 from raynas.scoring import (
@@ -34,6 +33,7 @@ from raynas.scoring import (
     scored_run,
     write_table,
 )
+from raynas.search.source import JobSource
 from raynas.session import Interrupted
 from raynas.spaces import NASBench201
 from raynas.store import RunFolder, read
@@ -317,7 +317,7 @@ def scores_of(folder: RunFolder) -> dict[str, Any]:
 class Interrupting(LocalRunner):
     """Ctrl-C after two architectures."""
 
-    def run(self, work: Work) -> None:
+    def run(self, work: JobSource) -> None:
         real, seen = work.report, 0
 
         def report(*args: Any, **more: Any) -> Any:
@@ -414,7 +414,7 @@ def experiment():
 
 def test_a_run_without_a_row_has_no_table(tiny: Path, tmp_path: Path) -> None:
     class Never(LocalRunner):
-        def run(self, work: Work) -> None:
+        def run(self, work: JobSource) -> None:
             work.interrupt()
 
     with pytest.raises(Interrupted):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from searches import make_search
 from torch import nn
 
 from raynas.core import Architecture, Bound, Job, Objective, RaynasError, TrialState, UserError
@@ -19,11 +20,10 @@ from raynas.data.base import Images, View
 from raynas.evaluators import FunctionEvaluator, MeasuredLatency, Screen
 from raynas.experiment import Experiment
 from raynas.runners.local import LocalRunner
-from raynas.runners.screening import Screening
-from raynas.runners.search import Limits, Search
-from raynas.runners.work import Payload
 from raynas.samplers import NSGA2, Random
 from raynas.schedulers import NoStopping
+from raynas.search.context import Limits, Payload
+from raynas.search.screening import Screening
 from raynas.spaces import ElasticResNet
 
 torch.set_num_threads(1)
@@ -127,7 +127,7 @@ def test_a_bound_is_kept_before_anything_is_evaluated(
     payload = Payload(SPACE, FunctionEvaluator(params), view())
     runner = LocalRunner()
     scorer = partial(runner.evaluate, Payload(SPACE, screen.evaluator, view()))
-    work = Search(
+    work = make_search(
         payload,
         type("Rows", (), {"append": staticmethod(rows.extend)})(),
         sampler=sampler,

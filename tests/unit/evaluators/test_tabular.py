@@ -99,7 +99,7 @@ def test_seconds_are_the_table_s(path: Path) -> None:
         view=NoImages().search_view(0),
     )  # fmt: skip
     LocalRunner().run(work)
-    assert work.spent == pytest.approx(1000.0)
+    assert work.meter.spent == pytest.approx(1000.0)
 
 
 def test_what_does_not_fit_is_said_before_anything_is_spent(path: Path) -> None:

@@ -341,9 +341,9 @@ def test_a_worker_streams_its_parts_and_splits_only_what_is_under_way(
         assert last is None or last.step < 3
     rows, here, script = Table(), Table(), [arch.text for arch, _ in chunk]
     work = search(Script(script), Curves(max_step=3, fault=faults), rows)
-    for _ in chunk:
-        work.next()
-    _Jobs(work).take([(Task(*chunk[place]), outcome) for place, outcome in streamed])
+    jobs = [work.next() for _ in chunk]
+    tasks = [Task(arch, job) for (arch, _), job in zip(chunk, jobs, strict=True)]
+    _Jobs(work).take([(tasks[place], outcome) for place, outcome in streamed])
     LocalRunner().run(search(Script(script), Curves(max_step=3, fault=faults), here))
     same = ("trial", "step", "state", "message")
     assert [[row[c] for c in same] for row in rows] == [[row[c] for c in same] for row in here]

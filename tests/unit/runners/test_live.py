@@ -12,16 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
+from searches import make_search
 from toys import Curves, ToyData, ToySpace
 
 from raynas.core import Objective, TrialState
 from raynas.runners.live import LiveView, clock, headline, remaining, render, shorten
 from raynas.runners.local import LocalRunner
-from raynas.runners.search import Limits, Search
-from raynas.runners.work import Payload, Status
 from raynas.samplers.random import Random
 from raynas.schedulers.asha import ASHA
 from raynas.schedulers.base import Rung
+from raynas.search.context import Limits, Payload, Status
+from raynas.search.controller import SearchController
 
 ARCH = "|nor_conv_1x1~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|none~1|none~2|"
 
@@ -144,9 +145,9 @@ def test_clock_and_shorten() -> None:
     assert [shorten("abcdef", n) for n in (6, 5)] == ["abcdef", "abcd…"]
 
 
-def work(seconds: float) -> Search:
+def work(seconds: float) -> SearchController:
     payload = Payload(ToySpace(), Curves(seconds=seconds), ToyData().search_view(0))
-    return Search(
+    return make_search(
         payload, Rows(), sampler=Random(), fallback=Random(), scheduler=ASHA(1, 2),
         limits=Limits(trials=5), run="live", stage="search", arm="random",
         objectives=(Objective(),), seed=0,

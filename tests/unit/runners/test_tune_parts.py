@@ -24,10 +24,11 @@ class FakeTrial:
     status: str = "PENDING"
     PENDING = "PENDING"
     error_file = None
+    job: Job | None = None
 
     @property
     def config(self) -> dict[str, Any]:
-        return {"job": Job(self.number, 0, 1)}
+        return {"job": self.job or Job(self.number, 0, 1)}
 
 
 @dataclass
@@ -107,13 +108,15 @@ def test_trials_leave_a_machine_that_is_to_go_and_nobody_gets_their_workers(hook
     hooks.leaving = Recent(lambda: frozenset({"doomed"}))
     scheduler, searcher = WorkScheduler(hooks), WorkSearcher(hooks, lambda: 9)
     assert all(isinstance(searcher.suggest(name), dict) for name in "abc")
-    controller, said = FakeController(), {}
+    controller, said, jobs = FakeController(), {}, dict(hooks.work.jobs)
     for number, node in enumerate(("doomed", "safe", "doomed")):
         last = 2 if number == 2 else 1
         for step in range(1, last + 1):
             found = Outcome(Measurement(step, {"val_accuracy": 50.0}, 1.0))
             result = {"outcome": found, "node": node if step == last else "safe"}
-            said[number] = scheduler.on_trial_result(controller, FakeTrial(number), result)
+            said[number] = scheduler.on_trial_result(
+                controller, FakeTrial(number, job=jobs[number]), result
+            )
         scheduler.on_trial_complete(controller, FakeTrial(number), {"node": node})
         assert controller._reuse_actors == (node == "safe")
     assert said == {0: "STOP", 1: "CONTINUE", 2: "STOP"}
@@ -130,7 +133,7 @@ def test_a_worker_that_was_lost_before_it_had_the_trial_is_no_death_of_it(hooks:
         assert isinstance(searcher.suggest(str(attempt)), dict)
         (running,) = hooks.work.live
         assert (running, hooks.work.trials[running].attempt) == (0, attempt)
-        trial = FakeTrial(0)
+        trial = FakeTrial(0, job=hooks.work.jobs[0])
         controller = FakeController([trial, FakeTrial(1)], _resetting_trials={trial})
         scheduler.on_trial_error(controller, trial)
         assert hooks.work.error is None
@@ -139,6 +142,7 @@ def test_a_worker_that_was_lost_before_it_had_the_trial_is_no_death_of_it(hooks:
     for attempt in ("once", "twice"):  # with the trial at work
         assert not hooks.work.trials[0].state.ended
         assert isinstance(searcher.suggest(attempt), dict)
-        scheduler.on_trial_error(FakeController(), FakeTrial(0))
+        trial = FakeTrial(0, job=hooks.work.jobs[0])
+        scheduler.on_trial_error(FakeController(), trial)
     assert hooks.work.trials[0].message.startswith("its worker died 2 times")
     assert "quarantine" in hooks.work.trials[0].message

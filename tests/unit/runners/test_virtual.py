@@ -20,9 +20,7 @@ from raynas.core import Architecture, Job, RaynasError, UserError
 from raynas.evaluators import Tabular
 from raynas.runners.base import Resources
 from raynas.runners.local import LocalRunner
-from raynas.runners.search import Limits
 from raynas.runners.virtual import Cluster, Span, TimedRows, VirtualRunner
-from raynas.runners.work import Payload
 from raynas.samplers.random import Random
 from raynas.schedulers import (
     ASHA,
@@ -33,6 +31,7 @@ from raynas.schedulers import (
     Scheduler,
     SuccessiveHalving,
 )
+from raynas.search.context import Limits, Payload
 
 FOUR = [f"x={x},y=0,op=a" for x in range(4)]
 
@@ -297,7 +296,7 @@ def test_time_adds_up_and_no_worker_does_two_things_at_once(
     one_place(at_once)
     # what counted is what the trials that ended well took
     if not cluster.spread and not any(t.state == "FAILED" for t in work.trials.values()):
-        assert usage.useful == pytest.approx(work.spent)
+        assert usage.useful == pytest.approx(work.meter.spent)
     clocks = [row["clock_s"] for row in rows]
     assert clocks == sorted(clocks)
     assert all(clock <= runner.now for clock in clocks)

@@ -64,7 +64,7 @@ def test_a_search_evaluates_the_list_and_nothing_else_whatever_bounds_reject() -
     rows, bound = Table(), (Bound("params", max=20),)
     texts = [f"x={x},y={y},op={op}" for x in range(6) for y in range(6) for op in "abc"][::-1]
     work = search(Listed(tuple(texts)), Curves(max_step=1), rows, bounds=bound)
-    work.patience = work.bound_patience = work.rejections = 3
+    work.patience = work.proposer.patience.beyond_bounds = work.proposer.patience.rejections = 3
     LocalRunner().run(work)
     kept = [t for t in texts if t[:7] in ("x=0,y=0", "x=0,y=1", "x=1,y=0")]
     assert [row["arch"] for row in rows if row["state"] == "COMPLETE"] == kept

@@ -27,12 +27,12 @@ from raynas.core import (
 from raynas.core.pareto import pareto_front
 from raynas.experiment import load
 from raynas.runners.local import LocalRunner
-from raynas.runners.retention import Checkpoints, Retention
-from raynas.runners.search import Search
-from raynas.runners.work import Work
 from raynas.samplers.random import Random
 from raynas.schedulers import ASHA, PromotionASHA
 from raynas.schedulers.rungs import Halving
+from raynas.search.controller import SearchController
+from raynas.search.retention import Checkpoints, Retention
+from raynas.search.source import JobSource
 from raynas.store.remote import Remote
 
 ARCH = ToySpace().architecture("x=0,y=0,op=a")
@@ -71,14 +71,14 @@ def kept(place: Path | Remote) -> set[int]:
     return {int(folder.name) for folder in place.iterdir()} if place.is_dir() else set()
 
 
-def front(work: Work) -> set[int]:
+def front(work: JobSource) -> set[int]:
     """Numbers of the COMPLETE trials that no other dominates, worked out anew."""
     complete = [t for t in work.trials.values() if t.state is TrialState.COMPLETE]
     points = [[o.sign * t.values()[o.metric] for o in work.objectives] for t in complete]
     return {complete[i].number for i in pareto_front(points)}  # type: ignore[arg-type]
 
 
-def rung_leaders(work: Search, top: int) -> set[int]:
+def rung_leaders(work: SearchController, top: int) -> set[int]:
     """The best of each rung by what is stored, worked out anew (one objective)."""
     assert isinstance(work.scheduler, Halving)
     found: set[int] = set()
@@ -161,15 +161,17 @@ def test_a_quota_below_nothing_is_refused(setting: dict[str, int], name: str) ->
 # -- searches ----------------------------------------------------------------------------------
 
 
-def searched(folder: Path, checkpoints: Checkpoints, *, keep: int = 2, **settings: Any) -> Search:
+def searched(
+    folder: Path, checkpoints: Checkpoints, *, keep: int = 2, **settings: Any
+) -> SearchController:
     """A search in this process; at every row no more trials than allowed have checkpoints."""
 
     def look() -> None:
         here = kept(folder)
         open_ = {t.number for t in work.trials.values() if not t.state.ended}
         if checkpoints.quota is not None:
-            safe = set(work.leaders(checkpoints.top)) if checkpoints.quota else set()
-            assert len(here - open_ - safe) <= checkpoints.quota + work.keep + 1  # one ends now
+            safe = set(work.checkpoints.leaders(checkpoints.top)) if checkpoints.quota else set()
+            assert len(here - open_ - safe) <= checkpoints.quota + keep + 1  # one ends now
 
     rows = Watched(look)
     work = search(
@@ -244,9 +246,9 @@ def test_what_runs_is_never_touched_and_counts(tmp_path: Path) -> None:
         assert job.workdir is not None
         job.workdir.mkdir()
     for step in (1, 2):
-        work.report(0, Measurement(step, {"val_accuracy": 50.0}))
+        work.report(work.jobs[0], Measurement(step, {"val_accuracy": 50.0}))
     for step in (1, 2):
-        work.report(1, Measurement(step, {"val_accuracy": 60.0}))
+        work.report(work.jobs[1], Measurement(step, {"val_accuracy": 60.0}))
     assert work.trials[0].state is work.trials[1].state is TrialState.COMPLETE
     assert kept(tmp_path) == {0, 1, 2}
     assert work.next() is not None  # a second runs, so the worse one at rest must make room
@@ -274,7 +276,7 @@ def test_a_trial_that_failed_keeps_nothing(tmp_path: Path) -> None:
 def test_on_shared_storage_the_quota_holds_too_and_a_resume_may_lower_it(tmp_path: Path) -> None:
     remote = Remote((tmp_path / "storage").as_uri())
 
-    def run(quota: int, past: Sequence[Trial]) -> Search:
+    def run(quota: int, past: Sequence[Trial]) -> SearchController:
         work = search(
             Random(), Keeping(8), Table(), trials=30, folder=tmp_path / "here", mirror=remote,
             scheduler=ASHA(1, 2), retention=Retention(Checkpoints(quota, top=1)), past=past, keep=2,

@@ -9,21 +9,21 @@ from typing import Any
 
 import pytest
 from integration.toy_runs import Script, Table, content
+from searches import make_ordered
 from toys import Curves, ToyData, ToySpace
 
 from raynas.core import Bound, Job, Objective, Trial, TrialState, UserError
 from raynas.core.describe import fresh
 from raynas.runners.base import Outcome, deliver, steps
-from raynas.runners.order import OrderedSearch
-from raynas.runners.search import Limits
-from raynas.runners.work import Payload
 from raynas.samplers import TPE, Random, RegularizedEvolution
 from raynas.samplers.base import Sampler
 from raynas.schedulers import ASHA, NoStopping
 from raynas.schedulers.base import Scheduler
+from raynas.search.context import Limits, Payload
+from raynas.search.order import DeterministicOrder
 
 
-def search(rows: Any, folder: Path | None, sampler: Sampler, **more: Any) -> OrderedSearch:
+def search(rows: Any, folder: Path | None, sampler: Sampler, **more: Any) -> DeterministicOrder:
     evaluator = more.pop("evaluator", Curves(max_step=9))
     evaluator.setup(ToySpace(), ToyData().search_view(0))
     settings: dict[str, Any] = {
@@ -31,10 +31,12 @@ def search(rows: Any, folder: Path | None, sampler: Sampler, **more: Any) -> Ord
         "limits": Limits(trials=24), "run": "test", "stage": "search", "arm": "a",
         "objectives": (Objective(),), "seed": 0, "folder": folder, **more,
     }  # fmt: skip
-    return OrderedSearch(Payload(ToySpace(), evaluator, ToyData().search_view(0)), rows, **settings)
+    return make_ordered(Payload(ToySpace(), evaluator, ToyData().search_view(0)), rows, **settings)
 
 
-def carry_out(work: OrderedSearch, workers: int, rng: random.Random, stop_at: float = 1e9) -> int:
+def carry_out(
+    work: DeterministicOrder, workers: int, rng: random.Random, stop_at: float = 1e9
+) -> int:
     """By workers who are quick and slow as ``rng`` has it; how many measurements they made."""
     busy: list[tuple[Job, Iterator[Outcome]]] = []
     measured = set()
@@ -47,7 +49,7 @@ def carry_out(work: OrderedSearch, workers: int, rng: random.Random, stop_at: fl
         outcome = next(outcomes, Outcome())
         if outcome.measurement is not None:
             measured.add((job.trial, outcome.measurement.step))
-        if not deliver(work, job.trial, outcome):
+        if not deliver(work, job, outcome):
             outcomes.close()  # type: ignore[attr-defined]
             del busy[place]
         if len(measured) >= stop_at:
@@ -81,10 +83,10 @@ def test_nothing_is_trained_that_may_be_stopped(tmp_path: Path) -> None:
     rows = Table()
     work = search(rows, tmp_path, Random())
     made = carry_out(work, 1, random.Random(0))
-    assert work.toll.aside > 0
+    assert work.discarded.aside > 0
     # between two rungs a worker may be ahead; behind a rung it is not
     assert made == sum(row["step"] is not None for row in rows)
-    assert work.toll.dropped == 0
+    assert work.discarded.dropped == 0
     assert any(t.state is TrialState.STOPPED for t in work.trials.values())
 
 
@@ -94,8 +96,8 @@ def test_without_checkpoints_the_price_is_told() -> None:
     made = carry_out(work, 2, random.Random(1))
     wanted = sum(row["step"] is not None for row in rows)
     assert made > wanted
-    assert work.toll.dropped > 0
-    assert "% of the workers' time" in str(work.toll)
+    assert work.discarded.dropped > 0
+    assert "% of the workers' time" in str(work.discarded)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: s.name)
@@ -183,11 +185,11 @@ def test_what_lacked_memory_gets_its_second_try_and_no_third(cut: int, tmp_path:
 
 
 def test_arms_are_equal_in_multiply_adds(tmp_path: Path) -> None:
-    work = search(Table(), tmp_path, Random(), limits=Limits(seconds=20_000.0))
+    work = search(Table(), tmp_path, Random(), lanes=1, limits=Limits(seconds=20_000.0))
     carry_out(work, 2, random.Random(0))
     macs = sum(t.costs["macs"] * t.step for t in work.trials.values())
-    assert work.paid == macs
-    assert 20_000 <= macs < 20_000 + 5 * 7 * 360
+    assert work.controller.meter.paid == macs
+    assert 20_000 <= macs < 20_000 + 9 * 7 * 360  # the trial that crosses it is finished
 
 
 def test_a_worker_that_died_is_started_again(tmp_path: Path) -> None:
@@ -213,12 +215,12 @@ def test_workers_that_die_at_any_moment_change_nothing(seed: int, tmp_path: Path
             for job in jobs:
                 for outcome in steps(work.payload.evaluator, work.arch(job.trial), job):
                     if rng.random() < deaths:
-                        work.again(job.trial)
+                        work.again(job)
                         break
-                    if not deliver(work, job.trial, outcome):
+                    if not deliver(work, job, outcome):
                         break
                 else:
-                    deliver(work, job.trial, Outcome())
+                    deliver(work, job, Outcome())
         tables.append(
             [(r["trial"], r["arch"], r["step"], r["state"], r["val_accuracy"]) for r in rows]
         )

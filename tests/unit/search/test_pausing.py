@@ -16,10 +16,10 @@ from toys import Curves, ToySpace
 from raynas.core import Measurement, Trial, TrialState
 from raynas.runners.base import Resources
 from raynas.runners.local import LocalRunner
-from raynas.runners.search import Limits
 from raynas.runners.virtual import Cluster, VirtualRunner
 from raynas.samplers.random import Random
 from raynas.schedulers import PASHA, Hyperband, PromotionASHA, Scheduler, SuccessiveHalving
+from raynas.search.context import Limits
 
 MAKERS = {
     "promotion": PromotionASHA,
@@ -76,23 +76,25 @@ def test_all_come_to_rest_and_no_step_is_evaluated_twice(name: str, tmp_path: Pa
 def test_a_paused_trial_is_running_in_the_store_until_it_goes_on_or_the_end() -> None:
     rows = Table()
     work = work_of(PromotionASHA(), rows, trials=4)
+    jobs = []
     for number in range(3):
-        assert work.next().trial == number
-        work.report(number, Measurement(1, {"val_accuracy": float(number)}))
+        jobs.append(work.next())
+        assert jobs[-1].trial == number
+        work.report(jobs[-1], Measurement(1, {"val_accuracy": float(number)}))
         assert work.live == ()
     assert [row["state"] for row in rows] == ["RUNNING"] * 3
     assert work.next().trial == 2  # of three the best goes on, before anything new starts
-    work.report(1, Measurement(2, {"val_accuracy": 99.0}))  # a worker that was ahead
+    work.report(jobs[1], Measurement(2, {"val_accuracy": 99.0}))  # a worker that was ahead
     assert work.trials[1].step == 1
-    work.fail(1, "a worker that was ahead")
+    work.fail(jobs[1], "a worker that was ahead")
     assert work.trials[1].state is TrialState.RUNNING
-    work.report(2, Measurement(2, {"val_accuracy": 2.0}))
-    work.fail(2, "broken")
+    work.report(work.jobs[2], Measurement(2, {"val_accuracy": 2.0}))
+    work.fail(work.jobs[2], "broken")
     assert work.next().trial == 3
-    work.report(3, Measurement(1, {"val_accuracy": -1.0}))
+    work.report(work.jobs[3], Measurement(1, {"val_accuracy": -1.0}))
     assert work.next().trial == 1  # nothing is new: the best that waits goes on to the end
     for step in range(2, 10):
-        work.report(1, Measurement(step, {"val_accuracy": 1.0}))
+        work.report(work.jobs[1], Measurement(step, {"val_accuracy": 1.0}))
         if step in (3,):
             assert work.next().trial == 1
     assert not work.done
@@ -118,7 +120,7 @@ def test_a_resume_counts_no_attempt_for_a_paused_trial(name: str) -> None:
     rows = Table()
     work = work_of(MAKERS[name](), rows)
     assert work.next().trial == 0
-    work.report(0, Measurement(1, {"val_accuracy": 1.0}))
+    work.report(work.jobs[0], Measurement(1, {"val_accuracy": 1.0}))
     again = work_of(MAKERS[name](), rows, past=stored(rows))
     assert again.trials[0].attempt == 0
     assert again.next().trial == 1
@@ -151,7 +153,7 @@ def test_where_time_is_over_what_waits_ends() -> None:
     work = work_of(PromotionASHA(), rows, limits=Limits(deadline=10.0), clock=lambda: now[0])
     for number in range(3):
         assert work.next().trial == number
-        work.report(number, Measurement(1, {"val_accuracy": float(number)}))
+        work.report(work.jobs[number], Measurement(1, {"val_accuracy": float(number)}))
     now[0] = 11.0
     assert not work.done
     assert work.next() is None
@@ -164,7 +166,7 @@ def test_an_interrupted_search_leaves_them_to_be_resumed() -> None:
     work = work_of(PromotionASHA(), rows, trials=3)
     for number in range(3):
         assert work.next().trial == number
-        work.report(number, Measurement(1, {"val_accuracy": float(number)}))
+        work.report(work.jobs[number], Measurement(1, {"val_accuracy": float(number)}))
     work.interrupt()
     assert work.next() is None
     assert work.done

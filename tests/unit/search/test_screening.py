@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from searches import make_search
 from toys import Curves, Quick, ToyData, ToySpace, noise, quality
 
 from raynas.core import (
@@ -29,9 +30,6 @@ from raynas.data.base import View
 from raynas.evaluators import Screen
 from raynas.evaluators.base import Evaluator
 from raynas.runners.local import LocalRunner
-from raynas.runners.screening import Screening
-from raynas.runners.search import Limits, Search
-from raynas.runners.work import Payload
 from raynas.samplers import (
     CMAES,
     GP,
@@ -46,6 +44,9 @@ from raynas.samplers import (
     Sampler,
 )
 from raynas.schedulers import ASHA, NoStopping
+from raynas.search.context import Limits, Payload
+from raynas.search.controller import SearchController
+from raynas.search.screening import Screening
 from raynas.spaces.base import SearchSpace
 
 
@@ -171,9 +172,9 @@ def search(
     within: Any = "batch",
     trials: int | None = None,
     bounds: tuple[Bound, ...] = (),
-    kind: type[Search] = Search,
+    make: Callable[..., Any] = make_search,
     **more: Any,
-) -> Search:
+) -> SearchController:
     view = ToyData().search_view(0)
     evaluator = evaluator or Curves()
     space = more.pop("space", ToySpace(depth=12))
@@ -192,13 +193,13 @@ def search(
         "limits": Limits(trials), "run": "test", "stage": "search", "arm": "script",
         "objectives": (Objective(),), "seed": 0, **more,
     }  # fmt: skip
-    return kind(
+    return make(
         Payload(space, evaluator, view), rows if rows is not None else Table(),
         bounds=bounds, screening=screening, past=past, **settings,
     )  # fmt: skip
 
 
-def run(work: Search) -> Search:
+def run(work: SearchController) -> SearchController:
     LocalRunner().run(work)
     assert work.done
     return work
@@ -233,7 +234,7 @@ def test_the_best_of_each_batch_are_trained_and_all_are_stored_with_scores() -> 
     out = [r for r in rows if r["state"] == "STOPPED"]
     assert {r["message"] for r in out} == {"screened: not among the best 25 %"}
     assert {r["arch"] for r in out} == {*listed} - best
-    assert work.spent == 24 * 0.25 + 6 * 4
+    assert work.meter.spent == 24 * 0.25 + 6 * 4
     assert {t.arch.text for t in work.best} <= best
 
 
@@ -252,9 +253,10 @@ def test_the_budget_is_met_by_trained_trials_exactly() -> None:
 def test_a_quantile_of_the_whole_run_lets_weak_batches_fall() -> None:
     space = ToySpace(depth=12)
     falling = sorted(texts(64), key=lambda t: -hint(space.architecture(t)))
-    work = run(search(Script(falling), within="run"))
-    assert len(by_trial(r for r in work.rows if r["step"])) == 2  # type: ignore[attr-defined]
-    assert work.screened_out == 62
+    rows = Table()
+    work = run(search(Script(falling), rows=rows, within="run"))
+    assert len(by_trial(r for r in rows if r["step"])) == 2
+    assert work.status().screened_out == 62
     rising = run(search(Script(falling[::-1]), within="run"))
     assert rising.status().counts["COMPLETE"] > 16
 
@@ -283,11 +285,11 @@ def test_a_duplicate_is_answered_whatever_became_of_the_first() -> None:
     assert len(answered) == 6  # of what was held back; the others are being trained
     assert {t.state for t in answered.values()} == {TrialState.STOPPED}
     assert all(t.values()["hint"] == hint(t.arch) for t in answered.values())
-    work.fail(first.trial, "gone")
+    work.fail(first, "gone")
     assert [spy.told[n].state for n in (first.trial, first.trial + 8)] == [TrialState.FAILED] * 2
     assert second.trial + 8 not in spy.told
     assert len(rows.scored()) == 16
-    assert work.duplicates == 8
+    assert work.status().duplicates == 8
 
 
 def test_duplicates_within_a_batch_wait_for_its_scores() -> None:
@@ -295,7 +297,9 @@ def test_duplicates_within_a_batch_wait_for_its_scores() -> None:
     spy = Spy(Script(listed))
     work = run(search(spy))
     assert len(spy.told) == 20
-    assert work.screened_out == 8 - 2 + 2 - 1  # eight unlike ones a batch, then the last two
+    assert (
+        work.status().screened_out == 8 - 2 + 2 - 1
+    )  # eight unlike ones a batch, then the last two
     for n in range(0, 20, 2):
         assert spy.told[n].state is spy.told[n + 1].state
         assert spy.told[n].values() == spy.told[n + 1].values()
@@ -313,8 +317,8 @@ def test_bounds_on_costs_come_before_scores() -> None:
     work = run(search(hints=hints, bounds=(Bound("params", max=200),), trials=5))
     space = ToySpace(depth=12)
     assert all(space.costs(space.architecture(t)).params <= 200 for t in hints.log)
-    assert work.rejected > 0
-    assert len(hints.log) == len(set(hints.log)) == work.screened_out + 5
+    assert work.status().rejected > 0
+    assert len(hints.log) == len(set(hints.log)) == work.status().screened_out + 5
 
 
 def test_what_breaks_a_bound_by_its_scores_is_infeasible_and_takes_nobodys_place() -> None:
@@ -335,7 +339,7 @@ def test_what_breaks_a_bound_by_its_scores_is_infeasible_and_takes_nobodys_place
     told = {t.arch.text: t for t in spy.told.values()}
     assert all(told[t].violations[str(bounds[0])] > 0 for t in beyond)
     again = search(past=trials_of(rows, bounds), bounds=bounds)
-    assert (again.status().ended, again.screened_out) == (2, work.screened_out)
+    assert (again.status().ended, again.status().screened_out) == (2, work.status().screened_out)
 
 
 def test_a_bound_on_what_training_measures_is_judged_by_training() -> None:
@@ -375,7 +379,7 @@ def test_a_score_that_fails_fails_its_trial_and_no_more(fault: str) -> None:
     assert dict(work.status().counts) == {"COMPLETE": 4}
     assert len(spy.told) == 16
     again = search(past=trials_of(rows))
-    assert (again.status().ended, again.screened_out) == (4, 12)
+    assert (again.status().ended, again.status().screened_out) == (4, 12)
 
 
 @pytest.mark.parametrize("fault", ["nan", "missing"])
@@ -392,7 +396,7 @@ def test_a_score_that_is_missing_ranks_lowest_and_the_row_says_why(fault: str) -
 
 def test_scores_that_all_fail_end_the_arm_and_say_so() -> None:
     work = search(trials=5, hints=Hints({"*": "crash"}))
-    work.screen_patience = 24
+    work.proposer.patience.screened = 24
     run(work)
     assert len(work.trials) == 24
     assert work.status().ended == 0
@@ -403,12 +407,12 @@ def test_scores_that_all_fail_end_the_arm_and_say_so() -> None:
 
 
 def test_a_training_that_fails_counts_though_it_was_scored() -> None:
-    rows, work = Table(), search(trials=2, keep=0.5)
-    work.rows = rows
+    rows = Table()
+    work = search(rows=rows, trials=2, keep=0.5)
     for _ in range(2):
         job = work.next()
         assert job is not None
-        work.fail(job.trial, "out of memory", infeasible=job.trial % 2 == 0)
+        work.fail(job, "out of memory", infeasible=job.trial % 2 == 0)
     assert work.done
     assert work.status().ended == 2
     again = search(past=trials_of(rows), trials=2)
@@ -418,7 +422,7 @@ def test_a_training_that_fails_counts_though_it_was_scored() -> None:
 def test_an_exhausted_space_ends_with_its_last_batch() -> None:
     work = run(search(Exhaustive(), space=ToySpace(depth=1), batch=8, keep=0.5))
     assert work.status().counts["COMPLETE"] == 4 + 4 + 1
-    assert work.screened_out == 9
+    assert work.status().screened_out == 9
     assert work.note
     few = run(search(Listed((*texts(3),)), trials=9))
     assert few.status().counts["COMPLETE"] == 1
@@ -427,24 +431,24 @@ def test_an_exhausted_space_ends_with_its_last_batch() -> None:
 def test_worker_time_counts_scores_and_starts_nothing_when_it_is_spent() -> None:
     rows, spy = Table(), Spy()
     work = run(search(spy, rows=rows, keep=0.5, limits=Limits(seconds=3.0)))
-    assert work.spent == 3.0  # two of eight scores, and one step of the first trial
-    assert dict(work.status().counts) == {"STOPPED": 1}
+    assert work.meter.spent == 6.0  # two for eight scores, and four steps of the first trial
+    assert dict(work.status().counts) == {"COMPLETE": 1}
     late = [r for r in rows if r["message"] == "screened: the time is used up"]
     assert len(late) == 3
     assert sorted(spy.asked) == sorted(spy.told)
     again = search(past=trials_of(rows), limits=Limits(seconds=3.0))
-    assert (again.done, again.screened_out, again.status().ended) == (True, 7, 1)
+    assert (again.done, again.status().screened_out, again.status().ended) == (True, 7, 1)
 
 
 def test_after_the_deadline_nothing_is_started() -> None:
     spy = Spy()
     work = search(spy, keep=0.5)
     assert work.next() is not None
-    work.limits = Limits(deadline=time.monotonic())
+    work.meter.limits = Limits(deadline=time.monotonic())
     assert work.next() is None
     assert len(work.live) == 1
     assert len(spy.told) == 7
-    work.fail(work.live[0], "gone")
+    work.fail(work.jobs[work.live[0]], "gone")
     assert work.done
 
 
@@ -557,7 +561,7 @@ def test_bounds_and_lost_batches_change_nothing(within: str) -> None:
     for appends in range(len(whole.sizes)):
         half = cut_at(whole, appends)
         past = trials_of(half, bounds)
-        run(search(rows=half, past=past, gaps=gaps(past), **setting))
+        run(search(rows=half, past=past, **setting))
         assert content(half) == content(whole), appends
 
 
@@ -567,7 +571,7 @@ def test_what_was_kept_and_not_started_is_started_after_a_resume_as_a_first_atte
     work = search(rows=half, keep=0.5, trials=4)
     first = work.next()
     assert first is not None
-    work.report(first.trial, Measurement(1, {"val_accuracy": 50.0}))
+    work.report(first, Measurement(1, {"val_accuracy": 50.0}))
     past = trials_of(half)
     assert [t.state for t in past].count(TrialState.RUNNING) == 4
     rest = search(rows=half, keep=0.5, trials=4, past=past)
@@ -581,14 +585,14 @@ def test_what_was_kept_and_not_started_is_started_after_a_resume_as_a_first_atte
 def test_an_interrupt_while_scoring_starts_nothing_and_loses_no_score() -> None:
     rows, hints = Table(), Hints()
     work = search(rows=rows, hints=hints, keep=0.5, trials=4)
-    assert work.screening is not None
-    scorer = work.screening._scorer
+    screening = work.proposer.screening  # type: ignore[attr-defined]
+    scorer = screening._scorer
 
     def interrupted(jobs: Any) -> Any:
         work.interrupt()
         return scorer(jobs)
 
-    work.screening._scorer = interrupted
+    screening._scorer = interrupted
     assert work.next() is None
     assert work.done
     assert len(rows.scored()) == 8

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from searches import make_retraining, make_search
 from toys import Curves, Quick, ToyData, ToySpace, quality
 
 from raynas.core import (
@@ -23,15 +24,14 @@ from raynas.core import (
     TrialState,
     UserError,
 )
-from raynas.runners.finals import Finals
 from raynas.runners.local import LocalRunner
 from raynas.runners.placement import Share
-from raynas.runners.search import Limits, Search
-from raynas.runners.work import Payload
 from raynas.samplers.base import Sampler
 from raynas.samplers.random import Random
 from raynas.schedulers.base import Scheduler
 from raynas.schedulers.none import NoStopping
+from raynas.search.context import Limits, Payload
+from raynas.search.controller import SearchController
 from raynas.spaces.base import SearchSpace
 
 
@@ -87,9 +87,9 @@ def search(
     limits: Limits | None = None,
     rows: Table | None = None,
     **more: Any,
-) -> Search:
+) -> SearchController:
     payload = Payload(space or ToySpace(), evaluator or Curves(), ToyData().search_view(0))
-    return Search(
+    return make_search(
         payload,
         rows if rows is not None else Table(),
         sampler=sampler or Script(texts),
@@ -105,7 +105,7 @@ def search(
     )
 
 
-def states(work: Search) -> dict[str, int]:
+def states(work: SearchController) -> dict[str, int]:
     return dict(work.status().counts)
 
 
@@ -167,7 +167,7 @@ def test_a_missing_objective_is_a_failure_not_a_crash() -> None:
     work = search(texts=["x=1,y=2,op=a"])
     job = work.next()
     assert job is not None
-    assert work.report(job.trial, Measurement(1, {"train_loss": 1.0})) is Decision.STOP
+    assert work.report(job, Measurement(1, {"train_loss": 1.0})) is Decision.STOP
     assert work.trials[0].message == "val_accuracy is missing at step 1"
 
 
@@ -175,7 +175,7 @@ def test_a_remark_says_why_an_objective_is_missing() -> None:
     work = search(texts=["x=1,y=2,op=a"])
     job = work.next()
     assert job is not None
-    work.report(job.trial, Measurement(1, {}, note="no path\nthrough the cell"))
+    work.report(job, Measurement(1, {}, note="no path\nthrough the cell"))
     assert work.trials[0].state is TrialState.FAILED
     message = "val_accuracy is missing at step 1: no path through the cell"
     assert work.trials[0].message == message
@@ -188,7 +188,9 @@ def test_what_else_was_measured_outlives_a_missing_objective() -> None:
     work = search(sampler, rows=rows, objectives=goals)
     assert work.next() is not None
     values = {"synflow": 3.0, "zen": float("nan"), "naswot": float("inf")}
-    told = work.report(0, Measurement(1, values, 2.5, note="no zen:\nflat"), host="h", device="d")
+    told = work.report(
+        work.jobs[0], Measurement(1, values, 2.5, note="no zen:\nflat"), host="h", device="d"
+    )
     assert told is Decision.STOP
     (row,) = rows
     message = "naswot is inf at step 1: no zen: flat"
@@ -200,31 +202,31 @@ def test_what_else_was_measured_outlives_a_missing_objective() -> None:
         "synflow": 3.0, "params": 60,
     }  # fmt: skip
     assert not {"zen", "naswot"} & row.keys()
-    assert (work.spent, states(work), work.best) == (2.5, {"FAILED": 1}, ())
+    assert (work.meter.spent, states(work), work.best) == (2.5, {"FAILED": 1}, ())
     (trial,) = sampler.told
     assert (trial.state, trial.step) == (TrialState.FAILED, 1)
     assert trial.values() == {"params": 60.0, "macs": 420.0, "synflow": 3.0}
     again = search(texts=["x=1,y=2,op=a"], past=[trial], objectives=goals)
     assert again.next() is None  # known, and told as it was
-    assert (again.spent, states(again), again.best) == (2.5, {"FAILED": 1}, ())
-    assert again.sampler.told[0].message == message  # type: ignore[attr-defined]
+    assert (again.meter.spent, states(again), again.best) == (2.5, {"FAILED": 1}, ())
+    assert again.proposer.sampler.told[0].message == message  # type: ignore[attr-defined]
 
 
 def test_nothing_but_infinities_leaves_no_measurement() -> None:
     rows = Table()
     work = search(texts=["x=1,y=2,op=a"], rows=rows)
     assert work.next() is not None
-    work.report(0, Measurement(1, {"val_accuracy": float("-inf")}, 2.5))
+    work.report(work.jobs[0], Measurement(1, {"val_accuracy": float("-inf")}, 2.5))
     assert [(r["state"], r["step"], r["seconds"]) for r in rows] == [("FAILED", None, 0.0)]
-    assert (work.trials[0].step, work.spent) == (0, 0.0)
+    assert (work.trials[0].step, work.meter.spent) == (0, 0.0)
 
 
 def test_a_remark_is_stored_beside_the_values_and_survives_a_resume() -> None:
     rows = Table()
     work = search(texts=["x=1,y=2,op=a"], evaluator=Curves(max_step=2), rows=rows)
     assert work.next() is not None
-    work.report(0, Measurement(1, {"val_accuracy": 50.0}, note="one score is missing"))
-    work.report(0, Measurement(2, {"val_accuracy": 60.0}))
+    work.report(work.jobs[0], Measurement(1, {"val_accuracy": 50.0}, note="one score is missing"))
+    work.report(work.jobs[0], Measurement(2, {"val_accuracy": 60.0}))
     assert [(r["state"], r["message"]) for r in rows] == [
         ("RUNNING", "one score is missing"),
         ("COMPLETE", None),
@@ -247,13 +249,13 @@ def test_reports_together_are_one_append_and_told_after_it() -> None:
 
     rows, sampler = Appends(), Script(["x=1,y=2,op=a", "x=1,y=2,op=b", "x=1,y=2,op=c"])
     work = search(sampler, evaluator=Curves(max_step=2), rows=rows)
-    for _ in range(3):
-        work.next()
+    first, *_ = [work.next() for _ in range(3)]
+    assert first is not None
     with work.together():
-        work.report(0, Measurement(1, {"val_accuracy": 50.0}))
-        assert work.report(0, Measurement(2, {"val_accuracy": 60.0})) is Decision.STOP
-        assert work.report(0, Measurement(3, {"val_accuracy": 70.0})) is Decision.STOP
-        work.fail(1, "a crash")
+        work.report(first, Measurement(1, {"val_accuracy": 50.0}))
+        assert work.report(first, Measurement(2, {"val_accuracy": 60.0})) is Decision.STOP
+        assert work.report(first, Measurement(3, {"val_accuracy": 70.0})) is Decision.STOP
+        work.fail(work.jobs[1], "a crash")
         assert not sampler.told
     assert rows.sizes == [3]
     assert [t.number for t in sampler.told] == [0, 1]
@@ -267,7 +269,7 @@ def test_what_was_reported_before_an_error_is_stored() -> None:
 
     def report_and_fail() -> None:
         with work.together():
-            work.report(0, Measurement(1, {"val_accuracy": 50.0}))
+            work.report(work.jobs[0], Measurement(1, {"val_accuracy": 50.0}))
             raise OSError("full")
 
     with pytest.raises(OSError, match="full"):
@@ -283,7 +285,7 @@ def test_a_duplicate_is_answered_from_what_is_known() -> None:
     assert [t.number for t in sampler.told] == [0, 1, 2]
     assert len({t.values()["val_accuracy"] for t in sampler.told}) == 1
     assert [t.proposal.text for t in sampler.told][1] == "x=1,y=2,op=b"
-    assert work.duplicates == 2
+    assert work.status().duplicates == 2
 
 
 def test_a_duplicate_of_a_running_trial_is_told_when_that_ends() -> None:
@@ -294,7 +296,7 @@ def test_a_duplicate_of_a_running_trial_is_told_when_that_ends() -> None:
     assert second is not None
     assert work.arch(second.trial)["x"] == 3
     assert sampler.told == []
-    work.fail(first.trial, "gone")
+    work.fail(first, "gone")
     assert [(t.number, t.state) for t in sampler.told] == [
         (0, TrialState.FAILED),
         (1, TrialState.FAILED),
@@ -327,7 +329,7 @@ def test_bounds_reject_before_anything_is_spent() -> None:
     measured = {r["trial"] for r in rows if r["step"] is not None}
     assert len(measured) == 10
     rejected = [r for r in rows if r["state"] == "INFEASIBLE"]
-    assert len(rejected) == work.rejected > 0
+    assert len(rejected) == work.status().rejected > 0
     assert all(r["step"] is None and r["params"] > 100 for r in rejected)
     assert all(r["params"] <= 100 for r in rows if r["trial"] in measured)
     assert rejected[0]["message"] == "breaks params <= 100"
@@ -342,10 +344,10 @@ def test_bounds_that_nothing_meets_end_the_search_with_the_reason() -> None:
     LocalRunner().run(work)
     assert work.done
     assert states(work) == {}
-    assert work.rejected == 108
+    assert work.status().rejected == 108
     script = Script([f"x={i % 6},y={i // 6 % 6},op=c" for i in range(30)])
     work = search(script, bounds=(Bound("params", max=1),))
-    work.rejections = 10
+    work.proposer.patience.rejections = 10
     LocalRunner().run(work)
     assert "break params <= 1; loosen the bounds" in work.note
 
@@ -353,11 +355,11 @@ def test_bounds_that_nothing_meets_end_the_search_with_the_reason() -> None:
 def test_a_sampler_lost_beyond_the_bounds_gets_help_from_random() -> None:
     script = Script([f"x=5,y={3 + i % 3},op={'abc'[i % 3]}" for i in range(9)] * 100)
     work = search(script, bounds=(Bound("params", max=20),), limits=Limits(trials=1))
-    work.bound_patience = 3
+    work.proposer.patience.beyond_bounds = 3
     LocalRunner().run(work)
     assert states(work) == {"COMPLETE": 1}
     assert [t.number for t in script.told] == [0, 1, 2]  # not what random tried in vain
-    assert work.rejected > 3
+    assert work.status().rejected > 3
     found = [t for t in script.replayed if t.state is TrialState.COMPLETE]
     assert len(found) == 1
 
@@ -367,7 +369,7 @@ def test_of_equals_the_first_is_the_best() -> None:
     for _ in range(2):
         job = work.next()
         assert job is not None
-        work.report(job.trial, Measurement(4, {"val_accuracy": 50.0}))
+        work.report(job, Measurement(4, {"val_accuracy": 50.0}))
     assert [t.number for t in work.best] == [0]
 
 
@@ -379,13 +381,11 @@ def test_a_bound_on_a_measured_metric_makes_the_trial_infeasible_at_its_end() ->
     assert rows[-1]["val_accuracy"] > 10
 
 
-def test_worker_time_is_a_budget_that_stops_running_trials() -> None:
-    rows = Table()
-    work = search(Random(), rows=rows, limits=Limits(seconds=10.0))
+def test_when_worker_time_is_spent_nothing_new_starts_and_what_runs_is_finished() -> None:
+    work = search(Random(), limits=Limits(seconds=10.0))
     LocalRunner().run(work)
-    assert work.spent == 10.0  # a second a step
-    assert states(work) == {"COMPLETE": 2, "STOPPED": 1}
-    assert rows[-1]["message"] == "the arm's worker time is spent"
+    assert work.meter.spent == 12.0  # a second a step
+    assert states(work) == {"COMPLETE": 3}
 
 
 def test_a_result_of_a_trial_at_rest_changes_nothing() -> None:
@@ -393,12 +393,12 @@ def test_a_result_of_a_trial_at_rest_changes_nothing() -> None:
     work = search(texts=["x=1,y=2,op=a"], rows=rows)
     job = work.next()
     assert job is not None
-    work.fail(job.trial, "lost")
+    work.fail(job, "lost")
     before = list(rows)
     late = Measurement(3, {"val_accuracy": 99.0})
-    assert work.report(job.trial, late) is Decision.STOP
-    work.complete(job.trial)
-    work.fail(job.trial, "again")
+    assert work.report(job, late) is Decision.STOP
+    work.complete(job)
+    work.fail(job, "again")
     assert rows == before
 
 
@@ -408,7 +408,7 @@ def test_a_repeated_step_is_not_stored_twice() -> None:
     job = work.next()
     assert job is not None
     for step in (1, 2, 1, 2, 3):
-        work.report(job.trial, Measurement(step, {"val_accuracy": 1.0 * step}))
+        work.report(job, Measurement(step, {"val_accuracy": 1.0 * step}))
     assert [r["step"] for r in rows] == [1, 2, 3]
 
 
@@ -448,7 +448,7 @@ def test_numbers_that_a_killed_driver_lost_are_given_out_first() -> None:
     whole = Table()
     LocalRunner().run(search(Random(), rows=whole, limits=Limits(trials=6)))
     kept = Table(r for r in whole if r["trial"] not in (1, 3))
-    rest = search(Random(), rows=kept, limits=Limits(trials=6), past=trials_of(kept), gaps=[1, 3])
+    rest = search(Random(), rows=kept, limits=Limits(trials=6), past=trials_of(kept))
     LocalRunner().run(rest)
     assert {(r["trial"], r["arch"]) for r in kept} == {(r["trial"], r["arch"]) for r in whole}
 
@@ -471,7 +471,7 @@ def test_a_resume_remembers_that_memory_was_short(cut: int, tmp_path: Path) -> N
     texts = ["x=0,y=0,op=a", "x=1,y=0,op=a", "x=5,y=5,op=c"]
     faults = {texts[0]: "tight", texts[1]: "memory"}
 
-    def carry_out(rows: Table, folder: str, past: Sequence[Trial] = ()) -> Search:
+    def carry_out(rows: Table, folder: str, past: Sequence[Trial] = ()) -> SearchController:
         work = search(texts=texts[len(past) :], rows=rows, evaluator=Curves(fault=faults),
                       past=past, folder=tmp_path / folder, limits=Limits(trials=3))  # fmt: skip
         LocalRunner().run(work)
@@ -497,20 +497,20 @@ def test_what_lacked_memory_at_once_counts_after_a_resume_too() -> None:
         job = work.next()
         assert job is not None
         assert (job.attempt, job.more_memory) == (attempt, attempt == 1)
-        work.no_memory(job.trial, "MemoryError", f"{attempt + 1} GB")
+        work.no_memory(job, "MemoryError", f"{attempt + 1} GB")
     assert [row["message"] for row in rows] == [
         "out of memory with 1 GB: MemoryError", "out of memory with 2 GB: MemoryError"
     ]  # fmt: skip
     assert states(work) == {"INFEASIBLE": 1}
     rest = search(texts=["x=1,y=3,op=a"], rows=rows, past=trials_of(rows), limits=limits)
     assert rest.done
-    assert rest.rejected == 0
+    assert rest.status().rejected == 0
 
 
 def test_a_trial_that_had_all_there_is_gets_no_second_try() -> None:
     work = search(texts=["x=1,y=2,op=a"])
     work.next()
-    work.no_memory(0, "killed", last=True)
+    work.no_memory(work.jobs[0], "killed", last=True)
     assert states(work) == {"INFEASIBLE": 1}
     assert work.next() is None
     assert work.trials[0].message == "out of memory: killed"
@@ -520,9 +520,11 @@ def test_what_was_quarantined_is_never_evaluated_again() -> None:
     text, rows = "x=1,y=2,op=a", Table()
     work = search(texts=[text, text], rows=rows)
     work.next()
-    work.fail(0, "its worker died 2 times: it crashed; in quarantine, no third worker gets it")
+    work.fail(
+        work.jobs[0], "its worker died 2 times: it crashed; in quarantine, no third worker gets it"
+    )
     assert work.next() is None
-    assert work.duplicates == 1
+    assert work.status().duplicates == 1
     rest = search(texts=[text, "x=0,y=0,op=a"], rows=rows, past=trials_of(rows))
     job = rest.next()
     assert job is not None
@@ -533,7 +535,7 @@ def test_live_trials_are_started_again_when_a_runner_lost_its_workers() -> None:
     work = search(texts=["x=1,y=2,op=a"])
     job = work.next()
     assert job is not None
-    work.report(job.trial, Measurement(1, {"val_accuracy": 1.0}))
+    work.report(job, Measurement(1, {"val_accuracy": 1.0}))
     work.requeue_live()
     assert not work.done
     again = work.next()
@@ -598,16 +600,16 @@ def test_finals_train_every_finalist_with_every_seed_and_skip_what_is_stored() -
     space, rows = ToySpace(), Table()
     archs = [space.architecture("x=3,y=4,op=c"), space.architecture("x=2,y=4,op=c")]
 
-    def finals(past: Iterable[Trial] = ()) -> Finals:
+    def finals(past: Iterable[Trial] = ()) -> SearchController:
         payload = Payload(space, Curves(), ToyData().final_view(0))
-        return Finals(
+        return make_retraining(
             payload, rows, finalists=archs, seeds=3, stage="final", arm="script",
             objectives=(Objective("test_accuracy"),), seed=0, keep=6, past=past,
             first_number=max((t.number for t in past), default=9) + 1,
         )  # fmt: skip
 
     work = finals()
-    assert work.target == 6
+    assert work.proposer.target == 6
     LocalRunner().run(work)
     assert len({(r["arch"], r["seed"]) for r in rows}) == 6
     assert {r["trial"] for r in rows} == set(range(10, 16))
@@ -624,8 +626,86 @@ def test_the_sampler_is_told_nothing_of_an_interrupted_trial() -> None:
     work = search(sampler, rows=rows)
     job = work.next()
     assert job is not None
-    work.report(job.trial, Measurement(1, {"val_accuracy": quality(work.arch(job.trial))}))
+    work.report(job, Measurement(1, {"val_accuracy": quality(work.arch(job.trial))}))
     work.interrupt()
     assert work.next() is None
     assert sampler.told == []
     assert rows[-1]["state"] == "RUNNING"
+
+
+# -- what arrives late, twice, or with a hole --------------------------------------------------
+
+
+def measured(step: int) -> Measurement:
+    return Measurement(step, {"val_accuracy": float(step)})
+
+
+def test_what_an_earlier_worker_says_of_a_trial_is_dropped() -> None:
+    rows = Table()
+    work = search(texts=["x=1,y=2,op=a"], rows=rows)
+    first = work.next()
+    assert first is not None
+    work.report(first, measured(1))
+    work.again(first)
+    second = work.next()
+    assert second is not None
+    assert (second.ticket, second.attempt) != (first.ticket, first.attempt)
+    assert work.report(first, measured(2)) is Decision.STOP
+    work.complete(first)
+    work.fail(first, "late")
+    work.no_memory(first, "late")
+    work.again(first)
+    assert work.jobs == {0: second}
+    assert work.report(second, measured(2), after=1) is Decision.CONTINUE
+    assert [row["step"] for row in rows] == [1, 2]
+
+
+def test_a_job_that_its_runner_started_again_is_the_current_one() -> None:
+    work = search(texts=["x=1,y=2,op=a"])
+    job = work.next()
+    assert job is not None
+    again = replace(job, attempt=1)
+    work.restarted(again)
+    assert work.report(job, measured(1)) is Decision.STOP
+    assert work.report(again, measured(1)) is Decision.CONTINUE
+    assert work.trials[0].attempt == 1
+
+
+def test_a_hole_in_a_curve_is_filled_from_the_start_and_the_second_one_is_a_failure(
+    tmp_path: Path,
+) -> None:
+    rows = Table()
+    work = search(texts=["x=1,y=2,op=a"], rows=rows, folder=tmp_path)
+    job = work.next()
+    assert job is not None
+    work.report(job, measured(1))
+    kept = tmp_path / "000000" / "checkpoint"
+    kept.mkdir(parents=True)
+    assert work.report(job, measured(3), after=2) is Decision.STOP
+    assert not kept.exists()  # whoever left it was ahead of the store
+    again = work.next()
+    assert again is not None
+    assert (again.trial, again.attempt, again.stored) == (0, 1, 1)
+    assert work.report(again, measured(3), after=2) is Decision.STOP
+    assert [row["step"] for row in rows] == [1, None]
+    assert rows[-1]["state"] == "FAILED"
+    assert rows[-1]["message"].startswith("the evaluator reported step 3 after step 1")
+
+
+def test_an_evaluator_with_steps_of_its_own_leaves_no_hole() -> None:
+    """It measured from the start, so what lies between was never to be measured."""
+    rows = Table()
+    work = search(texts=["x=1,y=2,op=a"], rows=rows)
+    job = work.next()
+    assert job is not None
+    work.report(job, measured(2), after=0)
+    work.report(job, measured(4), after=2)
+    assert [(row["step"], row["state"]) for row in rows] == [(2, "RUNNING"), (4, "COMPLETE")]
+
+
+def test_a_trial_that_ends_early_beyond_a_bound_is_infeasible() -> None:
+    rows, bounds = Table(), (Bound("val_accuracy", max=10.0),)
+    bad = "x=1,y=2,op=a"
+    work = search(texts=[bad], rows=rows, bounds=bounds, evaluator=Curves(fault={bad: "short"}))
+    LocalRunner().run(work)
+    assert (rows[-1]["state"], rows[-1]["message"]) == ("INFEASIBLE", "breaks val_accuracy <= 10")

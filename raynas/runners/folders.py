@@ -1,0 +1,134 @@
+"""The folder of a job on its worker: its own, whoever else still writes for the same trial."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from raynas.core import Architecture, Job
+from raynas.store.claims import Claim, newest
+from raynas.store.remote import Mirror, Remote
+
+
+@dataclass(frozen=True)
+class JobFolder:
+    """Where a job keeps its files.
+
+    Attributes:
+        job: With ``workdir`` as its evaluator is to see it.
+        fresh: Whether it begins with an empty folder.
+        push: Brings what is new to shared storage; to be called before a measurement is told.
+    """
+
+    job: Job
+    fresh: bool
+    push: Callable[[], None]
+
+
+@contextlib.contextmanager
+def job_folder(job: Job, arch: Architecture) -> Iterator[JobFolder]:
+    """Give the job a folder of its own, with what the last job of the same trial has left.
+
+    A folder belongs to a trial, an architecture and one job (``Job.claim``). A worker that was
+    taken for dead may go on in the folder that it had; nothing that it does there is seen. What
+    another architecture left under the same number is removed.
+
+    Args:
+        job: As the search gave it out. Without a ``claim`` its workdir is its own already.
+        arch: The architecture that is evaluated.
+
+    Yields:
+        The folder. It is gone from this machine afterwards where shared storage has it.
+
+    Raises:
+        OSError: The folder or the storage cannot be read or written.
+    """
+    if job.workdir is None:
+        yield JobFolder(job, fresh=True, push=_nothing)
+    elif not job.claim:
+        yield JobFolder(job, fresh=not job.workdir.exists(), push=_nothing)
+    elif job.mirror:
+        with _mirrored(job, Claim(job.claim, arch.id)) as folder:
+            yield folder
+    else:
+        own = Claim(job.claim, arch.id)
+        found = _take_over(job.workdir, own, begun=_begun(job))
+        own_job = replace(job, workdir=job.workdir / own.name)
+        yield JobFolder(own_job, fresh=not found, push=_nothing)
+
+
+def _nothing() -> None:
+    return None
+
+
+def _begun(job: Job) -> bool:
+    """Whether the trial was measured or tried before, so that unnamed files are its own."""
+    return bool(job.stored) or job.attempt > 0
+
+
+def _take_over(root: Path, own: Claim, *, begun: bool) -> bool:
+    """Rename the folder of the last job to be that of this one; whether there was one."""
+    if not root.is_dir():
+        return False
+    names = [place.name for place in root.iterdir() if not place.name.startswith(".tmp")]
+    last = newest(names, own)
+    if last is None and begun and names and not any(Claim.parse(name) for name in names):
+        return _adopt_unnamed(root, own, names)
+    for name in names:
+        if name != last:
+            _remove(root / name)
+    if last is not None and last != own.name:
+        (root / last).rename(root / own.name)
+    return last is not None
+
+
+def _adopt_unnamed(root: Path, own: Claim, names: list[str]) -> bool:
+    """Runs of earlier versions had their files in the trial's folder itself."""
+    (root / own.name).mkdir()
+    for name in names:
+        (root / name).rename(root / own.name / name)
+    return True
+
+
+def _remove(place: Path) -> None:
+    if place.is_dir():
+        shutil.rmtree(place, ignore_errors=True)
+    else:
+        place.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _mirrored(job: Job, own: Claim) -> Iterator[JobFolder]:
+    """The same where shared storage keeps the folders: what is here is gone in the end."""
+    assert job.workdir is not None
+    local, root = job.workdir / own.name, Remote(job.mirror)
+    shutil.rmtree(job.workdir, ignore_errors=True)  # of whoever worked here before
+    there = root.names()
+    names = {name.partition("/")[0] for name in there}
+    last = newest(names, own)
+    unnamed = not any(Claim.parse(name) for name in names)
+    if last is not None:
+        Mirror(local, root.below(last)).pull()
+    elif unnamed and there and _begun(job):
+        Mirror(local, root).pull()
+    found = local.is_dir()
+    mirror = Mirror(local, root.below(own.name))
+    if last != own.name:
+        mirror.push()
+        _clear(root, there, own)
+    try:
+        yield JobFolder(replace(job, workdir=local), fresh=not found, push=mirror.push)
+        mirror.push()
+    finally:
+        shutil.rmtree(job.workdir, ignore_errors=True)
+
+
+def _clear(root: Remote, there: dict[str, int], own: Claim) -> None:
+    """Remove what earlier jobs left; it costs only room where that fails."""
+    with contextlib.suppress(OSError):
+        for name in there:
+            if not name.startswith(f"{own.name}/"):
+                root.remove(name)

@@ -1,0 +1,393 @@
+"""The one place that decides: jobs go out, measurements come in, each is stored at once.
+
+A runner (this process, Ray Tune, actors) only carries jobs to workers, so the same experiment gives
+the same table on each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import final
+
+from raynas.core import (
+    Bound,
+    Decision,
+    Job,
+    Measurement,
+    Objective,
+    Trial,
+    TrialState,
+    violations,
+)
+from raynas.core.prices import in_seconds
+from raynas.schedulers.base import Scheduler, began
+from raynas.search.checkpoints import CheckpointPolicy
+from raynas.search.context import Interruption, Meter, Payload, Status, one_line
+from raynas.search.incumbents import Incumbents
+from raynas.search.ledger import OUT_OF_MEMORY, TrialLedger
+from raynas.search.proposers import Proposer
+from raynas.search.rows import RowWriter
+from raynas.search.screening import broken
+from raynas.search.source import JobSource
+
+
+@final
+class SearchController(JobSource):
+    """Carries trials from their proposal to their end. Put together by :mod:`raynas.search.build`.
+
+    Args:
+        payload: What workers need.
+        proposer: Where trials come from.
+        scheduler: Which of them go on.
+        ledger, incumbents, checkpoints, rows, meter, interruption: Its parts; see their classes.
+        objectives: What a measurement must carry, finite.
+        bounds: What breaks them at its last step is INFEASIBLE.
+        threads: How many CPU threads an evaluation may use.
+        blind: Whether the objectives are measured at the last step alone, and what is best is
+            nobody's business: the test data are looked at once.
+    """
+
+    def __init__(
+        self,
+        payload: Payload,
+        *,
+        proposer: Proposer,
+        scheduler: Scheduler,
+        ledger: TrialLedger,
+        incumbents: Incumbents,
+        checkpoints: CheckpointPolicy,
+        rows: RowWriter,
+        meter: Meter,
+        interruption: Interruption,
+        objectives: tuple[Objective, ...],
+        bounds: tuple[Bound, ...],
+        threads: int,
+        blind: bool = False,
+    ) -> None:
+        self.payload, self.proposer, self.scheduler = payload, proposer, scheduler
+        self.ledger, self.incumbents, self.checkpoints = ledger, incumbents, checkpoints
+        self.rows, self.meter = rows, meter
+        self.objectives, self.max_step = objectives, payload.evaluator.max_step
+        self._interruption, self._bounds = interruption, bounds
+        self._threads, self._blind = threads, blind
+        self._began = meter.clock()
+        self._gapped: set[int] = set()  # trials that were started anew to fill a hole
+
+    # -- jobs go out -------------------------------------------------------------------------------
+
+    def next(self) -> Job | None:
+        if self.interrupted:
+            return None
+        self.join()
+        self._review()
+        trial = self.ledger.waiting.popleft() if self.ledger.waiting else self._begin()
+        if trial is None and not self.ledger.jobs and self.ledger.paused:
+            trial = self._last()
+        if trial is None:
+            return None
+        job = self._job(trial)
+        self.ledger.assign(job)
+        self.checkpoints.enforce()
+        return job
+
+    def _begin(self) -> Trial | None:
+        trial = self.proposer.propose()
+        if trial is not None:
+            self.ledger.add(trial)
+            self.scheduler.begin(trial)
+        return trial
+
+    def _job(self, trial: Trial) -> Job:
+        folders, ticket = self.checkpoints.folders, self.ledger.ticket()
+        return Job(
+            trial=trial.number,
+            seed=trial.seed,
+            max_step=self.max_step,
+            workdir=folders.workdir(trial),
+            threads=self._threads,
+            attempt=trial.attempt,
+            mirror=folders.mirror_uri(trial),
+            pauses=tuple(self.scheduler.pauses()),
+            more_memory=trial.oom_retries > 0,
+            stored=trial.step,
+            ticket=ticket,
+            claim=folders.claim(ticket),
+        )
+
+    def join(self) -> None:
+        self.checkpoints.join()
+
+    # -- paused trials -----------------------------------------------------------------------------
+
+    def _review(self) -> None:
+        """Let paused trials go on or end, as the scheduler says."""
+        if self.ledger.paused and not self.meter.past_deadline:
+            self._judge_paused(last=False)
+
+    def _judge_paused(self, *, last: bool) -> None:
+        for number, decision in self.scheduler.review(last):
+            if decision is Decision.CONTINUE:
+                self.ledger.resume(number)
+            else:
+                self._rest(self.trials[number], "")
+
+    def _last(self) -> Trial | None:
+        """Nothing runs and nothing is new: of the paused trials one goes on, or they end."""
+        if self.interrupted or self.proposer.has_room:
+            return None
+        while self.ledger.paused and not self.meter.past_deadline:
+            before = len(self.ledger.paused)
+            self._judge_paused(last=True)
+            if self.ledger.waiting:
+                return self.ledger.waiting.popleft()
+            if len(self.ledger.paused) == before:
+                break
+        for number in sorted(self.ledger.paused):
+            self._rest(self.trials[number], " when the search ended")
+        return None
+
+    def _rest(self, trial: Trial, when: str) -> None:
+        """A paused trial will not go on."""
+        message = f"{self.scheduler.name} at step {trial.step}{when}"
+        self._close(trial, TrialState.STOPPED, message)
+
+    # -- measurements come in ----------------------------------------------------------------------
+
+    def report(
+        self,
+        job: Job,
+        measurement: Measurement,
+        *,
+        after: int = 0,
+        host: str = "",
+        device: str = "cpu",
+    ) -> Decision:
+        if not self.ledger.is_current(job):
+            return Decision.STOP
+        trial = self.trials[job.trial]
+        if measurement.step <= trial.step:
+            return Decision.CONTINUE
+        if after > trial.step:
+            self._fill_hole(job, trial, measurement)
+            return Decision.STOP
+        bad = measurement.bad_values(self._required(trial, measurement))
+        if bad:
+            self._spoil(trial, measurement, bad, host, device)
+            return Decision.STOP
+        trial.measurements.append(measurement)
+        self.meter.pay(trial, measurement)
+        decision = self._judge(trial)
+        self.rows.write(trial, measurement, host, device)
+        return decision
+
+    def _required(self, trial: Trial, measurement: Measurement) -> list[str]:
+        """The metrics that the measurement must carry, finite."""
+        if self._blind and measurement.step < self.max_step:
+            return []
+        return [o.metric for o in self.objectives if o.metric not in trial.costs]
+
+    def _judge(self, trial: Trial) -> Decision:
+        """Give the trial its state after its last measurement."""
+        trial.violations = violations(self._bounds, trial.values())
+        if trial.step >= self.max_step:
+            message = broken(trial.violations)
+            state = TrialState.INFEASIBLE if message else TrialState.COMPLETE
+            self.ledger.move(trial, state, message)
+            return Decision.STOP
+        decision = self.scheduler.decide(trial)
+        if decision is Decision.STOP:
+            message = f"{self.scheduler.name} at step {trial.step}"
+            self.ledger.move(trial, TrialState.STOPPED, message)
+        elif decision is Decision.PAUSE:
+            self.ledger.pause(trial.number)
+        if not trial.state.ended and not trial.oom_retries:  # of these a resume must know
+            trial.message = ""
+        return decision
+
+    def _spoil(
+        self, trial: Trial, measurement: Measurement, bad: list[str], host: str, device: str
+    ) -> None:
+        """The measurement lacks an objective: the trial failed, but what else it found is kept."""
+        shown = ", ".join(f"{n} is {measurement.values.get(n, 'missing')}" for n in bad)
+        note = f": {measurement.note}" if measurement.note else ""
+        trial.failure = one_line(f"{shown} at step {measurement.step}{note}")
+        self.ledger.move(trial, TrialState.FAILED, trial.failure)
+        finite = {n: v for n, v in measurement.values.items() if not measurement.bad_values([n])}
+        if finite:
+            measurement = replace(measurement, values=finite)
+            trial.measurements.append(measurement)
+            self.meter.pay(trial, measurement)
+        self.rows.write(trial, measurement if finite else None, host, device)
+
+    def _fill_hole(self, job: Job, trial: Trial, measurement: Measurement) -> None:
+        """Steps are missing before the measurement: start from nothing, or give up."""
+        if trial.number in self._gapped:
+            self.fail(
+                job,
+                f"the evaluator reported step {measurement.step} after step {trial.step}, and the "
+                "steps between are missing; it must report every step, in order",
+            )
+            return
+        self._gapped.add(trial.number)
+        self.checkpoints.discard(trial)
+        self.again(job)
+
+    def complete(self, job: Job) -> None:
+        if not self.ledger.is_current(job):
+            return
+        trial = self.trials[job.trial]
+        if trial.step == 0:
+            self.fail(job, "the evaluator ended without a measurement")
+            return
+        message = broken(trial.violations)
+        state = TrialState.INFEASIBLE if message else TrialState.COMPLETE
+        self._close(trial, state, message)
+
+    def fail(self, job: Job, message: str, *, infeasible: bool = False) -> None:
+        if not self.ledger.is_current(job):
+            return
+        trial = self.trials[job.trial]
+        trial.failure = one_line(message)
+        state = TrialState.INFEASIBLE if infeasible else TrialState.FAILED
+        self._close(trial, state, trial.failure)
+
+    def no_memory(self, job: Job, reason: str, room: str = "", *, last: bool = False) -> None:
+        if not self.ledger.is_current(job):
+            return
+        message = memory_message(reason, room)
+        if last or self.trials[job.trial].oom_retries:
+            self.fail(job, message, infeasible=True)
+            return
+        self.note_memory(self.trials[job.trial], message)
+        self.again(job)
+
+    def note_memory(self, trial: Trial, message: str) -> None:
+        """Store that the trial ran out of memory and is tried once more."""
+        trial.oom_retries += 1
+        trial.message = message
+        self.rows.write(trial, None)
+
+    def _close(self, trial: Trial, state: TrialState, message: str) -> None:
+        self.ledger.move(trial, state, message)
+        self.rows.write(trial, None)
+
+    def again(self, job: Job) -> None:
+        if self.ledger.is_current(job):
+            self.ledger.requeue(job)
+
+    def restarted(self, job: Job) -> None:
+        self.ledger.restarted(job)
+
+    def together(self) -> contextlib.AbstractContextManager[None]:
+        return self.rows.together()
+
+    def settle(self) -> None:
+        """Store what was reported so far within :meth:`together`, with its consequences."""
+        self.rows.settle()
+
+    def ended(self, trial: Trial) -> None:
+        """A trial is at rest and stored: rank it, keep its checkpoints or not, tell the others."""
+        self.incumbents.enter(trial)
+        self.checkpoints.ended(trial)
+        if began(trial):
+            self.scheduler.end(trial)
+        self.proposer.told(trial)
+
+    # -- what is asked -----------------------------------------------------------------------------
+
+    @property
+    def done(self) -> bool:
+        return not self.ledger.jobs and (self.interrupted or not self._more())
+
+    def _more(self) -> bool:
+        """Whether jobs may still come when nothing is running."""
+        ledger, proposer = self.ledger, self.proposer
+        return bool(ledger.waiting or ledger.paused) or proposer.has_ready or proposer.has_room
+
+    def interrupt(self, error: BaseException | None = None) -> None:
+        self._interruption.requested = True
+        self._interruption.error = self._interruption.error or error
+
+    @property
+    def interrupted(self) -> bool:
+        return self._interruption.requested
+
+    @property
+    def error(self) -> BaseException | None:
+        return self._interruption.error
+
+    @property
+    def jobs(self) -> Mapping[int, Job]:
+        return self.ledger.jobs
+
+    @property
+    def trials(self) -> Mapping[int, Trial]:
+        return self.ledger.trials
+
+    @property
+    def best(self) -> tuple[Trial, ...]:
+        """The best COMPLETE trials, best first."""
+        return self.incumbents.best
+
+    @property
+    def note(self) -> str:
+        """Why the search ended early, if it did."""
+        return self.proposer.note
+
+    @property
+    def breadth(self) -> int:
+        target = self.proposer.target
+        trials = self.payload.space.size if target is None else target
+        return max(trials - self.status().ended, 0)
+
+    @property
+    def timed(self) -> bool:
+        return self.proposer.timed
+
+    @property
+    def folder(self) -> Path | None:
+        return self.checkpoints.folders.folder
+
+    def status(self) -> Status:
+        objective, counts, limits = self.objectives[0], self.proposer.counts, self.meter.limits
+        best = None if self._blind else self.incumbents.first
+        return Status(
+            stage=self.rows.stage,
+            arm=self.rows.arm,
+            counts={s: n for s, n in self.ledger.counts.items() if n},
+            target=self.proposer.target,
+            running=tuple(
+                (t.number, t.arch.text, t.step, t.values().get(objective.metric))
+                for t in (self.trials[number] for number in list(self.ledger.jobs))
+            ),
+            best=(best.number, best.arch.text, best.values()[objective.metric]) if best else None,
+            objective=objective,
+            rungs=self.scheduler.rungs(),
+            rejected=counts.rejected,
+            duplicates=counts.duplicates,
+            screened_out=counts.screened_out,
+            seconds=self.meter.paid,
+            max_seconds=limits.seconds if limits.price is in_seconds else None,
+            elapsed=self.meter.clock() - self._began,
+            max_step=self.max_step,
+            progress=self._progress(),
+            waits_for=self.waits_for,
+        )
+
+    def _progress(self) -> float:
+        """The share of the price that is paid, or of the only trial that is measured, 0..1."""
+        limit = self.meter.limits.seconds
+        if limit:
+            return self.meter.paid / limit
+        if self.proposer.target != 1:
+            return 0.0
+        step = max((t.step for t in list(self.trials.values()) if not t.state.ended), default=0)
+        return step / self.max_step
+
+
+def memory_message(reason: str, room: str) -> str:
+    """Return the message of a trial that ran out of memory."""
+    return one_line(f"{OUT_OF_MEMORY}{f' with {room}' if room else ''}: {reason}")

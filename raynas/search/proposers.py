@@ -1,0 +1,443 @@
+"""Where the trials of a search come from: a sampler, a fixed list, or a single architecture."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from raynas.core import (
+    Architecture,
+    Bound,
+    Problem,
+    SpaceExhausted,
+    Trial,
+    TrialState,
+    seed_for,
+    violations,
+)
+from raynas.samplers.base import Sampler
+from raynas.schedulers.base import Scheduler
+from raynas.search.context import Interruption, Meter, Payload
+from raynas.search.ledger import TrialLedger
+from raynas.search.numbers import TrialNumbers
+from raynas.search.rows import RowWriter
+from raynas.search.screening import Screening, broken
+
+
+@dataclass(frozen=True)
+class ProposalCounts:
+    """What became of proposals that were not evaluated.
+
+    Attributes:
+        rejected: Beyond a bound.
+        duplicates: Known already.
+        screened_out: Held back by screening.
+    """
+
+    rejected: int = 0
+    duplicates: int = 0
+    screened_out: int = 0
+
+
+class Proposer(ABC):
+    """Gives the trials of a search, one by one, and hears how each ended."""
+
+    @property
+    @abstractmethod
+    def target(self) -> int | None:
+        """How many trials there are to be; None where that is open."""
+
+    @property
+    @abstractmethod
+    def has_room(self) -> bool:
+        """Whether there may be new trials."""
+
+    @property
+    @abstractmethod
+    def has_ready(self) -> bool:
+        """Whether trials wait that were proposed and not started."""
+
+    @abstractmethod
+    def propose(self) -> Trial | None:
+        """Return a new trial, or None when there is none to start now."""
+
+    @abstractmethod
+    def told(self, trial: Trial) -> None:
+        """Hear of a trial that is at rest and stored."""
+
+    @property
+    def counts(self) -> ProposalCounts:
+        """What became of proposals that were not evaluated."""
+        return ProposalCounts()
+
+    @property
+    def timed(self) -> bool:
+        """Whether something is timed while trials run."""
+        return False
+
+    @property
+    def note(self) -> str:
+        """Why there are no more proposals, where that was not to be expected."""
+        return ""
+
+
+class SingleProposer(Proposer):
+    """One evaluation that others need: of a supernet, say.
+
+    It is tried again where it failed before: whoever resumes the run has removed the cause.
+
+    Args:
+        arch: Its label.
+        seed: Of the trial.
+        numbers: Gives its number.
+        begun: Whether a stored trial of it is complete or waits.
+    """
+
+    def __init__(self, arch: Architecture, seed: int, numbers: TrialNumbers, begun: bool) -> None:
+        self._arch, self._seed, self._numbers, self._begun = arch, seed, numbers, begun
+
+    @property
+    def target(self) -> int | None:
+        return 1
+
+    @property
+    def has_room(self) -> bool:
+        return not self._begun
+
+    @property
+    def has_ready(self) -> bool:
+        return False
+
+    def propose(self) -> Trial | None:
+        if self._begun:
+            return None
+        self._begun = True
+        return Trial(self._numbers.take(), self._arch, self._arch, seed=self._seed)
+
+    def told(self, trial: Trial) -> None:
+        """Nothing depends on it."""
+
+
+class ListProposer(Proposer):
+    """Chosen architectures, each with several seeds; those that are stored are left out.
+
+    Args:
+        wanted: Architecture and seed of each trial.
+        payload: Gives the costs.
+        ledger: Has the stored trials.
+        numbers: Gives the trials' numbers.
+    """
+
+    def __init__(
+        self,
+        wanted: Sequence[tuple[Architecture, int]],
+        payload: Payload,
+        ledger: TrialLedger,
+        numbers: TrialNumbers,
+    ) -> None:
+        have = {(t.arch.id, t.seed) for t in ledger.trials.values()}
+        self._todo = deque((a, s) for a, s in wanted if (a.id, s) not in have)
+        self._count, self._payload, self._numbers = len(wanted), payload, numbers
+
+    @property
+    def target(self) -> int | None:
+        return self._count
+
+    @property
+    def has_room(self) -> bool:
+        return bool(self._todo)
+
+    @property
+    def has_ready(self) -> bool:
+        return False
+
+    def propose(self) -> Trial | None:
+        if not self._todo:
+            return None
+        arch, seed = self._todo.popleft()
+        costs = self._payload.costs(arch)
+        return Trial(self._numbers.take(), arch, arch, seed=seed, costs=costs)
+
+    def told(self, trial: Trial) -> None:
+        """Nothing depends on it."""
+
+
+@dataclass
+class Patience:
+    """How long a search puts up with proposals that cannot be evaluated.
+
+    Attributes:
+        duplicates: After so many known architectures in a row an unseen one is drawn at random.
+        beyond_bounds: The same for proposals beyond the bounds.
+        rejections: After so many proposals beyond the bounds in a row the search ends.
+        screened: After so many candidates in a row that did not pass the screening, too.
+    """
+
+    duplicates: int = 20
+    beyond_bounds: int = 200
+    rejections: int = 10_000
+    screened: int = 1000
+
+
+class SamplerProposer(Proposer):
+    """What a sampler proposes, within bounds, each architecture once, screened where asked.
+
+    An architecture that is known (stored, or being evaluated) is answered from what is known.
+
+    Args:
+        sampler: Proposes and is told.
+        fallback: Proposes where the sampler repeats itself or is lost beyond the bounds.
+        problem: Of the search, for both.
+        scheduler: Says whether a new trial may start.
+        screening: Scores proposals before they are evaluated, or None.
+        ledger, numbers, rows, meter, payload, interruption: Of the search.
+        threads: How many CPU threads a score may use.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        fallback: Sampler,
+        problem: Problem,
+        *,
+        scheduler: Scheduler,
+        screening: Screening | None,
+        payload: Payload,
+        ledger: TrialLedger,
+        numbers: TrialNumbers,
+        rows: RowWriter,
+        meter: Meter,
+        interruption: Interruption,
+        threads: int,
+        past: Sequence[Trial],
+    ) -> None:
+        self.sampler, self.fallback, self.screening = sampler, fallback, screening
+        self.patience = Patience()
+        self._bounds: tuple[Bound, ...] = problem.bounds
+        self._seed, self._threads = problem.seed, threads
+        self._scheduler, self._payload, self._ledger = scheduler, payload, ledger
+        self._numbers, self._rows, self._meter = numbers, rows, meter
+        self._interruption = interruption
+        self._ready: deque[Trial] = deque()  # passed the screening, not started yet
+        self._fallen = 0  # candidates since one passed it
+        self._exhausted, self._note = False, ""
+        self._followers: dict[int, list[Trial]] = {}  # proposals of what is being evaluated
+        self._drawn: set[int] = set()  # trials of the fallback: the sampler never asked for them
+        self._rejected_rows: list[dict[str, Any]] = []
+        self._rejected = self._duplicates = self._screened_out = 0
+        for one in (sampler, fallback):
+            one.setup(payload.space, problem)
+            one.replay(past)
+        self._known = {t.arch.id: t for t in past}
+        for trial in past:
+            self._count_past(trial)
+
+    def _count_past(self, trial: Trial) -> None:
+        if _beyond_bounds(trial):
+            self._rejected += 1
+        elif self.screening is not None and self.screening.held_back(trial):
+            self._screened_out += 1
+        else:
+            return
+        self._ledger.counts[trial.state] -= 1
+
+    # -- the contract ------------------------------------------------------------------------------
+
+    @property
+    def target(self) -> int | None:
+        return self._meter.limits.trials
+
+    @property
+    def has_room(self) -> bool:
+        limit = self.target
+        enough = limit is not None and self._evaluated() >= limit
+        return not (self._exhausted or enough or self._meter.late) and self._scheduler.admits()
+
+    @property
+    def has_ready(self) -> bool:
+        return bool(self._ready)
+
+    @property
+    def counts(self) -> ProposalCounts:
+        return ProposalCounts(self._rejected, self._duplicates, self._screened_out)
+
+    @property
+    def timed(self) -> bool:
+        return self.screening is not None and self.screening.screen.evaluator.serial
+
+    @property
+    def note(self) -> str:
+        return self._note
+
+    def propose(self) -> Trial | None:
+        if self.screening is None:
+            return self._candidate()
+        while not self._ready and (batch := self._candidates(self.screening.screen.batch)):
+            self._screen(self.screening, batch)
+        if self._ready and self._meter.late:
+            self._drop_ready()
+        return self._ready.popleft() if self._ready and not self._interruption.requested else None
+
+    def told(self, trial: Trial) -> None:
+        if trial.number in self._drawn:
+            self._drawn.discard(trial.number)
+            self.sampler.replay([trial])
+        else:
+            self.sampler.tell(trial)
+        for follower in self._followers.pop(trial.number, []):
+            self.sampler.tell(_copy_outcome(trial, follower))
+
+    # -- candidates --------------------------------------------------------------------------------
+
+    def _evaluated(self) -> int:
+        apart = self._rejected + self._screened_out
+        return len(self._ledger.trials) - apart + len(self._ready)
+
+    def _candidate(self) -> Trial | None:
+        """The next new proposal within the bounds, or None."""
+        if not self.has_room:
+            return None
+        duplicates = rejected = 0
+        finite, patience = self.sampler.finite, self.patience
+        while (finite or rejected < patience.rejections) and not self._interruption.requested:
+            lost = duplicates >= patience.duplicates or rejected >= patience.beyond_bounds
+            try:
+                trial = self._ask(self.fallback if lost and not finite else self.sampler)
+            except SpaceExhausted as reason:
+                self._end(str(reason))
+                break
+            known = self._known.get(trial.arch.id)
+            if known is not None:
+                # a repeat of an earlier session is no sign that the sampler is at a loss now
+                duplicates += not self._numbers.is_lost(trial.number)
+                self._answer(trial, known)
+                continue
+            self._known[trial.arch.id] = trial
+            trial.costs = self._payload.costs(trial.arch)
+            trial.violations = violations(self._bounds, trial.costs)
+            if not broken(trial.violations):
+                self._flush()
+                return trial
+            rejected += 1
+            self._reject(trial)
+        else:
+            if not self._interruption.requested:
+                self._end(
+                    f"{rejected} proposals in a row break {', '.join(map(str, self._bounds))}; "
+                    "loosen the bounds or make the space smaller"
+                )
+        self._flush()
+        return None
+
+    def _end(self, note: str) -> None:
+        self._exhausted, self._note = True, note
+
+    def _ask(self, sampler: Sampler) -> Trial:
+        number = self._numbers.take()
+        try:
+            proposal = sampler.ask(number)
+        except SpaceExhausted:
+            self._numbers.give_back(number)
+            raise
+        if sampler is self.fallback:
+            self._drawn.add(number)
+        arch = self._payload.space.canonical(proposal)
+        return Trial(number, proposal, arch, seed=seed_for(self._seed, arch.id))
+
+    def _answer(self, trial: Trial, known: Trial) -> None:
+        """Tell the sampler of a duplicate what is known, now or when the first one ends."""
+        self._duplicates += 1
+        if trial.number in self._drawn:  # the sampler never asked for it
+            self._drawn.discard(trial.number)
+        elif known.state.ended:
+            self.sampler.tell(_copy_outcome(known, trial))
+        else:
+            self._followers.setdefault(known.number, []).append(trial)
+
+    def _reject(self, trial: Trial) -> None:
+        trial.state, trial.message = TrialState.INFEASIBLE, broken(trial.violations)
+        self._ledger.enter_at_rest(trial)
+        self._rejected += 1
+        # proposals beyond a bound cost nothing, so their rows wait for the next fragment
+        self._rejected_rows.append(self._rows.row(trial, None))
+        if trial.number in self._drawn:
+            self._drawn.discard(trial.number)
+        else:
+            self.sampler.tell(trial)
+        if len(self._rejected_rows) >= 1000:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._rejected_rows:
+            self._rows.append(self._rejected_rows)
+            self._rejected_rows = []
+
+    # -- screening ---------------------------------------------------------------------------------
+
+    def _candidates(self, count: int) -> list[Trial]:
+        """Up to ``count`` new proposals within the bounds; none when the search is at its end."""
+        found: list[Trial] = []
+        while len(found) < count and (trial := self._candidate()) is not None:
+            found.append(trial)
+        return [] if self._interruption.requested or self._meter.late else found
+
+    def _screen(self, screening: Screening, batch: Sequence[Trial]) -> None:
+        """Score a batch: the best wait for their start, the others end. All are stored at once.
+
+        The budget takes the best; they start in the order of their numbers, as after a resume.
+        """
+        verdicts = screening(batch, self._threads)
+        limit = self.target
+        room = math.inf if limit is None else limit - self._evaluated()
+        kept: list[Trial] = []
+        rows = []
+        for v in verdicts:
+            trial = v.trial
+            for measurement in trial.measurements:
+                self._meter.pay(trial, measurement)
+            trial.violations = violations(self._bounds, trial.values())
+            if v.goes_on and len(kept) >= room:
+                trial.state, trial.message = TrialState.STOPPED, "screened: the budget is used up"
+            elif v.goes_on:
+                kept.append(trial)
+            rows.append(self._rows.row(trial, trial.last, v.host, v.device))
+        self._rows.append(rows)
+        self._ready.extend(sorted(kept, key=lambda t: t.number))
+        self._hold_back([t for t in batch if t.state.ended])
+        self._fallen = 0 if kept else self._fallen + len(batch)
+        if self._fallen >= self.patience.screened:
+            self._end(
+                f"{self._fallen} candidates in a row did not pass the screening; the last one: "
+                f"{batch[-1].message}"
+            )
+
+    def _drop_ready(self) -> None:
+        """There is no time left to start what passed the screening."""
+        for trial in self._ready:
+            trial.state, trial.message = TrialState.STOPPED, "screened: the time is used up"
+        self._rows.append([self._rows.row(trial, None) for trial in self._ready])
+        dropped = list(self._ready)
+        self._ready.clear()
+        self._hold_back(dropped)
+
+    def _hold_back(self, trials: Iterable[Trial]) -> None:
+        """They ended before their evaluation began, and are stored."""
+        for trial in trials:
+            self._ledger.enter_at_rest(trial)
+            self._screened_out += 1
+            self.told(trial)
+
+
+def _beyond_bounds(trial: Trial) -> bool:
+    """Whether a stored trial was never evaluated, since its costs were too high."""
+    infeasible = trial.state is TrialState.INFEASIBLE
+    return infeasible and not trial.measurements and not trial.failure
+
+
+def _copy_outcome(known: Trial, asked: Trial) -> Trial:
+    """``asked`` with what is known of its architecture."""
+    return replace(known, number=asked.number, proposal=asked.proposal)
