@@ -19,6 +19,7 @@ from raynas.core import Architecture, Problem, Trial, TrialState, UserError, rng
 from raynas.core.ranks import share_of
 from raynas.samplers.base import Sampler
 from raynas.samplers.distinct import Distinct, at_least, one_objective
+from raynas.samplers.repeats import Repeats
 from raynas.spaces.base import SearchSpace
 
 Floats = NDArray[np.float64]
@@ -79,6 +80,7 @@ class BOHB(Sampler):
     _problem: Problem = field(init=False, repr=False, compare=False)
     _space: SearchSpace = field(init=False, repr=False, compare=False)
     _distinct: Distinct = field(init=False, repr=False, compare=False)
+    _repeats: Repeats = field(init=False, repr=False, compare=False)
     _options: Places = field(init=False, repr=False, compare=False)  # how many a choice has
     # step -> number -> (value, higher is better; options)
     _measured: dict[int, dict[int, tuple[float, Places]]] = field(
@@ -97,10 +99,13 @@ class BOHB(Sampler):
         one_objective("BOHB", problem)
         self._problem, self._space = problem, space
         self._distinct = Distinct(space, problem.seed)
+        self._repeats = Repeats(space)
         self._options = np.array([len(choice) for choice in space.choices])
         self._measured, self._model = {}, None
 
     def ask(self, number: int) -> Architecture:
+        if number in self._repeats:
+            return self._repeats[number]
         arch = self._propose(number)
         self._distinct.add(arch)
         return arch
@@ -124,6 +129,8 @@ class BOHB(Sampler):
         """A trial teaches with all its steps, once it has ended."""
         if trial.state not in (TrialState.COMPLETE, TrialState.STOPPED):
             return
+        if trial.number in self._repeats:
+            return
         place = np.array([c.options.index(trial.proposal[c.name]) for c in self._space.choices])
         for measurement in trial.measurements:
             values = trial.values(measurement)
@@ -133,7 +140,7 @@ class BOHB(Sampler):
         self._model = None
 
     def replay(self, trials: Iterable[Trial]) -> None:
-        for trial in trials:
+        for trial in trials if self.distinct else self._repeats.within(trials, self._propose):
             self._distinct.replay(trial)
             if trial.state.ended:
                 self.tell(trial)
