@@ -230,17 +230,21 @@ def whole_volume(path: str | None, dataset: str) -> float:
 
 
 def pareto(task: Task, path: str | None) -> Result:
-    """``volume``: of ``AT`` trainings the hypervolume (validation), percent of the table's."""
+    """``volume``: of the first ``AT`` trainings the hypervolume (validation), % of the table's.
+
+    A cell of which the table has no latency counts as a training and adds no volume.
+    """
     objectives = (Objective(), Objective(LATENCY, "min"))
     rows = _searched(SAMPLERS[task.method](), task, path, costs=(LATENCY,), objectives=objectives)
     known, space = table(path), NASBench201()
-    points = []
-    for _, arch, _ in rows:
+    points = np.full((len(rows), 2), np.nan)  # one a training; NaN where there is no latency
+    for number, (_, arch, _) in enumerate(rows):
         latency = known.cost(space.architecture(arch), task.dataset, LATENCY)
         if latency is not None:
-            points.append((_accuracies(arch, task.dataset, path)[0], -latency))
+            points[number] = _accuracies(arch, task.dataset, path)[0], -latency
     zero, whole = np.array(reference(path, task.dataset)), whole_volume(path, task.dataset)
-    shares = [100 * hypervolume(np.array(points[:n]), zero) / whole for n in AT]
+    there = ~np.isnan(points).any(axis=1)
+    shares = [100 * hypervolume(points[:n][there[:n]], zero) / whole for n in AT]
     return {"volume": shares, "trainings": len(rows), "seconds": rows[-1][2]}
 
 

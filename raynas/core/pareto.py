@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
+from collections import Counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,29 +97,83 @@ def _ranks_in_the_plane(points: Floats) -> NDArray[np.intp]:
 
 
 def crowding(points: Floats) -> Floats:
-    """Crowding distance within one front: infinite at the ends, larger is lonelier (Deb 2002)."""
-    points = np.asarray(points, dtype=np.float64)
+    """Crowding distance of each point of one front: larger is lonelier (Deb et al. 2002, III-B).
+
+    In a column a point that stands between two others gets the distance between them, in units of
+    the column's span. Points that have the lowest or highest value of a column are infinitely
+    lonely. Two cases that the paper leaves open:
+
+    * Equal values: c points that share a value share its distance, each gets 1/c of it. This is
+      the mean of the published distance over all orders of the equal points.
+    * Infinite values: the span is that of the finite ones, and the distance between a finite and
+      an infinite value is one span.
+
+    So the result is a number or infinite, never NaN, and does not depend on the order of the rows.
+
+    Args:
+        points: (n, d), higher is better in every column; infinite values are allowed.
+
+    Returns:
+        (n,) distances, 0 or more.
+
+    Raises:
+        ValueError: ``points`` is not two-dimensional or holds NaN.
+    """
+    points = _checked(points)
     distance = np.zeros(len(points))
-    if len(points) == 0:
-        return distance
-    for column in points.T:
-        order = np.argsort(column, kind="stable")
-        span = column[order[-1]] - column[order[0]]
-        distance[order[[0, -1]]] = np.inf
-        if span > 0:
-            distance[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / span
+    if len(points):
+        for column in points.T:
+            distance += _gaps(column)
     return distance
 
 
+def _gaps(column: Floats) -> Floats:
+    """(n,) of one column the distance between the neighbours of each value, 0 to 2 or infinite."""
+    values, place, count = np.unique(column, return_inverse=True, return_counts=True)
+    finite = values[np.isfinite(values)]
+    if len(finite):
+        values = values / (np.abs(finite).max() or 1.0)  # so that no difference is too large
+    span = values[np.isfinite(values)]
+    steps = np.diff(values) / (float(np.ptp(span)) if len(span) > 1 else 1.0)
+    steps = np.where(np.isfinite(steps), steps, 1.0)
+    gaps = np.full(len(values), np.inf)
+    gaps[1:-1] = (steps[:-1] + steps[1:]) / count[1:-1]
+    return np.asarray(gaps[place], dtype=np.float64)
+
+
 def pareto_order(points: Floats) -> NDArray[np.intp]:
-    """Indices from best to worst: by rank, then the lonelier first, then the earlier first."""
-    points = np.asarray(points, dtype=np.float64)
+    """Sort points from best to worst: by rank, then the lonelier first, then the earlier first.
+
+    Of equal points all but the first come after the others of their rank, since a copy adds
+    nothing to a front (F.-A. Fortin, M. Parizeau, "Revisiting the NSGA-II Crowding-Distance
+    Computation", GECCO 2013).
+
+    Args:
+        points: (n, d), higher is better in every column; infinite values are allowed.
+
+    Returns:
+        (n,) indices.
+
+    Raises:
+        ValueError: ``points`` is not two-dimensional or holds NaN.
+    """
+    points = _checked(points)
     ranks = non_dominated_ranks(points)
     lonely = np.zeros(len(points))
     for rank in np.unique(ranks):
         members = np.flatnonzero(ranks == rank)
         lonely[members] = crowding(points[members])
-    return np.lexsort((np.arange(len(points)), -lonely, ranks))
+    return np.lexsort((np.arange(len(points)), -lonely, _copies(points), ranks))
+
+
+def _copies(points: Floats) -> NDArray[np.intp]:
+    """(n,) how many equal points come earlier."""
+    seen: Counter[tuple[float, ...]] = Counter()
+    copies = np.zeros(len(points), dtype=np.intp)
+    for i, point in enumerate(map(tuple, points + 0.0)):  # -0.0 is 0.0
+        copies[i] = seen[point]
+        seen[point] += 1
+    return copies
 
 
 def hypervolume(points: Floats, reference: Floats) -> float:
@@ -141,3 +197,26 @@ def hypervolume(points: Floats, reference: Floats) -> float:
         if height > 0:
             volume += height * hypervolume(points[order[: k + 1], :-1], reference[:-1])
     return float(volume)
+
+
+def hypervolume_gain(front: Floats, point: Floats, reference: Floats) -> float:
+    """Return how much :func:`hypervolume` grows when ``point`` joins ``front``.
+
+    The exclusive hypervolume: the box of the point, less what the front covers of it (L. While,
+    L. Bradstreet, L. Barone, "A Fast Way of Calculating Exact Hypervolumes", IEEE Transactions on
+    Evolutionary Computation 16, 2012). Much cheaper than the volume of the whole front.
+
+    Args:
+        front: (n, d), higher is better in every column.
+        point: (d,)
+        reference: (d,), as in :func:`hypervolume`.
+
+    Returns:
+        The growth, 0 or more.
+    """
+    point = np.asarray(point, dtype=np.float64)
+    if not np.all(point > reference):
+        return 0.0
+    covered = hypervolume(np.minimum(front, point), reference)
+    own = float(np.prod(point - reference))
+    return max(own - covered, 0.0) if math.isfinite(covered) else 0.0

@@ -45,6 +45,20 @@ def log_rank_sum(
     return np.asarray(np.sum(parts, axis=0), dtype=np.float64)
 
 
+def share_of(count: int, share: float, *, up: bool = False) -> int:
+    """Return how many of ``count`` a share is, as in exact arithmetic.
+
+    In floats 0.29 * 100 is below 29 and 0.07 * 100 is above 7.
+
+    Args:
+        count: How many there are.
+        share: From 0 to 1.
+        up: Whether a fraction is rounded up; else it is rounded down.
+    """
+    exact = round(share * count, 9)
+    return math.ceil(exact) if up else math.floor(exact)
+
+
 def _check(parts: Sequence[str], table: Table) -> None:
     for part in parts:
         if part not in table:
@@ -116,7 +130,7 @@ class Cascade:
         n = len(order)
         if not n:
             return order
-        count = max(math.ceil(round(self.share * n, 9)), 1)  # 0.07 * 100 is above 7
+        count = max(share_of(n, self.share, up=True), 1)
         best = np.flatnonzero(order >= np.sort(order)[-count])
         some = {part: np.asarray(table[part])[best] for part in self.parts}
         again = self.then(some)

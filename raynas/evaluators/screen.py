@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from raynas.core import Ensemble, Metric, Ranking, UserError, one_of
-from raynas.core.ranks import Table
+from raynas.core.ranks import Table, share_of
 from raynas.evaluators.base import Evaluator
 
 
@@ -90,7 +89,6 @@ class Screen:
         first = earlier if self.within == "batch" else 0
         some = {name: np.asarray(column)[first:] for name, column in table.items()}
         order = np.argsort(-self.ranking(some), kind="stable")
-        share = round(self.keep * (count - first), 9)  # 0.07 * 100 is above 7
-        limit = max(math.ceil(share), 1)
+        limit = max(share_of(count - first, self.keep, up=True), 1)
         places = first + order[:limit] - earlier
         return [int(place) for place in places if place >= 0]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from raynas.core import Objective, TrialState
 from raynas.core.metrics import SCORE_UNIT, TEST_ACCURACY
-from raynas.core.pareto import hypervolume, pareto_front
+from raynas.core.pareto import hypervolume_gain, pareto_front
 from raynas.reports.words import UNITS
 from raynas.store.schema import COLUMNS, FINAL, SEARCH
 
@@ -281,10 +281,15 @@ def _running_best(run: Run, chosen: Ints) -> Floats:
     return running_hypervolume(points[chosen], everything)
 
 
-def running_hypervolume(points: Floats, everything: Floats, looks: int = 200) -> Floats:
-    """(n,) share of the box spanned by ``everything`` that points[:k + 1] dominate.
+def running_hypervolume(points: Floats, everything: Floats) -> Floats:
+    """Share of the box spanned by ``everything`` that the first trials dominate, trial by trial.
 
-    Evaluated where the front changed, at no more than about ``looks`` places.
+    Args:
+        points: (n, d) objectives, higher is better, in the order in which they were found.
+        everything: (m, d) all that the box must hold, m >= 1.
+
+    Returns:
+        (n,) entry k is the share that ``points[:k + 1]`` dominate. It never falls.
     """
     if not len(points):
         return np.empty(0)
@@ -293,13 +298,11 @@ def running_hypervolume(points: Floats, everything: Floats, looks: int = 200) ->
     corner = np.full(points.shape[1], -1e-9)
     result = np.empty(len(points))
     front = np.empty((0, points.shape[1]))
-    value, stale, every = 0.0, False, max(len(points) // looks, 1)
+    value = 0.0
     for k, point in enumerate(scaled):
         if not np.any(np.all(front >= point, axis=1)):
+            value += hypervolume_gain(front, point, corner)
             front = np.vstack([front[~np.all(front <= point, axis=1)], point])
-            stale = True
-        if stale and (k % every == 0 or k == len(points) - 1):
-            value, stale = hypervolume(front, corner), False
         result[k] = value
     return result
 

@@ -48,5 +48,8 @@ class Sampler(ABC):
     def replay(self, trials: Iterable[Trial]) -> None:
         """Take over a stored history after ``setup``, in the order of the trials' numbers.
 
-        Ended trials are as if asked and told; RUNNING ones as if asked: they will be told.
+        Ended trials are as if asked and told; RUNNING ones as if asked: they will be told. A number
+        may be missing: its trial was lost, or it repeated an architecture that was known, was
+        answered from that, and is not stored. A sampler that repeats itself restores the latter
+        (see :class:`~raynas.samplers.repeats.Repeats`).
         """

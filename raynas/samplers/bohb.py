@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raynas.core import Architecture, Problem, Trial, TrialState, UserError, rng_for, signed
+from raynas.core.ranks import share_of
 from raynas.samplers.base import Sampler
 from raynas.samplers.distinct import Distinct, at_least, one_objective
+from raynas.samplers.repeats import Repeats
 from raynas.spaces.base import SearchSpace
 
 Floats = NDArray[np.float64]
@@ -50,11 +52,15 @@ class _Density:
 class BOHB(Sampler):
     """Proposes what is likely among the good architectures and unlikely among the bad ones.
 
-    The model is of the highest step at which enough trials were measured, one more than choices
-    for good and for bad ones; the best ``top`` share of these are good. ``candidates``: draws per
-    ask, of which the best by the ratio of the densities is taken; ``random``: share of proposals
-    that are random; ``width``: the narrowest kernel. Defaults are the authors'. ``distinct``: turn
-    from what is known up to isomorphism to a mutant of it.
+    The model is of the highest step at which enough trials were measured for it: one more than
+    there are choices for the good ones and for the bad ones. While a higher rung fills, the model
+    is of the step below (Falkner et al., algorithm 2; the least number is that of the authors'
+    code, where good and bad ones do not overlap).
+
+    ``top``: share of a step's trials that are good. ``candidates``: draws per ask, of which the
+    best by the ratio of the densities is taken; ``random``: share of proposals that are random;
+    ``width``: the narrowest kernel. Defaults are the authors'. ``distinct``: turn from what is
+    known up to isomorphism to a mutant of it.
 
     The authors' rule makes kernels of unordered choices so wide that in small spaces the model
     says little: on NAS-Bench-201 it does as well as random search, as published. TPE models better.
@@ -74,6 +80,7 @@ class BOHB(Sampler):
     _problem: Problem = field(init=False, repr=False, compare=False)
     _space: SearchSpace = field(init=False, repr=False, compare=False)
     _distinct: Distinct = field(init=False, repr=False, compare=False)
+    _repeats: Repeats = field(init=False, repr=False, compare=False)
     _options: Places = field(init=False, repr=False, compare=False)  # how many a choice has
     # step -> number -> (value, higher is better; options)
     _measured: dict[int, dict[int, tuple[float, Places]]] = field(
@@ -92,10 +99,13 @@ class BOHB(Sampler):
         one_objective("BOHB", problem)
         self._problem, self._space = problem, space
         self._distinct = Distinct(space, problem.seed)
+        self._repeats = Repeats(space)
         self._options = np.array([len(choice) for choice in space.choices])
         self._measured, self._model = {}, None
 
     def ask(self, number: int) -> Architecture:
+        if number in self._repeats:
+            return self._repeats[number]
         arch = self._propose(number)
         self._distinct.add(arch)
         return arch
@@ -119,6 +129,8 @@ class BOHB(Sampler):
         """A trial teaches with all its steps, once it has ended."""
         if trial.state not in (TrialState.COMPLETE, TrialState.STOPPED):
             return
+        if trial.number in self._repeats:
+            return
         place = np.array([c.options.index(trial.proposal[c.name]) for c in self._space.choices])
         for measurement in trial.measurements:
             values = trial.values(measurement)
@@ -128,23 +140,22 @@ class BOHB(Sampler):
         self._model = None
 
     def replay(self, trials: Iterable[Trial]) -> None:
-        for trial in trials:
+        for trial in trials if self.distinct else self._repeats.within(trials, self._propose):
             self._distinct.replay(trial)
             if trial.state.ended:
                 self.tell(trial)
 
     def _fit(self) -> tuple[_Density, _Density] | None:
+        """The densities of good and bad ones at the highest step that has enough of both."""
         least = len(self._space.choices) + 1
-        steps = [step for step, found in self._measured.items() if len(found) >= least + 2]
-        if not steps:
-            return None
-        found = self._measured[max(steps)]
-        order = sorted(found, key=lambda number: (-found[number][0], number))
-        places = np.array([found[number][1] for number in order])
-        count = max(least, int(self.top * len(order)))
-        if len(order) - count < least:
-            return None
-        return self._density(places[:count]), self._density(places[count:])
+        for step in sorted(self._measured, reverse=True):
+            found = self._measured[step]
+            if len(found) >= 2 * least:
+                good = min(max(least, share_of(len(found), self.top)), len(found) - least)
+                order = sorted(found, key=lambda number: (-found[number][0], number))
+                places = np.array([found[number][1] for number in order])
+                return self._density(places[:good]), self._density(places[good:])
+        return None
 
     def _density(self, points: Places) -> _Density:
         """Widths by the normal reference rule, no wider than a uniform kernel."""

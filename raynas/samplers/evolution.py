@@ -18,6 +18,7 @@ from raynas.core import Architecture, Problem, Trial, TrialState, rng_for, signe
 from raynas.core.pareto import pareto_order
 from raynas.samplers.base import Sampler
 from raynas.samplers.distinct import Distinct, at_least
+from raynas.samplers.repeats import Repeats
 from raynas.spaces.base import SearchSpace
 
 
@@ -54,6 +55,7 @@ class RegularizedEvolution(Sampler):
     _problem: Problem = field(init=False, repr=False, compare=False)
     _space: SearchSpace = field(init=False, repr=False, compare=False)
     _distinct: Distinct = field(init=False, repr=False, compare=False)
+    _repeats: Repeats = field(init=False, repr=False, compare=False)
     _members: list[_Individual] = field(init=False, repr=False, compare=False)  # by number
     _hopeful: int = field(init=False, repr=False, compare=False)  # asked, less those without value
 
@@ -64,16 +66,19 @@ class RegularizedEvolution(Sampler):
     def setup(self, space: SearchSpace, problem: Problem) -> None:
         self._problem, self._space = problem, space
         self._distinct = Distinct(space, problem.seed)
+        self._repeats = Repeats(space)
         self._members = []
         self._hopeful = 0
 
     def ask(self, number: int) -> Architecture:
-        child = self._child(number)
+        if number in self._repeats:
+            return self._repeats[number]
+        child = self._propose(number)
         self._distinct.add(child)
         self._hopeful += 1
         return child
 
-    def _child(self, number: int) -> Architecture:
+    def _propose(self, number: int) -> Architecture:
         rng = rng_for(self._problem.seed, self.name, number)
         if self._hopeful < self.population or not self._members:
             return self._distinct.fresh(number) if self.distinct else self._space.sample(rng)
@@ -83,6 +88,8 @@ class RegularizedEvolution(Sampler):
         return self._distinct.variant(parent, rng, number)
 
     def tell(self, trial: Trial) -> None:
+        if trial.number in self._repeats:
+            return
         member = self._individual(trial)
         if member is None:
             self._hopeful -= 1
@@ -90,7 +97,7 @@ class RegularizedEvolution(Sampler):
             bisect.insort(self._members, member, key=lambda m: m.number)
 
     def replay(self, trials: Iterable[Trial]) -> None:
-        for trial in trials:
+        for trial in trials if self.distinct else self._repeats.within(trials, self._propose):
             self._distinct.replay(trial)
             self._hopeful += 1
             if trial.state.ended:

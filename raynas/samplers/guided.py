@@ -25,6 +25,7 @@ from raynas.samplers.base import Sampler
 from raynas.samplers.candidates import WHOLE, Candidates, Features, around, whole
 from raynas.samplers.distinct import Distinct, at_least
 from raynas.samplers.evidence import Evidence, evidence, standing
+from raynas.samplers.subset import bound_orders, by_turns, objective_orders
 from raynas.spaces.base import SearchSpace
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ class Guided(Sampler):
     Failed trials tell nothing.
 
     The model is made anew after ``refit`` trials, later after a twentieth of all, of at most
-    ``most`` trials, which takes tenths of a second: what is evaluated in less wants evolution. It
+    ``most`` trials, which takes tenths of a second: what is evaluated in less wants evolution. Of
+    more, each model gets the best that keep all bounds, the latest and some of every value; that of
+    an objective its top, that of a bound also those next to the border on both sides. It
     depends on the trials that ended, by their numbers, not on the order in which they did; with
     many workers it is made anew more often.
     """
@@ -168,18 +171,20 @@ class Guided(Sampler):
         feasible = np.array([not self._breaks(e) for e in known])
         found = [standing(known, j) for j in range(len(self._problem.objectives))]
         stands = np.array([_among(stand, feasible) for stand, _ in found])
-        pool = self._pool(known, self._parents(known, stands, feasible))
+        best = [i for i in _best_first(stands.T) if feasible[i]]
+        pool = self._pool(known, self._parents(known, best))
         places = [pool.place[e.arch] for e in known]
         # one objective: its top is what matters; of several the whole front
         goals = -np.log1p(-stands) if len(stands) == 1 else stands
         doubts = [doubt for _, doubt in found]
-        sure = [np.ones(len(known))] * len(self._problem.bounds)
+        excesses = self._excesses(known)
+        sure = [np.ones(len(known))] * len(excesses)
         complete = np.array([e.complete for e in known])
         model = _Model(
             [e.number for e in known],
             pool,
-            self._learned(pool, places, goals, doubts),
-            self._learned(pool, places, self._excesses(known), sure),
+            self._learned(pool, places, goals, doubts, [objective_orders(y, best) for y in goals]),
+            self._learned(pool, places, excesses, sure, [bound_orders(y, best) for y in excesses]),
             stands[:, complete & feasible],
         )
         for arch in self._known:
@@ -192,13 +197,15 @@ class Guided(Sampler):
         places: Sequence[int],
         values: Iterable[Floats],
         doubts: Iterable[Floats],
+        orders: Iterable[Iterable[Iterable[int]]],
     ) -> list[Surrogate]:
-        """A model of each of ``values``, (n,) at ``places`` of the pool, that has any."""
+        """A model of each of ``values``, (n,) at ``places`` of the pool, that has any; of too
+        many the first ones by its ``orders``."""
         from raynas.samplers.surrogate import Surrogate
 
         models = []
-        for y, doubt in zip(values, doubts, strict=True):
-            kept = self._kept(y)
+        for y, doubt, wanted in zip(values, doubts, orders, strict=True):
+            kept = by_turns(wanted, self.most)
             if len(kept):
                 at = [places[i] for i in kept]
                 models.append(Surrogate(pool.distances(at), at, y[kept], doubt[kept]))
@@ -208,12 +215,10 @@ class Guided(Sampler):
         limits = np.array([e.limits for e in known]).T
         return [_excess(b, v) for b, v in zip(self._problem.bounds, limits, strict=True)]
 
-    def _parents(
-        self, known: Sequence[Evidence], stands: Floats, feasible: NDArray[np.bool_]
-    ) -> list[Architecture]:
+    def _parents(self, known: Sequence[Evidence], best: Sequence[int]) -> list[Architecture]:
         """The best that keep all bounds; before there are such, those that break them least."""
-        if feasible.any():
-            return [known[i].arch for i in _best_first(stands.T) if feasible[i]][:PARENTS]
+        if best:
+            return [known[i].arch for i in best[:PARENTS]]
         return [e.arch for e in sorted(known, key=self._violation)][:PARENTS]
 
     def _pool(self, known: Sequence[Evidence], best: Sequence[Architecture]) -> Candidates:
@@ -224,16 +229,6 @@ class Guided(Sampler):
         asked = {**{e.number: e.arch for e in known}, **self._open}
         others = [asked[number] for number in sorted(asked)]
         return around(self._space, self._features, best, others, rng, self.candidates)
-
-    def _kept(self, y: Floats) -> NDArray[np.intp]:
-        """Where there is a value; of too many the better half and the latest."""
-        there = np.flatnonzero(~np.isnan(y))
-        if len(there) <= self.most:
-            return there
-        half = self.most // 2
-        best = there[np.argsort(-y[there], kind="stable")[:half]]
-        latest = np.setdiff1d(there, best)[-(self.most - half) :]
-        return np.sort(np.concatenate([best, latest]))
 
     def _breaks(self, found: Evidence) -> bool:
         return self._violation(found) > 0

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from raynas.core import Architecture, Problem, Trial, TrialState, UserError, rng_for, signed
 from raynas.samplers.base import Sampler
 from raynas.samplers.distinct import Distinct, one_objective
+from raynas.samplers.repeats import Repeats
 from raynas.spaces.base import SearchSpace
 
 Floats = NDArray[np.float64]
@@ -90,6 +91,7 @@ class Reinforce(Sampler):
     _problem: Problem = field(init=False, repr=False, compare=False)
     _space: SearchSpace = field(init=False, repr=False, compare=False)
     _distinct: Distinct = field(init=False, repr=False, compare=False)
+    _repeats: Repeats = field(init=False, repr=False, compare=False)
     _lessons: list[_Lesson] = field(init=False, repr=False, compare=False)  # by number
     _states: list[_State] = field(init=False, repr=False, compare=False)  # after so many lessons
 
@@ -103,6 +105,7 @@ class Reinforce(Sampler):
         one_objective("Reinforce", problem)
         self._problem, self._space = problem, space
         self._distinct = Distinct(space, problem.seed)
+        self._repeats = Repeats(space)
         self._lessons = []
         shape = len(space.choices), max(len(choice) for choice in space.choices)
         none = np.zeros(shape)
@@ -110,6 +113,8 @@ class Reinforce(Sampler):
         self._states = [_State(np.where(there, 0.0, -np.inf), none, none)]
 
     def ask(self, number: int) -> Architecture:
+        if number in self._repeats:
+            return self._repeats[number]
         arch = self._propose(number)
         self._distinct.add(arch)
         return arch
@@ -135,14 +140,14 @@ class Reinforce(Sampler):
 
     def tell(self, trial: Trial) -> None:
         lesson = self._lesson(trial)
-        if lesson is None:
+        if lesson is None or trial.number in self._repeats:
             return
         place = bisect.bisect(self._lessons, lesson.number, key=lambda known: known.number)
         self._lessons.insert(place, lesson)
         del self._states[place + 1 :]  # what was learned later is learned again
 
     def replay(self, trials: Iterable[Trial]) -> None:
-        for trial in trials:
+        for trial in trials if self.distinct else self._repeats.within(trials, self._propose):
             self._distinct.replay(trial)
             if trial.state.ended:
                 self.tell(trial)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from raynas.core import Decision, Problem, Trial, TrialState
+from raynas.core import Decision, Problem, Trial, TrialState, UserError
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,23 @@ class Scheduler(ABC):
     def rungs(self) -> tuple[Rung, ...]:
         """The rungs from low to high, for the live view and the report."""
         return ()
+
+
+def require_integer(scheduler: str, setting: str, value: float, least: int) -> int:
+    """Return ``value`` as an integer.
+
+    Args:
+        scheduler: Name of its class, for the message.
+        setting: Name of the setting.
+        value: What was given; a float such as 3.0 is allowed.
+        least: The lowest value that is allowed.
+
+    Raises:
+        UserError: ``value`` is not an integer, or is below ``least``.
+    """
+    if not (math.isfinite(value) and value >= least and value == int(value)):
+        raise UserError(f"{scheduler}: {setting} = {value}", allowed=f"integers from {least}")
+    return int(value)
 
 
 def began(trial: Trial) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raynas.core import Decision, Measurement, Objective, Problem, Trial, UserError, signed
-from raynas.schedulers.base import Scheduler
+from raynas.schedulers.base import Scheduler, require_integer
 
 Floats = NDArray[np.float64]
 Curve = dict[int, tuple[float, ...]]
@@ -58,10 +58,7 @@ class CurvePrediction(Scheduler):
     def __post_init__(self) -> None:
         for setting, least in (("best", 1), ("min_step", 1), ("enough", 4), ("neighbours", 4)):
             value = getattr(self, setting)
-            if value < least or value != int(value):
-                raise UserError(
-                    f"CurvePrediction: {setting} = {value}", allowed=f"integers from {least}"
-                )
+            setattr(self, setting, require_integer("CurvePrediction", setting, value, least))
         if not 0.5 <= self.confidence < 1:
             raise UserError(
                 f"CurvePrediction: confidence = {self.confidence}", allowed="0.5 to below 1"

@@ -8,13 +8,12 @@ https://arxiv.org/abs/1603.06560.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from raynas.core import Decision, Problem, Trial, TrialState, UserError
-from raynas.schedulers.base import began
+from raynas.core import Decision, Problem, Trial, TrialState
+from raynas.schedulers.base import began, require_integer
 from raynas.schedulers.rungs import Halving, Standing
 
 
@@ -43,6 +42,11 @@ class _Bracket:
         return found
 
 
+def _bracket_size(most: int, halvings: int, factor: int) -> int:
+    """``ceil((most + 1) / (halvings + 1) * factor**halvings)`` in integers, where floats err."""
+    return -(-(most + 1) * factor**halvings // (halvings + 1))
+
+
 @dataclass
 class Hyperband(Halving):
     """Brackets of successive halving, from one that stops early to one that stops nothing.
@@ -66,12 +70,18 @@ class Hyperband(Halving):
     _opened: int = field(init=False, repr=False, compare=False)
     _of: dict[int, _Bracket] = field(init=False, repr=False, compare=False)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.brackets is not None:
+            name = type(self).__name__
+            self.brackets = require_integer(name, "brackets", self.brackets, 1)
+
     def setup(self, problem: Problem) -> None:
         super().setup(problem)
         most = len(self._rungs)
         kinds = range(most, max(-1, most - (self.brackets or most + 1)), -1)
         # (where its rungs begin, how many trials)
-        self._sizes = [(most - s, math.ceil((most + 1) / (s + 1) * self.factor**s)) for s in kinds]
+        self._sizes = [(most - s, _bracket_size(most, s, self.factor)) for s in kinds]
         self._open, self._opened, self._of = [], 0, {}
 
     def begin(self, trial: Trial) -> None:
@@ -162,8 +172,8 @@ class SuccessiveHalving(Hyperband):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.size is not None and self.size < 1:
-            raise UserError(f"SuccessiveHalving: size = {self.size}", allowed="1 or more")
+        if self.size is not None:
+            self.size = require_integer("SuccessiveHalving", "size", self.size, 1)
 
     def setup(self, problem: Problem) -> None:
         super().setup(problem)

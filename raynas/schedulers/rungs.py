@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from raynas.core import Measurement, Objective, Problem, Trial, UserError
+from raynas.core import Measurement, Objective, Problem, Trial
 from raynas.core import signed as signed_values
 from raynas.core.pareto import pareto_order
-from raynas.schedulers.base import Rung, Scheduler
+from raynas.schedulers.base import Rung, Scheduler, require_integer
 
 Values = tuple[float, ...]
 
@@ -44,15 +44,10 @@ class Halving(Scheduler):
     _end: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for setting, value, least in (
-            ("min_step", self.min_step, 1),
-            ("factor", self.factor, 2),
-            ("max_step", self.max_step, 1),
-        ):
-            if value is not None and (value < least or value != int(value)):
-                raise UserError(
-                    f"{type(self).__name__}: {setting} = {value}", allowed=f"integers from {least}"
-                )
+        for setting, least in (("min_step", 1), ("factor", 2), ("max_step", 1)):
+            value = getattr(self, setting)
+            if value is not None:
+                setattr(self, setting, require_integer(type(self).__name__, setting, value, least))
 
     def setup(self, problem: Problem) -> None:
         self._objectives = problem.objectives
@@ -134,7 +129,8 @@ class Standing:
 
     def keeps(self, number: int, times: int = 1) -> bool:
         """Whether the trial is among the best ``times`` the rung's share."""
-        return self._place(number) < times * math.ceil(len(self.entries) / self._factor)
+        share = -(-len(self.entries) // self._factor)  # rounded up
+        return self._place(number) < times * share
 
     def _place(self, number: int) -> int:
         if self._single:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -133,7 +133,8 @@ class Races:
             losses[some, part] = found.losses
             return found.right
 
-        course = run_heat(race, len(archs), len(images), answers, leaders)
+        half = replace(race, p=race.p / 2)  # there are two heats
+        course = run_heat(half, len(archs), len(images), answers, leaders)
         own = {
             arch.id: Answers(course.right[place, :seen], losses[place, :seen])
             for place, (arch, seen) in enumerate(zip(archs, course.seen.tolist(), strict=True))

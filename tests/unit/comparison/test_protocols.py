@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from unit.benchmarks.nb201_cells import columns, write
+from unit.benchmarks.nb201_cells import columns, texts, write
 
 from raynas.comparison import protocols
 from raynas.comparison.methods import PUBLISHED, SAMPLERS, SCHEDULERS, SEVERAL
 from raynas.comparison.protocols import Task, answer, check, settings
 from raynas.core import UserError
+from raynas.core.pareto import hypervolume
 
 COUNT = 15_625
 
@@ -61,6 +62,60 @@ def test_a_bound_keeps_the_fast_half(method: str, table: str) -> None:
 def test_the_share_of_the_hypervolume_grows_to_all_of_it(method: str, table: str) -> None:
     few, many = run("pareto", method, table)["volume"]
     assert 0 <= few <= many <= 100 + 1e-9
+
+
+@pytest.fixture(scope="module")
+def holes(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """As ``table``, but only every fifth cell has a latency."""
+    found = columns()
+    slow = [1.0 + (COUNT - i) / 1000 for i in range(COUNT)]
+    found["hw_cifar10_edgegpu_latency"] = [v if i % 5 == 0 else None for i, v in enumerate(slow)]
+    return str(write(tmp_path_factory.mktemp("table") / "holes.parquet", found))
+
+
+def test_the_first_trainings_are_all_trainings_with_a_latency_or_not(
+    holes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = [7801, 8000, 12, 13, 14, 15_000, *range(9000, 9024)]
+    names = texts()
+    made = [("COMPLETE", names[i], 1.0) for i in order]
+    monkeypatch.setattr(protocols, "_searched", lambda *_, **__: made)
+    volumes = run("pareto", "random", holes)["volume"]
+    low, slow = protocols.reference(holes, "cifar10")
+    whole = protocols.whole_volume(holes, "cifar10")
+
+    def share(cell: int) -> float:
+        """Of the box below one cell."""
+        return 100 * (20 + cell / 1000 - low) * (-1.0 - (COUNT - cell) / 1000 - slow) / whole
+
+    assert volumes == pytest.approx([share(8000), share(15_000)])  # 15,000 is the sixth
+
+
+@pytest.mark.parametrize("method", SEVERAL)
+def test_searches_count_cells_without_a_latency(
+    method: str, holes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[list[tuple[str, str, float]]] = []
+    searched = protocols._searched
+
+    def watched(*args, **more):
+        made.append(searched(*args, **more))
+        return made[-1]
+
+    monkeypatch.setattr(protocols, "_searched", watched)
+    found = run("pareto", method, holes)
+    assert found["trainings"] == 30
+    known, space = protocols.table(holes), protocols.NASBench201()
+    points = []
+    for _, arch, _ in made[0][:5]:
+        latency = known.cost(space.architecture(arch), "cifar10", protocols.LATENCY)
+        if latency is not None:
+            points.append((protocols._accuracies(arch, "cifar10", holes)[0], -latency))
+    zero = np.array(protocols.reference(holes, "cifar10"))
+    assert len(points) < 5
+    assert found["volume"][0] == pytest.approx(
+        100 * hypervolume(np.array(points), zero) / protocols.whole_volume(holes, "cifar10")
+    )
 
 
 def test_of_all_cells_the_hypervolume_is_whole(table: str) -> None:

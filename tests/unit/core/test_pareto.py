@@ -12,6 +12,7 @@ from raynas.core.pareto import (
     Floats,
     crowding,
     hypervolume,
+    hypervolume_gain,
     non_dominated_ranks,
     pareto_front,
     pareto_order,
@@ -109,19 +110,94 @@ def test_crowding_is_at_least_zero_and_infinite_at_the_ends(points: Floats) -> N
             assert np.isinf(lonely[column.argmax()])
 
 
-def test_the_middle_of_equal_columns_is_not_lonely() -> None:
-    assert list(crowding(np.ones((4, 2)))) == [np.inf, 0.0, 0.0, np.inf]
+def test_points_that_are_lowest_and_highest_at_once_are_all_ends() -> None:
+    assert list(crowding(np.ones((4, 2)))) == [np.inf] * 4
+
+
+wide = st.sampled_from([-np.inf, -1e308, -2.0, -1.0, 0.0, 1.0, 2.0, 5e-324, 1e308, np.inf])
+
+
+@given(
+    st.tuples(st.integers(1, 12), st.integers(1, 3)).flatmap(
+        lambda s: arrays(np.float64, s, elements=wide)
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_crowding_is_a_number_or_infinite_in_any_order_of_the_rows(
+    points: Floats, random: object
+) -> None:
+    lonely = crowding(points)
+    assert not np.isnan(lonely).any()
+    assert (lonely >= 0).all()
+    shuffled = np.arange(len(points))
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert np.array_equal(crowding(points[shuffled]), lonely[shuffled])
+    ends = (points == points.min(axis=0)) | (points == points.max(axis=0))
+    assert np.array_equal(np.isinf(lonely), ends.any(axis=1))
+
+
+@given(
+    st.tuples(st.integers(1, 12), st.integers(1, 3)).flatmap(
+        lambda s: arrays(np.float64, s, elements=wide)
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_the_order_puts_ends_first_copies_last_and_ignores_the_order_of_the_rows(
+    points: Floats, random: object
+) -> None:
+    order = pareto_order(points)
+    ranks = non_dominated_ranks(points)
+    for rank in set(ranks):
+        front = points[[i for i in order if ranks[i] == rank]]
+        rows = [tuple(row) for row in front]
+        distinct = len(set(rows))
+        assert len(set(rows[:distinct])) == distinct
+        ends = ((front == front.min(axis=0)) | (front == front.max(axis=0))).any(axis=1)[:distinct]
+        assert not np.any(np.diff(ends.astype(int)) > 0)
+    shuffled = np.arange(len(points))
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    again = shuffled[pareto_order(points[shuffled])]
+    lonely = np.empty(len(points))
+    for rank in set(ranks):
+        lonely[ranks == rank] = crowding(points[ranks == rank])
+    assert np.array_equal(ranks[again], ranks[order])
+    assert np.array_equal(lonely[again], lonely[order])
+
+
+def test_crowding_with_infinite_values_by_hand() -> None:
+    # a gap to an infinite value counts as the whole span of the finite ones
+    points = np.array([[-np.inf, np.inf], [0.0, 4.0], [1.0, 2.0], [4.0, 0.0], [np.inf, -np.inf]])
+    assert list(crowding(points)) == [
+        np.inf, 1 + 1 / 4 + 1 + 2 / 4, 4 / 4 + 4 / 4, 3 / 4 + 1 + 2 / 4 + 1, np.inf,
+    ]  # fmt: skip
+
+
+def test_points_that_share_a_value_share_its_distance() -> None:
+    points = np.array([[0.0], [1.0], [1.0], [4.0]])
+    # in one order of the equal points they get 1/4 and 3/4, in the other 3/4 and 1/4
+    assert list(crowding(points)) == [np.inf, 0.5, 0.5, np.inf]
+
+
+def test_a_copy_of_an_end_comes_after_all_other_points_of_the_front() -> None:
+    points = np.array([[0.0, 5.0], [0.0, 5.0], [2.0, 2.0], [5.0, 0.0]])
+    assert list(pareto_order(points)) == [0, 3, 2, 1]
+
+
+def test_crowding_refuses_what_has_no_order() -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        crowding(np.array([[np.nan, 1.0]]))
 
 
 @given(clouds(low=1))
-def test_the_order_goes_by_rank_then_loneliness_then_age(points: Floats) -> None:
+def test_the_order_goes_by_rank_then_copies_then_loneliness_then_age(points: Floats) -> None:
     order = pareto_order(points)
     assert sorted(order) == list(range(len(points)))
     ranks = non_dominated_ranks(points)
     lonely = np.empty(len(points))
     for rank in set(ranks):
         lonely[ranks == rank] = crowding(points[ranks == rank])
-    keys = [(ranks[i], -lonely[i], i) for i in order]
+    rows = [tuple(point) for point in points]
+    keys = [(ranks[i], rows[:i].count(rows[i]), -lonely[i], i) for i in order]
     assert keys == sorted(keys)
 
 
@@ -189,6 +265,22 @@ def test_more_points_never_dominate_less(points: Floats, others: Floats) -> None
     alone = hypervolume(points, reference)
     assert both >= alone - 1e-9
     assert both <= alone + hypervolume(others, reference) + 1e-9
+
+
+@settings(deadline=None)
+@given(clouds(low=1, dims=4))
+def test_the_gain_is_what_one_point_more_adds(points: Floats) -> None:
+    reference = np.full(points.shape[1], -2.0)
+    gain = hypervolume_gain(points[1:], points[0], reference)
+    more = hypervolume(points, reference) - hypervolume(points[1:], reference)
+    assert gain == pytest.approx(more, abs=1e-9)
+
+
+def test_the_gain_of_infinite_points_is_a_number_or_infinite() -> None:
+    zero, far = np.zeros(2), np.array([np.inf, 1.0])
+    assert hypervolume_gain(np.empty((0, 2)), far, zero) == np.inf
+    assert hypervolume_gain(far[None], far, zero) == 0.0
+    assert hypervolume_gain(np.empty((0, 2)), np.array([-np.inf, 1.0]), zero) == 0.0
 
 
 def test_a_hundred_thousand_points_take_no_time() -> None:

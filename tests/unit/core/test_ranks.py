@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import rankdata
 
 from raynas.core import Cascade, Ensemble, UserError
-from raynas.core.ranks import log_rank_sum, rank_sum, ranks
+from raynas.core.ranks import log_rank_sum, rank_sum, ranks, share_of
 
 # few different values, so that ties are common
 VALUES = st.one_of(st.integers(-3, 3).map(float), st.just(-math.inf), st.floats(-1e9, 1e9))
@@ -144,3 +145,15 @@ def test_a_cascade_names_its_scores_once_and_the_one_that_is_missing() -> None:
     assert len(cascade({"a": [], "b": [], "c": []})) == 0
     with pytest.raises(UserError, match="'c'"):
         cascade({"a": [1.0], "b": [1.0]})
+
+
+@given(st.integers(0, 100_000), st.integers(0, 1000))
+def test_a_share_is_that_of_exact_arithmetic(count: int, thousandths: int) -> None:
+    exact = Fraction(thousandths, 1000) * count
+    assert share_of(count, thousandths / 1000) == math.floor(exact)
+    assert share_of(count, thousandths / 1000, up=True) == math.ceil(exact)
+
+
+def test_shares_that_floats_get_wrong() -> None:
+    assert (share_of(100, 0.29), share_of(100, 0.07, up=True)) == (29, 7)
+    assert share_of(10, 0.1 + 0.2, up=True) == 3

@@ -247,15 +247,26 @@ def test_fronts_and_running_hypervolume(rows, describing):
     assert shares == pytest.approx([expected[0], expected[1], expected[3]])
 
 
-@given(some.integers(1, 60), some.integers(0, 999))
+@given(some.integers(1, 40), some.integers(1, 4), some.integers(0, 999), some.booleans())
 @settings(max_examples=25, deadline=None)
-def test_running_hypervolume_never_falls_and_ends_exact(n, seed):
-    points = np.random.default_rng(seed).random((n, 2))
-    shares = st.running_hypervolume(points, points, looks=7)
+def test_running_hypervolume_is_that_of_the_front_so_far(n, dims, seed, ties):
+    points = np.random.default_rng(seed).random((n, dims))
+    points = np.round(points, 1) if ties else points
+    shares = st.running_hypervolume(points, points)
     low, high = points.min(axis=0), points.max(axis=0)
     scaled = (points - low) / np.where(high > low, high - low, 1)
-    assert np.all(np.diff(shares) >= -1e-12)
-    assert shares[-1] == pytest.approx(hypervolume(scaled, np.full(2, -1e-9)))
+    expected = [hypervolume(scaled[: k + 1], np.full(dims, -1e-9)) for k in range(n)]
+    assert shares == pytest.approx(expected, abs=1e-9)
+    assert np.all(np.diff(shares) >= 0)
+
+
+def test_running_hypervolume_of_many_trials_does_not_lag():
+    points = np.random.default_rng(0).random((1200, 2))
+    points[[0, 1]] = [[0.0, 1.0], [1.0, 0.0]]  # the box is the unit square
+    shares = st.running_hypervolume(points, points)
+    looks = [1, 2, 3, 5, 77, 500, 1199]
+    expected = [hypervolume(points[: k + 1], np.full(2, -1e-9)) for k in looks]
+    assert shares[looks] == pytest.approx(expected, abs=1e-9)
 
 
 def test_wall_time_leaves_out_the_pause_between_sessions(rows, description):

@@ -69,6 +69,48 @@ def test_the_model_is_of_the_highest_step_with_enough_trials():
     assert len(high[0].points) + len(high[1].points) == 9  # of step 3, not 17 nor 1
 
 
+def test_while_a_higher_step_fills_the_model_is_of_the_step_below():
+    sampler = start(random=0.0)
+    fill(sampler, (1,))
+    fill(sampler, (1,), first=8)
+    fill(sampler, (1,), first=16)
+    for n in range(8):  # the model needs 4 good and 4 bad ones, as there are 3 choices
+        text = GOOD[n % 2] if n % 2 else BAD[n % 3]
+        tell(sampler, n, text, {1: 1.0, 3: 90.0 * (n % 2)})
+        model = sampler._fit()
+        assert model is not None, f"{n + 1} trials at step 3"
+        of_step_one = len(model[0].points) + len(model[1].points) == 24
+        assert of_step_one == (n < 7)
+    for n in range(6):  # two steps fill at once
+        tell(sampler, n, BAD[n % 3], {1: 1.0, 3: 1.0, 9: 1.0})
+        model = sampler._fit()
+        assert model is not None
+        assert len(model[0].points) + len(model[1].points) == 8
+
+
+def test_proposals_are_the_models_while_a_higher_step_fills():
+    one = start(random=0.0, distinct=False)
+    other = start(random=0.0, distinct=False)
+    for sampler in (one, other):
+        fill(sampler, (1,))
+    for n in range(6):
+        tell(other, n, GOOD[n % 2] if n % 2 else BAD[n % 3], {1: 90.0 * (n % 2), 3: 1.0})
+    assert [one.ask(n) for n in range(20, 40)] == [other.ask(n) for n in range(20, 40)]
+
+
+@pytest.mark.parametrize(
+    ("top", "trials", "good"),
+    [(0.29, 100, 29), (0.15, 100, 15), (0.15, 8, 4), (1.0, 20, 16), (0.95, 20, 16)],
+)
+def test_the_good_ones_are_the_share_of_exact_arithmetic(top, trials, good):
+    sampler = start(top=top)
+    for n in range(trials):
+        tell(sampler, n, BAD[n % 3], {1: float(n)})
+    model = sampler._fit()
+    assert model is not None
+    assert [len(density.points) for density in model] == [good, trials - good]
+
+
 def test_it_proposes_what_is_good_rather_than_bad():
     sampler = start(random=0.0, distinct=False)
     for n in range(60):

@@ -23,6 +23,8 @@ from raynas.core.pareto import hypervolume
 from raynas.samplers import Guided, Random
 from raynas.samplers.distinct import Distinct
 from raynas.samplers.guided import _among, _settled
+from raynas.samplers.subset import _spread, by_turns
+from raynas.samplers.surrogate import Surrogate
 from raynas.spaces.base import SearchSpace
 
 MAX_STEP = 9
@@ -201,9 +203,115 @@ def test_stopped_trials_are_learned_from():
     assert np.mean(accuracies[30:]) > np.mean(accuracies[:5]) + 3
 
 
-def test_of_too_many_trials_the_better_half_and_the_latest_are_kept():
-    kept = Guided(most=10)._kept(np.array([np.nan, *range(20, 0, -1)]))
-    assert kept.tolist() == [1, 2, 3, 4, 5, 16, 17, 18, 19, 20]
+def history(latencies, accuracies) -> list[Trial]:
+    """Ended trials of different architectures; latencies up to 4 keep the bound."""
+    rng = np.random.default_rng(0)
+    archs = list(dict.fromkeys(LARGE.sample(rng) for _ in range(2 * len(latencies))))
+    trials = []
+    for number, (latency, accuracy) in enumerate(zip(latencies, accuracies, strict=True)):
+        values = {"val_accuracy": float(accuracy), "latency_ms": float(latency)}
+        trial = Trial(number, archs[number], archs[number])
+        trial.measurements = [Measurement(MAX_STEP, values)]
+        trial.violations = violations((LIMIT,), values)
+        trial.state = TrialState.INFEASIBLE if latency > 4 else TrialState.COMPLETE
+        trials.append(trial)
+    return trials
+
+
+LIMIT = Bound("latency_ms", max=4.0)
+
+
+def taught(trials, most, objectives=ONE) -> tuple[list[list[int]], list[list[int]]]:
+    """Numbers of the trials that the models of objectives, and of bounds, are made of."""
+    made: list[list[int]] = []
+
+    class Watched(Guided):
+        def _learned(self, pool, places, *more):
+            number = {place: n for n, place in enumerate(places)}
+            models = super()._learned(pool, places, *more)
+            made.extend([number[p] for p in m.at] for m in models)
+            return models
+
+    class Recorded(Surrogate):
+        def __init__(self, distances, places, y, doubt):
+            super().__init__(distances, places, y, doubt)
+            self.at = list(places)
+
+    sampler = Watched(candidates=20, most=most)
+    sampler.setup(LARGE, Problem(objectives, MAX_STEP, 0, "run-1", (LIMIT,)))
+    sampler.replay(trials)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("raynas.samplers.surrogate.Surrogate", Recorded)
+        sampler.ask(len(trials))
+    return made[: len(objectives)], made[len(objectives) :]
+
+
+def test_a_bound_is_learned_from_its_border_not_from_the_worst_violators():
+    """Many trials far beyond the bound, the latest among them, and few on either side of it."""
+    rng = np.random.default_rng(1)
+    near = np.linspace(3.9, 3.99, 20), np.linspace(4.01, 4.1, 20)
+    latencies = np.concatenate([*near, rng.uniform(20, 90, 660)])
+    trials = history(latencies, rng.uniform(50, 90, 700))
+    (_,), (bound,) = taught(trials, 100)
+    assert len(bound) == 100
+    assert {*range(40)} < set(bound)  # all within and beyond, next to the border
+    far = sorted(latencies[n] for n in bound if n >= 40)
+    assert far[0] < 25  # and a fair spread over the others
+    assert far[-1] > 85
+
+
+def test_an_objective_is_learned_from_the_best_that_keep_the_bounds():
+    """There are more better ones beyond the bound than the model can be made of."""
+    accuracies = np.concatenate(
+        [np.linspace(50, 60, 40), np.linspace(70, 90, 400), np.full(60, 40.0)]
+    )
+    latencies = np.concatenate([np.full(40, 3.0), np.full(400, 9.0), np.full(60, 9.0)])
+    (objective,), (bound,) = taught(history(latencies, accuracies), 60)
+    assert {*range(30, 40)} <= set(objective)
+    assert {*range(30, 40)} <= set(bound)
+    assert _settled(500, 2) - 1 in objective  # the latest
+    assert any(accuracies[n] < 55 for n in objective)
+
+
+def test_of_several_objectives_each_is_learned_from_the_whole_front():
+    """The best by one objective are the worst by the other."""
+    steps = np.linspace(0, 1, 400)
+    trials = history(1.0 + 2.5 * steps, 50.0 + 40.0 * steps)  # all of them are on the front
+    for model in taught(trials, 60, TWO)[0]:
+        places = np.array(sorted(model)) / 400
+        assert np.diff([0.0, *places, 1.0]).max() < 0.15
+
+
+def test_few_trials_are_all_learned_from():
+    trials = history(np.linspace(1, 9, 25), np.linspace(50, 60, 25))
+    objectives, bounds = taught(trials, 600)
+    settled = _settled(25, 2)
+    assert [sorted(m) for m in (*objectives, *bounds)] == [list(range(settled))] * 2
+
+
+@given(
+    orders=st.lists(st.lists(st.integers(0, 30), max_size=30), max_size=5),
+    most=st.integers(0, 40),
+)
+def test_turns_take_the_first_of_every_order(orders, most):
+    chosen = by_turns(orders, most).tolist()
+    everything = {i for order in orders for i in order}
+    assert chosen == sorted(set(chosen))
+    assert set(chosen) <= everything
+    assert len(chosen) == min(most, len(everything))
+    if orders:
+        for order in orders:
+            assert set(order[: most // len(orders)]) <= set(chosen)
+
+
+@given(count=st.integers(0, 300))
+def test_every_beginning_of_a_spread_is_even(count):
+    spread = _spread(np.arange(count))
+    assert sorted(spread) == list(range(count))
+    for some in (4, 16, 64):
+        if some <= count:
+            gaps = np.diff([*sorted(spread[:some]), count])
+            assert gaps.max() <= 4 * count / some
 
 
 @given(count=st.integers(0, 3000), least=st.integers(1, 9))

@@ -65,7 +65,15 @@ def test_rungs_are_exact(settings_, max_step, steps):
 
 
 @pytest.mark.parametrize(
-    "settings_", [{"min_step": 0}, {"factor": 1}, {"max_step": 0}, {"factor": 2.5}]
+    "settings_",
+    [
+        {"min_step": 0},
+        {"factor": 1},
+        {"max_step": 0},
+        {"factor": 2.5},
+        {"factor": math.inf},
+        {"min_step": math.nan},
+    ],
 )
 def test_bad_settings_name_value_and_allowed(settings_):
     ((name, value),) = settings_.items()

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 import pytest
 
 from raynas.core import Architecture, Decision, Measurement, Objective, Problem, Trial, UserError
@@ -224,6 +227,21 @@ def test_an_unfinished_bracket_is_judged_when_nothing_more_comes() -> None:
 )
 def test_the_sizes_of_hyperbands_brackets(settings, expected) -> None:
     assert ready(Hyperband(**settings), 27)._sizes == expected
+
+
+@pytest.mark.parametrize("factor", range(2, 11))
+def test_the_sizes_are_those_of_exact_arithmetic(factor: int) -> None:
+    for end in [*range(2, 1001), *(factor**k for k in range(1, 13))]:
+        most = next(k for k in range(20) if factor**k >= end)  # rungs at 1, factor, ... below end
+        exact = [math.ceil(Fraction(most + 1, s + 1) * factor**s) for s in range(most, -1, -1)]
+        assert ready(Hyperband(factor=factor), end)._sizes == list(enumerate(exact))
+
+
+@pytest.mark.parametrize("size", [0, 2.5, math.inf, math.nan])
+def test_numbers_of_brackets_and_trials_are_integers(size) -> None:
+    for wrong in (lambda: Hyperband(brackets=size), lambda: SuccessiveHalving(size=size)):
+        with pytest.raises(UserError, match="integers from 1"):
+            wrong()
 
 
 def test_brackets_follow_each_other_and_compare_at_their_own_rungs() -> None:

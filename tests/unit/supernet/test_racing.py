@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom, binomtest
 
 from raynas.core import UserError
-from raynas.supernet.racing import Race, Right, run_heat
+from raynas.supernet.racing import Race, Right, _level, _stays, run_heat
 
 IMAGES = 4000
 
@@ -75,6 +76,57 @@ def test_equal_contestants_all_stay_to_the_end() -> None:
     assert course.best == [0, 1]
 
 
+@pytest.mark.parametrize(
+    ("better", "equal", "keep"), [(0, 2, 1), (0, 6, 1), (2, 4, 3)], ids=["two", "six", "a place"]
+)
+def test_no_equal_contestant_is_lost_more_often_than_p(better: int, equal: int, keep: int) -> None:
+    """Over all rounds and all pairs; the equal ones are independent of each other."""
+    races, p = 300, 0.1
+    rng = np.random.default_rng(0)
+    share = np.repeat([0.95, 0.7], [better, equal])[:, None]
+    lost = 0
+    for _ in range(races):
+        right = rng.random((better + equal, 1000)) < share
+        race = Race(keep=keep, first=100, growth=0.5, p=p)
+        course = run_heat(race, len(right), 1000, lambda some, part, r=right: r[list(some), part])
+        assert set(range(better)) <= set(course.stayed)
+        lost += len(course.stayed) < len(right)
+    assert binomtest(lost, races, p, alternative="greater").pvalue > 0.001
+
+
+def test_a_clearly_worse_one_leaves_early() -> None:
+    rng = np.random.default_rng(0)
+    seen = []
+    for _ in range(50):
+        right = rng.random((2, IMAGES)) < [[0.8], [0.6]]
+        course = run_heat(Race(keep=1), 2, IMAGES, lambda some, part, r=right: r[list(some), part])
+        assert course.best == course.stayed == [0]
+        seen.append(course.seen[1])
+    assert np.mean(seen) < IMAGES / 8
+
+
+@given(
+    wins=st.integers(0, 40), losses=st.integers(0, 40), both=st.integers(0, 9),
+    level=st.floats(1e-9, 0.5),
+)  # fmt: skip
+def test_two_are_compared_by_the_images_on_which_they_differ(
+    wins: int, losses: int, both: int, level: float
+) -> None:
+    first = np.repeat([True, False, True], [wins, losses, both])
+    second = np.repeat([False, True, True], [wins, losses, both])
+    chance = binom.cdf(wins, wins + losses, 0.5)
+    assume(abs(chance - level) > 1e-12)
+    rivals = np.array([first, second]).reshape(2, -1)
+    assert _stays(rivals, 1, 1, level).tolist() == [chance > level]
+
+
+def test_errors_of_all_rounds_and_comparisons_add_up_to_p() -> None:
+    race = Race(keep=3, first=100, growth=1.0, p=0.1)
+    # looks at 100, 200, 400, 800 and 1000 images; 10 contestants with 10 + 2 - 3 wrong rivals
+    assert _level(race, 10, 2, 1000) == pytest.approx(0.1 / (5 * 10 * 9))
+    assert _level(race, 3, 0, 1000) == 0.1  # nobody can leave
+
+
 def test_leaders_of_earlier_races_must_be_beaten() -> None:
     strong, weak = Field([2.0, 1.9]), Field([0.0, 0.1, 2.5])
     course = run_heat(Race(keep=2), 3, IMAGES, weak, leaders=list(strong.right))
@@ -105,7 +157,7 @@ def test_a_block_is_smaller_when_images_are_few() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"keep": 0}, {"p": 0.0}, {"p": 1.0}, {"growth": 0.0}, {"first": 8}, {"block": 0}],
+    [{"keep": 0}, {"p": 0.0}, {"p": 1.0}, {"growth": 0.0}, {"first": 0}, {"block": 0}],
 )
 def test_settings_that_make_no_sense_are_named(wrong: dict[str, float]) -> None:
     with pytest.raises(UserError, match=f"race.{next(iter(wrong))}"):

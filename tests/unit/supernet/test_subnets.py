@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from raynas.spaces.base import SearchSpace
 from raynas.supernet import subnets as module
 from raynas.supernet.calibration import calibration_batches, recalibrate
 from raynas.supernet.races import Races
-from raynas.supernet.racing import Race
+from raynas.supernet.racing import Course, Race, run_heat
 from raynas.supernet.subnets import Found, Looks, Subnets
 from raynas.training import Recipe
 from raynas.training.augment import on_device
@@ -144,6 +145,18 @@ def test_the_best_of_a_race_are_exact_and_the_others_say_that_they_are_not() -> 
             assert one.loss >= 0
     # who was measured exactly is known from now on, who was not races again
     assert [subnets.measure([archs[n]])[0] for n in best] == [found[n] for n in best]
+
+
+def test_each_of_the_two_heats_has_half_of_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    made_with = []
+
+    def watched(race: Race, *args: Any) -> Course:
+        made_with.append(race.p)
+        return run_heat(race, *args)
+
+    monkeypatch.setattr("raynas.supernet.races.run_heat", watched)
+    Races(made(SPACE)).run(some(SPACE, 12), Race(keep=2, first=16, calibration=16, p=0.2))
+    assert made_with == [0.1, 0.1]
 
 
 def test_later_races_are_run_against_the_leaders_of_earlier_ones() -> None:

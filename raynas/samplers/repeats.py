@@ -1,0 +1,58 @@
+"""Proposals of what is known already, which a stored history does not hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+from raynas.core import Architecture, Trial
+from raynas.spaces.base import SearchSpace
+
+
+class Repeats:
+    """Restores what a sampler that repeats itself was told of its repeats.
+
+    A search answers a proposal of a known architecture from what is known of it and stores no row.
+    The sampler has learned from the answer all the same. In a stored history such proposals are
+    missing numbers. As the proposal for a number follows from space, seed and what was told, each
+    missing number is asked for again: if the proposal is an architecture of an earlier trial, the
+    sampler is told of it again.
+
+    With one worker this gives back the state that was lost. With several the repeats count as if
+    each trial had been told before the next number was asked.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._space = space
+        self._restored: dict[int, Architecture] = {}
+
+    def __contains__(self, number: int) -> bool:
+        """Whether the number was restored: it was asked for and told."""
+        return number in self._restored
+
+    def __getitem__(self, number: int) -> Architecture:
+        """The proposal for a restored number."""
+        return self._restored[number]
+
+    def within(
+        self, trials: Iterable[Trial], propose: Callable[[int], Architecture]
+    ) -> Iterator[Trial]:
+        """Yield the trials, and between them the repeats that are missing.
+
+        Args:
+            trials: A stored history in the order of its numbers.
+            propose: Gives the sampler's proposal for a number. It is called when all that was
+                yielded before has been taken in, and must change nothing.
+        """
+        known: dict[Architecture, Trial] = {}
+        expected: int | None = None
+        for trial in trials:
+            for number in range(trial.number if expected is None else expected, trial.number):
+                proposal = propose(number)
+                first = known.get(self._space.canonical(proposal))
+                if first is not None and first.state.ended:
+                    yield replace(first, number=number, proposal=proposal)
+                    self._restored[number] = proposal  # it was told meanwhile
+            known.setdefault(self._space.canonical(trial.proposal), trial)
+            expected = trial.number + 1
+            yield trial
