@@ -113,7 +113,8 @@ def resume(
         experiment = dataclasses.replace(experiment, budget=budget)
         overrides = {**(overrides or {}), "budget.trials": budget.trials}
         loaded = dataclasses.replace(loaded, experiment=experiment)
-    folder.expect(experiment.fingerprint, experiment.description())
+    if folder.info.fingerprint != experiment.former_fingerprint:  # runs of raynas 0.1 go on
+        folder.expect(experiment.fingerprint, experiment.description())
     with _writer(folder) as writer:  # nothing changes in a folder that another process writes
         payload = prepare(experiment)
         if overrides:

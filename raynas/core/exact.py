@@ -96,7 +96,7 @@ class _Keys:
             return frozenset(map(self.of, value))
         if base in (range, slice):
             return tuple(self.of(part) for part in (value.start, value.stop, value.step))
-        shown: Callable[[Any], str] = base.__repr__  # a subclass may have another
+        shown: Any = base.__repr__  # a subclass may have another
         return shown(value) if base in _PLAIN or base is float else None
 
     def _attributes(self, value: Any) -> Hashable:

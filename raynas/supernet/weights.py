@@ -161,7 +161,7 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _of(supernet: Supernet) -> dict[str, Any]:
     """What the weights are of, as JSON gives it back."""
     facts = {
-        "space": describe(supernet.space),
+        "space": describe(supernet.space, code=False),
         "input_shape": supernet.input_shape,
         "num_classes": supernet.num_classes,
     }
