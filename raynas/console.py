@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import contextlib
 import importlib
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
