@@ -22,7 +22,7 @@ from raynas.core import Job, RaynasError
 from raynas.runners import environment, machines
 from raynas.runners.base import Outcome, Resources, deliver, on_device, pick_device, steps
 from raynas.runners.cluster import ClusterRunner
-from raynas.runners.crew import Shared
+from raynas.runners.crew import Shared, ready_evaluator
 from raynas.runners.deaths import Deaths, cause, no_measurement, no_setup
 from raynas.runners.demand import Demand
 from raynas.runners.devices import look_at_devices
@@ -57,8 +57,7 @@ class TrialActor(tune.Trainable):
     def setup(  # type: ignore[override]
         self, config: dict[str, Any], shared: Shared
     ) -> None:
-        self._space, self._evaluator = shared.space, shared.evaluator
-        self._evaluator.setup(self._space, ray.get(shared.view))
+        self._space, self._evaluator = shared.space, ready_evaluator(shared)
         self._node = ray.get_runtime_context().get_node_id()
         self._begin(config)
 

@@ -151,7 +151,13 @@ def train_supernet(
 
     def keep(epoch: int) -> None:
         if workdir is not None and ranks.first:
-            save_weights(workdir / "weights", whole.served, epoch=epoch, identity=identity)
+            save_weights(
+                workdir / "weights",
+                whole.served,
+                epoch=epoch,
+                identity=identity,
+                images=view.train,
+            )
 
     yield from run_epochs(
         one_epoch,
