@@ -19,8 +19,9 @@ from typing import Any
 from raynas.core import Architecture, Job, RaynasError, UserError
 from raynas.evaluators.base import Evaluator
 from raynas.runners import environment, machines
-from raynas.runners.base import Outcome, on_device, pick_device, steps_of_many
+from raynas.runners.base import Outcome, on_device, steps_of_many
 from raynas.runners.deaths import Deaths, cause, no_measurement, no_setup
+from raynas.runners.gpus import worker_device
 from raynas.runners.placement import Share
 from raynas.spaces.base import SearchSpace
 
@@ -113,7 +114,7 @@ class Worker:
     """In an actor: keeps data and evaluator, and evaluates what it is given."""
 
     def __init__(self, shared: Shared, gpus: float) -> None:
-        self._device, self._share = pick_device(gpus), Share(gpus)
+        self._device, self._share = worker_device(gpus), Share(gpus)
         self._evaluators = {shared.version: ready_evaluator(shared)}
         self._first = shared.version
 

@@ -20,12 +20,13 @@ from typing import Any, ClassVar
 
 from raynas.core import Job, RaynasError
 from raynas.runners import environment, machines
-from raynas.runners.base import Outcome, Resources, deliver, on_device, pick_device, steps
+from raynas.runners.base import Outcome, Resources, deliver, on_device, steps
 from raynas.runners.cluster import ClusterRunner
 from raynas.runners.crew import Shared, ready_evaluator
 from raynas.runners.deaths import Deaths, cause, no_measurement, no_setup
 from raynas.runners.demand import Demand
 from raynas.runners.devices import look_at_devices
+from raynas.runners.gpus import worker_device
 from raynas.runners.placement import Learned, Placer, Share, largest_and_all
 from raynas.runners.usage import Peak, watched
 from raynas.runners.work import Work
@@ -70,7 +71,7 @@ class TrialActor(tune.Trainable):
         job: Job = config["job"]
         arch = self._space.architecture(config["arch"])
         share: Share = config["share"]
-        device = pick_device(share.gpus)
+        device = worker_device(share.gpus)
         self._peak, self._patience = Peak(device, share), config["patience"]
         self._outcomes = steps(self._evaluator, arch, on_device(job, device), share)
 
@@ -390,8 +391,7 @@ class TuneRunner(ClusterRunner):
 
         def most() -> int:
             if hooks.work.live and not hooks.heard:
-                there = machines.with_cpus()
-                hooks.work.waits_for = "starting workers" if there else "waiting for a machine"
+                hooks.work.waits_for = machines.awaited(gpus=self._gpus > 0)
             if hooks.only:
                 return 1
             slots = max(1, self._slots(hooks.placer.least_gpu) // evaluator.processes)
