@@ -65,6 +65,8 @@ def start(
     Raises: UserError when ``output`` holds a run already; Interrupted.
     """
     experiment = loaded.experiment
+    # before anything is used: a user's objects may keep what they have worked out
+    fingerprint, description = experiment.fingerprint, experiment.description()
     payload = prepare(experiment)
     place = str(output or place_for(experiment.name))
     uri = place if is_uri(place) else ""
@@ -72,8 +74,8 @@ def start(
     info = RunInfo(
         run=new_run_id(experiment.name),
         name=experiment.name,
-        fingerprint=experiment.fingerprint,
-        description=experiment.description(),
+        fingerprint=fingerprint,
+        description=description,
         source_file=str(loaded.path),
         overrides=dict(overrides),
         metrics=_metrics(experiment),

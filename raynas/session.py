@@ -355,16 +355,16 @@ def _look_at_finals(experiment: Experiment, payload: Payload, arch: Architecture
 
     Raises: UserError when they were, or do not fit.
     """
-    train, valid = payload.view.train, payload.view.held_out
-    pixels, labels = (
-        np.concatenate([getattr(images, name) for images in (train, valid)])
-        for name in ("pixels", "labels")
-    )
-    view = dataclasses.replace(payload.view, train=Images(pixels, labels), held_out_name="test")
     finals = (final_evaluator(experiment), experiment.finalists.inherited)
-    for evaluator in finals if experiment.finalists.top else ():
-        if evaluator is not None and evaluator.weights_version():
-            _look(evaluator, dataclasses.replace(payload, view=view), arch)
+    begin = [e for e in finals if e is not None and e.weights_version()]
+    if not begin or not experiment.finalists.top:
+        return
+    parts = payload.view.train, payload.view.held_out
+    pixels = np.concatenate([images.pixels for images in parts])
+    labels = np.concatenate([images.labels for images in parts])
+    view = dataclasses.replace(payload.view, train=Images(pixels, labels), held_out_name="test")
+    for evaluator in begin:
+        _look(evaluator, dataclasses.replace(payload, view=view), arch)
 
 
 def _check_costs(experiment: Experiment, payload: Payload, arch: Architecture) -> None:

@@ -107,3 +107,33 @@ def test_a_run_with_a_former_fingerprint_goes_on_and_no_other_does(tmp_path: Pat
     with pytest.raises(UserError, match="belongs to another experiment"):
         go_on(**{"evaluator.seconds": 0.001})
     assert go_on().info.fingerprint == experiment.former_fingerprint
+
+
+def test_what_a_users_object_works_out_is_no_part_of_the_fingerprint(tmp_path: Path) -> None:
+    """A space that is no dataclass keeps its choices when they are first asked for."""
+    file = experiment_file(tmp_path, trials=2)
+    space = """
+from raynas.core import Choice
+from raynas.spaces.base import SearchSpace
+
+class Remembering(SearchSpace):
+    name = "remembering"
+    build, costs = ToySpace.build, ToySpace.costs
+
+    @property
+    def choices(self):
+        if not hasattr(self, "kept"):
+            self.kept = ToySpace().choices
+        return self.kept
+"""
+    text = file.read_text()
+    assert "space=ToySpace()" in text
+    text = text.replace("space=ToySpace()", "space=Remembering()")
+    file.write_text(text.replace("def experiment(", f"{space}\ndef experiment(", 1))
+    used = load(file).experiment
+    assert used.space.choices  # its attributes have changed, so the order matters
+    assert used.fingerprint != load(file).experiment.fingerprint
+    run = run_here(file)
+    found = resume(run.path, lambda *_: LocalRunner(), more_trials=1, console=Console(quiet=True))
+    assert found.info.fingerprint == run.info.fingerprint
+    assert load(file).experiment.fingerprint == run.info.fingerprint
