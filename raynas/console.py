@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -141,7 +142,10 @@ def show_verified(found: Verified, out: Console) -> None:
     if good and found.most:
         out.print(f"        at most {found.most:.1e} apart")
     for step, name, stored, now in found.differs[:4]:
-        out.print(f"        step {step}: {name} was {stored:.6g}, is {now:.6g} now")
+        was, is_now = ("missing" if math.isnan(v) else f"{v:.6g}" for v in (stored, now))
+        out.print(f"        step {step}: {name} was {was}, is {is_now} now")
+    if found.failure:
+        out.print(f"        it broke off: {found.failure}", soft_wrap=True, markup=False)
 
 
 def show_finding(finding: Finding, out: Console) -> None:

@@ -6,7 +6,6 @@ import ast
 import contextlib
 import dataclasses
 import importlib.util
-import inspect
 import sys
 import traceback
 import types
@@ -18,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from raynas.core import Bound, Costs, Objective, UserError, one_of
-from raynas.core.describe import describe, fingerprint
+from raynas.core.describe import describe, field_hints, fingerprint, former_description
 from raynas.core.metrics import LATENCY
 from raynas.data.base import Dataset
 from raynas.evaluators.base import Evaluator
@@ -172,6 +171,14 @@ class Experiment:
     def fingerprint(self) -> str:
         """Equal for experiments whose results may stand in one table."""
         return fingerprint(describe(self))
+
+    @property
+    def former_fingerprint(self) -> str:
+        """Return what raynas 0.1 stored as the fingerprint of runs of this experiment.
+
+        It does not see the code of functions and classes; runs with it are resumed as before.
+        """
+        return fingerprint(former_description(self))
 
     def description(self) -> dict[str, Any]:
         """Everything, readable: what the report prints and run.json keeps."""
@@ -393,7 +400,7 @@ def _replace(part: Any, keys: list[str], value: object, path: str) -> Any:
     if rest:
         new = _replace(current, rest, value, path)
     else:
-        new = _coerce(value, _hint(type(part), key), current, path)
+        new = _coerce(value, field_hints(type(part))[key], current, path)
     return _with(part, key, new, f"--set {path}={value!r}")
 
 
@@ -420,17 +427,11 @@ def _with(part: Any, key: str, new: object, told: str) -> Any:
         raise UserError(f"{told}: {type(error).__name__}: {error}") from error
 
 
-def _hint(owner: type, name: str) -> Any:
-    try:
-        return typing.get_type_hints(owner).get(name, object)
-    except Exception:  # a user's class with names that only its type checker knows
-        return inspect.get_annotations(owner).get(name, object)
-
-
 def _coerce(value: object, hint: Any, current: object, path: str) -> object:
-    """``value`` as the field's type: an int passes for a float, a list for a tuple."""
+    """``value`` as the field's type: an int passes for a float, a list for a tuple, unless the
+    field may have ints and lists, too."""
     options = typing.get_args(hint) if _is_union(hint) else (hint,)
-    for option in options:
+    for option in sorted(options, key=lambda option: option is not type(value)):
         fitted = _fit(value, option)
         if fitted is not _MISFIT:
             return fitted

@@ -65,6 +65,8 @@ def start(
     Raises: UserError when ``output`` holds a run already; Interrupted.
     """
     experiment = loaded.experiment
+    # before anything is used: a user's objects may keep what they have worked out
+    fingerprint, description = experiment.fingerprint, experiment.description()
     payload = prepare(experiment)
     place = str(output or place_for(experiment.name))
     uri = place if is_uri(place) else ""
@@ -72,8 +74,8 @@ def start(
     info = RunInfo(
         run=new_run_id(experiment.name),
         name=experiment.name,
-        fingerprint=experiment.fingerprint,
-        description=experiment.description(),
+        fingerprint=fingerprint,
+        description=description,
         source_file=str(loaded.path),
         overrides=dict(overrides),
         metrics=_metrics(experiment),
@@ -113,7 +115,8 @@ def resume(
         experiment = dataclasses.replace(experiment, budget=budget)
         overrides = {**(overrides or {}), "budget.trials": budget.trials}
         loaded = dataclasses.replace(loaded, experiment=experiment)
-    folder.expect(experiment.fingerprint, experiment.description())
+    if folder.info.fingerprint != experiment.former_fingerprint:  # runs of raynas 0.1 go on
+        folder.expect(experiment.fingerprint, experiment.description())
     with _writer(folder) as writer:  # nothing changes in a folder that another process writes
         payload = prepare(experiment)
         if overrides:

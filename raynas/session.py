@@ -12,6 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.markup import escape
 
 from raynas.core import (
     Architecture,
@@ -25,6 +26,7 @@ from raynas.core import (
 )
 from raynas.core.describe import fresh
 from raynas.core.prices import ExpectedPrice, in_seconds, in_steps, records_time, total
+from raynas.data.base import Images
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment
 from raynas.runners.base import Runner
@@ -111,6 +113,8 @@ class Session:
                 if evaluator.weights_version():  # weights that are damaged fail here, not per trial
                     _look(evaluator, self.payload, largest)
         expect_weights(self.folder, self.experiment)
+        for remark in dict.fromkeys(r for e in self.experiment.evaluators for r in e.remarks()):
+            self.console.print(f"[yellow]{escape(remark)}", soft_wrap=True)
 
     def _train(self, needed: Evaluator) -> Trial:
         """One evaluation of the largest architecture, by which the whole supernet goes."""
@@ -358,6 +362,7 @@ def prepare(experiment: Experiment) -> Payload:
         _look(experiment.screen.evaluator, payload, arch)
     if experiment.truth is not None:
         _look(experiment.truth.evaluator, payload, arch)
+    _look_at_finals(experiment, payload, arch)
     if (needed := experiment.needs()) is not None:
         _look(needed, payload, payload.space.extremes()[1])
     elif (inherited := experiment.finalists.inherited) and not inherited.weights_version():
@@ -374,6 +379,24 @@ def _look(evaluator: Evaluator, payload: Payload, arch: Architecture) -> None:
     new = fresh(evaluator)
     new.setup(payload.space, payload.view)
     new.check(arch)
+
+
+def _look_at_finals(experiment: Experiment, payload: Payload, arch: Architecture) -> None:
+    """See that weights which finalists begin with were not trained on images beyond the training
+    and validation images. No test image is read for that.
+
+    Raises: UserError when they were, or do not fit.
+    """
+    finals = (final_evaluator(experiment), experiment.finalists.inherited)
+    begin = [e for e in finals if e is not None and e.weights_version()]
+    if not begin or not experiment.finalists.top:
+        return
+    parts = payload.view.train, payload.view.held_out
+    pixels = np.concatenate([images.pixels for images in parts])
+    labels = np.concatenate([images.labels for images in parts])
+    view = dataclasses.replace(payload.view, train=Images(pixels, labels), held_out_name="test")
+    for evaluator in begin:
+        _look(evaluator, dataclasses.replace(payload, view=view), arch)
 
 
 def _check_costs(experiment: Experiment, payload: Payload, arch: Architecture) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,22 +17,33 @@ from raynas.stored import equipped, history, reload
 
 @dataclass(frozen=True)
 class Verified:
-    """A trial that was measured again. ``differs``: step -> (metric, stored, now) of the values
-    that are further apart than allowed; ``most``: the largest difference, relative to the value."""
+    """A trial that was measured again.
+
+    ``steps``: how many of the stored steps were measured again. ``differs``: (step, metric, stored,
+    now) of the values that are further apart than allowed; what one of the two does not have is
+    NaN there, and a step that did not come at all is there with each of its metrics. ``most``: the
+    largest difference, relative to the stored value; infinite where one is missing or not finite.
+    ``failure``: why the evaluation ended without its steps, where it raised.
+    """
 
     trial: Trial
     steps: int
     most: float
     differs: tuple[tuple[int, str, float, float], ...]
+    failure: str = ""
 
 
 def verify(path: Path, *, count: int = 3, tolerance: float = 0.0) -> Iterator[Verified]:
     """Measure ``count`` trials of the run at ``path`` again, drawn at random, from their seeds.
 
-    Nothing is stored. ``tolerance``: relative; on the machine and versions of the run training on a
-    CPU gives the same bits, on a GPU or elsewhere it does not.
-    Raises: UserError when there is nothing to verify.
+    Nothing is stored. ``tolerance``: relative to the stored value, so a stored 0 allows none; on
+    the machine and versions of the run training on a CPU gives the same bits, on a GPU or elsewhere
+    it does not.
+    Raises: UserError when there is nothing to verify, or for a tolerance that is negative or no
+    number.
     """
+    if not tolerance >= 0 or math.isinf(tolerance):
+        raise UserError(f"tolerance={tolerance:g}", allowed="a number from 0 up, as 0.01 for 1 %")
     folder = RunFolder.open(path)
     experiment = equipped(folder, reload(folder).experiment)
     past, _ = history(folder, experiment, SEARCH, experiment.sampler.name)
@@ -54,23 +65,50 @@ def verify(path: Path, *, count: int = 3, tolerance: float = 0.0) -> Iterator[Ve
             device,
             threads=experiment.resources.threads,
         )
-        yield _compare(trial, evaluator.evaluate(trial.arch, job), tolerance)
+        again = evaluator.evaluate(trial.arch, job)
+        yield _compare(trial, again, {m.name for m in folder.info.metrics}, tolerance)
 
 
-def _compare(trial: Trial, again: Iterator[Measurement], tolerance: float) -> Verified:
-    """Up to the last step that is stored."""
-    stored = {m.step: m for m in trial.measurements if m.step > 0}
-    differs, most, steps = [], 0.0, 0
-    for now in again:
-        old = stored.get(now.step)
-        if old is not None:
-            steps += 1
-            for name, value in old.values.items():
-                found = now.values.get(name, math.nan)
-                apart = abs(found - value) / max(abs(value), 1e-12)
-                most = max(most, apart) if apart == apart else math.inf
-                if not apart <= tolerance:
-                    differs.append((old.step, name, value, found))
-        if now.step >= trial.step:
-            break
-    return Verified(trial, steps, most, tuple(differs))
+def _compare(
+    trial: Trial, again: Iterator[Measurement], columns: Collection[str], tolerance: float
+) -> Verified:
+    """Up to the last step that is stored. What could not be stored is no difference: steps on the
+    way that nobody asked for, and metrics for which the run has none of the ``columns``."""
+    stored = {m.step: m.values for m in trial.measurements if m.step > 0}
+    found, failure = _again(again, trial.step)
+    differs, most = [], 0.0
+    for step, before in sorted(stored.items()):
+        now = found.get(step, {})
+        for name in (*before, *(n for n in now if n not in before and n in columns)):
+            old, new = before.get(name, math.nan), now.get(name, math.nan)
+            apart = _apart(old, new, known=name in before and name in now)
+            most = max(most, apart)
+            if not apart <= tolerance:
+                differs.append((step, name, old, new))
+    steps = len(stored.keys() & found.keys())
+    return Verified(trial, steps, most, tuple(differs), failure)
+
+
+def _again(again: Iterator[Measurement], last: int) -> tuple[dict[int, Mapping[str, float]], str]:
+    """Step -> values of a new evaluation up to ``last``, and why it broke off, if it did."""
+    found: dict[int, Mapping[str, float]] = {}
+    try:
+        for now in again:
+            found[now.step] = now.values
+            if now.step >= last:
+                break
+    except Exception as error:
+        if isinstance(error, UserError) and not found:
+            raise  # the run cannot be measured here at all, which says nothing about its results
+        return found, f"{type(error).__name__}: {error}"
+    return found, ""
+
+
+def _apart(old: float, new: float, known: bool) -> float:
+    """Relative to ``old``; 0 for equal ones, of which NaN and infinities may be some."""
+    if not known:
+        return math.inf
+    if old == new or (math.isnan(old) and math.isnan(new)):
+        return 0.0
+    apart = abs(new - old) / abs(old) if old else math.inf
+    return math.inf if math.isnan(apart) else apart

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 Option = str | int | float | bool
@@ -32,18 +32,29 @@ class Choice:
         return len(self.options)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Architecture(Mapping[str, Option]):
     """One point of a search space: a mapping choice -> option, in the order of the choices.
 
     Made by ``space.architecture(text_or_values)``; ``text`` is the space's own form of it.
-    Two architectures are equal when space and values are equal. Isomorphic cells are equal
-    only after ``space.canonical``.
+    Two architectures are equal when space and values are equal, and the values of one type: they
+    have one ``id`` then. Isomorphic cells are equal only after ``space.canonical``.
     """
 
     space: str
     pairs: tuple[tuple[str, Option], ...]
-    text: str = field(compare=False)
+    text: str
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Architecture):
+            return NotImplemented
+        if self.space != other.space or self.pairs != other.pairs:
+            return False
+        # 1 == 1.0 == True
+        return all(type(a) is type(b) for a, b in zip(self.options, other.options, strict=True))
+
+    def __hash__(self) -> int:
+        return hash((self.space, self.pairs))
 
     @cached_property
     def id(self) -> str:

@@ -6,52 +6,254 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+import sys
+import types
+import typing
+from collections.abc import Collection, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from raynas.core.code import describe_class, describe_function, digest, full_name, is_users
+
 T = TypeVar("T")
 
 
-def describe(part: Any) -> Any:
-    """``part`` as JSON-able data: dataclasses by class name and init fields, arrays by hash.
+def describe(part: Any, *, code: bool = True) -> Any:
+    """Describe ``part`` as JSON data: equal for parts that do the same, different for others.
 
-    A dataclass field with ``metadata={"fingerprint": False}`` is left out: it may change
-    without making another experiment (workers, paths).
+    Dataclasses by class name and init fields, where a whole number in a field for numbers is the
+    float that ``--set`` makes of it; arrays and tensors by type, shape and a hash of their values;
+    other objects, such as networks, by class and attributes; a user's functions and classes by
+    their code (see :mod:`raynas.core.code`), others by name. A dataclass field with
+    ``metadata={"fingerprint": False}`` is left out: it may change without making another
+    experiment (workers, paths).
+
+    Args:
+        part: Any value.
+        code: Whether functions and classes of the user are known by their code, or by name alone,
+            as in the heads of files that are read again after the code was edited.
+
+    Returns:
+        What ``json`` can write. It is the same in every process, on every machine, and in all
+        versions of Python as long as the source of a user's functions can be read. Objects of C
+        code are known by their ``repr``, those whose ``repr`` shows an address by name only.
     """
-    if isinstance(part, Enum):
-        return part.value
-    if part is None or isinstance(part, bool | int | float | str):
-        return part
-    if dataclasses.is_dataclass(part) and not isinstance(part, type):
+    return _Describer(code).of(part)
+
+
+class _Describer:
+    """One description. What comes again in it is described once, so that rings end."""
+
+    def __init__(self, code: bool) -> None:
+        self._code = code
+        self._seen: dict[int, tuple[str, Any]] = {}  # the object too, so that its id stays its own
+
+    def of(self, part: Any) -> Any:
+        if isinstance(part, Enum):
+            return part.value
+        if part is None or isinstance(part, bool | int | float | str):
+            return part
+        if dataclasses.is_dataclass(part) and not isinstance(part, type):
+            return self._settings(part)
+        if isinstance(part, Mapping):
+            return self._mapping(part)
+        if isinstance(part, list | tuple | range):
+            return [self.of(v) for v in part]
+        if isinstance(part, set | frozenset):
+            return sorted((self.of(v) for v in part), key=json.dumps)
+        if isinstance(part, np.generic):
+            return part.item()
+        if isinstance(part, np.ndarray):
+            return self._array(part)
+        if isinstance(part, Path):
+            return str(part)
+        if isinstance(part, bytes | bytearray):
+            return {"bytes": len(part), "hash": _hash(bytes(part))}
+        if isinstance(part, functools.partial):
+            return {
+                "partial": self.of([part.func, *part.args]),
+                "keywords": self.of(part.keywords),
+            }
+        if isinstance(part, types.MethodType):
+            return {"method": self._callable(part.__func__), "of": self.of(part.__self__)}
+        if isinstance(part, type | types.FunctionType | types.BuiltinFunctionType | np.ufunc):
+            return self._callable(part)
+        if (tensor := _tensor(part)) is not None:
+            return tensor
+        return self._object(part)
+
+    def _settings(self, part: Any) -> dict[str, Any]:
+        hints = field_hints(type(part))
         shown = {
-            f.name: describe(getattr(part, f.name))
+            f.name: self.of(as_declared(getattr(part, f.name), hints[f.name]))
             for f in dataclasses.fields(part)
             if f.init and f.metadata.get("fingerprint", True)
         }
-        return {"class": type(part).__qualname__, **shown}
-    if isinstance(part, Mapping):
-        return {str(k): describe(v) for k, v in part.items()}
-    if isinstance(part, list | tuple | range):
-        return [describe(v) for v in part]
-    if isinstance(part, set | frozenset):
-        return sorted((describe(v) for v in part), key=json.dumps)
-    if isinstance(part, np.ndarray):
-        digest = hashlib.blake2b(np.ascontiguousarray(part).tobytes(), digest_size=8)
-        return {"array": list(part.shape), "dtype": str(part.dtype), "hash": digest.hexdigest()}
-    if isinstance(part, np.generic):
-        return part.item()
-    if isinstance(part, Path):
-        return str(part)
-    if isinstance(part, functools.partial):
-        shown = describe([part.func, *part.args])
-        return {"partial": shown, "keywords": describe(part.keywords)}
-    if isinstance(part, type) or callable(part):
-        return getattr(part, "__qualname__", type(part).__qualname__)
-    return {"class": type(part).__qualname__}
+        return {**self._kind(type(part)), **shown}
+
+    def _kind(self, kind: type) -> dict[str, Any]:
+        """A class by its name, and where it is the user's own by its code."""
+        found: dict[str, Any] = {"class": kind.__qualname__}
+        if self._code and id(kind) not in self._seen:
+            self._seen[id(kind)] = kind.__qualname__, kind
+            if (written := describe_class(kind, self.of)) is not None:
+                found["class code"] = digest(written)
+        return found
+
+    def _mapping(self, part: Mapping[Any, Any]) -> Any:
+        shown = {str(k): self.of(v) for k, v in part.items()}
+        if len(shown) == len(part):
+            return shown
+        return {"items": [[self.of(k), self.of(v)] for k, v in part.items()]}
+
+    def _array(self, part: np.ndarray[Any, Any]) -> dict[str, Any]:
+        shown = {"array": list(part.shape), "dtype": str(part.dtype)}
+        if part.dtype.hasobject:  # its bytes are addresses
+            return {**shown, "values": self.of(part.tolist())}
+        return {**shown, "hash": _hash(np.ascontiguousarray(part).tobytes())}
+
+    def _callable(self, part: Any) -> Any:
+        if not self._code:
+            return getattr(part, "__qualname__", type(part).__qualname__)
+        if not is_users(part):
+            return full_name(part)
+        if isinstance(part, type):
+            return self._kind(part)
+        if not isinstance(part, types.FunctionType):
+            return full_name(part)
+        if id(part) in self._seen:
+            return {"function": self._seen[id(part)][0]}
+        self._seen[id(part)] = f"{part.__qualname__} again, {len(self._seen)}", part
+        return {"function": part.__qualname__, "code": digest(describe_function(part, self.of))}
+
+    def _object(self, part: Any) -> Any:
+        """An object that is no dataclass: a network, an instance of a class of the user's."""
+        kind = self._kind(type(part))
+        if not is_users(type(part)):
+            kind["class"] = full_name(type(part))
+        if id(part) in self._seen:
+            return {**kind, "again": self._seen[id(part)][0]}
+        self._seen[id(part)] = str(len(self._seen)), part
+        state = _state(part)
+        if state:
+            return {**kind, "state": self.of(state)}
+        shown = repr(part)  # of a class without one it is an address
+        return {**kind, "repr": shown} if shown and " at 0x" not in shown else kind
+
+
+def _state(part: Any) -> dict[str, Any]:
+    """The attributes of an object; of a network without those that every one has."""
+    state = dict(getattr(part, "__dict__", {}))
+    for owner in type(part).__mro__:
+        names = owner.__dict__.get("__slots__", ())
+        for name in (names,) if isinstance(names, str) else names:
+            if hasattr(part, name):
+                state[name] = getattr(part, name)
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(part, torch.nn.Module):
+        usual = vars(torch.nn.Module())
+        state = {n: v for n, v in state.items() if n not in usual or v not in (usual[n], {}, [])}
+    return {name: state[name] for name in sorted(state)}
+
+
+def _tensor(part: Any) -> dict[str, Any] | None:
+    """A torch tensor by type, shape and values; None for anything else."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(part, torch.Tensor):
+        return None
+    values = part.detach().resolve_conj().resolve_neg().cpu()
+    values = values if values.layout == torch.strided else values.to_dense()
+    numbers = values.contiguous().reshape(-1).view(torch.uint8).numpy()
+    shown = {"tensor": list(part.shape), "dtype": str(part.dtype).removeprefix("torch.")}
+    return {**shown, "hash": _hash(numbers.tobytes())}
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+# -- what a field is declared to hold --------------------------------------------------------------
+
+
+def field_hints(owner: type) -> dict[str, Any]:
+    """Return the type of each field of a dataclass; ``object`` where a name in it is not to be had
+    while the program runs, as those that are imported for type checkers only."""
+    return dict(_hints(owner))
+
+
+@functools.lru_cache(maxsize=512)
+def _hints(owner: type) -> tuple[tuple[str, Any], ...]:
+    return tuple((f.name, _hint(owner, f.name)) for f in dataclasses.fields(owner))
+
+
+def _hint(owner: type, name: str) -> Any:
+    for kind in owner.__mro__:
+        declared = vars(kind).get("__dataclass_fields__", {}).get(name)
+        if declared is not None and name in _annotations(kind):
+            alone = type("_", (), {"__module__": kind.__module__})
+            alone.__annotations__ = {name: declared.type}
+            try:
+                return typing.get_type_hints(alone)[name]
+            except Exception:  # of any kind: it is a user's text
+                return object
+    return object
+
+
+def _annotations(kind: type) -> Collection[str]:
+    import inspect
+
+    return inspect.get_annotations(kind)
+
+
+def as_declared(value: Any, hint: Any) -> Any:
+    """Return ``value`` as a field of type ``hint`` holds it: 1 is 1.0 where a float belongs.
+
+    What ``--set`` makes of a value, and what a file gives, become the same. Values that fit as they
+    are, and those that do not fit at all, stay.
+
+    Args:
+        value: What the field has.
+        hint: Its type, as :func:`field_hints` gives it.
+    """
+    options = _options(hint)
+    if type(value) is int and float in options and int not in options:
+        return float(value)
+    if type(value) is float and int in options and float not in options and value.is_integer():
+        return int(value)
+    for option in options:
+        origin, inner = typing.get_origin(option), typing.get_args(option)
+        if origin is tuple and isinstance(value, list | tuple):
+            kinds = inner[:1] * len(value) if len(inner) == 2 and inner[1] is ... else inner
+            if len(kinds) == len(value):
+                return [as_declared(v, k) for v, k in zip(value, kinds, strict=True)]
+        elif inner and _is_list(origin) and isinstance(value, list | tuple):
+            return [as_declared(v, inner[0]) for v in value]
+        elif len(inner) == 2 and _is_mapping(origin) and type(value) is dict:
+            return {k: as_declared(v, inner[1]) for k, v in value.items()}
+    return value
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    """The members of a union, those of unions in it too; else the type alone."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return tuple(o for member in typing.get_args(hint) for o in _options(member))
+    if typing.get_origin(hint) is typing.Annotated:
+        return _options(typing.get_args(hint)[0])
+    return (hint,)
+
+
+def _is_list(origin: Any) -> bool:
+    return isinstance(origin, type) and issubclass(list, origin) and origin is not object
+
+
+def _is_mapping(origin: Any) -> bool:
+    return isinstance(origin, type) and issubclass(dict, origin) and origin is not object
+
+
+# -- fingerprints ----------------------------------------------------------------------------------
 
 
 def fingerprint(description: Any) -> str:
@@ -63,3 +265,41 @@ def fingerprint(description: Any) -> str:
 def fresh(part: T) -> T:
     """A copy of a dataclass with the same settings and none of the state it took on since."""
     return dataclasses.replace(part)  # type: ignore[type-var]
+
+
+def former_description(part: Any) -> Any:
+    """Describe ``part`` as raynas 0.1 did, so that runs that it began can be resumed.
+
+    Functions, classes and objects are known by name only there, and a 1 is not the 1.0 of
+    ``--set``, so equal descriptions say less than equal ones of :func:`describe`.
+    """
+    if isinstance(part, Enum):
+        return part.value
+    if part is None or isinstance(part, bool | int | float | str):
+        return part
+    if dataclasses.is_dataclass(part) and not isinstance(part, type):
+        shown = {
+            f.name: former_description(getattr(part, f.name))
+            for f in dataclasses.fields(part)
+            if f.init and f.metadata.get("fingerprint", True)
+        }
+        return {"class": type(part).__qualname__, **shown}
+    if isinstance(part, Mapping):
+        return {str(k): former_description(v) for k, v in part.items()}
+    if isinstance(part, list | tuple | range):
+        return [former_description(v) for v in part]
+    if isinstance(part, set | frozenset):
+        return sorted((former_description(v) for v in part), key=json.dumps)
+    if isinstance(part, np.ndarray):
+        content = _hash(np.ascontiguousarray(part).tobytes())
+        return {"array": list(part.shape), "dtype": str(part.dtype), "hash": content}
+    if isinstance(part, np.generic):
+        return part.item()
+    if isinstance(part, Path):
+        return str(part)
+    if isinstance(part, functools.partial):
+        shown = former_description([part.func, *part.args])
+        return {"partial": shown, "keywords": former_description(part.keywords)}
+    if isinstance(part, type) or callable(part):
+        return getattr(part, "__qualname__", type(part).__qualname__)
+    return {"class": type(part).__qualname__}

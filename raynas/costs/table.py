@@ -7,8 +7,11 @@ layers, and networks that it was not fitted on say how far it can be trusted.
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from raynas.core import UserError
+from raynas.core.exact import NoExactKeyError, exact_key
 from raynas.costs.latency import check_latency, measure_latency
 
 
@@ -41,9 +45,11 @@ class TableError:
 class LatencyTable:
     """Latency of networks on the CPU with ``input_shape``, as the sum over their layers.
 
-    A layer is a module within which no other is called; layers of one configuration and one input
-    are timed once, on ``device``. Until :meth:`fit` the sum is taken as it is. Settings as in
-    :func:`measure_latency`. Raises: UserError for bad settings.
+    A layer is a module within which no other is called; layers of one class, with equal settings
+    (in their ``repr`` or not), tensors of equal shapes, and one input are timed once, on
+    ``device``. One that is not surely the same as another is timed on its own, each time. Until
+    :meth:`fit` the sum is taken as it is. Settings as in :func:`measure_latency`.
+    Raises: UserError for bad settings.
     """
 
     def __init__(
@@ -59,6 +65,7 @@ class LatencyTable:
         self._shape, self._batch, self._device = input_shape, batch, device
         self._rest: dict[str, Any] = {"repeats": repeats, "threads": threads, "dtype": dtype}
         self._entries: dict[Hashable, float] = {}
+        self._numbers = itertools.count()
         self._line = (0.0, 1.0)
 
     def __len__(self) -> int:
@@ -105,6 +112,8 @@ class LatencyTable:
 
     def _entry(self, layer: nn.Module, shape: tuple[int, ...]) -> float:
         key = _key(layer, shape)
+        if key is None:  # it may look like another one and do something else
+            key = "alone", next(self._numbers)
         if key not in self._entries:
             found = measure_latency(layer, shape[1:], shape[0], self._device, **self._rest)
             self._entries[key] = found.median_ms
@@ -123,9 +132,68 @@ class LatencyTable:
         return iter(watch.found)
 
 
-def _key(layer: nn.Module, shape: tuple[int, ...]) -> Hashable:
-    weights = tuple(tuple(parameter.shape) for parameter in layer.parameters())
-    return type(layer), repr(layer), weights, shape
+def _key(layer: nn.Module, shape: tuple[int, ...]) -> Hashable | None:
+    """All that decides what ``layer`` computes for an input of ``shape``; None where that is not
+    sure.
+
+    Its class, ``forward`` and everything in its attributes, of tensors their shapes, types and
+    layout. Values of tensors do not count where the layer works without them.
+    """
+    if not _is_of_torch(layer) and not _works_without_values(layer, shape):
+        return None
+    try:
+        return exact_key(layer, _of_tensor), _settings_of_class(type(layer)), shape
+    except NoExactKeyError:
+        return None
+
+
+def _of_tensor(value: object) -> Hashable | None:
+    """What decides the time of a computation with a tensor."""
+    if isinstance(value, Tensor):
+        if type(value) not in (Tensor, nn.Parameter) or value.layout != torch.strided:
+            raise NoExactKeyError(f"a {type(value).__qualname__} of layout {value.layout}")
+        return (
+            type(value), tuple(value.shape), value.stride(), value.dtype, value.device.type,
+            value.requires_grad,
+        )  # fmt: skip
+    if isinstance(value, torch.Size | torch.dtype | torch.device | torch.layout):
+        return type(value), value
+    return None
+
+
+def _settings_of_class(kind: type[nn.Module]) -> Hashable:
+    """Functions and plain values in the class and its bases: they may be replaced meanwhile."""
+    found = []
+    for owner in kind.__mro__:
+        if owner in (nn.Module, object) or owner.__module__.startswith("torch."):
+            break
+        for name, value in sorted(vars(owner).items()):
+            plain = isinstance(value, bool | int | float | str | tuple | FunctionType)
+            if plain and not (name.startswith("__") and not callable(value)):
+                found.append((owner, name, exact_key(value)))
+    return tuple(found)
+
+
+def _is_of_torch(layer: nn.Module) -> bool:
+    """Of torch itself, with nothing that was hung on it."""
+    own = any("forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks
+              for module in layer.modules())  # fmt: skip
+    kinds = {type(module).__module__.partition(".")[0] for module in layer.modules()}
+    return kinds == {"torch"} and not own
+
+
+def _works_without_values(layer: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Whether a pass on the meta device ends: then no branch depends on numbers in tensors."""
+    state = torch.random.get_rng_state()
+    try:
+        with torch.inference_mode():
+            bare = copy.deepcopy(layer).to("meta").eval()
+            bare(torch.ones(shape, device="meta"))
+    except Exception:  # of any kind: the layer needs values, or does what has no meaning without
+        return False
+    finally:
+        torch.random.set_rng_state(state)
+    return True
 
 
 class _Watch:

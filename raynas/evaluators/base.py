@@ -116,6 +116,13 @@ class Evaluator(ABC):
         """
         return None
 
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should know before the search begins, a sentence each.
+
+        Raises: UserError when the weights cannot be read.
+        """
+        return ()
+
     def memory(self, arch: Architecture, space: SearchSpace, view: View) -> int | None:
         """Bytes that an evaluation takes of its device, by the network's shapes; None when that is
         not known. It needs no ``setup``."""

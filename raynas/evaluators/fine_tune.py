@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from raynas.core import Architecture, UserError
+from raynas.data.base import View
 from raynas.evaluators.base import Evaluator
+from raynas.evaluators.inheritance import (
+    Assets,
+    remarks_on,
+    supernet_with_weights,
+    weights_as_assets,
+)
 from raynas.evaluators.retrain import Retrain
+from raynas.spaces.base import SearchSpace
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,19 +36,39 @@ class FineTune(Retrain):
 
     weights: Path | None = field(default=None, metadata={"fingerprint": False})
     _supernet: Supernet | None = field(default=None, init=False, repr=False, compare=False)
+    _assets: Assets | None = field(default=None, init=False, repr=False, compare=False)
 
     def with_prepared(self, folder: Path) -> Evaluator:
         return replace(self, weights=folder) if self.weights is None else self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The settings alone: what it took on is made again elsewhere."""
+        return self.__dict__ | {"_given": None, "_supernet": None, "_assets": None}
 
     def weights_version(self) -> str | None:
         from raynas.supernet.weights import read_version
 
         return None if self.weights is None else read_version(self.weights)
 
+    def assets(self) -> Assets:
+        """The weights. Raises: UserError, naming the file, when they cannot be used."""
+        return weights_as_assets(self.weights)
+
+    def equip(self, assets: Assets) -> None:
+        self._assets = assets
+
+    def remarks(self) -> tuple[str, ...]:
+        return remarks_on(self.weights)
+
+    def setup(self, space: SearchSpace, view: View) -> None:
+        super().setup(space, view)
+        self._supernet = None
+
     def check(self, arch: Architecture) -> None:
         """Also looks at the weights, where there are some.
 
-        Raises: UserError when they are damaged, or of another supernet.
+        Raises: UserError when they are damaged, of another supernet, or were trained on images that
+            are held out.
         """
         super().check(arch)
         if self.weights is not None:
@@ -52,16 +80,11 @@ class FineTune(Retrain):
 
     def _inherited(self) -> Supernet:
         """The supernet with its weights, read once per process."""
-        from raynas.supernet.weights import load_weights
-
-        if self.weights is None:
+        if self.weights is None and self._assets is None:
             raise UserError(
                 "FineTune has no weights to begin with",
                 cure="use it in a run that trains a supernet, or set weights=PATH",
             )
         if self._supernet is None:
-            space, view = self._ready()
-            supernet = space.supernet(view.input_shape, view.num_classes)
-            load_weights(self.weights, supernet)
-            self._supernet = supernet
+            self._supernet = supernet_with_weights(*self._ready(), self.weights, self._assets)
         return self._supernet

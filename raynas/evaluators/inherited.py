@@ -13,6 +13,7 @@ from raynas.core import Architecture, Job, Measurement, Metric, RaynasError, Use
 from raynas.core.metrics import TEST_ACCURACY, TEST_LOSS, VAL_ACCURACY, VAL_LOSS
 from raynas.data.base import View
 from raynas.evaluators.base import Evaluator
+from raynas.evaluators.inheritance import remarks_on, supernet_with_weights, weights_as_assets
 from raynas.evaluators.train_supernet import TrainSupernet
 from raynas.spaces.base import SearchSpace
 from raynas.supernet.racing import Race
@@ -33,7 +34,8 @@ class Inherited(Evaluator):
 
     Each one gets batch norm statistics of its own from ``calibration`` training images, drawn by
     ``calibration_seed`` and the same for all. ``images``: held-out images; None takes all.
-    ``training``: makes the weights, unless there are ``weights``: the file, or its folder.
+    ``training``: makes the weights, unless there are ``weights``: the file, or its folder. Those
+    must be of the search's own training images, so that none that is held out was trained on.
     ``crowd``: architectures that are measured together, which saves what they share.
     ``race``: of those only the best are measured exactly; the values of the others, who carry a
     note, come from fewer images and depend on whom they met. None measures all exactly.
@@ -102,14 +104,13 @@ class Inherited(Evaluator):
 
     def assets(self) -> Mapping[str, NDArray[Any]]:
         """The weights. Raises: UserError, naming the file, when they cannot be used."""
-        if self.weights is None:
-            return {}
-        from raynas.supernet.weights import read_arrays
-
-        return read_arrays(self.weights)
+        return weights_as_assets(self.weights)
 
     def equip(self, assets: Mapping[str, NDArray[Any]]) -> None:
         self._assets = assets
+
+    def remarks(self) -> tuple[str, ...]:
+        return remarks_on(self.weights)
 
     def setup(self, space: SearchSpace, view: View) -> None:
         self._given, self._subnets, self._races = (space, view), {}, {}
@@ -121,7 +122,7 @@ class Inherited(Evaluator):
         return float(min(self.calibration, len(view.train.labels)) + measured)
 
     def check(self, arch: Architecture) -> None:
-        """Raises: UserError for weights of another supernet, or too few images."""
+        """Raises: UserError for weights of another supernet or of other images, or too few."""
         if self.weights is None:
             self.training.setup(*self._ready())
             self.training.check(arch)
@@ -170,18 +171,12 @@ class Inherited(Evaluator):
 
     def _on(self, device: str) -> Subnets:
         if device not in self._subnets:
-            from raynas.evaluators.train_supernet import new_supernet
             from raynas.supernet.subnets import Looks, Subnets
-            from raynas.supernet.weights import fill, load_weights
 
             space, view = self._ready()
-            supernet = new_supernet(space, view, seed=0)
-            if self._assets is not None:
-                fill(supernet, self._assets)
-            elif self.weights is not None:
-                load_weights(self.weights, supernet)
-            else:
+            if self._assets is None and self.weights is None:
                 raise RaynasError("Inherited is used before there are weights")
+            supernet = supernet_with_weights(space, view, self.weights, self._assets)
             looks = Looks(self.calibration, self.images, self.calibration_seed)
             self._subnets[device] = Subnets(supernet, looks.of(view), device)
         return self._subnets[device]

@@ -19,6 +19,7 @@ from raynas.runners import environment, machines
 from raynas.runners.base import Outcome, Resources, Runner
 from raynas.runners.crew import Crew, Shared, Source, Task
 from raynas.runners.demand import Demand
+from raynas.runners.gpus import GpuDecision
 from raynas.search.context import Payload
 
 environment.prepare()  # before Ray is imported
@@ -33,13 +34,15 @@ class ClusterRunner(Runner):
     """On Ray: on this machine, or on the cluster at ``address`` (``auto``, ``host:port``).
 
     ``modules``: Python modules whose code workers cannot import (the experiment's own file).
-    ``spare``: so many trials fewer run at once than the machines hold.
+    ``spare``: so many trials fewer run at once than the machines hold. ``decision``: of GPUs, which
+    runners of one run share.
     """
 
     resources: Resources = field(default_factory=Resources)
     address: str | None = None
     modules: tuple[Any, ...] = ()
     spare: int = field(default=0, kw_only=True)
+    decision: GpuDecision = field(default_factory=GpuDecision, kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
         self._joined = False  # else Ray belongs to whoever started it in this process
@@ -123,8 +126,8 @@ class ClusterRunner(Runner):
 
     def _check_gpus(self) -> None:
         """Raises: UserError where the first machine is still to come, and may have GPUs or not."""
-        asked = self.resources.gpus in (None, "fit")
-        if asked and machines.managed() and not machines.with_cpus():
+        open_question = self.resources.gpus in (None, "fit") and self.decision.share is None
+        if open_question and machines.managed() and not machines.with_cpus():
             raise UserError(
                 f"resources.gpus={self.resources.gpus}, but no machine is up yet that would show "
                 "whether there are GPUs",
@@ -168,9 +171,8 @@ class ClusterRunner(Runner):
 
     def _take_resources(self) -> None:
         have = ray.cluster_resources()
-        wanted = self.resources.gpus
-        some = wanted is None or wanted == "fit"
-        self._gpus = float(have.get("GPU", 0.0) >= 1.0) if some else float(wanted or 0.0)
+        seen = not machines.managed() or bool(machines.with_cpus())
+        self._gpus = self.decision.of(self.resources.gpus, have.get("GPU", 0.0), known=seen)
         if self.resources.cpus > have.get("CPU", 0.0) and self.address is None:
             raise UserError(
                 f"resources.cpus={self.resources.cpus:g} on a machine with {have.get('CPU', 0):g}",

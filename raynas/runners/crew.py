@@ -16,11 +16,12 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
-from raynas.core import Architecture, Job, RaynasError
+from raynas.core import Architecture, Job, RaynasError, UserError
 from raynas.evaluators.base import Evaluator
 from raynas.runners import environment, machines
-from raynas.runners.base import Outcome, on_device, pick_device, steps_of_many
+from raynas.runners.base import Outcome, on_device, steps_of_many
 from raynas.runners.deaths import Deaths, cause, no_measurement, no_setup
+from raynas.runners.gpus import worker_device
 from raynas.runners.placement import Share
 from raynas.spaces.base import SearchSpace
 
@@ -113,8 +114,8 @@ class Worker:
     """In an actor: keeps data and evaluator, and evaluates what it is given."""
 
     def __init__(self, shared: Shared, gpus: float) -> None:
-        self._device, self._share = pick_device(gpus), Share(gpus)
-        self._evaluators = {shared.version: _ready_evaluator(shared)}
+        self._device, self._share = worker_device(gpus), Share(gpus)
+        self._evaluators = {shared.version: ready_evaluator(shared)}
         self._first = shared.version
 
     def ready(self) -> int:
@@ -143,15 +144,17 @@ class Worker:
         """Of the two versions that were asked for last."""
         if shared is None:
             return self._evaluators[self._first]
-        evaluator = self._evaluators.pop(shared.version, None) or _ready_evaluator(shared)
+        evaluator = self._evaluators.pop(shared.version, None) or ready_evaluator(shared)
         self._evaluators[shared.version] = evaluator
         while len(self._evaluators) > 2:
             del self._evaluators[next(iter(self._evaluators))]
         return evaluator
 
 
-def _ready_evaluator(shared: Shared) -> Evaluator:
-    """What the store has lost, an evaluator reads from where its assets came from.
+def ready_evaluator(shared: Shared) -> Evaluator:
+    """The evaluator, set up with data and assets, which need not lie on this machine's disk.
+
+    What the store has lost, an evaluator reads from where its assets came from.
 
     Raises: RaynasError when something else is there now.
     """
@@ -160,10 +163,18 @@ def _ready_evaluator(shared: Shared) -> Evaluator:
         try:
             evaluator.equip(ray.get(shared.assets))
         except ray.exceptions.ObjectLostError:
-            if evaluator.weights_version() != shared.version:
+            if _version(evaluator) != shared.version:
                 raise RaynasError(f"weights {shared.version} are lost") from None
     evaluator.setup(shared.space, ray.get(shared.view))
     return evaluator
+
+
+def _version(evaluator: Evaluator) -> str | None:
+    """Of the weights that this machine sees, if any."""
+    try:
+        return evaluator.weights_version()
+    except UserError:
+        return None
 
 
 def _last_step(outcome: Outcome, job: Job) -> bool:

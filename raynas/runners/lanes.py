@@ -32,9 +32,12 @@ class RayRunner(ClusterRunner):
         """It works in the Ray that is open here, and ends with its work."""
         spare = int(work.timed)  # what is timed beside the trials shall not share a core with one
         if work.payload.evaluator.quick:
-            return ActorRunner(self.resources, self.address, self.modules, spare=spare)
+            return ActorRunner(
+                self.resources, self.address, self.modules, spare=spare, decision=self.decision
+            )
         from raynas.runners.tune import TuneRunner  # Ray Tune takes a second to import
 
         return TuneRunner(
-            self.resources, self.address, self.modules, self.scratch, self._learned, spare=spare
-        )
+            self.resources, self.address, self.modules, self.scratch, self._learned, spare=spare,
+            decision=self.decision,
+        )  # fmt: skip

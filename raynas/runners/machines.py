@@ -43,6 +43,14 @@ def with_cpus() -> list[dict[str, Any]]:
     return [node for node in alive() if node["Resources"].get("CPU", 0.0) > 0]
 
 
+def awaited(*, gpus: bool) -> str:
+    """What a stage waits for before its first trial runs. ``gpus``: whether it trains on GPUs."""
+    there = with_cpus()
+    if there and gpus and not any(node["Resources"].get("GPU", 0.0) > 0 for node in there):
+        return "waiting for a machine with a GPU"
+    return "starting workers" if there else "waiting for a machine"
+
+
 def known() -> frozenset[str]:
     """The ids of :func:`alive`."""
     return frozenset(node["NodeID"] for node in alive())

@@ -20,12 +20,13 @@ from typing import Any, ClassVar
 
 from raynas.core import Job, RaynasError
 from raynas.runners import environment, machines
-from raynas.runners.base import Outcome, Resources, deliver, on_device, pick_device, steps
+from raynas.runners.base import Outcome, Resources, deliver, on_device, steps
 from raynas.runners.cluster import ClusterRunner
-from raynas.runners.crew import Shared
+from raynas.runners.crew import Shared, ready_evaluator
 from raynas.runners.deaths import Deaths, cause, no_measurement, no_setup
 from raynas.runners.demand import Demand
 from raynas.runners.devices import look_at_devices
+from raynas.runners.gpus import worker_device
 from raynas.runners.placement import Learned, Placer, Share, largest_and_all
 from raynas.runners.usage import Peak, watched
 from raynas.search.source import JobSource
@@ -57,8 +58,7 @@ class TrialActor(tune.Trainable):
     def setup(  # type: ignore[override]
         self, config: dict[str, Any], shared: Shared
     ) -> None:
-        self._space, self._evaluator = shared.space, shared.evaluator
-        self._evaluator.setup(self._space, ray.get(shared.view))
+        self._space, self._evaluator = shared.space, ready_evaluator(shared)
         self._node = ray.get_runtime_context().get_node_id()
         self._begin(config)
 
@@ -71,7 +71,7 @@ class TrialActor(tune.Trainable):
         job: Job = config["job"]
         arch = self._space.architecture(config["arch"])
         share: Share = config["share"]
-        device = pick_device(share.gpus)
+        device = worker_device(share.gpus)
         self._peak, self._patience = Peak(device, share), config["patience"]
         self._outcomes = steps(self._evaluator, arch, on_device(job, device), share)
 
@@ -393,8 +393,7 @@ class TuneRunner(ClusterRunner):
 
         def most() -> int:
             if hooks.work.live and not hooks.heard:
-                there = machines.with_cpus()
-                hooks.work.waits_for = "starting workers" if there else "waiting for a machine"
+                hooks.work.waits_for = machines.awaited(gpus=self._gpus > 0)
             if hooks.only:
                 return 1
             slots = max(1, self._slots(hooks.placer.least_gpu) // evaluator.processes)

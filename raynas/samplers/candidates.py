@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raynas.core import Architecture
+from raynas.core.exact import remember
 from raynas.spaces.base import SearchSpace
 
 Floats = NDArray[np.float64]
@@ -72,10 +72,6 @@ class Candidates:
 
 def whole(space: SearchSpace) -> Candidates:
     """All classes of isomorphic architectures of a small space; made once per process."""
-    try:
-        hash(space)
-    except TypeError:  # a user's space with a list among its settings
-        return _all(space)
     return _remembered(space)
 
 
@@ -83,7 +79,7 @@ def _all(space: SearchSpace) -> Candidates:
     return Candidates(map(space.canonical, space.enumerate()), Features(space))
 
 
-_remembered = lru_cache(maxsize=4)(_all)
+_remembered = remember(maxsize=4)(_all)
 
 
 def around(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from raynas.core import Architecture, Choice, Costs, Graph, Option, UserError, one_of
@@ -70,8 +70,8 @@ class ElasticResNet(SearchSpace):
         """Blocks of a stage that have choices of their own, used or not."""
         return max(self.depths)
 
-    @property
-    def choices(self) -> tuple[Choice, ...]:
+    @cached_property
+    def choices(self) -> tuple[Choice, ...]:  # per object: a space with 1 equals one with 1.0
         """``resolution`` (if elastic); per stage ``s1_width``, ``s1_depth``; per block
         ``s1_b1_kernel``, ``s1_b1_expansion``. All ordered."""
         return _choices(self)
@@ -224,7 +224,12 @@ class ElasticResNet(SearchSpace):
         if not depth <= len(blocks) <= self.max_depth:
             problem = f"stage {stage} has {len(blocks)} blocks, not {depth} to {self.max_depth}"
             raise self._malformed(text, problem)
-        known = {f"k{k}e{e}": (k, e) for k in self.kernels for e in self.expansions}
+        known = {
+            f"k{k}e{spelled}": (k, e)
+            for k in self.kernels
+            for e in self.expansions
+            for spelled in (f"{e:g}", str(e))  # e1: as whole numbers were written before
+        }
         values: dict[str, Option] = {f"s{stage}_width": width, f"s{stage}_depth": depth}
         blocks += [self._first_block] * (self.max_depth - len(blocks))
         for name, block in zip(self.block_names(stage), blocks, strict=True):
@@ -250,7 +255,6 @@ def _look_up(kind: str, word: str, known: Mapping[str, T]) -> T:
     return known[word]
 
 
-@lru_cache(maxsize=64)
 def _choices(space: ElasticResNet) -> tuple[Choice, ...]:
     found = [Choice("resolution", space.resolutions, ordered=True)] if space.resolutions else []
     for stage, widths in enumerate(space.widths, start=1):
@@ -263,10 +267,13 @@ def _choices(space: ElasticResNet) -> tuple[Choice, ...]:
 
 
 def _as_tuples(space: ElasticResNet) -> None:
-    """Lists, as they come from a command line, become tuples, so that spaces stay hashable."""
+    """Lists, as they come from a command line, become tuples, so that spaces stay hashable, and
+    an expansion of 1 becomes 1.0, so that equal spaces have equal architectures."""
     for setting in ("strides", "depths", "kernels", "expansions", "resolutions"):
         object.__setattr__(space, setting, tuple(getattr(space, setting)))
     object.__setattr__(space, "widths", tuple(tuple(stage) for stage in space.widths))
+    expansions = (float(e) if type(e) is int else e for e in space.expansions)
+    object.__setattr__(space, "expansions", tuple(expansions))
 
 
 def _check(space: ElasticResNet) -> None:

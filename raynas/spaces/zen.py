@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from raynas.core import Architecture, Choice, Costs, Graph, Option, UserError, one_of
+from raynas.core.exact import remember
 from raynas.spaces.base import InputShape, SearchSpace
 
 if TYPE_CHECKING:
@@ -362,7 +363,7 @@ def _skeleton(start: str) -> tuple[Block, ...]:
     return parse_blocks(start)
 
 
-@lru_cache(maxsize=64)
+@remember(maxsize=64)
 def _choices(space: ZenNAS) -> tuple[dict[str, Choice], ...]:
     """Per block: name of its field -> choice."""
     options: dict[str, tuple[Option, ...]] = {

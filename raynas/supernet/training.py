@@ -127,12 +127,12 @@ def train_supernet(
     shown = look.subnets(everything, seed)
     identity = {
         "seed": seed,
-        "recipe": describe(recipe),
-        "rule": describe(rule),
-        "phases": describe(tuple(phases)),
+        "recipe": describe(recipe, code=False),
+        "rule": describe(rule, code=False),
+        "phases": describe(tuple(phases), code=False),
         "average": average,
         "ranks": ranks.size,
-        "space": describe(supernet.space),
+        "space": describe(supernet.space, code=False),
     }
 
     def one_epoch(epoch: int) -> dict[str, float]:
@@ -151,7 +151,13 @@ def train_supernet(
 
     def keep(epoch: int) -> None:
         if workdir is not None and ranks.first:
-            save_weights(workdir / "weights", whole.served, epoch=epoch, identity=identity)
+            save_weights(
+                workdir / "weights",
+                whole.served,
+                epoch=epoch,
+                identity=identity,
+                images=view.train,
+            )
 
     yield from run_epochs(
         one_epoch,

@@ -23,8 +23,10 @@ from torch import Tensor
 
 from raynas.core import TrainingDiverged, UserError
 from raynas.core.describe import describe
+from raynas.data.base import Images
 from raynas.spaces.supernet import Supernet
 from raynas.store.files import reason, write_whole
+from raynas.supernet.trained_on import TrainedOn
 
 FILE, SHEET = "weights.safetensors", "weights.json"
 FORMAT = 1
@@ -46,11 +48,17 @@ class Weights:
 
 
 def save_weights(
-    folder: Path, supernet: Supernet, *, epoch: int, identity: Mapping[str, Any]
+    folder: Path,
+    supernet: Supernet,
+    *,
+    epoch: int,
+    identity: Mapping[str, Any],
+    images: Images | None = None,
 ) -> Weights:
     """Write all parameters and buffers to ``folder/weights.safetensors``, whole or not at all.
 
-    ``identity``: JSON data that name the training.
+    ``identity``: JSON data that name the training. ``images``: those that they were trained on, so
+    that others can see what must not be measured with them.
     Raises: TrainingDiverged for numbers that are not finite; OSError; the older file then stays.
     """
     tensors = _tensors(supernet)
@@ -64,9 +72,14 @@ def save_weights(
         "identity": json.loads(json.dumps(identity)),
         **_of(supernet),
     }
+    sheet = dict(head)
+    if images is not None:
+        head["trained_on"] = TrainedOn.of(images).to_head()
+        shown = ("images", "digest")
+        sheet["trained_on"] = {name: head["trained_on"][name] for name in shown}
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / FILE, to_safetensors(tensors, {_HEAD: json.dumps(head)}))
-    write_whole(folder / SHEET, (json.dumps(head, indent=1) + "\n").encode())
+    write_whole(folder / SHEET, (json.dumps(sheet, indent=1) + "\n").encode())
     return Weights(folder / FILE, head["version"], epoch, head["identity"])
 
 
@@ -94,11 +107,30 @@ def read_version(path: Path) -> str:
 
     Raises: UserError, naming the file, when it is missing or holds no supernet weights.
     """
+    return str(_head(path)[1]["version"])
+
+
+def read_trained_on(path: Path) -> TrainedOn | None:
+    """Read which images the weights in the file ``path``, or in the folder ``path``, were trained
+    on; None where the file does not say so, as those of raynas 0.1.
+
+    Raises: UserError, naming the file, when it is missing, or damaged.
+    """
+    file, head = _head(path)
+    try:
+        return TrainedOn.from_head(head.get("trained_on"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} was altered: {error}", cure=_AGAIN) from error
+
+
+def _head(path: Path) -> tuple[Path, dict[str, Any]]:
+    """The file and its head, which has a version. Raises: UserError."""
     file = path / FILE if path.is_dir() else path
     try:
         with safe_open(file, framework="pt") as content:
             text = (content.metadata() or {}).get(_HEAD, "{}")
-        return str(json.loads(text)["version"])
+        head: dict[str, Any] = json.loads(text)
+        head["version"]
     except FileNotFoundError as error:
         raise UserError(f"no supernet weights at {file}", cure="check the path") from error
     except OSError as error:
@@ -107,6 +139,7 @@ def read_version(path: Path) -> str:
         raise UserError(f"{file} is not a whole safetensors file ({error})", cure=_AGAIN) from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} holds no supernet weights", cure="check the path") from error
+    return file, head
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -161,7 +194,7 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _of(supernet: Supernet) -> dict[str, Any]:
     """What the weights are of, as JSON gives it back."""
     facts = {
-        "space": describe(supernet.space),
+        "space": describe(supernet.space, code=False),
         "input_shape": supernet.input_shape,
         "num_classes": supernet.num_classes,
     }

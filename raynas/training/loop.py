@@ -89,7 +89,7 @@ def train(
         network,
         optimizer,
         last=last,
-        identity={"label": label, "seed": seed, "recipe": describe(recipe)},
+        identity={"label": label, "seed": seed, "recipe": describe(recipe, code=False)},
         place=place,
         workdir=workdir,
         threads=threads,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,9 @@ import pytest
 
 if TYPE_CHECKING:
     from raynas.runners.tune import TuneRunner
+
+# GPUs of the clusters here are only counted; workers inherit it from the process that starts Ray
+os.environ.setdefault("RAYNAS_PRETEND_GPUS", "1")
 
 
 @pytest.fixture(scope="module")

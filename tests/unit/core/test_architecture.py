@@ -97,3 +97,15 @@ def test_a_choice_needs_different_options() -> None:
         Choice("width", (8, 16, 8))
     with pytest.raises(ValueError, match="repeats"):
         Choice("width", (1, 1.0))  # equal values could not be told apart
+
+
+def test_equal_ones_have_one_id_and_others_another() -> None:
+    """1, 1.0 and True are equal, and spelled unlike in the id."""
+    found = [Architecture("s", (("x", value),), "x") for value in (1, 1.0, True, 1)]
+    for one in found:
+        for other in found:
+            assert (one == other) == (one.id == other.id)
+    assert len(set(found)) == 3
+    assert found[0] == Architecture("s", (("x", 1),), "another text")
+    assert found[0] != Architecture("t", (("x", 1),), "x")
+    assert found[0] != {"x": 1}

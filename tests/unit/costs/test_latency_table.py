@@ -14,6 +14,8 @@ from raynas.costs import table as module
 
 torch.set_num_threads(1)
 
+LAST = torch.channels_last
+
 
 class Burn(nn.Module):
     """Computes for so many milliseconds."""
@@ -129,3 +131,140 @@ def test_what_a_table_cannot_do_is_said():
         LatencyTable((4,), repeats=1).fit([nn.ReLU()])
     with pytest.raises(UserError, match="repeats=0"):
         LatencyTable((4,), repeats=0)
+
+
+class Silent(nn.Module):
+    """Shows nothing of itself in its ``repr``."""
+
+    factor = 1
+
+    def __init__(self, rounds=1, **settings):
+        super().__init__()
+        self._rounds = rounds
+        self.settings = settings
+
+    def forward(self, x):
+        for _ in range(self._rounds):
+            x = x * self.factor
+        return x
+
+
+class Gate(nn.Module):
+    """Does more where its weight says so."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(float(weight)))
+
+    def forward(self, x):
+        return x @ x if self.weight > 0 else x
+
+
+class Scale(nn.Module):
+    def __init__(self, channels, value=1.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((channels, 1, 1), value))
+        self.register_buffer("shift", torch.zeros(1, dtype=torch.float64), persistent=False)
+
+    def forward(self, x):
+        return x * self.weight + self.shift.float()
+
+
+def other_class():
+    """A class of one name and ``repr`` with :class:`Scale` that does something else."""
+
+    class Scale(nn.Module):
+        def __init__(self, channels):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(channels, 1, 1))
+
+        def forward(self, x):
+            return (x * self.weight).exp()
+
+    return Scale
+
+
+def with_hook(layer):
+    layer.register_forward_hook(lambda *_: None)
+    return layer
+
+
+def with_own_forward(layer):
+    layer.forward = lambda x: x.exp().exp()
+    return layer
+
+
+def typed_buffer(dtype):
+    layer = Scale(3)
+    layer.shift = layer.shift.to(dtype)
+    return layer
+
+
+def frozen_scale(value):
+    return Scale(3, value)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (lambda: Silent(1), lambda: Silent(9)),
+        (lambda: Silent(mode="a"), lambda: Silent(mode="b")),
+        (lambda: Silent(sizes=[1, 2]), lambda: Silent(sizes=[1, 3])),
+        (lambda: Silent(inner=Silent(1)), lambda: Silent(inner=Silent(2))),
+        (lambda: Scale(3), lambda: other_class()(3)),
+        (lambda: typed_buffer(torch.float64), lambda: typed_buffer(torch.float16)),
+        (nn.ReLU, lambda: with_hook(nn.ReLU())),
+        (nn.ReLU, lambda: with_own_forward(nn.ReLU())),
+        (lambda: Gate(1), lambda: Gate(-1)),
+        (lambda: nn.Conv2d(3, 3, 3), lambda: nn.Conv2d(3, 3, 3).to(memory_format=LAST)),
+    ],
+)
+def test_layers_that_differ_in_what_no_repr_shows_are_others(one, other):
+    table = LatencyTable((3, 8, 8), repeats=1)
+    table.total_ms(nn.Sequential(one()))
+    table.total_ms(nn.Sequential(other()))
+    assert len(table) == 2
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: nn.Conv2d(3, 6, 3, bias=False),
+        lambda: nn.BatchNorm2d(3),
+        lambda: Silent(2, mode="a", shape=torch.Size([1]), table={"x": (1.0, None)}),
+        lambda: frozen_scale(torch.rand(()).item()),
+        lambda: nn.Dropout(0.25),
+    ],
+)
+def test_equal_layers_of_other_weights_are_timed_once(layer, timed):
+    table = LatencyTable((3, 8, 8), repeats=1)
+    table.total_ms(nn.Sequential(layer()))
+    table.total_ms(nn.Sequential(layer()))
+    assert len(table) == len(timed) == 1
+
+
+def test_a_class_that_was_changed_meanwhile_is_another(monkeypatch):
+    table = LatencyTable((3, 8, 8), repeats=1)
+    table.total_ms(nn.Sequential(Silent()))
+    monkeypatch.setattr(Silent, "factor", 2)
+    table.total_ms(nn.Sequential(Silent()))
+    monkeypatch.setattr(Silent, "forward", lambda _self, x: x)
+    table.total_ms(nn.Sequential(Silent()))
+    assert len(table) == 3
+
+
+def test_a_layer_without_a_sure_key_is_timed_each_time(timed):
+    import threading
+
+    table = LatencyTable((3, 8, 8), repeats=1)
+    layer = Gate(1)
+    branching = nn.Sequential(layer)
+    for _ in range(2):
+        table.total_ms(branching)
+    assert [kind for kind, _ in timed] == ["Gate", "Gate"]
+    hidden = Silent(iterator=threading.local())
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    with pytest.raises(TypeError, match="pickle"):  # a copy is timed, and this one has none
+        table.total_ms(nn.Sequential(hidden))
+    assert torch.equal(torch.random.get_rng_state(), before)

@@ -444,7 +444,7 @@ def test_a_worker_gets_assets_from_the_store_or_reads_the_same_version_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def ready(version: str) -> Any:
-        return crew_module._ready_evaluator(Shared(SPACE, Equipped(), "view", "assets", version))
+        return crew_module.ready_evaluator(Shared(SPACE, Equipped(), "view", "assets", version))
 
     monkeypatch.setattr(crew_module, "ray", Store())
     assert ready("v1").given == {"numbers": 1}

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -70,3 +70,28 @@ def test_around_the_best_are_mutants_and_what_is_known_comes_last():
 
     rng = np.random.default_rng(2)
     assert near(again.architectures) > 5 * near([space.sample(rng) for _ in range(1000)])
+
+
+@dataclass(frozen=True)
+class Sides(SearchSpace):
+    """``more`` is not compared, so that spaces are equal that are not the same."""
+
+    sides: tuple[float, ...]
+    more: tuple[float, ...] = field(default=(), compare=False)
+    name: ClassVar[str] = "sides"
+
+    @property
+    def choices(self):
+        return (Choice("side", self.sides + self.more, ordered=True),)
+
+    def build(self, arch, input_shape=(3, 32, 32), num_classes=10):
+        raise AssertionError("a sampler never builds a network")
+
+
+def test_equal_spaces_do_not_share_candidates():
+    spaces = [Sides((1, 2)), Sides((1.0, 2.0)), Sides((1, 2), (3,))]
+    assert spaces[0] == spaces[1] == spaces[2]
+    for space in spaces:
+        texts = [space.architecture(arch).id for arch in space.enumerate()]
+        assert [arch.id for arch in whole(space).architectures] == texts
+    assert whole(spaces[1]) is whole(Sides((1.0, 2.0)))

@@ -176,3 +176,25 @@ def test_settings_are_checked(wrong, named):
     with pytest.raises(UserError) as error:
         replace(SPACE, **wrong)
     assert named in str(error.value)
+
+
+def test_equal_spaces_that_are_spelled_unlike_have_the_same_architectures():
+    """Whatever was used first in the process: 1 is equal to 1.0, and was cached as it."""
+    whole = ElasticResNet(((8, 16),), (1,), kernels=(3,), expansions=(1, 2))
+    real = ElasticResNet(((8, 16),), (1,), kernels=(3,), expansions=(1.0, 2.0))
+    first = [str(o) for c in whole.choices for o in c.options]
+    assert first == [str(o) for c in real.choices for o in c.options]
+    ids = [space.architecture(space.sample(np.random.default_rng(0))).id for space in (whole, real)]
+    assert ids[0] == ids[1]
+    assert all(type(o) is float for c in whole.choices if "expansion" in c.name for o in c.options)
+    # what was stored before reads as the same architecture
+    written = whole.architecture(whole.sample(np.random.default_rng(0)))
+    assert "e1.0" in written.text or "e2.0" in written.text
+    assert whole.architecture(written.text.replace(".0", "")) == written
+
+
+def test_choices_are_of_the_space_itself():
+    spaces = [ElasticResNet(((8,),), (1,), depths=(1,), kernels=(k,)) for k in (3, 5, 3)]
+    kernels = [next(c for c in s.choices if c.name.endswith("kernel")).options for s in spaces]
+    assert kernels == [(3,), (5,), (3,)]
+    assert spaces[0].choices is spaces[0].choices
