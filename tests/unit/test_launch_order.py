@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from commands import done, experiment_file
 
-HEAD = "from raynas.schedulers import ASHA, Hyperband, PromotionASHA\nfrom raynas.samplers import Random"
+HEAD = "from raynas.schedulers import Hyperband, PromotionASHA"
 SCHEDULERS = ("ASHA(1, 2)", "PromotionASHA(1, 2)", "Hyperband(factor=2)")
 
 
