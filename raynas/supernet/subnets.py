@@ -103,7 +103,7 @@ class Subnets:
 
     def __init__(self, supernet: Supernet, view: View, device: str = "cpu") -> None:
         self.place = torch.device(device)
-        self.supernet = supernet.to(self.place).eval().requires_grad_(False)
+        self.supernet = supernet.to(self.place).eval()
         self._view = view  # what is on the device lives as long as the view
         self._data = on_device(view, self.place)
         self.known: dict[str, Found] = {}
@@ -165,11 +165,13 @@ class Subnets:
     def extract(self, arch: Architecture) -> nn.Module:
         """The network of ``arch``, calibrated as it is measured; it may be trained on.
 
+        What is frozen in the supernet is frozen in it.
+
         Raises: RaynasError when it computes something else than the supernet does.
         """
         network, _ = extract_checked(self.supernet, arch)
         recalibrate(network, self.batches(slice(None)))
-        return network.requires_grad_(True)
+        return network
 
     def program(self, arch: Architecture) -> list[Step] | None:
         """None for a network that cannot be taken apart; see ``remark``."""
