@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
 from tiny_supernet import Tiny, tiny_view
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,10 +23,11 @@ from raynas.supernet import subnets as module
 from raynas.supernet import together as together_module
 from raynas.supernet.agreement import Agreement
 from raynas.supernet.calibration import calibration_batches, recalibrate
-from raynas.supernet.program import Book, record, steps
+from raynas.supernet.program import Book, Plan, record, steps
 from raynas.supernet.races import Races
 from raynas.supernet.racing import Race
 from raynas.supernet.subnets import Found, Looks, Subnets
+from raynas.supernet.together import Together
 from raynas.training import Recipe
 from raynas.training.augment import on_device
 from raynas.training.loop import measure
@@ -491,6 +495,65 @@ def test_a_dead_network_is_compared_after_calibration() -> None:
     killed = Subnets(inner, VIEW)
     assert "after calibration" in killed.remark(ARCH)
     assert around(Does(dead)).remark(ARCH) == ""
+
+
+#: a function of one tensor, or of two; what it gives joins the tensors that there are
+UNARY: tuple[Callable[[Tensor], Tensor], ...] = (
+    lambda x: x + 1.0,
+    lambda x: x[:, :1],
+    lambda x: x[:, 1:],
+    lambda x: x.flatten(2),
+    lambda x: x.data,
+    lambda x: x.detach(),
+    lambda x: x.contiguous(),
+    lambda x: x.expand_as(x),
+    lambda x: x.add_(1.0),
+    lambda x: x.data.mul_(-2.0),
+    lambda x: x.detach().clamp_(-0.5, 0.5),
+    lambda x: F.relu(x, inplace=True),
+    lambda x: x.t_() if x.dim() == 2 else x.transpose_(1, 2),
+    lambda _: torch.ones(1, 1, 1, 1),
+    lambda x: x.mean(dim=0, keepdim=True),
+)
+BINARY: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
+    lambda x, y: x * y.mean(),
+    lambda x, y: x.mul_(y.mean()),
+    lambda x, y: torch.add(x, y.mean(), out=x),
+    lambda x, y: x.copy_(y.mean() + x * 0.5),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    calls=st.lists(
+        st.tuples(st.sampled_from((*UNARY, *BINARY)), st.integers(0, 9), st.integers(0, 9)),
+        min_size=2,
+        max_size=9,
+    ),
+    looked_at=st.sets(st.integers(0, 9), min_size=1, max_size=3),
+)
+def test_what_is_not_refused_is_what_the_network_computes(
+    calls: list[tuple[Callable[..., Tensor], int, int]], looked_at: set[int]
+) -> None:
+    """Views, constants and what overwrites them, in any order; there is no comparison here."""
+
+    def network(x: Tensor) -> Tensor:
+        tensors = [x * 2.0, torch.full((1, 2, 1, 1), 3.0)]
+        for function, one, other in calls:
+            given = tensors[one % len(tensors)], tensors[other % len(tensors)]
+            with suppress(RuntimeError, IndexError):  # not of this shape
+                tensors.append(function(*given[: 2 if function in BINARY else 1]))
+        seen = [tensors[place % len(tensors)].mean() for place in sorted(looked_at)]
+        return x.flatten(1) + torch.stack(seen).sum()
+
+    book = Book()
+    with suppress(module.NotRecordableError):
+        found = steps(record(network, torch.full((2, 3, 3), 0.25), book))
+        images = torch.randn(3, 2, 3, 3, generator=torch.Generator().manual_seed(1))
+        plan = Plan([found], [found[-1].number])
+        (logits,) = Together(book.number("images")).logits(plan, images)
+        torch.testing.assert_close(logits, network(images))
+        event("recorded")
 
 
 def test_views_of_another_type_are_other_constants() -> None:
