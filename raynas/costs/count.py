@@ -1,19 +1,27 @@
 """Parameters and multiply-adds of any network, counted from shapes alone.
 
 What is counted, for one input: the multiply-adds of convolutions (grouped and transposed too),
-linear layers, matrix products and fused attention, padded positions included, and one per output
-value for the bias of a convolution or a linear layer. Not counted: normalisation, activations,
-pooling, sums. This is how the NAS-Bench-201 tables count what they call FLOPs.
+linear and bilinear layers, recurrent layers, products of matrices and of vectors, and both products
+of attention, with padded and masked positions; and one per output value for the bias of a layer.
+Not counted: normalisation, activations, pooling, sums, products of single values, look-ups of
+embeddings. This is how the NAS-Bench-201 tables count what they call FLOPs.
+
+The count is the same on every device and for every backend of attention: layers are seen as the
+network calls them, before torch divides them into what a device computes best.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from types import TracebackType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -44,13 +52,67 @@ def _count_on(device: str, build: Callable[[], nn.Module], input_shape: tuple[in
         with MacCounter() as counter:
             network(images)
     # after the pass, because lazy layers have their weights only then
-    params = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    return Costs(params=params, macs=counter.macs)
+    return Costs(params=count_trainable(network), macs=counter.macs)
 
 
-class MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up the multiply-adds of every operation that torch runs inside the block."""
+def count_trainable(network: nn.Module) -> int:
+    """Count the numbers in the parameters of ``network`` that are trained.
 
+    A parameter that serves in several places counts once; frozen ones and buffers do not count.
+    """
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+class MacCounter:
+    """Adds up the multiply-adds of all that torch runs inside the block.
+
+    Gradients are not recorded inside.
+
+    Attributes:
+        macs: The multiply-adds so far.
+
+    Example:
+        >>> with MacCounter() as counter:
+        ...     network(images[:1])
+        >>> counter.macs
+    """
+
+    def __init__(self) -> None:
+        self._mode = _Mode()
+        self._inside = contextlib.ExitStack()
+
+    @property
+    def macs(self) -> int:
+        return self._mode.macs
+
+    def __enter__(self) -> MacCounter:
+        self._inside.enter_context(_whole_attention())
+        # above it, torch takes layers apart by what is fastest on a device
+        self._inside.enter_context(torch._C._AutoDispatchBelowAutograd())
+        self._inside.enter_context(self._mode)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._inside.close()
+
+
+@contextlib.contextmanager
+def _whole_attention() -> Iterator[None]:
+    """Without the kernel that does all of ``nn.MultiheadAttention`` or an encoder layer at once."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.macs = 0
@@ -58,17 +120,120 @@ class MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        packet = func.overloadpacket
-        if packet in flop_registry:
-            self.macs += flop_registry[packet](*args, **kwargs, out_val=out) // 2
-            if _has_bias(packet, args):
-                self.macs += out.numel()
+        named = kwargs or {}
+        packet = getattr(func, "overloadpacket", func)
+        count = _COUNTS.get(packet)
+        if count is None and packet not in flop_registry:
+            return self._parts(func, args, named)
+        out = func(*args, **named)
+        if count is not None:
+            self.macs += count(_by_name(func, args, named), out)
+        else:
+            self.macs += flop_registry[packet](*args, **named, out_val=out) // 2
         return out
 
+    def _parts(self, func: Any, args: Any, named: dict[str, Any]) -> Any:
+        """What ``func`` gives, with the functions that it is made of counted."""
+        if not _has_parts(func):
+            return func(*args, **named)
+        with self:
+            return func.decompose(*args, **named)
 
-def _has_bias(packet: Any, args: tuple[Any, ...]) -> bool:
-    if packet is torch.ops.aten.convolution:
-        return args[2] is not None
-    return packet is torch.ops.aten.addmm
+
+@cache
+def _has_parts(func: Any) -> bool:
+    key = torch._C.DispatchKey.CompositeImplicitAutograd
+    return isinstance(func, torch._ops.OpOverload) and func.has_kernel_for_dispatch_key(key)
+
+
+Given = Mapping[str, Any]
+"""The arguments of an operation, by their names."""
+
+
+def _by_name(func: Any, args: Sequence[Any], named: Mapping[str, Any]) -> Given:
+    schema = func._schema.arguments
+    defaults = {a.name: a.default_value for a in schema if a.has_default_value()}
+    return defaults | {a.name: value for a, value in zip(schema, args, strict=False)} | dict(named)
+
+
+def _linear(given: Given, out: Tensor) -> int:
+    return out.numel() * (int(given["input"].shape[-1]) + (given["bias"] is not None))
+
+
+def _convolution(given: Given, out: Tensor) -> int:
+    x = given["input"]
+    positions = math.prod((x if given["transposed"] else out).shape[2:])
+    bias = 0 if given["bias"] is None else out.numel()
+    return int(x.shape[0] * positions * given["weight"].numel()) + bias
+
+
+def _convolution_of_sequences(given: Given, out: Tensor) -> int:
+    """Time comes first: (steps, n, channels)."""
+    return math.prod(out.shape[:2]) * int(given["weight"].numel()) + out.numel()
+
+
+def _bilinear(given: Given, out: Tensor) -> int:
+    inputs = math.prod(given["weight"].shape[1:])
+    return int(out.numel() * (inputs + (given["bias"] is not None)))
+
+
+def _attention(given: Given, out: Any) -> int:
+    """The products with the keys and with the values, of each position with each."""
+    whole = out if isinstance(out, Tensor) else out[0]
+    positions = math.prod(whole.shape[:-1]) * given["key"].shape[-2]
+    return int(positions * (given["key"].shape[-1] + given["value"].shape[-1]))
+
+
+def _recurrent(given: Given, _: Any) -> int:
+    """Each step of each sequence passes through all weights and biases."""
+    weights = sum(weight.numel() for weight in given["params"])
+    packed = "batch_sizes" in given
+    steps = given["data"].shape[0] if packed else math.prod(given["input"].shape[:2])
+    return int(steps * weights)
+
+
+def _recurrent_cell(given: Given, _: Any) -> int:
+    named = (given[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh"))
+    weights = sum(weight.numel() for weight in named if weight is not None)
+    return int(math.prod(given["input"].shape[:-1]) * weights)
+
+
+def _product(first: str, second: str, bias: bool = False) -> Callable[[Given, Any], int]:
+    """Of the arguments ``first`` and ``second``; ``second`` holds matrices, or is a vector."""
+
+    def count(given: Given, out: Tensor) -> int:
+        right = given[second]
+        columns = right.shape[-1] if right.dim() > 1 else 1
+        return int(given[first].numel() * columns) + bias * out.numel()
+
+    return count
+
+
+_ATEN = torch.ops.aten
+_KERNELS = ("flash_attention", "flash_attention_for_cpu", "efficient_attention", "cudnn_attention")
+#: the multiply-adds of an operation, from its arguments and what comes out
+_COUNTS: dict[Any, Callable[[Given, Any], int]] = {
+    _ATEN.linear: _linear,
+    _ATEN.convolution: _convolution,
+    _ATEN._convolution: _convolution,
+    _ATEN.conv_tbc: _convolution_of_sequences,
+    _ATEN.bilinear: _bilinear,
+    _ATEN.scaled_dot_product_attention: _attention,
+    **{getattr(_ATEN, f"_scaled_dot_product_{name}"): _attention for name in _KERNELS},
+    **dict.fromkeys((_ATEN.lstm, _ATEN.gru, _ATEN.rnn_tanh, _ATEN.rnn_relu), _recurrent),
+    **dict.fromkeys(
+        (_ATEN.lstm_cell, _ATEN.gru_cell, _ATEN.rnn_tanh_cell, _ATEN.rnn_relu_cell),
+        _recurrent_cell,
+    ),
+    _ATEN.mm: _product("self", "mat2"),
+    _ATEN.bmm: _product("self", "mat2"),
+    _ATEN.mv: _product("self", "vec"),
+    _ATEN.dot: _product("self", "tensor"),
+    _ATEN.vdot: _product("self", "other"),
+    # as people write a linear layer by hand
+    _ATEN.addmm: _product("mat1", "mat2", bias=True),
+    _ATEN.addmv: _product("mat", "vec", bias=True),
+    # what they add is a mask, as in attention
+    _ATEN.baddbmm: _product("batch1", "batch2"),
+    _ATEN.addbmm: _product("batch1", "batch2"),
+}

@@ -176,9 +176,20 @@ class _Option:
         return int(arch[self.name])
 
 
-def filled(make: Callable[..., nn.Module], tensors: Mapping[str, Tensor], **sizes: Any) -> Any:
-    """A module made by ``make(**sizes)`` that holds copies of ``tensors``; nothing is drawn."""
+def filled(
+    make: Callable[..., nn.Module],
+    tensors: Mapping[str, Tensor],
+    source: nn.Module | None = None,
+    **sizes: Any,
+) -> Any:
+    """A module made by ``make(**sizes)`` that holds copies of ``tensors``; nothing is drawn.
+
+    ``source``: what the tensors are cut from; parameters that are frozen in it are frozen here.
+    """
     module = make(**sizes, device="meta")
     copies = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
     module.load_state_dict(copies, assign=True)
+    given = {} if source is None else dict(source.named_parameters())
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name not in given or given[name].requires_grad)
     return module

@@ -78,6 +78,7 @@ class ElasticConv2d(Elastic):
         plain: nn.Conv2d = filled(
             nn.Conv2d,
             tensors,
+            self,
             in_channels=width_in,
             out_channels=out,
             kernel_size=side,
@@ -166,7 +167,12 @@ class ElasticBatchNorm2d(Elastic):
             "num_batches_tracked": self.num_batches_tracked,
         }
         plain: nn.BatchNorm2d = filled(
-            nn.BatchNorm2d, tensors, num_features=width_in, eps=self.eps, momentum=self.momentum
+            nn.BatchNorm2d,
+            tensors,
+            self,
+            num_features=width_in,
+            eps=self.eps,
+            momentum=self.momentum,
         )
         return plain
 
@@ -197,7 +203,12 @@ class ElasticLinear(Elastic):
         if self.bias is not None:
             tensors["bias"] = self.bias[:out]
         plain: nn.Linear = filled(
-            nn.Linear, tensors, in_features=width_in, out_features=out, bias=self.bias is not None
+            nn.Linear,
+            tensors,
+            self,
+            in_features=width_in,
+            out_features=out,
+            bias=self.bias is not None,
         )
         return plain
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from raynas.core import Architecture, Costs, RaynasError
-from raynas.costs.count import MacCounter
+from raynas.core import Architecture, RaynasError
+from raynas.costs.count import MacCounter, count_trainable
 from raynas.spaces.supernet import Supernet
 
 TOLERANCE = 1e-5
@@ -41,11 +41,12 @@ def extract_checked(
             f"the network taken out for {arch} computes something else than the supernet: logits "
             f"differ by {difference:g}"
         )
-    has = Costs(sum(p.numel() for p in network.parameters()), counter.macs)
+    trained, every = count_trainable(network), sum(p.numel() for p in network.parameters())
     counted = supernet.space.costs(arch, supernet.input_shape, supernet.num_classes)
-    if (has.params, has.macs) != (counted.params, counted.macs):
+    # a space may count what is frozen, too, and a supernet be frozen after it was made
+    if counted.params not in (trained, every) or counter.macs != counted.macs:
         raise RaynasError(
-            f"the network taken out for {arch} has {has.params:,} parameters and {has.macs:,} "
+            f"the network taken out for {arch} has {trained:,} parameters and {counter.macs:,} "
             f"MACs, not {counted.params:,} and {counted.macs:,} as the space counts them"
         )
     return network, difference

@@ -9,34 +9,55 @@ weights when statistics are known, and while they are collected it normalises by
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-#: images that are shown for a recording; a number that no layer has among its settings
-_SHOWN = 11
+#: images that are shown for a recording; the next number where one is among a layer's settings
+_SHOWN = (11, 13, 17)
 _CONVOLUTIONS = {F.conv2d}
 _RELUS = {F.relu, torch.relu, Tensor.relu, Tensor.relu_, torch.relu_}
 #: they do the same to every image
 _IMAGEWISE = {*_RELUS, F.avg_pool2d, F.max_pool2d, F.adaptive_avg_pool2d, F.linear}
 _SUMS = {torch.add, Tensor.add, Tensor.__add__}
-#: they look at values, so what follows may be another thing for other images
-_LOOKS = {
-    getattr(Tensor, name)
-    for name in ("item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__setitem__")
+_METHODS = (
+    "size", "dim", "ndimension", "numel", "nelement", "stride", "storage_offset", "element_size",
+    "is_contiguous", "is_floating_point", "is_complex", "is_signed", "is_inference", "get_device",
+    "is_same_size", "__len__", "__hash__",
+)  # fmt: skip
+_PROPERTIES = (
+    "shape", "ndim", "dtype", "device", "layout", "itemsize", "nbytes", "requires_grad", "is_leaf",
+    "grad_fn", "grad", "is_cpu", "is_cuda", "is_meta", "is_mps", "is_sparse", "is_quantized",
+    "_base", "_version",
+)  # fmt: skip
+#: what may be asked of a result without looking at its values: it is the same for other images,
+#: up to their number
+_METADATA = {
+    torch.numel,
+    torch.is_floating_point,
+    torch.is_complex,
+    *(getattr(Tensor, name) for name in _METHODS),
+    *(getattr(Tensor, name).__get__ for name in _PROPERTIES),
 }
 
 
 class NotRecordableError(Exception):
     """The network does things that cannot be repeated for other images from a list."""
+
+
+class CountUsedError(NotRecordableError):
+    """The number of images is used, or it is also a setting of a layer."""
 
 
 class Value(NamedTuple):
@@ -67,6 +88,11 @@ class Operation:
         leaves = _leaves((self.given, tuple(self.named.values())))
         return [leaf.number for leaf in leaves if isinstance(leaf, Value)]
 
+    @property
+    def constants(self) -> list[Tensor]:
+        leaves = _leaves((self.given, tuple(self.named.values())))
+        return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+
 
 @dataclass(frozen=True)
 class Program:
@@ -89,7 +115,7 @@ class Book:
     _kinds: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._places = {w.untyped_storage().data_ptr() for w in self.weights}
+        self._places = {_memory(weight) for weight in self.weights} - {0}
 
     def number(self, key: Any) -> int:
         return self._numbers.setdefault(key, len(self._numbers))
@@ -103,87 +129,233 @@ class Book:
     def __len__(self) -> int:
         return len(self._numbers)
 
+    def holds(self, tensor: Tensor) -> bool:
+        """Whether it is one of the weights, or a part of one."""
+        return _memory(tensor) in self._places
+
     def constant(self, tensor: Tensor) -> Any:
-        place = tensor.untyped_storage().data_ptr()
-        if place in self._places:
-            return place, tensor.storage_offset(), tensor.shape, tensor.stride()
+        """What a constant is known by: place and geometry of a weight, or content."""
+        if self.holds(tensor):
+            geometry = tensor.shape, tensor.stride(), tensor.dtype, tensor.is_conj()
+            return _memory(tensor), tensor.storage_offset(), *geometry
         content = tensor.detach().contiguous().cpu().flatten().view(torch.uint8).numpy().data
         return hashlib.blake2b(content, digest_size=16).digest(), tensor.shape, tensor.dtype
 
 
 @torch.no_grad()
 def record(forward: Callable[[Tensor], Tensor], image: Tensor, book: Book) -> Program:
-    """The program of ``forward``, seen at work on copies of ``image`` (channels, h, w).
+    """Record the operations of ``forward`` at work on copies of ``image``.
 
-    Raises: NotRecordableError when what it does depends on the values or the number of images.
+    What can be seen at work is refused here. What cannot (a state that changes between calls, code
+    that torch does not see) shows when the program is compared with the network on other images:
+    see ``raynas.supernet.agreement``.
+
+    Args:
+        forward: (n, channels, h, w) -> logits (n, classes), in eval mode.
+        image: (channels, h, w); its values are of no consequence.
+        book: Numbers that programs of one supernet share.
+
+    Returns:
+        The program; its constants are copies, but for the weights in ``book``.
+
+    Raises:
+        NotRecordableError: When what ``forward`` does depends on the images' values or number, is
+            random, changes its weights, or uses a tensor after another name for the same memory
+            was overwritten.
     """
-    images = image.expand(_SHOWN, *image.shape).clone()
+    for count in _SHOWN[:-1]:
+        with contextlib.suppress(CountUsedError):
+            return _record(forward, image.expand(count, *image.shape).clone(), book)
+    return _record(forward, image.expand(_SHOWN[-1], *image.shape).clone(), book)
+
+
+def _record(forward: Callable[[Tensor], Tensor], images: Tensor, book: Book) -> Program:
+    before = _random_states(images.device)
     with _Recorder(images, book) as recorder:
         logits = forward(images)
-    if id(logits) not in recorder.numbers:
-        raise NotRecordableError("the logits do not follow from the images")
-    return Program(tuple(recorder.operations), recorder.numbers[id(logits)])
+    if not all(map(_equal, before, _random_states(images.device))):
+        raise NotRecordableError("random numbers are drawn")
+    return Program(tuple(recorder.operations), recorder.number_of(logits))
 
 
 class _Recorder(TorchFunctionMode):
+    """Notes every function of torch that is given the images or what follows from them.
+
+    ``_known``: those tensors, by id; ``_aliases``: the same by memory. ``_follows``: memory whose
+    content follows from the images. ``_stale``: ids of tensors whose memory was overwritten under
+    another name. ``_counted``: constants with as many rows as there are images.
+    """
+
     def __init__(self, images: Tensor, book: Book) -> None:
         super().__init__()
         self.operations: list[Operation] = []
-        self.numbers = {id(images): book.number("images")}
-        self._kept: list[Any] = [images]  # an id must not be used again
-        self._book = book
+        self._numbers: dict[int, int] = {}
+        self._kept: list[Any] = []  # an id or a memory must not be used again
+        self._aliases: dict[int, list[Tensor]] = defaultdict(list)
+        self._follows: set[int] = set()
+        self._stale: set[int] = set()
+        self._counted: set[int] = set()
+        self._book, self._count = book, len(images)
+        self._know(images, book.number("images"), follows=True)
+
+    def number_of(self, logits: Any) -> int:
+        if id(logits) not in self._numbers or not self.operations:
+            raise NotRecordableError("the logits do not follow from the images")
+        self._refuse_stale([logits])
+        return self._numbers[id(logits)]
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         named = kwargs or {}
         leaves = _leaves((args, tuple(named.values())))
-        known = [leaf for leaf in leaves if isinstance(leaf, Tensor) and id(leaf) in self.numbers]
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        if not any(id(tensor) in self._numbers for tensor in tensors):
+            return self._constant(func, args, named, leaves, tensors)
+        if func in _METADATA:
+            return func(*args, **named)
+        return self._record(func, tuple(args), named, leaves, tensors)
+
+    def _constant(
+        self, func: Any, args: Any, named: Any, leaves: list[Any], tensors: list[Tensor]
+    ) -> Any:
+        """A function that is given nothing that follows from the images."""
+        self._refuse_aliases(tensors)
+        before = [_version(tensor) for tensor in tensors]
         out = func(*args, **named)
-        if not known:
-            return out
-        if func in _LOOKS:
-            raise NotRecordableError(f"{func.__name__} of an intermediate result")
-        if isinstance(out, Tensor):
-            self._note(func, tuple(args), named, out, leaves)
-        elif isinstance(out, tuple | list) and any(isinstance(part, Tensor) for part in out):
-            raise NotRecordableError(f"{getattr(func, '__name__', func)} gives several tensors")
+        self._refuse_overwritten_weights(_changed(tensors, before))
+        if isinstance(out, Tensor) and self._has_count(leaves):
+            self._counted.add(id(out))
+            self._kept.append(out)
         return out
 
-    def _note(
-        self, func: Any, given: tuple[Any, ...], named: Any, out: Tensor, leaves: Sequence[Any]
-    ) -> None:
-        if any(type(leaf) is int and leaf == _SHOWN for leaf in leaves):
-            raise NotRecordableError("the number of images is among the arguments of a function")
-        own = next((n for n, value in enumerate(given) if value is out), None)
-        if own is not None and out._base is not None:
-            raise NotRecordableError("a part of a tensor is overwritten")
+    def _record(
+        self,
+        func: Any,
+        given: tuple[Any, ...],
+        named: Any,
+        leaves: list[Any],
+        tensors: list[Tensor],
+    ) -> Any:
+        self._refuse_aliases(tensors)
+        self._refuse_stale(tensors)
+        if self._has_count(leaves):
+            raise CountUsedError("the number of images is among the arguments of a function")
+        if any(id(tensor) in self._counted for tensor in tensors):
+            raise CountUsedError("the number of images is in the shape of a constant")
+        # before the function runs: it may overwrite what it is given
         shown, shown_named = self._shown(given), {k: self._shown(v) for k, v in named.items()}
         key = func, self._key(given), tuple((k, self._key(v)) for k, v in sorted(named.items()))
+        before = [_version(tensor) for tensor in tensors]
+        out = func(*given, **named)
+        changed = _changed(tensors, before)
+        self._refuse_overwritten_weights(changed)
+        name = getattr(func, "__name__", str(func))
+        if isinstance(out, tuple | list) and any(isinstance(part, Tensor) for part in out):
+            raise NotRecordableError(f"{name} gives several tensors")
+        if not isinstance(out, Tensor):
+            raise NotRecordableError(f"{name} looks at the values of a result, or changes them")
+        if any(tensor is not out for tensor in changed):
+            raise NotRecordableError(f"{name} overwrites a tensor that it does not return")
+        own = next((n for n, value in enumerate(given) if value is out), None) if changed else None
+        if changed and own is None:
+            raise NotRecordableError(f"{name} overwrites an argument that is given by name")
         number = self._book.number(key)
         kind = self._book.kind(number, key)
-        even = all(leaf.shape == out.shape for leaf in leaves if isinstance(leaf, Tensor))
+        even = all(tensor.shape == out.shape for tensor in tensors)
         self.operations.append(Operation(number, kind, func, shown, shown_named, own, even))
-        self.numbers[id(out)] = number
-        self._kept.append(out)
+        if changed:
+            self._overwritten(out, number)
+        constants = {_memory(t) for t in tensors if id(t) not in self._numbers}
+        self._know(out, number, follows=bool(changed) or _memory(out) not in constants)
+        return out
+
+    def _know(self, tensor: Tensor, number: int, *, follows: bool) -> None:
+        if id(tensor) not in self._numbers:
+            self._kept.append(tensor)
+            self._aliases[_memory(tensor)].append(tensor)
+        self._numbers[id(tensor)] = number
+        if follows and not self._book.holds(tensor):
+            self._follows.add(_memory(tensor))
+
+    def _overwritten(self, tensor: Tensor, number: int) -> None:
+        """Other names of the same numbers are the new result, those of parts of them are stale."""
+        for other in self._aliases[_memory(tensor)]:
+            if _geometry(other) == _geometry(tensor):
+                self._numbers[id(other)] = number
+            else:
+                self._stale.add(id(other))
+        self._stale.discard(id(tensor))
+
+    def _has_count(self, leaves: Sequence[Any]) -> bool:
+        return any(type(leaf) is int and leaf == self._count for leaf in leaves)
+
+    def _refuse_stale(self, tensors: Sequence[Tensor]) -> None:
+        if any(id(tensor) in self._stale for tensor in tensors):
+            raise NotRecordableError("a tensor is used whose memory was overwritten through a view")
+
+    def _refuse_aliases(self, tensors: Sequence[Tensor]) -> None:
+        for tensor in tensors:
+            if id(tensor) not in self._numbers and _memory(tensor) in self._follows:
+                raise NotRecordableError("a constant shares the memory of a result")
+
+    def _refuse_overwritten_weights(self, changed: Sequence[Tensor]) -> None:
+        if any(self._book.holds(tensor) for tensor in changed):
+            raise NotRecordableError("a weight or a buffer is overwritten")
 
     def _shown(self, part: Any) -> Any:
         if isinstance(part, Tensor):
-            number = self.numbers.get(id(part))
-            return part.detach() if number is None else Value(number)
+            number = self._numbers.get(id(part))
+            if number is not None:
+                return Value(number)
+            return part.detach() if self._book.holds(part) else part.detach().clone()
         if isinstance(part, tuple | list):
             return tuple(self._shown(p) for p in part)
+        if isinstance(part, slice) and any(isinstance(leaf, Tensor) for leaf in _leaves(part)):
+            raise NotRecordableError("a slice ends at a tensor's value")
         return part
 
     def _key(self, part: Any) -> Any:
         if isinstance(part, Tensor):
-            number = self.numbers.get(id(part))
+            number = self._numbers.get(id(part))
             return self._book.constant(part) if number is None else Value(number)
         if isinstance(part, tuple | list):
             return tuple(self._key(p) for p in part)
         if isinstance(part, slice):
             return "slice", part.start, part.stop, part.step
-        return type(part).__name__, part
+        # 0.0 and -0.0 are equal, but not as divisors
+        return type(part).__name__, part.hex() if isinstance(part, float) else part
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _geometry(tensor: Tensor) -> tuple[Any, ...]:
+    """Equal for tensors that are the same part of their memory."""
+    return tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
+
+
+def _version(tensor: Tensor) -> int:
+    """It grows whenever the tensor is overwritten."""
+    if tensor.is_inference():
+        raise NotRecordableError("a part of the network runs in inference mode")
+    return tensor._version
+
+
+def _changed(tensors: Sequence[Tensor], before: Sequence[int]) -> list[Tensor]:
+    return [t for t, version in zip(tensors, before, strict=True) if t._version != version]
+
+
+def _random_states(place: torch.device) -> list[Any]:
+    states = [torch.get_rng_state(), tuple(np.random.get_state())[1:3], random.getstate()]
+    return [*states, torch.cuda.get_rng_state(place)] if place.type == "cuda" else states
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, tuple):
+        return all(map(_equal, one, other))
+    return bool(np.array_equal(one, other))
 
 
 def _without_inputs(key: Any) -> Any:
@@ -193,6 +365,10 @@ def _without_inputs(key: Any) -> Any:
 
 
 def _leaves(part: Any) -> list[Any]:
+    if isinstance(part, slice):
+        part = part.start, part.stop, part.step
+    elif isinstance(part, dict):
+        part = tuple(part.values())
     if type(part) is Value or not isinstance(part, tuple | list):
         return [part]
     return [leaf for inner in part for leaf in _leaves(inner)]
@@ -224,6 +400,8 @@ class Norm(NamedTuple):
     weight: Tensor | None
     bias: Tensor | None
     eps: float
+    mean: Tensor | None  # of the network itself, before it is calibrated
+    var: Tensor | None
 
 
 class Convolution(NamedTuple):
@@ -294,9 +472,11 @@ def _norm(operation: Operation) -> Norm | None:
     """None for one whose weights follow from the images, or that has no statistics to inherit."""
     found = dict(zip(_NORM, operation.given, strict=False)) | dict(operation.named)
     weight, bias = found.get("weight"), found.get("bias")
-    if isinstance(weight, Value) or isinstance(bias, Value) or found.get("training"):
+    mean, var = found.get("running_mean"), found.get("running_var")
+    follows = any(isinstance(part, Value) for part in (weight, bias, mean, var))
+    if follows or found.get("training"):
         return None
-    return Norm(weight, bias, float(found.get("eps", 1e-5)))
+    return Norm(weight, bias, float(found.get("eps", 1e-5)), mean, var)
 
 
 def _convolution(operation: Operation) -> Convolution | None:

@@ -43,12 +43,14 @@ class Races:
     def run(self, archs: Sequence[Architecture], race: Race, threads: int = 1) -> list[Found]:
         """The best exactly, as ``Subnets.measure`` does; the others estimated, with a note.
 
+        Networks whose program does not serve are measured exactly, too; their note says why.
+
         Raises: UserError for an architecture of another space.
         """
         subnets = self._subnets
         subnets.turn_page()
         new = {a.id: a for a in archs if a.id not in subnets.known}
-        racing = [arch for arch in new.values() if subnets.program(arch) is not None]
+        racing = [arch for arch in new.values() if subnets.races(arch)]
         estimates: dict[str, Found] = {}
         if len(racing) + len(self._leaders) > race.keep:
             with threads_of(threads):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from raynas.core import Architecture, UserError, rng_for
+from raynas.core import Architecture, Option, UserError, rng_for
 from raynas.data.base import View
 from raynas.data.imageset import take
 from raynas.data.splits import stratified
 from raynas.spaces.supernet import Supernet
+from raynas.supernet.agreement import Agreement, stacks, told
 from raynas.supernet.calibration import BATCH, recalibrate
 from raynas.supernet.extraction import extract_checked
 from raynas.supernet.program import Book, NotRecordableError, Plan, Step, record, steps
@@ -65,13 +66,24 @@ class Looks:
 
 @dataclass(frozen=True)
 class Found:
-    """Accuracy in percent and loss in nats on ``images`` held-out images; ``seconds`` spent."""
+    """Accuracy in percent and loss in nats on ``images`` held-out images; ``seconds`` spent.
+
+    ``note``: why the accuracy is an estimate, or why the network was measured by itself.
+    """
 
     accuracy: float
     loss: float
     images: int
     seconds: float = 0.0
     note: str = ""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The steps of one network, or None and the ``remark`` why the network has to run itself."""
+
+    steps: list[Step] | None
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,7 +103,7 @@ class Subnets:
 
     def __init__(self, supernet: Supernet, view: View, device: str = "cpu") -> None:
         self.place = torch.device(device)
-        self.supernet = supernet.to(self.place).eval().requires_grad_(False)
+        self.supernet = supernet.to(self.place).eval()
         self._view = view  # what is on the device lives as long as the view
         self._data = on_device(view, self.place)
         self.known: dict[str, Found] = {}
@@ -100,7 +112,8 @@ class Subnets:
 
     def _begin(self) -> None:
         self._book = Book([*self.supernet.parameters(), *self.supernet.buffers()])
-        self._recorded: dict[str, list[Step] | None] = {}
+        self._recorded: dict[str, Recording] = {}
+        self._agreement = Agreement(self.supernet, self.images, self.place)
 
     def turn_page(self) -> None:
         """Forget programs when they are too many; numbers of two books do not go together."""
@@ -137,7 +150,8 @@ class Subnets:
                 found[place] = self._alone(arch)
         seconds = (self.worked() - began) / len(archs)
         self.whole |= {arch.id: found[place] for place, arch in enumerate(archs)}
-        return [_summary(found[place], seconds) for place in range(len(archs))]
+        notes = [self.remark(arch) for arch in archs]
+        return [_summary(found[place], seconds, note) for place, note in enumerate(notes)]
 
     def _alone(self, arch: Architecture) -> Answers:
         """As anyone would do it: extract, calibrate, look at all images."""
@@ -151,23 +165,53 @@ class Subnets:
     def extract(self, arch: Architecture) -> nn.Module:
         """The network of ``arch``, calibrated as it is measured; it may be trained on.
 
+        What is frozen in the supernet is frozen in it.
+
         Raises: RaynasError when it computes something else than the supernet does.
         """
         network, _ = extract_checked(self.supernet, arch)
         recalibrate(network, self.batches(slice(None)))
-        return network.requires_grad_(True)
+        return network
 
     def program(self, arch: Architecture) -> list[Step] | None:
-        """None for a network that cannot be taken apart."""
+        """None for a network that cannot be taken apart; see ``remark``."""
+        return self._recording(arch).steps
+
+    def remark(self, arch: Architecture) -> str:
+        """Why the network of ``arch`` is measured by itself; nothing where its program serves."""
+        remark = self._recording(arch).remark
+        return f"measured by itself: {remark}" if remark else ""
+
+    def races(self, arch: Architecture) -> bool:
+        """Whether its program serves in the precision of races, too."""
+        program, dtype = self.program(arch), fastest(self.place)
+        if program is None or dtype is torch.float32:
+            return program is not None
+        return self._agreement.runs_in(dtype, program)
+
+    def _recording(self, arch: Architecture) -> Recording:
         if arch.id not in self._recorded:
             values = self.supernet.values(arch)
-            image = torch.zeros(self.supernet.input_shape, device=self.place)
-            try:
-                program = record(lambda x: self.supernet(x, values), image, self._book)
-                self._recorded[arch.id] = steps(program)
-            except NotRecordableError:
-                self._recorded[arch.id] = None
+            self._recorded[arch.id] = self._checked(arch, values)
         return self._recorded[arch.id]
+
+    def _checked(self, arch: Architecture, values: Mapping[str, Option]) -> Recording:
+        """A recording that was compared with its network.
+
+        Whatever goes wrong, the network itself will do, or say what is wrong with it.
+        """
+        image = torch.zeros(self.supernet.input_shape, device=self.place)
+        try:
+            program = record(lambda x: self.supernet(x, values), image, self._book)
+            found = steps(program)
+            remark = self._agreement.remark(arch, values, program, found)
+        except NotRecordableError as error:
+            return Recording(None, str(error))
+        except (UserError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # any kind: code of any network
+            return Recording(None, f"its recording failed: {told(error)}")
+        return Recording(None, remark) if remark else Recording(found)
 
     def batches(self, some: slice) -> Iterator[Tensor]:
         """Training images (b, c, h, w), channels last."""
@@ -218,9 +262,8 @@ class Crowd:
         """Go on with those of the networks, by their places among what there was at first."""
         self.places = list(places)
         programs = [self._programs[place] for place in self.places]
-        # a GPU would wait for many small launches; a CPU only copies more
-        stacked = self._subnets.place.type == "cuda"
-        self._plan = Plan(programs, [program[-1].number for program in programs], stacked)
+        results = [program[-1].number for program in programs]
+        self._plan = Plan(programs, results, stacks(self._subnets.place))
 
     def calibrate(self, count: int) -> None:
         """With the first ``count`` training images."""
@@ -246,10 +289,10 @@ def _judge(logits: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
     return right, losses
 
 
-def _summary(answers: Answers, seconds: float) -> Found:
+def _summary(answers: Answers, seconds: float, note: str) -> Found:
     count = len(answers.right)
     accuracy = 100 * float(np.count_nonzero(answers.right)) / count
-    return Found(accuracy, float(answers.losses.mean(dtype=np.float64)), count, seconds)
+    return Found(accuracy, float(answers.losses.mean(dtype=np.float64)), count, seconds, note)
 
 
 def fastest(place: torch.device) -> torch.dtype:

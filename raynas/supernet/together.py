@@ -53,6 +53,12 @@ class Together:
         for number, (mean, var, count) in sums.items():
             self._statistics.setdefault(number, (mean / count, var / count))
 
+    def inherit(self, plan: Plan) -> None:
+        """Take the statistics that the networks have, as long as nothing is calibrated."""
+        for step in plan.steps:
+            if step.norm is not None and step.norm.mean is not None and step.norm.var is not None:
+                self._statistics.setdefault(step.seen, (step.norm.mean, step.norm.var))
+
     @torch.inference_mode()
     def logits(self, plan: Plan, images: Tensor) -> list[Tensor]:
         """(n, classes) float32 for each program of the plan, in eval mode."""
@@ -86,7 +92,7 @@ class Together:
         x = values[step.inputs[0]]
         if step.conv is not None:
             x = _convolve(x, self._as_given(step, step.conv))
-        weight, bias, eps = step.norm
+        weight, bias, eps = step.norm[:3]
         out, mean, scale = torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, eps)
         count = x.numel() // x.shape[1]
         _note(sums, step, mean, (scale.pow(-2) - eps) * (count / (count - 1)))
@@ -127,7 +133,7 @@ class Together:
         x = values[step.inputs[0]]
         if step.conv is None:
             mean, var = self._statistics[step.seen]
-            weight, bias, eps = step.norm
+            weight, bias, eps = step.norm[:3]
             return _finish(F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps), step)
         conv = self._fold(step, step.conv, step.norm, x)
         other = values[step.inputs[1]] if step.added else None
@@ -147,7 +153,8 @@ class Together:
         if isinstance(part, Value):
             return values[part.number]
         if isinstance(part, Tensor):
-            return part.to(self.dtype) if part.is_floating_point() else part
+            # a constant of another precision is so on purpose
+            return part.to(self.dtype) if part.dtype is torch.float32 else part
         if isinstance(part, tuple):
             return tuple(self._fill(p, values) for p in part)
         return part
@@ -235,7 +242,7 @@ def _normalise(
 ) -> Tensor:
     """(steps, n, c, h, w) by statistics (steps, c); the weights are those of ``step``."""
     assert step.norm is not None
-    weight, bias, eps = step.norm
+    weight, bias, eps = step.norm[:3]
     scale = (var + eps).rsqrt() if weight is None else (var + eps).rsqrt() * weight
     shift = -mean * scale if bias is None else bias - mean * scale
     scale, shift = (part[:, None, :, None, None].to(x.dtype) for part in (scale, shift))
