@@ -41,7 +41,7 @@ _LOOK_SECONDS = 0.2
 _STILLBORN = 5
 #: so often a task is not blamed for a worker that died and had not said that it came to it, since
 #: what it said may be lost; and so often for one that could not even be called
-_UNHEARD, _REFUSED = 1, 5
+_UNHEARD, _REFUSED = 2, 5
 #: what a worker must have to do that a machine is waited for, and the most that wait
 _WORTH_SECONDS, _MOST_WAITING = 60.0, 64
 #: after so much idleness a worker is asked whether it is still there

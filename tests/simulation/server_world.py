@@ -57,6 +57,8 @@ SPACE = ToySpace()
 ARCHS = list(SPACE.enumerate())[:30]
 #: seconds after the last caller has left in which everything must be answered
 _LATE = 3000.0
+#: so often a task is believed that it had not begun on a worker that died
+SIGNS_LOST = 2
 _HAND = crew_module._Hand
 
 
@@ -235,6 +237,7 @@ class World:
             (crew_module, "ray", self.ray),
             (crew_module, "machines", self.ray),
             (crew_module, "time", time),
+            (crew_module, "_LOOK_SECONDS", 1.0),  # so that fewer steps pass while nothing happens
             (crew_module, "_Hand", hand),
             (server_module, "threading", self.threading),
             (server_module, "ActorRunner", cluster),
@@ -353,9 +356,11 @@ class World:
         kind = self.rng.choice(kinds)
 
         def callback(future: Future[Answer]) -> None:
-            self.callbacks_run += 1
-            if kind in _CALLBACKS:
-                _CALLBACKS[kind](self, asked)
+            try:
+                if kind in _CALLBACKS:
+                    _CALLBACKS[kind](self, asked)
+            finally:
+                self.callbacks_run += 1
 
         self.callbacks_due += 1
         with contextlib.suppress(SystemExit):  # its own, where the answer is there already
@@ -445,9 +450,12 @@ class World:
         needed = min(self.settings.retries + 1, 2)
         ray = self.ray
         key = asked.arch.id, answer.version
-        most = max((ray.blame[task] for task, of in ray.given.items() if of == key), default=0)
+        tasks = [task for task, of in ray.given.items() if of == key]
+        # a sign of a begin may be lost, so that without one there is blame in the end, too
+        most = max(
+            (ray.blame[t] + max(ray.not_begun[t] - SIGNS_LOST, 0) for t in tasks), default=0
+        )
         if most < needed:
-            tasks = [task for task, of in ray.given.items() if of == key]
             raise Violation(
                 f"{asked.arch} (tasks {tasks}) was given up for {most} workers that died under it: "
                 f"{answer.failure}"
@@ -456,7 +464,7 @@ class World:
     def _check_end(self) -> None:
         ray, retries = self.ray, self.settings.retries
         for number, deaths in ray.deaths_under.items():
-            most = max(retries + 1, 2) + (ray.unheard[number] > 0)
+            most = max(retries + 1, 2) + min(ray.unheard[number], SIGNS_LOST)
             if deaths > most:
                 raise Violation(f"{deaths} workers died under task {number}, {most} may")
         left = [a.number for a in ray.actors if a.alive and not a.killed]

@@ -128,6 +128,7 @@ class SimulatedRay:
         self.deaths_under: Counter[int] = Counter()  # task -> workers that died while it was at work
         self.blame: Counter[int] = Counter()  # task -> workers given up that had begun with its chunk
         self.unheard: Counter[int] = Counter()  # task -> workers whose sign of a begin was lost
+        self.not_begun: Counter[int] = Counter()  # task -> workers given up that were dead before
         self.ended: set[int] = set()  # tasks whose end the driver has read
         self.given: dict[int, tuple[str, str]] = {}  # task -> architecture and version
         self.once = True  # none of them may be given out again
@@ -416,9 +417,9 @@ class SimulatedRay:
         asked = [c for c in actor.unread if c.chunk is None]
         for place in front.left:
             number = front.chunk[place][1].trial
-            if front.begun:
-                self.blame[number] += 1
-                self.unheard[number] += bool(asked)
+            self.blame[number] += front.begun
+            self.unheard[number] += front.begun and bool(asked)
+            self.not_begun[number] += not front.begun
 
     # -- faults at times that the seed draws -----------------------------------------------------
 

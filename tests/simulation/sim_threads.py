@@ -46,10 +46,12 @@ class Process:
 
     def ready(self, now: float) -> bool:
         """Whether it can go on."""
-        if self.blocked_by is None:
+        until = self.blocked_by
+        if until is None or until():
+            self.came_true = True
             return True
-        self.came_true = bool(self.blocked_by())
-        return self.came_true or self.interrupt is not None or self.deadline <= now
+        self.came_true = False
+        return self.deadline <= now or self.interrupt is not None
 
 
 class Simulator:
@@ -133,9 +135,9 @@ class Simulator:
             raise Violation(f"it does not end: {self.limit} steps")
         while self._events and self._events[0][0] <= self.now:
             heapq.heappop(self._events)[2]()
-        ready = [p for p in self.processes if not p.done and p.ready(self.now)]
+        ready = [p for p in self.processes if p.ready(self.now)]
         if ready:
-            self._go_on(ready[self.rng.randrange(len(ready))] if len(ready) > 1 else ready[0])
+            self._go_on(ready[int(self.rng.random() * len(ready))] if len(ready) > 1 else ready[0])
         else:
             self._wait()
         for check in self.checks:
@@ -149,7 +151,7 @@ class Simulator:
             self.processes.remove(process)
 
     def _wait(self) -> None:
-        due = min((p.deadline for p in self.processes if not p.done), default=math.inf)
+        due = min([p.deadline for p in self.processes], default=math.inf)
         if self._events:
             due = min(due, self._events[0][0])
         if due == math.inf:
