@@ -28,7 +28,6 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -45,8 +44,7 @@ from raynas.runners import crew as crew_module
 from raynas.runners import server as server_module
 from raynas.runners.base import Outcome, Resources
 from raynas.runners.crew import Crew, Shared
-from raynas.runners.server import Answer, Busy, SupernetServer
-from raynas.runners.work import Payload
+from raynas.runners.server import Answer, Busy, Payload, SupernetServer
 
 try:
     from raynas.runners import callbacks as callbacks_module
@@ -86,26 +84,33 @@ HABITS = ("cancel", "raise", "exit", "ask again", "wait in callback", "sleep in 
           "interrupt", "time out", "renew", "leave", "large")  # fmt: skip
 
 
-def draw(rng: random.Random) -> Settings:
-    """Each fault and habit is there in some worlds and not in others."""
+def some(rng: random.Random, most: int, share: float = 0.3) -> int:
+    """Up to so many, or most often none."""
+    return rng.randint(1, most) if rng.random() < share else 0
 
-    def some(most: int, share: float = 0.3) -> int:
-        return rng.randint(1, most) if rng.random() < share else 0
 
-    patience = rng.choice([None, None, rng.uniform(20, 60)])
-    faults = Faults(
-        deaths=some(6),
-        massacres=some(2),
-        machines_lost=some(2, 0.2),
-        set_up_deaths=some(3, 0.2),
-        set_up_errors=some(3, 0.2),
-        hangs=some(3) if patience is not None else 0,
+def draw_faults(rng: random.Random, *, hangs: bool) -> Faults:
+    """Each kind is there in some worlds and not in others."""
+    return Faults(
+        deaths=some(rng, 6),
+        massacres=some(rng, 2),
+        machines_lost=some(rng, 2, 0.2),
+        set_up_deaths=some(rng, 2, 0.2),  # fewer in all than end a crew
+        set_up_errors=some(rng, 2, 0.2),
+        hangs=some(rng, 3) if hangs else 0,
         slow_set_ups=rng.choice([0.0, 0.0, 0.3]),
-        glitches=some(4, 0.2),
+        glitches=some(rng, 4, 0.2),
         refusals=rng.choice([0.0, 0.0, 0.5]),
         mute=rng.choice([0.0, 0.0, 0.5]),
         doom=rng.uniform(0, 30) if rng.random() < 0.05 else math.inf,
     )
+
+
+def draw(rng: random.Random) -> Settings:
+    """Each fault and habit is there in some worlds and not in others."""
+
+    patience = rng.choice([None, None, rng.uniform(20, 60)])
+    faults = draw_faults(rng, hangs=patience is not None)
     pool = rng.randint(1, 12)
     names = [arch.id for arch in ARCHS[:pool]]
     return Settings(
@@ -119,8 +124,8 @@ def draw(rng: random.Random) -> Settings:
         callers=rng.randint(1, 4),
         actions=rng.randint(1, 6),
         pool=pool,
-        guilty=frozenset(rng.sample(names, some(min(pool, 2), 0.25))),
-        failing=frozenset(rng.sample(names, some(min(pool, 2), 0.2))),
+        guilty=frozenset(rng.sample(names, some(rng, min(pool, 2), 0.25))),
+        failing=frozenset(rng.sample(names, some(rng, min(pool, 2), 0.2))),
         habits=frozenset(h for h in HABITS if rng.random() < 0.25),
     )
 
@@ -136,6 +141,45 @@ class SimulatedEvaluator:
 
     def with_prepared(self, folder: Path) -> SimulatedEvaluator:
         return replace(self, version=folder.name)
+
+
+@contextlib.contextmanager
+def in_place(
+    simulator: Simulator,
+    ray: SimulatedRay,
+    threading: sim_threads.Threading,
+    more: Sequence[tuple[Any, str, Any]] = (),
+) -> Iterator[None]:
+    """Put the simulated Ray, threads and clock where the real ones are; ``more``: module, name and
+    what stands for it."""
+
+    def hand(*given: Any, **named: Any) -> Any:
+        made = _HAND(*given, **named)
+        made.heard = simulator.now  # an older one reads the real clock
+        return made
+
+    places: list[tuple[Any, str, Any]] = [
+        (crew_module, "ray", ray),
+        (crew_module, "machines", ray),
+        (crew_module, "time", sim_threads.Time(simulator)),
+        (crew_module, "_LOOK_SECONDS", 1.0),  # so that fewer steps pass while nothing happens
+        (crew_module, "_Hand", hand),
+        (futures_module, "threading", threading),
+        *more,
+    ]
+    if callbacks_module is not None:
+        places.append((callbacks_module, "threading", threading))
+    kept = [(module, name, getattr(module, name)) for module, name, _ in places]
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # of callbacks that are meant to fail
+    try:
+        for module, name, stand_in in places:
+            setattr(module, name, stand_in)
+        yield
+    finally:
+        for module, name, real in kept:
+            setattr(module, name, real)
+        logging.disable(level)
 
 
 def value(arch_id: str, version: str) -> float:
@@ -218,41 +262,16 @@ class World:
 
     def run(self) -> None:
         """Raises: Violation, with what went wrong."""
-        with self._in_place():
-            self.simulator.checks.append(self._check_step)
-            main = self.simulator.spawn("main", self._main)
-            self.simulator.run(main)
-
-    @contextlib.contextmanager
-    def _in_place(self) -> Iterator[None]:
         cluster = type("Cluster", (_Cluster,), {"world": self})
-        time = sim_threads.Time(self.simulator)
-
-        def hand(*given: Any, **named: Any) -> Any:
-            made = _HAND(*given, **named)
-            made.heard = self.simulator.now  # an older one reads the real clock
-            return made
-
-        places: list[tuple[Any, str, Any]] = [
-            (crew_module, "ray", self.ray),
-            (crew_module, "machines", self.ray),
-            (crew_module, "time", time),
-            (crew_module, "_LOOK_SECONDS", 1.0),  # so that fewer steps pass while nothing happens
-            (crew_module, "_Hand", hand),
+        server = [
             (server_module, "threading", self.threading),
             (server_module, "ActorRunner", cluster),
             (server_module, "_check", lambda _payload: None),
-            (futures_module, "threading", self.threading),
         ]
-        if callbacks_module is not None:
-            places.append((callbacks_module, "threading", self.threading))
-        with contextlib.ExitStack() as stack:
-            for module, name, stand_in in places:
-                stack.enter_context(mock.patch.object(module, name, stand_in))
-            level = logging.root.manager.disable
-            logging.disable(logging.CRITICAL)  # of callbacks that are meant to fail
-            stack.callback(logging.disable, level)
-            yield
+        with in_place(self.simulator, self.ray, self.threading, server):
+            self.simulator.checks.append(self._check_step)
+            main = self.simulator.spawn("main", self._main)
+            self.simulator.run(main)
 
     def _main(self) -> None:
         settings, simulator = self.settings, self.simulator
@@ -355,7 +374,7 @@ class World:
         kinds = [h for h in habits if h in _CALLBACKS] or ["count"]
         kind = self.rng.choice(kinds)
 
-        def callback(future: Future[Answer]) -> None:
+        def callback(_future: Future[Answer]) -> None:
             try:
                 if kind in _CALLBACKS:
                     _CALLBACKS[kind](self, asked)
@@ -421,7 +440,7 @@ class World:
         if asked.future.cancelled():
             if not asked.cancelled:
                 raise Violation(f"{asked.arch}: cancelled by another caller of the same request")
-            return
+            return None
         error = asked.future.exception(0)
         if error is not None:
             assert isinstance(error, Exception)
@@ -452,9 +471,7 @@ class World:
         key = asked.arch.id, answer.version
         tasks = [task for task, of in ray.given.items() if of == key]
         # a sign of a begin may be lost, so that without one there is blame in the end, too
-        most = max(
-            (ray.blame[t] + max(ray.not_begun[t] - SIGNS_LOST, 0) for t in tasks), default=0
-        )
+        most = max((ray.blame[t] + max(ray.not_begun[t] - SIGNS_LOST, 0) for t in tasks), default=0)
         if most < needed:
             raise Violation(
                 f"{asked.arch} (tasks {tasks}) was given up for {most} workers that died under it: "
@@ -498,7 +515,7 @@ def _ask_again(world: World, asked: Asked) -> None:
         world._ask([asked.arch, world.rng.choice(ARCHS)], None)
 
 
-def _wait_in_callback(world: World, asked: Asked) -> None:
+def _wait_in_callback(world: World, _asked: Asked) -> None:
     with contextlib.suppress(RaynasError):
         world.server.evaluate([world.rng.choice(ARCHS)])
 
@@ -516,10 +533,19 @@ _CALLBACKS: dict[str, Callable[[World, Asked], None]] = {
 }
 
 
-def check(seed: int) -> str:
+def make_world(kind: str, seed: int) -> Any:
+    """A world of a server, or of the actors of a search."""
+    if kind == "server":
+        return World(seed)
+    from simulation.actors_world import ActorsWorld
+
+    return ActorsWorld(seed)
+
+
+def check(seed: int, kind: str = "server") -> str:
     """What goes wrong with a seed; empty when nothing does."""
     try:
-        World(seed).run()
+        make_world(kind, seed).run()
     except Violation as violation:
         return str(violation)
     except (Exception, SystemExit) as error:
@@ -533,20 +559,20 @@ def main() -> int:
     import time
 
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--world", choices=("server", "actors"), default="server")
     parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seed", type=int, help="replay one, with the traceback of what it finds")
     parser.add_argument("--most", type=int, default=10, help="end after so many that fail")
     given = parser.parse_args()
     if given.seed is not None:
-        world = World(given.seed)
-        print(world.settings)
+        world = make_world(given.world, given.seed)
         world.run()
         print(f"seed {given.seed}: clean, {world.simulator.steps} steps")
         return 0
     began, failed = time.monotonic(), 0
     for seed in range(given.first, given.first + given.seeds):
-        wrong = check(seed)
+        wrong = check(seed, given.world)
         if wrong:
             failed += 1
             print(f"seed {seed}: {wrong}", flush=True)
@@ -558,4 +584,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    from simulation import server_world  # the same module for both worlds
+
+    raise SystemExit(server_world.main())

@@ -21,6 +21,7 @@ from raynas.runners.base import Outcome
 KILLED = "The actor died unexpectedly before finishing this task. ... worker process has died."
 GONE = "The actor died because its node has died. Node Id: 0"
 SETUP = "The actor died because of an error raised in its creation task, ...\nOSError: no toy.bin"
+_GLITCHES = ("twice", "after", "earlier", "foreign", "forgets", "raises", "ends")
 RAISED = "ray::Worker.evaluate() (pid=1)\nValueError: a simulated error"
 
 
@@ -65,6 +66,7 @@ class Call:
     error: Exception | None = None
     begun: bool = False
     after: Call | None = None
+    created: float = 0.0
     left: set[int] = field(default_factory=set)
 
     @property
@@ -96,6 +98,7 @@ class Actor:
     death: str = ""
     last: Call | None = None
     forgetful: bool = False
+    mute: bool | None = None
     slow: float = 1.0
 
     @property
@@ -125,10 +128,12 @@ class SimulatedRay:
         self.guilty, self.outcomes, self.seconds = guilty, outcomes, seconds
         self.actors: list[Actor] = []
         self.there, self.known_machines = ["m0", "m1"], ["m0", "m1"]
-        self.deaths_under: Counter[int] = Counter()  # task -> workers that died while it was at work
-        self.blame: Counter[int] = Counter()  # task -> workers given up that had begun with its chunk
-        self.unheard: Counter[int] = Counter()  # task -> workers whose sign of a begin was lost
-        self.not_begun: Counter[int] = Counter()  # task -> workers given up that were dead before
+        # of each task: workers that died while it was at work; workers given up that had come to
+        # its chunk; those of them whose sign of that was not heard; those that were dead before
+        self.deaths_under: Counter[int] = Counter()
+        self.blame: Counter[int] = Counter()
+        self.unheard: Counter[int] = Counter()
+        self.not_begun: Counter[int] = Counter()
         self.ended: set[int] = set()  # tasks whose end the driver has read
         self.given: dict[int, tuple[str, str]] = {}  # task -> architecture and version
         self.once = True  # none of them may be given out again
@@ -215,18 +220,19 @@ class SimulatedRay:
         if not actor.alive:
             return
         if self.dooms:
-            return self._die(actor, SETUP if self.rng.random() < 0.5 else KILLED)
-        if self._set_up_deaths and self.rng.random() < 0.3:
+            self._die(actor, SETUP if self.rng.random() < 0.5 else KILLED)
+        elif self._set_up_deaths and self.rng.random() < 0.3:
             self._set_up_deaths -= 1
-            others = [a for a in self.actors if a.alive and not a.set_up and a is not actor]
+            others = [a for a in self.actors if not a.set_up and a is not actor]
             for other in others if self.rng.random() < 0.5 else []:
                 self._die(other, KILLED)
-            return self._die(actor, KILLED)
-        if self.proven and self._set_up_errors and self.rng.random() < 0.3:
+            self._die(actor, KILLED)
+        elif self.proven and self._set_up_errors and self.rng.random() < 0.3:
             self._set_up_errors -= 1
-            return self._die(actor, SETUP)
-        actor.set_up = True
-        self._next(actor)
+            self._die(actor, SETUP)
+        else:
+            actor.set_up = True
+            self._next(actor)
 
     def call(self, actor: Actor, chunk: list[tuple[Any, Job]] | None, shared: Any) -> Call:
         self.simulator.pause()
@@ -238,8 +244,11 @@ class SimulatedRay:
         for arch, job in chunk or ():
             self.given[job.trial] = arch.id, (shared or actor.shared).version
         call = Call(actor, chunk, shared, left=set(range(len(chunk or ()))))
+        call.created = self.simulator.now
         if actor.last is not None:
             actor.last.after = call
+            together = actor.last.chunk is None and actor.last.created == call.created
+            call.begun = together and actor.last.begun  # it lived when both were sent
         actor.last = call
         actor.unread.append(call)
         actor.reached = max(actor.reached, self.simulator.now + self._delay())  # in order
@@ -249,9 +258,10 @@ class SimulatedRay:
     def _arrive(self, call: Call) -> None:
         actor = call.actor
         if not actor.alive:
-            return self._report_death(actor, call)
-        actor.calls.append(call)
-        self._next(actor)
+            self._report_death(actor, call)
+        else:
+            actor.calls.append(call)
+            self._next(actor)
 
     def _next(self, actor: Actor) -> None:
         if not actor.alive or not actor.set_up or actor.busy or not actor.calls:
@@ -281,20 +291,13 @@ class SimulatedRay:
                 self._say(call, (found, 0.01))
             self._finish(call)
             actor.busy = False
-            return self._next(actor)
-        arch, job = call.chunk[place]
-        seconds = self.seconds * actor.slow * self.rng.uniform(0.5, 1.5)
-        if self.guilty(arch):
-            self.simulator.at(
-                self.rng.choice([0.0, seconds]), lambda: self._crash(actor, call, place)
-            )
+            self._next(actor)
             return
-        self.simulator.at(seconds, lambda: self._evaluated(call, place, found))
-        return
-
-    def _crash(self, actor: Actor, call: Call, place: int) -> None:
-        if actor.alive:
-            self._die(actor, KILLED)
+        seconds = self.seconds * actor.slow * self.rng.uniform(0.5, 1.5)
+        if self.guilty(call.chunk[place][0]):
+            self.simulator.at(self.rng.choice([0.0, seconds]), lambda: self._die(actor, KILLED))
+        else:
+            self.simulator.at(seconds, lambda: self._evaluated(call, place, found))
 
     def _evaluated(self, call: Call, place: int, found: list[Any]) -> None:
         actor = call.actor
@@ -324,7 +327,7 @@ class SimulatedRay:
 
     def _glitch(self, call: Call, place: int, found: list[Any]) -> bool:
         """Something that no correct worker does; gives whether it goes on with the chunk."""
-        kind = self.rng.choice(["twice", "after", "earlier", "foreign", "forgets", "raises", "ends"])
+        kind = self.rng.choice(_GLITCHES)
         if kind == "twice":
             found.append((place, Outcome()))
         elif kind == "after":
@@ -362,23 +365,25 @@ class SimulatedRay:
         actor = call.actor
 
         def arrive() -> None:
-            if not (actor.death and not actor.alive and self.mute(actor)):
+            if not self._is_mute(actor):
                 call.items.append(item)
 
         self.simulator.at(self._due(actor), arrive)
 
-    def mute(self, actor: Actor) -> bool:
-        """What it had sent when it died is lost, in order: nothing later arrives, either."""
-        if not hasattr(actor, "is_mute"):
-            actor.is_mute = self.rng.random() < self.faults.mute  # type: ignore[attr-defined]
-        return bool(actor.is_mute)  # type: ignore[attr-defined]
+    def _is_mute(self, actor: Actor) -> bool:
+        """Whether what it had sent when it died is lost."""
+        if actor.alive:
+            return False
+        if actor.mute is None:
+            actor.mute = self.rng.random() < self.faults.mute
+        return actor.mute
 
     def _finish(self, call: Call) -> None:
         self._fail(call, StopIteration())
 
     def _fail(self, call: Call, error: Exception) -> None:
         def arrive() -> None:
-            if not (call.actor.death and not call.actor.alive and self.mute(call.actor)):
+            if not self._is_mute(call.actor):
                 call.error = call.error or error
 
         self.simulator.at(self._due(call.actor), arrive)
@@ -461,9 +466,7 @@ class SimulatedRay:
         for actor in self.actors:
             if actor.machine == machine:
                 self._die(actor, self.rng.choice([KILLED, GONE]))
-        self.simulator.at(
-            self.rng.uniform(0, 30), lambda: self.known_machines.remove(machine)
-        )
+        self.simulator.at(self.rng.uniform(0, 30), lambda: self.known_machines.remove(machine))
 
     def _one_hangs(self) -> None:
         # one that hangs while it is set up cannot be told from one that waits for a machine
