@@ -39,15 +39,14 @@ _LOOK_SECONDS = 0.2
 #: so many workers in a row that die before they are ready, each hired after the one before it had
 #: died, end the run; those that were lost together are one
 _STILLBORN = 5
-#: so often a task is not blamed for a worker that died and had not said that it came to it, since
-#: what it said may be lost; and so often for one that could not even be called
-_UNHEARD, _REFUSED = 2, 5
+#: so often a task is not blamed for a worker that died and had not said that it came to it, or that
+#: could not even be given it; what such a worker said may be lost
+_UNHEARD = 2
 #: what a worker must have to do that a machine is waited for, and the most that wait
 _WORTH_SECONDS, _MOST_WAITING = 60.0, 64
 #: after so much idleness a worker is asked whether it is still there
 _PING_SECONDS = 5.0
 
-_NOTHING = object()  # not said yet, nor asked for
 Part = tuple[list[tuple[int, Outcome]], float]  # (place in the chunk, outcome)s, seconds they took
 
 
@@ -69,8 +68,8 @@ class Task:
 
     ``suspect``: was under way, or behind what was, when a worker died, one of its ``deaths``.
     ``shared``: what it is evaluated with, if that is not the crew's.
-    ``unheard``: workers that died with it and had not said that they came to it; ``refused``: to
-    which it could not be given.
+    ``unheard``: workers that died with it and had not said that they came to it, or that could not
+    be given it.
     ``closed``: its source wants nothing more of it, and it is not started again.
     """
 
@@ -80,7 +79,6 @@ class Task:
     suspect: bool = False
     deaths: Deaths = field(default_factory=Deaths)
     unheard: int = 0
-    refused: int = 0
     closed: bool = False
 
 
@@ -263,8 +261,8 @@ class _Chunk:
     """
 
     left: dict[int, Task]
-    sign: Any = None
-    parts: Any = None
+    sign: Any
+    parts: Any
 
 
 @dataclass(eq=False)
@@ -424,18 +422,35 @@ class Crew:
                     tasks = self._chunk(source, self._chunk_size(source))
                     if not tasks:
                         return
-                    with hand.surviving():
+                    try:
                         self._give(hand, tasks)
+                    except Exception as error:
+                        self._refused(hand, tasks, error, source)
 
     def _give(self, hand: _Hand, tasks: Sequence[Task]) -> None:
         """The actor answers whether it is there just before it comes to the chunk."""
         if not hand.chunks:
             hand.heard = time.monotonic()
-        chunk = _Chunk(dict(enumerate(tasks)), sign=_NOTHING)
-        hand.chunks.append(chunk)
-        chunk.sign = self._backend.ready(hand.actor)
+        sign = self._backend.ready(hand.actor)
         jobs = [(task.arch, task.job) for task in tasks]
-        chunk.parts = self._backend.evaluate(hand.actor, jobs, tasks[0].shared)
+        parts = self._backend.evaluate(hand.actor, jobs, tasks[0].shared)
+        hand.chunks.append(_Chunk(dict(enumerate(tasks)), sign, parts))
+
+    def _refused(
+        self, hand: _Hand, tasks: Sequence[Task], error: Exception, source: Source
+    ) -> None:
+        """The worker is dead, or one of the tasks cannot be sent: each is tried alone.
+
+        One that has something to do will tell by that whether it is dead.
+        """
+        if not hand.chunks:
+            hand.fate = error
+        for task in tasks:
+            task.suspect, task.unheard = True, task.unheard + 1
+            if len(tasks) == 1 and task.unheard > _UNHEARD:
+                self._blame(tasks, str(error), source)
+            else:
+                self._alone.append(task)
 
     def _ping(self) -> None:
         """One that died while it had nothing to do is replaced before it is needed."""
@@ -494,9 +509,10 @@ class Crew:
     def _check_setup(self, hand: _Hand) -> None:
         """Raises: UserError for an error in a set-up before any other has worked: the next would
         fail, too."""
-        in_setup, reason = cause(str(hand.fate))
-        if hand.fate is not None and in_setup and not self._proved:
-            raise no_setup(reason)
+        if hand.fate is not None and not self._proved:
+            in_setup, reason = cause(str(hand.fate))
+            if in_setup:
+                raise no_setup(reason)
 
     def _end_silent(self) -> None:
         """Workers that have something to do and have said nothing for too long."""
@@ -560,9 +576,7 @@ class Crew:
             elif place > 0:
                 self._take_back(tasks)
             else:
-                doubtful = [task for task in tasks if _may_be_guilty(task, chunk)]
-                self._take_back([task for task in tasks if task not in doubtful])
-                self._blame(doubtful, error, source)
+                self._unheard(tasks, error, source)
 
     def _count_stillborn(self, hand: _Hand, error: str) -> None:
         """Raises: UserError after too many in a row."""
@@ -571,6 +585,14 @@ class Crew:
         self._stillborn, self._stillborn_before = self._stillborn + 1, self._hired
         if self._stillborn >= _STILLBORN:
             raise no_setup(cause(error)[1])
+
+    def _unheard(self, tasks: Sequence[Task], error: str, source: Source) -> None:
+        """The worker died before it said that it came to these. That is not believed for ever, or
+        a task of which nothing is heard would end one worker after the other."""
+        for task in tasks:
+            task.unheard += 1
+        self._take_back([task for task in tasks if task.unheard <= _UNHEARD])
+        self._blame([task for task in tasks if task.unheard > _UNHEARD], error, source)
 
     def _take_back(self, tasks: Sequence[Task]) -> None:
         for task in tasks:
@@ -589,13 +611,3 @@ class Crew:
             task.job = replace(task.job, attempt=task.job.attempt + 1)
             source.again(task)
             self._alone.append(task)
-
-
-def _may_be_guilty(task: Task, chunk: _Chunk) -> bool:
-    """Of a worker that died before it said that it came to the chunk. It is not believed for ever,
-    or a task that is never heard of would end one worker after the other."""
-    if chunk.parts is None:
-        task.refused += 1
-    else:
-        task.unheard += 1
-    return task.unheard > _UNHEARD or task.refused > _REFUSED

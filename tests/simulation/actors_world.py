@@ -138,7 +138,7 @@ class ActorsWorld:
                 raise Violation(f"trial {number} ends more than once: {[r['state'] for r in ends]}")
             if ends and str(ends[0]["message"]).startswith("its worker died"):
                 self.reached.add("failed")
-                blame = ray.blame[number] + max(ray.not_begun[number] - SIGNS_LOST, 0)
+                blame = ray.blameable(number, SIGNS_LOST)
                 if blame < min(retries + 1, 2):
                     raise Violation(
                         f"trial {number} was given up for {blame} workers that died under it: "

@@ -471,7 +471,7 @@ class World:
         key = asked.arch.id, answer.version
         tasks = [task for task, of in ray.given.items() if of == key]
         # a sign of a begin may be lost, so that without one there is blame in the end, too
-        most = max((ray.blame[t] + max(ray.not_begun[t] - SIGNS_LOST, 0) for t in tasks), default=0)
+        most = max((ray.blameable(task, SIGNS_LOST) for task in tasks), default=0)
         if most < needed:
             raise Violation(
                 f"{asked.arch} (tasks {tasks}) was given up for {most} workers that died under it: "
@@ -578,6 +578,8 @@ def main() -> int:
             print(f"seed {seed}: {wrong}", flush=True)
             if failed >= given.most:
                 break
+        if (seed + 1 - given.first) % 1000 == 0:
+            print(f"tried to seed {seed}: {failed} failed", flush=True)
     tried = seed + 1 - given.first
     print(f"{tried} seeds, {failed} failed, {time.monotonic() - began:.0f} s")
     return int(failed > 0)

@@ -136,6 +136,8 @@ class SimulatedRay:
         self.not_begun: Counter[int] = Counter()
         self.ended: set[int] = set()  # tasks whose end the driver has read
         self.given: dict[int, tuple[str, str]] = {}  # task -> architecture and version
+        self.refused = 0  # calls of dead workers that raised at once
+        self.deaths = 0  # of workers that the crew had not given up
         self.once = True  # none of them may be given out again
         self.dooms = self.proven = False
         self._set_up_deaths, self._set_up_errors = faults.set_up_deaths, faults.set_up_errors
@@ -193,6 +195,11 @@ class SimulatedRay:
         delay = self.rng.choice([0.0, 0.01, 0.5])
         self.simulator.at(delay, lambda: self._die(actor, KILLED))
 
+    def blameable(self, task: int, believed: int) -> int:
+        """The workers whose end may be counted against a task. That it had not begun is believed
+        so often; calls that raised may have been with it."""
+        return self.blame[task] + max(self.not_begun[task] + self.refused - believed, 0)
+
     # -- as ``machines`` -------------------------------------------------------------------------
 
     def known(self) -> frozenset[str]:
@@ -237,6 +244,7 @@ class SimulatedRay:
     def call(self, actor: Actor, chunk: list[tuple[Any, Job]] | None, shared: Any) -> Call:
         self.simulator.pause()
         if not actor.alive and self.rng.random() < self.faults.refusals:
+            self.refused += 1
             raise RuntimeError(actor.death)
         for _, job in chunk or ():
             if self.once and job.trial in self.ended:
@@ -398,6 +406,7 @@ class SimulatedRay:
         if not actor.alive:
             return
         actor.alive, actor.death = False, text
+        self.deaths += not actor.killed
         for call in actor.unread:
             if call.chunk is not None and call.begun and actor.busy and call.left:
                 self._count_death(call)
