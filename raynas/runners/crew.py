@@ -272,7 +272,7 @@ class _Hand:
     ``number``: of the actors that were hired before it. ``starting``: what it answers when it is
     set up, or still there. ``heard``: when it last said something, or got something to do.
     ``node``: the machine that was chosen for it, if one was. ``fate``: what it died of, once that
-    is known.
+    is known. ``refused``: it could not be given anything, and has said nothing since.
     """
 
     actor: Any
@@ -283,11 +283,12 @@ class _Hand:
     chunks: deque[_Chunk] = field(default_factory=deque)
     process: int = 0
     fate: Exception | None = None
+    refused: bool = False
 
     @property
     def able(self) -> bool:
         """Whether it may be given something: it was there when it was last asked."""
-        return self.starting is None and self.fate is None
+        return self.starting is None and self.fate is None and not self.refused
 
     @contextlib.contextmanager
     def surviving(self) -> Iterator[None]:
@@ -426,6 +427,7 @@ class Crew:
                         self._give(hand, tasks)
                     except Exception as error:
                         self._refused(hand, tasks, error, source)
+                        return
 
     def _give(self, hand: _Hand, tasks: Sequence[Task]) -> None:
         """The actor answers whether it is there just before it comes to the chunk."""
@@ -443,8 +445,10 @@ class Crew:
 
         One that has something to do will tell by that whether it is dead.
         """
+        hand.refused = True
         if not hand.chunks:
             hand.fate = error
+        self._ask_idle()  # workers are often lost together
         for task in tasks:
             task.suspect, task.unheard = True, task.unheard + 1
             if len(tasks) == 1 and task.unheard > _UNHEARD:
@@ -536,7 +540,7 @@ class Crew:
 
     def _hear(self, hand: _Hand) -> list[tuple[Task, Outcome]]:
         """Raises: what the backend raises when the actor is dead."""
-        hand.heard = time.monotonic()
+        hand.heard, hand.refused = time.monotonic(), False
         if hand.starting is not None:
             hand.process = self._backend.answer(hand.starting)
             hand.starting, self._stillborn, self._proved = None, 0, True

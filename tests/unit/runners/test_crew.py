@@ -321,14 +321,14 @@ class Quiet(Numbers):
     """Tasks 0 to 9, then a rest in which all workers are lost ``losses`` times, then the others."""
 
     losses: int = 1
-    lose: Any = None
+    all_die: Any = None
 
     def next(self) -> Task | None:
         if self.given < 10 or not self.losses:
             return super().next()
         if len(self.ends) == 10:
             self.losses -= 1
-            self.lose()
+            self.all_die()
         return None
 
     def rest(self, seconds: float) -> None: ...
@@ -341,7 +341,7 @@ def test_idle_workers_that_are_lost_together_cost_nothing(
 ) -> None:
     monkeypatch.setattr(crew_module, "_PING_SECONDS", ping)
     numbers = Quiet(60)
-    numbers.lose = lambda: fake.alive.clear()
+    numbers.all_die = lambda: fake.alive.clear()
     crew(8, retries).carry_out(numbers)
     assert numbers.ends == dict.fromkeys(range(60), "done")
     assert not numbers.attempts
@@ -354,7 +354,7 @@ def test_an_error_in_a_set_up_ends_nothing_once_another_has_worked(fake: FakeRay
         fake.alive.clear()
         fake.births.extend([RuntimeError(SETUP)] * 4)
 
-    numbers.lose = lose
+    numbers.all_die = lose
     crew(1).carry_out(numbers)
     assert numbers.ends == dict.fromkeys(range(20), "done")
     numbers = Quiet(20)
@@ -363,7 +363,7 @@ def test_an_error_in_a_set_up_ends_nothing_once_another_has_worked(fake: FakeRay
         fake.alive.clear()
         fake.births.extend([RuntimeError(SETUP)] * 5)
 
-    numbers.lose = doom
+    numbers.all_die = doom
     with pytest.raises(UserError, match=r"workers cannot be set up: OSError: no toy\.bin"):
         crew(1).carry_out(numbers)
 

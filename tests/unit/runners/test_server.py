@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import wait
 from dataclasses import replace
 
@@ -201,13 +202,22 @@ def test_callers_hear_of_an_answer_while_nothing_is_locked() -> None:
     assert heard == [True, True]
 
 
-def test_a_large_request_is_not_passed_by_small_ones() -> None:
-    desk, large = _Desk(2), list[object]()
+def test_a_large_request_is_not_passed_by_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk, large, waits = _Desk(2), list[object](), threading.Event()
     desk.ask(ARCHS[:2], OLD, None)
+    wait_for = desk.room.wait_for
+
+    def noted(fits: Callable[[], bool], seconds: float) -> bool:
+        waits.set()
+        return wait_for(fits, seconds)
+
     asking = threading.Thread(target=lambda: large.extend(desk.ask(ARCHS[10:15], OLD, 30.0)))
-    asking.start()
-    while not desk._line:
-        assert asking.is_alive()
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.room, "wait_for", noted)
+        asking.start()
+        assert waits.wait(10.0)
+        with desk.room:  # it has let go of it: it waits
+            patch.undo()
     desk.next()  # room for one
     with pytest.raises(Busy, match="1 architectures wait, up to 2 may, and 1 callers"):
         desk.ask(ARCHS[3:4], OLD, 0.0)
@@ -215,7 +225,7 @@ def test_a_large_request_is_not_passed_by_small_ones() -> None:
     desk.next()
     asking.join(30.0)
     assert len(large) == 5
-    assert not desk._line
+    assert len(desk.ask(ARCHS[10:15], OLD, 0.0)) == 5
 
 
 def test_who_is_interrupted_while_waiting_for_room_is_in_nobody_s_way(
