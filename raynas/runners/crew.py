@@ -418,6 +418,8 @@ class Crew:
     def _hand_out(self, source: Source) -> None:
         """First one chunk for each, then one more to go on with, if they are quick."""
         for have in range(2 if self._paced() > 1 else 1):
+            if have and self._alone:  # a suspect goes to one that has nothing else
+                return
             for hand in self._hands:
                 if hand.able and len(hand.chunks) == have:
                     tasks = self._chunk(source, self._chunk_size(source))

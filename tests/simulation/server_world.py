@@ -25,7 +25,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ _LATE = 3000.0
 #: so often a task is believed that it had not begun on a worker that died
 SIGNS_LOST = 2
 _HAND = crew_module._Hand
+_FAULTS = tuple(field.name for field in fields(Faults))
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,13 @@ def draw(rng: random.Random) -> Settings:
         failing=frozenset(rng.sample(names, some(rng, min(pool, 2), 0.2))),
         habits=frozenset(h for h in HABITS if rng.random() < 0.25),
     )
+
+
+def restrict(settings: Settings, only: Sequence[str]) -> Settings:
+    """Leave out all faults and habits but these, by their names."""
+    nothing = Faults()
+    kept = {name: getattr(settings.faults if name in only else nothing, name) for name in _FAULTS}
+    return replace(settings, faults=Faults(**kept), habits=settings.habits & set(only))
 
 
 @dataclass(frozen=True)
@@ -236,9 +244,10 @@ class Asked:
 class World:
     """One server, its replicas and its callers."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, only: Sequence[str] | None = None) -> None:
         self.rng = random.Random(seed)
-        self.settings = settings = draw(self.rng)
+        settings = draw(self.rng)
+        self.settings = settings = settings if only is None else restrict(settings, only)
         self.simulator = Simulator(self.rng, switching=self.rng.choice([0.05, 0.3]))
         self.threading = sim_threads.Threading(self.simulator)
         self.ray = SimulatedRay(
@@ -533,19 +542,19 @@ _CALLBACKS: dict[str, Callable[[World, Asked], None]] = {
 }
 
 
-def make_world(kind: str, seed: int) -> Any:
+def make_world(kind: str, seed: int, only: Sequence[str] | None = None) -> Any:
     """A world of a server, or of the actors of a search."""
     if kind == "server":
-        return World(seed)
+        return World(seed, only)
     from simulation.actors_world import ActorsWorld
 
     return ActorsWorld(seed)
 
 
-def check(seed: int, kind: str = "server") -> str:
+def check(seed: int, kind: str = "server", only: Sequence[str] | None = None) -> str:
     """What goes wrong with a seed; empty when nothing does."""
     try:
-        make_world(kind, seed).run()
+        make_world(kind, seed, only).run()
     except Violation as violation:
         return str(violation)
     except (Exception, SystemExit) as error:
@@ -560,19 +569,21 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--world", choices=("server", "actors"), default="server")
+    parser.add_argument("--only", help="of a server: no faults and habits but these, by commas")
     parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seed", type=int, help="replay one, with the traceback of what it finds")
     parser.add_argument("--most", type=int, default=10, help="end after so many that fail")
     given = parser.parse_args()
+    only = None if given.only is None else given.only.split(",")
     if given.seed is not None:
-        world = make_world(given.world, given.seed)
+        world = make_world(given.world, given.seed, only)
         world.run()
         print(f"seed {given.seed}: clean, {world.simulator.steps} steps")
         return 0
     began, failed = time.monotonic(), 0
     for seed in range(given.first, given.first + given.seeds):
-        wrong = check(seed, given.world)
+        wrong = check(seed, given.world, only)
         if wrong:
             failed += 1
             print(f"seed {seed}: {wrong}", flush=True)
