@@ -8,11 +8,12 @@ or fall silent and starts over what they had not answered.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from raynas.core import Architecture, Job, Measurement, RaynasError, UserError
 from raynas.core.describe import fresh
 from raynas.runners.actors import ActorRunner
 from raynas.runners.base import Outcome, Resources
+from raynas.runners.callbacks import CallbackThread
 from raynas.runners.crew import Shared, Source, Task
 from raynas.search.context import Payload
 
@@ -66,6 +68,11 @@ class SupernetServer:
     An answer is known by the version of the weights and the canonical architecture (its resolution
     is a part of it); calibration seed and images are the same for all. Equal requests share one
     evaluation, and an evaluation that dies with its replica is repeated, by the same weights.
+
+    Since equal requests share a future, it cannot be cancelled: ``cancel`` returns False, and who
+    does not need the answer any more just leaves. Callbacks of futures run in a thread of their
+    own, one after the other. The server lives as long as replicas can be set up; when it ends, all
+    that is asked, and whoever asks later, is told the reason.
     Raises: UserError when the weights cannot be used or Ray not be reached.
     """
 
@@ -83,8 +90,13 @@ class SupernetServer:
         _check(payload)
         self._cluster.open()
         self._payload = payload
-        self._crew = self._cluster.hire(payload, patience=patience)
-        self._desk = _Desk(queue)
+        try:
+            self._crew = self._cluster.hire(payload, patience=patience)
+        except BaseException:
+            self._cluster.close()
+            raise
+        self._callbacks = CallbackThread()
+        self._desk = _Desk(queue, self._callbacks.future)
         self._thread = threading.Thread(target=self._serve, name="supernet server", daemon=True)
         self._thread.start()
 
@@ -93,7 +105,8 @@ class SupernetServer:
     ) -> list[Future[Answer]]:
         """Ask for architectures and go on; the answers are by the weights of this moment.
 
-        ``wait``: seconds for room in the queue; None as long as it takes. All find room or none.
+        ``wait``: seconds for room in the queue; None as long as it takes. All find room or none;
+        who came first gets it first.
         Raises: Busy when there was none in time; UserError for an architecture of another space,
         or when the server has ended.
         """
@@ -114,8 +127,10 @@ class SupernetServer:
         """Answer what is asked from now on by other weights; gives their version.
 
         What was asked before is answered by the former ones.
-        Raises: UserError, naming the file, when they cannot be used; all stays as it was then.
+        Raises: UserError, naming the file, when they cannot be used; all stays as it was then. Also
+        when the server has ended.
         """
+        self._desk.check()
         payload = replace(self._payload, evaluator=self._payload.evaluator.with_prepared(weights))
         _check(payload)
         shared = self._cluster.share(payload)
@@ -131,8 +146,8 @@ class SupernetServer:
     def health(self) -> Health:
         """Raises: UserError when the server has ended, with the reason."""
         desk = self._desk
+        desk.check()
         with desk.room:
-            desk.check()
             return Health(
                 self.version,
                 tuple(self._crew.processes),
@@ -146,6 +161,7 @@ class SupernetServer:
         """End the replicas. What was not answered is not answered any more."""
         self._desk.end(UserError("the supernet server was closed"))
         self._thread.join()
+        self._callbacks.end()
         self._cluster.close()
 
     def __enter__(self) -> SupernetServer:
@@ -155,11 +171,15 @@ class SupernetServer:
         self.close()
 
     def _serve(self) -> None:
+        reason: Exception = RaynasError("nothing is evaluated any more")
         try:
             self._crew.carry_out(self._desk)
-        except BaseException as error:
-            self._desk.end(error)
+        except Exception as error:
+            reason = error
+        except BaseException as error:  # to be raised in this thread only
+            reason = RaynasError(f"{type(error).__name__} in its thread")
         finally:
+            self._desk.end(reason)
             self._crew.dismiss()
 
 
@@ -172,22 +192,30 @@ def _check(payload: Payload) -> None:
 
 @dataclass(eq=False)
 class _Request:
-    """One architecture by one version. ``answer`` is set once."""
+    """One architecture by one version. ``answer`` is set once, by :func:`_tell`."""
 
     task: Task
-    answer: Future[Answer] = field(default_factory=Future)
+    answer: Future[Answer]
     found: Measurement | None = None
+
+    def __post_init__(self) -> None:
+        self.answer.set_running_or_notify_cancel()  # nobody can cancel what others wait for, too
 
 
 class _Desk(Source):
-    """Where callers and the crew meet. Everything is done while ``room`` is held."""
+    """Where callers and the crew meet. Its state is read and changed while ``room`` is held.
 
-    def __init__(self, queue: int) -> None:
+    No code of callers runs meanwhile: futures get their results after it. ``future``: gives a new
+    one.
+    """
+
+    def __init__(self, queue: int, future: Callable[[], Future[Answer]] = Future) -> None:
         self.room = threading.Condition()
         self.waiting: deque[_Request] = deque()
         self.asked: dict[tuple[str, str], _Request] = {}
         self.answered = self.restarted = 0
-        self._queue, self._numbers = queue, 0
+        self._queue, self._numbers, self._future = queue, 0, future
+        self._line: deque[object] = deque()  # callers that wait for room
         self._known: OrderedDict[tuple[str, str], Future[Answer]] = OrderedDict()
         self._ended: BaseException | None = None
 
@@ -196,37 +224,58 @@ class _Desk(Source):
     ) -> list[Future[Answer]]:
         keys = [(shared.version, arch.id) for arch in archs]
         with self.room:
-            self.check()
-            if not self.room.wait_for(lambda: self._fits(keys), wait):
-                raise Busy(f"{len(self.waiting)} architectures wait, up to {self._queue} may")
+            self._wait_for_room(keys, wait)
             self.check()
             for key, arch in zip(keys, archs, strict=True):
                 if key not in self._known and key not in self.asked:
                     self._numbers += 1
                     job = Job(self._numbers, seed=0, max_step=shared.evaluator.max_step)
-                    self.asked[key] = _Request(Task(arch, job, shared))
+                    self.asked[key] = _Request(Task(arch, job, shared), self._future())
                     self.waiting.append(self.asked[key])
             self.room.notify_all()
             return [self._known.get(key) or self.asked[key].answer for key in keys]
 
-    def _fits(self, keys: Sequence[tuple[str, str]]) -> bool:
+    def _wait_for_room(self, keys: Sequence[tuple[str, str]], wait: float | None) -> None:
+        """In the order of arrival, so that a large request is not passed by small ones for ever.
+
+        Raises: Busy when there was none in time.
+        """
+        me = object()
+        self._line.append(me)
+        try:
+            if not self.room.wait_for(lambda: self._fits(keys, self._line[0] is me), wait):
+                others = len(self._line) - 1
+                behind = f", and {others} callers wait for room" if others else ""
+                raise Busy(
+                    f"{len(self.waiting)} architectures wait, up to {self._queue} may{behind}"
+                )
+        finally:  # also for who is interrupted
+            self._line.remove(me)
+            self.room.notify_all()
+
+    def _fits(self, keys: Sequence[tuple[str, str]], first: bool) -> bool:
         new = {key for key in keys if key not in self._known and key not in self.asked}
+        if not new or self._ended is not None:
+            return True
         have = len(self.waiting)  # a request beyond the limit goes through alone
-        return not new or not have or have + len(new) <= self._queue or self._ended is not None
+        return first and (not have or have + len(new) <= self._queue)
 
     def check(self) -> None:
         """Raises: UserError when nothing is answered any more."""
-        if self._ended is not None:
-            raise UserError(f"the supernet server has ended: {self._ended}") from self._ended
+        if (reason := self._ended) is not None:
+            raise UserError(f"the supernet server has ended: {reason}") from reason
 
     def end(self, reason: BaseException) -> None:
+        """Tell all whose answers are awaited, and whoever asks later. The first reason counts."""
         with self.room:
-            self._ended = self._ended or reason
-            for request in self.asked.values():
-                request.answer.set_exception(self._ended)
+            if self._ended is None:
+                self._ended = reason
+            unanswered = list(self.asked.values())
             self.asked.clear()
             self.waiting.clear()
             self.room.notify_all()
+        for request in unanswered:
+            _tell(request.answer, self._ended)
 
     # -- what the crew calls -------------------------------------------------------------------
 
@@ -247,40 +296,57 @@ class _Desk(Source):
             self.room.wait_for(lambda: self.waiting or self._ended is not None, seconds)
 
     def share(self, workers: int) -> int:
-        return -(-len(self.waiting) // workers)
+        return -(-len(self.waiting) // max(workers, 1))
 
     def take(self, found: Sequence[tuple[Task, Outcome]]) -> None:
         for task, outcome in found:
             if outcome.measurement is not None:
-                with self.room:
-                    if request := self.asked.get(_key(task)):
-                        request.found = outcome.measurement
+                self._note(task, outcome.measurement)
             else:
                 self._close(task, outcome.failure)
 
     def again(self, task: Task) -> None:
         with self.room:
             self.restarted += 1
-            if request := self.asked.get(_key(task)):
-                request.found = None
+        self._note(task, None)
 
     def lose(self, task: Task, message: str) -> None:
         self._close(task, message)
 
+    def _request(self, task: Task) -> _Request | None:
+        """That the task is of; another task may answer the same question, later."""
+        request = self.asked.get(_key(task))
+        return request if request is not None and request.task is task else None
+
+    def _note(self, task: Task, found: Measurement | None) -> None:
+        with self.room:
+            if request := self._request(task):
+                request.found = found
+
     def _close(self, task: Task, failure: str) -> None:
         key = _key(task)
         with self.room:
-            request = self.asked.pop(key, None)
+            request = self._request(task)
             if request is None:
                 return
+            del self.asked[key]
             self.answered += 1
             found = None if failure else request.found
             failure = failure or ("" if found else "the evaluator ended without a measurement")
-            request.answer.set_result(Answer(task.arch, key[0], found, failure))
             if not failure:  # a failure may be of the moment: it is tried again when asked again
                 self._known[key] = request.answer
                 if len(self._known) > _KNOWN:
                     self._known.popitem(last=False)
+        _tell(request.answer, Answer(task.arch, key[0], found, failure))
+
+
+def _tell(future: Future[Answer], answer: Answer | BaseException) -> None:
+    """Whatever a caller has done with the future: the others are told."""
+    with contextlib.suppress(InvalidStateError):
+        if isinstance(answer, Answer):
+            future.set_result(answer)
+        else:
+            future.set_exception(answer)
 
 
 def _key(task: Task) -> tuple[str, str]:

@@ -44,7 +44,7 @@ class _Bracket:
 
 def _bracket_size(most: int, halvings: int, factor: int) -> int:
     """``ceil((most + 1) / (halvings + 1) * factor**halvings)`` in integers, where floats err."""
-    return -(-(most + 1) * factor**halvings // (halvings + 1))
+    return -(-(most + 1) * int(factor**halvings) // (halvings + 1))
 
 
 @dataclass

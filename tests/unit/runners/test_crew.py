@@ -72,11 +72,15 @@ class FakeRay:
     def _hire(self, _shared: Shared, _gpus: float) -> Any:
         birth = self.births.popleft() if self.births else None
         actor = SimpleNamespace(
-            ready=SimpleNamespace(remote=lambda: birth or SimpleNamespace()),
+            ready=SimpleNamespace(remote=lambda: birth or self._ready(actor)),
             evaluate=SimpleNamespace(remote=lambda *given: self._call(actor, *given)),
         )
         self.alive.append(actor)
         return actor
+
+    def _ready(self, actor: object) -> object:
+        there = any(other is actor for other in self.alive)
+        return SimpleNamespace() if there else RuntimeError(KILLED)
 
     def _call(
         self, actor: object, chunk: Sequence[tuple[Any, Job]], shared: Shared | None = None
@@ -304,6 +308,168 @@ def test_workers_that_are_killed_while_they_start_are_replaced_some_times(fake: 
     fake.births.extend([RuntimeError(KILLED)] * 5)
     with pytest.raises(UserError, match="workers cannot be set up: it was killed"):
         crew(1).carry_out(Numbers(3))
+
+
+def test_workers_that_start_on_one_machine_and_are_lost_with_it_are_one(fake: FakeRay) -> None:
+    fake.births.extend([RuntimeError(KILLED)] * 8)
+    numbers = Numbers(3)
+    crew(8).carry_out(numbers)
+    assert set(numbers.ends.values()) == {"done"}
+
+
+class Quiet(Numbers):
+    """Tasks 0 to 9, then a rest in which all workers are lost ``losses`` times, then the others."""
+
+    losses: int = 1
+    all_die: Any = None
+
+    def next(self) -> Task | None:
+        if self.given < 10 or not self.losses:
+            return super().next()
+        if len(self.ends) == 10:
+            self.losses -= 1
+            self.all_die()
+        return None
+
+    def rest(self, seconds: float) -> None: ...
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+@pytest.mark.parametrize("ping", [0.0, 1e9])
+def test_idle_workers_that_are_lost_together_cost_nothing(
+    fake: FakeRay, monkeypatch: pytest.MonkeyPatch, retries: int, ping: float
+) -> None:
+    monkeypatch.setattr(crew_module, "_PING_SECONDS", ping)
+    numbers = Quiet(60)
+    numbers.all_die = lambda: fake.alive.clear()
+    crew(8, retries).carry_out(numbers)
+    assert numbers.ends == dict.fromkeys(range(60), "done")
+    assert not numbers.attempts
+
+
+def test_an_error_in_a_set_up_ends_nothing_once_another_has_worked(fake: FakeRay) -> None:
+    numbers = Quiet(20)
+
+    def lose() -> None:
+        fake.alive.clear()
+        fake.births.extend([RuntimeError(SETUP)] * 4)
+
+    numbers.all_die = lose
+    crew(1).carry_out(numbers)
+    assert numbers.ends == dict.fromkeys(range(20), "done")
+    numbers = Quiet(20)
+
+    def doom() -> None:
+        fake.alive.clear()
+        fake.births.extend([RuntimeError(SETUP)] * 5)
+
+    numbers.all_die = doom
+    with pytest.raises(UserError, match=r"workers cannot be set up: OSError: no toy\.bin"):
+        crew(1).carry_out(numbers)
+
+
+@pytest.mark.parametrize("wrong", ["twice in a part", "twice in two", "foreign", "never"])
+def test_what_a_worker_says_twice_counts_once_and_what_it_forgets_is_repeated(
+    fake: FakeRay, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    work, faults = fake._work, [1]
+
+    def faulty(actor: object, chunk: Sequence[tuple[Any, Job]]) -> Iterator[Any]:
+        for found, seconds in work(actor, chunk):
+            if len(chunk) > 1 and faults:
+                faults.pop()
+                again = [(found[-1][0] + 1000 * (wrong == "foreign"), Outcome())]
+                yield (found[:-1] if wrong == "never" else found + again), seconds
+                if wrong == "twice in two":
+                    yield again, seconds
+            else:
+                yield found, seconds
+        yield StopIteration()
+
+    monkeypatch.setattr(fake, "_work", faulty)
+    numbers = Numbers(60)
+    crew(2).carry_out(numbers)
+    assert not faults
+    assert numbers.ends == dict.fromkeys(range(60), "done")
+    assert sum(numbers.attempts.values()) == (wrong == "never")
+
+
+@pytest.mark.parametrize("refused", ["ready", "evaluate"])
+def test_a_call_that_fails_is_the_worker_s_end_and_no_task_s(
+    fake: FakeRay, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    hire, refusals = fake._hire, [2]
+
+    def hired(shared: Shared, gpus: float) -> Any:
+        actor = hire(shared, gpus)
+        call = getattr(actor, refused).remote
+
+        def remote(*given: Any) -> Any:
+            if refusals[0] and numbers.given > 10:
+                refusals[0] -= 1
+                raise RuntimeError(KILLED)
+            return call(*given)
+
+        setattr(actor, refused, SimpleNamespace(remote=remote))
+        return actor
+
+    monkeypatch.setattr(fake, "_hire", hired)
+    numbers = Numbers(60)
+    crew(2, retries=0).carry_out(numbers)
+    assert refusals == [0]
+    assert numbers.ends == dict.fromkeys(range(60), "done")
+    assert not numbers.attempts
+
+
+def test_a_task_that_cannot_be_sent_fails_alone(
+    fake: FakeRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = fake._call
+
+    def refuse(actor: object, chunk: Sequence[tuple[Any, Job]], *shared: Shared) -> Parts:
+        if any(job.trial == 30 for _, job in chunk):
+            raise TypeError("cannot pickle")
+        return call(actor, chunk, *shared)
+
+    monkeypatch.setattr(fake, "_call", refuse)
+    numbers = Numbers(60)
+    crew(2).carry_out(numbers)
+    assert {n for n, end in numbers.ends.items() if end != "done"} == {30}
+    assert numbers.ends[30].startswith("its worker died 2 times: cannot pickle")
+
+
+def test_all_workers_are_ended_also_when_one_cannot_be(
+    fake: FakeRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team = crew(3)
+    team.carry_out(Numbers(9))
+    kill, first = fake.kill, fake.alive[0]
+
+    def stubborn(actor: object) -> None:
+        kill(actor)
+        if actor is first:
+            raise RuntimeError("no such actor")
+
+    monkeypatch.setattr(fake, "kill", stubborn)
+    with pytest.raises(RuntimeError, match="no such actor"):
+        team.dismiss()
+    assert fake.alive == []
+
+
+def test_what_is_not_wanted_any_more_is_not_started_again(fake: FakeRay) -> None:
+    class Stopping(Numbers):
+        def next(self) -> Task | None:
+            task = super().next()
+            if task is not None and task.job.trial == 20:
+                task.closed = True
+                self.ends[20] = "stopped"
+            return task
+
+    numbers = Stopping(60)
+    fake.kills[20] = 1
+    crew(1).carry_out(numbers)
+    assert numbers.ends == {**dict.fromkeys(range(60), "done"), 20: "stopped"}
+    assert not numbers.attempts[20]
 
 
 def test_a_search_stores_attempts_and_tells_of_every_end(fake: FakeRay) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import wait
 from dataclasses import replace
 
@@ -134,3 +135,112 @@ def test_who_waits_for_room_hears_of_the_end() -> None:
     assert isinstance(future.exception(), RuntimeError)
     assert heard == ["the supernet server has ended: no more"]
     assert desk.over
+
+
+def test_who_cancels_leaves_the_others_their_answer_and_the_server_alive() -> None:
+    desk = _Desk(10)
+    (mine,), (yours,) = (desk.ask(ARCHS[:1], OLD, None) for _ in range(2))
+    assert not mine.cancel()
+    desk.take(done(taken(desk)))
+    assert yours.result(0).measurement is not None
+    assert mine.result(0) == yours.result(0)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_whatever_is_done_to_one_future_the_others_are_told(ends: bool) -> None:
+    desk = _Desk(10)
+    futures = desk.ask(ARCHS[:3], OLD, None)
+    futures[0].set_exception(ValueError("set by a caller"))
+    tasks = [taken(desk) for _ in futures]
+    if ends:
+        desk.end(RuntimeError("no more"))
+        desk.end(RuntimeError("again"))
+        assert [str(f.exception(0)) for f in futures[1:]] == ["no more"] * 2
+        return
+    for task in tasks:
+        desk.take(done(task))
+    assert all(f.result(0).measurement for f in futures[1:])
+
+
+def test_what_comes_late_for_a_task_is_no_answer_to_the_next_one() -> None:
+    desk = _Desk(10)
+    (first,) = desk.ask(ARCHS[:1], OLD, None)
+    old = taken(desk)
+    desk.lose(old, "its worker died")
+    (second,) = desk.ask(ARCHS[:1], OLD, None)
+    desk.take(done(old, 2.0))
+    desk.lose(old, "its worker died")
+    assert not second.done()
+    new = taken(desk)
+    desk.take(done(new)[:1])
+    desk.again(old)
+    desk.take(done(new)[1:])
+    found = second.result(0).measurement
+    assert found is not None
+    assert found.values == {"val_accuracy": 1.0}
+    assert first.result(0).failure == "its worker died"
+
+
+def test_callers_hear_of_an_answer_while_nothing_is_locked() -> None:
+    desk, heard = _Desk(10), list[bool]()
+
+    def from_another_thread(_: object) -> None:
+        def look() -> None:
+            with desk.room:
+                free.set()
+
+        free = threading.Event()
+        threading.Thread(target=look).start()
+        heard.append(free.wait(10.0))
+
+    (future,) = desk.ask(ARCHS[:1], OLD, None)
+    future.add_done_callback(from_another_thread)
+    desk.take(done(taken(desk)))
+    (future,) = desk.ask(ARCHS[1:2], OLD, None)
+    future.add_done_callback(from_another_thread)
+    desk.end(UserError("the end"))
+    assert heard == [True, True]
+
+
+def test_a_large_request_is_not_passed_by_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk, large, waits = _Desk(2), list[object](), threading.Event()
+    desk.ask(ARCHS[:2], OLD, None)
+    wait_for = desk.room.wait_for
+
+    def noted(fits: Callable[[], bool], seconds: float) -> bool:
+        waits.set()
+        return wait_for(fits, seconds)
+
+    asking = threading.Thread(target=lambda: large.extend(desk.ask(ARCHS[10:15], OLD, 30.0)))
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.room, "wait_for", noted)
+        asking.start()
+        assert waits.wait(10.0)
+        with desk.room:  # it has let go of it: it waits
+            patch.undo()
+    desk.next()  # room for one
+    with pytest.raises(Busy, match="1 architectures wait, up to 2 may, and 1 callers"):
+        desk.ask(ARCHS[3:4], OLD, 0.0)
+    assert len(desk.ask(ARCHS[:2], OLD, 0.0)) == 2  # needs no room
+    desk.next()
+    asking.join(30.0)
+    assert len(large) == 5
+    assert len(desk.ask(ARCHS[10:15], OLD, 0.0)) == 5
+
+
+def test_who_is_interrupted_while_waiting_for_room_is_in_nobody_s_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk = _Desk(1)
+    desk.ask(ARCHS[:1], OLD, None)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.room, "wait_for", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            desk.ask(ARCHS[1:2], OLD, None)
+    desk.next()
+    assert len(desk.ask(ARCHS[2:3], OLD, 0.0)) == 1
+    assert len(desk.asked) == 2
