@@ -51,7 +51,8 @@ class _Jobs(Source):
     def take(self, found: Sequence[tuple[Task, Outcome]]) -> None:
         with self._work.together():
             for task, outcome in found:
-                deliver(self._work, task.job, outcome)
+                if not task.closed:  # what a stopped or paused trial's worker says later
+                    task.closed = not deliver(self._work, task.job, outcome)
 
     @property
     def left(self) -> int:
