@@ -73,7 +73,7 @@ class Session:
         main = self._search(
             payload, experiment.sampler, Limits(trials=experiment.budget.trials, deadline=deadline)
         )
-        limits = Limits(seconds=main.paid)
+        limits = equal_cost(main)
         others = [self._search(payload, other, limits) for other in experiment.against]
         self._truth([t for search in (main, *others) for t in search.trials.values()])
         best = main.best[: experiment.finalists.top]
@@ -250,6 +250,12 @@ class Session:
             self.runner.run(work)
         if work.interrupted:
             raise Interrupted
+
+
+def equal_cost(main: Search) -> Limits:
+    """Limits by which an arm costs what ``main`` did."""
+    began = sum(t.step > 0 for t in main.trials.values())
+    return Limits(seconds=main.paid, trial_seconds=main.paid / max(began, 1))
 
 
 def _on_test(objective: Objective) -> Objective:

