@@ -24,6 +24,7 @@ from raynas.core import (
     rng_for,
 )
 from raynas.core.describe import fresh
+from raynas.core.prices import in_steps, records_time, total
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment
 from raynas.runners.base import Runner
@@ -253,9 +254,13 @@ class Session:
 
 
 def equal_cost(main: Search) -> Limits:
-    """Limits by which an arm costs what ``main`` did."""
-    began = sum(t.step > 0 for t in main.trials.values())
-    return Limits(seconds=main.paid, trial_seconds=main.paid / max(began, 1))
+    """Limits by which an arm costs what ``main`` did: in its own price, or in steps where that is
+    worker time and no training recorded any."""
+    trials, paid, price = main.trials.values(), main.paid, main.limits.price
+    if not isinstance(main, OrderedSearch) and not records_time(trials):
+        paid, price = total(trials, in_steps), in_steps
+    began = sum(t.step > 0 for t in trials)
+    return Limits(seconds=paid, trial_seconds=paid / max(began, 1), price=price)
 
 
 def _on_test(objective: Objective) -> Objective:

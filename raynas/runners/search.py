@@ -11,6 +11,7 @@ from typing import Any
 from raynas.core import (
     Bound,
     Decision,
+    Measurement,
     Problem,
     SpaceExhausted,
     Trial,
@@ -18,6 +19,7 @@ from raynas.core import (
     seed_for,
     violations,
 )
+from raynas.core.prices import Price, in_seconds
 from raynas.runners.screening import Screening, broken
 from raynas.runners.work import Payload, Rows, Work, lacked_memory
 from raynas.samplers.base import Sampler
@@ -30,8 +32,8 @@ class Limits:
 
     ``trials``: trials evaluated; proposals beyond a bound, duplicates and those that screening
     holds back do not count.
-    ``seconds``: worker time (or what else a work counts as its price). When it is spent nothing new
-    is started; what runs or was paused is finished as at the end of any other arm.
+    ``seconds``: worker time, or what else ``price`` counts. When it is spent nothing new starts;
+    what runs or was paused is finished as at the end of any other arm.
     ``trial_seconds``: what a trial is expected to cost in the same unit. Trials that are not ended
     count as this much of ``seconds`` at least, so that many workers spend hardly more than one.
     ``deadline``: on the work's clock; nothing is started after it.
@@ -41,6 +43,7 @@ class Limits:
     seconds: float | None = None
     trial_seconds: float = 0.0
     deadline: float | None = None
+    price: Price = in_seconds
 
 
 class Search(Work):
@@ -72,12 +75,13 @@ class Search(Work):
         screening: Screening | None = None,
         **common: Any,
     ) -> None:
+        self.limits = limits  # first, since what is stored already has its price
         super().__init__(payload, rows, **common)
         self.screening = screening
         self._kept: deque[Trial] = deque()  # passed the screening, not started yet
         self._fallen = 0  # candidates since one passed it
         self.sampler, self.fallback, self.scheduler = sampler, fallback, scheduler
-        self.limits, self.bounds = limits, bounds
+        self.bounds = bounds
         self.note = ""
         self._exhausted = False
         self._followers: dict[int, list[Trial]] = {}  # proposals of what is being evaluated
@@ -117,7 +121,13 @@ class Search(Work):
 
     @property
     def max_seconds(self) -> float | None:
-        return self.limits.seconds
+        return self.limits.seconds if self.limits.price is in_seconds else None
+
+    def _price(self, trial: Trial, measurement: Measurement) -> float:
+        return self.limits.price(trial, measurement)
+
+    def _progress(self) -> float:
+        return self.paid / self.limits.seconds if self.limits.seconds else 0.0
 
     def rungs(self) -> tuple[Rung, ...]:
         return self.scheduler.rungs()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +15,7 @@ from raynas.core import (
     Bound,
     Costs,
     Decision,
+    Job,
     Measurement,
     Objective,
     Problem,
@@ -32,6 +33,7 @@ from raynas.samplers.base import Sampler
 from raynas.samplers.random import Random
 from raynas.schedulers.base import Scheduler
 from raynas.schedulers.none import NoStopping
+from raynas.session import equal_cost
 from raynas.spaces.base import SearchSpace
 
 
@@ -415,6 +417,38 @@ def test_a_trial_that_cost_less_than_expected_makes_room() -> None:
     assert work.next() is None
     work.fail(2, "broken")
     assert work.next() is not None
+
+
+@dataclass
+class Timeless(Curves):
+    """Measures no time."""
+
+    name: ClassVar[str] = "timeless"
+
+    def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
+        for measurement in super().evaluate(arch, job):
+            yield replace(measurement, seconds=0.0)
+
+
+def test_without_worker_time_an_arm_costs_as_many_steps() -> None:
+    main = search(Random(), evaluator=Timeless(), limits=Limits(trials=5), seed=1)
+    LocalRunner().run(main)
+    limits = equal_cost(main)
+    assert (limits.seconds, limits.trial_seconds) == (20.0, 4.0)
+    rows = Table()
+    other = search(Random(), evaluator=Timeless(), limits=limits, rows=rows)
+    LocalRunner().run(other)
+    assert states(other) == {"COMPLETE": 5}
+    assert (other.paid, other.spent) == (20.0, 0.0)
+    assert other.status().max_seconds is None  # it is no time
+    assert other.status().share == 1.0
+
+
+def test_the_time_of_scores_alone_is_no_price() -> None:
+    main = search(Random(), evaluator=Timeless(), limits=Limits(trials=1))
+    LocalRunner().run(main)
+    main.trials[0].measurements.insert(0, Measurement(0, {"score": 1.0}, 9.0))
+    assert equal_cost(main).seconds == 4.0
 
 
 def test_a_result_of_a_trial_at_rest_changes_nothing() -> None:
