@@ -24,7 +24,7 @@ from raynas.core import (
     rng_for,
 )
 from raynas.core.describe import fresh
-from raynas.core.prices import in_steps, records_time, total
+from raynas.core.prices import ExpectedPrice, in_steps, records_time, total
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment
 from raynas.runners.base import Runner
@@ -256,11 +256,14 @@ class Session:
 def equal_cost(main: Search) -> Limits:
     """Limits by which an arm costs what ``main`` did: in its own price, or in steps where that is
     worker time and no training recorded any."""
-    trials, paid, price = main.trials.values(), main.paid, main.limits.price
+    trials = [t for t in main.trials.values() if t.step > 0]
+    paid, price = main.paid, main.limits.price
+    each = [main.paid_by[t.number] for t in trials]
     if not isinstance(main, OrderedSearch) and not records_time(trials):
-        paid, price = total(trials, in_steps), in_steps
-    began = sum(t.step > 0 for t in trials)
-    return Limits(seconds=paid, trial_seconds=paid / max(began, 1), price=price)
+        price = in_steps
+        each = [total([t], price) for t in trials]
+        paid = sum(each)
+    return Limits(seconds=paid, expected=ExpectedPrice(each), price=price)
 
 
 def _on_test(objective: Objective) -> Objective:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import numpy as np
+
 from raynas.core.trial import Measurement, Trial
 
 #: of a trial's measurement, in a unit that all measurements of a search share
@@ -43,3 +45,26 @@ def records_time(trials: Iterable[Trial]) -> bool:
 def total(trials: Iterable[Trial], price: Price) -> float:
     """Return the price of all measurements of all trials."""
     return float(sum(price(trial, m) for trial in trials for m in trial.measurements))
+
+
+class ExpectedPrice:
+    """What a trial will have cost at its end, by what trials of another search cost.
+
+    Args:
+        prices: Of trials at rest, in any order.
+    """
+
+    def __init__(self, prices: Iterable[float]) -> None:
+        self._prices = np.sort(np.array(list(prices), dtype=np.float64))
+        counts = np.arange(len(self._prices), 0, -1)
+        self._means = np.cumsum(self._prices[::-1])[::-1] / counts  # of a price and all above it
+
+    @property
+    def most(self) -> float:
+        """The largest of the prices; 0 without any."""
+        return float(self._prices[-1]) if len(self._prices) else 0.0
+
+    def __call__(self, paid: float) -> float:
+        """Return the mean of the prices from ``paid`` on, or ``paid`` where none was as large."""
+        place = int(np.searchsorted(self._prices, paid * (1 - 1e-9)))
+        return max(float(self._means[place]), paid) if place < len(self._means) else paid

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from raynas.core import (
@@ -19,7 +19,7 @@ from raynas.core import (
     seed_for,
     violations,
 )
-from raynas.core.prices import Price, in_seconds
+from raynas.core.prices import ExpectedPrice, Price, in_seconds
 from raynas.runners.screening import Screening, broken
 from raynas.runners.work import Payload, Rows, Work, lacked_memory
 from raynas.samplers.base import Sampler
@@ -34,14 +34,14 @@ class Limits:
     holds back do not count.
     ``seconds``: worker time, or what else ``price`` counts. When it is spent nothing new starts;
     what runs or was paused is finished as at the end of any other arm.
-    ``trial_seconds``: what a trial is expected to cost in the same unit. Trials that are not ended
-    count as this much of ``seconds`` at least, so that many workers spend hardly more than one.
+    ``expected``: what trials will have cost at their ends. Those that are not ended count as this
+    much of ``seconds``, so that many workers spend little more than one does.
     ``deadline``: on the work's clock; nothing is started after it.
     """
 
     trials: int | None = None
     seconds: float | None = None
-    trial_seconds: float = 0.0
+    expected: ExpectedPrice = field(default_factory=lambda: ExpectedPrice(()))
     deadline: float | None = None
     price: Price = in_seconds
 
@@ -160,13 +160,14 @@ class Search(Work):
 
     def _spent_up(self) -> bool:
         """Whether the workers' time is spent, or will be by the trials that have begun."""
-        limit, expected = self.limits.seconds, self.limits.trial_seconds
+        limit, expected = self.limits.seconds, self.limits.expected
         if limit is None:
             return False
-        if self.paid + expected * self._counts[TrialState.RUNNING] < limit:
+        if self.paid + expected.most * self._counts[TrialState.RUNNING] < limit:
             return False  # whatever they have cost so far
-        paid = (self.paid_by.get(n, 0.0) for n, t in self.trials.items() if not t.state.ended)
-        return self.paid + sum(max(expected - one, 0.0) for one in paid) >= limit
+        begun = (n for n, trial in self.trials.items() if not trial.state.ended)
+        paid = [self.paid_by.get(number, 0.0) for number in begun]
+        return self.paid + sum(expected(one) - one for one in paid) >= limit
 
     def _propose(self) -> Trial | None:
         if self.screening is None:

@@ -7,7 +7,14 @@ from collections.abc import Mapping
 import pytest
 
 from raynas.core import Architecture, Measurement, Trial
-from raynas.core.prices import in_multiply_adds, in_seconds, in_steps, records_time, total
+from raynas.core.prices import (
+    ExpectedPrice,
+    in_multiply_adds,
+    in_seconds,
+    in_steps,
+    records_time,
+    total,
+)
 
 ARCH = Architecture("toy", {"x": 1}, "x=1")
 
@@ -37,3 +44,20 @@ def test_time_is_recorded_where_a_training_has_some() -> None:
     assert records_time([trial(1), trial(1, seconds=0.1)])
     assert not records_time([trial(0, seconds=1.0), trial(1, 2), trial()])
     assert in_seconds(trial(), Measurement(1, {}, 2.5)) == 2.5
+
+
+def test_what_a_trial_will_cost_is_the_mean_of_those_that_cost_as_much() -> None:
+    expected = ExpectedPrice([27.0, 1.0, 1.0, 3.0])
+    assert [expected(paid) for paid in (0.0, 1.0)] == [8.0, 8.0]
+    assert [expected(paid) for paid in (1.5, 3.0, 4.0, 27.0, 30.0)] == [
+        15.0,
+        15.0,
+        27.0,
+        27.0,
+        30.0,
+    ]
+    assert expected.most == 27.0
+
+
+def test_without_any_trials_nothing_more_is_expected() -> None:
+    assert (ExpectedPrice([])(2.0), ExpectedPrice([]).most) == (2.0, 0.0)

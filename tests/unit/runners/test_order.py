@@ -13,6 +13,7 @@ from toys import Curves, ToyData, ToySpace
 
 from raynas.core import Bound, Job, Objective, Trial, TrialState, UserError
 from raynas.core.describe import fresh
+from raynas.core.prices import ExpectedPrice
 from raynas.runners.base import Outcome, deliver, steps
 from raynas.runners.order import OrderedSearch
 from raynas.runners.search import Limits
@@ -185,7 +186,7 @@ def test_what_lacked_memory_gets_its_second_try_and_no_third(cut: int, tmp_path:
 def test_arms_are_equal_in_multiply_adds(tmp_path: Path) -> None:
     """Nothing new starts when 20,000 are spent or in the hands of the four lanes; the largest
     architecture of all nine steps takes 7 * 360 * 9."""
-    limits = Limits(seconds=20_000.0, trial_seconds=7 * 360 * 9.0)
+    limits = Limits(seconds=20_000.0, expected=ExpectedPrice([7 * 360 * 9.0]))
     work = search(Table(), tmp_path, Random(), limits=limits)
     carry_out(work, 2, random.Random(0))
     macs = sum(t.costs["macs"] * t.step for t in work.trials.values())

@@ -24,6 +24,7 @@ from raynas.core import (
     TrialState,
     UserError,
 )
+from raynas.core.prices import ExpectedPrice
 from raynas.runners.finals import Finals
 from raynas.runners.local import LocalRunner
 from raynas.runners.placement import Share
@@ -389,9 +390,10 @@ def test_when_worker_time_is_spent_nothing_starts_and_what_runs_is_finished() ->
     assert states(work) == {"COMPLETE": 3}
 
 
-def three_begun(**limits: float) -> Search:
+def three_begun(seconds: float, *prices: float) -> Search:
     """Three trials of four steps of a second; the first is complete, the second half done."""
-    work = search(Random(), limits=Limits(**limits))
+    limits = Limits(seconds=seconds, expected=ExpectedPrice(prices))
+    work = search(Random(), limits=limits)
     for number, steps in enumerate((4, 2, 0)):
         assert work.next() is not None
         for step in range(1, steps + 1):
@@ -402,18 +404,22 @@ def three_begun(**limits: float) -> Search:
 def test_trials_that_run_count_as_what_they_will_cost() -> None:
     """4 seconds of the first trial, 4 of the second and 4 of the third make 12."""
     for seconds, starts in ((12.0, False), (12.5, True)):
-        work = three_begun(seconds=seconds, trial_seconds=4.0)
+        work = three_begun(seconds, 4.0)
         assert (work.next() is not None) is starts
         assert not work.done
-    work = three_begun(seconds=12.0)
+    work = three_begun(12.0)
     assert work.next() is not None  # nothing is known of what a trial costs
-    work = three_begun(seconds=10.0, trial_seconds=1.5)
-    work.report(1, Measurement(3, {"val_accuracy": 1.0}, 1.0))
-    assert work.next() is not None  # what it has paid beyond that is counted once
+
+
+def test_a_trial_that_got_far_is_expected_to_cost_as_much_as_those_that_did() -> None:
+    """4 seconds, 4 as of those that cost 2 or more, and 2.5 of one of which nothing is known."""
+    for seconds, starts in ((10.5, False), (10.6, True)):
+        work = three_begun(seconds, 1.0, 1.0, 4.0, 4.0)
+        assert (work.next() is not None) is starts
 
 
 def test_a_trial_that_cost_less_than_expected_makes_room() -> None:
-    work = three_begun(seconds=12.0, trial_seconds=4.0)
+    work = three_begun(12.0, 4.0)
     assert work.next() is None
     work.fail(2, "broken")
     assert work.next() is not None
@@ -434,7 +440,7 @@ def test_without_worker_time_an_arm_costs_as_many_steps() -> None:
     main = search(Random(), evaluator=Timeless(), limits=Limits(trials=5), seed=1)
     LocalRunner().run(main)
     limits = equal_cost(main)
-    assert (limits.seconds, limits.trial_seconds) == (20.0, 4.0)
+    assert (limits.seconds, limits.expected(0.0)) == (20.0, 4.0)
     rows = Table()
     other = search(Random(), evaluator=Timeless(), limits=limits, rows=rows)
     LocalRunner().run(other)
