@@ -98,6 +98,11 @@ def latency_ms(
     return measure_latency(network, input_shape, batch, device, repeats, threads).median_ms
 
 
+def passes_of(batch: int, repeats: int = 50) -> int:
+    """Return how many images a measurement of latency passes forward, warming up included."""
+    return batch * (WARM_UP + repeats)
+
+
 def check_latency(*, dtype: str = "float32", **counts: int) -> None:
     """Raises: UserError for a dtype that is not in ``DTYPES``, and for counts below 1."""
     for name, value in counts.items():

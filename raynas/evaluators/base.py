@@ -121,6 +121,15 @@ class Evaluator(ABC):
         not known. It needs no ``setup``."""
         return None
 
+    def passes(self, view: View) -> float:
+        """Return the forward passes of single images that one step takes, without ``setup``.
+
+        Forward and backward together count as three. Where results take effect in a fixed order
+        seconds cannot be a price, and scores cost their part of a training step by this number.
+        The default is an epoch of training and one measurement on the held-out images.
+        """
+        return max(3.0 * len(view.train.labels) + len(view.held_out.labels), 1.0)
+
     def check(self, arch: Architecture) -> None:
         """Cheap test on one architecture before anything is spent, after ``setup``.
 

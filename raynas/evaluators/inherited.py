@@ -114,6 +114,12 @@ class Inherited(Evaluator):
     def setup(self, space: SearchSpace, view: View) -> None:
         self._given, self._subnets, self._races = (space, view), {}, {}
 
+    def passes(self, view: View) -> float:
+        """Return the images that statistics are taken from and accuracy is measured on."""
+        held_out = len(view.held_out.labels)
+        measured = held_out if self.images is None else min(self.images, held_out)
+        return float(min(self.calibration, len(view.train.labels)) + measured)
+
     def check(self, arch: Architecture) -> None:
         """Raises: UserError for weights of another supernet, or too few images."""
         if self.weights is None:

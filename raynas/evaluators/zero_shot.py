@@ -55,6 +55,16 @@ class ZeroShot(Evaluator):
     def max_step(self) -> int:
         return 1
 
+    def passes(self, view: View) -> float:
+        """Return one pass forward and backward of the batch per proxy, and those that are timed.
+
+        Proxies that share passes cost less, those with passes of their own may cost more.
+        """
+        from raynas.costs.latency import passes_of
+
+        counted = sum(p.name not in _COSTS for p in self.proxies)
+        return 3.0 * self.batch * counted + (passes_of(self.latency) if self.latency else 0)
+
     def setup(self, space: SearchSpace, view: View) -> None:
         """Raises: UserError for too few images."""
         from raynas.proxies import Batch

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from raynas.core import Decision, Job, Measurement, Trial, TrialState, UserError
+from raynas.core.prices import in_multiply_adds
 from raynas.runners.search import Search
 from raynas.runners.work import Payload, Rows, Status, was_short
 
@@ -75,6 +76,9 @@ class OrderedSearch(Search):
         self._stored = _unbroken(past)
         self._sink = _New(rows, self._stored)
         super().__init__(payload, self._sink, past=(), **common)
+        scorer = self.screening.screen.evaluator if self.screening else payload.evaluator
+        step = max(payload.evaluator.passes(payload.view), 1.0)
+        self._score_share = scorer.passes(payload.view) / step
         self._lanes = [_Lane(i) for i in range(lanes)]
         self._early: dict[int, deque[_Event]] = {
             number: deque(_events(trial)) for number, trial in self._stored.items()
@@ -276,7 +280,7 @@ class OrderedSearch(Search):
 
     def _price(self, trial: Trial, measurement: Measurement) -> float:
         """In multiply-adds where they are known: seconds are never the same twice."""
-        return float(trial.costs.get("macs", 1.0))
+        return in_multiply_adds(trial, measurement, self._score_share)
 
 
 class _New:
