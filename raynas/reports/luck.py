@@ -72,6 +72,17 @@ def chance(above: int, ours: int, theirs: int) -> float:
     return math.prod((ours - k) / (ours + theirs - k) for k in range(above))
 
 
+def sign_test(ahead: int, behind: int) -> float:
+    """The two-sided probability of so uneven a count, or a more uneven one, by chance alone.
+
+    Of pairs of runs (the same seeds under two methods, say) ``ahead`` and ``behind`` are those in
+    which one method was better, and worse; ties are left out. Exact, for any distribution.
+    """
+    pairs = ahead + behind
+    tail = sum(math.comb(pairs, k) for k in range(min(ahead, behind) + 1)) / 2**pairs
+    return min(1.0, 2 * tail)
+
+
 @dataclass(frozen=True)
 class Band:
     """Between ``low`` and ``high`` at each ``cost`` (all (k,)); NaN where nothing is known."""

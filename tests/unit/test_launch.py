@@ -123,8 +123,8 @@ def test_arms_get_the_worker_time_of_the_main_one(tmp_path: Path, console: Conso
     spent = sum(t.seconds for t in found(folder, arm="random"))
     for arm in ("evolution", "tpe"):
         other = found(folder, arm=arm)
-        # the toy takes a second a step, and the trial that crosses the line is stopped there
-        assert sum(t.seconds for t in other) == spent
+        # the toy takes a second a step; what runs when the time is spent is finished
+        assert spent <= sum(t.seconds for t in other) < spent + 4
         assert all(t.state != "RUNNING" for t in other)
 
 

@@ -70,6 +70,15 @@ def test_nothing_to_be_ahead_of():
     assert luck.lead(np.empty(0), np.empty(0)).chance == 1.0
 
 
+@given(some.integers(0, 40), some.integers(0, 40))
+@settings(max_examples=40, deadline=None)
+def test_the_sign_test_is_the_exact_binomial_one(ahead, behind):
+    from scipy.stats import binomtest
+
+    expected = binomtest(ahead, ahead + behind).pvalue if ahead + behind else 1.0
+    assert luck.sign_test(ahead, behind) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("n", [5, 6])
 def test_the_band_is_that_of_all_orders(n):
     quality = np.random.default_rng(n).permutation(np.r_[np.arange(5.0), [np.nan] * (n - 5)])
