@@ -173,21 +173,21 @@ def _verdict(run: st.Run, c: equal_cost.Comparison) -> tuple[str, str]:
         )
     if not c.beyond_luck:
         return "close", (
-            f"{ahead}, which random search reaches by luck, too: {_chance(c.luck)}. "
+            f"{ahead}, which random search reaches by luck, too: {_chance(run.main, c.luck)}. "
             "Several seeds of both would say more."
         )
     return "better", (
-        f"{ahead}, more than luck gives random search: {_chance(c.luck)}. "
+        f"{ahead}, more than luck gives random search: {_chance(run.main, c.luck)}. "
         "It is one run of each: another seed may differ."
     )
 
 
-def _chance(lead: Lead) -> str:
-    best = "the best network" if lead.above == 1 else f"the {lead.above:,} best networks"
-    verb = "is" if lead.above == 1 else "are all"
+def _chance(arm: str | None, lead: Lead) -> str:
+    best = "best network" if lead.above == 1 else f"{lead.above:,} best networks"
+    are = "is" if lead.above == 1 else "are all"
     share = 100 * lead.chance
     shown = f"{share:.2g} %" if share >= 0.01 else "less than 0.01 %"
-    return f"{best} of both {verb} its own, as among two random searches in {shown} of cases"
+    return f"the {best} of both {are} from {arm}, as by chance alone in {shown} of cases"
 
 
 def spent(run: st.Run, cost: float) -> str:
