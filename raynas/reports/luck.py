@@ -80,7 +80,7 @@ def sign_test(ahead: int, behind: int) -> float:
     """
     pairs = ahead + behind
     tail = sum(math.comb(pairs, k) for k in range(min(ahead, behind) + 1)) / 2**pairs
-    return min(1.0, 2 * tail)
+    return float(min(1.0, 2 * tail))
 
 
 @dataclass(frozen=True)
