@@ -12,7 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from raynas.comparison.protocols import AT, SECONDS, TRAININGS, WITHIN, WORKERS
 from raynas.comparison.tasks import Task, of
+from raynas.reports.luck import sign_test
+from raynas.reports.words import DASH
 
+RANDOM = "random"
 Floats = NDArray[np.float64]
 Found = Mapping[Task, Mapping[str, Any]]
 
@@ -114,6 +117,19 @@ def _runs(methods: Mapping[str, Sequence[object]]) -> str:
     return f"{high} runs each" if low == high else f"{low} to {high} runs each"
 
 
+def _by_seed(found: Found, method: str) -> dict[int, Mapping[str, Any]]:
+    return {task.seed: result for task, result in of(found, method=method)}
+
+
+def _ahead(ours: Mapping[int, float], chance: Mapping[int, float]) -> str:
+    """In how many seeds ``ours`` are higher, of those in which they differ."""
+    gaps = [ours[seed] - chance[seed] for seed in ours.keys() & chance.keys()]
+    ahead, behind = (sum(sign * gap > 0 for gap in gaps) for sign in (1, -1))
+    if not ahead + behind:
+        return DASH
+    return f"{ahead}/{ahead + behind} p={sign_test(ahead, behind):.2g}"
+
+
 def _spent(results: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     hours = np.mean([r["seconds"] for r in results]) / 3600
     return f"{hours:.0f}", f"{np.mean([r['took'] for r in results]):.2f}"
@@ -121,18 +137,24 @@ def _spent(results: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
 
 def _trainings(found: Found, dataset: str, title: str, text: str) -> Section:
     methods = _by_method(found)
+    chance = {seed: _tested(one)[-1] for seed, one in _by_seed(found, RANDOM).items()}
     rows, curves, every = [], [], np.arange(1, TRAININGS + 1)
     for method, results in methods.items():
         tested = np.array([_tested(r) for r in results])
         cells = [_cell(column) for column in tested.T]
-        rows.append((method, *cells, *_spent(results)))
+        own = {seed: _tested(one)[-1] for seed, one in _by_seed(found, method).items()}
+        ahead = _ahead(own, chance) if method != RANDOM else DASH
+        rows.append((method, *cells, ahead, *_spent(results)))
         lines = np.array([_tested(r, every) for r in results])
         curves.append(_curve(method, every, results[0]["top"] - lines))
     return Section(
         f"{title}: {label(dataset)}",
-        f"{text} {_runs(methods)}; {_CELL}. sim h: simulated hours of {TRAININGS} trainings; "
+        f"{text} {_runs(methods)}; {_CELL}. Ahead: in how many of its runs a method found "
+        f"something better than random search did in {TRAININGS} trainings with the same seed, and "
+        "the probability of a count as uneven by chance (exact sign test, ties left out, not "
+        f"corrected for the number of methods). sim h: simulated hours of {TRAININGS} trainings; "
         "real s: processor seconds of such a run here.",
-        ("method", *(f"n = {n}" for n in AT), "sim h", "real s"),
+        ("method", *(f"n = {n}" for n in AT), "ahead", "sim h", "real s"),
         tuple(rows),
         Figure(
             "Regret",

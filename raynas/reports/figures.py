@@ -20,8 +20,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from raynas.core import TrialState
+from raynas.reports import equal_cost, words
 from raynas.reports import statistics as st
-from raynas.reports import words
 from raynas.reports.proxies import Proxies
 from raynas.reports.supernets import Judged, Training, costs_of
 
@@ -119,16 +119,17 @@ def best_so_far(run: st.Run) -> Painter:
     """The best value found against what it cost, every arm; random search with its interval."""
 
     def painter(axes: Axes) -> None:
-        traces = [t for t in (st.trace(run, arm) for arm in run.arms) if len(t.cost)]
+        everyone = equal_cost.traces(run)
+        traces = [t for t in everyone if len(t.cost)]
         longest = max(t.total for t in traces)
         for t in traces:
             colour, marker = arm_style(run, t.arm)
             if t.arm == run.random:
-                band = st.random_band(run, t.arm, t.total)
+                band = equal_cost.reordered(run, t)
                 if band is not None and len(band.cost):
                     axes.fill_between(
                         band.cost, band.low, band.high, color=colour, alpha=0.14, linewidth=0,
-                        step="post", label=f"{t.arm}: 95 % of resampled runs",
+                        step="post", label=f"{t.arm}: 95 % of the orders of its trials",
                     )  # fmt: skip
             axes.step(
                 np.r_[t.cost, t.total], np.r_[t.value, t.value[-1]], where="post", color=colour,
@@ -137,7 +138,7 @@ def best_so_far(run: st.Run) -> Painter:
             shown = t.cost if len(t.cost) <= 60 else t.cost[:0]
             axes.plot(shown, t.value[: len(shown)], marker, color=colour, markersize=4.5)
         if len(traces) > 1:
-            equal = min(t.total for t in traces)
+            equal = equal_cost.common_cost(everyone)
             axes.axvline(equal, color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
             axes.annotate(
                 "equal cost", (equal, 1), xycoords=("data", "axes fraction"), xytext=(-4, -2),
@@ -146,8 +147,8 @@ def best_so_far(run: st.Run) -> Painter:
             )  # fmt: skip
         _zoom(axes, run, traces)
         axes.set_xlim(0, longest * 1.02)
-        if st.costs_count_trials(run):
-            axes.set_xlabel("measurements made (no worker time was recorded)")
+        if equal_cost.counts_steps(run):
+            axes.set_xlabel("steps trained (no worker time was recorded)")
         else:
             _time_axis(axes, longest)
         _best_label(axes, run)
@@ -165,7 +166,7 @@ def _best_label(axes: Axes, run: st.Run) -> None:
         _ticks(axes, "y", words.tick)
 
 
-def _zoom(axes: Axes, run: st.Run, traces: list[st.Trace]) -> None:
+def _zoom(axes: Axes, run: st.Run, traces: list[equal_cost.Trace]) -> None:
     """Leave the poor first finds out of sight when they would flatten all the rest."""
     sign = run.objectives[0].sign if len(run.objectives) == 1 else 1.0
     values = np.concatenate([sign * t.value for t in traces])

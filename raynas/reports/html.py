@@ -20,7 +20,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from raynas.core import Graph, RaynasError, TrialState, UserError
-from raynas.reports import graphs, tables, words
+from raynas.reports import equal_cost, graphs, tables, words
 from raynas.reports import proxies as px
 from raynas.reports import statistics as st
 from raynas.reports import supernets as sn
@@ -34,6 +34,7 @@ from raynas.reports.sentences import (
     proxy_sentences,
     screening_sentence,
     size_sentence,
+    spent,
     trained_sentence,
     trials_sentence,
     truth_sentence,
@@ -191,13 +192,13 @@ def _status(run: st.Run, summary: tables.Summary) -> str:
 
 def _equal_cost(run: st.Run) -> dict[str, Any]:
     """What each arm had found when all had spent the same."""
-    traces = [st.trace(run, arm) for arm in run.arms]
+    traces = equal_cost.traces(run)
     if len(traces) < 2 or len(run.objectives) > 1:
         return {"equal_cost": "", "at_equal_cost": {}}
-    cost = min(t.total for t in traces)
+    cost = equal_cost.common_cost(traces)
     metric = run.objectives[0].metric
     return {
-        "equal_cost": f"{cost:,.0f} rows" if st.costs_count_trials(run) else words.duration(cost),
+        "equal_cost": spent(run, cost),
         "at_equal_cost": {
             t.arm: words.quantity(metric, t.at(cost), run.unit(metric)) for t in traces
         },
@@ -259,7 +260,8 @@ def _drawings(shown: Iterable[tables.Found], space: SearchSpace | None) -> dict[
 def _captions(run: st.Run) -> dict[str, str]:
     captions = {
         "best_so_far": "Cost is the time workers spent on all trials of an arm, also on those that "
-        "were stopped or failed. A step up is a trial that was completed.",
+        "were stopped or failed; trials stand in the order in which they were proposed, each with "
+        "all that it cost. A step up is a trial that was completed.",
         "objectives": "Completed trials; each arm's front over the objectives.",
         "trade_off_params": "Completed trials of all arms by the size of the network.",
         "trade_off_macs": "Completed trials of all arms by multiply-adds of one forward pass.",
@@ -270,6 +272,11 @@ def _captions(run: st.Run) -> dict[str, str]:
             "A step up is a trial that was completed.",
             "The height is the hypervolume of the completed trials, as a share of the box that all "
             "of them span.",
+        )
+    elif run.random is not None:
+        captions["best_so_far"] += (
+            f" The band: where 95 % of all orders of {run.random}'s own trials lie. It closes at "
+            "the end, where all of them are in, and does not say what another random search finds."
         )
     if run.main is not None and curve_metric(run) is not None:
         chosen, total = shown_curves(run, run.main)

@@ -7,9 +7,10 @@ import math
 import numpy as np
 
 from raynas.core import TrialState
+from raynas.reports import equal_cost, tables, words
 from raynas.reports import statistics as st
 from raynas.reports import supernets as sn
-from raynas.reports import tables, words
+from raynas.reports.luck import Lead
 from raynas.reports.proxies import Proxies, Screening
 from raynas.reports.ranking import FEWEST, Estimate, RankQuality
 
@@ -133,13 +134,13 @@ def compare_sentence(run: st.Run) -> tuple[str, str]:
             "This run holds no random search at equal cost, so it does not show that "
             f"{run.main} is better than chance."
         )
-    found = st.compare(run)
+    found = equal_cost.compare(run)
     if found is None:
         return "none", "Random search at equal cost has not completed a trial yet to compare with."
     return _verdict(run, found)
 
 
-def _verdict(run: st.Run, c: st.Comparison) -> tuple[str, str]:
+def _verdict(run: st.Run, c: equal_cost.Comparison) -> tuple[str, str]:
     single = len(run.objectives) == 1
     metric = run.objectives[0].metric if single else ""
     unit = run.unit(metric) if single else ""
@@ -147,17 +148,14 @@ def _verdict(run: st.Run, c: st.Comparison) -> tuple[str, str]:
     def show(value: float) -> str:
         return words.quantity(metric, value, unit) if single else f"{100 * value:.1f} %"
 
-    at = "measurements" if st.costs_count_trials(run) else "worker time"
-    cost = f"{c.cost:,.0f}" if at == "measurements" else words.duration(c.cost)
     shown = (
         words.finding(metric, c.random, unit)
         if single
         else f"{show(c.random)} of the objectives' box dominated"
     )
-    text = f"Random search at the same cost ({cost} {at}): {shown}"
-    if math.isfinite(c.low):
-        text += f" (95 % of resampled random searches end between {show(c.low)} and {show(c.high)})"
-    text += f"; {run.main}: {show(c.main)}. "
+    cost = spent(run, c.cost)
+    cost += " trained, no time was recorded" if equal_cost.counts_steps(run) else " worker time"
+    text = f"Random search at the same cost ({cost}): {shown}; {run.main}: {show(c.main)}. "
     gap = (
         words.difference(metric, c.main - c.random, unit)
         if single
@@ -166,17 +164,35 @@ def _verdict(run: st.Run, c: st.Comparison) -> tuple[str, str]:
     if not c.better:
         end = "did just as well" if c.main == c.random else f"did better, by {gap}"
         return "worse", text + f"Random search {end}: this run does not speak for {run.main}."
-    if c.beyond_luck:
-        return "better", text + (
-            f"{run.main} is ahead by {gap}, more than luck gives random search. "
-            "It is one run of each: another seed may differ."
+    ahead = f"{text}{run.main} is ahead by {gap}"
+    if c.pending:
+        return "close", f"{ahead}, but {c.pending}, so nothing can be said yet of luck."
+    if c.luck is None or not c.luck.can_be_judged:
+        return "close", (
+            f"{ahead}. One run of each is too little to tell that from luck: compare several seeds."
         )
-    reason = (
-        "which random search reaches by luck, too"
-        if math.isfinite(c.low)
-        else ("but one run of each is no proof")
+    if not c.beyond_luck:
+        return "close", (
+            f"{ahead}, which random search reaches by luck, too: {_chance(run.main, c.luck)}. "
+            "Several seeds of both would say more."
+        )
+    return "better", (
+        f"{ahead}, more than luck gives random search: {_chance(run.main, c.luck)}. "
+        "It is one run of each: another seed may differ."
     )
-    return "close", text + f"{run.main} is ahead by {gap}, {reason}."
+
+
+def _chance(arm: str | None, lead: Lead) -> str:
+    best = "best network" if lead.above == 1 else f"{lead.above:,} best networks"
+    are = "is" if lead.above == 1 else "are all"
+    share = 100 * lead.chance
+    shown = f"{share:.2g} %" if share >= 0.01 else "less than 0.01 %"
+    return f"the {best} of both {are} from {arm}, as by chance alone in {shown} of cases"
+
+
+def spent(run: st.Run, cost: float) -> str:
+    """A cost of an arm with its unit: worker time, or steps where no time was recorded."""
+    return f"{cost:,.0f} steps" if equal_cost.counts_steps(run) else words.duration(cost)
 
 
 def size_sentence(run: st.Run) -> str:

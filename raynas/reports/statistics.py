@@ -83,7 +83,7 @@ class Run:
 
     @property
     def main(self) -> str | None:
-        """The arm of the smallest trial number; the others are comparisons at equal cost."""
+        """The arm of the smallest trial number; the others are what it is compared with."""
         return self.arms[0] if self.arms else None
 
     @property
@@ -221,66 +221,6 @@ def _arms(trials: Trials) -> tuple[str, ...]:
     return tuple(dict.fromkeys(trials.arm[trials.stage == SEARCH]))
 
 
-@dataclass(frozen=True)
-class Trace:
-    """The best value so far: it becomes ``value[k]`` when ``cost[k]`` is spent (both (k,)).
-
-    ``total``: all that the arm spent, also on trials that were stopped or failed. ``value`` is in
-    the objective's own sign; of several objectives it is the hypervolume's share of ``Box``.
-    """
-
-    arm: str
-    cost: Floats
-    value: Floats
-    total: float
-
-    def at(self, cost: float) -> float:
-        """The best value found for at most ``cost``; NaN before the first."""
-        found = int(np.searchsorted(self.cost, cost * (1 + 1e-12), side="right"))
-        return float(self.value[found - 1]) if found else math.nan
-
-
-def costs_count_trials(run: Run) -> bool:
-    """True when no worker time was recorded, so that only the number of rows can be a cost."""
-    return not run.rows.seconds[~run.rows.scoring].any()
-
-
-def row_costs(run: Run) -> Floats:
-    """(rows,) worker time; where none was recorded 1 a row, and 0 for scores, which train nothing.
-
-    Seconds of scoring count like those of training.
-    """
-    return (~run.rows.scoring).astype(np.float64) if costs_count_trials(run) else run.rows.seconds
-
-
-def trace(run: Run, arm: str) -> Trace:
-    """Best-so-far of one arm against its cumulative cost, in the order of the rows' time."""
-    index = np.flatnonzero(run.searching(arm)[run.rows.owner]) if len(run.trials) else _none()
-    index = index[np.argsort(run.rows.time[index], kind="stable")]
-    spent = np.cumsum(row_costs(run)[index])
-    where = np.zeros(len(run.rows.owner))
-    where[index] = spent
-    done = run.complete(arm)
-    found = where[run.trials.measured[done]]
-    order = np.argsort(found, kind="stable")
-    value = _running_best(run, done[order])
-    better = np.flatnonzero(np.r_[True, value[1:] != value[:-1]]) if len(value) else _none()
-    total = float(spent[-1]) if len(spent) else 0.0
-    return Trace(arm, found[order][better], value[better], total)
-
-
-def _running_best(run: Run, chosen: Ints) -> Floats:
-    points = run.points()
-    if len(run.objectives) == 1:
-        return np.asarray(
-            run.objectives[0].sign * np.maximum.accumulate(points[chosen, 0])
-            if len(chosen)
-            else np.empty(0)
-        )
-    everything = points[run.complete()]
-    return running_hypervolume(points[chosen], everything)
-
-
 def running_hypervolume(points: Floats, everything: Floats) -> Floats:
     """Share of the box spanned by ``everything`` that the first trials dominate, trial by trial.
 
@@ -305,74 +245,6 @@ def running_hypervolume(points: Floats, everything: Floats) -> Floats:
             front = np.vstack([front[~np.all(front <= point, axis=1)], point])
         result[k] = value
     return result
-
-
-@dataclass(frozen=True)
-class Band:
-    """How the best-so-far of random search scatters: bootstrap quantiles on a grid of costs."""
-
-    cost: Floats
-    low: Floats
-    high: Floats
-
-
-def random_band(
-    run: Run, arm: str, until: float, *, level: float = 0.95, draws: int = 200, seed: int = 0
-) -> Band | None:
-    """Bootstrap over the trials of a random arm, which are exchangeable: drawn with replacement
-    until ``until`` is spent. None for several objectives, or with fewer than five trials done.
-    """
-    if len(run.objectives) > 1 or len(run.complete(arm)) < 5:
-        return None
-    members = np.flatnonzero(run.searching(arm))
-    cost = np.bincount(run.rows.owner, weights=row_costs(run), minlength=len(run.trials))[members]
-    value = np.full(len(run.trials), -np.inf)
-    done = run.complete(arm)
-    value[done] = run.points()[done, 0]
-    grid = np.linspace(0.0, until, 81)[1:]
-    rng = np.random.default_rng(seed)
-    found = np.empty((draws, len(grid)))
-    for k in range(draws):
-        drawn = rng.integers(len(members), size=len(members))
-        best = np.r_[-np.inf, np.maximum.accumulate(value[members[drawn]])]
-        found[k] = best[np.searchsorted(np.cumsum(cost[drawn]), grid, side="right")]
-    tail = (1 - level) / 2
-    low, high = np.quantile(found, [tail, 1 - tail], axis=0, method="nearest")
-    sign = run.objectives[0].sign
-    usable = np.isfinite(low)
-    ends = np.sort(np.stack([sign * low[usable], sign * high[usable]]), axis=0)
-    return Band(grid[usable], ends[0], ends[1])
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The main arm and random search, both cut at the cost that both have spent."""
-
-    cost: float
-    main: float
-    random: float
-    low: float
-    high: float
-    better: bool
-    beyond_luck: bool
-
-
-def compare(run: Run, level: float = 0.95) -> Comparison | None:
-    """Main arm against random search at equal cost; None when one of them has nothing to show."""
-    if run.main is None or run.random is None:
-        return None
-    main, other = trace(run, run.main), trace(run, run.random)
-    cost = min(main.total, other.total)
-    ours, theirs = main.at(cost), other.at(cost)
-    if not (math.isfinite(ours) and math.isfinite(theirs)):
-        return None
-    band = random_band(run, run.random, cost, level=level)
-    low, high = (band.low[-1], band.high[-1]) if band and len(band.low) else (math.nan, math.nan)
-    sign = run.objectives[0].sign if len(run.objectives) == 1 else 1.0
-    edge = high if sign > 0 else low
-    beyond = math.isfinite(edge) and sign * ours > sign * edge
-    better = sign * ours > sign * theirs
-    return Comparison(cost, ours, theirs, float(low), float(high), better, bool(beyond))
 
 
 @dataclass(frozen=True)

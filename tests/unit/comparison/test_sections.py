@@ -13,6 +13,7 @@ import pytest
 from raynas.comparison.page import terminal_table, write_page
 from raynas.comparison.sections import PUBLISHED_RESULTS, half_width, sections
 from raynas.comparison.tasks import Task
+from raynas.reports.words import DASH
 
 
 def task(protocol: str, method: str, seed: int, workers: int = 1) -> Task:
@@ -34,7 +35,8 @@ TWO = {
 def test_the_best_so_far_after_so_many_trainings() -> None:
     (section,) = sections(TWO)
     assert section.title == "After n trainings: CIFAR-10"
-    assert section.head == ("method", "n = 25", "n = 50", "n = 100", "n = 200", "sim h", "real s")
+    numbers = ("n = 25", "n = 50", "n = 100", "n = 200")
+    assert section.head == ("method", *numbers, "ahead", "sim h", "real s")
     assert "2 runs each" in section.text
     fewer = {t: r for t, r in TWO.items() if (t.method, t.seed) != ("tpe", 1)}
     assert "1 to 2 runs each" in sections(fewer)[0].text
@@ -42,8 +44,20 @@ def test_the_best_so_far_after_so_many_trainings() -> None:
     width = 1.96 * math.sqrt(0.5) / math.sqrt(2)
     assert random[:3] == ("random", f"90.50 (0.71) ±{width:.2f}", f"91.50 (0.71) ±{width:.2f}")
     assert random[4].startswith("92.50")
-    assert random[5:] == ("2", "0.50")
+    assert random[5:] == (DASH, "2", "0.50")
+    assert tpe[5] == "2/2 p=0.5"
     assert tpe[1:4] == ("-", "93.50", "93.50 (0.00) ±0.00")  # before a complete trial there is none
+
+
+def test_seeds_are_compared_in_pairs_without_ties() -> None:
+    found = {task("trainings", "random", seed): trainings((1, 80.0, 90.0)) for seed in range(12)}
+    for seed in range(10):
+        tested = 90.0 if seed == 0 else 89.0 if seed == 1 else 91.0
+        found[task("trainings", "tpe", seed)] = trainings((1, 80.0, tested))
+    (section,) = sections(found)
+    assert section.rows[1][5] == "8/9 p=0.039"
+    alone = {t: r for t, r in found.items() if t.method == "tpe"}
+    assert sections(alone)[0].rows[0][5] == DASH
 
 
 def test_the_curves_are_distances_from_the_optimum() -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from scipy.stats import kendalltau, spearmanr
 
 from raynas.console import show_status
-from raynas.reports import render, summary, words
+from raynas.reports import equal_cost, render, summary, words
 from raynas.reports import statistics as st
 from raynas.reports.figures import shown_curves
 from raynas.reports.proxies import proxies, screenings
@@ -79,7 +79,7 @@ def test_what_failed_in_scoring_or_broke_a_bound_by_its_scores_was_screened_out(
 
 def test_scoring_costs_worker_time_but_is_no_point_of_the_curve(rows, description):
     run = st.load(_screen(rows).table(), description)
-    trace = st.trace(run, "tpe")
+    trace = equal_cost.trace(run, "tpe")
     assert trace.cost.tolist() == [4.0, 6.5]
     assert trace.value.tolist() == [63.0, 64.0]
     assert trace.total == 6.5
@@ -89,8 +89,9 @@ def test_without_worker_time_scores_cost_nothing(rows, description):
     for row in _screen(rows).rows:
         row["seconds"] = 0.0 if row["step"] else 0.5
     run = st.load(rows.table(), description)
-    assert st.costs_count_trials(run)
-    assert (st.trace(run, "tpe").cost.tolist(), st.trace(run, "tpe").total) == ([2.0, 4.0], 4.0)
+    trace = equal_cost.trace(run, "tpe")
+    assert equal_cost.counts_steps(run)
+    assert (trace.cost.tolist(), trace.total) == ([2.0, 4.0], 4.0)
 
 
 def test_only_scores_so_far_is_no_result(rows, description, info):

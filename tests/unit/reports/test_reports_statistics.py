@@ -9,7 +9,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
-from report_data import Rows, describe_run
 
 from raynas.core import TrialState
 from raynas.core.pareto import hypervolume
@@ -19,27 +18,6 @@ TWO = [
     {"class": "Objective", "metric": "val_accuracy", "direction": "max"},
     {"class": "Objective", "metric": "macs", "direction": "min"},
 ]
-
-
-def test_best_so_far_charges_stopped_and_failed_trials(rows, description):
-    rows.add(0, 1, "RUNNING", val_accuracy=50.0).add(0, 2, "COMPLETE", val_accuracy=60.0)
-    rows.add(1, 1, "STOPPED", val_accuracy=99.0, seconds=5.0)
-    rows.add(2, 1, "FAILED", seconds=2.0, message="boom")
-    rows.add(3, 1, "RUNNING", val_accuracy=10.0).add(3, 2, "COMPLETE", val_accuracy=70.0)
-    run = st.load(rows.table(), description)
-    trace = st.trace(run, "tpe")
-    assert trace.cost.tolist() == [2.0, 11.0]
-    assert trace.value.tolist() == [60.0, 70.0]
-    assert trace.total == 11.0
-    assert math.isnan(trace.at(1.9))
-    assert (trace.at(2.0), trace.at(10.9), trace.at(1e9)) == (60.0, 60.0, 70.0)
-
-
-def test_cost_runs_in_the_order_of_time_not_of_trials(rows, description):
-    rows.add(1, 1, "COMPLETE", val_accuracy=60.0, seconds=3.0)
-    rows.add(0, 1, "COMPLETE", val_accuracy=50.0, seconds=4.0)
-    trace = st.trace(st.load(rows.table(), description), "tpe")
-    assert (trace.cost.tolist(), trace.value.tolist()) == ([3.0], [60.0])
 
 
 def test_the_state_is_that_of_the_row_without_a_step(rows, description):
@@ -56,80 +34,8 @@ def test_minimised_objectives_fall(rows, describing):
         rows.add(k, 1, "COMPLETE", val_loss=loss)
     objectives = [{"metric": "val_loss", "direction": "min"}]
     run = st.load(rows.table(), describing(objectives=objectives))
-    assert st.trace(run, "tpe").value.tolist() == [3.0, 1.0]
     assert st.best(run) == 1
     assert st.ranked(run).tolist() == [1, 2, 0]
-
-
-@given(some.integers(1, 40), some.integers(0, 10_000))
-@settings(max_examples=40, deadline=None)
-def test_trace_equals_a_plain_loop(n, seed):
-    rng = np.random.default_rng(seed)
-    rows = Rows()
-    for k in range(n):
-        state = rng.choice(["COMPLETE", "STOPPED", "FAILED"])
-        value, seconds = (float(rng.integers(1, 9)) for _ in range(2))
-        moment = int(rng.integers(1, 10**9)) * 1000 + k
-        rows.add(k, 1, str(state), val_accuracy=value, seconds=seconds, time=moment)
-    run = st.load(rows.table(), describe_run())
-    trace = st.trace(run, "tpe")
-    spent, best, expected = 0.0, -math.inf, []
-    for row in sorted(rows.rows, key=lambda r: r["time"]):
-        spent += row["seconds"]
-        if row["state"] == "COMPLETE" and row["val_accuracy"] > best:
-            best = row["val_accuracy"]
-            expected.append((spent, best))
-    assert list(zip(trace.cost.tolist(), trace.value.tolist(), strict=True)) == expected
-    assert trace.total == spent
-
-
-def test_comparison_is_cut_at_the_cost_both_have_spent(rows, description):
-    for k in range(4):
-        rows.add(k, 1, "COMPLETE", val_accuracy=60.0 + k)
-    for k in range(10):
-        rows.add(10 + k, 1, "COMPLETE", arm="random", val_accuracy=50.0 + 2 * k)
-    run = st.load(rows.table(), description)
-    assert (run.main, run.random) == ("tpe", "random")
-    found = st.compare(run)
-    assert found is not None
-    assert (found.cost, found.main, found.random) == (4.0, 63.0, 56.0)
-    assert found.better
-
-
-def test_luck_is_what_resampled_random_searches_reach(rows, description):
-    for k in range(30):
-        rows.add(k, 1, "COMPLETE", val_accuracy=70.0 + 0.1 * k)
-        rows.add(100 + k, 1, "COMPLETE", arm="random", val_accuracy=70.0 + 0.1 * k)
-    equal = st.compare(st.load(rows.table(), description))
-    assert equal is not None
-    assert not equal.better
-    assert not equal.beyond_luck
-    assert equal.low <= equal.random <= equal.high
-    rows.add(30, 1, "COMPLETE", val_accuracy=99.0, time=1_790_000_000_000_001)
-    ahead = st.compare(st.load(rows.table(), description))
-    assert ahead is not None
-    assert ahead.better
-    assert ahead.beyond_luck
-
-
-def test_the_band_narrows_with_cost_and_is_repeatable(make_run, description):
-    run = st.load(make_run(trials=200), description)
-    total = st.trace(run, "random").total
-    band, again = (st.random_band(run, "random", total) for _ in range(2))
-    assert band is not None
-    assert again is not None
-    assert np.array_equal(band.low, again.low)
-    assert np.all(band.low <= band.high)
-    assert np.all(np.diff(band.low) >= 0)
-    assert band.high[-1] == st.trace(run, "random").value[-1]
-
-
-def test_without_worker_time_rows_are_the_cost(rows, description):
-    for k in range(3):
-        rows.add(k, 1, "COMPLETE", val_accuracy=float(k), seconds=0.0)
-    run = st.load(rows.table(), description)
-    assert st.costs_count_trials(run)
-    assert st.trace(run, "tpe").cost.tolist() == [1.0, 2.0, 3.0]
 
 
 def test_rungs_count_reached_stopped_and_went_on(rows, description):
@@ -235,16 +141,12 @@ def test_before_the_first_is_complete_the_furthest_count(rows, description):
     assert st.best(st.load(rows.table(), description)) == 1
 
 
-def test_fronts_and_running_hypervolume(rows, describing):
+def test_fronts_of_several_objectives(rows, describing):
     points = [(50.0, 100), (60.0, 200), (55.0, 300), (70.0, 400)]
     for k, (accuracy, macs) in enumerate(points):
         rows.add(k, 1, "COMPLETE", val_accuracy=accuracy, macs=macs)
     run = st.load(rows.table(), describing(objectives=TWO))
     assert st.front(run, "tpe", [("val_accuracy", 1.0), ("macs", -1.0)]).tolist() == [3, 1, 0]
-    shares = st.trace(run, "tpe").value
-    box = np.array([[(a - 50) / 20, (400 - m) / 300] for a, m in points])
-    expected = [hypervolume(box[: k + 1], np.full(2, -1e-9)) for k in range(4)]
-    assert shares == pytest.approx([expected[0], expected[1], expected[3]])
 
 
 @given(some.integers(1, 40), some.integers(1, 4), some.integers(0, 999), some.booleans())
@@ -289,7 +191,7 @@ def test_order_of_rows_does_not_matter(make_run, description):
 
 def test_nothing_at_all(rows, description):
     run = st.load(rows.table(), description)
-    assert (len(run.trials), run.main, st.best(run), st.compare(run)) == (0, None, None, None)
+    assert (len(run.trials), run.main, st.best(run)) == (0, None, None)
     assert st.size_ranking(run) is None
     assert st.finals(run) == {}
     assert st.wall_seconds(run) == 0.0

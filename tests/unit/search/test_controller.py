@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +16,7 @@ from raynas.core import (
     Bound,
     Costs,
     Decision,
+    Job,
     Measurement,
     Objective,
     Problem,
@@ -24,6 +25,7 @@ from raynas.core import (
     TrialState,
     UserError,
 )
+from raynas.core.prices import ExpectedPrice
 from raynas.runners.local import LocalRunner
 from raynas.runners.placement import Share
 from raynas.samplers.base import Sampler
@@ -32,6 +34,7 @@ from raynas.schedulers.base import Scheduler
 from raynas.schedulers.none import NoStopping
 from raynas.search.context import Limits, Payload
 from raynas.search.controller import SearchController
+from raynas.session import equal_cost
 from raynas.spaces.base import SearchSpace
 
 
@@ -381,11 +384,81 @@ def test_a_bound_on_a_measured_metric_makes_the_trial_infeasible_at_its_end() ->
     assert rows[-1]["val_accuracy"] > 10
 
 
-def test_when_worker_time_is_spent_nothing_new_starts_and_what_runs_is_finished() -> None:
-    work = search(Random(), limits=Limits(seconds=10.0))
+def test_when_worker_time_is_spent_nothing_starts_and_what_runs_is_finished() -> None:
+    rows = Table()
+    work = search(Random(), rows=rows, limits=Limits(seconds=10.0))
     LocalRunner().run(work)
-    assert work.meter.spent == 12.0  # a second a step
+    assert work.meter.spent == 12.0  # three trials of four steps, a second a step
     assert states(work) == {"COMPLETE": 3}
+
+
+def three_begun(seconds: float, *prices: float) -> SearchController:
+    """Three trials of four steps of a second; the first is complete, the second half done."""
+    limits = Limits(seconds=seconds, expected=ExpectedPrice(prices))
+    work = search(Random(), limits=limits)
+    for number, steps in enumerate((4, 2, 0)):
+        job = work.next()
+        assert job is not None
+        assert job.trial == number
+        for step in range(1, steps + 1):
+            work.report(job, Measurement(step, {"val_accuracy": 1.0}, 1.0))
+    return work
+
+
+def test_trials_that_run_count_as_what_they_will_cost() -> None:
+    """4 seconds of the first trial, 4 of the second and 4 of the third make 12."""
+    for seconds, starts in ((12.0, False), (12.5, True)):
+        work = three_begun(seconds, 4.0)
+        assert (work.next() is not None) is starts
+        assert not work.done
+    work = three_begun(12.0)
+    assert work.next() is not None  # nothing is known of what a trial costs
+
+
+def test_a_trial_that_got_far_is_expected_to_cost_as_much_as_those_that_did() -> None:
+    """4 seconds, 4 as of those that cost 2 or more, and 2.5 of one of which nothing is known."""
+    for seconds, starts in ((10.5, False), (10.6, True)):
+        work = three_begun(seconds, 1.0, 1.0, 4.0, 4.0)
+        assert (work.next() is not None) is starts
+
+
+def test_a_trial_that_cost_less_than_expected_makes_room() -> None:
+    work = three_begun(12.0, 4.0)
+    assert work.next() is None
+    work.fail(work.jobs[2], "broken")
+    assert work.next() is not None
+
+
+@dataclass
+class Timeless(Curves):
+    """Measures no time."""
+
+    name: ClassVar[str] = "timeless"
+
+    def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
+        for measurement in super().evaluate(arch, job):
+            yield replace(measurement, seconds=0.0)
+
+
+def test_without_worker_time_an_arm_costs_as_many_steps() -> None:
+    main = search(Random(), evaluator=Timeless(), limits=Limits(trials=5), seed=1)
+    LocalRunner().run(main)
+    limits = equal_cost(main)
+    assert (limits.seconds, limits.expected(0.0)) == (20.0, 4.0)
+    rows = Table()
+    other = search(Random(), evaluator=Timeless(), limits=limits, rows=rows)
+    LocalRunner().run(other)
+    assert states(other) == {"COMPLETE": 5}
+    assert (other.meter.paid, other.meter.spent) == (20.0, 0.0)
+    assert other.status().max_seconds is None  # it is no time
+    assert other.status().share == 1.0
+
+
+def test_the_time_of_scores_alone_is_no_price() -> None:
+    main = search(Random(), evaluator=Timeless(), limits=Limits(trials=1))
+    LocalRunner().run(main)
+    main.trials[0].measurements.insert(0, Measurement(0, {"score": 1.0}, 9.0))
+    assert equal_cost(main).seconds == 4.0
 
 
 def test_a_result_of_a_trial_at_rest_changes_nothing() -> None:

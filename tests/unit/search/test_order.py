@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from integration.toy_runs import Script, Table, content
 from searches import make_ordered
-from toys import Curves, ToyData, ToySpace
+from toys import Curves, ToyData, ToySpace, quality
 
-from raynas.core import Bound, Job, Objective, Trial, TrialState, UserError
+from raynas.core import (
+    Architecture,
+    Bound,
+    Job,
+    Measurement,
+    Metric,
+    Objective,
+    Trial,
+    TrialState,
+    UserError,
+)
 from raynas.core.describe import fresh
+from raynas.core.prices import ExpectedPrice
+from raynas.data.base import View
+from raynas.evaluators import Screen
 from raynas.runners.base import Outcome, deliver, steps
 from raynas.samplers import TPE, Random, RegularizedEvolution
 from raynas.samplers.base import Sampler
@@ -21,6 +35,7 @@ from raynas.schedulers import ASHA, NoStopping
 from raynas.schedulers.base import Scheduler
 from raynas.search.context import Limits, Payload
 from raynas.search.order import DeterministicOrder
+from raynas.search.screening import Screening
 
 
 def search(rows: Any, folder: Path | None, sampler: Sampler, **more: Any) -> DeterministicOrder:
@@ -185,11 +200,52 @@ def test_what_lacked_memory_gets_its_second_try_and_no_third(cut: int, tmp_path:
 
 
 def test_arms_are_equal_in_multiply_adds(tmp_path: Path) -> None:
-    work = search(Table(), tmp_path, Random(), lanes=1, limits=Limits(seconds=20_000.0))
+    """Nothing new starts when 20,000 are spent or in the hands of the four lanes; the largest
+    architecture of all nine steps takes 7 * 360 * 9."""
+    limits = Limits(seconds=20_000.0, expected=ExpectedPrice([7 * 360 * 9.0]))
+    work = search(Table(), tmp_path, Random(), limits=limits)
     carry_out(work, 2, random.Random(0))
     macs = sum(t.costs["macs"] * t.step for t in work.trials.values())
     assert work.controller.meter.paid == macs
-    assert 20_000 <= macs < 20_000 + 9 * 7 * 360  # the trial that crosses it is finished
+    assert 20_000 <= macs < 20_000 + 7 * 360 * 9
+
+
+@dataclass
+class Score(Curves):
+    """A score of two passes; a step of training is 3 * 8 passes and 8 held-out images."""
+
+    name: ClassVar[str] = "score"
+    max_step: int = 1
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (Metric("score", "", "max"),)
+
+    def passes(self, view: View) -> float:
+        return 2.0
+
+    def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
+        yield Measurement(1, {"score": quality(arch)}, seconds=0.5)
+
+
+def test_a_score_costs_its_part_of_a_training_step(tmp_path: Path) -> None:
+    scorer = Score()
+
+    def scores(jobs: Sequence[tuple[Architecture, Job]]) -> list[list[Outcome]]:
+        return [list(steps(scorer, arch, job)) for arch, job in jobs]
+
+    screening = Screening(Screen(scorer, keep=0.25, batch=8), scores)
+    work = search(
+        Table(), tmp_path, Random(), screening=screening, scheduler=NoStopping(),
+        limits=Limits(trials=4),
+    )  # fmt: skip
+    carry_out(work, 2, random.Random(0))
+    trials = work.trials.values()
+    scored = sum(t.costs["macs"] for t in trials if t.measurements)
+    trained = sum(t.costs["macs"] * t.step for t in trials)
+    assert len(trials) == 16
+    assert sum(t.step > 0 for t in trials) == 4
+    assert work.controller.meter.paid == pytest.approx(trained + scored * 2 / (3 * 8 + 8))
 
 
 def test_a_worker_that_died_is_started_again(tmp_path: Path) -> None:

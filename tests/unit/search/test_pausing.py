@@ -198,3 +198,25 @@ def states_of(run: Path) -> dict[int, str]:
         if stage == "search" and found.get(trial) in (None, "RUNNING"):
             found[trial] = state
     return found
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("seconds", [1.0, 20.0])
+def test_an_arm_whose_worker_time_is_spent_decides_on_its_paused_trials(
+    name: str, seconds: float
+) -> None:
+    """As at the end of an arm that had its number of trials: each has a winner."""
+    runner = VirtualRunner(Cluster(8))
+    work = work_of(MAKERS[name](), Table(), limits=Limits(seconds=seconds), clock=runner.clock)
+    runner.run(work)
+    assert work.done
+    assert work.meter.paid >= seconds
+    assert Counter(t.state for t in work.trials.values())[TrialState.COMPLETE] > 0
+
+
+def test_after_a_deadline_paused_trials_do_not_go_on() -> None:
+    runner = VirtualRunner(Cluster(2))
+    work = work_of(PromotionASHA(), Table(), limits=Limits(deadline=3.0), clock=runner.clock)
+    runner.run(work)
+    assert work.done
+    assert all(t.state is TrialState.STOPPED for t in work.trials.values())
