@@ -14,7 +14,8 @@ import numpy as np
 
 from raynas.core import Objective
 from raynas.reports import statistics as st
-from raynas.reports.ranking import BASELINES, FEWEST, RankQuality, rank_qualities, spearman_draws
+from raynas.reports.intervals import rank_correlations
+from raynas.reports.ranking import BASELINES, FEWEST, RankQuality, rank_qualities
 from raynas.store.schema import COLUMNS
 
 _FIXED = frozenset(column.name for column in COLUMNS)
@@ -88,8 +89,8 @@ class Proxies:
         for i, one in enumerate(columns):
             for j, other in enumerate(columns[:i]):
                 both = np.isfinite(one) & np.isfinite(other)
-                rho = spearman_draws(np.ones((1, int(both.sum()))), one[both], other[both])
-                table[i, j] = table[j, i] = rho[0]
+                rho, _ = rank_correlations(one[both], other[both])
+                table[i, j] = table[j, i] = rho.value
         return table
 
     def arms(self, run: st.Run) -> Counter[str]:

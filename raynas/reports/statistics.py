@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from raynas.core import Objective, TrialState
 from raynas.core.metrics import SCORE_UNIT, TEST_ACCURACY
 from raynas.core.pareto import hypervolume, pareto_front
+from raynas.reports.intervals import rank_correlations
 from raynas.reports.words import UNITS
 from raynas.store.schema import COLUMNS, FINAL, SEARCH
 
@@ -374,7 +375,7 @@ def compare(run: Run, level: float = 0.95) -> Comparison | None:
 
 @dataclass(frozen=True)
 class Rank:
-    """Kendall's tau-b over ``n`` pairs with its 95 % interval (NaN with fewer than 5)."""
+    """Kendall's tau-b over ``n`` pairs with its 95 % interval (NaN below ``PAIRS_FROM``)."""
 
     tau: float
     low: float
@@ -383,21 +384,11 @@ class Rank:
 
 
 def kendall(x: Floats, y: Floats) -> Rank | None:
-    """Rank correlation of two (n,) arrays; None where it is not defined (n < 3, a constant).
-
-    The interval is the one of Fieller, Hartley and Pearson (1957): atanh(tau) with variance
-    0.437 / (n - 4).
-    """
+    """Rank correlation of two (n,) arrays; None where it is not defined (n < 3, a constant)."""
     if len(x) < 3 or len(np.unique(x)) < 2 or len(np.unique(y)) < 2:
         return None
-    from scipy.stats import kendalltau
-
-    tau = float(kendalltau(x, y).statistic)
-    if len(x) < 5 or abs(tau) >= 1:
-        return Rank(tau, math.nan, math.nan, len(x))
-    half = 1.959964 * math.sqrt(0.437 / (len(x) - 4))
-    centre = math.atanh(tau)
-    return Rank(tau, math.tanh(centre - half), math.tanh(centre + half), len(x))
+    tau = rank_correlations(x, y)[1].estimate()
+    return Rank(tau.value, tau.low, tau.high, len(x))
 
 
 def distinct(run: Run, chosen: Ints) -> Ints:

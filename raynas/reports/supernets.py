@@ -5,7 +5,7 @@ trained networks, finalists from scratch and from what they inherit, and the arc
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from raynas.core import Objective, TrialState
 from raynas.core.metrics import TRAIN_ACCURACY
 from raynas.core.pareto import pareto_front
 from raynas.reports import statistics as st
+from raynas.reports.intervals import Estimate, t_quantile
 from raynas.reports.ranking import BASELINES, FEWEST, RankQuality, rank_qualities
 from raynas.store.schema import FINAL, SUPERNET, TRUTH, TUNED
 
@@ -139,6 +140,37 @@ def twice(run: st.Run) -> list[Twice]:
                 )
             )
     return found
+
+
+def mean_gain(found: Sequence[Twice]) -> Estimate:
+    """Estimate what inherited weights add to the test result of these finalists.
+
+    The interval is Welch's, over seeds: the scatter between the seeds of one finalist is pooled
+    over finalists, apart for the two ways of training. It takes three seeds of a finalist, or two
+    of two, in both ways.
+
+    Args:
+        found: Finalists that were trained in both ways.
+
+    Returns:
+        The mean gain over the finalists, in the metric's own sign.
+    """
+    gain = float(np.mean([f.gain for f in found]))
+    sides = [_scatter([f.scratch for f in found]), _scatter([f.tuned for f in found if f.tuned])]
+    error = sum(variance for variance, _ in sides)
+    if min(freedom for _, freedom in sides) < 2 or error == 0:
+        return Estimate(gain)
+    freedom = error**2 / sum(variance**2 / free for variance, free in sides)
+    half = t_quantile(freedom) * math.sqrt(error)
+    return Estimate(gain, gain - half, gain + half)
+
+
+def _scatter(finals: Sequence[st.Final]) -> tuple[float, int]:
+    """Variance of the mean over finalists, and its degrees of freedom."""
+    squares = sum(float(((f.values - f.mean) ** 2).sum()) for f in finals)
+    freedom = sum(len(f.values) - 1 for f in finals)
+    shares = sum(1 / len(f.values) for f in finals) / len(finals) ** 2
+    return (squares / freedom * shares if freedom else math.nan), freedom
 
 
 def _seconds(run: st.Run, stage: str, arch_id: str) -> float:

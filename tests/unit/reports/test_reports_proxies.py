@@ -174,7 +174,7 @@ def test_the_section_stands_beside_size_and_says_what_is_worth_nothing(make_scre
     assert re.search(r"of the \d+ architectures that were scored and trained to the end", text)
     assert "naswot ranks better than the number of parameters and the multiply-adds" in text
     assert re.search(
-        r"grasp ranks no better than the number of parameters "
+        r"grasp ranks worse than the number of parameters "
         r"\(difference in rank correlation -0\.\d\d \[-\d\.\d\d, -0\.\d\d\]\)",
         text,
     )
