@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from raynas.comparison.protocols import AT, SECONDS, TRAININGS, WITHIN, WORKERS
 from raynas.comparison.tasks import Task, of
-from raynas.reports.intervals import MEANS_FROM, mean_half_width
+from raynas.reports.intervals import MEANS_FROM, mean_half_width, mean_half_widths
 
 Floats = NDArray[np.float64]
 Found = Mapping[Task, Mapping[str, Any]]
@@ -146,7 +146,7 @@ def _curve(name: str, x: NDArray[Any], lines: Floats) -> Curve:
     there = np.isfinite(lines).all(axis=0)
     kept = lines[:, there]
     mean = kept.mean(axis=0)
-    width = np.array([mean_half_width(column) for column in kept.T])
+    width = mean_half_widths(kept)
     return Curve(name, x[there].astype(float), mean, mean - width, mean + width)
 
 

@@ -95,7 +95,7 @@ def rank_correlations(x: Floats, y: Floats) -> tuple[Correlation, Correlation]:
     Ties have mid-ranks. Time grows as n^2, memory as n. The variance of tau is the mean of the
     jackknife's, which is too large for few items (B. Efron, C. Stein, "The jackknife estimate of
     variance", 1981), and of the unbiased one from pairs that share no item, which scatters too
-    much to be used alone.
+    much to be used alone; with ties, where its denominator varies, too, it is the jackknife's.
 
     Args:
         x: (n,) values without NaN.
@@ -124,6 +124,7 @@ class _Ranks:
         _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
         self.group = np.asarray(group, dtype=np.int64).reshape(-1)
         self.constant = len(counts) < 2
+        self.distinct = len(counts) == len(values)
         self.untied = (len(values) - counts)[self.group].astype(np.float64)
         below = np.cumsum(counts) - counts
         above = len(values) - below - counts
@@ -181,10 +182,8 @@ def _kendall(a: _Ranks, b: _Ranks, agreement: Floats) -> Correlation:
     left = (a.untied.sum() - 2 * a.untied) * (b.untied.sum() - 2 * b.untied)
     without = (total - 2 * agreement) / np.sqrt(left)
     variance = _jackknife_variance(without)
-    if n > 3:
-        joint = np.unique(a.group * n + b.group, return_counts=True)[1]
-        decided = float(a.untied.sum() + b.untied.sum() - n * n + (joint**2).sum())
-        disjoint = total**2 - 4 * float((agreement**2).sum()) + 2 * decided
+    if n > 3 and a.distinct and b.distinct:
+        disjoint = total**2 - 4 * float((agreement**2).sum()) + 2 * n * (n - 1)
         unbiased = (total**2 - disjoint * n * (n - 1) / ((n - 2) * (n - 3))) / free
         variance = (variance + max(unbiased, 0.0)) / 2
     return Correlation(
@@ -297,31 +296,40 @@ def t_quantile(freedom: float) -> float:
     return float(stdtrit(freedom, 1 - TAIL))
 
 
-def mean_half_width(values: Floats) -> float:
-    """Compute half of a mean's 95 % interval, taken to both sides.
+def mean_half_widths(values: Floats) -> Floats:
+    """Compute half of the 95 % interval of each column's mean, taken to both sides.
 
     P. Hall, "On the removal of skewness by transformation", JRSS B 1992, with Student's t for the
     normal quantile; the longer of its two sides. Holds where single values are skewed, such as
     times until something is found.
 
     Args:
-        values: (n,) independent values.
+        values: (n, columns) independent rows.
 
     Returns:
-        Half the width, in the unit of ``values``; NaN with fewer than ``MEANS_FROM`` values,
-        when all are equal (then nothing is known of their scatter), or one is not finite.
+        (columns,) half the widths, in the unit of ``values``; NaN with fewer than ``MEANS_FROM``
+        rows, where all are equal (then nothing is known of their scatter), or one is not finite.
     """
     n = len(values)
-    if n < MEANS_FROM or not np.isfinite(values).all() or np.ptp(values) == 0:
-        return math.nan
-    spread = float(values.std(ddof=1))
-    skew = float((((values - values.mean()) / spread) ** 3).mean())
-    quantile, root = t_quantile(n - 1), math.sqrt(n)
+    usable = np.isfinite(values).all(axis=0) & (np.ptp(values, axis=0) > 0)
+    if n < MEANS_FROM or not usable.any():
+        return np.full(values.shape[1:], math.nan)
+    kept = values[:, usable]
+    spread = kept.std(axis=0, ddof=1)
+    skew = (((kept - kept.mean(axis=0)) / spread) ** 3).mean(axis=0)
+    even = np.abs(skew) < 1e-6
+    lean = np.where(even, 1.0, skew)
 
-    def end(sign: float) -> float:
-        step = sign * quantile / root
-        if abs(skew) < 1e-6:
-            return step
-        return float(3 / skew * (np.cbrt(1 + skew * (step - skew / (6 * n))) - 1))
+    def end(sign: float) -> Floats:
+        step = sign * t_quantile(n - 1) / math.sqrt(n)
+        turned = 3 / lean * (np.cbrt(1 + lean * (step - lean / (6 * n))) - 1)
+        return np.asarray(np.where(even, step, turned), dtype=np.float64)
 
-    return spread * max(end(1.0), -end(-1.0))
+    widths = np.full(values.shape[1], math.nan)
+    widths[usable] = spread * np.maximum(end(1.0), -end(-1.0))
+    return widths
+
+
+def mean_half_width(values: Floats) -> float:
+    """Compute :func:`mean_half_widths` of one column (n,)."""
+    return float(mean_half_widths(values[:, None])[0])

@@ -342,8 +342,9 @@ def _undecided(q: RankQuality, names: Sequence[str]) -> str:
 
 def _unranked(q: RankQuality) -> str:
     sizes = _listed(_named(q.unranked))
-    verb = "is" if len(q.unranked) == 1 else "are"
-    return f"{sizes[0].upper()}{sizes[1:]} {verb} the same for all of them and so rank nothing."
+    one = len(q.unranked) == 1
+    verb, rank = ("is", "ranks") if one else ("are", "rank")
+    return f"{sizes[0].upper()}{sizes[1:]} {verb} the same for all of them and so {rank} nothing."
 
 
 def _flat(q: RankQuality) -> str:
