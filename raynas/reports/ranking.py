@@ -111,6 +111,7 @@ def rank_qualities(
     *,
     sign: float = 1.0,
     baselines: Sequence[str] = BASELINES,
+    independent: bool = True,
 ) -> list[RankQuality]:
     """Judge every score by ``truth``, the highest Spearman first.
 
@@ -120,6 +121,8 @@ def rank_qualities(
         sign: -1 when a lower truth is better.
         baselines: Names in ``scores`` that the others are compared with. All scores that are no
             baseline are one family: their leads are corrected for their number.
+        independent: Whether the architectures are independent draws, or all there are. Those that
+            a search chose by results are not: they get no interval, and nothing is claimed.
 
     Returns:
         One entry for each score.
@@ -132,7 +135,9 @@ def rank_qualities(
     columns = {name: np.asarray(values, dtype=np.float64) for name, values in scores.items()}
     if wrong := [name for name, values in columns.items() if values.shape != goal.shape]:
         raise ValueError(f"{wrong[0]} has shape {columns[wrong[0]].shape}, not {goal.shape}")
-    judge = _Judge({name: values[known] for name, values in columns.items()}, goal[known], sign)
+    judge = _Judge(
+        {name: values[known] for name, values in columns.items()}, goal[known], sign, independent
+    )
     found = [judge.quality(name, baselines) for name in columns]
     ahead, behind = holm([q.chance_ahead for q in found]), holm([q.chance_behind for q in found])
     found = [
@@ -145,8 +150,10 @@ def rank_qualities(
 class _Judge:
     """One truth, by which all scores are judged."""
 
-    def __init__(self, scores: Mapping[str, Floats], goal: Floats, sign: float) -> None:
-        self.scores, self.goal, self.sign = scores, goal, sign
+    def __init__(
+        self, scores: Mapping[str, Floats], goal: Floats, sign: float, independent: bool
+    ) -> None:
+        self.scores, self.goal, self.sign, self.independent = scores, goal, sign, independent
         n = len(goal)
         self.top = goal >= np.sort(goal)[-math.ceil(n / 10)] if n else np.zeros(0, dtype=bool)
         self._known: dict[tuple[str, bytes], tuple[Correlation, Correlation]] = {}
@@ -191,12 +198,21 @@ class _Judge:
             if len(np.unique(self.scores[baseline][both])) < 2:
                 other = constant_correlation(int(both.sum()))
                 unranked.append(baseline)
-            gaps[baseline] = correlation_gap(self._correlations(name, both)[0], other)
+            mine = self._correlations(name, both)[0]
+            gap = Estimate(mine.value - other.value)
+            gaps[baseline] = (
+                correlation_gap(mine, other)
+                if self.independent
+                else CorrelationGap(gap, math.nan, math.nan)
+            )
         return gaps, tuple(unranked)
 
     def _agreement(self, name: str, chosen: Bools) -> Agreement:
-        rho, tau = self._correlations(name, chosen)
-        return Agreement(int(chosen.sum()), rho.estimate(), tau.estimate())
+        rho, tau = (
+            c.estimate() if self.independent else Estimate(c.value)
+            for c in self._correlations(name, chosen)
+        )
+        return Agreement(int(chosen.sum()), rho, tau)
 
     def _correlations(self, name: str, chosen: Bools) -> tuple[Correlation, Correlation]:
         key = name, chosen.tobytes()

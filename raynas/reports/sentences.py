@@ -222,7 +222,8 @@ def _halted(run: st.Run) -> bool:
 def _strength(rank: st.Rank) -> str:
     """What the interval shows; more than that is not said."""
     if not math.isfinite(rank.low):
-        return "too few to judge"
+        few = rank.n < PAIRS_FROM
+        return "too few to judge" if few else "a search chose them, so they show no more"
     if rank.high < 0:
         return "larger networks tend to be worse"
     if rank.low <= 0:
@@ -274,12 +275,20 @@ def judged_sentence(run: st.Run, p: Proxies) -> str:
         f"Judged by the {what} of the {words.count(p.trained, 'architecture')} that were scored "
         f"and trained to the end{shares}; the best of them has {value}."
     )
+    text += _left_out(p.left_out)
     if _halted(run):
         text += (
             " Architectures that were screened out or stopped early are missing here: among all "
             "of them a score may agree more, or less."
         )
     return text
+
+
+def _left_out(count: int) -> str:
+    if not count:
+        return ""
+    who = words.count(count, "architecture")
+    return f" {who} that a search chose by results {'is' if count == 1 else 'are'} left out."
 
 
 def proxy_sentences(p: Proxies) -> list[str]:
@@ -301,7 +310,7 @@ def proxy_sentences(p: Proxies) -> list[str]:
         if not (q.beats_all or q.worse_than_all or q.undecided)
     ]
     open_ = [q for q in able if q.undecided]
-    said += [_undecided(open_[0], [q.name for q in open_])] if open_ else []
+    said += [_undecided([q.name for q in open_])] if open_ else []
     said += [_unranked(able[0])] if able and able[0].unranked else []
     return said + [_flat(q) for q in flat]
 
@@ -331,12 +340,11 @@ def _worse(q: RankQuality) -> str:
     return _explained(f"worse than {_listed(gaps)}, beyond chance.")
 
 
-def _undecided(q: RankQuality, names: Sequence[str]) -> str:
+def _undecided(names: Sequence[str]) -> str:
     verb = "is" if len(names) == 1 else "are"
-    few = words.count(q.whole.n, "architecture")
     return (
-        f"{_listed(names)} {verb} not compared with size: {few} are too few or too much alike, it "
-        f"takes {PAIRS_FROM} that differ."
+        f"{_listed(names)} {verb} not compared with size: that takes {PAIRS_FROM} architectures "
+        "that were drawn at random, and differ."
     )
 
 
@@ -399,8 +407,8 @@ def truth_sentence(run: st.Run, j: sn.Judged) -> str:
                           * j.objective.sign, run.unit(j.objective.metric))  # fmt: skip
     return (
         f"{words.count(len(j.index), 'architecture')} from all over the search's ranking were "
-        f"trained from scratch; the best of them has {best} {what}. The search's own value ranks "
-        "them like this, beside what their size alone would say:"
+        f"trained from scratch; the best of them has {best} {what}.{_left_out(j.left_out)} The "
+        "search's own value ranks them like this, beside what their size alone would say:"
     )
 
 
@@ -416,7 +424,7 @@ def truth_verdict(j: sn.Judged, subject: str) -> str:
             ": the trained networks do not differ." if q.distinct > 1 else "."
         )
     if q.undecided:
-        return _undecided(q, [subject]).replace(" is not ", " are not ", 1)
+        return _undecided([subject]).replace(" is not ", " are not ", 1)
     if q.worse_than_all:
         return f"{subject} rank {_worse(q)}"
     if not q.beats_all:

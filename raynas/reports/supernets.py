@@ -65,9 +65,11 @@ def training(run: st.Run) -> Training | None:
 class Judged:
     """How the search's own values rank what was trained to know better, beside the sizes.
 
-    ``index``: (n,) the search's trials of the architectures, one each; ``truth``: (n,) what the
-    training gave, the mean over seeds; ``wanted``: how many were to be trained. ``qualities``: of
-    ``SEARCHED``, params and macs, the highest Spearman first; empty with fewer than four.
+    ``index``: (n,) the search's trials of the architectures, one each, as
+    :func:`statistics.sample` takes them; ``truth``: (n,) what the training gave, the mean over
+    seeds; ``wanted``: how many were to be trained. ``qualities``: of ``SEARCHED``, params and
+    macs, the highest Spearman first; empty with fewer than four. ``left_out``: architectures that
+    the search chose by results.
     """
 
     objective: Objective
@@ -75,6 +77,7 @@ class Judged:
     truth: st.Floats
     wanted: int
     qualities: tuple[RankQuality, ...]
+    left_out: int = 0
 
     @property
     def search(self) -> RankQuality | None:
@@ -89,8 +92,8 @@ def judged(run: st.Run) -> Judged | None:
         return None
     values = run.trials.values[metric]
     done = mine & run.has_state(TrialState.COMPLETE) & np.isfinite(values)
-    ranked = st.ranked(run)
-    index = ranked[np.isin(run.trials.arch_id[ranked], run.trials.arch_id[done])]
+    trained = np.isin(run.trials.arch_id, run.trials.arch_id[done])
+    index, independent = st.sample(run, trained)
     truth = np.array(
         [values[done & (run.trials.arch_id == run.trials.arch_id[i])].mean() for i in index]
     )
@@ -98,9 +101,10 @@ def judged(run: st.Run) -> Judged | None:
     scores = {SEARCHED: sign * values[index]}
     scores |= {name: run.trials.values[name][index] for name in BASELINES}
     enough = len(index) >= FEWEST
-    found = rank_qualities(scores, truth, sign=sign) if enough else []
+    found = rank_qualities(scores, truth, sign=sign, independent=independent) if enough else []
     wanted = len(np.unique(run.trials.arch_id[mine].astype(str)))
-    return Judged(run.objectives[0], index, truth, wanted, tuple(found))
+    left_out = int(trained[st.ranked(run)].sum()) - len(index)
+    return Judged(run.objectives[0], index, truth, wanted, tuple(found), left_out)
 
 
 @dataclass(frozen=True)

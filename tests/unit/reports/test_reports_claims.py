@@ -14,13 +14,13 @@ from raynas.reports.ranking import rank_qualities
 from raynas.reports.sentences import proxy_sentences, size_sentence
 
 
-def _said(count: int = 40, *, truth: Any = None, **columns: Any) -> list[str]:
+def _said(count: int = 40, *, truth: Any = None, arm: str = "random", **columns: Any) -> list[str]:
     """The sentences on proxies of a run whose k-th trial has the k-th entries of the columns."""
     rows = Rows()
     accuracy = np.arange(count) * 1.0 if truth is None else truth
     for k in range(count):
         row = {name: values[k] for name, values in columns.items()}
-        rows.add(k, 1, "COMPLETE", val_accuracy=float(accuracy[k]), **row)
+        rows.add(k, 1, "COMPLETE", val_accuracy=float(accuracy[k]), arm=arm, **row)
     found = px.proxies(st.load(rows.table(), describe_run()))
     assert found is not None
     return proxy_sentences(found)
@@ -70,8 +70,8 @@ def test_results_that_do_not_differ_judge_no_score() -> None:
 def test_few_architectures_compare_nothing() -> None:
     said = _said(8, naswot=_noisy(0, 1.0, 8), zen_score=_noisy(1, 9.0, 8))
     assert said == [
-        "naswot and zen_score are not compared with size: 8 architectures are too few or too much "
-        "alike, it takes 12 that differ."
+        "naswot and zen_score are not compared with size: that takes 12 architectures that were "
+        "drawn at random, and differ."
     ]
 
 
@@ -128,10 +128,38 @@ def test_size_is_said_to_explain_what_the_interval_shows(noise: float, said: str
     def sentence(count: int, sign: int) -> str:
         rows = Rows()
         for k, size in enumerate(_noisy(5, noise, count)):
-            rows.add(k, 1, "COMPLETE", val_accuracy=float(k), params=int(1e6 + sign * 1e3 * size))
+            params = int(1e6 + sign * 1e3 * size)
+            rows.add(k, 1, "COMPLETE", val_accuracy=float(k), params=params, arm="random")
         return size_sentence(st.load(rows.table(), describe_run()))
 
     assert said in sentence(40, 1)
     assert "too few to judge" in sentence(11, 1)
     if noise < 900:
         assert "larger networks tend to be worse" in sentence(40, -1)
+
+
+def test_architectures_that_a_search_bred_show_nothing_of_others() -> None:
+    size = _whole(_noisy(1, 60.0))
+    said = _said(naswot=_noisy(0, 8.0), params=size, macs=size, arm="evolution")
+    assert said == [
+        "naswot is not compared with size: that takes 12 architectures that were drawn at random, "
+        "and differ."
+    ]
+    rows = Rows()
+    for k in range(40):
+        rows.add(k, 1, "COMPLETE", val_accuracy=float(k), params=1000 + k, arm="evolution")
+        rows.add(k + 40, 1, "COMPLETE", val_accuracy=float(k), params=1000 - k % 7, arm="random")
+    run = st.load(rows.table(), describe_run())
+    found = st.size_ranking(run)
+    assert found is not None
+    assert (found.n, found.largest) == (40, 39)  # judged by the random arm, the largest is of all
+    assert found.rank is not None
+    assert found.rank.low < 0 < found.rank.high
+    alone = st.load(
+        rows.table().filter(np.array(rows.table()["arm"]) == "evolution"), describe_run()
+    )
+    bred = st.size_ranking(alone)
+    assert bred is not None
+    assert bred.rank is not None
+    assert (bred.rank.tau, np.isnan(bred.rank.low)) == (1.0, True)
+    assert "a search chose them, so they show no more" in size_sentence(alone)

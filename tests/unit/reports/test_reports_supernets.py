@@ -50,7 +50,7 @@ class Inherits(Rows):
         for k, value in enumerate(self.value):
             self.add(1 + k, 1, "COMPLETE", val_accuracy=value, arch_id=f"id{k}", arch=f"arch-{k}",
                      params=int(self.params[k]), macs=int(7 * self.params[k]), seconds=0.1,
-                     weights="cafe", **more)  # fmt: skip
+                     weights="cafe", arm="random", **more)  # fmt: skip
         return self
 
     def judged(self, count: int, seeds: int = 1) -> Inherits:
