@@ -134,7 +134,7 @@ def show(found: Columns, truth: dict[str, dict[str, float]], large: Columns) -> 
         table.add_column(name, justify="left" if name == "Spearman's rho" else "right")
     qualities = [
         {q.name: q for q in rank_qualities(
-            columns, [truth[cell][name] for cell in classes], resamples=200
+            columns, [truth[cell][name] for cell in classes]
         )}
         for name in ACCURACIES
     ]  # fmt: skip

@@ -100,7 +100,7 @@ def compare(run: Path, truth: dict[str, float]) -> None:
     ):  # fmt: skip
         found = rank_qualities(
             {name: values[index] for name, values in scores.items()},
-            [truth[name] for name in names], resamples=200,
+            [truth[name] for name in names],
         )  # fmt: skip
         out.print(rank_table(found, f"{len(names):,} {told}"))
     best = int(np.argmax(scores["inherited"]))

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from raynas.comparison.protocols import AT, SECONDS, TRAININGS, WITHIN, WORKERS
 from raynas.comparison.tasks import Task, of
+from raynas.reports.intervals import MEANS_FROM, mean_half_width, mean_half_widths
 from raynas.reports.luck import sign_test
 from raynas.reports.words import DASH
 
@@ -84,23 +85,20 @@ def _by_method(found: Found) -> dict[str, list[Mapping[str, Any]]]:
     return {method: made[method] for method in dict.fromkeys(t.method for t in found)}
 
 
-def half_width(values: Floats) -> float:
-    """Of the mean's 95 % interval, by the normal approximation; NaN for a single value."""
-    return (
-        float(1.96 * values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
-    )
-
-
 def _cell(values: Floats) -> str:
     values = values[np.isfinite(values)]
     if not len(values):
         return "-"
-    width = half_width(values)
-    tail = "" if math.isnan(width) else f" ({values.std(ddof=1):.2f}) ±{width:.2f}"
-    return f"{values.mean():.2f}{tail}"
+    width = mean_half_width(values)
+    deviation = f" ({values.std(ddof=1):.2f})" if len(values) > 1 else ""
+    tail = "" if math.isnan(width) else f" ±{width:.2f}"
+    return f"{values.mean():.2f}{deviation}{tail}"
 
 
-_CELL = "mean (standard deviation) ± half of the mean's 95 % interval"
+_CELL = (
+    "mean (standard deviation) ± half of the mean's 95 % interval, "
+    f"from {MEANS_FROM} runs on that differ"
+)
 
 
 def _tested(result: Mapping[str, Any], at: ArrayLike = AT) -> Floats:
@@ -170,8 +168,7 @@ def _curve(name: str, x: NDArray[Any], lines: Floats) -> Curve:
     there = np.isfinite(lines).all(axis=0)
     kept = lines[:, there]
     mean = kept.mean(axis=0)
-    spread = kept.std(axis=0, ddof=1) if len(kept) > 1 else np.zeros_like(mean)
-    width = 1.96 * spread / math.sqrt(len(kept))
+    width = mean_half_widths(kept)
     return Curve(name, x[there].astype(float), mean, mean - width, mean + width)
 
 
@@ -242,8 +239,8 @@ def _cluster(found: Found, dataset: str) -> Section:
         hours = {n: _hours(found, method, n) for n in counts}
         times, faster = [], []
         for count in counts:
-            mean, width = float(np.mean(hours[count])), half_width(hours[count])
-            times.append(f"{mean:.3g} ±{width:.2g}")
+            mean, width = float(np.mean(hours[count])), mean_half_width(hours[count])
+            times.append(f"{mean:.3g}" + ("" if math.isnan(width) else f" ±{width:.2g}"))
             faster.append(f"{np.mean(hours[counts[0]]) / mean:.0f}x")
         rows.append((method, *(c for pair in zip(times, faster, strict=True) for c in pair)))
         curves.append(_hours_curve(method, counts, hours))
@@ -251,7 +248,8 @@ def _cluster(found: Found, dataset: str) -> Section:
     return Section(
         f"Simulated clusters: {label(dataset)}",
         f"Hours until a fully trained cell is within {WITHIN} points of the best validation "
-        f"accuracy of the table, by workers: mean of {runs} runs ± half of its 95 % interval, and "
+        f"accuracy of the table, by workers: mean of {runs} runs ± half of its 95 % interval (from "
+        f"{MEANS_FROM} runs on that differ), and "
         "how many times faster than with the fewest workers. Proposals are random; the scheduler "
         "sees the accuracy after 12 epochs, one in ten is trained for 200 epochs from scratch.",
         (
@@ -271,7 +269,7 @@ def _hours(found: Found, method: str, workers: int) -> Floats:
 
 def _hours_curve(method: str, counts: Sequence[int], hours: Mapping[int, Floats]) -> Curve:
     mean = np.array([hours[n].mean() for n in counts])
-    width = np.array([half_width(hours[n]) for n in counts])
+    width = np.array([mean_half_width(hours[n]) for n in counts])
     return Curve(method, np.array(counts, dtype=float), mean, mean - width, mean + width)
 
 

@@ -25,6 +25,7 @@ from raynas.reports import proxies as px
 from raynas.reports import statistics as st
 from raynas.reports import supernets as sn
 from raynas.reports.figures import all_figures, curve_metric, shown_curves
+from raynas.reports.intervals import PAIRS_FROM
 from raynas.reports.ranking import DRAWS
 from raynas.reports.sentences import (
     compare_sentence,
@@ -109,6 +110,7 @@ def _template() -> Template:
     environment.globals["si"] = words.si
     environment.globals["duration"] = words.duration
     environment.globals["style"] = style()
+    environment.globals["pairs_from"] = PAIRS_FROM
     source = files("raynas.reports").joinpath("template.html").read_text(encoding="utf-8")
     return environment.from_string(source)
 
@@ -332,7 +334,7 @@ def _proxy_captions(found: px.Proxies | None) -> dict[str, str]:
         return {}
     ranks = "Tied scores share their middle rank. Rings inside the green band are found."
     return {
-        "proxy_best": f"The proxy that ranks best. {ranks}",
+        "proxy_best": f"The proxy with the highest rank correlation here. {ranks}",
         "proxy_params": f"The same by size alone. {ranks}",
         "proxy_agreement": "Spearman's rank correlation between scores, parameters and MACs over "
         f"{words.count(len(found.index), 'architecture')}.",

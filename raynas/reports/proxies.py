@@ -14,7 +14,8 @@ import numpy as np
 
 from raynas.core import Objective
 from raynas.reports import statistics as st
-from raynas.reports.ranking import BASELINES, FEWEST, RankQuality, rank_qualities, spearman_draws
+from raynas.reports.intervals import rank_correlations
+from raynas.reports.ranking import BASELINES, FEWEST, RankQuality, rank_qualities
 from raynas.store.schema import COLUMNS
 
 _FIXED = frozenset(column.name for column in COLUMNS)
@@ -62,7 +63,8 @@ class Proxies:
 
     ``names``: the proxies. ``objective``: what they are judged by; None where the search measured
     nothing but scores and costs. ``index``: (n,) trials of the architectures that were scored and
-    trained to the end, one each; where they are fewer than four, of all that were scored.
+    trained to the end, one each, as :func:`statistics.sample` takes them; where they are fewer
+    than four, of all that were scored. ``left_out``: architectures that a search chose by results.
     ``scores``: proxy, ``params`` and ``macs`` -> (n,), NaN where invalid. ``trained``: how many
     there are to judge by. ``qualities``: the highest Spearman first; empty with fewer than four.
     """
@@ -73,6 +75,7 @@ class Proxies:
     scores: Mapping[str, st.Floats]
     trained: int
     qualities: tuple[RankQuality, ...]
+    left_out: int = 0
 
     @property
     def best(self) -> str | None:
@@ -88,8 +91,8 @@ class Proxies:
         for i, one in enumerate(columns):
             for j, other in enumerate(columns[:i]):
                 both = np.isfinite(one) & np.isfinite(other)
-                rho = spearman_draws(np.ones((1, int(both.sum()))), one[both], other[both])
-                table[i, j] = table[j, i] = rho[0]
+                rho, _ = rank_correlations(one[both], other[both])
+                table[i, j] = table[j, i] = rho.value
         return table
 
     def arms(self, run: st.Run) -> Counter[str]:
@@ -107,16 +110,20 @@ def proxies(run: st.Run) -> Proxies | None:
         (o for o in run.objectives if not run.is_score(o.metric) and o.metric not in _FIXED), None
     )
     scored = np.isin(run.trials.arch_id, list(_scored(run, names)))
-    done = st.ranked(run) if objective else np.empty(0, dtype=np.int64)
-    done = done[scored[done]]
+    done, independent = np.empty(0, dtype=np.int64), True
+    if objective is not None:
+        done, independent = st.sample(run, scored)
     enough = objective is not None and len(done) >= FEWEST
     index = done if enough else st.distinct(run, np.flatnonzero(scored & run.searching()))
     scores = {name: _by_architecture(run, name, index) for name in names}
     scores |= {name: values[name][index] for name in BASELINES}
     qualities = []
     if objective is not None and enough:
-        qualities = rank_qualities(scores, values[objective.metric][index], sign=objective.sign)
-    return Proxies(names, objective, index, scores, len(done), tuple(qualities))
+        truth = values[objective.metric][index]
+        qualities = rank_qualities(scores, truth, sign=objective.sign, independent=independent)
+    every = len(np.unique(run.trials.arch_id[st.ranked(run)][scored[st.ranked(run)]].astype(str)))
+    left_out = every - len(done) if objective is not None else 0
+    return Proxies(names, objective, index, scores, len(done), tuple(qualities), left_out)
 
 
 def _scored(run: st.Run, names: tuple[str, ...]) -> set[str]:

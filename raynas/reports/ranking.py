@@ -1,8 +1,5 @@
 """How well scores rank architectures: the statistics of zero-shot proxies, on plain arrays.
 
-Correlations are computed with whole-number weights, so that a bootstrap resample of the
-architectures is one row of weights and many resamples are a few array operations: the weights of
-k copies of an architecture and of k equal architectures give the same Spearman and tau-b.
 Where scores are tied, nothing is left to a lucky order: what depends on it is the mean over all
 orders, in closed form.
 """
@@ -11,11 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from raynas.reports.intervals import (
+    TAIL,
+    Correlation,
+    CorrelationGap,
+    Estimate,
+    constant_correlation,
+    correlation_gap,
+    holm,
+    rank_correlations,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,17 +35,6 @@ Bools = NDArray[np.bool_]
 BASELINES = ("params", "macs")
 DRAWS = (1, 10, 100)
 FEWEST = 4  # architectures below which a correlation says nothing
-LEVEL = 0.95
-_BLOCK = 512  # rows of the matrix of pairs that are in memory at a time
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its 95 % interval (bootstrap percentiles); NaN where not defined."""
-
-    value: float
-    low: float = math.nan
-    high: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,10 @@ class RankQuality:
     ``precision``: share of the best 5 % by score (at least one) that are of the true best 5 %.
     ``best``: k -> best truth among the k best scored, the mean over all orders of ties.
     ``beyond``: baseline -> by how much Spearman is higher than the baseline's, over the
-    architectures that both rank, resampled in pairs.
+    architectures that both rank; a constant baseline ranks by 0. ``unranked``: baselines that
+    are constant there. ``chance_ahead``, ``chance_behind``: how often chance alone puts some score
+    so far above, or below, every baseline, corrected for the number of scores (Holm); NaN where
+    that cannot be told.
     """
 
     name: str
@@ -71,10 +71,24 @@ class RankQuality:
     precision: float
     best: Mapping[int, float]
     beyond: Mapping[str, Estimate]
+    unranked: tuple[str, ...] = ()
+    chance_ahead: float = math.nan
+    chance_behind: float = math.nan
 
     @property
     def beats_all(self) -> bool:
         """Every baseline is beaten beyond chance; False where there is none to compare with."""
+        return self.ahead and self.chance_ahead < TAIL
+
+    @property
+    def worse_than_all(self) -> bool:
+        """Every baseline is better beyond chance."""
+        behind = bool(self.beyond) and all(gap.high < 0 for gap in self.beyond.values())
+        return behind and self.chance_behind < TAIL
+
+    @property
+    def ahead(self) -> bool:
+        """Looked at alone, every baseline is beaten."""
         return bool(self.beyond) and all(gap.low > 0 for gap in self.beyond.values())
 
     @property
@@ -83,6 +97,13 @@ class RankQuality:
         known = {name: gap for name, gap in self.beyond.items() if math.isfinite(gap.value)}
         return tuple(name for name, gap in known.items() if not gap.low > 0)
 
+    @property
+    def undecided(self) -> bool:
+        """Too few architectures, or too few that differ, to compare this score with a baseline."""
+        return any(
+            math.isfinite(g.value) and not math.isfinite(g.low) for g in self.beyond.values()
+        )
+
 
 def rank_qualities(
     scores: Mapping[str, Any],
@@ -90,16 +111,24 @@ def rank_qualities(
     *,
     sign: float = 1.0,
     baselines: Sequence[str] = BASELINES,
-    resamples: int | None = None,
-    seed: int = 0,
+    independent: bool = True,
 ) -> list[RankQuality]:
-    """Every score against ``truth`` (n,), the highest Spearman first.
+    """Judge every score by ``truth``, the highest Spearman first.
 
-    ``scores``: name -> (n,), higher is better, NaN where invalid. ``sign``: -1 when a lower truth
-    is better. Architectures of unknown truth are left out. ``baselines``: names in ``scores``
-    that the others are compared with. ``resamples``: of the bootstrap; by default 1000 for up to
-    1000 architectures, down to 200 for more than 3000.
-    Raises: ValueError when lengths differ.
+    Args:
+        scores: Name -> (n,), higher is better, NaN where invalid.
+        truth: (n,); architectures of unknown truth (NaN) are left out.
+        sign: -1 when a lower truth is better.
+        baselines: Names in ``scores`` that the others are compared with. All scores that are no
+            baseline are one family: their leads are corrected for their number.
+        independent: Whether the architectures are independent draws, or all there are. Those that
+            a search chose by results are not: they get no interval, and nothing is claimed.
+
+    Returns:
+        One entry for each score.
+
+    Raises:
+        ValueError: Lengths differ.
     """
     goal = sign * np.asarray(truth, dtype=np.float64)
     known = np.isfinite(goal)
@@ -107,33 +136,34 @@ def rank_qualities(
     if wrong := [name for name, values in columns.items() if values.shape != goal.shape]:
         raise ValueError(f"{wrong[0]} has shape {columns[wrong[0]].shape}, not {goal.shape}")
     judge = _Judge(
-        {name: values[known] for name, values in columns.items()},
-        goal[known], sign, resamples, seed,
-    )  # fmt: skip
+        {name: values[known] for name, values in columns.items()}, goal[known], sign, independent
+    )
     found = [judge.quality(name, baselines) for name in columns]
+    ahead, behind = holm([q.chance_ahead for q in found]), holm([q.chance_behind for q in found])
+    found = [
+        replace(q, chance_ahead=up, chance_behind=down)
+        for q, up, down in zip(found, ahead, behind, strict=True)
+    ]
     return sorted(found, key=lambda q: -np.nan_to_num(q.whole.spearman.value, nan=-2.0))
 
 
 class _Judge:
-    """One truth and one set of resamples, shared by all scores so that they can be paired."""
+    """One truth, by which all scores are judged."""
 
     def __init__(
-        self, scores: Mapping[str, Floats], goal: Floats, sign: float, resamples: int | None,
-        seed: int,
-    ) -> None:  # fmt: skip
-        self.scores, self.goal, self.sign = scores, goal, sign
+        self, scores: Mapping[str, Floats], goal: Floats, sign: float, independent: bool
+    ) -> None:
+        self.scores, self.goal, self.sign, self.independent = scores, goal, sign, independent
         n = len(goal)
-        draws = resamples or (1000 if n <= 1000 else 500 if n <= 3000 else 200)
-        self.weights = resample(n, draws, seed)
         self.top = goal >= np.sort(goal)[-math.ceil(n / 10)] if n else np.zeros(0, dtype=bool)
-        self._rhos: dict[tuple[str, bytes], Floats] = {}
+        self._known: dict[tuple[str, bytes], tuple[Correlation, Correlation]] = {}
 
     def quality(self, name: str, baselines: Sequence[str]) -> RankQuality:
         values, goal = self.scores[name], self.goal
         valid = np.isfinite(values)
         counts = np.unique(values[valid], return_counts=True)[1]
-        others = [b for b in baselines if b in self.scores and name not in baselines]
         inside = valid & self.top
+        gaps, unranked = self._gaps(name, baselines)
         return RankQuality(
             name,
             self._agreement(name, valid),
@@ -147,43 +177,53 @@ class _Judge:
                 for k in DRAWS
                 if k <= valid.sum()
             },
-            beyond={b: self._beyond(name, b) for b in others},
+            beyond={baseline: gap.estimate for baseline, gap in gaps.items()},
+            unranked=unranked,
+            # to beat all is to beat the one that is hardest to beat
+            chance_ahead=_highest([gap.ahead for gap in gaps.values()]),
+            chance_behind=_highest([gap.behind for gap in gaps.values()]),
         )
 
-    def _agreement(self, name: str, chosen: Bools) -> Agreement:
-        weights = self.weights[:, chosen]
-        tau = kendall_draws(weights, self.scores[name][chosen], self.goal[chosen])
-        n = int(chosen.sum())
-        return Agreement(n, _estimate(self._rho(name, chosen), n), _estimate(tau, n))
-
-    def _rho(self, name: str, chosen: Bools) -> Floats:
-        key = name, chosen.tobytes()
-        if key not in self._rhos:
-            self._rhos[key] = spearman_draws(
-                self.weights[:, chosen], self.scores[name][chosen], self.goal[chosen]
+    def _gaps(
+        self, name: str, baselines: Sequence[str]
+    ) -> tuple[dict[str, CorrelationGap], tuple[str, ...]]:
+        """Baseline -> lead, and the constant ones; baselines that are not known are left out."""
+        gaps, unranked = {}, []
+        for baseline in baselines if name not in baselines else ():
+            known = np.isfinite(self.scores.get(baseline, np.empty(0)))
+            both = known & np.isfinite(self.scores[name]) if len(known) else known
+            if not both.any():
+                continue
+            other = self._correlations(baseline, both)[0]
+            if len(np.unique(self.scores[baseline][both])) < 2:
+                other = constant_correlation(int(both.sum()))
+                unranked.append(baseline)
+            mine = self._correlations(name, both)[0]
+            gap = Estimate(mine.value - other.value)
+            gaps[baseline] = (
+                correlation_gap(mine, other)
+                if self.independent
+                else CorrelationGap(gap, math.nan, math.nan)
             )
-        return self._rhos[key]
+        return gaps, tuple(unranked)
 
-    def _beyond(self, name: str, baseline: str) -> Estimate:
-        both = np.isfinite(self.scores[name]) & np.isfinite(self.scores[baseline])
-        return _estimate(self._rho(name, both) - self._rho(baseline, both), int(both.sum()))
+    def _agreement(self, name: str, chosen: Bools) -> Agreement:
+        rho, tau = (
+            c.estimate() if self.independent else Estimate(c.value)
+            for c in self._correlations(name, chosen)
+        )
+        return Agreement(int(chosen.sum()), rho, tau)
+
+    def _correlations(self, name: str, chosen: Bools) -> tuple[Correlation, Correlation]:
+        key = name, chosen.tobytes()
+        if key not in self._known:
+            self._known[key] = rank_correlations(self.scores[name][chosen], self.goal[chosen])
+        return self._known[key]
 
 
-def resample(n: int, draws: int, seed: int) -> Floats:
-    """(1 + draws, n) how often each of n architectures is in a resample; row 0 has each once."""
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(max(n, 1), size=(draws, n)) + n * np.arange(draws)[:, None]
-    counts = np.bincount(drawn.ravel(), minlength=draws * n).reshape(draws, n)
-    return np.vstack([np.ones((1, n)), counts])
-
-
-def _estimate(draws: Floats, n: int) -> Estimate:
-    """Row 0 is the value; an interval takes ``FEWEST`` architectures and two different draws."""
-    spread = draws[1:][np.isfinite(draws[1:])]
-    if n < FEWEST or not len(spread) or not np.isfinite(draws[0]):
-        return Estimate(float(draws[0]))
-    low, high = np.quantile(spread, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(float(draws[0]), float(low), float(high))
+def _highest(chances: Sequence[float]) -> float:
+    """NaN where one is, or there is none."""
+    return float(np.max(chances)) if chances else math.nan
 
 
 def _group(values: Floats) -> Ints:
@@ -199,44 +239,23 @@ def _group_sums(weights: Floats, group: Ints) -> Floats:
 
 
 def _centred_ranks(weights: Floats, group: Ints) -> Floats:
-    """(draws, n) mid-ranks in each resample, minus their mean."""
+    """(draws, n) mid-ranks with each row of weights, minus their mean."""
     sums = _group_sums(weights, group)
     total = sums.sum(axis=1, keepdims=True)
     return np.asarray((np.cumsum(sums, axis=1) - (sums + total) / 2)[:, group])
 
 
 def spearman_draws(weights: Floats, x: Floats, y: Floats) -> Floats:
-    """(draws,) Spearman's rho of x and y (n,) in each resample of ``weights`` (draws, n).
+    """(draws,) Spearman's rho of x and y (n,) with each row of ``weights`` (draws, n).
 
-    Ties have mid-ranks; NaN where one of the two is constant.
+    A weight of k is k copies of an architecture. Ties have mid-ranks; NaN where one of the two is
+    constant.
     """
     if not len(x):
         return np.full(len(weights), math.nan)
     p, q = _centred_ranks(weights, _group(x)), _centred_ranks(weights, _group(y))
     both = (weights * p * q).sum(axis=1)
     return _ratio(both, (weights * p * p).sum(axis=1), (weights * q * q).sum(axis=1))
-
-
-def kendall_draws(weights: Floats, x: Floats, y: Floats) -> Floats:
-    """(draws,) Kendall's tau-b of x and y (n,) in each resample of ``weights`` (draws, n).
-
-    Concordant minus discordant pairs are a quadratic form of the weights, summed block by block;
-    single precision is exact here, as all numbers are small halves.
-    """
-    if not len(x):
-        return np.full(len(weights), math.nan)
-    a, b = _group(x).astype(np.int32), _group(y).astype(np.int32)
-    light = weights.astype(np.float32)
-    pairs = np.zeros(len(weights))
-    for start in range(0, len(a), _BLOCK):
-        here = slice(start, start + _BLOCK)
-        agree = np.sign(a[here, None] - a[start:]) * np.sign(b[here, None] - b[start:])
-        agree = agree.astype(np.float32)
-        agree[:, : len(agree)] /= 2  # pairs within the block are met twice
-        pairs += np.einsum("di,di->d", weights[:, here], light[:, start:] @ agree.T)
-    total = weights.sum(axis=1)
-    free = [total**2 - (_group_sums(weights, g) ** 2).sum(axis=1) for g in (_group(x), _group(y))]
-    return _ratio(2 * pairs, *free)
 
 
 def _ratio(both: Floats, one: Floats, other: Floats) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -10,9 +11,10 @@ from raynas.core import TrialState
 from raynas.reports import equal_cost, tables, words
 from raynas.reports import statistics as st
 from raynas.reports import supernets as sn
+from raynas.reports.intervals import PAIRS_FROM, Estimate
 from raynas.reports.luck import Lead
 from raynas.reports.proxies import Proxies, Screening
-from raynas.reports.ranking import FEWEST, Estimate, RankQuality
+from raynas.reports.ranking import FEWEST, RankQuality
 
 
 def number_or_dash(value: float, digits: int = 2) -> str:
@@ -234,17 +236,20 @@ def _halted(run: st.Run) -> bool:
 
 
 def _strength(rank: st.Rank) -> str:
-    if rank.n < 5:
-        return "too few to judge"
-    if math.isfinite(rank.low) and np.sign(rank.low) != np.sign(rank.high):
-        return "no clear relation"
-    if rank.tau < 0:
-        return "larger networks tended to be worse"
-    if rank.tau >= 0.6:
+    """What the interval shows; more than that is not said."""
+    if not math.isfinite(rank.low):
+        few = rank.n < PAIRS_FROM
+        return "too few to judge" if few else "a search chose them, so they show no more"
+    if rank.high < 0:
+        return "larger networks tend to be worse"
+    if rank.low <= 0:
+        return "no relation is shown"
+    if rank.low > MOST:
         return "size explains most of the order"
-    return "size explains a part of the order" if rank.tau >= 0.3 else "size explains little"
+    return "larger networks tend to be better"
 
 
+MOST = 0.5  # tau, at which three quarters of all pairs are in the order of size
 _SIZES = {"params": "the number of parameters", "macs": "the multiply-adds"}
 
 
@@ -286,32 +291,92 @@ def judged_sentence(run: st.Run, p: Proxies) -> str:
         f"Judged by the {what} of the {words.count(p.trained, 'architecture')} that were scored "
         f"and trained to the end{shares}; the best of them has {value}."
     )
+    text += _left_out(p.left_out)
     if _halted(run):
         text += (
-            " Architectures that were screened out or stopped early are missing here; among those "
-            "that remain a score usually agrees less than it would among all."
+            " Architectures that were screened out or stopped early are missing here: among all "
+            "of them a score may agree more, or less."
         )
     return text
 
 
+def _left_out(count: int) -> str:
+    if not count:
+        return ""
+    who = words.count(count, "architecture")
+    return f" {who} that a search chose by results {'is' if count == 1 else 'are'} left out."
+
+
 def proxy_sentences(p: Proxies) -> list[str]:
-    """Plainly, what each proxy is worth beside the size of the networks."""
+    """Plainly, what each proxy is shown to be worth beside the size of the networks."""
     judged = [q for q in p.qualities if q.name in p.names]
-    flat = [q.name for q in judged if not math.isfinite(q.whole.spearman.value)]
-    better = [q.name for q in judged if q.beats_all]
-    said = [_no_better(q, f"{q.name} ranks") for q in judged if q.no_better_than]
-    if better:
-        who = " and ".join(filter(None, [", ".join(better[:-1]), better[-1]]))
-        verb = "ranks" if len(better) == 1 else "rank"
-        said.insert(0, f"{who} {verb} better than {' and '.join(_SIZES.values())}, beyond chance.")
-    return said + [f"{name} does not tell these architectures apart." for name in flat]
+    flat = [q for q in judged if not math.isfinite(q.whole.spearman.value)]
+    able = [q for q in judged if q not in flat]
+    better = [q for q in able if q.beats_all]
+    said = []
+    for sizes in dict.fromkeys(tuple(q.beyond) for q in better):
+        names = [q.name for q in better if tuple(q.beyond) == sizes]
+        verb = "ranks" if len(names) == 1 else "rank"
+        said.append(f"{_listed(names)} {verb} better than {_listed(_named(sizes))}, beyond chance.")
+    many = sum(math.isfinite(q.chance_ahead) for q in able)
+    said += [f"{q.name} ranks {_worse(q)}" for q in able if q.worse_than_all]
+    said += [
+        _not_shown(q, f"{q.name} is", many)
+        for q in able
+        if not (q.beats_all or q.worse_than_all or q.undecided)
+    ]
+    open_ = [q for q in able if q.undecided]
+    said += [_undecided([q.name for q in open_])] if open_ else []
+    said += [_unranked(able[0])] if able and able[0].unranked else []
+    return said + [_flat(q) for q in flat]
 
 
-def _no_better(q: RankQuality, who: str) -> str:
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _named(baselines: Iterable[str]) -> list[str]:
+    return [_SIZES[b] for b in baselines]
+
+
+def _not_shown(q: RankQuality, who: str, many: int = 1) -> str:
+    """Why nothing is claimed. ``who``: the subject with its verb; ``many``: scores compared."""
+    if not q.beyond:
+        return f"{who} not compared with the size of the networks, which is not known."
+    if q.ahead:
+        gaps = [f"{_SIZES[b]} ({_gap(gap)})" for b, gap in q.beyond.items()]
+        but = f"among {many} scores one may be so by chance" if many > 1 else "not beyond chance"
+        return _explained(f"{who} ahead of {_listed(gaps)}, but {but}.")
     shown = [f"{_SIZES[b]} ({_gap(q.beyond[b])})" for b in q.no_better_than]
-    ahead = all(q.beyond[b].value > 0 for b in q.no_better_than)
-    better = f"{'not clearly' if ahead else 'no'} better than {' and '.join(shown)}"
-    return _explained(f"{who} {better}.")
+    return _explained(f"{who} not shown to rank better than {_listed(shown)}.")
+
+
+def _worse(q: RankQuality) -> str:
+    gaps = [f"{_SIZES[b]} ({_gap(gap)})" for b, gap in q.beyond.items()]
+    return _explained(f"worse than {_listed(gaps)}, beyond chance.")
+
+
+def _undecided(names: Sequence[str]) -> str:
+    verb = "is" if len(names) == 1 else "are"
+    return (
+        f"{_listed(names)} {verb} not compared with size: that takes {PAIRS_FROM} architectures "
+        "that were drawn at random, and differ."
+    )
+
+
+def _unranked(q: RankQuality) -> str:
+    sizes = _listed(_named(q.unranked))
+    one = len(q.unranked) == 1
+    verb, rank = ("is", "ranks") if one else ("are", "rank")
+    return f"{sizes[0].upper()}{sizes[1:]} {verb} the same for all of them and so {rank} nothing."
+
+
+def _flat(q: RankQuality) -> str:
+    if not q.distinct:
+        return f"{q.name} has no valid score of these architectures."
+    if q.distinct == 1:
+        return f"{q.name} does not tell these architectures apart."
+    return f"{q.name} cannot be judged: what was measured does not differ."
 
 
 def _explained(text: str) -> str:
@@ -358,8 +423,8 @@ def truth_sentence(run: st.Run, j: sn.Judged) -> str:
                           * j.objective.sign, run.unit(j.objective.metric))  # fmt: skip
     return (
         f"{words.count(len(j.index), 'architecture')} from all over the search's ranking were "
-        f"trained from scratch; the best of them has {best} {what}. The search's own value ranks "
-        "them like this, beside what their size alone would say:"
+        f"trained from scratch; the best of them has {best} {what}.{_left_out(j.left_out)} The "
+        "search's own value ranks them like this, beside what their size alone would say:"
     )
 
 
@@ -370,10 +435,17 @@ def truth_verdict(j: sn.Judged, subject: str) -> str:
     if q is None:
         return ""
     if not math.isfinite(q.whole.spearman.value):
-        return f"{subject} do not tell these architectures apart."
+        flat = "do not tell these architectures apart" if q.distinct == 1 else "cannot be judged"
+        return f"{subject} {flat}" + (
+            ": the trained networks do not differ." if q.distinct > 1 else "."
+        )
+    if q.undecided:
+        return _undecided([subject]).replace(" is not ", " are not ", 1)
+    if q.worse_than_all:
+        return f"{subject} rank {_worse(q)}"
     if not q.beats_all:
-        return _no_better(q, f"{subject} rank")
-    gaps = " and ".join(f"{_SIZES[b]} ({_gap(gap)})" for b, gap in q.beyond.items())
+        return _not_shown(q, f"{subject} are")
+    gaps = _listed([f"{_SIZES[b]} ({_gap(gap)})" for b, gap in q.beyond.items()])
     return _explained(f"{subject} rank better than {gaps}, beyond chance.")
 
 
@@ -383,18 +455,26 @@ def tuned_sentence(run: st.Run, found: list[sn.Twice]) -> str:
     metric = st.test_metric(run)
     if not both or metric is None:
         return ""
-    gains = np.array([f.gain for f in both])
-    gap = words.difference(metric, float(gains.mean()), run.unit(metric))
-    sign = run.objectives[0].sign
-    said = "better" if sign * gains.mean() > 0 else "worse"
-    text = (
-        f"Over {words.count(len(both), 'finalist')} a start from inherited weights ends {gap} "
-        f"{said} than one from scratch"
-    )
+    sign, unit, gain = run.objectives[0].sign, run.unit(metric), sn.mean_gain(both)
+    text = f"Over {words.count(len(both), 'finalist')} a start from inherited weights ends "
+    text += f"{words.difference(metric, gain.value, unit)} "
+    said = "better" if sign * gain.value > 0 else "worse"
+    if not math.isfinite(gain.low):
+        text += f"{_side(gain.value)} one from scratch; so few seeds do not show that it is {said}"
+    else:
+        interval = f"(95 % interval {gain.low:+.2f} to {gain.high:+.2f})"
+        if gain.low > 0 or gain.high < 0:
+            text += f"{said} than one from scratch {interval}"
+        else:
+            text += f"{_side(gain.value)} one from scratch {interval}, which other seeds may turn"
     times = [f.tuned_seconds / f.scratch_seconds for f in both if f.scratch_seconds > 0]
     if times and np.isfinite(times).all():
         text += f", with {100 * float(np.mean(times)):.0f} % of its worker time"
-    if len(gains) > 1:
-        better = int((sign * gains > 0).sum())
-        text += f"; it is better for {better} of {len(both)}"
+    if len(both) > 1:
+        better = sum(sign * f.gain > 0 for f in both)
+        text += f"; it is ahead for {better} of {len(both)}"
     return text + "."
+
+
+def _side(gain: float) -> str:
+    return "above" if gain > 0 else "below"

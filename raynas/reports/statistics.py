@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from raynas.core import Objective, TrialState
 from raynas.core.metrics import SCORE_UNIT, TEST_ACCURACY
 from raynas.core.pareto import hypervolume_gain, pareto_front
+from raynas.reports.intervals import PAIRS_FROM, Estimate, rank_correlations
 from raynas.reports.words import UNITS
 from raynas.store.schema import COLUMNS, FINAL, SEARCH
 
@@ -26,6 +27,8 @@ Bools = NDArray[np.bool_]
 Strings = NDArray[np.object_]
 
 RANDOM = "random"
+DRAWN = ("random", "optuna-random", "exhaustive", "listed")
+"""Arms that propose without regard to results: only their architectures are independent draws."""
 COSTS = ("params", "macs")
 LATENCY = "latency_ms"
 _NO_STEP = 2**31 - 1  # sorts a row without a step behind all steps of its trial
@@ -249,7 +252,7 @@ def running_hypervolume(points: Floats, everything: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Rank:
-    """Kendall's tau-b over ``n`` pairs with its 95 % interval (NaN with fewer than 5)."""
+    """Kendall's tau-b over ``n`` pairs with its 95 % interval (NaN below ``PAIRS_FROM``)."""
 
     tau: float
     low: float
@@ -257,22 +260,16 @@ class Rank:
     n: int
 
 
-def kendall(x: Floats, y: Floats) -> Rank | None:
+def kendall(x: Floats, y: Floats, *, independent: bool = True) -> Rank | None:
     """Rank correlation of two (n,) arrays; None where it is not defined (n < 3, a constant).
 
-    The interval is the one of Fieller, Hartley and Pearson (1957): atanh(tau) with variance
-    0.437 / (n - 4).
+    Without an interval where the pairs are not ``independent``.
     """
     if len(x) < 3 or len(np.unique(x)) < 2 or len(np.unique(y)) < 2:
         return None
-    from scipy.stats import kendalltau
-
-    tau = float(kendalltau(x, y).statistic)
-    if len(x) < 5 or abs(tau) >= 1:
-        return Rank(tau, math.nan, math.nan, len(x))
-    half = 1.959964 * math.sqrt(0.437 / (len(x) - 4))
-    centre = math.atanh(tau)
-    return Rank(tau, math.tanh(centre - half), math.tanh(centre + half), len(x))
+    tau = rank_correlations(x, y)[1]
+    shown = tau.estimate() if independent else Estimate(tau.value)
+    return Rank(shown.value, shown.low, shown.high, len(x))
 
 
 def distinct(run: Run, chosen: Ints) -> Ints:
@@ -283,8 +280,9 @@ def distinct(run: Run, chosen: Ints) -> Ints:
 
 @dataclass(frozen=True)
 class SizeRanking:
-    """Does size alone do as well? ``rank``: of parameters with the first objective over the
-    distinct COMPLETE architectures; ``largest``: index of the trial with most parameters."""
+    """Does size alone do as well? ``rank``: of parameters with the first objective over ``n``
+    distinct COMPLETE architectures, see :func:`sample`; ``largest``: index of the trial with most
+    parameters of all."""
 
     rank: Rank | None
     largest: int
@@ -298,9 +296,12 @@ def size_ranking(run: Run) -> SizeRanking | None:
     done, params = done[np.isfinite(params)], params[np.isfinite(params)]
     if not len(done):
         return None
-    quality = run.points()[done, 0]
-    ties = np.lexsort((quality, params))
-    return SizeRanking(kendall(params, quality), int(done[ties[-1]]), len(done))
+    quality = run.points()[:, 0]
+    ties = np.lexsort((quality[done], params))
+    params = run.trials.values["params"]
+    chosen, independent = sample(run, np.isfinite(params))
+    rank = kendall(params[chosen], quality[chosen], independent=independent)
+    return SizeRanking(rank, int(done[ties[-1]]), len(chosen))
 
 
 @dataclass(frozen=True)
@@ -374,7 +375,8 @@ def _rung_rank(run: Run, arm: str, step: int) -> Rank | None:
     early = np.full(len(run.trials), np.nan)
     early[owners] = values[usable[first]]
     done = done[np.isfinite(early[done])]
-    return kendall(early[done], run.trials.values[objective.metric][done])
+    late = run.trials.values[objective.metric][done]
+    return kendall(early[done], late, independent=arm in DRAWN)
 
 
 def front(run: Run, arm: str | None, metrics: Sequence[tuple[str, float]]) -> Ints:
@@ -455,6 +457,28 @@ def ranked(run: Run, arm: str | None = None) -> Ints:
     done = run.complete(arm)
     order = np.argsort(-run.points()[done, 0], kind="stable")
     return distinct(run, done[order])
+
+
+def sample(run: Run, usable: Bools) -> tuple[Ints, bool]:
+    """Choose the architectures by which scores, or size, are judged.
+
+    A search that learns from results has relatives among its architectures: they agree in size
+    and in quality whatever those have to do with each other, and no interval holds.
+
+    Args:
+        run: The run.
+        usable: (trials,) which may be taken.
+
+    Returns:
+        COMPLETE search trials, one per architecture, best first: those of the arms ``DRAWN``
+        where they are enough for an interval, and True; else all of them, and False.
+    """
+    every = ranked(run)
+    done = run.complete()
+    done = done[np.isin(run.trials.arm[done], DRAWN)]
+    drawn = distinct(run, done[np.argsort(-run.points()[done, 0], kind="stable")])
+    drawn = drawn[usable[drawn]]
+    return (drawn, True) if len(drawn) >= PAIRS_FROM else (every[usable[every]], False)
 
 
 def wall_seconds(run: Run) -> float:

@@ -5,7 +5,7 @@ trained networks, finalists from scratch and from what they inherit, and the arc
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from raynas.core import Objective, TrialState
 from raynas.core.metrics import TRAIN_ACCURACY
 from raynas.core.pareto import pareto_front
 from raynas.reports import statistics as st
+from raynas.reports.intervals import Estimate, t_quantile
 from raynas.reports.ranking import BASELINES, FEWEST, RankQuality, rank_qualities
 from raynas.store.schema import FINAL, SUPERNET, TRUTH, TUNED
 
@@ -64,9 +65,11 @@ def training(run: st.Run) -> Training | None:
 class Judged:
     """How the search's own values rank what was trained to know better, beside the sizes.
 
-    ``index``: (n,) the search's trials of the architectures, one each; ``truth``: (n,) what the
-    training gave, the mean over seeds; ``wanted``: how many were to be trained. ``qualities``: of
-    ``SEARCHED``, params and macs, the highest Spearman first; empty with fewer than four.
+    ``index``: (n,) the search's trials of the architectures, one each, as
+    :func:`statistics.sample` takes them; ``truth``: (n,) what the training gave, the mean over
+    seeds; ``wanted``: how many were to be trained. ``qualities``: of ``SEARCHED``, params and
+    macs, the highest Spearman first; empty with fewer than four. ``left_out``: architectures that
+    the search chose by results.
     """
 
     objective: Objective
@@ -74,6 +77,7 @@ class Judged:
     truth: st.Floats
     wanted: int
     qualities: tuple[RankQuality, ...]
+    left_out: int = 0
 
     @property
     def search(self) -> RankQuality | None:
@@ -88,8 +92,8 @@ def judged(run: st.Run) -> Judged | None:
         return None
     values = run.trials.values[metric]
     done = mine & run.has_state(TrialState.COMPLETE) & np.isfinite(values)
-    ranked = st.ranked(run)
-    index = ranked[np.isin(run.trials.arch_id[ranked], run.trials.arch_id[done])]
+    trained = np.isin(run.trials.arch_id, run.trials.arch_id[done])
+    index, independent = st.sample(run, trained)
     truth = np.array(
         [values[done & (run.trials.arch_id == run.trials.arch_id[i])].mean() for i in index]
     )
@@ -97,9 +101,10 @@ def judged(run: st.Run) -> Judged | None:
     scores = {SEARCHED: sign * values[index]}
     scores |= {name: run.trials.values[name][index] for name in BASELINES}
     enough = len(index) >= FEWEST
-    found = rank_qualities(scores, truth, sign=sign) if enough else []
+    found = rank_qualities(scores, truth, sign=sign, independent=independent) if enough else []
     wanted = len(np.unique(run.trials.arch_id[mine].astype(str)))
-    return Judged(run.objectives[0], index, truth, wanted, tuple(found))
+    left_out = int(trained[st.ranked(run)].sum()) - len(index)
+    return Judged(run.objectives[0], index, truth, wanted, tuple(found), left_out)
 
 
 @dataclass(frozen=True)
@@ -139,6 +144,37 @@ def twice(run: st.Run) -> list[Twice]:
                 )
             )
     return found
+
+
+def mean_gain(found: Sequence[Twice]) -> Estimate:
+    """Estimate what inherited weights add to the test result of these finalists.
+
+    The interval is Welch's, over seeds: the scatter between the seeds of one finalist is pooled
+    over finalists, apart for the two ways of training. It takes three seeds of a finalist, or two
+    of two, in both ways.
+
+    Args:
+        found: Finalists that were trained in both ways.
+
+    Returns:
+        The mean gain over the finalists, in the metric's own sign.
+    """
+    gain = float(np.mean([f.gain for f in found]))
+    sides = [_scatter([f.scratch for f in found]), _scatter([f.tuned for f in found if f.tuned])]
+    error = sum(variance for variance, _ in sides)
+    if min(freedom for _, freedom in sides) < 2 or error == 0:
+        return Estimate(gain)
+    freedom = error**2 / sum(variance**2 / free for variance, free in sides)
+    half = t_quantile(freedom) * math.sqrt(error)
+    return Estimate(gain, gain - half, gain + half)
+
+
+def _scatter(finals: Sequence[st.Final]) -> tuple[float, int]:
+    """Variance of the mean over finalists, and its degrees of freedom."""
+    squares = sum(float(((f.values - f.mean) ** 2).sum()) for f in finals)
+    freedom = sum(len(f.values) - 1 for f in finals)
+    shares = sum(1 / len(f.values) for f in finals) / len(finals) ** 2
+    return (squares / freedom * shares if freedom else math.nan), freedom
 
 
 def _seconds(run: st.Run, stage: str, arch_id: str) -> float:
