@@ -605,10 +605,14 @@ class Crew:
 
     def _unheard(self, tasks: Sequence[Task], error: str, source: Source) -> None:
         """The worker died before it said that it came to these. That is not believed for ever, or
-        a task of which nothing is heard would end one worker after the other."""
+        a task of which nothing is heard would end one worker after the other. It may have begun,
+        so that the next is another attempt."""
         for task in tasks:
             task.unheard += 1
-        self._take_back([task for task in tasks if task.unheard <= _UNHEARD])
+        believed = [task for task in tasks if task.unheard <= _UNHEARD]
+        for task in believed:
+            self._next_attempt(task, source)
+        self._take_back(believed)
         self._blame([task for task in tasks if task.unheard > _UNHEARD], error, source)
 
     def _take_back(self, tasks: Sequence[Task]) -> None:
@@ -625,6 +629,10 @@ class Crew:
             if verdict and len(begun) == 1:
                 source.lose(task, verdict)
                 continue
-            task.job = replace(task.job, attempt=task.job.attempt + 1)
-            source.again(task)
+            self._next_attempt(task, source)
             self._alone.append(task)
+
+    @staticmethod
+    def _next_attempt(task: Task, source: Source) -> None:
+        task.job = replace(task.job, attempt=task.job.attempt + 1)
+        source.again(task)
