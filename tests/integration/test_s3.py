@@ -118,4 +118,4 @@ def test_a_search_on_s3_goes_on_on_another_machine_after_its_driver_was_killed(
     assert content(rows_of(found.folder)) == undisturbed(tmp_path / "b", **settings)
     there = Remote(uri).names()
     assert {"run.json", "experiment.py", "report.html"} <= set(there)
-    assert len([name for name in there if name.startswith("results/")]) == 1
+    assert len(list((copy / "results").glob("*.parquet"))) == 1

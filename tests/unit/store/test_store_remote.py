@@ -17,8 +17,9 @@ from raynas.core import UserError
 from raynas.store import Provenance, RunFolder, RunInfo, Writer, next_session, read
 from raynas.store import lease as leases
 from raynas.store import remote as remotes
-from raynas.store.lease import Lease, claims
+from raynas.store.lease import Lease, TakenOver, newest
 from raynas.store.remote import Mirror, Remote, fetch, is_uri, look, remote_of, working_copy
+from raynas.store.system import RealSystem, system
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +99,7 @@ def test_a_run_is_written_here_and_there_and_read_from_anywhere(
         for trial in range(6):
             writer.append([row(trial)])
             assert set(_fragments(away.path)) <= set(_there(uri))
-    assert _there(uri) == _fragments(away.path)
+    assert _fragments(away.path) == ["0001-00000001-00000006.parquet"]
     shutil.rmtree(tmp_path / "cache")  # another machine
     again = RunFolder.open(fetch(uri))
     assert remote_of(again.path) == Remote(uri)
@@ -119,32 +120,20 @@ def test_fetching_brings_what_is_new_and_drops_what_was_merged(
         writer.compact()
         writer.append([row(2)])
     fetch(uri)
-    assert _fragments(other.path) == _there(uri)
+    assert _fragments(other.path) == ["0001-00000001-00000003.parquet"]
     assert read(other)["trial"].to_pylist() == [0, 1, 2]
 
 
 def test_a_look_on_the_drivers_machine_takes_nothing_from_it(
     away: RunFolder, uri: str, provenance: Provenance, row: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listed = Remote.names
     with Writer(away, 1, provenance) as writer:
         writer.append([row(0)])
-
-        def meanwhile(remote: Remote, folder: str = "") -> dict[str, int]:
-            found = listed(remote, folder)
-            if not folder:
-                writer.append([row(1)])  # the storage was listed, but not yet compared
-            return found
-
         with monkeypatch.context() as patch:
-            patch.setattr(Remote, "names", meanwhile)
-            fetch(uri)
-        assert read(away)["trial"].to_pylist() == [0, 1]
-        with monkeypatch.context() as patch:
-            patch.setattr(Remote, "names", None)  # who only looks does not even fetch
-            assert look(uri) == away.path
-        writer.append([row(2)])
-    assert read(away)["trial"].to_pylist() == [0, 1, 2]
+            patch.setattr(Remote, "stats", None)  # the storage is not even asked
+            assert look(uri) == fetch(uri) == away.path
+        writer.append([row(1)])
+    assert read(away)["trial"].to_pylist() == [0, 1]
 
 
 def test_who_drives_a_run_is_told_on_every_machine(
@@ -159,9 +148,9 @@ def test_who_drives_a_run_is_told_on_every_machine(
         other = RunFolder.open(look(uri))
         assert other.driver() == f"process {os.getpid()} on {socket.gethostname()}"
         with monkeypatch.context() as patch:
-            later = time.time() + 61
-            patch.setattr(leases.time, "time", lambda: later)
-            assert other.driver() == ""  # gone without a word
+            later = system().monotonic() + 61
+            patch.setattr(RealSystem, "monotonic", lambda _: later)
+            assert other.driver() == ""  # its claim did not change meanwhile
         writer.append([row(1)])
         assert read(other)["trial"].to_pylist() == [0]
         assert read(other.refresh())["trial"].to_pylist() == [0, 1]
@@ -179,22 +168,26 @@ def test_a_second_writer_is_refused_with_the_holders_name(
     away: RunFolder, uri: str, provenance: Provenance, row: Any, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    with Writer(away, 1, provenance) as writer:
+    with Writer(away, 1, provenance, lease_seconds=0.4) as writer:
         writer.append([row(0)])
         monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "elsewhere"))
         other = RunFolder.open(fetch(uri))
+        before, told = Remote(uri).names(), list[str]()
         with pytest.raises(UserError, match=r"is being written by process \d+ on"):
-            Writer(other, 2, provenance)
+            Writer(other, 2, provenance, waiting=told.append)
+        assert f"held by process {os.getpid()} on" in told[0]
+        assert Remote(uri).names().keys() == before.keys()  # nothing of it is there
+        writer.append([row(2)])
     with Writer(other, 2, provenance) as later:
         later.append([row(1)])
-    assert read(other)["session"].to_pylist() == [1, 2]
+    assert read(other)["session"].to_pylist() == [1, 2, 1]
 
 
 def test_a_writer_from_the_dead_is_stopped_and_fenced_off(
     away: RunFolder, uri: str, provenance: Provenance, row: Any, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(leases.Lease, "_keep", lambda _: None)  # nobody touches its claim
+    monkeypatch.setattr(leases.Lease, "_keep", lambda _: False)  # nobody renews its claim
     dead = Writer(away, 1, provenance, lease_seconds=0.2)
     dead.append([row(0)])
     assert dead._lease is not None
@@ -203,17 +196,18 @@ def test_a_writer_from_the_dead_is_stopped_and_fenced_off(
     time.sleep(0.3)
     alive = Writer(other, next_session(read(other)), provenance, lease_seconds=0.2)
     # it was just about to write when it fell asleep: the lease was looked at before
-    monkeypatch.setattr(dead._lease, "check", lambda **_: None)
-    dead.append([row(5)])
+    with monkeypatch.context() as patch:
+        patch.setattr(dead._lease, "check", lambda **_: None)
+        with pytest.raises(TakenOver, match=r"taken over by process \d+"):
+            dead.append([row(5)])
     alive.append([row(1)])
-    monkeypatch.undo()
     monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "third"))
     seen = RunFolder.open(fetch(uri))
     assert read(seen)["trial"].to_pylist() == [0, 1]
     # and by the ordinary way it hears that it is dead
-    dead._lease._touched = 0.0
-    with pytest.raises(UserError, match=r"taken over by process \d+"):
+    with pytest.raises(TakenOver, match=r"taken over by process \d+"):
         dead.append([row(6)])
+    dead.close()
     alive.close()
     assert read(seen)["trial"].to_pylist() == [0, 1]
 
@@ -222,10 +216,11 @@ def test_a_writer_from_the_dead_is_stopped_and_fenced_off(
 def test_a_clock_of_the_storage_that_was_put_back_keeps_no_dead_writer_alive(
     uri: str, hours: int
 ) -> None:
-    dead = Lease(Remote(uri))
-    dead._ended.set()  # killed: it touches nothing any more
-    (name,) = [c.name for c in claims(Remote(uri))]
-    file, seen = Path(uri.removeprefix("file://")) / name, time.time() + 3600 * hours
+    dead = Lease(Remote(uri), ttl=0.1)
+    dead._stop()  # killed: it renews nothing any more
+    claim = newest(Remote(uri))
+    assert claim is not None
+    file, seen = Path(uri.removeprefix("file://")) / claim.name, time.time() + 3600 * hours
     os.utime(file, (seen, seen))
     heir = Lease(Remote(uri))
     assert heir.epoch == 2
@@ -238,11 +233,13 @@ def test_a_torn_fragment_is_named_where_the_run_lives(
     with Writer(away, 1, provenance) as writer:
         writer.append([row(0)])
     remote = Remote(uri)
-    (name,) = remote.names("results")
+    (name,) = [n for n in remote.names("results") if "/0001-" in n]
     remote.write(name, remote.read(name)[:100])
-    with pytest.raises(UserError, match=rf"fragment {uri}/{name} is torn.*move it away and"):
+    told = rf"fragment {uri}/{name} is torn.*move it away to \S+.torn and"
+    with pytest.raises(UserError, match=told):
         read(RunFolder.open(fetch(uri)))
-    remote.remove(name)  # the cure
+    remote.write(f"{name}.torn", remote.read(name))  # the cure
+    remote.remove(name)
     assert read(RunFolder.open(fetch(uri))).num_rows == 0
 
 
@@ -255,7 +252,9 @@ def test_epochs_never_come_twice(uri: str) -> None:
         lease.release()
         lease.release()
     assert epochs == [1, 2, 3]
-    assert [c.free for c in claims(remote)] == [True]
+    claim = newest(remote)
+    assert claim is not None
+    assert claim.free
     assert Lease(remote, least=9).epoch == 9
 
 
@@ -264,7 +263,7 @@ def test_of_many_that_want_the_lease_at_once_one_gets_it(uri: str) -> None:
 
     def want() -> None:
         try:
-            got.append(Lease(Remote(uri)))
+            got.append(Lease(Remote(uri), ttl=0.4))
         except UserError as error:
             refused.append(str(error))
 
@@ -273,8 +272,8 @@ def test_of_many_that_want_the_lease_at_once_one_gets_it(uri: str) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(got) <= 1  # in bad luck all withdraw; never two
-    assert len(got) + len(refused) == 4
+    assert len(got) == 1
+    assert len(refused) == 3
     for lease in got:
         lease.release()
 
