@@ -25,8 +25,8 @@ from raynas.store.system import Holder, system
 FOLDER = "lease"
 _NAME = re.compile(r"lease/(\d{6,})(?:-[0-9a-f]{8})?\.(json|held|free)")
 _ROUNDS = 20
-_RENEWALS = 4
-"""In the time after which a silent writer is gone."""
+_RENEWALS, _LOOKS = 4, 12
+"""In the time after which a silent writer is gone: its own, and of who waits for a sign of it."""
 
 
 class TakenOver(UserError):
@@ -116,7 +116,7 @@ class Lease:
         )
         began = system().monotonic()
         while system().monotonic() - began < seen.ttl:
-            system().sleep(min(seen.ttl / 20, 1.0))
+            system().sleep(seen.ttl / _LOOKS)
             now = newest(self._remote)
             if now is not None and now.epoch == seen.epoch and now.mark == seen.mark:
                 continue

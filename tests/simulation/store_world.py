@@ -14,9 +14,9 @@ the storage takes and so their interleaving, and where
 * a listing is some seconds old,
 * a clock runs fast or slow, or jumps.
 
-Checked at every read and at the end: rows that were acknowledged are there, none twice, in one order
-for all readers, by rising epochs; one creator wins; a refused start leaves no trace; every resume
-ends; what does not count is removed in the end. Rows are short texts instead of Parquet.
+Checked at every read and at the end: rows that were acknowledged are there, none twice, in one
+order for all readers, by rising epochs; one creator wins; a refused start leaves no trace; every
+resume ends; what does not count is removed in the end. Rows are short texts instead of Parquet.
 """
 
 from __future__ import annotations
@@ -655,7 +655,7 @@ def finish(world: World, uri: str) -> None:
     world.log("no more faults")
     machine = 20 if uri else 0
 
-    def begin(process: Process) -> None:
+    def begin(_: Process) -> None:
         try:
             world.code.create(uri, world.code.place(uri))
         except world.code.refused() as error:
@@ -674,7 +674,7 @@ def finish(world: World, uri: str) -> None:
         world.now += 100.0
     seen: list[list[str]] = []
 
-    def read(process: Process) -> None:
+    def read(_: Process) -> None:
         seen.append(world.code.rows(world.code.folder(uri, world.code.place(uri))))
 
     world.spawn("last-reader", machine + 1 if uri else 0, read)

@@ -51,9 +51,8 @@ class Before(Now):
             super().create(uri, path)
         except self.refused() as error:
             if "holds" in str(error) and self._is_name_of_nobody():
-                self.world.failures.append(
-                    AssertionError(f"{mine} cannot take a dead name: {error}")
-                )
+                told = f"{mine} cannot take the name of a run that was never made: {error}"
+                self.world.failures.append(AssertionError(told))
             raise
 
     def _is_name_of_nobody(self) -> bool:
