@@ -74,7 +74,7 @@ class Perils:
         return cls(
             kill=on[0] * level * 0.01,
             interrupt=on[0] * level * 0.005,
-            pause=on[1] * level * 0.01,
+            pause=on[1] * level * 0.015,
             fail=on[2] * level * 0.03,
             old_listing=on[3] * 0.5,
             jump=on[4] * level * 0.005,
@@ -168,7 +168,7 @@ class World:
         self.longest: list[str] = []
         self.creators: list[str] = []
         self.failures: list[BaseException] = []
-        self._ids = itertools.count()
+        self.ids = itertools.count()
         self._queue: list[tuple[float, int, Any]] = []
         self._order = itertools.count()
         self._hub = getcurrent()
@@ -188,7 +188,8 @@ class World:
             process.rate = self.rng.uniform(1 - self.perils.skew, 1 + self.perils.skew)
             process.ahead = self.rng.uniform(0, 1e6)
         self.processes.append(process)
-        self.start(process, lambda: body(process), self.rng.expovariate(0.2))
+        after = self.rng.expovariate(self.rng.choice([0.5, 0.1, 0.03]))
+        self.start(process, lambda: body(process), after)
         return process
 
     def start(self, process: Process, body: Callable[[], None], after: float = 0.0) -> None:
@@ -259,7 +260,8 @@ class World:
             self.log("is interrupted")
             raise KeyboardInterrupt
         if self.rng.random() < self.perils.pause:
-            seconds = self.rng.choice([1.0, TTL, 3 * TTL, 100.0]) * self.rng.uniform(0.5, 1.5)
+            seconds = self.rng.choice([TTL / 4, TTL, 3 * TTL, 3 * TTL, 100.0])
+            seconds *= self.rng.uniform(0.5, 1.5)
             self.log(f"sleeps {seconds:.1f} s")
             process.asleep_until = self.now + seconds
         if self.rng.random() < self.perils.jump:
@@ -402,6 +404,8 @@ def _create_whole(path: Path, data: Any) -> None:
 
 class Now:
     """The code as it is."""
+
+    readers = True
 
     def __init__(self) -> None:
         self.world: World | None = None
@@ -569,38 +573,57 @@ class Simulated:
 
 
 def drive(world: World, process: Process, uri: str, *, last: bool = False) -> None:
-    """Start or resume, append, merge, close."""
-    code = world.code
+    """Start or resume a run; try again when refused or taken over, as a user would."""
     rng = world.rng
-    try:
-        path = code.place(uri)
-        if not last and rng.random() < 0.3:
-            code.create(uri, path)
-            world.log("created the run")
-            world.creators.append(process.name)
-        folder = code.folder(uri, path)
-        with code.writer(folder, rng.randint(2, 5)) as writer:
-            for _ in range(1 if last else rng.randint(1, 8)):
-                number = next(world._ids)
-                row: list[str] = []
+    for _ in range(1 if last else rng.randint(1, 4)):
+        try:
+            _drive_once(world, process, uri, last)
+            return
+        except world.code.refused() as error:
+            process.told = str(error)
+            world.log(f"ends: {error}")
+            judge_refusal(world, process, uri)
+        process.sleep(rng.uniform(0, 3 * TTL))
 
-                def name(w: Any, number: int = number, row: list[str] = row) -> str:
-                    row.append(f"{w._session}.{number}")
-                    return row[0]
 
-                writer.append([{"row": name}])
-                world.acknowledge(row[0])
-                if rng.random() < 0.3:
-                    process.sleep(rng.expovariate(0.5))
-                if rng.random() < 0.1:
-                    writer.compact()
-                if rng.random() < 0.05:
-                    process.sleep(40.0)
-        if last:
-            process.told = "done"
-    except code.refused() as error:
-        process.told = str(error)
-        world.log(f"ends: {error}")
+def _drive_once(world: World, process: Process, uri: str, last: bool) -> None:
+    """Append, merge, close."""
+    code, rng = world.code, world.rng
+    process.changed.clear()
+    path = code.place(uri)
+    if not last and rng.random() < 0.3:
+        code.create(uri, path)
+        world.log("created the run")
+        world.creators.append(process.name)
+    folder = code.folder(uri, path)
+    with code.writer(folder, rng.randint(2, 5)) as writer:
+        for _ in range(1 if last else rng.randint(1, 10)):
+            number = next(world.ids)
+            row: list[str] = []
+
+            def name(w: Any, number: int = number, row: list[str] = row) -> str:
+                row.append(f"{w._session}.{number}")
+                return row[0]
+
+            writer.append([{"row": name}])
+            world.acknowledge(row[0])
+            if rng.random() < 0.3:
+                process.sleep(rng.expovariate(0.5))
+            if rng.random() < 0.15:
+                writer.compact()
+            if rng.random() < 0.03:
+                process.sleep(40.0)
+    process.told = "done"
+
+
+def judge_refusal(world: World, process: Process, uri: str) -> None:
+    """Of one whose start or append was refused. Raises: Violation."""
+    if "is being written by" in process.told and uri:
+        left = [n for n in process.changed if not n.startswith(("lease/", "run.", "exp"))]
+        if left:
+            raise Violation(f"{process.name} was refused, and changed {left}")
+    if "taken over" in process.told and world.perils.calm and not world.perils.skew:
+        raise Violation(f"{process.name} lived, and was taken over")
 
 
 def look(world: World, process: Process, uri: str, strict: bool) -> None:
@@ -631,7 +654,7 @@ def play(seed: int, code: Any, folder: Path, trace: bool = False) -> World:
     for number in range(rng.randint(2, 5)):
         machine = rng.choice(machines)
         world.spawn(f"driver-{number}", machine, lambda p: drive(world, p, uri))
-    for number in range(rng.randint(1, 3)):
+    for number in range(rng.randint(1, 3) if code.readers else 0):
         strict = not uri or rng.random() < 0.8
         machine = (9 + number if strict else rng.choice(machines)) if uri else 0
         world.spawn(f"reader-{number}", machine, lambda p, s=strict: look(world, p, uri, s))
@@ -644,13 +667,6 @@ def finish(world: World, uri: str) -> None:
     """No more faults: a resume comes through, and everything is as it should be."""
     if len(world.creators) > 1:
         raise Violation(f"{world.creators} have all created the run")
-    for process in world.processes:
-        if "is being written by" in process.told and uri:
-            left = [n for n in process.changed if not n.startswith(("lease/", "run.", "exp"))]
-            if left:
-                raise Violation(f"{process.name} was refused, and changed {left}")
-        if "taken over" in process.told and world.perils.calm and not world.perils.skew:
-            raise Violation(f"{process.name} lived, and was taken over")
     world.healed = True
     world.log("no more faults")
     machine = 20 if uri else 0
