@@ -111,8 +111,7 @@ def _secrets(uri: str) -> set[str]:
             raw.add(value)
     raw |= {os.environ.get(name, "") for name in _SECRET_VARIABLES}
     plain = raw | {unquote(secret) for secret in raw}
-    coded = {
-        form for s in plain for form in (quote(s, safe=""), quote(s), quote(s, safe="").lower())
-    }
+    coded = {form for s in plain for form in (quote(s, safe=""), quote(s))}
+    coded |= {re.sub("%[0-9A-F]{2}", lambda m: m[0].lower(), form) for form in coded}
     pieces = {piece for s in plain for piece in s.split("/") if len(piece) >= 8}
     return {secret for secret in plain | coded | pieces if len(secret) >= 3}

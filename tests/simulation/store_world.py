@@ -12,7 +12,8 @@ the storage takes and so their interleaving, and where
 * an operation fails without an effect, or with one whose answer is lost, or takes effect later, or
   twice,
 * a listing is some seconds old,
-* a clock runs fast or slow, or jumps.
+* a clock runs fast or slow, or jumps,
+* writers never look at their claims, so that only the seals keep them apart.
 
 Checked at every read and at the end: rows that were acknowledged are there, none twice, in one
 order for all readers, by rising epochs; one creator wins; a refused start leaves no trace; every
@@ -64,6 +65,8 @@ class Perils:
     old_listing: float
     jump: float
     skew: float
+    blind: bool
+    """Nobody renews a claim or looks at it before a write: live writers take a run from another."""
 
     @classmethod
     def draw(cls, rng: random.Random) -> Perils:
@@ -79,11 +82,12 @@ class Perils:
             old_listing=on[3] * 0.5,
             jump=on[4] * level * 0.005,
             skew=0.5 if on[4] else 0.0,
+            blind=rng.random() < 0.25,
         )
 
     @property
     def calm(self) -> bool:
-        return not (self.kill or self.pause or self.fail or self.jump)
+        return not (self.kill or self.pause or self.fail or self.jump or self.blind)
 
 
 @dataclass(eq=False)
@@ -417,7 +421,16 @@ class Now:
 
     @contextlib.contextmanager
     def simulated(self) -> Iterator[None]:
-        from raynas.store import files, local_storage, reader, remote, run, storage, writer
+        from raynas.store import (
+            files,
+            lease,
+            local_storage,
+            reader,
+            remote,
+            run,
+            storage,
+            writer,
+        )
 
         def sealed_by(data: bytes) -> int | None:
             found = json.loads(data)
@@ -439,6 +452,8 @@ class Now:
             put(writer, "seal", lambda _, epoch: json.dumps({"sealed by": epoch}).encode())
             put(writer, "sealed_by", sealed_by)
             put(reader, "read_fragment", any_rows)
+            for name in ("check", "_touch"):
+                put(lease.Lease, name, self._unless_blind(getattr(lease.Lease, name)))
             put(remote, "cache_folder", self._cache)
             put(os, "fsync", lambda _: None)
             put(files, "sync_folder", lambda _: None)
@@ -454,6 +469,13 @@ class Now:
                 mock.patch.dict(storage.OPENERS, {"sim": lambda uri: Simulated(self, uri)})
             )
             yield
+
+    def _unless_blind(self, plain: Any) -> Any:
+        def looks(*given: Any, **more: Any) -> None:
+            if self.world is None or not self.world.perils.blind:
+                plain(*given, **more)
+
+        return looks
 
     def _cache(self) -> Path:
         assert self.world is not None
