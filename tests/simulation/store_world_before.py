@@ -41,7 +41,7 @@ class Before(Now):
     def enter(self, process: Process) -> None:
         """Listings are as new as real storages give them: it fails at once without that."""
         world = process.world
-        world.perils = dataclasses.replace(world.perils, old_listing=0.0)
+        world.perils = dataclasses.replace(world.perils, old_listing=0.0, blind=False)
 
     def create(self, uri: str, path: Path) -> None:
         assert self.world is not None
