@@ -114,6 +114,7 @@ class Lock:
             os.pwrite(self._handle, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
         except BaseException:
             os.close(self._handle)
+            self._handle = -1
             raise
 
     def _take(self, patience: float) -> None:

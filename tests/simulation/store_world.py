@@ -43,7 +43,8 @@ from unittest import mock
 from greenlet import GreenletExit, getcurrent, greenlet
 
 TTL = 8.0
-OLDEST_LISTING = 2.0  # seconds
+GRACE = 6.0
+OLDEST_LISTING = 2.0  # seconds; must be less than the grace by any of the clocks
 MACHINES = 3
 
 
@@ -446,6 +447,7 @@ class Now:
             )
             put(writer.Writer, "_table", lambda self, rows: Rows([r["row"](self) for r in rows]))
             put(writer, "schema_for", lambda _: None)
+            put(writer, "GRACE_SECONDS", GRACE)
             put(writer, "parquet", encoded)
             put(writer, "join", joined)
             put(writer, "read_fragment", any_rows)
