@@ -1,8 +1,8 @@
 """How fast is the store? One durable append per measurement; a whole table read at once.
 
 Every append is a Parquet fragment, on the disk (fsync) when the call returns. Expected: an
-append takes a few milliseconds wherever the disk does, 100,000 rows are read within a second. With
-moto installed an S3-compatible server on this machine counts the requests of a run that lives there.
+append takes a few milliseconds wherever the disk does, 100,000 rows are read within a second.
+With moto installed an S3-compatible server on this machine counts the requests of a run there.
 
     python benchmarks/bench_store.py --against /path/of/another/checkout
 

@@ -181,6 +181,7 @@ class World:
     def log(self, text: str) -> None:
         if self.traced:
             who = self.process.name if self.process else "world"
+            text = text.replace(str(self.folder), "")
             print(f"{self.now - 1000:9.3f}  {who:12} {text}")
 
     @property
@@ -615,7 +616,7 @@ def _drive_once(world: World, process: Process, uri: str, last: bool) -> None:
     code, rng = world.code, world.rng
     process.changed.clear()
     path = code.place(uri)
-    if not last and rng.random() < 0.3:
+    if not last and rng.random() < 0.6:
         code.create(uri, path)
         world.log("created the run")
         world.creators.append(process.name)
