@@ -46,7 +46,8 @@ class Driver:
         )  # fmt: skip
         self.acknowledged: list[tuple[int, int]] = []
         self._lines: Queue[str] = Queue()
-        Thread(target=self._listen, daemon=True).start()
+        self._listener = Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def _listen(self) -> None:
         assert self.process.stdout is not None
@@ -84,6 +85,10 @@ class Driver:
         self.wake()
         self.process.kill()
         self.process.wait()
+        self._listener.join()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            pipe.close()
 
 
 def play(
