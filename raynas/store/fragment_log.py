@@ -190,7 +190,7 @@ class FragmentLog:
             if there == data:
                 return added
 
-    def merge(self, chosen: Sequence[str], data: Bytes) -> tuple[str, list[str]]:
+    def merge(self, chosen: Sequence[str], data: Bytes) -> str:
         """Replace the last of the fragments by one that holds their rows.
 
         Args:
@@ -198,7 +198,7 @@ class FragmentLog:
             data: Of the merged fragment.
 
         Returns:
-            Its name, and the names that no longer count.
+            Its name.
 
         Raises:
             TakenOver: another writer has the run; nothing was removed. OSError: what counts is as
@@ -220,7 +220,7 @@ class FragmentLog:
         self.verify()
         self._manifest, self._slots = new, []
         self._waiting.append((system().monotonic() + self._grace, new))
-        return merged, [n for n in chosen if n not in new.seals]
+        return merged
 
     def verify(self) -> None:
         """Ask the storage whether another writer has closed this epoch.

@@ -231,9 +231,10 @@ class Writer:
             self._bring(chosen)
             table = join([read_fragment(f.path) for f in chosen], self._schema)
             data = parquet(table, small=False)
-            name, gone = self._log.merge([f.path.name for f in chosen], data)
+            names = [f.path.name for f in chosen]
+            name = self._log.merge(names, data)
             if self._remote is not None:
-                self._replace(name, data, gone)
+                self._replace(name, data, names)
             self._log.clean()
 
     def _bring(self, fragments: Sequence[Fragment]) -> None:
