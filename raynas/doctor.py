@@ -73,12 +73,13 @@ def _packages() -> Finding:
 
 def _storage(place: Path | str) -> Finding:
     """Write a few megabytes where runs go, read them, and take them away again."""
-    name = f".raynas-doctor-{os.getpid()}"
+    name, shown = f".raynas-doctor-{os.getpid()}", str(place)
     data = os.urandom(_BLOCK)
     try:
         began = time.monotonic()
         if is_uri(place):
             remote = Remote(str(place))
+            shown = remote.shown
             remote.write(name, data)
             wrote = time.monotonic()
             same = remote.read(name) == data
@@ -91,11 +92,11 @@ def _storage(place: Path | str) -> Finding:
             same = (folder / name).read_bytes() == data
             (folder / name).unlink()
     except (OSError, UserError) as error:
-        return Finding("storage", False, f"{place}: {error}", "make it writable, or use another")
+        return Finding("storage", False, f"{shown}: {error}", "make it writable, or use another")
     speed = _BLOCK / 1e6 / max(wrote - began, 1e-6)
     if not same:
-        return Finding("storage", False, f"{place} gives back other bytes", "use another")
-    found = f"{place} takes {speed:.0f} MB a second"
+        return Finding("storage", False, f"{shown} gives back other bytes", "use another")
+    found = f"{shown} takes {speed:.0f} MB a second"
     cure = "use a disk or bucket that is nearer"
     return Finding("storage", speed >= _SLOW_MB_A_SECOND, found, cure)
 

@@ -82,7 +82,7 @@ def start(
         smoke=smoke,
     )
     folder = RunFolder.create(path, info, loaded.source, uri)
-    with _writer(folder) as writer:
+    with _writer(folder, console) as writer:
         _carry_out(folder, loaded, payload, writer, runner, console, observers)
     return folder
 
@@ -117,7 +117,8 @@ def resume(
         loaded = dataclasses.replace(loaded, experiment=experiment)
     if folder.info.fingerprint != experiment.former_fingerprint:  # runs of raynas 0.1 go on
         folder.expect(experiment.fingerprint, experiment.description())
-    with _writer(folder) as writer:  # nothing changes in a folder that another process writes
+    # nothing changes in a folder that another process writes
+    with _writer(folder, console) as writer:
         payload = prepare(experiment)
         if overrides:
             kept = {**folder.info.overrides, **overrides}
@@ -126,9 +127,12 @@ def resume(
     return folder
 
 
-def _writer(folder: RunFolder) -> Writer:
+def _writer(folder: RunFolder, console: Console) -> Writer:
+    def waiting(words: str) -> None:
+        console.print(words, soft_wrap=True, markup=False, highlight=False)
+
     provenance = Provenance.collect(folder.info.source_file)
-    return Writer(folder, next_session(read(folder)), provenance)
+    return Writer(folder, next_session(read(folder)), provenance, waiting=waiting)
 
 
 def _carry_out(

@@ -45,6 +45,7 @@ from raynas.core.describe import fresh
 from raynas.experiment import load
 from raynas.store import RunFolder
 from raynas.store.fragments import list_fragments, read_fragment
+from raynas.store.manifest import snapshot
 from raynas.store.remote import Remote, fetch
 from raynas.stored import history
 
@@ -164,7 +165,7 @@ class Scene:
     def torn(self) -> str:
         self._kill_driver()
         remote = Remote(self.uri)
-        name = self.rng.choice(sorted(n for n in remote.names("results") if n.endswith(".parquet")))
+        name = f"results/{self.rng.choice(sorted(snapshot(remote).names))}"
         data = remote.read(name)
         remote.write(name, data[: len(data) // 2])
         time.sleep(LEASE + 1.5)
@@ -173,6 +174,7 @@ class Scene:
             told = refused.err.read_text()
         assert name in told, told
         assert "is torn" in told, told
+        remote.write(f"{name}.torn", b"")  # the cure
         remote.remove(name)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "whole.parquet"

@@ -6,11 +6,12 @@ import contextlib
 import errno
 import fcntl
 import os
+import secrets
 import socket
-import time
 from pathlib import Path
 
 from raynas.core import UserError
+from raynas.store.system import system
 
 TEMP_PREFIX = ".tmp-"
 
@@ -30,17 +31,58 @@ def write_whole(path: Path, data: bytes | memoryview) -> None:
     The temporary file lies beside it, begins with a dot and has no suffix: no reader looks for it.
     Raises: OSError; the temporary file is gone then, an older ``path`` is as it was.
     """
-    temp = path.with_name(f"{TEMP_PREFIX}{os.getpid()}-{path.stem}")
+    temp = _written_beside(path, data)
     try:
-        with temp.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
         temp.replace(path)
     except BaseException:
         temp.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def create_whole(path: Path, data: bytes | memoryview) -> None:
+    """Write ``path`` as :func:`write_whole` does, but only where there is no such file.
+
+    On a file system without hard links the look and the writing are two steps.
+
+    Raises:
+        FileExistsError: there is one; it is as it was.
+        OSError: the system refuses.
+    """
+    temp = _written_beside(path, data)
+    try:
+        _link(temp, path)
+    finally:
+        temp.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
+def _link(temp: Path, path: Path) -> None:
+    try:
+        os.link(temp, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        temp.replace(path)
+
+
+def _written_beside(path: Path, data: bytes | memoryview) -> Path:
+    """A temporary file with ``data``, which is on the disk."""
+    temp = path.with_name(f"{TEMP_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{path.stem}")
+    try:
+        with temp.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        temp.unlink(missing_ok=True)
+        raise
+    return temp
 
 
 def reason(error: OSError) -> str:
@@ -72,18 +114,19 @@ class Lock:
             os.pwrite(self._handle, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
         except BaseException:
             os.close(self._handle)
+            self._handle = -1
             raise
 
     def _take(self, patience: float) -> None:
-        deadline = time.monotonic() + patience
+        deadline = system().monotonic() + patience
         while True:
             try:
                 fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             except BlockingIOError:
-                if time.monotonic() >= deadline:
+                if system().monotonic() >= deadline:
                     raise self._busy() from None
-                time.sleep(0.02)
+                system().sleep(0.02)
 
     def _busy(self) -> UserError:
         pid, _, host = _holder(self._path).partition(" ")

@@ -1,17 +1,12 @@
-"""The fragments of a result table: their names, which of them count, and how one is read.
+"""The fragments of a result table: which of them count, what one holds, and how one is made.
 
-Every append makes one fragment and takes the next number of the run: ``SESSION-NUMBER.parquet``.
-A compaction merges neighbours into ``SESSION-FIRST-LAST.parquet`` and removes them afterwards.
-So the names alone say the order of the rows and which fragments a merged one replaces: after a
-crash between the two steps the replaced ones are known, and skipped, whatever they hold. They also
-say what a writer stored that was taken for dead, after the next session had begun: a fragment of an
-earlier session at or behind the number with which a later session begins does not count.
+Every append makes one fragment, ``EPOCH-NUMBER.parquet``; a merge puts one in the place of several,
+``EPOCH-FIRST-LAST.parquet``. :mod:`raynas.store.manifest` says which count.
 """
 
 from __future__ import annotations
 
-import os
-import re
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raynas.core import UserError
+from raynas.store.local_storage import LocalStorage
+from raynas.store.manifest import TORN, snapshot
+from raynas.store.older import Name, expect_fragments, parsed
 from raynas.store.remote import remote_of
 from raynas.store.run import refuse_newer
 from raynas.store.schema import VERSION_KEY
 
-_NAME = re.compile(r"(\d{4,})-(\d{8,})(?:-(\d{8,}))?\.parquet")
+_SEAL_KEY = b"raynas.sealed_by"
 
 
 @dataclass(frozen=True)
@@ -43,65 +41,29 @@ class Fragment:
 
 def name_for(session: int, first: int, last: int | None = None) -> str:
     """The file name of an append, or of the merged appends from ``first`` to ``last``."""
-    merged = "" if last is None else f"-{last:08d}"
-    return f"{session:04d}-{first:08d}{merged}.parquet"
+    return Name(session, first, last).text
+
+
+def fragment_at(path: Path) -> Fragment:
+    """The fragment with this file name. Raises: ValueError for another name."""
+    name = parsed(path.name)
+    if name is None:
+        raise ValueError(f"{path.name} is not the name of a fragment")
+    return Fragment(path, name.session, name.first, name.last)
 
 
 def list_fragments(folder: Path) -> tuple[list[Fragment], list[Fragment]]:
-    """The fragments that count, in the order of their rows, and those that others replace.
+    """The fragments in a run's ``results`` that count, in the order of their rows, and the others.
 
-    A listing is not a snapshot: during a compaction it may miss the merged fragment and its
-    sources at once. That shows as a gap in the numbers, so with a gap the folder is listed until
-    the same gap shows twice (then it is one: a fragment that the user took away).
-    Raises: UserError for a Parquet file that is not a fragment.
+    Raises: UserError for a Parquet file that is not a fragment, and where one is missing.
     """
-    gaps: list[tuple[int, int]] | None = None
-    for _ in range(50):
-        counted, replaced = _list_once(folder)
-        before, gaps = gaps, _gaps(counted)
-        if counted and (not gaps or gaps == before):
-            break
-        if not counted and before == []:
-            break
-    return counted, replaced
-
-
-def _list_once(folder: Path) -> tuple[list[Fragment], list[Fragment]]:
-    try:
-        names = os.listdir(folder)  # noqa: PTH208 - many names, no Path for each
-    except FileNotFoundError:
-        return [], []
-    found = [_parse(folder, name) for name in names if name.endswith(".parquet")]
-    counted: list[Fragment] = []
-    replaced: list[Fragment] = []
-    end = 0
-    begins: dict[int, int] = {}  # session -> its first number
-    for f in found:
-        begins[f.session] = min(begins.get(f.session, f.first), f.first)
-    for fragment in sorted(found, key=lambda f: (f.first, -f.last, -f.session)):
-        fenced = any(s > fragment.session and fragment.last >= b for s, b in begins.items())
-        if fragment.last <= end or fenced:
-            replaced.append(fragment)
-        else:
-            counted.append(fragment)
-            end = fragment.last
-    return counted, replaced
-
-
-def _parse(folder: Path, name: str) -> Fragment:
-    match = _NAME.fullmatch(name)
-    if match is None:
-        raise UserError(
-            f"{folder / name} is not a fragment of this run",
-            cure="move it out of the folder; only raynas writes there",
-        )
-    session, first, last = match.groups()
-    return Fragment(folder / name, int(session), int(first), int(last or first))
-
-
-def _gaps(fragments: Sequence[Fragment]) -> list[tuple[int, int]]:
-    ends = [0, *(f.last for f in fragments)]
-    return [(end, f.first) for end, f in zip(ends, fragments, strict=False) if f.first != end + 1]
+    seen = snapshot(LocalStorage(folder.parent))
+    expect_fragments(seen.listed, str(folder))
+    others = sorted(n for n in seen.listed if parsed(n) is not None and n not in set(seen.names))
+    return (
+        [fragment_at(folder / name) for name in seen.names],
+        [fragment_at(folder / name) for name in others],
+    )
 
 
 def read_fragment(path: Path) -> pa.Table:
@@ -128,9 +90,9 @@ def _torn(path: Path, why: object) -> UserError:
     text = str(why).split("\n")[0][:160]
     remote = remote_of(path.parent.parent)
     if remote is None:
-        file, move = str(path), f" (mv {path} {path}.torn)"
+        file, move = str(path), f" (mv {path} {path}{TORN})"
     else:  # what is here follows
-        file, move = f"{remote.shown}/{path.parent.name}/{path.name}", ""
+        file, move = f"{remote.shown}/{path.parent.name}/{path.name}", f" to {path.name}{TORN}"
     return UserError(
         f"fragment {file} is torn: {text}",
         cure=f"move it away{move} and go on with raynas resume: "
@@ -153,3 +115,33 @@ def join(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
             cure="move out of its results folder what raynas did not write",
         ) from error
     return joined.combine_chunks()
+
+
+def parquet(table: pa.Table, *, small: bool) -> memoryview:
+    """The contents of a fragment with the rows of ``table``; ``small``: of a few rows."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        use_dictionary=not small,
+        write_statistics=not small,
+        write_page_checksum=True,
+    )
+    return memoryview(sink.getvalue())
+
+
+def seal(schema: pa.Schema, epoch: int) -> memoryview:
+    """The contents of a fragment without rows by which the writer of ``epoch`` closes another."""
+    metadata = {**(schema.metadata or {}), _SEAL_KEY: str(epoch).encode()}
+    return parquet(schema.with_metadata(metadata).empty_table(), small=True)
+
+
+def sealed_by(data: bytes) -> int | None:
+    """The epoch of the writer whose seal this is; None for rows, and for a torn fragment."""
+    try:
+        metadata = pq.read_schema(io.BytesIO(data)).metadata or {}
+    except (pa.ArrowException, OSError):
+        return None
+    epoch = metadata.get(_SEAL_KEY, b"")
+    return int(epoch) if epoch.isdigit() else None

@@ -1,9 +1,12 @@
 """One writer for a run on shared storage, where no operating system keeps a lock.
 
-A writer claims an epoch, one above all that were, by a file in ``lease/``, and touches it again
-and again. Whose claim was not touched for ``ttl`` seconds of the storage's own clock is gone, and
-the next may claim. One that comes back from the dead sees the higher epoch before it writes; what
-it wrote nevertheless is fenced off by its epoch in the fragments' names.
+A writer claims an epoch by creating ``lease/EPOCH.json``, which only one process can do, and renews
+its claim by writing it again with a higher counter. Whether a holder lives is judged by change: its
+claim is looked at until it changes, or has not changed for the time that stands in it, on one's own
+clock. Clocks of two machines are never compared. Claims stay, so no epoch comes twice.
+
+That keeps two drivers apart as far as clocks and pauses allow. What keeps rows whole when they do
+not is the seal of :mod:`raynas.store.manifest`.
 """
 
 from __future__ import annotations
@@ -11,151 +14,263 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
-import socket
-import threading
-import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from raynas.core import UserError
 from raynas.store.remote import Remote
+from raynas.store.system import Holder, system
 
 FOLDER = "lease"
-_NAME = re.compile(r"lease/(\d{6,})-([0-9a-f]{8})\.(held|free)")
-_ROUNDS = 5
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A writer's file: its epoch, when storage saw it last (seconds), and whether it was given
-    back. The last one given back stays, so that no epoch comes twice."""
-
-    name: str
-    epoch: int
-    seen: float
-    free: bool
+_NAME = re.compile(r"lease/(\d{6,})(?:-[0-9a-f]{8})?\.(json|held|free)")
+_ROUNDS = 20
+_RENEWALS, _LOOKS = 4, 12
+"""In the time after which a silent writer is gone: its own, and of who waits for a sign of it."""
 
 
 class TakenOver(UserError):
     """Another writer has the run now: nothing more may be written there."""
 
 
+@dataclass(frozen=True)
+class Claim:
+    """A writer's file.
+
+    Attributes:
+        name: Of the file.
+        epoch: What it claims.
+        ttl: After so many seconds without a change its holder is gone.
+        free: It was given back.
+        holder: Who made it.
+        mark: Changes with every renewal.
+    """
+
+    name: str
+    epoch: int
+    ttl: float
+    free: bool
+    holder: Holder
+    mark: object = None
+
+    @property
+    def in_words(self) -> str:
+        """The holder, for people."""
+        pid, host = self.holder.get("pid"), self.holder.get("host")
+        return f"process {pid} on {host}" if pid and host else "another process"
+
+
 class Lease:
     """The right to write a run, from its making until ``release`` or ``ttl`` seconds of silence.
 
-    ``least``: the epoch is at least this. Raises: UserError naming the holder when another writer
-    is alive; OSError when the storage refuses.
+    Args:
+        remote: Where the run lives.
+        least: The epoch is at least this.
+        ttl: Seconds.
+        waiting: Is told in words when the making waits, to see whether an earlier holder lives.
+
+    Raises:
+        UserError: naming the holder, when another writer is alive. OSError: the storage refuses.
     """
 
-    def __init__(self, remote: Remote, least: int = 1, ttl: float = 60.0) -> None:
-        self._remote, self._ttl = remote, ttl
-        self._mutex = threading.Lock()
-        self._claim = self._take(least)
-        self._touched = time.monotonic()
-        self._ended = threading.Event()
+    def __init__(
+        self,
+        remote: Remote,
+        least: int = 1,
+        ttl: float = 60.0,
+        waiting: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._remote, self._ttl, self._waiting = remote, ttl, waiting
+        self._mutex = system().mutex()
+        self._renewals = 0
+        self._holder = system().identity()
+        self.epoch = self._take(least)
+        self._touched = system().monotonic()
+        self._ended = False
         self._lost: TakenOver | None = None
-        threading.Thread(target=self._keep, name="lease", daemon=True).start()
+        self._stop = system().every(ttl / _RENEWALS, self._keep, "lease")
 
-    @property
-    def epoch(self) -> int:
-        return self._claim.epoch
+    # -- taking --------------------------------------------------------------------------------
 
-    def _take(self, least: int) -> Claim:
-        for round_ in range(_ROUNDS):
-            before = claims(self._remote)
-            epoch = max([least, *(c.epoch + 1 for c in before)])
-            mine = self._put(f"{FOLDER}/{epoch:06d}-{secrets.token_hex(4)}.held")
-            after = claims(self._remote)
-            now = next(c for c in after if c.name == mine)
-            others = [c for c in after if c.name != mine]
-            # far in the future is as dead as long ago: the storage's clock was put back
-            alive = [c for c in others if not c.free and abs(now.seen - c.seen) <= self._ttl]
-            if not alive and all(c.epoch < epoch for c in others):
-                for old in others:
-                    self._remote.remove(old.name)
-                return now
-            self._remote.remove(mine)
-            if any(c.epoch < epoch for c in alive):
-                raise self._busy(alive)
-            time.sleep(secrets.randbelow(1000) / 1000 * (round_ + 1))  # both withdrew: not in step
-        raise self._busy(alive)
+    def _take(self, least: int) -> int:
+        for _ in range(_ROUNDS):
+            last = newest(self._remote)
+            if last is not None and not last.free:
+                self._expect_gone(last)
+            epoch = max(least, last.epoch + 1 if last else 1)
+            try:
+                self._remote.create(_file(epoch), self._content(epoch))
+            except FileExistsError:
+                continue  # another was quicker: look at its claim
+            if max(epochs(self._remote), default=epoch) <= epoch:
+                return epoch
+        raise self._busy(newest(self._remote))
 
-    def _put(self, name: str) -> str:
-        holder = {"pid": os.getpid(), "host": socket.gethostname()}
-        self._remote.write(name, json.dumps(holder).encode())
-        return name
+    def _expect_gone(self, seen: Claim) -> None:
+        """Raises: UserError once the holder shows that it lives."""
+        if system().is_dead(seen.holder):
+            return
+        self._waiting(
+            f"the run at {self._remote.shown} is held by {seen.in_words}: waiting up to "
+            f"{seen.ttl:.0f} s for a sign that it lives"
+        )
+        began = system().monotonic()
+        while system().monotonic() - began < seen.ttl:
+            system().sleep(seen.ttl / _LOOKS)
+            now = newest(self._remote)
+            if now is not None and now.epoch == seen.epoch and now.mark == seen.mark:
+                continue
+            if now is not None and not now.free:
+                raise self._busy(now)
+            return
 
-    def _busy(self, alive: list[Claim]) -> UserError:
-        holder = holder_of(self._remote, alive[-1]) if alive else "another process"
+    def _busy(self, holder: Claim | None) -> UserError:
+        words = holder.in_words if holder else "another process"
+        ttl = holder.ttl if holder else self._ttl
         return UserError(
-            f"the run at {self._remote.shown} is being written by {holder}",
-            cure=f"wait for it or stop it; one that died is gone after {self._ttl:.0f} s",
+            f"the run at {self._remote.shown} is being written by {words}",
+            cure=f"wait for it or stop it; one that died is gone after {ttl:.0f} s",
         )
 
-    def check(self, *, at_once: bool = False) -> None:
-        """Before a write. Raises: UserError when another writer has taken over; OSError.
+    def _content(self, epoch: int, free: bool = False) -> bytes:
+        claim = {"epoch": epoch, "ttl": self._ttl, "renewals": self._renewals, "free": free}
+        return json.dumps({**claim, "holder": dict(self._holder)}).encode()
 
-        ``at_once``: ask the storage, however short ago that was.
+    # -- holding -------------------------------------------------------------------------------
+
+    def check(self, *, at_once: bool = False) -> None:
+        """Look, before a write, whether the right is still there.
+
+        Args:
+            at_once: Ask the storage, however short ago that was.
+
+        Raises:
+            TakenOver: another writer has the run. OSError: the storage does not answer.
         """
-        late = at_once or time.monotonic() - self._touched > self._ttl / 2
+        late = at_once or system().monotonic() - self._touched > self._ttl / 2
         if self._lost is None and late:
             self._touch()
         if self._lost is not None:
             raise self._lost
 
+    def taken_over(self) -> TakenOver:
+        """Note that another writer has the run; the error says who."""
+        if self._lost is None:
+            try:
+                holder = newest(self._remote)
+            except OSError:
+                holder = None
+            other = holder is not None and holder.epoch > self.epoch
+            words = holder.in_words if holder and other else "another process"
+            self._lost = TakenOver(
+                f"the run at {self._remote.shown} was taken over by {words}",
+                cure="this process had been silent too long; what it stored before is safe",
+            )
+        return self._lost
+
     def _touch(self) -> None:
         with self._mutex:
-            if self._ended.is_set():
+            if self._ended or self._lost is not None:
                 return
-            newer = [c for c in claims(self._remote) if c.epoch > self.epoch]
-            if newer:
-                self._lost = TakenOver(
-                    f"the run at {self._remote.shown} was taken over by "
-                    f"{holder_of(self._remote, newer[-1])}",
-                    cure="this process had been silent too long; what it stored before is safe",
-                )
+            if max(epochs(self._remote), default=0) > self.epoch:
+                self.taken_over()
                 return
-            self._put(self._claim.name)
-            self._touched = time.monotonic()
+            self._renewals += 1
+            began = system().monotonic()
+            self._remote.write(_file(self.epoch), self._content(self.epoch))
+            self._touched = began
 
-    def _keep(self) -> None:
-        while not self._ended.wait(self._ttl / 4) and self._lost is None:
-            try:
-                self._touch()
-            except OSError:
-                continue  # storage is slow: the next write will ask again
+    def _keep(self) -> bool:
+        try:
+            self._touch()
+        except Exception:  # whatever it is: the next renewal, or the next write, asks again
+            return not self._ended
+        return self._lost is None and not self._ended
 
     def release(self) -> None:
         """Give the right back; a second call does nothing."""
         with self._mutex:
-            if self._ended.is_set():
+            if self._ended:
                 return
-            self._ended.set()
+            self._ended = True
+        self._stop()
+        if self._lost is not None:
+            return
         try:
-            self._put(self._claim.name.replace(".held", ".free"))
-            self._remote.remove(self._claim.name)
+            self._remote.write(_file(self.epoch), self._content(self.epoch, free=True))
         except OSError:
             return  # it runs out by itself
 
 
-def claims(remote: Remote) -> list[Claim]:
-    """All that there are, by epoch."""
-    found = []
-    for name, seen in remote.times(FOLDER).items():
-        if match := _NAME.fullmatch(name):
-            found.append(Claim(name, int(match[1]), seen, match[3] == "free"))
-    return sorted(found, key=lambda c: (c.epoch, c.name))
+# -- looking at claims -------------------------------------------------------------------------
+
+
+def _file(epoch: int) -> str:
+    return f"{FOLDER}/{epoch:06d}.json"
+
+
+def epochs(remote: Remote) -> list[int]:
+    """All that were ever claimed. Raises: OSError."""
+    return [int(m[1]) for name in remote.names(FOLDER) if (m := _NAME.fullmatch(name))]
+
+
+def newest(remote: Remote) -> Claim | None:
+    """The claim of the highest epoch; None where nobody ever wrote. Raises: OSError."""
+    stats = remote.stats(FOLDER)
+    known = [(int(m[1]), m[2] == "held", name) for name in stats if (m := _NAME.fullmatch(name))]
+    if not known:
+        return _read(remote, 1, _file(1))
+    epoch, _, name = max(known)
+    if name.endswith(".json"):
+        while (later := _read(remote, epoch + 1, _file(epoch + 1))) is not None:
+            epoch, name = epoch + 1, later.name  # the listing was old
+        return _read(remote, epoch, name)
+    # of a raynas that touched its file instead of counting
+    held, mark = name.endswith(".held"), stats[name].modified
+    return Claim(name, epoch, longest_silence(), not held, _holder(remote, name), mark)
+
+
+def _read(remote: Remote, epoch: int, name: str) -> Claim | None:
+    try:
+        data = remote.read(name)
+    except FileNotFoundError:
+        return None
+    try:
+        found: Mapping[str, Any] = json.loads(data)
+        ttl, free, holder = float(found["ttl"]), bool(found["free"]), dict(found["holder"])
+    except (ValueError, KeyError, TypeError):
+        return Claim(name, epoch, longest_silence(), False, {}, data)
+    return Claim(name, epoch, ttl, free, holder, data)
+
+
+def _holder(remote: Remote, name: str) -> Holder:
+    try:
+        return dict(json.loads(remote.read(name)))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+_SEEN: dict[str, tuple[Claim, float]] = {}
 
 
 def writer_of(remote: Remote) -> str:
-    """Who holds the run now, in words, by this machine's clock; empty when nobody does.
+    """Who holds the run, in words; empty when nobody does.
 
-    Raises: OSError.
+    At the first look a claim that was not given back counts; later ones judge by its change between
+    the looks of this process.
+
+    Raises:
+        OSError: the storage does not answer.
     """
-    held = [c for c in claims(remote) if not c.free]
-    if not held or abs(time.time() - held[-1].seen) > longest_silence():
+    claim, now = newest(remote), system().monotonic()
+    if claim is None or claim.free or system().is_dead(claim.holder):
         return ""
-    return holder_of(remote, held[-1])
+    before, since = _SEEN.get(remote.uri, (None, now))
+    if before != claim:
+        _SEEN[remote.uri] = claim, now
+    elif now - since >= claim.ttl:
+        return ""
+    return claim.in_words
 
 
 def longest_silence() -> float:
@@ -171,12 +286,3 @@ def longest_silence() -> float:
     if not 0.1 <= found <= 86_400:
         raise UserError(f"RAYNAS_LEASE_SECONDS={text}", allowed="seconds from 0.1 to 86400")
     return found
-
-
-def holder_of(remote: Remote, claim: Claim) -> str:
-    """Who made a claim, in words."""
-    try:
-        data = json.loads(remote.read(claim.name))
-        return f"process {data['pid']} on {data['host']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +14,11 @@ from numpy.typing import NDArray
 from raynas.core import Measured, Measurement, TrialState, UserError
 from raynas.store.files import reason
 from raynas.store.fragments import join, list_fragments, read_fragment
+from raynas.store.manifest import attempts, unsettled
 from raynas.store.run import RunFolder
 from raynas.store.schema import COLUMNS, schema_for
 
 _NO_STEP = 2**31  # sorts a row without a step behind all steps of its trial
-_TRIES = 50
 Ints = NDArray[np.int64]
 
 
@@ -52,16 +51,18 @@ def _all_rows(folder: RunFolder) -> pa.Table:
 
 
 def _tables(folder: RunFolder) -> list[pa.Table]:
-    for patience in range(_TRIES):
-        fragments, _ = list_fragments(folder.results)
+    missing = ""
+    for _ in attempts():
+        fragments, _others = list_fragments(folder.results)
+        tables: list[pa.Table] = []
         try:
-            return [read_fragment(fragment.path) for fragment in fragments]
-        except FileNotFoundError:  # a compaction came between; its result is there already
-            time.sleep(0.001 * patience)
-    raise UserError(
-        f"the fragments in {folder.results} change faster than they can be read",
-        cure="try again in a moment",
-    )
+            for fragment in fragments:
+                missing = fragment.path.name
+                tables.append(read_fragment(fragment.path))
+        except FileNotFoundError:  # merged meanwhile; what counts now is there already
+            continue
+        return tables
+    raise unsettled(f"fragment {missing} in {folder.results} is missing")
 
 
 def _numbers(column: pa.ChunkedArray, null: int = -1) -> Ints:

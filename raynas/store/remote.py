@@ -1,73 +1,89 @@
-"""Runs that live on object stores and other file systems: S3, GCS, HDFS, a mounted disk.
+"""Runs that live on object stores and other file systems: S3, GCS, Azure, HDFS, a mounted disk.
 
 A run at a URI has a working copy, an ordinary run folder on this machine, and the URI is the truth:
 an append returns only when its fragment is there, too. Whoever opens the run elsewhere fetches
-what is new. All file systems of ``pyarrow.fs`` serve.
+what is new.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
-import random
-import re
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
 
 from raynas.core import UserError
-from raynas.store.files import LOCK_FILE, lock_holder, write_whole
-
-if TYPE_CHECKING:
-    from pyarrow import fs
+from raynas.store.files import LOCK_FILE, TEMP_PREFIX, Lock, lock_holder, write_whole
+from raynas.store.manifest import FOLDER as RESULTS
+from raynas.store.manifest import (
+    TORN,
+    Snapshot,
+    attempts,
+    manifest_name,
+    snapshot,
+    unsettled,
+    version_of,
+)
+from raynas.store.storage import Bytes, Refused, Stat, Storage, open_storage, scheme_of
+from raynas.store.system import system
+from raynas.store.uris import scrubbed, shown
 
 T = TypeVar("T")
 
 URI_FILE = "remote.uri"
 """In a working copy: where the run lives."""
 
-#: whole objects appear at once there; elsewhere a file is written aside and moved
-_WHOLE_OBJECTS = {"s3", "gcs", "abfs"}
 _TRIES = 6
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0  # seconds
 
 
 def is_uri(place: object) -> bool:
-    """Whether a user's text names a place on a file system of pyarrow, as ``s3://bucket/run``."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", str(place)) is not None
+    """Whether a user's text names a place by a scheme, as ``s3://bucket/run``."""
+    return bool(scheme_of(str(place)))
 
 
 @dataclass(frozen=True)
 class Remote:
     """The files below one URI, by names with ``/``. Calls are tried again for about 20 seconds.
 
-    Every file is there as a whole or not at all. Pickled, it is its URI.
+    Every file is there as a whole or not at all. Pickled, it is its URI. No message of an error
+    holds a secret of the URI.
     """
 
-    uri: str
+    uri: str = field(repr=False)
+
+    def __repr__(self) -> str:
+        return f"Remote({self.shown!r})"
 
     @cached_property
-    def _opened(self) -> tuple[fs.FileSystem, str]:
-        from pyarrow import ArrowException, fs
+    def _storage(self) -> Storage:
+        from pyarrow import ArrowException
 
         try:
-            system, base = fs.FileSystem.from_uri(self.uri)
-        except (ArrowException, OSError, ValueError) as error:
-            raise UserError(
-                f"storage {self.shown!r} cannot be opened: {_first_line(error)}",
-                allowed="file:///..., s3://bucket/..., gs://bucket/..., hdfs://host:port/...",
-                cure="look at the scheme, the region and the credentials",
-            ) from error
-        return system, base.rstrip("/")
+            return open_storage(self.uri)
+        except (ArrowException, OSError, ValueError, KeyError) as error:
+            raise self._unopened(error) from None
+        except Exception as error:
+            if type(error).__module__.startswith("obstore"):
+                raise self._unopened(error) from None
+            raise
+
+    def _unopened(self, error: BaseException) -> UserError:
+        return UserError(
+            f"storage {self.shown!r} cannot be opened: {self._line(error)}",
+            allowed="file:///..., s3://bucket/..., gs://bucket/..., abfs://..., hdfs://host:port/...",
+            cure="look at the scheme, the region and the credentials",
+        )
 
     @property
     def shown(self) -> str:
         """The URI for people: without credentials and options."""
-        return re.sub(r"//[^/@]*@", "//", self.uri.partition("?")[0])
+        return shown(self.uri)
 
     def __getstate__(self) -> dict[str, str]:
         return {"uri": self.uri}
@@ -80,80 +96,52 @@ class Remote:
         path, question, query = self.uri.partition("?")
         return Remote(f"{path.rstrip('/')}/{name}{question}{query}")
 
-    def write(self, name: str, data: bytes | memoryview) -> None:
+    def write(self, name: str, data: Bytes) -> None:
         """All of it or nothing, and an older file until then. Raises: OSError."""
-        system, path = self._at(name)
+        self._patiently(lambda: self._storage.write(name, data), f"writing {name}")
+
+    def create(self, name: str, data: Bytes) -> None:
+        """Make a file where there is none; one that holds ``data`` already is no error.
+
+        Raises:
+            FileExistsError: there is another. OSError: it may be there or not, or come yet.
+        """
 
         def put() -> None:
-            if system.type_name in _WHOLE_OBJECTS:
-                with system.open_output_stream(path) as stream:
-                    stream.write(data)
-                return
-            temp = _beside(path)
-            system.create_dir(path.rpartition("/")[0], recursive=True)
-            with system.open_output_stream(temp) as stream:
-                stream.write(data)
-            system.move(temp, path)
+            try:
+                self._storage.create(name, data)
+            except FileExistsError:
+                if not self._holds(name, data):
+                    raise
 
-        self._patiently(put, f"writing {name}")
+        self._patiently(put, f"creating {name}")
+
+    def _holds(self, name: str, data: Bytes) -> bool:
+        """Whether a file is there with this contents, as after a request that seemed to fail."""
+        try:
+            return self._storage.read(name) == data
+        except FileNotFoundError:  # two requests met, and neither was carried out
+            raise OSError(5, f"{name} is there and is not") from None
 
     def read(self, name: str) -> bytes:
         """Raises: FileNotFoundError; OSError."""
-        system, path = self._at(name)
-
-        def get() -> bytes:
-            with system.open_input_stream(path) as stream:
-                return bytes(stream.read())
-
-        return self._patiently(get, f"reading {name}")
+        return self._patiently(lambda: self._storage.read(name), f"reading {name}")
 
     def names(self, folder: str = "") -> dict[str, int]:
         """Name (from here) -> size in bytes, of all files in ``folder`` and below it."""
-        return {name: info.size for name, info in self._infos(folder).items()}
+        return {name: stat.size for name, stat in self.stats(folder).items()}
 
-    def times(self, folder: str = "") -> dict[str, float]:
-        """Name -> when it was written, in seconds of the storage's own clock."""
-        return {name: info.mtime_ns / 1e9 for name, info in self._infos(folder).items()}
-
-    def _infos(self, folder: str) -> dict[str, fs.FileInfo]:
-        from pyarrow import fs
-
-        system, path = self._at(folder)
-
-        def look() -> dict[str, fs.FileInfo]:
-            chosen = fs.FileSelector(path, recursive=True, allow_not_found=True)
-            start = len(self._opened[1]) + 1
-            return {
-                info.path[start:]: info
-                for info in system.get_file_info(chosen)
-                if info.is_file and not info.base_name.startswith(".tmp-")
-            }
-
-        return self._patiently(look, f"listing {folder or 'all'}")
+    def stats(self, folder: str = "") -> dict[str, Stat]:
+        """The same, with all that a listing tells."""
+        return self._patiently(lambda: self._storage.stats(folder), f"listing {folder or 'all'}")
 
     def remove(self, name: str) -> None:
         """A file that is not there is no error."""
-        system, path = self._at(name)
-
-        def drop() -> None:
-            with contextlib.suppress(FileNotFoundError):
-                system.delete_file(path)
-
-        self._patiently(drop, f"removing {name}")
+        self._patiently(lambda: self._storage.remove(name), f"removing {name}")
 
     def remove_folder(self, name: str) -> None:
         """With all that is in it; one that is not there is no error."""
-        system, path = self._at(name)
-
-        def drop() -> None:
-            with contextlib.suppress(FileNotFoundError):
-                system.delete_dir(path)
-
-        self._patiently(drop, f"removing {name}")
-
-    def _at(self, name: str) -> tuple[fs.FileSystem, str]:
-        system, base = self._opened
-        return system, f"{base}/{name}" if name else base
+        self._patiently(lambda: self._storage.remove_folder(name), f"removing {name}")
 
     def _patiently(self, action: Callable[[], T], doing: str) -> T:
         """Storage that is slow or answers with errors of its own is asked again, ever later."""
@@ -161,35 +149,37 @@ class Remote:
         for rest in reversed(range(_TRIES)):
             try:
                 return action()
-            except FileNotFoundError:
-                raise
+            except (FileNotFoundError, FileExistsError) as error:
+                raise type(error)(
+                    error.errno or 5, f"{doing}: {self._line(error)}", self.shown
+                ) from None
             except OSError as error:
                 if rest == 0 or _is_final(error):
-                    raise OSError(
-                        error.errno or 5, f"{doing}: {_first_line(error)}", self.shown
-                    ) from error
-            time.sleep(pause * random.uniform(0.5, 1.5))
+                    text = f"{doing}: {self._line(error)}"
+                    raise OSError(error.errno or 5, text, self.shown) from None
+            system().sleep(pause * system().uniform(0.5, 1.5))
             pause = min(2 * pause, _LONGEST_PAUSE)
         raise AssertionError("the last try returns or raises")
+
+    def _line(self, error: BaseException) -> str:
+        text = " ".join(str(error).split()) or type(error).__name__
+        return scrubbed(text, self.uri)[:300]
 
 
 def _is_final(error: OSError) -> bool:
     """Refused, whoever asks again: no rights, no bucket, wrong credentials."""
     text = str(error)
     words = ("ACCESS_DENIED", "AccessDenied", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE")
-    return isinstance(error, PermissionError) or any(word in text for word in words)
-
-
-def _first_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
-
-
-def _beside(path: str) -> str:
-    folder, _, name = path.rpartition("/")
-    return f"{folder}/.tmp-{os.getpid()}-{name}"
+    return isinstance(error, PermissionError | Refused) or any(word in text for word in words)
 
 
 # -- working copies ----------------------------------------------------------------------------
+
+FETCH_LOCK = "fetch.lock"
+FETCHED = ".fetched.json"
+_NOTFETCHED = ("checkpoints/", "lease/", f"{RESULTS}/")
+_PATIENCE = 120.0
+"""So long a fetch waits for another into the same working copy, in seconds."""
 
 
 def cache_folder() -> Path:
@@ -206,28 +196,16 @@ def working_copy(uri: str) -> Path:
 
 
 def fetch(uri: str) -> Path:
-    """The working copy of the run at ``uri``, brought up to date; checkpoints come when needed.
+    """Bring the working copy of the run at ``uri`` up to date; checkpoints come when needed.
+
+    One that a driver on this machine writes is left to it.
 
     Raises: UserError when the storage cannot be read.
     """
-    folder, remote = working_copy(uri), Remote(uri)
-    try:
-        before = set((folder / "results").glob("*.parquet"))
-        there = remote.names()
-        if "run.json" not in there:
-            raise UserError(
-                f"there is no run at {remote.shown}",
-                cure=f"start one with: raynas run FILE.py --output {remote.shown}",
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / URI_FILE, uri.encode())
-        _fetch_new(folder, remote, there, before)
-    except OSError as error:
-        raise UserError(
-            f"the run at {remote.shown} cannot be read: {error.strerror or error}",
-            cure="look at the storage and try again; nothing is lost",
-        ) from error
-    return folder
+    folder = working_copy(uri)
+    if lock_holder(folder / LOCK_FILE) is not None and (folder / "run.json").exists():
+        return folder
+    return fetch_into(folder, uri)
 
 
 def look(uri: str) -> Path:
@@ -237,25 +215,142 @@ def look(uri: str) -> Path:
     return folder if lock_holder(folder / LOCK_FILE) is not None else fetch(uri)
 
 
-def _fetch_new(folder: Path, remote: Remote, there: dict[str, int], before: set[Path]) -> None:
-    """Fragments never change, so those that are here stay; the few other files are small.
+def fetch_into(folder: Path, uri: str) -> Path:
+    """Bring ``folder`` up to date, whoever holds its lock. Raises: UserError."""
+    remote = Remote(uri)
+    with _refused_in_words(remote):
+        listed = remote.stats()
+        if "run.json" not in listed:
+            raise UserError(
+                f"there is no run at {remote.shown}",
+                cure=f"start one with: raynas run FILE.py --output {remote.shown}",
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = Lock(folder / FETCH_LOCK, _PATIENCE)
+        try:
+            write_whole(folder / URI_FILE, uri.encode())
+            _fetch_files(folder, remote, listed)
+            _fetch_results(folder, remote, listed)
+        finally:
+            lock.release()
+    return folder
 
-    ``before``: fragments that were here when ``there`` was not listed yet: others may be what a
-    driver on this machine has stored meanwhile.
-    """
-    wanted = {n: s for n, s in there.items() if not n.startswith("checkpoints/")}
-    for name, size in wanted.items():
-        place = folder / name
-        fixed = name.startswith("results/") and place.exists() and place.stat().st_size == size
-        if fixed:
+
+@contextlib.contextmanager
+def _refused_in_words(remote: Remote) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"the run at {remote.shown} cannot be read: {error.strerror or error}",
+            cure="look at the storage and try again; nothing is lost",
+        ) from None
+
+
+def _fetch_files(folder: Path, remote: Remote, listed: Mapping[str, Stat]) -> None:
+    """All files but those of results, checkpoints and lease, where they have changed."""
+    record = _record(folder / FETCHED)
+    known = dict(record)
+    for name, stat in listed.items():
+        if name.startswith(_NOTFETCHED):
             continue
-        with contextlib.suppress(FileNotFoundError):  # merged away meanwhile: its successor comes
+        place, mark = folder / name, [stat.size, stat.tag]
+        if known.get(name) == mark and place.exists():
+            continue
+        with contextlib.suppress(FileNotFoundError):  # gone meanwhile
             data = remote.read(name)
+            if name == "run.json":
+                _begin_anew(folder, data)
             place.parent.mkdir(parents=True, exist_ok=True)
             write_whole(place, data)
-    for place in before:
-        if f"results/{place.name}" not in there:
+            known[name] = mark
+    _restore_source(folder)
+    if known != record:
+        write_whole(folder / FETCHED, json.dumps(known).encode())
+
+
+def _record(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _begin_anew(folder: Path, run_file: bytes) -> None:
+    """Drop the results that are here where the storage holds another run of this name now."""
+    before, now = _record(folder / "run.json").get("run"), None
+    with contextlib.suppress(ValueError, AttributeError):
+        now = json.loads(run_file).get("run")
+    if before is not None and before != now:
+        for place in (folder / RESULTS).glob("*"):
             place.unlink(missing_ok=True)
+
+
+def _restore_source(folder: Path) -> None:
+    """The experiment's source is in ``run.json``, too: who made the run may have died between."""
+    source, place = _record(folder / "run.json").get("source"), folder / "experiment.py"
+    if isinstance(source, str) and not (place.exists() and place.read_bytes() == source.encode()):
+        write_whole(place, source.encode())
+
+
+def _fetch_results(folder: Path, remote: Remote, listed: Mapping[str, Stat] | None) -> None:
+    """What counts, and nothing else."""
+    for _ in attempts():
+        seen = snapshot(remote, listed)
+        listed = None
+        try:
+            copy_results(folder, remote, seen)
+        except FileNotFoundError:  # merged away meanwhile: its successor comes
+            continue
+        return
+    raise unsettled("they change faster than they can be fetched")
+
+
+def copy_results(folder: Path, remote: Remote, seen: Snapshot) -> None:
+    """Make the results in ``folder`` those of a snapshot of ``remote``.
+
+    A reader of the folder meanwhile sees what counted before, then what counts now: the fragments
+    that a manifest names come before it, and the slots that it opens after it.
+
+    Raises: FileNotFoundError when a fragment is gone; OSError.
+    """
+    results = folder / RESULTS
+    results.mkdir(parents=True, exist_ok=True)
+    here = {p.name: p.stat().st_size for p in _files(results)}
+    torn = [n for n in seen.listed if n.endswith(TORN)]
+    named = set(seen.manifest.fragments) if seen.manifest else set(seen.names)
+    for name in sorted(torn):
+        if name not in here:
+            write_whole(results / name, b"")
+    _copy(results, remote, seen, here, [n for n in seen.names if n in named])
+    if seen.manifest:
+        name = manifest_name(seen.manifest.version)
+        if name not in here:
+            write_whole(results / name, seen.manifest.to_json())
+        for other in here:
+            if (version_of(other) or seen.manifest.version) != seen.manifest.version:
+                (results / other).unlink(missing_ok=True)
+    _copy(results, remote, seen, here, [n for n in seen.names if n not in named])
+    for name in here:
+        if name.endswith(".parquet") and name not in seen.names:
+            (results / name).unlink(missing_ok=True)
+
+
+def _copy(
+    results: Path, remote: Remote, seen: Snapshot, here: Mapping[str, int], names: list[str]
+) -> None:
+    """Fragments never change, so those that are here as a whole stay."""
+    for name in names:
+        stat, size = seen.listed.get(name), here.get(name)
+        if size is not None and (stat is None or stat.size == size):
+            continue
+        data = seen.found.get(name)
+        write_whole(results / name, remote.read(f"{RESULTS}/{name}") if data is None else data)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (p for p in folder.iterdir() if p.is_file() and not p.name.startswith(TEMP_PREFIX))
 
 
 def folder_name(trial: int) -> str:
@@ -273,45 +368,76 @@ def remote_of(folder: Path) -> Remote | None:
 
 # -- folders of trials -------------------------------------------------------------------------
 
+_MIRRORED = f"{TEMP_PREFIX}mirror.json"
+Mark = tuple[int, int]
+"""Size and time of a file here: changed when it was written again."""
+
 
 class Mirror:
     """A trial's folder on a worker, kept equal to one of the run's storage.
 
     ``pull`` before work begins, ``push`` whenever files may have changed. A file named
-    ``state.json`` is pushed after its neighbours, since it says that they are whole.
+    ``state.json`` comes after its neighbours, since it says that they are whole.
     """
 
     def __init__(self, folder: Path, remote: Remote) -> None:
         self.folder, self.remote = folder, remote
-        self._pushed: dict[str, tuple[int, int]] = {}
+        self._pushed: dict[str, Mark] = {}
 
     def pull(self) -> None:
-        """Fetch what is not here. Raises: OSError."""
-        for name, size in self.remote.names().items():
-            place = self.folder / name
-            if not (place.exists() and place.stat().st_size == size):
+        """Make the folder equal to the storage: fetch what differs, drop what is not there.
+
+        Raises: OSError.
+        """
+        record = _record(self.folder / _MIRRORED)
+        here, there = dict(self._here()), self.remote.stats()
+        for name in sorted(set(here) - set(there), key=_state_first):
+            (self.folder / name).unlink(missing_ok=True)
+        known: dict[str, list[Any]] = {}
+        for name in sorted(there, key=_state_last):
+            stat, place = there[name], self.folder / name
+            if name not in here or record.get(name) != [stat.size, stat.tag, *here[name]]:
                 data = self.remote.read(name)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(place, data)
+            known[name] = [stat.size, stat.tag, *_mark(place)]
+        self._drop_empty()
+        if known:
+            write_whole(self.folder / _MIRRORED, json.dumps(known).encode())
         self._pushed = dict(self._here())
+
+    def _drop_empty(self) -> None:
+        """A folder without files is not there in the storage."""
+        folders = [p for p in self.folder.rglob("*") if p.is_dir()]
+        for place in sorted(folders, key=lambda p: len(p.parts), reverse=True):
+            with contextlib.suppress(OSError):
+                place.rmdir()
 
     def push(self) -> None:
         """Store what is new or changed, then forget what is gone here. Raises: OSError."""
         here = dict(self._here())
         changed = [name for name, mark in here.items() if self._pushed.get(name) != mark]
-        for name in sorted(changed, key=lambda name: (name.endswith("state.json"), name)):
+        for name in sorted(changed, key=_state_last):
             self.remote.write(name, (self.folder / name).read_bytes())
-        gone = sorted(set(self._pushed) - set(here), key=lambda n: not n.endswith("state.json"))
-        for name in gone:
+        for name in sorted(set(self._pushed) - set(here), key=_state_first):
             self.remote.remove(name)
         self._pushed = here
 
-    def _here(self) -> Iterator[tuple[str, tuple[int, int]]]:
+    def _here(self) -> Iterator[tuple[str, Mark]]:
         for place in self.folder.rglob("*"):
             with contextlib.suppress(FileNotFoundError):
                 if place.is_file() and not place.name.startswith(".tmp"):
-                    stat = place.stat()
-                    yield (
-                        place.relative_to(self.folder).as_posix(),
-                        (stat.st_size, stat.st_mtime_ns),
-                    )
+                    yield place.relative_to(self.folder).as_posix(), _mark(place)
+
+
+def _state_last(name: str) -> tuple[bool, str]:
+    return name.endswith("state.json"), name
+
+
+def _state_first(name: str) -> tuple[bool, str]:
+    return not name.endswith("state.json"), name
+
+
+def _mark(place: Path) -> Mark:
+    stat = place.stat()
+    return stat.st_size, stat.st_mtime_ns

@@ -16,12 +16,21 @@ from raynas.core import Metric, UserError
 from raynas.store.claims import newest
 from raynas.store.files import LOCK_FILE, TEMP_PREFIX, Lock, lock_holder, reason, write_whole
 from raynas.store.lease import writer_of
-from raynas.store.remote import URI_FILE, Mirror, Remote, folder_name, look, remote_of
+from raynas.store.remote import (
+    FETCH_LOCK,
+    FETCHED,
+    URI_FILE,
+    Mirror,
+    Remote,
+    folder_name,
+    look,
+    remote_of,
+)
 from raynas.store.schema import SCHEMA_VERSION, check_metrics
 
 RUN_FILE = "run.json"
 _FOLDERS = ("results", "checkpoints", "best", "figures")
-_OWN = {*_FOLDERS, "experiment.py", LOCK_FILE, URI_FILE}
+_OWN = {*_FOLDERS, "experiment.py", LOCK_FILE, FETCH_LOCK, FETCHED, URI_FILE}
 
 
 def _now() -> str:
@@ -54,8 +63,9 @@ class RunInfo:
     created: str = field(default_factory=_now)
     smoke: bool = False
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2) + "\n"
+    def to_json(self, **more: Any) -> str:
+        """The contents of ``run.json``, with ``more`` entries, which ``from_json`` passes over."""
+        return json.dumps({**asdict(self), **more}, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> RunInfo:
@@ -192,10 +202,10 @@ class RunFolder:
                 _refuse_taken(folder.path)  # another process may have been quicker
                 for name in _FOLDERS:
                     (folder.path / name).mkdir(exist_ok=True)
-                write_whole(folder.source, source_text.encode())
                 if uri:
-                    write_whole(folder.path / URI_FILE, uri.encode())
                     _begin(Remote(uri), source_text, info)
+                    write_whole(folder.path / URI_FILE, uri.encode())
+                write_whole(folder.source, source_text.encode())
                 write_whole(folder.run_file, info.to_json().encode())
             finally:
                 lock.release()
@@ -230,7 +240,8 @@ class RunFolder:
         """
         info = replace(self.info, overrides=overrides, description=description)
         try:
-            write_whole(self.run_file, info.to_json().encode())
+            more = {"source": self.source.read_text(encoding="utf-8")} if self.remote else {}
+            write_whole(self.run_file, info.to_json(**more).encode())
         except OSError as error:
             raise _unwritable(self.path, error) from error
         self.publish(self.run_file)
@@ -285,14 +296,25 @@ def _absolute(path: Path | str) -> Path:
 
 
 def _begin(remote: Remote, source_text: str, info: RunInfo) -> None:
-    """Raises: UserError when something is there already; OSError."""
-    if there := remote.names():
-        raise UserError(
-            f"{remote.shown} holds {'a run' if RUN_FILE in there else 'other things'} already",
-            cure=f"raynas resume {remote.shown}, or another place with --output",
-        )
+    """Create the run in its storage; ``run.json``, with the source in it, decides whose it is.
+
+    Raises: UserError when something is there already; OSError.
+    """
+    # a raynas that was killed in this may have left the source alone
+    if there := remote.names().keys() - {"experiment.py"}:
+        raise _taken(remote, "a run" if RUN_FILE in there else "other things")
+    try:
+        remote.create(RUN_FILE, info.to_json(source=source_text).encode())
+    except FileExistsError:
+        raise _taken(remote, "a run") from None
     remote.write("experiment.py", source_text.encode())
-    remote.write(RUN_FILE, info.to_json().encode())
+
+
+def _taken(remote: Remote, what: str) -> UserError:
+    return UserError(
+        f"{remote.shown} holds {what} already",
+        cure=f"raynas resume {remote.shown}, or another place with --output",
+    )
 
 
 def _refuse_taken(path: Path) -> None:

@@ -1,35 +1,41 @@
 """The one writer of a run: appends whole fragments, merges them from time to time.
 
-What a crash can leave behind, and who deals with it:
-
-* before a fragment is renamed: a temporary file that no reader looks for; the next writer
-  removes it. The rows of that ``append`` were not acknowledged.
-* after a merged fragment is renamed, before all its sources are removed: both. raynas' reader
-  knows from the names which ones to skip, the next writer removes them. Other readers see the
-  rows of the sources twice until then; without a crash that lasts some milliseconds, in which
-  they may also find a fragment gone that they have just listed: they read again.
+:mod:`raynas.store.fragment_log` says what is stored in which order, so that a crash between any two
+steps loses no row and counts none twice. In a local run other readers of the folder, as DuckDB, see
+the rows of merged fragments twice for some milliseconds, or find one gone that they have just
+listed: they read again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raynas.core import TrialState, UserError
-from raynas.store.files import TEMP_PREFIX, Lock, reason, sync_folder, write_whole
-from raynas.store.fragments import Fragment, join, list_fragments, name_for, read_fragment
-from raynas.store.lease import Lease, longest_silence
+from raynas.store.files import TEMP_PREFIX, Lock, reason, write_whole
+from raynas.store.fragment_log import GRACE_SECONDS, FragmentLog, Seals
+from raynas.store.fragments import (
+    Fragment,
+    fragment_at,
+    join,
+    parquet,
+    read_fragment,
+    seal,
+    sealed_by,
+)
+from raynas.store.lease import Lease, TakenOver, longest_silence
+from raynas.store.local_storage import LocalStorage
+from raynas.store.manifest import manifest_name, snapshot
 from raynas.store.provenance import Provenance
-from raynas.store.remote import fetch
+from raynas.store.remote import copy_results, fetch_into
 from raynas.store.run import RunFolder
 from raynas.store.schema import STAGES, schema_for
+from raynas.store.system import system
 
 _ALLOWED = {"state": frozenset(TrialState), "stage": frozenset(STAGES)}
 
@@ -40,7 +46,8 @@ class Writer:
     ``session``: 1 for the first start, ``next_session(read(folder))`` for a resume; higher where
     the storage of the run knows of a later one.
     A run that lives elsewhere (see ``RunFolder.remote``) is written there first, under a lease that
-    ends after ``lease_seconds`` of silence (None: ``$RAYNAS_LEASE_SECONDS``, or 60).
+    ends after ``lease_seconds`` of silence (None: ``$RAYNAS_LEASE_SECONDS``, or 60). ``waiting`` is
+    told in words when this takes long, since an earlier writer may be alive.
     ``merge_every``: so many single fragments are merged at a time (about 1 ms each).
     Threads may share a writer. A context manager.
     Raises: UserError when another writer is alive, or the folder cannot be written.
@@ -54,59 +61,66 @@ class Writer:
         *,
         merge_every: int = 256,
         lease_seconds: float | None = None,
+        waiting: Callable[[str], None] = lambda _: None,
     ) -> None:
         if session < 1 or merge_every < 2:
             raise ValueError(f"session {session} must be >= 1, merge_every {merge_every} >= 2")
         self._folder, self._remote = folder, folder.remote
         self._merge_every = merge_every
         self._schema = schema_for(folder.info.metrics)
-        self._mutex = threading.Lock()
+        self._mutex = system().mutex()
         self._closed = False
         self._lease: Lease | None = None
+        self._behind: dict[str, bytes] = {}  # stored, and not yet in the working copy
         with self._told():
             folder.results.mkdir(exist_ok=True)
             self._lock = Lock(folder.lock)
         try:
-            if self._remote is not None:
-                with self._told():
-                    self._lease = Lease(self._remote, session, lease_seconds or longest_silence())
-                    session = self._lease.epoch
-                fetch(self._remote.uri)
-            self._session = session
+            for temp in folder.results.glob(f"{TEMP_PREFIX}*"):
+                temp.unlink(missing_ok=True)
+            with self._told():
+                self._log = self._begin(session, lease_seconds, waiting)
+            self._session = self._log.epoch
+            self._single = sum(f.appends == 1 for f in self._fragments())
             self._same = {
                 "run": folder.info.run,
                 "experiment": folder.info.fingerprint,
-                "session": session,
+                "session": self._session,
                 "host": provenance.host,
                 "git": provenance.git,
                 "versions": provenance.versions_text,
             }
-            self._start()
         except BaseException:
             self._give_back()
             raise
 
+    def _begin(
+        self, session: int, lease_seconds: float | None, waiting: Callable[[str], None]
+    ) -> FragmentLog:
+        if self._remote is None:
+            storage = LocalStorage(self._folder.path)
+            before = snapshot(storage).manifest
+            log = FragmentLog(
+                storage, max(session, before.epoch if before else 0), None,
+                shown=str(self._folder.path),
+            )  # fmt: skip
+            log.begin()
+            return log
+        self._lease = Lease(self._remote, session, lease_seconds or longest_silence(), waiting)
+        fetch_into(self._folder.path, self._remote.uri)
+        epoch = self._lease.epoch
+        seals = Seals(seal(self._schema, epoch), sealed_by)
+        log = FragmentLog(self._remote, epoch, seals, GRACE_SECONDS, self._remote.shown)
+        with self._lost_to():
+            copy_results(self._folder.path, self._remote, log.begin())
+        return log
+
     def _give_back(self) -> None:
-        if self._lease is not None:
-            self._lease.release()
-        self._lock.release()
-
-    def _start(self) -> None:
-        """Remove what a crash left, and find the next number.
-
-        From its second session on a run on shared storage begins with a fragment without rows: it
-        fences off whatever a writer of an earlier session stores from now on.
-        """
-        with self._told():
-            for temp in self._folder.results.glob(f"{TEMP_PREFIX}*"):
-                temp.unlink(missing_ok=True)
-            counted, replaced = list_fragments(self._folder.results)
-            self._remove(replaced)
-        self._number = counted[-1].last if counted else 0
-        self._single = sum(f.appends == 1 for f in counted)
-        if self._lease is not None and counted:
-            with self._told():
-                self._add(self._schema.empty_table())
+        try:
+            if self._lease is not None:
+                self._lease.release()
+        finally:
+            self._lock.release()
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Store ``rows`` as one fragment; when this returns they are on the disk.
@@ -123,24 +137,30 @@ class Writer:
             if self._closed:
                 raise ValueError("the writer is closed")
             with self._told():
-                self._add(table)
+                self._add(parquet(table, small=table.num_rows < 256))
             if self._single >= self._merge_every:
                 self._single = 0
                 with contextlib.suppress(UserError):  # the rows are stored; merging can wait
                     self._merge(_recent)
 
-    def _add(self, table: pa.Table) -> None:
-        self._number += 1  # a number is never used twice, not even after a failure
-        small = table.num_rows < 256
-        self._write(name_for(self._session, self._number), _parquet(table, small=small))
-        self._single += 1
-
-    def _write(self, name: str, data: memoryview) -> None:
+    def _add(self, data: memoryview) -> None:
         """First where the run lives: what is here is never more than what is there."""
-        if self._remote is not None and self._lease is not None:
-            self._lease.check()
-            self._remote.write(f"{self._folder.results.name}/{name}", data)
-        write_whole(self._folder.results / name, data)
+        with self._lost_to():
+            if self._lease is not None:
+                self._lease.check()
+            added = self._log.append(bytes(data))
+        self._single += len(added)
+        if self._remote is not None:
+            self._behind |= added
+            self._catch_up()
+        with contextlib.suppress(OSError):  # what does not count can stay
+            self._log.clean()
+
+    def _catch_up(self) -> None:
+        """Bring the working copy what the storage has."""
+        for name, data in list(self._behind.items()):
+            write_whole(self._folder.results / name, data)
+            del self._behind[name]
 
     def check(self) -> None:
         """Before what the rows amount to is published.
@@ -149,8 +169,9 @@ class Writer:
         UserError when the storage refuses.
         """
         if self._lease is not None:
-            with self._told():
+            with self._told(), self._lost_to():
                 self._lease.check(at_once=True)
+                self._log.verify()
 
     def compact(self) -> None:
         """Merge all fragments into one. No row is lost, changed or moved before another.
@@ -196,34 +217,54 @@ class Writer:
                   for f in self._schema]  # fmt: skip
         return pa.Table.from_arrays(arrays, schema=self._schema)
 
+    def _fragments(self) -> list[Fragment]:
+        """Those that count, in the order of their rows."""
+        return [fragment_at(self._folder.results / name) for name in self._log.fragments]
+
     def _merge(self, choose: Callable[[list[Fragment]], list[Fragment]]) -> None:
         """Merge the fragments that ``choose`` takes from the end of the list."""
-        with self._told():
-            counted, _ = list_fragments(self._folder.results)
-            chosen = choose(counted)
+        with self._told(), self._lost_to():
+            chosen = choose(self._fragments())
             if len(chosen) < 2:
                 return
+            self._catch_up()
+            self._bring(chosen)
             table = join([read_fragment(f.path) for f in chosen], self._schema)
-            if self._lease is not None:  # what is merged must be what all others count, too
-                self._lease.check(at_once=True)
-            first, last = chosen[0], chosen[-1]
-            name = name_for(last.session, first.first, last.last)
-            self._write(name, _parquet(table, small=False))
-            self._remove(chosen)
+            data = parquet(table, small=False)
+            names = [f.path.name for f in chosen]
+            name = self._log.merge(names, data)
+            if self._remote is not None:
+                self._replace(name, data, names)
+            self._log.clean()
 
-    def _remove(self, fragments: Sequence[Fragment]) -> None:
-        """Remove in the order of the rows: a reader's listing then shows a gap, if anything."""
+    def _bring(self, fragments: Sequence[Fragment]) -> None:
+        """What a publication left there that seemed to have failed may not be here."""
         for fragment in fragments:
-            fragment.path.unlink(missing_ok=True)
-        if fragments:
-            sync_folder(self._folder.results)
-        if self._remote is not None:
-            for fragment in fragments:
-                self._remote.remove(f"{self._folder.results.name}/{fragment.path.name}")
+            if self._remote is not None and not fragment.path.exists():
+                place = fragment.path.relative_to(self._folder.path).as_posix()
+                write_whole(fragment.path, self._remote.read(place))
+
+    def _replace(self, name: str, data: memoryview, gone: Sequence[str]) -> None:
+        """In the working copy, as it was done in the storage."""
+        results, manifest = self._folder.results, self._log.manifest
+        write_whole(results / name, data)
+        write_whole(results / manifest_name(manifest.version), manifest.to_json())
+        for old in (manifest_name(manifest.version - 1), *gone):
+            (results / old).unlink(missing_ok=True)
 
     @property
     def session(self) -> int:
         return self._session
+
+    @contextlib.contextmanager
+    def _lost_to(self) -> Iterator[None]:
+        """Say who has the run, where the storage shows that another has it."""
+        try:
+            yield
+        except TakenOver:
+            if self._lease is None:
+                raise
+            raise self._lease.taken_over() from None
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
@@ -269,16 +310,3 @@ def _clean(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return value.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _parquet(table: pa.Table, *, small: bool) -> memoryview:
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        table,
-        sink,
-        compression="zstd",
-        use_dictionary=not small,
-        write_statistics=not small,
-        write_page_checksum=True,
-    )
-    return memoryview(sink.getvalue())

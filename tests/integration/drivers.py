@@ -161,12 +161,13 @@ class Driver:
     ) -> None:
         self.mark = f"RAYNAS_TEST={uuid.uuid4().hex}"
         name, value = self.mark.split("=")
+        paths = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
         self.out, self.err = cwd / f"out-{value}", cwd / f"err-{value}"
         with self.out.open("w") as out, self.err.open("w") as err:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", program, *map(str, args)],
                 stdout=out, stderr=err, cwd=cwd, start_new_session=True,
-                env={**os.environ, "PYTHONPATH": str(TESTS), "COLUMNS": "200", name: value, **env},
+                env={**os.environ, "PYTHONPATH": paths, "COLUMNS": "200", name: value, **env},
             )  # fmt: skip
 
     def wait(self, timeout: float) -> int:

@@ -22,6 +22,8 @@ class Weather:
     rng: random.Random = field(default_factory=lambda: random.Random(7))
     failed: int = 0
     asked: int = 0
+    one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
+    """moto looks whether an object is there, then stores it: two requests could both find none."""
 
 
 class _Faulty:
@@ -40,7 +42,8 @@ class _Faulty:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start("503 Slow Down", [("Content-Type", "text/plain")])
             return [b"<Error><Code>SlowDown</Code></Error>"]
-        return self._app(environ, start)
+        with weather.one_at_a_time:
+            return list(self._app(environ, start))
 
 
 @dataclass(frozen=True)

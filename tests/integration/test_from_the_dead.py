@@ -35,7 +35,7 @@ def sleeps_before(
     """
     monkeypatch.setenv("RAYNAS_LEASE_SECONDS", "0.2")
     monkeypatch.setenv("RAYNAS_CACHE", str(folder / "one"))
-    monkeypatch.setattr(leases.Lease, "_keep", lambda _: None)
+    monkeypatch.setattr(leases.Lease, "_keep", lambda _: False)
     append, slept = Writer.append, list[None]()
 
     def asleep(writer: Writer, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -56,11 +56,10 @@ def sleeps_before(
     return slept
 
 
-def test_a_checkpoint_that_is_ahead_of_the_rows_leaves_no_hole_in_a_curve(
+def test_a_row_that_is_refused_leaves_no_hole_in_a_curve(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it writes is fenced off. It does not know, so its worker goes on and keeps a checkpoint
-    of the step whose row does not count; the other driver's worker finds that."""
+    """Its row is refused, so its worker goes no further; the other driver's goes on from there."""
     file, uri = experiment_file(tmp_path / "a", **SETTINGS), f"file://{tmp_path}/storage/run"
     trial, step = 1, 2
     slept = sleeps_before((trial, step), file, uri, tmp_path, monkeypatch)
@@ -70,8 +69,9 @@ def test_a_checkpoint_that_is_ahead_of_the_rows_leaves_no_hole_in_a_curve(
     monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "two"))
     again = fetch(uri)
     stored = max(row["step"] for row in rows_of(again) if row["trial"] == trial)
-    assert stored == step - 1  # and the checkpoint is that of `step`
-    assert (tmp_path / "storage/run/checkpoints" / f"{trial:06d}" / "step").read_text() == str(step)
+    assert stored == step - 1
+    kept = tmp_path / "storage/run/checkpoints" / f"{trial:06d}" / "step"
+    assert int(kept.read_text()) == step - 1
     launch.resume(again, local, console=quiet())
     assert content(rows_of(again)) == undisturbed(tmp_path / "b", **SETTINGS)
 

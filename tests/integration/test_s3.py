@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +96,47 @@ def test_a_trials_checkpoint_goes_on_elsewhere(uri: str, tmp_path: Path) -> None
     assert (there.folder / "checkpoint-000002" / "weights.safetensors").read_bytes() == data
 
 
+def test_an_interrupted_put_leaves_all_of_it_or_nothing(uri: str) -> None:
+    """As Ctrl-C at any moment of it."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    remote, rng = Remote(uri), random.Random(3)
+    remote.write("x/first", b"1" * 300)  # connected
+    before = signal.signal(signal.SIGALRM, interrupt)
+    interrupted = 0
+    try:
+        for number in range(60):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.0002, 0.02))
+                remote.write(f"x/{number}", b"1" * 300)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                interrupted += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted > 0
+    assert set(remote.names("x").values()) == {300}
+
+
+def test_only_one_creates_an_object(uri: str) -> None:
+    won: list[int] = []
+
+    def create(number: int) -> None:
+        with contextlib.suppress(FileExistsError):
+            Remote(uri).create("claim", b"%d" % number)
+            won.append(number)
+
+    threads = [threading.Thread(target=create, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [Remote(uri).read("claim")] == [b"%d" % number for number in won]
+
+
 def test_a_bucket_that_is_not_there_is_one_line(uri: str) -> None:
     with pytest.raises(UserError, match="cannot be"):
         RunFolder.create(
@@ -118,4 +162,4 @@ def test_a_search_on_s3_goes_on_on_another_machine_after_its_driver_was_killed(
     assert content(rows_of(found.folder)) == undisturbed(tmp_path / "b", **settings)
     there = Remote(uri).names()
     assert {"run.json", "experiment.py", "report.html"} <= set(there)
-    assert len([name for name in there if name.startswith("results/")]) == 1
+    assert len(list((copy / "results").glob("*.parquet"))) == 1

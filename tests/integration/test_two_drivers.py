@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from integration.drivers import Driver, experiment_file, lines, rows_of, undisturbed
 from integration.toy_runs import content
+from two_drivers import play_rounds
 
 from raynas.store.remote import fetch
 
@@ -49,3 +50,11 @@ def test_the_second_driver_is_refused_until_the_first_ones_lease_has_ended(
     rows = rows_of(fetch(uri))
     assert content(rows) == undisturbed(tmp_path / "b", **settings)
     assert {row["session"] for row in rows} == {1, 2}
+
+
+@pytest.mark.long
+def test_two_drivers_on_s3_lose_no_acknowledged_row() -> None:
+    """`python tests/two_drivers.py --rounds 200` plays more."""
+    pytest.importorskip("moto.server")
+    found = play_rounds(5, seed=3)
+    assert found["requests"] > 100

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import threading
 import time
 from pathlib import Path
@@ -15,11 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raynas.core import Measurement, TrialState, UserError
-from raynas.store import Provenance, RunFolder, RunInfo, Writer, read, schema_for, trials
-from raynas.store import fragments as fragments_module
+from raynas.store import Provenance, RunFolder, RunInfo, Writer, manifest, read, schema_for, trials
 from raynas.store import reader as reader_module
 from raynas.store.fragments import list_fragments, name_for
+from raynas.store.local_storage import LocalStorage
 from raynas.store.schema import VERSION_KEY
+from raynas.store.storage import Stat
 
 
 def pairs(table: pa.Table) -> list[tuple[int, int | None]]:
@@ -61,14 +61,17 @@ def test_temporary_and_replaced_files_do_not_count_and_the_next_writer_removes_t
     with Writer(folder, 1, provenance) as writer:
         for trial in range(3):
             writer.append([row(trial)])
-        kept = {p.name: p.read_bytes() for p in folder.results.iterdir()}
+        kept = {p.name: p.read_bytes() for p in folder.results.glob("*.parquet")}
     for name, data in kept.items():
         (folder.results / name).write_bytes(data)  # as after a crash before their removal
     (folder.results / ".tmp-1-0001-00000009").write_bytes(b"PAR1 half")
-    assert len(list(folder.results.iterdir())) == 5
+    assert len(list(folder.results.iterdir())) == 6
     assert pairs(read(folder)) == [(0, 1), (1, 1), (2, 1)]
     Writer(folder, 2, provenance).close()
-    assert [p.name for p in folder.results.iterdir()] == ["0001-00000001-00000003.parquet"]
+    assert sorted(p.name for p in folder.results.iterdir()) == [
+        "0001-00000001-00000003.parquet",
+        "_manifest-00000003.json",
+    ]
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "flip", "foreign"])
@@ -109,7 +112,7 @@ def test_a_fragment_of_a_newer_schema_asks_for_an_upgrade(folder: RunFolder) -> 
 
 
 def test_a_metric_that_came_or_went_between_sessions(
-    folder: RunFolder, writer: Writer, row: Any
+    folder: RunFolder, writer: Writer, provenance: Provenance, row: Any
 ) -> None:
     writer.append([row(0)])
     old = read(folder).drop_columns(["latency_ms"]).append_column("recall", pa.array([0.5]))
@@ -122,12 +125,15 @@ def test_a_metric_that_came_or_went_between_sessions(
     )
     wrong = old.set_column(old.column_names.index("recall"), "recall", pa.array(["much"]))
     pq.write_table(wrong, folder.results / name_for(1, 3))
-    for fails in (lambda: read(folder), writer.compact):
-        with pytest.raises(UserError, match="do not fit together"):
-            fails()
-    (folder.results / name_for(1, 3)).unlink()
-    writer.compact()
-    assert len(list(folder.results.iterdir())) == 1
+    writer.close()
+    with Writer(folder, 2, provenance) as again:
+        for fails in (lambda: read(folder), again.compact):
+            with pytest.raises(UserError, match="do not fit together"):
+                fails()
+    (folder.results / name_for(1, 3)).rename(folder.results / f"{name_for(1, 3)}.torn")
+    with Writer(folder, 3, provenance) as again:
+        again.compact()
+    assert len(list(folder.results.glob("*.parquet"))) == 1
     assert read(folder).equals(table, check_metadata=True)
 
 
@@ -150,29 +156,58 @@ def test_a_fragment_that_vanishes_is_looked_for_again(
 
 
 def test_a_fragment_that_vanishes_for_ever_is_an_error(
-    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    folder: RunFolder, writer: Writer, row: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (folder.results / name_for(1, 1)).symlink_to(folder.results / "nowhere")
-    monkeypatch.setattr(reader_module, "_TRIES", 3)
-    with pytest.raises(UserError, match="try again in a moment"):
+    for trial in range(3):
+        writer.append([row(trial)])
+    monkeypatch.setattr(manifest, "_TRIES", 3)
+    (folder.results / name_for(1, 2)).unlink()  # an open slot
+    told = r"fragment 0001-00000002.parquet is missing.*try again in a moment"
+    with pytest.raises(UserError, match=told):
         read(folder)
+    (folder.results / f"{name_for(1, 2)}.torn").touch()  # the cure
+    assert pairs(read(folder)) == [(0, 1), (2, 1)]
 
 
-def test_a_listing_that_missed_the_merged_fragment_is_repeated(
+def test_a_merged_fragment_that_vanishes_is_an_error_and_not_a_short_table(
     folder: RunFolder, writer: Writer, row: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for trial in range(3):
         writer.append([row(trial)])
     writer.compact()
-    listings = [["0001-00000003.parquet"], []]
-    plain = os.listdir
-    for missed in listings:
-        answers = [missed]
-        monkeypatch.setattr(
-            fragments_module.os, "listdir", lambda p, a=answers: a.pop() if a else plain(p)
-        )
-        counted, _ = list_fragments(folder.results)
-        assert [f.path.name for f in counted] == ["0001-00000001-00000003.parquet"]
+    monkeypatch.setattr(manifest, "_TRIES", 3)
+    (folder.results / name_for(1, 1, 3)).unlink()
+    with pytest.raises(UserError, match=r"0001-00000001-00000003.parquet in .* is missing"):
+        read(folder)
+
+
+@pytest.mark.parametrize(
+    "missed",
+    [["0001-00000003.parquet"], [], ["_manifest-00000001.json"], ["0001-00000001.parquet"]],
+)
+def test_an_old_listing_costs_no_row(
+    folder: RunFolder,
+    writer: Writer,
+    row: Any,
+    missed: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It lacks what a merge and an append brought, and has what the merge removed."""
+    for trial in range(3):
+        writer.append([row(trial)])
+    writer.compact()
+    writer.append([row(3)])
+    plain, answers = LocalStorage.stats, [{f"results/{n}": Stat(1, "", 0.0) for n in missed}]
+
+    def old(storage: LocalStorage, name: str = "") -> dict[str, Stat]:
+        return answers.pop() if answers else plain(storage, name)
+
+    monkeypatch.setattr(LocalStorage, "stats", old)
+    counted, _ = list_fragments(folder.results)
+    assert [f.path.name for f in counted] == [
+        "0001-00000001-00000003.parquet",
+        "0001-00000004.parquet",
+    ]
 
 
 # -- trials ------------------------------------------------------------------------------------

@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from raynas.core import TrialState, UserError
-from raynas.store import Provenance, RunFolder, Writer, next_session, read
+from raynas.store import Provenance, RunFolder, Writer, local_storage, next_session, read
 from raynas.store import writer as writer_module
 from raynas.store.fragments import Fragment
 
 
 def names(folder: RunFolder) -> list[str]:
-    return sorted(path.name for path in folder.results.iterdir())
+    return sorted(path.name for path in folder.results.glob("*.parquet"))
 
 
 def test_a_row_comes_back_with_what_made_it(folder: RunFolder, writer: Writer, row: Any) -> None:
@@ -216,7 +216,7 @@ def test_threads_share_a_writer(folder: RunFolder, provenance: Provenance, row: 
 # -- the disk refuses --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("call", ["os.fsync", "pathlib.Path.replace", "pathlib.Path.open"])
+@pytest.mark.parametrize("call", ["os.fsync", "os.link", "pathlib.Path.open"])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EACCES])
 def test_a_disk_error_is_one_line_and_what_was_stored_stays(
     folder: RunFolder,
@@ -249,14 +249,14 @@ def test_a_disk_error_is_one_line_and_what_was_stored_stays(
 def test_a_full_disk_while_merging_loses_nothing(
     folder: RunFolder, provenance: Provenance, row: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = writer_module.write_whole
+    whole = local_storage.write_whole
 
     def no_room_for_merged(path: Path, data: memoryview) -> None:
         if len(path.stem.split("-")) == 3:
             raise OSError(errno.ENOSPC, "No space left on device")
         whole(path, data)
 
-    monkeypatch.setattr(writer_module, "write_whole", no_room_for_merged)
+    monkeypatch.setattr(local_storage, "write_whole", no_room_for_merged)
     with Writer(folder, 1, provenance, merge_every=4) as writer:
         for trial in range(10):
             writer.append([row(trial)])

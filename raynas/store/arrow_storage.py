@@ -1,0 +1,81 @@
+"""Every other file system that pyarrow knows, as ``hdfs://``.
+
+None of them makes a file on condition that there is none in one step, so ``create`` looks and then
+moves: two drivers that claim a run within the same milliseconds may both get it there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from raynas.store.files import TEMP_PREFIX
+from raynas.store.storage import Bytes, Stat
+
+if TYPE_CHECKING:
+    from pyarrow import fs
+
+
+@dataclass(frozen=True)
+class ArrowStorage:
+    """A :class:`~raynas.store.storage.Storage` below ``base`` on a file system of pyarrow."""
+
+    system: fs.FileSystem
+    base: str
+
+    def read(self, name: str) -> bytes:
+        with self.system.open_input_stream(self._at(name)) as stream:
+            return bytes(stream.read())
+
+    def write(self, name: str, data: Bytes) -> None:
+        self.system.move(self._put_beside(name, data), self._at(name))
+
+    def create(self, name: str, data: Bytes) -> None:
+        from pyarrow import fs
+
+        path = self._at(name)
+        if self.system.get_file_info(path).type != fs.FileType.NotFound:
+            raise FileExistsError(17, f"{name} is there already")
+        self.system.move(self._put_beside(name, data), path)
+
+    def _put_beside(self, name: str, data: Bytes) -> str:
+        folder, _, last = self._at(name).rpartition("/")
+        temp = f"{folder}/{TEMP_PREFIX}{os.getpid()}-{last}"
+        self.system.create_dir(folder, recursive=True)
+        with self.system.open_output_stream(temp) as stream:
+            stream.write(data)
+        return temp
+
+    def stats(self, folder: str = "") -> dict[str, Stat]:
+        from pyarrow import fs
+
+        chosen = fs.FileSelector(self._at(folder), recursive=True, allow_not_found=True)
+        start = len(self.base) + 1
+        return {
+            info.path[start:]: Stat(
+                info.size, f"{info.mtime_ns}-{info.size}", (info.mtime_ns or 0) / 1e9
+            )
+            for info in self.system.get_file_info(chosen)
+            if info.is_file and not info.base_name.startswith(TEMP_PREFIX)
+        }
+
+    def remove(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.system.delete_file(self._at(name))
+
+    def remove_folder(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.system.delete_dir(self._at(name))
+
+    def _at(self, name: str) -> str:
+        return f"{self.base}/{name}" if name else self.base
+
+
+def open_uri(uri: str) -> ArrowStorage:
+    """Open what pyarrow opens. Raises: ValueError, OSError, pyarrow.ArrowException."""
+    from pyarrow import fs
+
+    system, base = fs.FileSystem.from_uri(uri)
+    return ArrowStorage(system, base.rstrip("/"))

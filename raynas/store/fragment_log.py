@@ -1,0 +1,324 @@
+"""The fragments of a run as the writer of one epoch appends, merges and removes them.
+
+Contents are opaque here. :mod:`raynas.store.manifest` says what the files mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from raynas.store.lease import TakenOver
+from raynas.store.manifest import (
+    FOLDER,
+    Manifest,
+    Snapshot,
+    attempts,
+    manifest_name,
+    snapshot,
+    unsettled,
+    version_of,
+)
+from raynas.store.older import Name, expect_fragments, parsed
+from raynas.store.storage import Bytes, Stat, Storage
+from raynas.store.system import system
+
+GRACE_SECONDS = 30.0
+"""So long a file that no longer counts stays on shared storage, for readers that are at it."""
+
+
+@dataclass(frozen=True)
+class Seals:
+    """How the slots of an earlier epoch are closed.
+
+    Attributes:
+        data: The contents of this writer's seal.
+        epoch_of: Contents of a fragment -> the epoch of the writer whose seal it is, or None.
+    """
+
+    data: Bytes
+    epoch_of: Callable[[bytes], int | None]
+
+
+class FragmentLog:
+    """The one writer's view of the fragments on one storage.
+
+    Not for several threads at once.
+
+    Args:
+        storage: Of the run.
+        epoch: The writer's; no other process ever has it, but where a lock of the operating system
+            keeps others out (then ``seals`` is None).
+        seals: To close earlier epochs with; None where no earlier writer can be alive.
+        grace: How long files stay that no longer count, in seconds.
+        shown: The place, for messages.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        epoch: int,
+        seals: Seals | None,
+        grace: float = 0.0,
+        shown: str = "",
+    ) -> None:
+        self._storage, self.epoch, self._seals = storage, epoch, seals
+        self._grace, self._shown = grace, shown
+        self._slots: list[str] = []
+        self._number = 0
+        self._tried: list[bytes] = []  # contents that the next slot may hold, or come to hold
+        self._publishing = False  # a manifest of this writer may be there, or come yet
+        self._waiting: deque[tuple[float, Manifest]] = deque()  # when what it omits may be removed
+        self._manifest = Manifest(0, 0)
+
+    # -- beginning -----------------------------------------------------------------------------
+
+    def begin(self) -> Snapshot:
+        """Take over what counts, and open this epoch.
+
+        Returns:
+            What counts now.
+
+        Raises:
+            TakenOver: a later epoch has begun. UserError, OSError: as of ``snapshot``.
+        """
+        for _ in attempts():
+            seen = snapshot(self._storage)
+            expect_fragments(seen.listed, f"{self._shown}/{FOLDER}")
+            if self._open(seen):
+                self._collect(seen.manifest)
+                return replace(seen, manifest=self._manifest, names=self.fragments)
+        raise unsettled("several writers begin at once")
+
+    def _open(self, seen: Snapshot) -> bool:
+        base = seen.manifest or Manifest(0, 0)
+        if base.epoch > self.epoch:
+            raise self._taken_over()
+        if base.epoch == self.epoch and self._seals is not None:  # an attempt that seemed to fail
+            self._manifest, self._number = base, seen.next - 1
+            self._slots = list(seen.names[len(base.fragments) :])
+            self.verify()
+            return True
+        names, seals, number = seen.names, base.seals, seen.next - 1
+        if self._seals is not None:
+            # without a manifest nobody's slots are open; epoch 0 is there for the seals alone
+            first = seen.next if seen.manifest else 1
+            slot = self._seal(self._seals, base.epoch, first)
+            added = [Name(base.epoch, n).text for n in range(first, slot + 1)]
+            seals += tuple(self._seals_before(base.epoch, slot, base.first))
+            if seen.manifest:
+                names, number = (*names, *added), slot
+        new = Manifest(base.version + 1, self.epoch, names, number + 1, seals)
+        if not self._publish(new):
+            return False
+        if self._seals is not None and self._is_there(Name(base.epoch, slot + 1).text):
+            raise self._taken_over()
+        self._manifest, self._slots, self._number = new, [], number
+        return True
+
+    def _seal(self, seals: Seals, epoch: int, number: int) -> int:
+        """Put the seal into the first empty slot from ``number`` on, and return its number."""
+        while True:
+            name = Name(epoch, number).text
+            try:
+                self._storage.create(f"{FOLDER}/{name}", seals.data)
+                return number
+            except FileExistsError:
+                other = seals.epoch_of(self._storage.read(f"{FOLDER}/{name}"))
+            if other is not None and other > self.epoch:
+                raise self._taken_over()
+            number += 1
+
+    def _seals_before(self, epoch: int, slot: int, first: int) -> list[str]:
+        """This writer's seal, and those right before it: there an earlier writer would go on."""
+        found = [Name(epoch, slot).text]
+        for number in range(slot - 1, first - 1, -1):
+            name = Name(epoch, number).text
+            try:
+                data = self._storage.read(f"{FOLDER}/{name}")
+            except FileNotFoundError:
+                break
+            if self._seals is None or self._seals.epoch_of(data) is None:
+                break
+            found.append(name)
+        return found[::-1]
+
+    # -- what counts ---------------------------------------------------------------------------
+
+    @property
+    def manifest(self) -> Manifest:
+        return self._manifest
+
+    @property
+    def number(self) -> int:
+        """The number of the last append."""
+        return self._number
+
+    @property
+    def fragments(self) -> tuple[str, ...]:
+        """The names of those that count, in the order of their rows."""
+        return (*self._manifest.fragments, *self._slots)
+
+    def append(self, data: bytes) -> list[tuple[str, bytes]]:
+        """Store a fragment behind all others; when this returns, it counts.
+
+        Returns:
+            The fragments that count since then: this one, and before it one of an earlier call that
+            failed, where the storage had taken it nevertheless.
+
+        Raises:
+            TakenOver: another writer has the run. OSError: it may count or not.
+        """
+        added: list[tuple[str, bytes]] = []
+        while True:
+            name = Name(self.epoch, self._number + 1).text
+            try:
+                self._tried.append(data)
+                self._storage.create(f"{FOLDER}/{name}", data)
+            except FileExistsError:
+                there = self._storage.read(f"{FOLDER}/{name}")
+                if there not in self._tried:
+                    raise self._taken_over() from None
+            else:
+                there = data
+            self._number += 1
+            self._slots.append(name)
+            self._tried.clear()
+            added.append((name, there))
+            if there == data:
+                return added
+
+    def merge(self, chosen: Sequence[str], data: Bytes) -> str:
+        """Replace the last of the fragments by one that holds their rows.
+
+        Args:
+            chosen: The names of the last fragments that count, two or more.
+            data: Of the merged fragment.
+
+        Returns:
+            Its name.
+
+        Raises:
+            TakenOver: another writer has the run; nothing was removed. OSError: what counts is as
+            it was, or the merged fragment counts in place of the others.
+        """
+        first, last = parsed(chosen[0]), parsed(chosen[-1])
+        assert first is not None
+        assert last is not None
+        merged = Name(self.epoch, first.first, last.last).text
+        self._storage.write(f"{FOLDER}/{merged}", data)
+        kept = tuple(n for n in self.fragments if n not in chosen)
+        new = Manifest(
+            self._manifest.version + 1, self.epoch, (*kept, merged), self._number + 1,
+            self._manifest.seals,
+        )  # fmt: skip
+        if not self._publish(new):
+            self._other_version(new.version, merged)
+            raise OSError(5, "an earlier attempt to publish what counts was found")
+        self.verify()
+        self._manifest, self._slots = new, []
+        self._waiting.append((system().monotonic() + self._grace, new))
+        return merged
+
+    def verify(self) -> None:
+        """Ask the storage whether another writer has closed this epoch.
+
+        Raises:
+            TakenOver: it has. OSError: the storage does not answer.
+        """
+        if self._seals is None:
+            return
+        name = Name(self.epoch, self._number + 1).text
+        try:
+            there = self._storage.read(f"{FOLDER}/{name}")
+        except FileNotFoundError:
+            return
+        if there not in self._tried:
+            raise self._taken_over()
+
+    def _publish(self, new: Manifest) -> bool:
+        """Whether ``new`` is the newest manifest now; False when its version was taken."""
+        self._publishing = True
+        try:
+            self._storage.create(f"{FOLDER}/{manifest_name(new.version)}", new.to_json())
+        except FileExistsError:
+            self._publishing = False
+            return False
+        self._publishing = False
+        return True
+
+    def _other_version(self, version: int, merged: str) -> None:
+        """Deal with a version that was taken: by an earlier attempt of this writer or another's."""
+        data = self._storage.read(f"{FOLDER}/{manifest_name(version)}")
+        there = Manifest.from_json(data)
+        if there.epoch == self.epoch:
+            self._slots = [n for n in self._slots if _number(n) >= there.first]
+            self._manifest = there
+        if merged not in there.fragments:
+            with contextlib.suppress(OSError):
+                self._storage.remove(f"{FOLDER}/{merged}")
+        if there.epoch != self.epoch:
+            raise self._taken_over()
+
+    def _is_there(self, name: str) -> bool:
+        try:
+            self._storage.read(f"{FOLDER}/{name}")
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _taken_over(self) -> TakenOver:
+        return TakenOver(
+            f"the run at {self._shown} was taken over by another process",
+            cure="this process had been silent too long; what it stored before is safe",
+        )
+
+    # -- removing ------------------------------------------------------------------------------
+
+    def clean(self) -> None:
+        """Remove what does not count, if its grace has passed. Raises: OSError."""
+        now, since = system().monotonic(), None
+        while self._waiting and self._waiting[0][0] <= now and not self._publishing:
+            _, since = self._waiting.popleft()
+        if since is not None:
+            self._remove(self._storage.stats(FOLDER), since)
+
+    def _collect(self, base: Manifest | None) -> None:
+        """At the beginning: what an earlier writer left is due by the storage's own clock."""
+        self._waiting.append((system().monotonic() + self._grace, self._manifest))
+        if self._grace == 0:
+            self.clean()
+        elif base is not None:
+            listed = self._storage.stats(FOLDER)
+            before, now = (
+                listed.get(f"{FOLDER}/{manifest_name(v)}")
+                for v in (base.version, self._manifest.version)
+            )
+            if before and now and now.modified - before.modified >= self._grace:
+                self._remove(listed, base)
+
+    def _remove(self, listed: Mapping[str, Stat], since: Manifest) -> None:
+        """What counts neither by ``since`` nor now, by version, then by the order of the rows."""
+        start = len(FOLDER) + 1
+        named = {*since.fragments, *self._manifest.fragments, *self._manifest.seals}
+        for name in sorted((n[start:] for n in listed), key=_order):
+            if name not in named and self._is_garbage(name, since):
+                self._storage.remove(f"{FOLDER}/{name}")
+
+    def _is_garbage(self, name: str, since: Manifest) -> bool:
+        if (version := version_of(name)) is not None:
+            return version < since.version
+        found = parsed(name)
+        return found is not None and found.session <= self.epoch and found.last < since.first
+
+
+def _number(name: str) -> int:
+    found = parsed(name)
+    return found.first if found else 0
+
+
+def _order(name: str) -> tuple[int, int, str]:
+    version = version_of(name)
+    return (0, version, name) if version is not None else (1, _number(name), name)

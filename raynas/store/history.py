@@ -1,0 +1,168 @@
+"""What must be true of the rows of every run, checked over what is stored.
+
+:func:`raynas.store.read` shows one row per trial and step; here are all rows, as appended.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from raynas.core import TrialState, UserError
+from raynas.store.files import reason
+from raynas.store.fragments import Fragment, list_fragments, read_fragment
+from raynas.store.local_storage import LocalStorage
+from raynas.store.manifest import TORN, Manifest, snapshot
+from raynas.store.older import parsed
+from raynas.store.run import RunFolder
+
+Row = dict[str, Any]
+
+_IDENTITY = ("stage", "arm", "arch_id", "arch", "proposal", "seed")
+"""What a trial's number stands for: the same in all its rows."""
+
+_COLUMNS = ("trial", "session", "attempt", "step", "state", *_IDENTITY)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A row, and the fragment that it lies in."""
+
+    fragment: str
+    row: Row
+
+
+def check(folder: RunFolder) -> list[str]:
+    """Check the stored history of a run.
+
+    * Every fragment counts once, and the manifest names files that are there.
+    * Sessions do not go down in the order of the rows.
+    * A trial number stands for one architecture, seed, stage and method.
+    * Of a trial, attempts do not go down within a session; the steps of an attempt rise by one.
+    * The steps of a trial are 1, 2, ... without a hole; 0, a screening, may come before them.
+    * After a trial has ended, only a later session or attempt has rows of it.
+
+    Args:
+        folder: The run; of one that lives elsewhere its working copy, brought up to date.
+
+    Returns:
+        A line per violation; empty for a history that holds.
+
+    Raises:
+        UserError: the rows cannot be read.
+    """
+    try:
+        fragments, _ = list_fragments(folder.results)
+        found = list(_fragments(folder, fragments))
+        rows = list(_rows(fragments))
+    except OSError as error:
+        raise UserError(
+            f"{folder.results} cannot be read: {reason(error)}", cure="make it readable"
+        ) from error
+    found += _sessions(rows)
+    trials: dict[int, list[_Stored]] = {}
+    for stored in rows:
+        trials.setdefault(stored.row["trial"], []).append(stored)
+    for number in sorted(trials):
+        found += [f"trial {number}: {text}" for text in _trial(trials[number])]
+    return found
+
+
+def _rows(fragments: Sequence[Fragment]) -> Iterator[_Stored]:
+    for fragment in fragments:
+        for row in read_fragment(fragment.path).select(_COLUMNS).to_pylist():
+            yield _Stored(fragment.path.name, row)
+
+
+def _fragments(folder: RunFolder, fragments: Sequence[Fragment]) -> Iterator[str]:
+    """Numbers that two fragments hold, or none; what the manifest says of them."""
+    names = Counter(f.path.name for f in fragments)
+    yield from (f"fragment {name} counts {n} times" for name, n in names.items() if n > 1)
+    seen = snapshot(LocalStorage(folder.path))
+    torn = [parsed(name.removesuffix(TORN)) for name in seen.listed if name.endswith(TORN)]
+    gone = {number for n in torn if n for number in range(n.first, n.last + 1)}
+    for before, after in pairwise(fragments):
+        if after.first <= before.last:
+            yield f"fragments {before.path.name} and {after.path.name} hold the same appends"
+        elif set(range(before.last + 1, after.first)) - gone:
+            missing = f"{before.last + 1} to {after.first - 1}"
+            yield f"appends {missing} are missing before fragment {after.path.name}"
+        if after.session < before.session:
+            yield f"fragment {after.path.name} of an earlier session follows {before.path.name}"
+    if seen.manifest is not None:
+        yield from _manifest(seen.manifest)
+
+
+def _manifest(manifest: Manifest) -> Iterator[str]:
+    parts = [parsed(name) for name in manifest.fragments]
+    for name, part in zip(manifest.fragments, parts, strict=True):
+        if part is None:
+            yield f"the manifest names {name}, which is not a fragment"
+        elif part.last >= manifest.first:
+            yield f"the manifest names {name}, which lies behind its first slot {manifest.first}"
+        elif part.session > manifest.epoch:
+            yield f"the manifest of epoch {manifest.epoch} names {name} of a later one"
+
+
+def _sessions(rows: Sequence[_Stored]) -> Iterator[str]:
+    for before, after in pairwise(rows):
+        if after.row["session"] < before.row["session"]:
+            yield (
+                f"a row of session {after.row['session']} in {after.fragment} follows one of "
+                f"session {before.row['session']} in {before.fragment}"
+            )
+
+
+def _trial(rows: Sequence[_Stored]) -> Iterator[str]:
+    first = rows[0].row
+    for name in _IDENTITY:
+        values = {r.row[name] for r in rows}
+        if len(values) > 1:
+            yield f"its {name} is {' and '.join(repr(v) for v in sorted(values, key=str)[:3])}"
+    yield from _attempts(rows)
+    yield from _after_the_end(rows)
+    steps = _counted(rows)
+    if missing := sorted(set(range(1, steps[-1] + 1 if steps else 1)) - set(steps)):
+        yield f"step {missing[0]} is missing, and step {steps[-1]} is there ({first['stage']})"
+
+
+def _attempts(rows: Sequence[_Stored]) -> Iterator[str]:
+    """Attempts and their steps, within each session."""
+    for before, after in pairwise(rows):
+        b, a = before.row, after.row
+        if a["session"] != b["session"]:
+            continue
+        if a["attempt"] < b["attempt"]:
+            yield f"attempt {a['attempt']} in {after.fragment} follows attempt {b['attempt']}"
+        elif a["attempt"] == b["attempt"] and a["step"] is not None and b["step"] is not None:
+            if a["step"] <= b["step"]:
+                yield f"step {a['step']} in {after.fragment} follows step {b['step']}"
+            elif a["step"] > b["step"] + 1:
+                yield f"step {a['step']} in {after.fragment} follows step {b['step']} directly"
+
+
+def _after_the_end(rows: Sequence[_Stored]) -> Iterator[str]:
+    """Rows of an attempt behind the one that ended the trial; only a word about the end may follow.
+
+    A later session goes on with a trial that had ended, and a later attempt with one that failed.
+    """
+    ended: _Stored | None = None
+    for stored in rows:
+        row = stored.row
+        if ended is not None:
+            same = all(row[n] == ended.row[n] for n in ("session", "attempt"))
+            if same and not (row["step"] is None and TrialState(row["state"]).ended):
+                yield (
+                    f"a row ({row['state']}, step {row['step']}) in {stored.fragment} follows its "
+                    f"end ({ended.row['state']}) in {ended.fragment}"
+                )
+        if TrialState(row["state"]).ended:
+            ended = stored
+
+
+def _counted(rows: Sequence[_Stored]) -> list[int]:
+    """The steps that count, rising."""
+    return sorted({r.row["step"] for r in rows if r.row["step"] is not None})

@@ -1,0 +1,244 @@
+"""Which fragments of a result table count, and in which order.
+
+Every append takes the next *slot* of its writer's epoch: the file ``EPOCH-NUMBER.parquet``, which
+is only ever created, never replaced; numbers go on over epochs. A manifest says which files count:
+
+* those it lists, in the order of their rows: merged appends, and appends of earlier epochs,
+* then the slots of one open epoch, from a first number on, up to the first that is empty.
+
+Manifests have versions that count up, and each is created where there was none, so there is one
+chain of them. Who takes a run over first puts a *seal*, a fragment without rows, into the next slot
+of the open epoch: from then on an append of the earlier writer meets a taken slot and fails, and a
+row that it was told is stored lies before the seal. Then comes the manifest that opens the new
+epoch. Files that the newest manifest does not name may be removed, the oldest manifests first.
+
+Nothing here trusts a listing to be new: the next slot and the next version are asked for by name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from raynas.core import UserError
+from raynas.store import older
+from raynas.store.older import Name, parsed
+from raynas.store.storage import Stat
+from raynas.store.system import system
+
+FOLDER = "results"
+TORN = ".torn"
+"""Behind a fragment's name: the user took it away, and its rows are measured again."""
+
+_MANIFEST = re.compile(r"_manifest-(\d{8,})\.json")
+_TRIES = 50
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.2  # seconds
+
+
+class Source(Protocol):
+    """What a reader needs of a storage; see :class:`raynas.store.storage.Storage`."""
+
+    def read(self, name: str) -> bytes: ...
+
+    def stats(self, folder: str = "") -> dict[str, Stat]: ...
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What counts, as one writer published it.
+
+    Attributes:
+        version: From 1; the highest counts.
+        epoch: The writer's; its slots are open.
+        fragments: File names, in the order of their rows, before those of the open epoch.
+        first: The number of the first slot of the open epoch.
+        seals: Slots that are never removed, so that no earlier writer finds them empty.
+    """
+
+    version: int
+    epoch: int
+    fragments: tuple[str, ...] = ()
+    first: int = 1
+    seals: tuple[str, ...] = ()
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Manifest:
+        """Raises: ValueError for what ``to_json`` did not write."""
+        found: dict[str, Any] = json.loads(data)
+        try:
+            return cls(
+                int(found["version"]), int(found["epoch"]), tuple(found["fragments"]),
+                int(found["first"]), tuple(found["seals"]),
+            )  # fmt: skip
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"a manifest lacks {error}") from error
+
+
+def manifest_name(version: int) -> str:
+    """Of the file, in the folder of the results; other readers of Parquet pass it over."""
+    return f"_manifest-{version:08d}.json"
+
+
+def version_of(name: str) -> int | None:
+    """The version of a manifest's file name; None for another file."""
+    match = _MANIFEST.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The fragments that count at one moment.
+
+    Attributes:
+        manifest: None for a run of a raynas that wrote none.
+        names: Of fragments, in the order of their rows.
+        next: The number of the first empty slot of the open epoch.
+        found: Contents that were met on the way, by name.
+        listed: All files of the results folder, by name, as a listing told.
+    """
+
+    manifest: Manifest | None
+    names: tuple[str, ...]
+    next: int
+    found: Mapping[str, bytes] = field(default_factory=dict)
+    listed: Mapping[str, Stat] = field(default_factory=dict)
+
+
+class _Again(Exception):
+    """The files changed while they were looked at, or a listing was old."""
+
+
+def snapshot(source: Source, listed: Mapping[str, Stat] | None = None) -> Snapshot:
+    """See which fragments count.
+
+    Args:
+        source: A storage; the results lie in its folder ``results``.
+        listed: All its files, where they were just listed.
+
+    Raises:
+        UserError: a fragment that counts is missing for good, or the folder holds a Parquet file
+            that is not of raynas.
+        OSError: the storage refuses.
+    """
+    why = ""
+    for patience in attempts():
+        names = _here(source.stats(FOLDER) if listed is None or patience else listed)
+        try:
+            return _look(source, names)
+        except _Again as error:
+            why = str(error)
+    raise unsettled(why)
+
+
+def attempts() -> Iterable[int]:
+    """Numbers from 0, with ever longer pauses between them, until patience ends."""
+    pause = _FIRST_PAUSE
+    for number in range(_TRIES):
+        if number:
+            system().sleep(pause)
+            pause = min(1.5 * pause, _LONGEST_PAUSE)
+        yield number
+
+
+def unsettled(why: str) -> UserError:
+    """The error for results that do not come to rest."""
+    return UserError(
+        f"the results cannot be read as a whole: {why}",
+        cure="try again in a moment; where a fragment was lost for good, make an empty file of its "
+        f"name with {TORN} behind it: its rows are measured again by raynas resume",
+    )
+
+
+def _here(listed: Mapping[str, Stat]) -> dict[str, Stat]:
+    start = len(FOLDER) + 1
+    return {n[start:]: stat for n, stat in listed.items() if n.startswith(f"{FOLDER}/")}
+
+
+def _look(source: Source, listed: dict[str, Stat]) -> Snapshot:
+    versions = [v for name in listed if (v := version_of(name)) is not None]
+    newest = max(versions, default=0)
+    if not newest and _try(source, manifest_name(1)) is None:
+        return _without_manifest(source, listed)
+    manifest, begun = _newest(source, newest or 1), newest or 1
+    slots, found, end = _slots(source, manifest, listed)
+    if _try(source, manifest_name(manifest.version + 1)) is not None:
+        raise _Again("a writer publishes what counts faster than it can be read")
+    # The oldest are removed first. So while this one is there, none above it was removed.
+    if _try(source, manifest_name(begun)) is None:
+        raise _Again("the listing of the results is old")
+    names = (*(n for n in manifest.fragments if n + TORN not in listed), *slots)
+    return Snapshot(manifest, names, end, found, listed)
+
+
+def _newest(source: Source, version: int) -> Manifest:
+    data = _try(source, manifest_name(version))
+    if data is None:
+        raise _Again("the listing of the results is old")
+    while (later := _try(source, manifest_name(version + 1))) is not None:
+        data, version = later, version + 1
+    try:
+        return Manifest.from_json(data)
+    except ValueError as error:
+        raise UserError(
+            f"{FOLDER}/{manifest_name(version)} cannot be read: {error}",
+            cure="restore it from a copy",
+        ) from None
+
+
+def _slots(
+    source: Source, manifest: Manifest, listed: Mapping[str, Stat]
+) -> tuple[list[str], dict[str, bytes], int]:
+    """The open epoch's slots that are taken, contents met on the way, the first empty number."""
+    slots: list[str] = []
+    found: dict[str, bytes] = {}
+    number = manifest.first
+    while True:
+        name = Name(manifest.epoch, number).text
+        if name + TORN not in listed:
+            if name not in listed:
+                data = _try(source, name)
+                if data is None:
+                    break
+                found[name] = data
+            slots.append(name)
+        number += 1
+    later = [
+        name
+        for name in listed
+        if (n := parsed(name)) and n.session == manifest.epoch and not n.merged and n.first > number
+    ]
+    if later:
+        lost = Name(manifest.epoch, number).text
+        raise _Again(f"fragment {lost} is missing, and {min(later)} is there")
+    return slots, found, number
+
+
+def _without_manifest(source: Source, listed: dict[str, Stat]) -> Snapshot:
+    """A run that an older raynas wrote, or one that nobody has written yet."""
+    again = _here(source.stats(FOLDER))
+    if any(version_of(name) for name in again):
+        raise _Again("a writer has just begun")
+    before = older.Counted.of(listed)
+    counted = older.Counted.of(again)
+    if counted.gaps != before.gaps or (before.names and not counted.names):
+        raise _Again("a merge is under way")
+    return Snapshot(None, counted.names, counted.end + 1, {}, again)
+
+
+def _try(source: Source, name: str) -> bytes | None:
+    try:
+        data: bytes = source.read(f"{FOLDER}/{name}")
+    except FileNotFoundError:
+        return None
+    return data
+
+
+def numbers(names: Sequence[str]) -> int:
+    """The last number that one of these fragments holds; 0 without any."""
+    return max((n.last for name in names if (n := parsed(name))), default=0)

@@ -1,0 +1,24 @@
+"""A part of the worlds; `python tests/simulation/store_world.py --seeds 100000` plays more."""
+
+from __future__ import annotations
+
+import pytest
+from simulation.store_world import replay, violations
+
+WORLDS = 600
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_no_world_loses_a_row_or_ends_in_disorder(part: int) -> None:
+    seeds = range(part * WORLDS // 4, (part + 1) * WORLDS // 4)
+    found = [f"seed {seed}: {error!r}" for seed, error in violations(seeds)]
+    assert not found, "python tests/simulation/store_world.py --seed SEED shows how"
+
+
+@pytest.mark.parametrize("seed", [12, 41])
+def test_a_world_replays(seed: int, capsys: pytest.CaptureFixture[str]) -> None:
+    replay(seed)
+    first = capsys.readouterr().out
+    replay(seed)
+    assert first.count("\n") > 20
+    assert capsys.readouterr().out == first
