@@ -23,7 +23,7 @@ from raynas.proxies.base import Proxy
 from raynas.proxies.initialise import drawn
 from raynas.proxies.macs import multiply_adds
 from raynas.proxies.passes import Watch
-from raynas.proxies.probe import Probe
+from raynas.proxies.probe import Needs, Probe
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class AZNAS(Proxy):
     """
 
     name: ClassVar[str] = "aznas"
+    needs: ClassVar[Needs] = Needs.GRADIENTS  # of passes of its own, in the exact memory format
 
     images: int = 64
 

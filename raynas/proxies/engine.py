@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from raynas.core import InvalidScore, UserError
+from raynas.layers.kernels import safe_kernels
 from raynas.proxies.base import Batch, Proxy
 from raynas.proxies.memory import keep_memory
 from raynas.proxies.probe import Needs, Probe
@@ -65,7 +66,8 @@ def score(network: nn.Module, batch: Batch, proxies: Sequence[Proxy], *, seed: i
     needs = reduce(or_, (proxy.needs for proxy in proxies), Needs.NOTHING)
     values: dict[str, float] = {}
     invalid: dict[str, str] = {}
-    with torch.inference_mode(False), torch.enable_grad():  # whatever the caller has set
+    safe = safe_kernels(network, batch.images.device)
+    with torch.inference_mode(False), torch.enable_grad(), safe:  # whatever the caller has set
         probe = Probe(network, batch, needs, seed)
         for proxy in proxies:
             _add(proxy, probe, values, invalid)

@@ -15,7 +15,7 @@ import torch
 
 from raynas.core import InvalidScore
 from raynas.proxies.base import Proxy
-from raynas.proxies.probe import Probe
+from raynas.proxies.probe import Needs, Probe
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class SynFlow(Proxy):
     """
 
     name: ClassVar[str] = "synflow"
+    needs: ClassVar[Needs] = Needs.GRADIENTS  # of passes of its own, in the exact memory format
 
     def measure(self, probe: Probe) -> float:
         positive = {

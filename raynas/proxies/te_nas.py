@@ -20,7 +20,7 @@ from raynas.core import InvalidScore, UserError
 from raynas.core.ranks import Table, rank_sum
 from raynas.proxies.base import Proxy
 from raynas.proxies.passes import Watch
-from raynas.proxies.probe import Probe
+from raynas.proxies.probe import Needs, Probe
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class TENAS(Proxy):
     """
 
     name: ClassVar[str] = "tenas"
+    needs: ClassVar[Needs] = Needs.GRADIENTS  # of passes of its own, in the exact memory format
 
     images: int = 16
     patches: int = 1000

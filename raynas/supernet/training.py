@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from raynas.core import Architecture, Measurement, rng_for
 from raynas.core.describe import describe
 from raynas.data.base import View
+from raynas.layers.kernels import safe_kernels
 from raynas.spaces.supernet import Supernet
 from raynas.supernet.calibration import calibration_batches, recalibrate
 from raynas.supernet.parallel import ALONE, Ranks
@@ -141,7 +142,8 @@ def train_supernet(
             optimizer.state.clear()  # momenta and mean are of channels in their old order
             whole.begin_anew()
         now = everything.opened(phases, epoch)
-        values = train_epoch(supernet, optimizer, data, recipe, rule, now, epoch, seed, ranks)
+        with safe_kernels(supernet, place):
+            values = train_epoch(supernet, optimizer, data, recipe, rule, now, epoch, seed, ranks)
         ranks.agree(supernet)
         if epoch > recipe.epochs - average:
             whole.take()

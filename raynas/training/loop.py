@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from raynas.core import Measurement, TrainingDiverged, UserError, seed_for
 from raynas.core.describe import describe
 from raynas.data.base import View
+from raynas.layers.kernels import safe_kernels
 from raynas.training.augment import (
     DeviceImages,
     DeviceView,
@@ -78,7 +79,8 @@ def train(
     optimizer = make_optimizer(network, recipe)
 
     def one_epoch(epoch: int) -> dict[str, float]:
-        values = train_epoch(network, optimizer, data, recipe, epoch, seed)
+        with safe_kernels(network, place):
+            values = train_epoch(network, optimizer, data, recipe, epoch, seed)
         if epoch == last or (measure_every and epoch % measure_every == 0):
             held_out = measure(network, data.held_out, data, recipe)
             values |= {f"{view.held_out_name}_{k}": v for k, v in held_out.items()}

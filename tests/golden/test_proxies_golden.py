@@ -73,6 +73,8 @@ def tolerance(column, expected, table):
         return {"abs": 1e-3}
     if column in ("grasp", "plain"):
         return {"abs": 1e-2 * max(abs(row[column]) for row in table)}
+    if column == "epe_nas_logits":  # logarithms of correlations near 0: in float32 the golden
+        return {"rel": 1e-2}  # values themselves are up to .5 % from those in float64
     if column == "jacob_cov_logits" and expected < -100:
         return {"rel": 5e-2}
     return {"rel": 1e-3}

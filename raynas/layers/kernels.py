@@ -1,0 +1,49 @@
+"""Kernels that torch must not use for some networks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+#: below so many input channels a strided 1 x 1 convolution is not safe
+_FEWEST_CHANNELS = 8
+
+
+def safe_kernels(
+    network: nn.Module, device: torch.device
+) -> contextlib.AbstractContextManager[object]:
+    """Return a context in which the network's gradients can be taken.
+
+    On CPUs with AVX2 and no AVX-512, oneDNN 3.12 (in torch 2.13) writes beyond its buffer when it
+    takes the weight gradient of a 1 x 1 convolution with a stride and fewer than 8 input channels
+    whose channels lie last in memory: the process aborts, or goes on with what was overwritten.
+    Such networks are computed without oneDNN.
+
+    Args:
+        network: Whose gradients are taken.
+        device: Where.
+    """
+    if device.type == "cpu" and any(_is_hit(module) for module in network.modules()):
+        return _without_onednn()
+    return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _without_onednn() -> Iterator[None]:
+    """As torch's own ``mkldnn.flags``, which warns of settings that it does not change."""
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)
+
+
+def _is_hit(module: nn.Module) -> bool:
+    if not isinstance(module, nn.Conv2d):
+        return False
+    pointwise = module.kernel_size == (1, 1) and max(module.stride) > 1
+    return pointwise and module.in_channels // module.groups < _FEWEST_CHANNELS
