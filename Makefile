@@ -6,14 +6,16 @@
 #   JOBS=2                       test processes
 #   PYTEST_ARGS=...              handed on to pytest by `make test`
 #   CHAOS_ARGS=...               handed on by `make chaos`
+#   SEEDS=10000                  of each world of `make simulate`
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-cluster constraints demo test test-long check bench chaos clean
+.PHONY: help simulate setup setup-cluster constraints demo test test-long check bench chaos clean
 
 JOBS ?= 2
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
+SEEDS ?= 10000
 CHAOS_ARGS ?=
 DEMO := runs/demo
 STAMP := .venv/.setup-done
@@ -94,6 +96,11 @@ bench: setup  ## the benchmarks of benchmarks/README.md, on an otherwise idle ma
 
 chaos: setup  ## a search struck by 20 random faults, ten minutes; CHAOS_ARGS=--seed=7 replays one
 	.venv/bin/python tests/chaos.py $(CHAOS_ARGS)
+
+simulate: setup  ## deterministic simulations of searches, store, server and actors; SEEDS=100000
+	@status=0; for world in search store server actors; do \
+		.venv/bin/python tests/simulate.py $$world --seeds $(SEEDS) --jobs $(JOBS) || status=$$?; \
+	done; exit $$status
 
 clean:  ## remove .venv and caches (never runs/)
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \

@@ -10,7 +10,8 @@ from pathlib import Path
 from raynas.core import Job, Measurement, Trial, UserError, rng_for
 from raynas.core.describe import fresh
 from raynas.runners.base import pick_device
-from raynas.store import RunFolder
+from raynas.store import RunFolder, read
+from raynas.store.history import check
 from raynas.store.schema import SEARCH
 from raynas.stored import equipped, history, reload
 
@@ -112,3 +113,19 @@ def _apart(old: float, new: float, known: bool) -> float:
         return 0.0
     apart = abs(new - old) / abs(old) if old else math.inf
     return math.inf if math.isnan(apart) else apart
+
+
+def verify_history(path: Path) -> tuple[int, list[str]]:
+    """Check that the rows of a run are whole: none lost, none twice, no number of two trials.
+
+    Args:
+        path: The folder of the run, or the working copy of one that lives elsewhere.
+
+    Returns:
+        How many rows count, and a line for each thing that does not hold.
+
+    Raises:
+        UserError: There is no run, or its rows cannot be read.
+    """
+    folder = RunFolder.open(path).refresh()
+    return read(folder).num_rows, check(folder)

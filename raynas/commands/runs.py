@@ -106,12 +106,25 @@ def verify(
     tolerance: Annotated[
         float, typer.Option(min=0, help="Relative difference allowed, as 0.01 on a GPU.")
     ] = 0.0,
+    history: Annotated[
+        bool, typer.Option("--history", help="Check the stored rows instead; measure nothing.")
+    ] = False,
 ) -> None:
-    """Measure a sample of a run's trials again and compare; nothing is stored."""
+    """Measure a sample of a run's trials again and compare, or check what is stored; nothing is
+    stored."""
     from raynas.console import console, show_verified
     from raynas.verify import verify as look
+    from raynas.verify import verify_history
 
     out, good = console(), True
+    if history:
+        rows, violations = verify_history(run)
+        for line in violations:
+            out.print(line, markup=False, highlight=False, soft_wrap=True)
+        out.print(f"history of {rows} rows: {len(violations) or 'no'} violations", soft_wrap=True)
+        if violations:
+            raise typer.Exit(1)
+        return
     for found in look(run, count=sample, tolerance=tolerance):
         show_verified(found, out)
         good &= not found.differs

@@ -41,8 +41,8 @@ def check(folder: RunFolder) -> list[str]:
     * Every fragment counts once, and the manifest names files that are there.
     * Sessions do not go down in the order of the rows.
     * A trial number stands for one architecture, seed, stage and method.
-    * Of a trial, attempts do not go down within a session; the steps of an attempt rise by one.
-    * The steps of a trial are 1, 2, ... without a hole; 0, a screening, may come before them.
+    * Of a trial, attempts do not go down within a session; the steps of an attempt rise.
+    * A trial has all steps up to its last that any trial of its stage has: no curve has a hole.
     * After a trial has ended, only a later session or attempt has rows of it.
 
     Args:
@@ -66,8 +66,10 @@ def check(folder: RunFolder) -> list[str]:
     trials: dict[int, list[_Stored]] = {}
     for stored in rows:
         trials.setdefault(stored.row["trial"], []).append(stored)
+    grids = _grids(rows)
     for number in sorted(trials):
-        found += [f"trial {number}: {text}" for text in _trial(trials[number])]
+        grid = grids[trials[number][0].row["stage"]]
+        found += [f"trial {number}: {text}" for text in _trial(trials[number], grid)]
     return found
 
 
@@ -116,7 +118,17 @@ def _sessions(rows: Sequence[_Stored]) -> Iterator[str]:
             )
 
 
-def _trial(rows: Sequence[_Stored]) -> Iterator[str]:
+def _grids(rows: Sequence[_Stored]) -> dict[str, frozenset[int]]:
+    """By stage the steps at which its evaluator measures; 0, a screening, is none."""
+    found: dict[str, set[int]] = {}
+    for stored in rows:
+        steps = found.setdefault(stored.row["stage"], set())
+        if stored.row["step"]:
+            steps.add(stored.row["step"])
+    return {stage: frozenset(steps) for stage, steps in found.items()}
+
+
+def _trial(rows: Sequence[_Stored], grid: frozenset[int]) -> Iterator[str]:
     first = rows[0].row
     for name in _IDENTITY:
         values = {r.row[name] for r in rows}
@@ -125,7 +137,7 @@ def _trial(rows: Sequence[_Stored]) -> Iterator[str]:
     yield from _attempts(rows)
     yield from _after_the_end(rows)
     steps = _counted(rows)
-    if missing := sorted(set(range(1, steps[-1] + 1 if steps else 1)) - set(steps)):
+    if missing := sorted(step for step in grid - set(steps) if steps and step < steps[-1]):
         yield f"step {missing[0]} is missing, and step {steps[-1]} is there ({first['stage']})"
 
 
@@ -137,11 +149,14 @@ def _attempts(rows: Sequence[_Stored]) -> Iterator[str]:
             continue
         if a["attempt"] < b["attempt"]:
             yield f"attempt {a['attempt']} in {after.fragment} follows attempt {b['attempt']}"
-        elif a["attempt"] == b["attempt"] and a["step"] is not None and b["step"] is not None:
-            if a["step"] <= b["step"]:
-                yield f"step {a['step']} in {after.fragment} follows step {b['step']}"
-            elif a["step"] > b["step"] + 1:
-                yield f"step {a['step']} in {after.fragment} follows step {b['step']} directly"
+        elif a["attempt"] == b["attempt"] and None not in (a["step"], b["step"]):
+            yield from _steps(before, after)
+
+
+def _steps(before: _Stored, after: _Stored) -> Iterator[str]:
+    """Steps of one attempt."""
+    if after.row["step"] <= before.row["step"]:
+        yield f"step {after.row['step']} in {after.fragment} follows step {before.row['step']}"
 
 
 def _after_the_end(rows: Sequence[_Stored]) -> Iterator[str]:

@@ -562,6 +562,11 @@ def check(seed: int, kind: str = "server", only: Sequence[str] | None = None) ->
     return ""
 
 
+def run_seed(seed: int) -> str:
+    """What goes wrong with a seed; empty when nothing does."""
+    return check(seed)
+
+
 def main() -> int:
     """Try seeds; print those that fail, by what went wrong."""
     import argparse

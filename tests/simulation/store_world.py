@@ -34,7 +34,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -736,9 +736,7 @@ def disk() -> Iterator[Path]:
         yield Path(folder)
 
 
-def violations(
-    seeds: Iterator[int] | range, code: Any = None
-) -> Iterator[tuple[int, BaseException]]:
+def violations(seeds: Iterable[int], code: Any = None) -> Iterator[tuple[int, BaseException]]:
     """Play the worlds of these seeds, and give back those in which something went wrong."""
     code = code or Now()
     with disk() as parent, code.simulated():
@@ -752,6 +750,11 @@ def violations(
             finally:
                 code.world = None
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def run_seed(seed: int) -> str:
+    """What goes wrong with a seed; empty when nothing does."""
+    return "".join(f"{type(error).__name__}: {error}"[:300] for _, error in violations([seed]))
 
 
 def replay(seed: int, code: Any = None) -> None:

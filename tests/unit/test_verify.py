@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import commands
 import pytest
 from integration.drivers import experiment_file, run_here
 from rich.console import Console
@@ -16,7 +17,7 @@ import raynas.verify as verify_module
 from raynas.console import show_verified
 from raynas.core import Measurement, Trial, UserError
 from raynas.store import Provenance, RunFolder, Writer, read
-from raynas.verify import Verified, verify
+from raynas.verify import Verified, verify, verify_history
 
 
 def test_what_was_measured_is_the_same_again(tmp_path: Path) -> None:
@@ -48,7 +49,7 @@ def test_a_run_without_results_is_told(tmp_path: Path) -> None:
     with Writer(run, 2, Provenance("", {}, "h", "p", 1)):
         pass
     assert list(verify(run.path)) != []  # step 1 was measured before it failed
-    for file in run.results.glob("*.parquet"):
+    for file in run.results.iterdir():
         file.unlink()
     with pytest.raises(UserError, match="no results yet"):
         list(verify(run.path))
@@ -163,3 +164,33 @@ def test_a_run_whose_evaluation_ends_early_now_is_found(tmp_path: Path) -> None:
 def test_a_tolerance_that_is_none_is_refused(tmp_path: Path, tolerance: float) -> None:
     with pytest.raises(UserError, match="tolerance="):
         list(verify(tmp_path, tolerance=tolerance))
+
+
+# -- the stored history --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheduler", ["ASHA(1, 2)", "PromotionASHA(1, 2)"])
+def test_the_history_of_a_run_that_was_extended_holds(scheduler: str, tmp_path: Path) -> None:
+    head = "from raynas.schedulers import PromotionASHA"
+    file = commands.experiment_file(tmp_path / "toy.py", head=head, scheduler=scheduler)
+    commands.done("run", file, "--local", "--output", tmp_path / "run")
+    commands.done("resume", tmp_path / "run", "--local", "--trials", "+3")
+    rows, violations = verify_history(tmp_path / "run")
+    assert violations == []
+    told = commands.done("verify", tmp_path / "run", "--history")
+    assert told.strip() == f"history of {rows} rows: no violations"
+
+
+def test_a_number_of_two_trials_is_found(tmp_path: Path) -> None:
+    file = commands.experiment_file(tmp_path / "toy.py")
+    commands.done("run", file, "--local", "--output", tmp_path / "run")
+    folder = RunFolder.open(tmp_path / "run")
+    (row, *_) = read(folder).to_pylist()
+    forged = {**row, "arch": "[bold]other", "arch_id": "other", "session": 2}
+    for name in ("run", "experiment", "host", "git", "versions", "time"):
+        del forged[name]
+    with Writer(folder, 2, Provenance("", {}, "h", "p", 1)) as writer:
+        writer.append([forged])
+    called = commands.raynas("verify", tmp_path / "run", "--history")
+    assert called.code == 1
+    assert "trial 0: its arch is '[bold]other' and" in called.out

@@ -39,6 +39,10 @@ def test_older_runs_hold(name: str, tmp_path: Path) -> None:
     assert check(RunFolder.open(shutil.copytree(OLD / name, tmp_path / name))) == []
 
 
+#: whose steps show what an evaluator of this stage measures
+OTHER = [{"trial": 1, "step": step} for step in (1, 2, 3)]
+
+
 @pytest.mark.parametrize(
     ("rows", "told"),
     [
@@ -46,8 +50,8 @@ def test_older_runs_hold(name: str, tmp_path: Path) -> None:
         ([{"seed": 1}, {"seed": 2, "step": 2}], "trial 0: its seed is 1 and 2"),
         ([{"stage": "final"}, {"step": 2}], "trial 0: its stage is 'final' and 'search'"),
         ([{"arm": "x"}, {"step": 2}], "trial 0: its arm is 'random' and 'x'"),
-        ([{}, {"step": 3}], "trial 0: step 2 is missing, and step 3 is there"),
-        ([{"step": 2}], "trial 0: step 1 is missing"),
+        ([*OTHER, {}, {"step": 3}], "trial 0: step 2 is missing, and step 3 is there"),
+        ([*OTHER, {"step": 2}], "trial 0: step 1 is missing"),
         ([{}, {"step": 2}, {"step": 2}], "follows step 2"),
         ([{"attempt": 1}, {"attempt": 0, "step": 2}], "attempt 0 in .* follows attempt 1"),
         ([{"state": "COMPLETE"}, {"step": 2}], r"a row \(RUNNING, step 2\) in .* follows its end"),
@@ -91,3 +95,11 @@ def test_fragments_that_overlap_or_lie_in_the_wrong_place_are_named(
     file.write_text(json.dumps(manifest))
     assert "behind its first slot 2" in "\n".join(check(folder))
     assert "epoch 0 names" in "\n".join(check(folder))
+
+
+def test_an_evaluator_that_measures_some_steps_only_leaves_no_hole(
+    folder: RunFolder, writer: Writer, row: Any
+) -> None:
+    for trial in range(3):
+        writer.append([row(trial=trial, step=step) for step in (4, 12)])
+    assert check(folder) == []
