@@ -37,6 +37,7 @@ class ElasticConv2d(Elastic):
     ) -> None:
         super().__init__()
         self.max_in, self.out, self.kernel = size(max_in).most, size(out), size(kernel)
+        self.least_in = size(max_in).options[0]
         self.stride, self.depthwise = stride, depthwise
         if any(side % 2 == 0 for side in self.kernel.options):
             raise UserError(f"elastic kernels {self.kernel.options}", allowed="odd integers")

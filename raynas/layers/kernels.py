@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from raynas.layers.elastic import ElasticConv2d
+
 #: below so many input channels a strided 1 x 1 convolution is not safe
 _FEWEST_CHANNELS = 8
 
@@ -26,7 +28,8 @@ def safe_kernels(
         network: Whose gradients are taken.
         device: Where.
     """
-    if device.type == "cpu" and any(_is_hit(module) for module in network.modules()):
+    affected = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
+    if affected and any(_is_hit(module) for module in network.modules()):
         return _without_onednn()
     return contextlib.nullcontext()
 
@@ -43,6 +46,9 @@ def _without_onednn() -> Iterator[None]:
 
 
 def _is_hit(module: nn.Module) -> bool:
+    if isinstance(module, ElasticConv2d):
+        pointwise = 1 in module.kernel.options and module.stride > 1 and not module.depthwise
+        return pointwise and module.least_in < _FEWEST_CHANNELS
     if not isinstance(module, nn.Conv2d):
         return False
     pointwise = module.kernel_size == (1, 1) and max(module.stride) > 1

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from raynas.core import Choice
+from raynas.layers import ElasticConv2d
 from raynas.layers.kernels import safe_kernels
 
 CPU = torch.device("cpu")
@@ -24,11 +26,14 @@ CPU = torch.device("cpu")
         (nn.Conv2d(3, 8, 1), True),
         (nn.Conv2d(3, 8, 3, stride=2), True),
         (nn.Linear(3, 8), True),
+        (ElasticConv2d(Choice("width", (4, 16)), 16, Choice("kernel", (1, 3)), stride=2), False),
+        (ElasticConv2d(Choice("width", (8, 16)), 16, Choice("kernel", (1, 3)), stride=2), True),
     ],
 )
 def test_strided_pointwise_convolutions_of_few_channels_are_not_safe(
-    layer: nn.Module, safe: bool
+    layer: nn.Module, safe: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     before = torch._C._get_mkldnn_enabled()
     with safe_kernels(nn.Sequential(nn.ReLU(), layer), CPU):
         assert torch._C._get_mkldnn_enabled() is (before and safe)
@@ -61,3 +66,10 @@ def test_such_a_network_is_trained_all_the_same() -> None:
         [sys.executable, "-c", _TRAINED], capture_output=True, text=True, check=False, timeout=120
     )
     assert (done.returncode, done.stdout.strip()) == (0, "trained"), done.stderr[-500:]
+
+
+def test_other_processors_have_no_such_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    before = torch._C._get_mkldnn_enabled()
+    with safe_kernels(nn.Conv2d(3, 8, 1, stride=2), CPU):
+        assert torch._C._get_mkldnn_enabled() is before
