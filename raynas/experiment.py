@@ -6,6 +6,7 @@ import ast
 import contextlib
 import dataclasses
 import importlib.util
+import linecache
 import sys
 import traceback
 import types
@@ -313,11 +314,18 @@ def _import_file(path: Path, beside: Path | None) -> ModuleType:
     sys.path[:0] = folders
     try:
         with _told(path):
+            _remember(path)
             spec.loader.exec_module(module)
     finally:
         for folder in folders:
             sys.path.remove(folder)
     return module
+
+
+def _remember(path: Path) -> None:
+    """Keep the source as it is executed: fingerprints read it after the file is gone or changed."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    linecache.cache[str(path)] = (sum(map(len, lines)), None, lines, str(path))
 
 
 @contextlib.contextmanager

@@ -85,6 +85,9 @@ def done(*arguments: object) -> str:
 
 
 def stored(run: Path) -> dict[str, bytes]:
-    """Everything that says what a run is and has found: its fragments, run.json, the source."""
-    files = [*(run / "results").glob("*"), run / "run.json", run / "experiment.py"]
+    """Everything that says what a run is and has found: its fragments, run.json, the source.
+
+    Not the manifests, of which each start writes one.
+    """
+    files = [*(run / "results").glob("*.parquet*"), run / "run.json", run / "experiment.py"]
     return {str(file.relative_to(run)): file.read_bytes() for file in files}

@@ -26,7 +26,7 @@ from raynas.spaces import ElasticResNet, NASBench201
 from raynas.spaces.base import SearchSpace
 from raynas.store import Provenance, RunFolder, Writer
 from raynas.store import files as store_files
-from raynas.store import writer as store_writer
+from raynas.store import local_storage as store_local
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -369,7 +369,7 @@ def test_a_torn_fragment(run: Path, size: float) -> None:
     for command in ("status", "report", "resume", "top", "export"):
         refused(raynas(command, run), torn.name, "is torn", "move it away (mv ")
     assert stored(run) == before  # the others above all
-    torn.rename(torn.with_suffix(".torn"))  # the cure of the message
+    torn.rename(f"{torn}.torn")  # the cure of the message
     assert f"report: {run / 'report.html'}" in done("resume", run, "--local")
     assert "random 6/6" in done("status", run)
 
@@ -402,16 +402,23 @@ def test_two_writers(tmp_path: Path) -> None:
 
 
 class FullDisk:
-    """Room for so many files, then none."""
+    """Room for so many fragments, then for no file."""
 
-    def __init__(self, room: int = 0) -> None:
-        self.room, self.plain = room, store_files.write_whole
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.plain = {"create": store_files.create_whole, "write": store_files.write_whole}
 
-    def __call__(self, path: Path, data: Any) -> None:
-        self.room -= 1
+    def create(self, path: Path, data: Any) -> None:
+        self._put("create", path, data)
+
+    def write(self, path: Path, data: Any) -> None:
+        self._put("write", path, data)
+
+    def _put(self, kind: str, path: Path, data: Any) -> None:
+        self.room -= path.suffix == ".parquet"
         if self.room < 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        self.plain(path, data)
+        self.plain[kind](path, data)
 
 
 @pytest.mark.parametrize("room", [0, 1, 7])
@@ -420,8 +427,9 @@ def test_a_disk_that_fills_up_in_a_search(
 ) -> None:
     run, disk = tmp_path / "run", FullDisk(room)
     with monkeypatch.context() as patch:
-        patch.setattr(store_writer, "write_whole", disk)
-        patch.setattr(store_files, "write_whole", disk)  # the report's, too
+        patch.setattr(store_local, "create_whole", disk.create)
+        patch.setattr(store_local, "write_whole", disk.write)
+        patch.setattr(store_files, "write_whole", disk.write)  # the report's, too
         called = raynas("run", toy, "--local", "--output", run)
     refused(called, "No space left on device (ENOSPC)", "make room", f"raynas resume {run}")
     assert "every row stored before is safe" in called.err

@@ -70,7 +70,7 @@ def test_a_row_that_is_refused_leaves_no_hole_in_a_curve(
     again = fetch(uri)
     stored = max(row["step"] for row in rows_of(again) if row["trial"] == trial)
     assert stored == step - 1
-    kept = tmp_path / "storage/run/checkpoints" / f"{trial:06d}" / "step"
+    kept = RunFolder.open(again).workdir(trial) / "step"
     assert int(kept.read_text()) == step - 1
     launch.resume(again, local, console=quiet())
     assert content(rows_of(again)) == undisturbed(tmp_path / "b", **SETTINGS)

@@ -69,8 +69,8 @@ def test_killed_drivers_lose_nothing_and_repeat_nothing(
     rebuilt = type(work.scheduler)(1, 3)
     rebuilt.setup(Problem(work.objectives, 9, 0, "again"))
     rebuilt.replay(past(found))
-    assert work.rungs() == rebuilt.rungs()
-    assert [rung.step for rung in work.rungs()] == [1, 3]
+    assert work.scheduler.rungs() == rebuilt.rungs()
+    assert [rung.step for rung in work.scheduler.rungs()] == [1, 3]
 
     if sampler == "Random()":
         assert content(rows) == undisturbed(tmp_path / "b", **settings)
@@ -114,7 +114,7 @@ def test_a_search_to_243_steps_has_its_last_rung(
 ) -> None:
     file = experiment_file(tmp_path, trials=1, steps=243, scheduler="ASHA(1, 3)")
     work = resume_here(run_here(file).path, monkeypatch, more=1).searches[0]
-    rungs = work.rungs()
+    rungs = work.scheduler.rungs()
     assert [rung.step for rung in rungs] == [1, 3, 9, 27, 81]
     assert rungs[-1].reached >= 1
 

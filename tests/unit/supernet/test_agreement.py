@@ -552,7 +552,7 @@ def test_what_is_not_refused_is_what_the_network_computes(
         images = torch.randn(3, 2, 3, 3, generator=torch.Generator().manual_seed(1))
         plan = Plan([found], [found[-1].number])
         (logits,) = Together(book.number("images")).logits(plan, images)
-        torch.testing.assert_close(logits, network(images))
+        torch.testing.assert_close(logits, network(images), equal_nan=True)  # means of nothing
         event("recorded")
 
 
