@@ -47,7 +47,7 @@ def test_the_same_table_as_on_the_local_runner_though_a_scoring_worker_is_killed
     assert list(tmp_path.glob("log.killed-*"))
     assert work.done
     assert content(rows) == content(here)
-    assert work.status().screened_out == local.screened_out == 3 * BATCH - 10
+    assert work.status().screened_out == local.status().screened_out == 3 * BATCH - 10
     assert dict(work.status().counts) == {"COMPLETE": 10}
     scored = [row for row in rows if row["step"] == 0]
     assert len(scored) == len({row["trial"] for row in scored}) == 3 * BATCH

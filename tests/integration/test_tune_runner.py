@@ -176,7 +176,8 @@ def test_training_goes_on_after_a_kill_as_if_nothing_had_happened(
         )  # fmt: skip
         runner.run(work)
         network = space.build(work.arch(0), view.input_shape, view.num_classes)
-        assert load_checkpoint(folder / "000000", {"label": work.arch(0).text}, network)
+        (kept,) = (folder / "000000").iterdir()
+        assert load_checkpoint(kept, {"label": work.arch(0).text}, network)
         return rows, network.state_dict()
 
     mark = tmp_path / "killed"
