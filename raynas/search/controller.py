@@ -225,11 +225,7 @@ class SearchController(JobSource):
     def _fill_hole(self, job: Job, trial: Trial, measurement: Measurement) -> None:
         """Steps are missing before the measurement: start from nothing, or give up."""
         if trial.number in self._gapped:
-            self.fail(
-                job,
-                f"the evaluator reported step {measurement.step} after step {trial.step}, and the "
-                "steps between are missing; it must report every step, in order",
-            )
+            self.fail(job, hole_message(measurement.step, trial.step))
             return
         self._gapped.add(trial.number)
         self.checkpoints.discard(trial)
@@ -391,3 +387,11 @@ class SearchController(JobSource):
 def memory_message(reason: str, room: str) -> str:
     """Return the message of a trial that ran out of memory."""
     return one_line(f"{OUT_OF_MEMORY}{f' with {room}' if room else ''}: {reason}")
+
+
+def hole_message(step: int, last: int) -> str:
+    """Return the message of a trial whose evaluator left out steps before ``step``."""
+    return (
+        f"the evaluator reported step {step} after step {last}, and the steps between are "
+        "missing; it must report every step, in order"
+    )

@@ -22,7 +22,7 @@ from typing import final
 
 from raynas.core import Decision, Job, Measurement, Trial, TrialState, UserError
 from raynas.search.context import Status
-from raynas.search.controller import SearchController, memory_message
+from raynas.search.controller import SearchController, hole_message, memory_message
 from raynas.search.ledger import recall_failure
 from raynas.search.source import JobSource
 
@@ -110,7 +110,7 @@ class DeterministicOrder(JobSource):
         if self.interrupted or not self._wanted:
             return None
         number = self._wanted.popleft()
-        self._workers[number] = self._physical(self._held(number))
+        self._workers[number] = self._physical(self.controller.jobs[number])
         return self._workers[number]
 
     def _physical(self, job: Job) -> Job:
@@ -127,12 +127,6 @@ class DeterministicOrder(JobSource):
             ticket=self._tickets,
             claim=folders.claim(self._tickets),
         )
-
-    def _held(self, number: int) -> Job:
-        """The controller's job of a trial that a lane has."""
-        job = self.controller.jobs[number]
-        assert job is not None
-        return job
 
     def join(self) -> None:
         self.controller.join()
@@ -281,11 +275,7 @@ class DeterministicOrder(JobSource):
 
     def _fill_hole(self, job: Job, known: int, measurement: Measurement) -> None:
         if job.trial in self._gapped:
-            self.fail(
-                job,
-                f"the evaluator reported step {measurement.step} after step {known}, and the "
-                "steps between are missing; it must report every step, in order",
-            )
+            self.fail(job, hole_message(measurement.step, known))
             return
         self._gapped.add(job.trial)
         self.controller.checkpoints.discard(self.trials[job.trial])
