@@ -77,7 +77,7 @@ def experiment():
 """
 
 Key = tuple[int, int]
-"""Trial, step."""
+"""Trial and step; step -1 is how the trial ended."""
 
 
 @dataclass
@@ -286,12 +286,14 @@ def _rows(folder: RunFolder) -> dict[Key, Any]:
     """What was measured, and how trials ended otherwise (step -1), by trial and step; without
     times, places and attempts."""
     return {
-        (row["trial"], -1 if row["step"] is None else row["step"]): tuple(
-            row[c] for c in (*SAME, "val_accuracy")
-        )
+        _key(row): tuple(row[c] for c in (*SAME, "val_accuracy"))
         for row in rows_of(folder)
         if row["step"] is not None or row["state"] != "RUNNING"
     }
+
+
+def _key(row: dict[str, Any]) -> Key:
+    return row["trial"], -1 if row["step"] is None else row["step"]
 
 
 def _once(folder: RunFolder) -> None:
@@ -312,7 +314,7 @@ def _undisturbed(folder: Path, settings: dict[str, Any]) -> dict[Key, Any]:
     rows = _rows(found)
     counted, _ = list_fragments(found.results)
     order = [r for f in counted for r in read_fragment(f.path).to_pylist()]
-    return {key: rows[key] for r in order if (key := (r["trial"], r["step"])) in rows}
+    return {key: rows[key] for r in order if (key := _key(r)) in rows}
 
 
 def chaos(
