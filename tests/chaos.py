@@ -165,7 +165,10 @@ class Scene:
     def torn(self) -> str:
         self._kill_driver()
         remote = Remote(self.uri)
-        name = f"results/{self.rng.choice(sorted(snapshot(remote).names))}"
+        if not (names := sorted(snapshot(remote).names)):
+            self.driver = self.resume()
+            return "nothing is stored yet"
+        name = f"results/{self.rng.choice(names)}"
         data = remote.read(name)
         remote.write(name, data[: len(data) // 2])
         time.sleep(LEASE + 1.5)

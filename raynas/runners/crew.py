@@ -562,7 +562,8 @@ class Crew:
         if chunk.sign is not None:
             self._backend.answer(chunk.sign)
             chunk.sign = None
-            return []
+            if not self._backend.wait([chunk.parts], 0.0):
+                return []
         part, seconds = self._backend.part(chunk.parts)
         found: list[tuple[Task, Outcome]] = []
         for place, outcome in part:

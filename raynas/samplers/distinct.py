@@ -34,16 +34,17 @@ class Distinct:
         self._classes: set[Architecture] = set()
         self._shuffled: list[Architecture] | list[int] | None = None  # made when first needed
         self._drawn = 0
+        self._last: tuple[Architecture, Architecture] | None = None  # asked for, canonical
 
     def __contains__(self, arch: Architecture) -> bool:
-        return self._space.canonical(arch) in self._taken
+        return self._canonical(arch) in self._taken
 
     def __len__(self) -> int:
         return len(self._taken)
 
     def add(self, arch: Architecture) -> None:
         """``arch``, and all that are isomorphic to it, are taken from now on."""
-        self._taken.add(self._space.canonical(arch))
+        self._taken.add(self._canonical(arch))
 
     def claim(self, arch: Architecture) -> bool:
         """Take ``arch``; whether it was new."""
@@ -87,6 +88,12 @@ class Distinct:
             if walker not in self:
                 return walker
         return self.fresh(number)
+
+    def _canonical(self, arch: Architecture) -> Architecture:
+        """Worked out once for one that is looked up and then added."""
+        if self._last is None or self._last[0] is not arch:
+            self._last = arch, self._space.canonical(arch)
+        return self._last[1]
 
     def _fresh_exact(self, number: int) -> Architecture:
         if not self._has(number):

@@ -81,10 +81,12 @@ class SearchSpace(ABC):
                     f"architecture of space {self.name!r} lacks choice {name!r}",
                     allowed=", ".join(map(str, choice.options)),
                 )
-            if values[name] not in choice.options:
-                raise one_of(f"option for {name!r}", values[name], choice.options)
+            try:
+                at = choice.options.index(values[name])
+            except ValueError:
+                raise one_of(f"option for {name!r}", values[name], choice.options) from None
             # the option as the space spells it: 3, not 3.0 or True
-            pairs.append(_pair(name, choice.options[choice.options.index(values[name])]))
+            pairs.append(_pair(name, choice.options[at]))
         return Architecture(self.name, tuple(pairs), self.format(dict(pairs)))
 
     def format(self, values: Mapping[str, Option]) -> str:

@@ -81,11 +81,11 @@ class ElasticResNet(SearchSpace):
 
         Unused blocks at the end of a stage are left out when they have the first options.
         """
-        parts = [f"r{values['resolution']}"] if self.resolutions else []
+        parts, first = [f"r{values['resolution']}"] if self.resolutions else [], self._first_block
         for stage in range(1, len(self.widths) + 1):
             depth = values[f"s{stage}_depth"]
             blocks = [_block_text(values, name) for name in self.block_names(stage)]
-            while len(blocks) > int(depth) and blocks[-1] == self._first_block:
+            while len(blocks) > int(depth) and blocks[-1] == first:
                 blocks.pop()
             parts.append("-".join([f"w{values[f's{stage}_width']}d{depth}", *blocks]))
         return "_".join(parts)
