@@ -52,6 +52,23 @@ class Violation(AssertionError):
     """Something that must never happen."""
 
 
+@dataclass(frozen=True)
+class Kind:
+    """How long the runs of a world are: ``appends`` of a driver at least and at most, the chance of
+    a compaction after each of them; whether a killed creation came before; and whether processes
+    are paused and nothing else happens."""
+
+    appends: tuple[int, int] = (1, 10)
+    compact: float = 0.15
+    left_over: float = 0.2
+    pauses_only: bool = False
+
+
+SHORT = Kind()
+LONG = Kind((8, 25), 0.25, 0.0, True)
+"""Merges of merged fragments by writers that sleep in the middle of them."""
+
+
 # -- the world ---------------------------------------------------------------------------------
 
 
@@ -85,6 +102,10 @@ class Perils:
             skew=0.5 if on[4] else 0.0,
             blind=rng.random() < 0.25,
         )
+
+    @classmethod
+    def of_pauses(cls) -> Perils:
+        return cls(0.0, 0.0, 0.01, 0.0, 0.0, 0.0, 0.0, False)
 
     @property
     def calm(self) -> bool:
@@ -159,9 +180,12 @@ class Mutex:
 class World:
     """Time, processes, and the storage they share."""
 
-    def __init__(self, seed: int, code: Any, folder: Path, trace: bool = False) -> None:
+    def __init__(
+        self, seed: int, code: Any, folder: Path, trace: bool = False, kind: Kind = SHORT
+    ) -> None:
         self.rng = random.Random(seed)
-        self.perils = Perils.draw(self.rng)
+        self.kind = kind
+        self.perils = Perils.of_pauses() if kind.pauses_only else Perils.draw(self.rng)
         self.code, self.folder, self.traced = code, folder, trace
         self.now = 1000.0
         self.pids = itertools.count(1)
@@ -622,7 +646,7 @@ def _drive_once(world: World, process: Process, uri: str, last: bool) -> None:
         world.creators.append(process.name)
     folder = code.folder(uri, path)
     with code.writer(folder, rng.randint(2, 5)) as writer:
-        for _ in range(1 if last else rng.randint(1, 10)):
+        for _ in range(1 if last else rng.randint(*world.kind.appends)):
             number = next(world.ids)
             row: list[str] = []
 
@@ -634,7 +658,7 @@ def _drive_once(world: World, process: Process, uri: str, last: bool) -> None:
             world.acknowledge(row[0])
             if rng.random() < 0.3:
                 process.sleep(rng.expovariate(0.5))
-            if rng.random() < 0.15:
+            if rng.random() < world.kind.compact:
                 writer.compact()
             if rng.random() < 0.03:
                 process.sleep(40.0)
@@ -667,14 +691,14 @@ def look(world: World, process: Process, uri: str, strict: bool) -> None:
         world.check_read(rows, least)
 
 
-def play(seed: int, code: Any, folder: Path, trace: bool = False) -> World:
+def play(seed: int, code: Any, folder: Path, trace: bool = False, kind: Kind = SHORT) -> World:
     """One world from beginning to end. Raises: Violation."""
-    world = World(seed, code, folder, trace)
+    world = World(seed, code, folder, trace, kind)
     code.world = world
     rng = world.rng
     uri = "sim://run" if rng.random() < 0.75 else ""
     machines = range(MACHINES) if uri else range(1)
-    if rng.random() < 0.2:
+    if rng.random() < kind.left_over:
         world.objects["experiment.py"] = (b"x = 0\n", world.now)  # a creation that was killed
     for number in range(rng.randint(2, 5)):
         machine = rng.choice(machines)
@@ -736,7 +760,9 @@ def disk() -> Iterator[Path]:
         yield Path(folder)
 
 
-def violations(seeds: Iterable[int], code: Any = None) -> Iterator[tuple[int, BaseException]]:
+def violations(
+    seeds: Iterable[int], code: Any = None, kind: Kind = SHORT
+) -> Iterator[tuple[int, BaseException]]:
     """Play the worlds of these seeds, and give back those in which something went wrong."""
     code = code or Now()
     with disk() as parent, code.simulated():
@@ -744,7 +770,7 @@ def violations(seeds: Iterable[int], code: Any = None) -> Iterator[tuple[int, Ba
             folder = parent / str(seed)
             folder.mkdir()
             try:
-                play(seed, code, folder)
+                play(seed, code, folder, kind=kind)
             except (Exception, GreenletExit) as error:
                 yield seed, error
             finally:
@@ -752,17 +778,18 @@ def violations(seeds: Iterable[int], code: Any = None) -> Iterator[tuple[int, Ba
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def run_seed(seed: int) -> str:
+def run_seed(seed: int, kind: Kind = SHORT) -> str:
     """What goes wrong with a seed; empty when nothing does."""
-    return "".join(f"{type(error).__name__}: {error}"[:300] for _, error in violations([seed]))
+    found = violations([seed], kind=kind)
+    return "".join(f"{type(error).__name__}: {error}"[:300] for _, error in found)
 
 
-def replay(seed: int, code: Any = None) -> None:
+def replay(seed: int, code: Any = None, kind: Kind = SHORT) -> None:
     """Play one world, and print what happens in it."""
     code = code or Now()
     with disk() as folder, code.simulated():
         try:
-            play(seed, code, folder, trace=True)
+            play(seed, code, folder, trace=True, kind=kind)
         finally:
             code.world = None
 
@@ -772,12 +799,14 @@ def main(code: Any = None) -> None:
     parser.add_argument("--seeds", type=int, default=2000, help="how many worlds")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--seed", type=int, help="this one alone, with its trace")
+    parser.add_argument("--long", action="store_true", help="long runs, pauses and nothing else")
     given = parser.parse_args()
+    kind = LONG if given.long else SHORT
     if given.seed is not None:
-        replay(given.seed, code)
+        replay(given.seed, code, kind)
         return
     began, found = time.perf_counter(), 0
-    for seed, error in violations(range(given.first, given.first + given.seeds), code):
+    for seed, error in violations(range(given.first, given.first + given.seeds), code, kind):
         found += 1
         print(f"seed {seed}: {type(error).__name__}: {str(error)[:300]}", flush=True)
     took = time.perf_counter() - began
