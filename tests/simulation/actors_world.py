@@ -90,7 +90,7 @@ class ActorsWorld:
         try:
             ActorRunner.run(runner, self.work)
         except UserError as error:
-            if not self.ray.dooms:
+            if not self.ray.hopeless:
                 raise Violation(f"the search ended though workers can be hired: {error}") from None
             self.reached.add("doom")
             self._check_rows()
@@ -155,3 +155,10 @@ def run_seed(seed: int) -> str:
     from simulation.server_world import check
 
     return check(seed, "actors")
+
+
+def replay(seed: int) -> list[str]:
+    """Play one world, and tell how it ends."""
+    from simulation import server_world
+
+    return server_world.replay(seed, "actors")

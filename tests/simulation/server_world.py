@@ -406,7 +406,7 @@ class World:
 
     @property
     def doomed(self) -> bool:
-        return self.ray.dooms
+        return self.ray.hopeless
 
     def _is_the_end(self, error: Exception) -> None:
         """A caller was told that the server has ended; is that so?"""
@@ -565,6 +565,13 @@ def check(seed: int, kind: str = "server", only: Sequence[str] | None = None) ->
 def run_seed(seed: int) -> str:
     """What goes wrong with a seed; empty when nothing does."""
     return check(seed)
+
+
+def replay(seed: int, kind: str = "server") -> list[str]:
+    """Play one world, and tell how it ends."""
+    world = make_world(kind, seed)
+    world.run()
+    return [f"seed {seed}: clean, {world.simulator.steps} steps"]
 
 
 def main() -> int:

@@ -77,6 +77,10 @@ class Call:
         return self
 
 
+STILLBORN = 5
+"""Workers in a row that die before they are ready end a crew, as its documentation says."""
+
+
 @dataclass(eq=False)
 class Actor:
     """A worker. ``killed``: by the crew."""
@@ -100,6 +104,8 @@ class Actor:
     forgetful: bool = False
     mute: bool | None = None
     slow: float = 1.0
+    hired: float = 0.0
+    died: float = math.inf
 
     @property
     def ready(self) -> Any:
@@ -140,6 +146,7 @@ class SimulatedRay:
         self.deaths = 0  # of workers that the crew had not given up
         self.once = True  # none of them may be given out again
         self.dooms = self.proven = False
+        self._heard_ready: list[float] = []  # when
         self._set_up_deaths, self._set_up_errors = faults.set_up_deaths, faults.set_up_errors
         self._glitches = faults.glitches
         self._schedule_faults()
@@ -176,6 +183,7 @@ class SimulatedRay:
         item = call.items.popleft()
         if call.chunk is None:
             self.proven = call.actor.known = True
+            self._heard_ready.append(self.simulator.now)
             call.actor.unread.remove(call)
             return item
         for place, outcome in item[0]:
@@ -200,6 +208,20 @@ class SimulatedRay:
         so often; calls that raised may have been with it."""
         return self.blame[task] + max(self.not_begun[task] + self.refused - believed, 0)
 
+    @property
+    def hopeless(self) -> bool:
+        """A crew may give up: no worker can be set up any more, or so many in a row died before
+        that, each hired after the one before it had died, and none was ready in between."""
+        row, last = 0, -math.inf
+        for actor in sorted(self.actors, key=lambda a: a.died):
+            if any(last < heard <= actor.died for heard in self._heard_ready):
+                row, last = 0, -math.inf
+            if not actor.known and actor.died < math.inf and actor.hired >= last:
+                row, last = row + 1, actor.died
+            if row == STILLBORN:
+                return True
+        return self.dooms
+
     # -- as ``machines`` -------------------------------------------------------------------------
 
     def known(self) -> frozenset[str]:
@@ -216,6 +238,7 @@ class SimulatedRay:
     def _hire(self, shared: Any, _gpus: float) -> Actor:
         self.simulator.pause()
         actor = Actor(self, len(self.actors), self.rng.choice(self.there), shared)
+        actor.hired = self.simulator.now
         actor.slow = self.rng.choice([0.5, 1.0, 1.0, 2.0])
         self.actors.append(actor)
         slow = self.rng.random() < self.faults.slow_set_ups
@@ -405,7 +428,7 @@ class SimulatedRay:
     def _die(self, actor: Actor, text: str) -> None:
         if not actor.alive:
             return
-        actor.alive, actor.death = False, text
+        actor.alive, actor.death, actor.died = False, text, self.simulator.now
         self.deaths += not actor.killed
         for call in actor.unread:
             if call.chunk is not None and call.begun and actor.busy and call.left:

@@ -9,7 +9,9 @@ from simulation.actors_world import ActorsWorld
 from simulation.server_world import World, check
 from simulation.sim_threads import SimulatedCondition, SimulatedThread, Simulator, Violation
 
-SERVERS, SEARCHES = 500, 300
+SERVERS, SEARCHES = 1500, 1000
+FIVE_IN_A_ROW = 105018
+"""A seed in which so many workers die before they are ready, one after the other."""
 
 
 def test_whatever_happens_each_request_is_answered_and_the_server_lives() -> None:
@@ -20,6 +22,16 @@ def test_whatever_happens_each_request_is_answered_and_the_server_lives() -> Non
 def test_whatever_happens_each_trial_on_actors_ends_once_and_has_no_hole() -> None:
     wrong = {seed: said for seed in range(SEARCHES) if (said := check(seed, "actors"))}
     assert wrong == {}
+
+
+def test_a_server_gives_up_after_five_workers_in_a_row_and_not_before() -> None:
+    world = World(FIVE_IN_A_ROW)
+    world.run()
+    assert world.ray.hopeless
+    assert "doom" in world.reached
+    calm = World(7)
+    calm.run()
+    assert not calm.ray.hopeless
 
 
 def test_a_seed_is_the_same_world_again() -> None:

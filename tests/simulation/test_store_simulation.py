@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from simulation.store_world import replay, violations
+from simulation.store_world import LONG, replay, violations
 
-WORLDS = 600
+WORLDS, LONG_WORLDS = 600, 60
 
 
 @pytest.mark.parametrize("part", range(4))
@@ -13,6 +13,11 @@ def test_no_world_loses_a_row_or_ends_in_disorder(part: int) -> None:
     seeds = range(part * WORLDS // 4, (part + 1) * WORLDS // 4)
     found = [f"seed {seed}: {error!r}" for seed, error in violations(seeds)]
     assert not found, "python tests/simulation/store_world.py --seed SEED shows how"
+
+
+def test_no_world_of_long_runs_loses_a_row() -> None:
+    found = [f"seed {s}: {error!r}" for s, error in violations(range(LONG_WORLDS), kind=LONG)]
+    assert not found, "python tests/simulate.py long_store --seed SEED shows how"
 
 
 @pytest.mark.parametrize("seed", [12, 41])
