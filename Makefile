@@ -98,7 +98,7 @@ chaos: setup  ## a search struck by 20 random faults, ten minutes; CHAOS_ARGS=--
 	.venv/bin/python tests/chaos.py $(CHAOS_ARGS)
 
 simulate: setup  ## deterministic simulations of searches, store, server and actors; SEEDS=100000
-	@status=0; for world in search store server actors; do \
+	@status=0; for world in search store long_store server actors; do \
 		.venv/bin/python tests/simulate.py $$world --seeds $(SEEDS) --jobs $(JOBS) || status=$$?; \
 	done; exit $$status
 

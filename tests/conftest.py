@@ -1,9 +1,32 @@
-"""Common ground of the tests: silence and isolation for Ray, threads for torch."""
+"""Common ground of the tests: one Ray for all that need no other, silence, threads for torch."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from sessions import SharedRay
+
+if TYPE_CHECKING:
+    from raynas.runners.tune import TuneRunner
 
 # before anything imports Ray: no statistics, a private session, no token files in the home folder
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# GPUs of the clusters here are only counted; workers inherit it from the process that starts Ray
+os.environ.setdefault("RAYNAS_PRETEND_GPUS", "1")
+
+
+@pytest.fixture(scope="session")
+def shared_ray() -> Iterator[SharedRay]:
+    shared = SharedRay()
+    yield shared
+    shared.close()
+
+
+@pytest.fixture(scope="module")
+def ray_session(shared_ray: SharedRay) -> TuneRunner:
+    """The runner that keeps Ray alive."""
+    return shared_ray.open()

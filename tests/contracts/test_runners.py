@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,25 +36,18 @@ RAY = [pytest.param(name, marks=pytest.mark.ray) for name in ("tune", "actors")]
 
 
 @pytest.fixture(scope="module", params=["local", "virtual", *RAY])
-def make(request: pytest.FixtureRequest) -> Iterator[Make]:
+def make(request: pytest.FixtureRequest) -> Make:
     """Makes runners of one kind with these resources."""
     if request.param == "local":
-        yield lambda **resources: LocalRunner(Resources(**resources))
-        return
+        return lambda **resources: LocalRunner(Resources(**resources))
     if request.param == "virtual":
-        yield lambda **resources: VirtualRunner(Cluster(2), Resources(**resources))
-        return
-    import toys
-    from integration import toy_runs
-
+        return lambda **resources: VirtualRunner(Cluster(2), Resources(**resources))
     from raynas.runners.actors import ActorRunner
     from raynas.runners.tune import TuneRunner
 
     kind = {"tune": TuneRunner, "actors": ActorRunner}[request.param]
-    session = kind(modules=(toys, toy_runs))
-    session.open()
-    yield lambda **resources: kind(Resources(**resources))
-    session.close()
+    modules = request.getfixturevalue("ray_session").modules
+    return lambda **resources: kind(Resources(**resources), modules=modules)
 
 
 def test_the_same_random_search_at_any_number_of_workers(make: Make, tmp_path: Path) -> None:

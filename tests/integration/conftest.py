@@ -1,32 +1,13 @@
-"""One Ray session a module."""
+"""Runners on the Ray that the tests share."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from raynas.runners.tune import TuneRunner
-
-# GPUs of the clusters here are only counted; workers inherit it from the process that starts Ray
-os.environ.setdefault("RAYNAS_PRETEND_GPUS", "1")
-
-
-@pytest.fixture(scope="module")
-def ray_session() -> Iterator[TuneRunner]:
-    """Keeps Ray alive on two CPU cores; other runners of this process join it."""
-    import toys
-    from integration import toy_runs
-
-    from raynas.runners.tune import TuneRunner
-
-    runner = TuneRunner(modules=(toys, toy_runs), address=None)
-    runner.open()
-    yield runner
-    runner.close()
 
 
 @pytest.fixture

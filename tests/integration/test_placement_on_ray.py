@@ -18,6 +18,7 @@ import ray
 import toys
 from integration import toy_runs
 from integration.toy_runs import Script, Table, search
+from sessions import SharedRay
 from toys import Curves
 
 from raynas.core import Architecture, Job, Measurement, Trial
@@ -98,7 +99,8 @@ class QuickHarm(Harmful):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def session() -> Iterator[None]:
+def session(shared_ray: SharedRay) -> Iterator[None]:
+    shared_ray.close()
     environment.prepare()
     for module in (toys, toy_runs, sys.modules[__name__]):
         ray.cloudpickle.register_pickle_by_value(module)

@@ -16,6 +16,7 @@ import pytest
 import ray
 import torch
 from integration.toy_runs import Script, Table, search
+from sessions import SharedRay
 from tiny_supernet import Tiny, tiny_view
 from toys import Quick, ToySpace
 
@@ -56,8 +57,9 @@ def losses(answers: list[Answer]) -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def session() -> Iterator[TuneRunner]:
+def session(shared_ray: SharedRay) -> Iterator[TuneRunner]:
     """Ray, on which workers know the modules of these tests."""
+    shared_ray.close()
     import sys
 
     import tiny_supernet
