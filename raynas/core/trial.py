@@ -119,6 +119,7 @@ class Trial(Measured):
     ``proposal`` is what the sampler asked for, ``arch`` its canonical form, which is evaluated.
     ``violations``: bound -> value, <= 0 feasible. ``oom_retries``: how often it was started again
     because it had run out of memory. ``failure``: why its evaluation failed, or nothing.
+    ``infeasible``: that is because the space says that the architecture has no network.
     """
 
     number: int
@@ -133,6 +134,7 @@ class Trial(Measured):
     attempt: int = 0
     oom_retries: int = 0
     failure: str = ""
+    infeasible: bool = False
 
     def values(self, measurement: Measurement | None = None) -> dict[str, float]:
         """Costs, scores of a screening (step 0), and the metrics of ``measurement`` (default: the
