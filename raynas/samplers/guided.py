@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from raynas.core import Architecture, Bound, Problem, Trial, UserError, rng_for
 from raynas.core.pareto import pareto_order
+from raynas.core.trial import LARGEST_VALUE
 from raynas.samplers.base import Sampler
 from raynas.samplers.candidates import WHOLE, Candidates, Features, around, whole
 from raynas.samplers.distinct import Distinct, at_least
@@ -350,13 +351,18 @@ def _best_first(stands: Floats) -> list[int]:
 def _excess(bound: Bound, values: Floats) -> Floats:
     """(n,) how far values are beyond the bound, negative within it, in robust units; what is far
     away from it and from the other values is put nearer."""
-    over = np.maximum(values - bound.max, bound.min - values)
+    values = np.clip(values, -LARGEST_VALUE, LARGEST_VALUE)
+    high, low = (
+        limit if math.isinf(limit) else max(min(limit, LARGEST_VALUE), -LARGEST_VALUE)
+        for limit in (bound.max, bound.min)
+    )
+    over = np.maximum(values - high, low - values)
     known = over[~np.isnan(over)]
     if not len(known):
         return over
-    low, high = np.percentile(known, [25, 75])
-    unit = (high - low) / 1.35 or float(known.std()) or 1.0
-    edges = min(-3.0, high / unit - 3.0), max(3.0, low / unit + 3.0)
+    lower, upper = np.percentile(known, [25, 75])
+    unit = (upper - lower) / 1.35 or float(known.std()) or 1.0
+    edges = min(-3.0, upper / unit - 3.0), max(3.0, lower / unit + 3.0)
     return np.asarray(np.clip(over / unit, *edges), dtype=np.float64)
 
 

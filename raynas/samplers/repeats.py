@@ -9,6 +9,9 @@ from raynas.core import Architecture, Trial
 from raynas.spaces.base import SearchSpace
 from raynas.spaces.guard import canonical_or_itself
 
+#: of more numbers in a row none was a repeat
+MOST_MISSING = 100_000
+
 
 class Repeats:
     """Restores what a sampler that repeats itself was told of its repeats.
@@ -48,7 +51,10 @@ class Repeats:
         known: dict[Architecture, Trial] = {}
         expected: int | None = None
         for trial in trials:
-            for number in range(trial.number if expected is None else expected, trial.number):
+            first_missing = trial.number if expected is None else expected
+            if trial.number - first_missing > MOST_MISSING:
+                first_missing = trial.number  # these numbers were never given out
+            for number in range(first_missing, trial.number):
                 proposal = propose(number)
                 first = known.get(canonical_or_itself(self._space, proposal))
                 if first is not None and first.state.ended:

@@ -68,4 +68,19 @@ def checked_costs(
     """
     with one_architecture("costs()"):
         costs = space.costs(arch, input_shape, num_classes)
-        return {name: cost for name, cost in vars(costs).items() if cost is not None}
+        known = {name: cost for name, cost in vars(costs).items() if cost is not None}
+        for name, cost in known.items():
+            if not _is_count(cost):
+                raise ValueError(f"{name} is {cost!r}, not a whole number from 0 up")
+        return known
+
+
+def _is_count(cost: object) -> bool:
+    try:
+        return 0 <= cost < _MOST and cost == int(cost)  # type: ignore[operator, call-overload]
+    except (TypeError, ValueError):
+        return False
+
+
+#: what a column of whole numbers holds
+_MOST = 2**63
