@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from toys import ToySpace
+from toys import Curves, ToySpace
 
-from raynas.core import Architecture, Costs, InfeasibleArchitecture
+from raynas.core import Architecture, Costs, InfeasibleArchitecture, Job, Measurement
+from raynas.evaluators.base import Evaluator
+from raynas.evaluators.networks import build_network
 from raynas.spaces.base import SearchSpace
 
 Where = Literal["canonical", "costs", "build", "forward", "features", "mutate", "graph", "nowhere"]
@@ -81,3 +84,32 @@ class FailingSpace(ToySpace):
     def graph(self, arch: Architecture) -> Any:
         self._meet("graph", arch)
         return super().graph(arch)
+
+
+@dataclass
+class Built(Evaluator):
+    """Needs the network of an architecture; what it measures is known without it."""
+
+    name: ClassVar[str] = "built"
+    max_step: int = 4
+
+    def __post_init__(self) -> None:
+        self._curves = Curves(max_step=self.max_step)
+        self._given: tuple[Any, Any] | None = None
+
+    @property
+    def metrics(self) -> Any:
+        return self._curves.metrics
+
+    def setup(self, space: Any, view: Any) -> None:
+        self._given = space, view
+        self._curves.setup(space, view)
+
+    def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
+        assert self._given is not None
+        space, view = self._given
+        import torch
+
+        network = build_network(space, arch, view.input_shape, view.num_classes, job.seed)
+        network(torch.zeros(1, *view.input_shape))
+        yield from self._curves.evaluate(arch, job)

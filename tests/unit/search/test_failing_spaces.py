@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
-from failing_spaces import FailingSpace, Where
+from failing_spaces import Built, FailingSpace, Where
 from searches import make_ordered, make_search
-from toys import Curves, ToyData
+from toys import ToyData
 
 from raynas.core import (
     AllTrialsFailed,
@@ -18,7 +18,6 @@ from raynas.core import (
     Bound,
     InfeasibleArchitecture,
     Job,
-    Measurement,
     Objective,
     Trial,
     TrialState,
@@ -28,7 +27,6 @@ from raynas.core.ranks import Ensemble
 from raynas.data.base import Images, View
 from raynas.evaluators import FunctionEvaluator, MeasuredLatency, Screen, ZeroShot
 from raynas.evaluators.base import Evaluator
-from raynas.evaluators.networks import build_network
 from raynas.proxies import SynFlow
 from raynas.runners.local import LocalRunner
 from raynas.runners.virtual import Cluster, VirtualRunner
@@ -40,35 +38,6 @@ from raynas.schedulers.none import NoStopping
 from raynas.search.context import Limits, Payload
 from raynas.search.order import DeterministicOrder
 from raynas.search.screening import Screening
-
-
-@dataclass
-class Built(Evaluator):
-    """Needs the network of an architecture; what it measures is known without it."""
-
-    name: ClassVar[str] = "built"
-    max_step: int = 4
-
-    def __post_init__(self) -> None:
-        self._curves = Curves(max_step=self.max_step)
-        self._given: tuple[Any, Any] | None = None
-
-    @property
-    def metrics(self) -> Any:
-        return self._curves.metrics
-
-    def setup(self, space: Any, view: Any) -> None:
-        self._given = space, view
-        self._curves.setup(space, view)
-
-    def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
-        assert self._given is not None
-        space, view = self._given
-        import torch
-
-        network = build_network(space, arch, view.input_shape, view.num_classes, job.seed)
-        network(torch.zeros(1, *view.input_shape))
-        yield from self._curves.evaluate(arch, job)
 
 
 class Table(list[dict[str, Any]]):
