@@ -46,10 +46,10 @@ def search(space: FailingSpace, evaluator: Any, trials: int) -> Any:
     return work, rows
 
 
-@pytest.mark.parametrize(
-    "evaluator", [Built(max_step=2), Quick(max_step=2)], ids=["tune", "actors"]
-)
-@pytest.mark.parametrize("says_so", [False, True])
+LANES = {"tune": Built(max_step=2), "actors": Quick(max_step=2)}
+
+
+@pytest.mark.parametrize(("lane", "says_so"), [("tune", True), ("actors", False)])
 def test_the_search_goes_on(runner: RayRunner, lane: str, says_so: bool) -> None:
     evaluator = LANES[lane]
     where: Where = "forward" if lane == "tune" else "build"
@@ -63,10 +63,9 @@ def test_the_search_goes_on(runner: RayRunner, lane: str, says_so: bool) -> None
     assert {row["trial"] for row in rows if f"no {where} with" in (row["message"] or "")} == bad
 
 
-@pytest.mark.parametrize(
-    "evaluator", [Built(max_step=2), Quick(max_step=2)], ids=["tune", "actors"]
-)
-def test_it_ends_when_the_first_ones_all_fail(runner: RayRunner, evaluator: Any) -> None:
+@pytest.mark.parametrize("lane", ["tune", "actors"])
+def test_it_ends_when_the_first_ones_all_fail(runner: RayRunner, lane: str) -> None:
+    evaluator = LANES[lane]
     work, rows = search(FailingSpace(where="build", bad=6), evaluator, trials=500)
     if lane == "tune":
         with pytest.raises(AllTrialsFailed, match="all 10 trials failed"):
