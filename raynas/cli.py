@@ -47,7 +47,7 @@ def _bare(
 
 
 def main() -> None:
-    """Errors of the user are one line and exit code 2; Ctrl-C is 130."""
+    """Errors of the user are one line and exit code 2; no result of any trial is 3; Ctrl-C 130."""
     try:
         code = app(prog_name="raynas", standalone_mode=False)
     except KeyboardInterrupt:
@@ -65,11 +65,13 @@ def _told(error: Exception) -> tuple[int, str]:
     if hasattr(error, "format_message"):  # typer's errors about arguments have no public base
         return 2, f"error: {_usage(error)}"
 
-    from raynas.core import RaynasError
+    from raynas.core import AllTrialsFailed, RaynasError
     from raynas.session import Interrupted
 
     if isinstance(error, Interrupted):
         return 130, f"interrupted; go on with: raynas resume {error}"
+    if isinstance(error, AllTrialsFailed):
+        return 3, f"error: {error}"
     if isinstance(error, RaynasError):
         return 2, f"error: {error}"
     if isinstance(error, OSError) and error.errno in _SYSTEM:

@@ -162,6 +162,9 @@ def show_plan(plan: Plan, out: Console) -> None:
     share = f"{plan.feasible} of {plan.drawn} drawn at random"
     kept = f"keep {', '.join(plan.bounds)}" if plan.bounds else "are allowed: there are no bounds"
     out.print(f"space: {plan.size:,} architectures; {share} {kept}", soft_wrap=True)
+    if plan.failed:
+        what = f"{plan.failed} of {plan.drawn} have no network; most often: {plan.reason}"
+        out.print(Text(what, style="yellow"), soft_wrap=True)
     costs = Table(box=None, pad_edge=False)
     for name in ("cost", "least", "median", "most"):
         costs.add_column(name, justify="left" if name == "cost" else "right")
@@ -238,6 +241,8 @@ def _state(folder: RunFolder, width: int) -> RenderableType:
     ]
     if summary.training is not None:
         parts.append(Text(trained_sentence(summary.training)))
+    if summary.failure:
+        parts.append(Text(summary.failure, style="yellow"))
     if summary.arms or summary.training is None:
         parts.append(_arms(summary))
     if summary.rungs:

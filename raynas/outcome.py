@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from raynas.core import Trial, TrialState, UserError
 from raynas.core.describe import fresh
+from raynas.core.trial import is_time
 from raynas.experiment import Experiment
 from raynas.store import RunFolder, read
 from raynas.store.schema import FINAL, SEARCH
@@ -180,11 +181,24 @@ def _times(table: pa.Table, *, quick: bool) -> dict[int, tuple[datetime, datetim
     ``quick``: of evaluations that take no time, whatever seconds a benchmark's table gives them.
     """
     found: dict[int, tuple[datetime, datetime]] = {}
-    columns = (table[name].to_pylist() for name in ("trial", "time", "seconds"))
+    columns = table["trial"].to_pylist(), _moments(table), table["seconds"].to_pylist()
     for trial, ended, seconds in zip(*columns, strict=True):
-        began = ended - timedelta(seconds=0.0 if quick else seconds or 0.0)
+        took = 0.0 if quick or not is_time(seconds) else seconds
+        began = ended - timedelta(seconds=took)
         first, last = found.get(trial, (began, ended))
         found[trial] = min(first, began), max(last, ended)
+    return found
+
+
+def _moments(table: pa.Table) -> list[datetime]:
+    """When the rows were stored; what is beyond the years 1970 to 9999 is at their ends."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = table["time"]
+    first, last = 0, 253_402_300_799 * 10**6
+    time = pc.max_element_wise(pc.min_element_wise(column.cast(pa.int64()), last), first)
+    found: list[datetime] = time.cast(column.type).to_pylist()
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from raynas.core import (
     RaynasError,
     Trial,
     UserError,
+    commonest_reason,
     rng_for,
     violations,
 )
@@ -26,6 +27,7 @@ from raynas.experiment import Experiment
 from raynas.runners.base import pick_device
 from raynas.search.context import Payload
 from raynas.session import prepare
+from raynas.spaces.guard import ArchitectureError, checked_canonical
 from raynas.stored import final_evaluator
 
 #: driver seconds a trial needs, whatever it trains: a worker that has less to do waits
@@ -59,13 +61,17 @@ class Stage:
 class Plan:
     """What is known of an experiment before it runs.
 
-    ``size``: architectures in the space. ``drawn``, ``feasible``: of the sample. ``costs``: name ->
-    spread over what is feasible (``params``, ``macs``, ``memory_mb`` of a training step).
+    ``size``: architectures in the space. ``drawn``, ``feasible``: of the sample. ``failed``: of it,
+    those for which the space's own code raises, ``reason`` the commonest error of theirs.
+    ``costs``: name -> spread over what is feasible (``params``, ``macs``, ``memory_mb`` of a
+    training step).
     ``step_seconds``: of the median architecture on ``device``; None without a probe.
     """
 
     size: int
     drawn: int
+    failed: int
+    reason: str
     feasible: int
     bounds: tuple[str, ...]
     costs: dict[str, Spread]
@@ -98,8 +104,20 @@ def plan(experiment: Experiment, *, sample: int = 300, probe: bool = True) -> Pl
     if sample < 1:
         raise UserError(f"a sample of {sample} architectures", allowed="1 or more")
     payload = prepare(experiment)
-    drawn = _draw(experiment, payload, sample)
-    costs = [vars(_costs(payload, arch)) for arch in drawn]
+    all_drawn, errors = _draw(experiment, payload, sample)
+    costs, drawn = list[dict[str, float]](), list[Architecture]()
+    for arch in all_drawn:
+        try:
+            costs.append(payload.costs(arch))
+            drawn.append(arch)
+        except ArchitectureError as error:
+            errors.append(str(error))
+    reason, _ = commonest_reason(errors)
+    if not drawn:
+        raise UserError(
+            f"none of {len(errors)} random architectures has a network: {reason}",
+            cure="mend the space's build(), canonical() or costs()",
+        )
     keep = [not _beyond(experiment, c) for c in costs]
     if not any(keep):
         raise UserError(
@@ -118,7 +136,9 @@ def plan(experiment: Experiment, *, sample: int = 300, probe: bool = True) -> Pl
     seconds = _probe(payload, middle, device, experiment) if probe else None
     return Plan(
         size=payload.space.size,
-        drawn=len(drawn),
+        drawn=len(drawn) + len(errors),
+        failed=len(errors),
+        reason=reason,
         feasible=len(kept),
         bounds=tuple(map(str, experiment.bounds)),
         costs=spreads,
@@ -129,24 +149,31 @@ def plan(experiment: Experiment, *, sample: int = 300, probe: bool = True) -> Pl
     )
 
 
-def _draw(experiment: Experiment, payload: Payload, count: int) -> list[Architecture]:
-    """Different ones, in a small space fewer than ``count``."""
+def _draw(
+    experiment: Experiment, payload: Payload, count: int
+) -> tuple[list[Architecture], list[str]]:
+    """Different ones, in a small space fewer than ``count``, and an error of each that raised."""
     rng = rng_for(experiment.seed, "plan")
-    draws = (payload.space.canonical(payload.space.sample(rng)) for _ in range(count))
-    return list({arch.id: arch for arch in draws}.values())
+    found, errors = dict[str, Architecture](), dict[str, str]()
+    for _ in range(count):
+        drawn = payload.space.sample(rng)
+        try:
+            arch = checked_canonical(payload.space, drawn)
+            found[arch.id] = arch
+        except ArchitectureError as error:
+            errors[drawn.id] = str(error)
+    return list(found.values()), list(errors.values())
 
 
-def _costs(payload: Payload, arch: Architecture) -> object:
-    return payload.space.costs(arch, payload.view.input_shape, payload.view.num_classes)
-
-
-def _beyond(experiment: Experiment, costs: dict[str, float | None]) -> bool:
-    known = {name: cost for name, cost in costs.items() if cost is not None}
-    return any(v > 0 for v in violations(experiment.bounds, known).values())
+def _beyond(experiment: Experiment, costs: Mapping[str, float]) -> bool:
+    return any(v > 0 for v in violations(experiment.bounds, costs).values())
 
 
 def _memory(
-    experiment: Experiment, payload: Payload, kept: list[Architecture], costs: list[dict[str, int]]
+    experiment: Experiment,
+    payload: Payload,
+    kept: list[Architecture],
+    costs: list[dict[str, float]],
 ) -> Spread | None:
     """Megabytes of a training step of the least, middle and most MACs, where something trains."""
     recipe = getattr(experiment.evaluator, "recipe", None)

@@ -15,16 +15,20 @@ import numpy as np
 from rich.markup import escape
 
 from raynas.core import (
+    AllTrialsFailed,
     Architecture,
     Costs,
     Metric,
     Objective,
+    RaynasError,
     Trial,
     TrialState,
     UserError,
+    failure_message,
     rng_for,
 )
 from raynas.core.describe import fresh
+from raynas.core.failures import none_worked
 from raynas.core.prices import ExpectedPrice, in_seconds, in_steps, records_time, total
 from raynas.data.base import Images
 from raynas.evaluators.base import Evaluator
@@ -47,6 +51,7 @@ from raynas.search.order import DeterministicOrder
 from raynas.search.retention import Retention
 from raynas.search.screening import Screening
 from raynas.search.source import JobSource
+from raynas.spaces.guard import ArchitectureError, one_architecture
 from raynas.store import RunFolder
 from raynas.store.remote import Remote
 from raynas.store.schema import FINAL, SEARCH, SUPERNET, TRUTH, TUNED
@@ -92,6 +97,9 @@ class Session:
         if best:
             self._finals(best)
         elif not main.best:
+            if reason := none_worked(main.trials.values()):
+                cure = f"mend that, then go on with: raynas resume {self.folder.place}"
+                raise AllTrialsFailed(f"{reason}; {cure}")
             self.console.print(
                 "[yellow]no architecture was evaluated to the end: no finalists, no best network"
             )
@@ -269,6 +277,8 @@ class Session:
         self.runner.open()  # first, since Ray sets signal handlers of its own
         with interrupts(work, self.console), LiveView(work, self.console):
             self.runner.run(work)
+        if work.error is not None:
+            raise work.error
         if work.interrupted:
             raise Interrupted
 
@@ -356,8 +366,7 @@ def prepare(experiment: Experiment) -> Payload:
     payload = Payload(
         experiment.space, experiment.evaluator, experiment.data.search_view(experiment.seed)
     )
-    arch = payload.space.sample(rng_for(experiment.seed, "check"))
-    _look(payload.evaluator, payload, arch)
+    arch = _fitting(experiment, payload)
     if experiment.screen is not None:
         _look(experiment.screen.evaluator, payload, arch)
     if experiment.truth is not None:
@@ -370,15 +379,55 @@ def prepare(experiment: Experiment) -> Payload:
             f"finalists.inherited={inherited.name}: there are no weights to inherit",
             cure="give it weights=PATH, or search by an evaluator that trains a supernet",
         )
-    _check_costs(experiment, payload, arch)
     return payload
+
+
+#: so many random architectures that all fail the check end a run before it begins
+_CHECKED = 10
+
+
+def _fitting(experiment: Experiment, payload: Payload) -> Architecture:
+    """A random architecture that fits; those for which the space's own code raises are passed over.
+
+    Raises: UserError with the first error when none of some fits.
+    """
+    rng = rng_for(experiment.seed, "check")
+    evaluator = fresh(payload.evaluator)
+    evaluator.setup(payload.space, payload.view)
+    first: Exception | None = None
+    for _ in range(_CHECKED):
+        arch = payload.space.sample(rng)
+        try:
+            with one_architecture(f"architecture {arch.text!r}"):
+                evaluator.check(arch)
+                _check_costs(experiment, payload, arch)
+            return arch
+        except ArchitectureError as error:
+            first = first or error
+    assert first is not None
+    if isinstance(first.__cause__, UserError):
+        raise first.__cause__
+    raise UserError(
+        f"none of {_CHECKED} random architectures of space {payload.space.name!r} can be "
+        f"evaluated; the first one, {first}",
+        cure="mend the space's build(), canonical() or costs()",
+    ) from first
 
 
 def _look(evaluator: Evaluator, payload: Payload, arch: Architecture) -> None:
     """Raises: UserError when the evaluator does not fit space and data."""
     new = fresh(evaluator)
     new.setup(payload.space, payload.view)
-    new.check(arch)
+    try:
+        new.check(arch)
+    except RaynasError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{evaluator.name} cannot evaluate architecture {arch.text!r} of space "
+            f"{payload.space.name!r}: {failure_message(error)[0]}",
+            cure="mend the space's build(), canonical() or costs()",
+        ) from error
 
 
 def _look_at_finals(experiment: Experiment, payload: Payload, arch: Architecture) -> None:

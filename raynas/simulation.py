@@ -15,7 +15,16 @@ from typing import Any, ClassVar
 import numpy as np
 
 from raynas.benchmarks.synthetic import Synthetic
-from raynas.core import Architecture, Job, Measurement, Metric, Objective, UserError, rng_for
+from raynas.core import (
+    Architecture,
+    Job,
+    Measurement,
+    Metric,
+    Objective,
+    UserError,
+    commonest_reason,
+    rng_for,
+)
 from raynas.core import violations as broken_by
 from raynas.core.describe import fresh
 from raynas.core.metrics import VAL_ACCURACY
@@ -31,6 +40,7 @@ from raynas.search.controller import SearchController
 from raynas.search.screening import Screening
 from raynas.session import prepare
 from raynas.spaces.base import SearchSpace
+from raynas.spaces.guard import ArchitectureError, checked_canonical, checked_costs
 
 Watch = Callable[[SearchController], contextlib.AbstractContextManager[object]]
 
@@ -280,17 +290,23 @@ def stated(experiment: Experiment, step_seconds: float) -> StepTimes:
 
 def _within_bounds(experiment: Experiment, view: View, count: int) -> list[Architecture]:
     space, rng = experiment.space, rng_for(experiment.seed, "probe")
-    found: list[Architecture] = []
+    found, errors = list[Architecture](), list[str]()
     for _ in range(100 * count):
-        arch = space.canonical(space.sample(rng))
-        costs = space.costs(arch, view.input_shape, view.num_classes)
-        known = {name: cost for name, cost in vars(costs).items() if cost is not None}
+        drawn = space.sample(rng)
+        try:
+            arch = checked_canonical(space, drawn)
+            known = checked_costs(space, arch, view.input_shape, view.num_classes)
+        except ArchitectureError as error:
+            errors.append(str(error))
+            continue
         if all(v <= 0 for v in broken_by(experiment.bounds, known).values()):
             found.append(arch)
         if len(found) == count:
             return found
+    reason, times = commonest_reason(errors)
     raise UserError(
-        f"{len(found)} of {100 * count} random architectures keep the bounds",
+        f"{len(found)} of {100 * count} random architectures keep the bounds"
+        + (f"; {times} have no network: {reason}" if errors else ""),
         cure="loosen the bounds or make the space smaller",
     )
 

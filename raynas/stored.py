@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,9 +46,28 @@ def history(
             message=row.message or "",
             attempt=row.attempt,
         )
+        _leave_out_infinite(trial, experiment)
         trial.violations = violations(experiment.bounds, trial.values())
         past.append(trial)
     return past, {row.number for row in stored}
+
+
+def _leave_out_infinite(trial: Trial, experiment: Experiment) -> None:
+    """Let a trial be as if its objective's value had been refused that counts as infinite.
+
+    Values are finite when they are stored, but raynas 0.1 stored them up to 1.8e308. One that is
+    RUNNING goes on from the step before.
+    """
+    sought = [o.metric for o in experiment.objectives]
+    sought += [name.replace("val_", "test_", 1) for name in sought]
+    for place, measurement in enumerate(trial.measurements):
+        infinite = [n for n in sought if math.isinf(measurement.values.get(n, 0.0))]
+        if infinite and not trial.state.ended:
+            trial.measurements = trial.measurements[:place]
+            return
+        if infinite and trial.state is not TrialState.FAILED:
+            trial.state = TrialState.FAILED
+            trial.message = f"{infinite[0]} is {measurement.values[infinite[0]]}"
 
 
 def keep_weights(folder: RunFolder, trained: Trial) -> None:

@@ -36,6 +36,23 @@ class TrainingDiverged(RaynasError):
     """A loss or an accuracy is no longer finite; the trial ends as FAILED, with this message."""
 
 
+class InfeasibleArchitecture(RaynasError):
+    """A space raises it for options that do not go together: the trial ends as INFEASIBLE.
+
+    It may come from ``canonical``, ``build``, ``costs``, or the forward pass of the network.
+
+    Example:
+        >>> raise InfeasibleArchitecture("a kernel of 7 on an image of 4 x 4")
+    """
+
+
+class AllTrialsFailed(RaynasError):
+    """No trial of a search gave a result. The command line prints it and exits with code 3.
+
+    All that is known of the trials is stored before it is raised.
+    """
+
+
 class InvalidScore(RaynasError):
     """A proxy has no score for this network; the message is the reason."""
 

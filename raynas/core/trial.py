@@ -6,9 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from numbers import Integral, Real
 from pathlib import Path
 
 from raynas.core.architecture import Architecture
+from raynas.core.errors import UserError
 from raynas.core.objectives import Bound, Objective
 
 
@@ -35,13 +37,22 @@ class Decision(StrEnum):
     PAUSE = "PAUSE"  # its worker is free; the scheduler will say whether the trial goes on
 
 
+#: a value beyond it counts as infinite: squares and products of such numbers are
+LARGEST_VALUE = 1e150
+#: seconds beyond it, 300 years, are none
+LONGEST = 1e10
+_LAST_STEP = 2**31 - 2
+
+
 @dataclass(frozen=True)
 class Measurement:
     """What an evaluator found at one step (1, 2, ...; an epoch for training; 0 for screening).
 
-    ``values``: metric name -> value. ``seconds``: what the worker spent on this step, the currency
-    in which searches are compared (of training on a CPU: processor time). ``note``: a remark for
-    a reader of the results, such as why a value is missing.
+    ``values``: metric name -> value; one beyond ``LARGEST_VALUE`` is infinite. ``seconds``: what
+    the worker spent on this step, the currency in which searches are compared (of training on a
+    CPU: processor time); what is no time, such as NaN or less than 0, is 0. ``note``: a remark for
+    a reader of the results, such as why a value is missing. Raises: UserError for a step that is
+    no whole number from 0 up.
     """
 
     step: int
@@ -49,9 +60,44 @@ class Measurement:
     seconds: float = 0.0
     note: str = ""
 
+    def __post_init__(self) -> None:
+        if not _is_step(self.step):
+            raise UserError(
+                f"step {self.step!r} of a measurement",
+                allowed=f"a whole number from 0 to {_LAST_STEP}",
+            )
+        if not is_time(self.seconds):
+            object.__setattr__(self, "seconds", 0.0)
+        if any(map(_is_huge, self.values.values())):
+            found = {n: _infinite(v) if _is_huge(v) else v for n, v in self.values.items()}
+            object.__setattr__(self, "values", found)
+
     def bad_values(self, names: Sequence[str]) -> list[str]:
         """The metrics among ``names`` that are missing or not finite."""
         return [n for n in names if not _finite(self.values.get(n))]
+
+
+def is_time(seconds: object) -> bool:
+    """Whether a number of seconds is one that work can take."""
+    try:
+        return 0 <= seconds <= LONGEST  # type: ignore[operator]
+    except TypeError:
+        return False
+
+
+def _is_step(step: object) -> bool:
+    return isinstance(step, Integral) and 0 <= int(step) <= _LAST_STEP
+
+
+def _is_huge(value: object) -> bool:
+    try:
+        return isinstance(value, Real) and abs(float(value)) > LARGEST_VALUE
+    except OverflowError:  # an integer beyond all floats
+        return True
+
+
+def _infinite(value: float) -> float:
+    return math.inf if value > 0 else -math.inf
 
 
 def _finite(value: object) -> bool:
@@ -119,6 +165,7 @@ class Trial(Measured):
     ``proposal`` is what the sampler asked for, ``arch`` its canonical form, which is evaluated.
     ``violations``: bound -> value, <= 0 feasible. ``oom_retries``: how often it was started again
     because it had run out of memory. ``failure``: why its evaluation failed, or nothing.
+    ``infeasible``: that is because the space says that the architecture has no network.
     """
 
     number: int
@@ -133,6 +180,7 @@ class Trial(Measured):
     attempt: int = 0
     oom_retries: int = 0
     failure: str = ""
+    infeasible: bool = False
 
     def values(self, measurement: Measurement | None = None) -> dict[str, float]:
         """Costs, scores of a screening (step 0), and the metrics of ``measurement`` (default: the

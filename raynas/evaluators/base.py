@@ -32,6 +32,9 @@ class Evaluator(ABC):
     #: It takes the time of something: one evaluation after the other, in a worker of its own,
     #: beside which room for one trial is left free.
     serial: ClassVar[bool] = False
+    #: It builds the network of an architecture. Where that raises, the trial fails before it is
+    #: given to a worker; without the need it goes without costs.
+    needs_network: ClassVar[bool] = True
     #: So many architectures at a time are cheaper than one after the other.
     crowd: int = 1
     #: Its measurements' seconds are looked up or made up, not spent: it needs no cluster.

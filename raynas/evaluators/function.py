@@ -26,6 +26,7 @@ class FunctionEvaluator(Evaluator):
     """
 
     name: ClassVar[str] = "function"
+    needs_network: ClassVar[bool] = False
 
     function: Callable[..., Any]
     max_step: int = 1

@@ -7,14 +7,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from raynas.core import Architecture, Job, Measurement, Metric, RaynasError, UserError, rng_for
+from raynas.core import (
+    Architecture,
+    Job,
+    Measurement,
+    Metric,
+    RaynasError,
+    UserError,
+    commonest_reason,
+    rng_for,
+)
 from raynas.core.metrics import LATENCY, LATENCY_IQR
 from raynas.data.base import View
 from raynas.evaluators.base import Evaluator
 from raynas.evaluators.networks import build_network, check_network
 from raynas.spaces.base import SearchSpace
+from raynas.spaces.guard import ArchitectureError, one_architecture
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
     from raynas.costs import LatencyTable
@@ -98,12 +109,36 @@ class MeasuredLatency(Evaluator):
 
             space, view = self._ready()
             rng = rng_for("latency table", space.name)
-            drawn = [self._network(space.sample_canonical(rng)) for _ in range(2 * self.table)]
+            drawn = self._drawn(2 * self.table, rng)
             table = LatencyTable(view.input_shape, **self._under(job))
             table.fit(drawn[: self.table])
             note = f"from a table of {{}} layers: {table.error(drawn[self.table :])}"
             self._tables[job.device] = table, note.format(len(table))
         return self._tables[job.device]
+
+    def _drawn(self, count: int, rng: np.random.Generator) -> list[nn.Module]:
+        """Random networks; architectures that have none, or one that does not run, are left out.
+
+        Raises: UserError when more than nine of ten have none.
+        """
+        space, view = self._ready()
+        found: list[nn.Module] = []
+        errors: list[str] = []
+        while len(found) < count and len(errors) < 10 * count:
+            try:
+                with one_architecture("a network for the table"):
+                    arch = space.sample_canonical(rng)
+                    check_network(space, arch, view)
+                    found.append(self._network(arch))
+            except ArchitectureError as error:
+                errors.append(str(error))
+        if len(found) < count:
+            raise UserError(
+                f"MeasuredLatency(table={self.table}) needs {count} networks, and {len(errors)} of "
+                f"{len(errors) + len(found)} random ones fail: {commonest_reason(errors)[0]}",
+                cure="use table=0, or mend the space's build()",
+            )
+        return found
 
     def _network(self, arch: Architecture) -> nn.Module:
         space, view = self._ready()

@@ -30,6 +30,7 @@ class Tabular(Evaluator):
     name: ClassVar[str] = "tabular"
     quick: ClassVar[bool] = True
     simulated: ClassVar[bool] = True
+    needs_network: ClassVar[bool] = False
 
     benchmark: TabularBenchmark
     dataset: str = ""

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
-from raynas.core import TrialState
+from raynas.core import TrialState, failure_message
 from raynas.reports import equal_cost, words
 from raynas.reports import statistics as st
 from raynas.reports.proxies import Proxies
@@ -500,8 +500,12 @@ def all_figures(
     proxies: Proxies | None = None,
     training: Training | None = None,
     judged: Judged | None = None,
-) -> dict[str, tuple[str, bytes]]:
-    """Name -> (SVG text, PNG bytes) of each picture that the run has data for."""
+) -> tuple[dict[str, tuple[str, bytes]], dict[str, str]]:
+    """Draw each picture that the run has data for.
+
+    Returns:
+        Name -> (SVG text, PNG bytes), and name -> why it could not be drawn.
+    """
     painters: dict[str, Painter] = {}
     if len(run.complete()):
         painters["best_so_far"] = best_so_far(run)
@@ -518,4 +522,10 @@ def all_figures(
         painters["supernet_curves"] = supernet_curves(training)
     if judged is not None and len(judged.index) > 1:
         painters["inherited_truth"] = inherited_truth(run, judged)
-    return {name: paint(painter) for name, painter in painters.items()}
+    drawn, missing = dict[str, tuple[str, bytes]](), dict[str, str]()
+    for name, painter in painters.items():
+        try:
+            drawn[name] = paint(painter)
+        except Exception as error:  # such as numbers that no axis can show
+            missing[name] = failure_message(error)[0]
+    return drawn, missing

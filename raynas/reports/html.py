@@ -19,7 +19,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from raynas.core import Graph, RaynasError, TrialState, UserError
+from raynas.core import Graph, TrialState, UserError
 from raynas.reports import equal_cost, graphs, tables, words
 from raynas.reports import proxies as px
 from raynas.reports import statistics as st
@@ -85,11 +85,12 @@ def render(
     description = info.description if isinstance(info.description, Mapping) else {}
     run = st.load(table, description)
     proxies, training, judged = px.proxies(run), sn.training(run), sn.judged(run)
-    pictures = all_figures(run, step_name(description), proxies, training, judged)
+    pictures, missing = all_figures(run, step_name(description), proxies, training, judged)
     svgs = {name: image(name, svg) for name, (svg, _) in pictures.items()}
     text = _template().render(
         **_story(run, info, space),
         pictures=svgs,
+        not_drawn=[f"{name.replace('_', ' ')} ({why})" for name, why in missing.items()],
         captions=_captions(run) | _proxy_captions(proxies) | _SUPERNET_CAPTIONS,
         **_proxies(run, proxies),
         **_supernet(run, table, training, judged),
@@ -252,8 +253,8 @@ def _drawings(shown: Iterable[tables.Found], space: SearchSpace | None) -> dict[
     for found in shown:
         try:
             made[found.arch] = space.graph(space.architecture(found.arch))
-        except (RaynasError, ValueError):
-            continue  # another version of the space made it: its text is shown instead
+        except Exception:  # of a user's own code, or another version of the space
+            continue  # its text is shown instead
     colours = graphs.colours(made.values())
     # safe: graphs.draw escapes every label
     return {text: Markup(graphs.draw(g, colours)) for text, g in made.items()}

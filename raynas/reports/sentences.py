@@ -27,6 +27,8 @@ def headline(run: st.Run, summary: tables.Summary) -> str:
         return "Nothing has been measured yet."
     if summary.best is None and not summary.arms:
         return f"Nothing has been searched yet. {trained_sentence(summary.training)}".rstrip()
+    if summary.best is None and summary.failure:
+        return f"There is no result: {summary.failure}."
     if summary.best is None:
         return "No trial has brought a result yet. " + _endings(summary)
     if not summary.best.complete:

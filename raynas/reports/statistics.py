@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from raynas.core import Objective, TrialState
 from raynas.core.metrics import SCORE_UNIT, TEST_ACCURACY
 from raynas.core.pareto import hypervolume_gain, pareto_front
+from raynas.core.trial import LARGEST_VALUE, LONGEST
 from raynas.reports.intervals import PAIRS_FROM, Estimate, rank_correlations
 from raynas.reports.words import UNITS
 from raynas.store.schema import COLUMNS, FINAL, SEARCH
@@ -31,6 +32,7 @@ DRAWN = ("random", "optuna-random", "exhaustive", "listed")
 """Arms that propose without regard to results: only their architectures are independent draws."""
 COSTS = ("params", "macs")
 LATENCY = "latency_ms"
+_TIMES = (0.0, 253_402_300_799.0)  # the years 1970 to 9999, which calendars know
 _NO_STEP = 2**31 - 1  # sorts a row without a step behind all steps of its trial
 _FIXED = frozenset(column.name for column in COLUMNS)
 
@@ -151,18 +153,20 @@ def load(table: pa.Table, description: Mapping[str, Any]) -> Run:
     objectives = objectives_of(description)
     number = _ints(table["trial"], 0)
     step = _ints(table["step"], _NO_STEP)
-    time = _ints(table["time"].cast(pa.int64()), 0) / 1e6
+    time = np.clip(_ints(table["time"].cast(pa.int64()), 0) / 1e6, *_TIMES)
     order = np.lexsort((time, step, number))
     number, step, time = number[order], step[order], time[order]
     scoring = step == 0
     step = np.where(step == _NO_STEP, 0, step)
     starts = np.flatnonzero(np.r_[True, number[1:] != number[:-1]]) if len(number) else _none()
     owner = np.cumsum(np.isin(np.arange(len(number)), starts)) - 1
-    seconds = np.nan_to_num(_floats(table["seconds"])[order])
+    seconds = _floats(table["seconds"])[order]
+    with np.errstate(invalid="ignore"):
+        seconds = np.where((seconds >= 0) & (seconds <= LONGEST), seconds, 0.0)
     wanted = [n for n in table.column_names if n not in _FIXED]
     wanted += [o.metric for o in objectives if o.metric not in (*wanted, "seconds")]
     values = {
-        n: _floats(table[n])[order] if n in table.column_names else np.full(len(order), np.nan)
+        n: _usable(table[n])[order] if n in table.column_names else np.full(len(order), np.nan)
         for n in dict.fromkeys([*wanted, *COSTS])
     }
     session = _ints(table["session"], 0)[order]
@@ -213,6 +217,13 @@ def _ints(column: Any, null: int) -> Ints:
 
 def _floats(column: Any) -> Floats:
     return np.asarray(column.to_numpy(), dtype=np.float64)
+
+
+def _usable(column: Any) -> Floats:
+    """(rows,) the values, infinite beyond the largest that may be computed with."""
+    values = _floats(column)
+    with np.errstate(invalid="ignore"):
+        return np.where(np.abs(values) > LARGEST_VALUE, np.copysign(np.inf, values), values)
 
 
 def _units(table: pa.Table) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raynas.core import Objective, TrialState
+from raynas.core.failures import every_trial_failed, is_failure_message
 from raynas.reports import statistics as st
 from raynas.reports import supernets as sn
 from raynas.reports import words
@@ -69,7 +70,8 @@ class Summary:
     """A run in plain values. ``best``: of the main arm; ``front``: with several objectives, its
     Pareto front, else empty. ``budget``: trials asked for, None when unknown. ``others``: stage
     beside search and finals -> its trials, and those that are complete. Times in seconds:
-    ``elapsed`` without the pauses between sessions, ``worker_seconds`` over all workers."""
+    ``elapsed`` without the pauses between sessions, ``worker_seconds`` over all workers.
+    ``failure``: that every trial of the search failed, and why; empty when one did not."""
 
     name: str
     objectives: tuple[Objective, ...]
@@ -88,6 +90,7 @@ class Summary:
     elapsed: float
     worker_seconds: float
     last_time: float | None
+    failure: str = ""
 
     def show(self, metric: str, value: float) -> str:
         """A value with its unit, as text."""
@@ -125,14 +128,30 @@ def summarise(run: st.Run) -> Summary:
         elapsed=st.wall_seconds(run),
         worker_seconds=float(run.rows.seconds.sum()),
         last_time=float(run.rows.time.max()) if len(run.rows.time) else None,
+        failure=_failure(run),
     )
+
+
+def _failure(run: st.Run) -> str:
+    """That every trial of the search failed, in words; empty when one did not."""
+    failed = run.searching() & (run.has_state(TrialState.FAILED) | _unfit(run))
+    open_ = run.has_state(TrialState.RUNNING)
+    if (run.searching() & ~failed & ((run.trials.step > 0) | open_)).any():
+        return ""
+    return every_trial_failed([str(message) for message in run.trials.message[failed]])
+
+
+def _unfit(run: st.Run) -> st.Bools:
+    """(trials,) INFEASIBLE for a reason of their evaluation, such as memory: no bound is broken."""
+    told = [is_failure_message(str(message)) for message in run.trials.message]
+    return np.asarray(run.has_state(TrialState.INFEASIBLE) & np.array(told, dtype=bool))
 
 
 def _arm(run: st.Run, arm: str) -> ArmSummary:
     mine = run.searching(arm)
     screened = run.screened_out(arm)
     untouched = (run.trials.step == 0) & ~run.screened(arm)
-    rejected = mine & untouched & run.has_state(TrialState.INFEASIBLE)
+    rejected = mine & untouched & run.has_state(TrialState.INFEASIBLE) & ~_unfit(run)
     counts = Counter(run.trials.state[mine & ~screened])
     states = {s.value: counts.get(s.value, 0) for s in TrialState}
     index = st.best(run, arm)

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from raynas.core import Architecture, Decision, Job, Measurement, UserError
+from raynas.core import Architecture, Decision, Job, Measurement, UserError, failure_message
 from raynas.evaluators.base import Evaluator
 from raynas.runners.folders import job_folder
 from raynas.runners.placement import Share
@@ -106,6 +106,7 @@ class Outcome:
     """What a worker hands over: a measurement, or how the evaluation ended without one.
 
     ``after``: the step that the worker had measured before; 0 when it began from the start.
+    ``infeasible``: the space says that the architecture has no network.
     ``room``: that it had, in words, when it was ``out_of_memory``. ``peak``: the most bytes that
     it has had of the device so far; 0 when that is not known.
     """
@@ -115,6 +116,7 @@ class Outcome:
     failure: str = ""
     out_of_memory: bool = False
     no_storage: bool = False
+    infeasible: bool = False
     host: str = ""
     device: str = "cpu"
     room: str = ""
@@ -170,10 +172,11 @@ def steps_of_many(
 
 
 def _failure(error: Exception, host: str, device: str, share: Share) -> Outcome:
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    text, infeasible = failure_message(error)
     short = _is_out_of_memory(error)
     return Outcome(
         failure=text,
+        infeasible=infeasible,
         out_of_memory=short,
         room=share.in_words(device) if short else "",
         no_storage=isinstance(error, OSError) and error.errno in _NO_STORAGE,
@@ -233,7 +236,7 @@ def deliver(work: JobSource, job: Job, outcome: Outcome) -> bool:
     if outcome.out_of_memory:
         work.no_memory(job, outcome.failure, outcome.room)
     elif outcome.failure:
-        work.fail(job, outcome.failure)
+        work.fail(job, outcome.failure, infeasible=outcome.infeasible)
     else:
         work.complete(job)
     return False

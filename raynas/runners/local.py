@@ -67,6 +67,8 @@ class LocalRunner(Runner):
             jobs.append(on_device(job, device))
             if job.more_memory:  # not among many
                 break
+        if not jobs:
+            return
         tasks = [(work.arch(job.trial), job) for job in jobs]
         for place, outcome in steps_of_many(evaluator, tasks):
             deliver(work, jobs[place], outcome)

@@ -24,6 +24,7 @@ from raynas.runners.base import Outcome, Resources
 from raynas.runners.callbacks import CallbackThread
 from raynas.runners.crew import Shared, Source, Task
 from raynas.search.context import Payload
+from raynas.spaces.guard import checked_canonical
 
 #: answers that are remembered; one is a few hundred bytes
 _KNOWN = 100_000
@@ -108,7 +109,7 @@ class SupernetServer:
         ``wait``: seconds for room in the queue; None as long as it takes. All find room or none;
         who came first gets it first.
         Raises: Busy when there was none in time; UserError for an architecture of another space,
-        or when the server has ended.
+        or when the server has ended; ArchitectureError when the space has no canonical form of one.
         """
         space = self._payload.space
         for arch in archs:
@@ -117,7 +118,8 @@ class SupernetServer:
                     f"architecture {arch} is of space {arch.space!r}, not of {space.name!r}",
                     cure="ask a server of the architecture's own space",
                 )
-        return self._desk.ask([space.canonical(arch) for arch in archs], self._crew.shared, wait)
+        canonical = [checked_canonical(space, arch) for arch in archs]
+        return self._desk.ask(canonical, self._crew.shared, wait)
 
     def evaluate(self, archs: Sequence[Architecture], wait: float | None = None) -> list[Answer]:
         """Ask, and wait for the answers, in the order of ``archs``. Raises: as ``submit``."""

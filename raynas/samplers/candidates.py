@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from raynas.core import Architecture
 from raynas.core.exact import remember
 from raynas.spaces.base import SearchSpace
+from raynas.spaces.guard import ArchitectureError, canonical_or_itself, one_architecture
 
 Floats = NDArray[np.float64]
 
@@ -20,38 +21,52 @@ _SAMPLE = 256
 
 
 class Features:
-    """``space.features`` of canonical architectures, remembered."""
+    """``space.features`` of canonical architectures, remembered.
+
+    Where the space's own code raises, an architecture has none.
+    """
 
     def __init__(self, space: SearchSpace, most: int = 50_000) -> None:
         self._space, self._most = space, most
-        self._known: dict[Architecture, NDArray[np.float32]] = {}
+        self._known: dict[Architecture, NDArray[np.float32] | None] = {}
 
-    def __call__(self, architectures: Sequence[Architecture]) -> Floats:
-        """(n, d)"""
+    def __call__(self, architectures: Sequence[Architecture]) -> tuple[list[Architecture], Floats]:
+        """Return the n architectures that have features, in their order, and these: (n, d)."""
         if len(self._known) > self._most:
             self._known.clear()
+        found, rows = list[Architecture](), list[NDArray[np.float32]]()
         for arch in architectures:
             if arch not in self._known:
-                self._known[arch] = self._space.features(arch)
-        return np.array([self._known[arch] for arch in architectures], dtype=np.float64)
+                self._known[arch] = self._of(arch)
+            row = self._known[arch]
+            if row is not None:
+                found.append(arch)
+                rows.append(row)
+        return found, np.array(rows, dtype=np.float64)
+
+    def _of(self, arch: Architecture) -> NDArray[np.float32] | None:
+        try:
+            with one_architecture("features()"):
+                return self._space.features(arch)
+        except ArchitectureError:
+            return None
 
 
 class Candidates:
     """Canonical architectures, each once, and how far they are from each other.
 
-    ``place``: architecture -> its number. The unit of distance is the median between some of the
-    first ``count`` ones (default: all), the same every time.
+    Those without features are left out. ``place``: architecture -> its number. The unit of distance
+    is the median between some of the first ``count`` ones (default: all), the same every time.
     """
 
     def __init__(
         self, architectures: Iterable[Architecture], features: Features, count: int | None = None
     ) -> None:
-        self.place: dict[Architecture, int] = {}
-        for arch in architectures:
-            self.place.setdefault(arch, len(self.place))
-        self.architectures = list(self.place)
-        self._features = features(self.architectures)
-        self._unit = _median_distance(self._features[:count])
+        asked = list(dict.fromkeys(architectures))
+        self.architectures, self._features = features(asked)
+        self.place = {arch: place for place, arch in enumerate(self.architectures)}
+        first = asked if count is None else asked[:count]
+        self._unit = _median_distance(self._features[: sum(arch in self.place for arch in first)])
         self._rows: dict[int, Floats] = {}
 
     def __len__(self) -> int:
@@ -76,7 +91,8 @@ def whole(space: SearchSpace) -> Candidates:
 
 
 def _all(space: SearchSpace) -> Candidates:
-    return Candidates(map(space.canonical, space.enumerate()), Features(space))
+    canonical = (canonical_or_itself(space, arch) for arch in space.enumerate())
+    return Candidates(canonical, Features(space))
 
 
 _remembered = remember(maxsize=4)(_all)
@@ -100,13 +116,15 @@ def around(
             arch = best[int(rng.integers(len(best)))]
             for _ in range(int(rng.geometric(0.5))):
                 arch = space.mutate(arch, rng)
-        drawn[space.canonical(arch)] = None
+        drawn[canonical_or_itself(space, arch)] = None
     return Candidates([*drawn, *known], features, len(drawn))
 
 
 def _median_distance(features: Floats) -> float:
     from scipy.spatial.distance import pdist
 
+    if len(features) < 2:
+        return 1.0
     places = np.linspace(0, len(features) - 1, min(_SAMPLE, len(features))).astype(int)
     apart = pdist(features[places])
     apart = apart[apart > 0]

@@ -6,6 +6,7 @@ import numpy as np
 
 from raynas.core import Architecture, Problem, SpaceExhausted, Trial, UserError, rng_for
 from raynas.spaces.base import SearchSpace
+from raynas.spaces.guard import canonical_or_itself
 
 EXACT_UP_TO = 100_000
 """Spaces of at most this many architectures are shuffled whole; larger ones are sampled."""
@@ -92,7 +93,7 @@ class Distinct:
     def _canonical(self, arch: Architecture) -> Architecture:
         """Worked out once for one that is looked up and then added."""
         if self._last is None or self._last[0] is not arch:
-            self._last = arch, self._space.canonical(arch)
+            self._last = arch, canonical_or_itself(self._space, arch)
         return self._last[1]
 
     def _fresh_exact(self, number: int) -> Architecture:
@@ -119,7 +120,7 @@ class Distinct:
             drawn = self._draw()
             if drawn is None:
                 return False
-            canonical = self._space.canonical(drawn)
+            canonical = canonical_or_itself(self._space, drawn)
             if canonical not in self._classes:
                 self._classes.add(canonical)
                 self._firsts.append((drawn, canonical))

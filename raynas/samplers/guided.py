@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 
 from raynas.core import Architecture, Bound, Problem, Trial, UserError, rng_for
 from raynas.core.pareto import pareto_order
+from raynas.core.trial import LARGEST_VALUE
 from raynas.samplers.base import Sampler
 from raynas.samplers.candidates import WHOLE, Candidates, Features, around, whole
 from raynas.samplers.distinct import Distinct, at_least
 from raynas.samplers.evidence import Evidence, evidence, standing
 from raynas.samplers.subset import bound_orders, by_turns, objective_orders
 from raynas.spaces.base import SearchSpace
+from raynas.spaces.guard import canonical_or_itself
 
 if TYPE_CHECKING:
     from raynas.samplers.surrogate import Surrogate
@@ -118,7 +120,7 @@ class Guided(Sampler):
                 self.tell(trial)
 
     def _enter(self, number: int, proposal: Architecture) -> None:
-        arch = self._space.canonical(proposal)
+        arch = canonical_or_itself(self._space, proposal)
         self._distinct.add(arch)
         self._known.add(arch)
         self._open[number] = arch
@@ -133,6 +135,8 @@ class Guided(Sampler):
         if self._hopeful < self.startup or not valued:
             return self._start(number, known, rng)
         model = self._up_to_date(known)
+        if not model.learned:
+            return self._distinct.fresh(number)
         return self._best(model, model.score(rng, self.explore), number)
 
     def _start(
@@ -146,6 +150,8 @@ class Guided(Sampler):
 
     def _best(self, model: _Model, score: Floats, number: int) -> Architecture:
         """The candidate of the highest score that is not taken."""
+        if not len(model.pool):
+            return self._distinct.fresh(number)
         # rounded, so that the order of a sum's terms cannot decide
         place = int(np.argmax(np.where(model.taken, -1.0, np.round(score, 9))))
         if model.taken[place]:
@@ -173,7 +179,7 @@ class Guided(Sampler):
         stands = np.array([_among(stand, feasible) for stand, _ in found])
         best = [i for i in _best_first(stands.T) if feasible[i]]
         pool = self._pool(known, self._parents(known, best))
-        places = [pool.place[e.arch] for e in known]
+        places = [pool.place.get(e.arch) for e in known]
         # one objective: its top is what matters; of several the whole front
         goals = -np.log1p(-stands) if len(stands) == 1 else stands
         doubts = [doubt for _, doubt in found]
@@ -194,20 +200,21 @@ class Guided(Sampler):
     def _learned(
         self,
         pool: Candidates,
-        places: Sequence[int],
+        places: Sequence[int | None],
         values: Iterable[Floats],
         doubts: Iterable[Floats],
         orders: Iterable[Iterable[Iterable[int]]],
     ) -> list[Surrogate]:
         """A model of each of ``values``, (n,) at ``places`` of the pool, that has any; of too
-        many the first ones by its ``orders``."""
+        many the first ones by its ``orders``. What has no features has no place."""
         from raynas.samplers.surrogate import Surrogate
 
         models = []
         for y, doubt, wanted in zip(values, doubts, orders, strict=True):
-            kept = by_turns(wanted, self.most)
-            if len(kept):
-                at = [places[i] for i in kept]
+            placed = [i for i in by_turns(wanted, self.most) if places[i] is not None]
+            if placed:
+                kept = np.array(placed, dtype=np.intp)
+                at = [place for i in placed if (place := places[i]) is not None]
                 models.append(Surrogate(pool.distances(at), at, y[kept], doubt[kept]))
         return models
 
@@ -256,6 +263,11 @@ class _Model:
         self._kept: Floats = np.zeros(len(pool))  # logarithm of the chance that all bounds are
         for bound in bounds:
             self._kept = self._kept + _log_probability(-bound.mean / bound.deviation)
+
+    @property
+    def learned(self) -> bool:
+        """Whether there are candidates, and values of some to judge them by."""
+        return len(self.pool) > 0 and len(self._objectives) > 0
 
     def take(self, arch: Architecture) -> None:
         """The architecture is known, and no longer a candidate."""
@@ -339,13 +351,18 @@ def _best_first(stands: Floats) -> list[int]:
 def _excess(bound: Bound, values: Floats) -> Floats:
     """(n,) how far values are beyond the bound, negative within it, in robust units; what is far
     away from it and from the other values is put nearer."""
-    over = np.maximum(values - bound.max, bound.min - values)
+    values = np.clip(values, -LARGEST_VALUE, LARGEST_VALUE)
+    high, low = (
+        limit if math.isinf(limit) else max(min(limit, LARGEST_VALUE), -LARGEST_VALUE)
+        for limit in (bound.max, bound.min)
+    )
+    over = np.maximum(values - high, low - values)
     known = over[~np.isnan(over)]
     if not len(known):
         return over
-    low, high = np.percentile(known, [25, 75])
-    unit = (high - low) / 1.35 or float(known.std()) or 1.0
-    edges = min(-3.0, high / unit - 3.0), max(3.0, low / unit + 3.0)
+    lower, upper = np.percentile(known, [25, 75])
+    unit = (upper - lower) / 1.35 or float(known.std()) or 1.0
+    edges = min(-3.0, upper / unit - 3.0), max(3.0, lower / unit + 3.0)
     return np.asarray(np.clip(over / unit, *edges), dtype=np.float64)
 
 

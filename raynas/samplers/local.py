@@ -16,6 +16,7 @@ from raynas.core import Architecture, Problem, Trial, TrialState, UserError, rng
 from raynas.samplers.base import Sampler
 from raynas.samplers.distinct import Distinct, at_least, one_objective
 from raynas.spaces.base import SearchSpace
+from raynas.spaces.guard import canonical_or_itself
 
 Score = tuple[int, float]  # steps reached (a complete trial: beyond all), value; higher is better
 
@@ -59,7 +60,7 @@ class LocalSearch(Sampler):
     def ask(self, number: int) -> Architecture:
         arch = self._propose(number)
         self._distinct.add(arch)
-        self._numbers[self._space.canonical(arch)] = number
+        self._numbers[canonical_or_itself(self._space, arch)] = number
         return arch
 
     def _propose(self, number: int) -> Architecture:
@@ -82,7 +83,7 @@ class LocalSearch(Sampler):
     def replay(self, trials: Iterable[Trial]) -> None:
         for trial in trials:
             self._distinct.replay(trial)
-            self._numbers.setdefault(self._space.canonical(trial.proposal), trial.number)
+            self._numbers.setdefault(canonical_or_itself(self._space, trial.proposal), trial.number)
             if trial.state.ended:
                 self.tell(trial)
 
@@ -110,7 +111,7 @@ class LocalSearch(Sampler):
             near = self._neighbours(self._scores[here][1])
             if any(a not in self._distinct for a in near):
                 break
-            numbers = [self._numbers[self._space.canonical(a)] for a in near]
+            numbers = [self._numbers[canonical_or_itself(self._space, a)] for a in near]
             # an earlier climb's trials lead nowhere new
             better = self._best([here, *(n for n in numbers if n >= members[0])])
             if better is None or better == here:
@@ -126,7 +127,7 @@ class LocalSearch(Sampler):
     def _closed(self, here: Architecture) -> int:
         """The number with which the last neighbour became known."""
         around = [here, *self._neighbours(here)]
-        return max(self._numbers[self._space.canonical(a)] for a in around)
+        return max(self._numbers[canonical_or_itself(self._space, a)] for a in around)
 
     def _neighbours(self, arch: Architecture) -> list[Architecture]:
         if arch not in self._near:

@@ -7,6 +7,10 @@ from dataclasses import replace
 
 from raynas.core import Architecture, Trial
 from raynas.spaces.base import SearchSpace
+from raynas.spaces.guard import canonical_or_itself
+
+#: of more numbers in a row none was a repeat
+MOST_MISSING = 100_000
 
 
 class Repeats:
@@ -47,12 +51,15 @@ class Repeats:
         known: dict[Architecture, Trial] = {}
         expected: int | None = None
         for trial in trials:
-            for number in range(trial.number if expected is None else expected, trial.number):
+            first_missing = trial.number if expected is None else expected
+            if trial.number - first_missing > MOST_MISSING:
+                first_missing = trial.number  # these numbers were never given out
+            for number in range(first_missing, trial.number):
                 proposal = propose(number)
-                first = known.get(self._space.canonical(proposal))
+                first = known.get(canonical_or_itself(self._space, proposal))
                 if first is not None and first.state.ended:
                     yield replace(first, number=number, proposal=proposal)
                     self._restored[number] = proposal  # it was told meanwhile
-            known.setdefault(self._space.canonical(trial.proposal), trial)
+            known.setdefault(canonical_or_itself(self._space, trial.proposal), trial)
             expected = trial.number + 1
             yield trial

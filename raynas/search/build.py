@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from raynas.core import Architecture, Bound, Objective, Problem, Trial, seed_for
+from raynas.core import Architecture, Bound, Objective, Problem, Trial, TrialState, seed_for
 from raynas.core.prices import in_multiply_adds
 from raynas.samplers.base import Sampler
 from raynas.schedulers.base import Scheduler
@@ -21,6 +21,7 @@ from raynas.search.context import (
     Rows,
 )
 from raynas.search.controller import SearchController
+from raynas.search.failures import FIRST_TRIALS, FirstFailures
 from raynas.search.incumbents import Incumbents
 from raynas.search.ledger import TrialLedger
 from raynas.search.numbers import NumberPlan, TrialNumbers
@@ -50,6 +51,8 @@ class SearchSetup:
         folders: Where checkpoints are; nothing is kept of quick evaluations.
         retention: Which checkpoints stay; None: those that are needed.
         clock: Gives seconds; the runner's own where its time is simulated.
+        first_trials: A search whose first so many trials all fail ends; None: it goes on.
+        failed_before: Numbers of trials that failed in earlier sessions, which that leaves out.
     """
 
     payload: Payload
@@ -66,6 +69,8 @@ class SearchSetup:
     folders: CheckpointFolders = field(default_factory=CheckpointFolders)
     retention: Retention | None = None
     clock: Callable[[], float] = time.monotonic
+    first_trials: int | None = FIRST_TRIALS
+    failed_before: Collection[int] = ()
 
 
 class _Parts:
@@ -80,6 +85,7 @@ class _Parts:
         *,
         keeps_all: bool,
         blind: bool,
+        first_trials: int | None = None,
     ) -> None:
         self._setup, self._scheduler, self._bounds, self._blind = setup, scheduler, bounds, blind
         self.past = sorted(setup.past, key=lambda t: t.number)
@@ -93,6 +99,13 @@ class _Parts:
             for measurement in trial.measurements:
                 self.meter.pay(trial, measurement)
         self.interruption = Interruption()
+        self.first_failures = FirstFailures(
+            first_trials,
+            self.interruption,
+            self.ledger.open,
+            past=self.past,
+            stored=setup.failed_before,
+        )
         self.rows = RowWriter(
             setup.rows,
             stage=setup.stage,
@@ -126,6 +139,7 @@ class _Parts:
             interruption=self.interruption,
             objectives=setup.objectives,
             bounds=self._bounds,
+            first_failures=self.first_failures,
             threads=setup.threads,
             blind=self._blind,
         )
@@ -155,7 +169,15 @@ def build_search(
         bounds: That trials must keep.
         screening: Scores proposals before they are evaluated.
     """
-    parts = _Parts(setup, scheduler, limits, bounds, keeps_all=True, blind=False)
+    parts = _Parts(
+        setup,
+        scheduler,
+        limits,
+        bounds,
+        keeps_all=True,
+        blind=False,
+        first_trials=setup.first_trials,
+    )
     max_step = setup.payload.evaluator.max_step
     problem = Problem(setup.objectives, max_step, setup.seed, run, bounds)
     scheduler.setup(problem)
@@ -171,6 +193,7 @@ def build_search(
         rows=parts.rows,
         meter=parts.meter,
         interruption=parts.interruption,
+        first_failures=parts.first_failures,
         threads=setup.threads,
         past=parts.past,
     )
@@ -203,7 +226,8 @@ def build_ordered_search(
     evaluator, view = setup.payload.evaluator, setup.payload.view
     scorer = screening.screen.evaluator if screening else evaluator
     share = scorer.passes(view) / max(evaluator.passes(view), 1.0)
-    anew = replace(setup, rows=rows, past=(), numbers=plan)
+    failed = [t.number for t in past.values() if t.state is TrialState.FAILED]
+    anew = replace(setup, rows=rows, past=(), numbers=plan, failed_before=failed)
     controller = build_search(
         anew,
         sampler=sampler,

@@ -14,6 +14,7 @@ from raynas.data.base import View
 from raynas.evaluators.base import Evaluator
 from raynas.schedulers.base import Rung
 from raynas.spaces.base import SearchSpace
+from raynas.spaces.guard import checked_costs
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,12 @@ class Payload:
     view: View
 
     def costs(self, arch: Any) -> dict[str, float]:
-        """Return the costs of an architecture that the space counts, by name."""
-        view = self.view
-        costs = self.space.costs(arch, view.input_shape, view.num_classes)
-        return {name: cost for name, cost in vars(costs).items() if cost is not None}
+        """Return the costs of an architecture that the space counts, by name.
+
+        Raises:
+            ArchitectureError: The space's own code raised.
+        """
+        return checked_costs(self.space, arch, self.view.input_shape, self.view.num_classes)
 
 
 class Rows(Protocol):

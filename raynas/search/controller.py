@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import final
 
 from raynas.core import (
+    OUT_OF_MEMORY,
     Bound,
     Decision,
     Job,
@@ -26,8 +27,9 @@ from raynas.core.prices import in_seconds
 from raynas.schedulers.base import Scheduler, began
 from raynas.search.checkpoints import CheckpointPolicy
 from raynas.search.context import Interruption, Meter, Payload, Status, one_line
+from raynas.search.failures import FirstFailures
 from raynas.search.incumbents import Incumbents
-from raynas.search.ledger import OUT_OF_MEMORY, TrialLedger
+from raynas.search.ledger import TrialLedger
 from raynas.search.proposers import Proposer
 from raynas.search.rows import RowWriter
 from raynas.search.screening import broken
@@ -45,6 +47,7 @@ class SearchController(JobSource):
         ledger, incumbents, checkpoints, rows, meter, interruption: Its parts; see their classes.
         objectives: What a measurement must carry, finite.
         bounds: What breaks them at its last step is INFEASIBLE.
+        first_failures: Ends the search when its first trials all fail.
         threads: How many CPU threads an evaluation may use.
         blind: Whether the objectives are measured at the last step alone, and what is best is
             nobody's business: the test data are looked at once.
@@ -64,6 +67,7 @@ class SearchController(JobSource):
         interruption: Interruption,
         objectives: tuple[Objective, ...],
         bounds: tuple[Bound, ...],
+        first_failures: FirstFailures,
         threads: int,
         blind: bool = False,
     ) -> None:
@@ -72,6 +76,7 @@ class SearchController(JobSource):
         self.rows, self.meter = rows, meter
         self.objectives, self.max_step = objectives, payload.evaluator.max_step
         self._interruption, self._bounds = interruption, bounds
+        self._first_failures = first_failures
         self._threads, self._blind = threads, blind
         self._began = meter.clock()
         self._gapped: set[int] = set()  # trials that were started anew to fill a hole
@@ -94,11 +99,16 @@ class SearchController(JobSource):
         return job
 
     def _begin(self) -> Trial | None:
-        trial = self.proposer.propose()
-        if trial is not None:
+        """Begin with a new trial; those that cannot be evaluated end at once."""
+        while not self.interrupted and (trial := self.proposer.propose()) is not None:
             self.ledger.add(trial)
             self.scheduler.begin(trial)
-        return trial
+            if not trial.failure:
+                return trial
+            state = TrialState.INFEASIBLE if trial.infeasible else TrialState.FAILED
+            self._close(trial, state, trial.failure)
+            self.settle()  # the sampler must have heard of it before the next proposal
+        return None
 
     def _job(self, trial: Trial) -> Job:
         folders, ticket = self.checkpoints.folders, self.ledger.ticket()
@@ -177,6 +187,7 @@ class SearchController(JobSource):
         if bad:
             self._spoil(trial, measurement, bad, host, device)
             return Decision.STOP
+        self._first_failures.one_works()
         trial.measurements.append(measurement)
         self.meter.pay(trial, measurement)
         decision = self._judge(trial)
@@ -291,6 +302,7 @@ class SearchController(JobSource):
         if began(trial):
             self.scheduler.end(trial)
         self.proposer.told(trial)
+        self._first_failures.heard(trial)
 
     # -- what is asked -----------------------------------------------------------------------------
 

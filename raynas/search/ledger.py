@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable
 
-from raynas.core import Job, Trial, TrialState
-
-#: how the message of a trial begins that ran out of memory
-OUT_OF_MEMORY = "out of memory"
+from raynas.core import OUT_OF_MEMORY, Job, Trial, TrialState
+from raynas.core.failures import is_failure_message
 
 
 class TrialLedger:
@@ -115,5 +113,7 @@ def recall_failure(trial: Trial) -> None:
     short = trial.message.startswith(OUT_OF_MEMORY)
     if not trial.state.ended:
         trial.oom_retries = max(trial.oom_retries, int(short))
-    elif trial.state is TrialState.FAILED or (trial.state is TrialState.INFEASIBLE and short):
+    elif trial.state is TrialState.FAILED or (
+        trial.state is TrialState.INFEASIBLE and is_failure_message(trial.message)
+    ):
         trial.failure = trial.failure or trial.message

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from raynas.core import Trial
 
+#: a driver that was killed has started and not stored fewer trials than this
+MOST_LOST = 100_000
+
 
 @dataclass(frozen=True)
 class NumberPlan:
@@ -35,7 +38,8 @@ class NumberPlan:
         own = {trial.number for trial in past}
         taken = frozenset(stored) - own
         lost: set[int] = set()
-        if own:
+        # more are missing than any driver can have lost: the numbers were not given out by us
+        if own and max(own) - _begin(own, taken) - len(stored) <= MOST_LOST:
             lost = set(range(_begin(own, taken), max(own))) - set(stored)
         return cls(max(stored, default=-1) + 1, sorted(lost), taken)
 

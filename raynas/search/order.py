@@ -167,7 +167,8 @@ class DeterministicOrder(JobSource):
             self._started.add(trial.number)
             return
         self._started.add(trial.number)
-        if stored.arch != trial.arch:
+        never_began = bool(stored.failure) and not stored.measurements  # it may be mended now
+        if stored.arch != trial.arch and not never_began:
             raise UserError(
                 f"trial {trial.number} was {stored.arch.text}, and is {trial.arch.text} in this "
                 "session",

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import math
+import traceback
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from raynas.core import (
     Architecture,
     Bound,
+    Costs,
     Problem,
+    RaynasError,
     SpaceExhausted,
     Trial,
     TrialState,
+    UserError,
+    failure_message,
     seed_for,
     violations,
 )
 from raynas.samplers.base import Sampler
 from raynas.schedulers.base import Scheduler
-from raynas.search.context import Interruption, Meter, Payload
+from raynas.search.context import Interruption, Meter, Payload, one_line
+from raynas.search.failures import FirstFailures
 from raynas.search.ledger import TrialLedger
 from raynas.search.numbers import TrialNumbers
 from raynas.search.rows import RowWriter
 from raynas.search.screening import Screening, broken
+from raynas.spaces.guard import ArchitectureError, checked_canonical
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,11 @@ class Proposer(ABC):
 
     @abstractmethod
     def propose(self) -> Trial | None:
-        """Return a new trial, or None when there is none to start now."""
+        """Return a new trial, or None when there is none to start now.
+
+        A trial with a ``failure`` cannot be evaluated, and ends as soon as it begins: the space's
+        own code raised for its architecture.
+        """
 
     @abstractmethod
     def told(self, trial: Trial) -> None:
@@ -159,11 +170,35 @@ class ListProposer(Proposer):
         if not self._todo:
             return None
         arch, seed = self._todo.popleft()
-        costs = self._payload.costs(arch)
-        return Trial(self._numbers.take(), arch, arch, seed=seed, costs=costs)
+        trial = Trial(self._numbers.take(), arch, arch, seed=seed)
+        count_costs(trial, self._payload, frozenset())
+        return trial
 
     def told(self, trial: Trial) -> None:
         """Nothing depends on it."""
+
+
+def count_costs(trial: Trial, payload: Payload, needed: Collection[str]) -> None:
+    """Give the trial its costs, or its failure where the space's own code raises.
+
+    Args:
+        trial: Without costs.
+        payload: Has the space. An evaluator that needs no network goes without costs.
+        needed: Metrics that must be known all the same: of objectives and bounds.
+    """
+    try:
+        trial.costs = payload.costs(trial.arch)
+    except ArchitectureError as error:
+        if payload.evaluator.needs_network or error.infeasible or _COSTS & set(needed):
+            refuse(trial, error)
+
+
+_COSTS = frozenset(cost.name for cost in fields(Costs))
+
+
+def refuse(trial: Trial, error: ArchitectureError) -> None:
+    """Give the trial its failure: it ends as soon as it begins."""
+    trial.failure, trial.infeasible = one_line(str(error)), error.infeasible
 
 
 @dataclass
@@ -194,7 +229,7 @@ class SamplerProposer(Proposer):
         problem: Of the search, for both.
         scheduler: Says whether a new trial may start.
         screening: Scores proposals before they are evaluated, or None.
-        ledger, numbers, rows, meter, payload, interruption: Of the search.
+        ledger, numbers, rows, meter, payload, interruption, first_failures: Of the search.
         threads: How many CPU threads a score may use.
     """
 
@@ -212,17 +247,21 @@ class SamplerProposer(Proposer):
         rows: RowWriter,
         meter: Meter,
         interruption: Interruption,
+        first_failures: FirstFailures,
         threads: int,
         past: Sequence[Trial],
     ) -> None:
         self.sampler, self.fallback, self.screening = sampler, fallback, screening
         self.patience = Patience()
         self._bounds: tuple[Bound, ...] = problem.bounds
+        self._judged_by = {o.metric for o in problem.objectives} | {b.metric for b in self._bounds}
         self._seed, self._threads = problem.seed, threads
         self._scheduler, self._payload, self._ledger = scheduler, payload, ledger
         self._numbers, self._rows, self._meter = numbers, rows, meter
-        self._interruption = interruption
+        self._interruption, self._first_failures = interruption, first_failures
         self._ready: deque[Trial] = deque()  # passed the screening, not started yet
+        self._refused: deque[Trial] = deque()  # cannot be scored, and end as they begin
+        self._scores = any(t.measurements and t.measurements[0].step == 0 for t in past)
         self._fallen = 0  # candidates since one passed it
         self._exhausted, self._note = False, ""
         self._followers: dict[int, list[Trial]] = {}  # proposals of what is being evaluated
@@ -259,7 +298,7 @@ class SamplerProposer(Proposer):
 
     @property
     def has_ready(self) -> bool:
-        return bool(self._ready)
+        return bool(self._ready or self._refused)
 
     @property
     def counts(self) -> ProposalCounts:
@@ -276,11 +315,14 @@ class SamplerProposer(Proposer):
     def propose(self) -> Trial | None:
         if self.screening is None:
             return self._candidate()
-        while not self._ready and (batch := self._candidates(self.screening.screen.batch)):
+        while not self.has_ready and (batch := self._candidates(self.screening.screen.batch)):
             self._screen(self.screening, batch)
         if self._ready and self._meter.late:
             self._drop_ready()
-        return self._ready.popleft() if self._ready and not self._interruption.requested else None
+        if self._interruption.requested or not self.has_ready:
+            return None
+        queues = [queue for queue in (self._refused, self._ready) if queue]
+        return min(queues, key=lambda queue: queue[0].number).popleft()
 
     def told(self, trial: Trial) -> None:
         if trial.number in self._drawn:
@@ -295,10 +337,10 @@ class SamplerProposer(Proposer):
 
     def _evaluated(self) -> int:
         apart = self._rejected + self._screened_out
-        return len(self._ledger.trials) - apart + len(self._ready)
+        return len(self._ledger.trials) - apart + len(self._ready) + len(self._refused)
 
     def _candidate(self) -> Trial | None:
-        """The next new proposal within the bounds, or None."""
+        """The next new proposal within the bounds, or one that cannot be evaluated, or None."""
         if not self.has_room:
             return None
         duplicates = rejected = 0
@@ -317,7 +359,8 @@ class SamplerProposer(Proposer):
                 self._answer(trial, known)
                 continue
             self._known[trial.arch.id] = trial
-            trial.costs = self._payload.costs(trial.arch)
+            if not trial.failure:
+                count_costs(trial, self._payload, self._judged_by)
             trial.violations = violations(self._bounds, trial.costs)
             if not broken(trial.violations):
                 self._flush()
@@ -343,9 +386,16 @@ class SamplerProposer(Proposer):
         except SpaceExhausted:
             self._numbers.give_back(number)
             raise
+        except Exception as error:
+            raise _no_proposal(sampler, self._payload.space.name, number, error) from error
         if sampler is self.fallback:
             self._drawn.add(number)
-        arch = self._payload.space.canonical(proposal)
+        try:
+            arch = checked_canonical(self._payload.space, proposal)
+        except ArchitectureError as error:
+            trial = Trial(number, proposal, proposal, seed=seed_for(self._seed, proposal.id))
+            refuse(trial, error)
+            return trial
         return Trial(number, proposal, arch, seed=seed_for(self._seed, arch.id))
 
     def _answer(self, trial: Trial, known: Trial) -> None:
@@ -381,8 +431,10 @@ class SamplerProposer(Proposer):
     def _candidates(self, count: int) -> list[Trial]:
         """Up to ``count`` new proposals within the bounds; none when the search is at its end."""
         found: list[Trial] = []
-        while len(found) < count and (trial := self._candidate()) is not None:
-            found.append(trial)
+        while max(len(found), len(self._refused)) < count:
+            if (trial := self._candidate()) is None:
+                break
+            (self._refused if trial.failure else found).append(trial)
         return [] if self._interruption.requested or self._meter.late else found
 
     def _screen(self, screening: Screening, batch: Sequence[Trial]) -> None:
@@ -408,6 +460,9 @@ class SamplerProposer(Proposer):
         self._rows.append(rows)
         self._ready.extend(sorted(kept, key=lambda t: t.number))
         self._hold_back([t for t in batch if t.state.ended])
+        self._scores = self._scores or any(t.measurements for t in batch)
+        if not self._scores:
+            self._first_failures.heard(*batch)
         self._fallen = 0 if kept else self._fallen + len(batch)
         if self._fallen >= self.patience.screened:
             self._end(
@@ -430,6 +485,19 @@ class SamplerProposer(Proposer):
             self._ledger.enter_at_rest(trial)
             self._screened_out += 1
             self.told(trial)
+
+
+def _no_proposal(sampler: Sampler, space: str, number: int, error: Exception) -> RaynasError:
+    """The error of a sampler that has no proposal, in one line that says where it arose."""
+    if isinstance(error, RaynasError):
+        return error
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    text, _ = failure_message(error)
+    return UserError(
+        f"sampler {sampler.name!r} cannot propose trial {number} of space {space!r}: {text} "
+        f"({last.filename}, line {last.lineno})",
+        cure="mend it, then `raynas resume` goes on",
+    )
 
 
 def _beyond_bounds(trial: Trial) -> bool:

@@ -20,6 +20,8 @@ class Scored(Protocol):
     @property
     def failure(self) -> str: ...
     @property
+    def infeasible(self) -> bool: ...
+    @property
     def host(self) -> str: ...
     @property
     def device(self) -> str: ...
@@ -90,6 +92,8 @@ class Screening:
         if last is None or last.measurement is None:
             reason = " ".join(last.failure.split())[:500] if last else ""
             trial.state = TrialState.FAILED
+            if last is not None and last.infeasible:
+                trial.state = TrialState.INFEASIBLE
             trial.message = f"screening: {reason or 'no measurement'}"
             return
         found = last.measurement

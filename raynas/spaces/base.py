@@ -140,11 +140,17 @@ class SearchSpace(ABC):
         for choice in self.choices:
             if not choice.ordered and len(choice) > 1:
                 others = [self.architecture({**arch, choice.name: o}) for o in choice.options]
-                arch = sorted(others, key=self._price)[end]
+                priced = [(price, one) for one in others if (price := self._price(one))]
+                if priced:
+                    arch = sorted(priced, key=lambda pair: pair[0])[end][1]
         return self.canonical(arch)
 
-    def _price(self, arch: Architecture) -> tuple[int, int]:
-        costs = self.costs(arch)
+    def _price(self, arch: Architecture) -> tuple[int, int] | None:
+        """Params and MACs; None where the architecture has no network."""
+        try:
+            costs = self.costs(arch)
+        except Exception:  # of a user's own code, any kind
+            return None
         return costs.params, costs.macs
 
     def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:

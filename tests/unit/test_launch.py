@@ -17,7 +17,7 @@ from commands import done, experiment_file, stored
 from rich.console import Console
 
 import raynas.reports
-from raynas.core import TrialState, UserError
+from raynas.core import AllTrialsFailed, TrialState, UserError
 from raynas.experiment import Loaded, load
 from raynas.launch import place_for, resume, start
 from raynas.outcome import best_trial
@@ -188,10 +188,11 @@ def test_nothing_complete_no_finalists(tmp_path: Path, console: Console) -> None
     head = "FAULT = {a.text: 'crash' for a in ToySpace().enumerate()}"
     file = experiment_file(tmp_path / "toy.py", head, evaluator="Curves(fault=FAULT)",
                            scheduler="NoStopping()")  # fmt: skip
-    folder = begin(file, tmp_path / "run", console)
+    with pytest.raises(AllTrialsFailed, match=r"all 6 trials failed.*toy crash"):
+        begin(file, tmp_path / "run", console)
+    folder = RunFolder.open(tmp_path / "run")
     assert {t.state for t in found(folder)} == {"FAILED"}
     assert found(folder, "final") == []
-    assert "no finalists, no best network" in console.file.getvalue()  # type: ignore[attr-defined]
     assert not list(folder.best.iterdir())
 
 

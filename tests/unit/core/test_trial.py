@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from raynas.core import Architecture, Decision, Measurement, Trial, TrialState
+from raynas.core import Architecture, Decision, Measurement, Trial, TrialState, UserError
 
 ARCH = Architecture("toy", (("width", 8),), "width=8")
 
@@ -20,7 +20,19 @@ def test_only_running_has_not_ended() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [math.nan, math.inf, -math.inf, None, "0.5", 10**400, np.float32("nan"), [1.0]]
+    "value",
+    [
+        math.nan,
+        math.inf,
+        -math.inf,
+        None,
+        "0.5",
+        10**400,
+        1.1e150,
+        -1e308,
+        np.float32("nan"),
+        [1.0],
+    ],
 )
 def test_values_that_are_no_finite_numbers_are_bad(value: object) -> None:
     measurement = Measurement(1, {"loss": value, "acc": 1.0})  # type: ignore[dict-item]
@@ -34,9 +46,32 @@ def test_missing_values_are_bad_and_others_do_not_matter() -> None:
     assert measurement.bad_values([]) == []
 
 
-@pytest.mark.parametrize("value", [0, -1.5, True, np.float32(2), np.int64(3), 1e300])
+@pytest.mark.parametrize("value", [0, -1.5, True, np.float32(2), np.int64(3), 1e150, -1e150])
 def test_all_kinds_of_finite_numbers_are_good(value: float) -> None:
     assert Measurement(1, {"acc": value}).bad_values(["acc"]) == []
+
+
+def test_values_that_cannot_be_computed_with_are_infinite() -> None:
+    """Squares of them are; and NaN, text and what is missing stay as they are."""
+    given = {"a": 1e308, "b": -(10**400), "c": "no", "d": None, "e": 5.0, "f": math.nan}
+    found = Measurement(1, given).values  # type: ignore[arg-type]
+    assert (found["a"], found["b"], found["c"], found["d"]) == (math.inf, -math.inf, "no", None)
+    assert found["e"] == 5.0
+    assert math.isnan(found["f"])
+    assert given["a"] == 1e308
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, -1.0, 1e11, None, "1", 10**400])
+def test_what_is_no_time_counts_nothing(seconds: object) -> None:
+    assert Measurement(1, {}, seconds).seconds == 0.0  # type: ignore[arg-type]
+    assert Measurement(1, {}, 1e9).seconds == 1e9
+
+
+@pytest.mark.parametrize("step", [-1, 1.5, "1", None, 2**31, math.nan])
+def test_a_step_is_a_whole_number(step: object) -> None:
+    with pytest.raises(UserError, match="of a measurement; allowed: a whole number from 0"):
+        Measurement(step, {})  # type: ignore[arg-type]
+    assert Measurement(np.int64(3), {}).step == 3
 
 
 def test_a_trial_sums_up_its_measurements() -> None:

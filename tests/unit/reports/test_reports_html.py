@@ -108,7 +108,7 @@ def test_every_moment_of_a_run_has_a_sensible_report(fill, rows, info):
     said = {
         "nothing": "Nothing has been measured yet",
         "running": "No trial is complete yet; the best of those measured furthest (step 2)",
-        "failed": "No trial has brought a result yet. So far: 3 failed.",
+        "failed": "There is no result: all 3 trials failed, all of them with:",
         "infeasible": "So far: 3 infeasible.",
         "stopped": "No trial is complete yet",
         "one": "The best network has 77.00 % validation accuracy",

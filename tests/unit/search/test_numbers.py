@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from toys import ToySpace
 
-from raynas.core import Trial
+from raynas.core import Measurement, Objective, Problem, Trial, TrialState
+from raynas.samplers import RegularizedEvolution, Reinforce
+from raynas.samplers.base import Sampler
 from raynas.search.numbers import NumberPlan, TrialNumbers
 
 ARCH = ToySpace().architecture("x=0,y=0,op=a")
@@ -42,6 +45,27 @@ def test_what_is_gone_through_again_skips_what_others_took_since() -> None:
     base = past(3, 4)
     again = NumberPlan.of(base, {0, 1, 2, 3, 4, 7}).from_the_start(base)
     assert taken(again, 4) == [3, 4, 5, 6]
+
+
+def test_numbers_that_are_far_apart_were_never_given_out() -> None:
+    own = past(0, 1, 3, 10**9)
+    plan = NumberPlan.of(own, {0, 1, 3, 10**9})
+    assert list(plan.gaps) == []
+    assert taken(plan, 2) == [10**9 + 1, 10**9 + 2]
+    assert taken(plan.from_the_start(own), 3) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("sampler", [RegularizedEvolution(population=4, sample=2), Reinforce()])
+def test_a_sampler_takes_over_numbers_that_are_far_apart(sampler: Sampler) -> None:
+    space = ToySpace()
+    sampler.setup(space, Problem((Objective(),), 1, seed=0, run="test"))
+    trials = [
+        Trial(number, arch, arch, state=TrialState.COMPLETE,
+              measurements=[Measurement(1, {"val_accuracy": 50.0})])
+        for number, arch in zip((0, 1, 10**9), space.enumerate(), strict=False)
+    ]  # fmt: skip
+    sampler.replay(trials)
+    assert sampler.ask(10**9 + 1).space == "toy"
 
 
 def test_a_number_that_was_given_back_is_the_next_one() -> None:

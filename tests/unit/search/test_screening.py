@@ -395,7 +395,7 @@ def test_a_score_that_is_missing_ranks_lowest_and_the_row_says_why(fault: str) -
 
 
 def test_scores_that_all_fail_end_the_arm_and_say_so() -> None:
-    work = search(trials=5, hints=Hints({"*": "crash"}))
+    work = search(trials=5, hints=Hints({"*": "crash"}), first_trials=None)
     work.proposer.patience.screened = 24
     run(work)
     assert len(work.trials) == 24

@@ -1,0 +1,63 @@
+"""When a search is given up: its first trials all failed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from raynas.core import AllTrialsFailed, Trial, TrialState
+from raynas.core.failures import every_trial_failed
+from raynas.search.context import Interruption
+
+#: so many trials that fail before any is measured end a search
+FIRST_TRIALS = 10
+
+
+class FirstFailures:
+    """Ends a search whose first trials have all failed: what failed them fails the others.
+
+    The first ones are those of the lowest numbers, so that it waits for what still runs among them.
+    INFEASIBLE trials count neither way: they say nothing about the code that evaluates.
+
+    Args:
+        limit: So many failures in this session, and no measurement ever, are enough; None: none
+            are.
+        interruption: Of the search; it is requested with the error.
+        running: All trials that have begun and not ended, kept up to date by its owner.
+        past: The stored trials of the search.
+        stored: Numbers of trials that failed in an earlier session: a resumed search that goes
+            through them again does not count them.
+    """
+
+    def __init__(
+        self,
+        limit: int | None,
+        interruption: Interruption,
+        running: Collection[int],
+        *,
+        past: Iterable[Trial] = (),
+        stored: Collection[int] = (),
+    ) -> None:
+        works = any(t.step > 0 and t.state is not TrialState.FAILED for t in past)
+        self._limit = None if works else limit
+        self._interruption, self._running = interruption, running
+        self._stored, self._messages = frozenset(stored), dict[int, str]()
+
+    def one_works(self) -> None:
+        """A trial was measured: the search is never given up from here on."""
+        self._limit = None
+
+    def heard(self, *trials: Trial) -> None:
+        """Hear of trials at rest, and request the end of the search if it is to end."""
+        if self._limit is None or self._interruption.requested:
+            return
+        for trial in trials:
+            if trial.state is TrialState.FAILED and trial.number not in self._stored:
+                self._messages[trial.number] = trial.message
+        first = sorted(self._messages)[: self._limit]
+        if len(first) < self._limit or any(number < first[-1] for number in self._running):
+            return
+        self._interruption.requested = True
+        self._interruption.error = AllTrialsFailed(
+            f"the search is given up: {every_trial_failed([self._messages[n] for n in first])}; "
+            "mend that, then `raynas resume` goes on"
+        )
