@@ -7,8 +7,9 @@ the same table on each.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import final
 
@@ -115,6 +116,7 @@ class SearchController(JobSource):
             stored=trial.step,
             ticket=ticket,
             claim=folders.claim(ticket),
+            held_out=self.payload.view.held_out_name,
         )
 
     def join(self) -> None:
@@ -161,7 +163,7 @@ class SearchController(JobSource):
         job: Job,
         measurement: Measurement,
         *,
-        after: int = 0,
+        after: int | None = 0,
         host: str = "",
         device: str = "cpu",
     ) -> Decision:
@@ -170,7 +172,7 @@ class SearchController(JobSource):
         trial = self.trials[job.trial]
         if measurement.step <= trial.step:
             return Decision.CONTINUE
-        if after > trial.step:
+        if leaves_hole(trial.step, measurement.step, after, steps_of(trial)):
             self._fill_hole(job, trial, measurement)
             return Decision.STOP
         bad = measurement.bad_values(self._required(trial, measurement))
@@ -235,12 +237,22 @@ class SearchController(JobSource):
         if not self.ledger.is_current(job):
             return
         trial = self.trials[job.trial]
-        if trial.step == 0:
-            self.fail(job, "the evaluator ended without a measurement")
+        if failure := self._lacking(trial):
+            self.fail(job, failure)
             return
         message = broken(trial.violations)
         state = TrialState.INFEASIBLE if message else TrialState.COMPLETE
-        self._close(trial, state, message)
+        self._close(trial, state, message or early_message(trial.step, self.max_step))
+
+    def _lacking(self, trial: Trial) -> str:
+        """Why a trial whose evaluator has ended early is worth nothing, or nothing."""
+        if trial.last is None or trial.step == 0:
+            return "the evaluator ended without a measurement"
+        wanted = [o.metric for o in self.objectives if o.metric not in trial.costs]
+        missing = trial.last.bad_values(wanted)
+        if missing:
+            return f"the evaluator ended at step {trial.step} without {', '.join(missing)}"
+        return ""
 
     def fail(self, job: Job, message: str, *, infeasible: bool = False) -> None:
         if not self.ledger.is_current(job):
@@ -387,6 +399,32 @@ class SearchController(JobSource):
 def memory_message(reason: str, room: str) -> str:
     """Return the message of a trial that ran out of memory."""
     return one_line(f"{OUT_OF_MEMORY}{f' with {room}' if room else ''}: {reason}")
+
+
+def early_message(step: int, last: int) -> str:
+    """Return the remark on a trial that nobody stopped before the last step."""
+    return f"its evaluator ended it at step {step} of {last}"
+
+
+def steps_of(trial: Trial) -> Iterator[int]:
+    """Return the steps that are known of a trial's evaluation, from the first one up."""
+    return (m.step for m in trial.measurements if m.step > 0)
+
+
+def leaves_hole(last: int, step: int, after: int | None, before: Iterable[int]) -> bool:
+    """Whether a measurement does not follow on those before it.
+
+    Args:
+        last: The last step before it; 0 for none.
+        step: Of the measurement.
+        after: The step that its worker had measured before; None when that is not known. Then it
+            follows when it is no farther from ``last`` than two of the others are apart: an
+            evaluator may measure every step or, for instance, every fifth.
+        before: All steps before it, from the first one up.
+    """
+    if after is not None:
+        return after > last
+    return step - last > max((b - a for a, b in pairwise(chain([0], before))), default=1)
 
 
 def hole_message(step: int, last: int) -> str:
