@@ -7,9 +7,8 @@ the same table on each.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from itertools import chain, pairwise
 from pathlib import Path
 from typing import final
 
@@ -27,6 +26,7 @@ from raynas.core.prices import in_seconds
 from raynas.schedulers.base import Scheduler, began
 from raynas.search.checkpoints import CheckpointPolicy
 from raynas.search.context import Interruption, Meter, Payload, Status, one_line
+from raynas.search.continuity import Continuity, hole_message, steps_of
 from raynas.search.incumbents import Incumbents
 from raynas.search.ledger import OUT_OF_MEMORY, TrialLedger
 from raynas.search.proposers import Proposer
@@ -75,7 +75,7 @@ class SearchController(JobSource):
         self._interruption, self._bounds = interruption, bounds
         self._threads, self._blind = threads, blind
         self._began = meter.clock()
-        self._gapped: set[int] = set()  # trials that were started anew to fill a hole
+        self._steps = Continuity()
 
     # -- jobs go out -------------------------------------------------------------------------------
 
@@ -172,7 +172,7 @@ class SearchController(JobSource):
         trial = self.trials[job.trial]
         if measurement.step <= trial.step:
             return Decision.CONTINUE
-        if leaves_hole(trial.step, measurement.step, after, steps_of(trial)):
+        if self._steps.broken(trial.step, measurement.step, after, steps_of(trial)):
             self._fill_hole(job, trial, measurement)
             return Decision.STOP
         bad = measurement.bad_values(self._required(trial, measurement))
@@ -226,10 +226,9 @@ class SearchController(JobSource):
 
     def _fill_hole(self, job: Job, trial: Trial, measurement: Measurement) -> None:
         """Steps are missing before the measurement: start from nothing, or give up."""
-        if trial.number in self._gapped:
+        if not self._steps.may_begin_anew(trial.number, trial.step):
             self.fail(job, hole_message(measurement.step, trial.step))
             return
-        self._gapped.add(trial.number)
         self.checkpoints.discard(trial)
         self.again(job)
 
@@ -404,32 +403,3 @@ def memory_message(reason: str, room: str) -> str:
 def early_message(step: int, last: int) -> str:
     """Return the remark on a trial that nobody stopped before the last step."""
     return f"its evaluator ended it at step {step} of {last}"
-
-
-def steps_of(trial: Trial) -> Iterator[int]:
-    """Return the steps that are known of a trial's evaluation, from the first one up."""
-    return (m.step for m in trial.measurements if m.step > 0)
-
-
-def leaves_hole(last: int, step: int, after: int | None, before: Iterable[int]) -> bool:
-    """Whether a measurement does not follow on those before it.
-
-    Args:
-        last: The last step before it; 0 for none.
-        step: Of the measurement.
-        after: The step that its worker had measured before; None when that is not known. Then it
-            follows when it is no farther from ``last`` than two of the others are apart: an
-            evaluator may measure every step or, for instance, every fifth.
-        before: All steps before it, from the first one up.
-    """
-    if after is not None:
-        return after > last
-    return step - last > max((b - a for a, b in pairwise(chain([0], before))), default=1)
-
-
-def hole_message(step: int, last: int) -> str:
-    """Return the message of a trial whose evaluator left out steps before ``step``."""
-    return (
-        f"the evaluator reported step {step} after step {last}, and the steps between are "
-        "missing; it must report every step, in order"
-    )

@@ -23,13 +23,8 @@ from typing import final
 
 from raynas.core import Decision, Job, Measurement, Trial, TrialState, UserError
 from raynas.search.context import Status
-from raynas.search.controller import (
-    SearchController,
-    hole_message,
-    leaves_hole,
-    memory_message,
-    steps_of,
-)
+from raynas.search.continuity import Continuity, hole_message, steps_of
+from raynas.search.controller import SearchController, memory_message
 from raynas.search.ledger import recall_failure
 from raynas.search.source import JobSource
 
@@ -106,7 +101,7 @@ class DeterministicOrder(JobSource):
         self._workers: dict[int, Job] = {}  # what real workers have
         self._wanted: deque[int] = deque()  # trials that need one
         self._started: set[int] = set()  # trials that began in this session
-        self._gapped: set[int] = set()
+        self._steps = Continuity()
         self._tickets = 0
         self.discarded = DiscardedWork()
 
@@ -258,7 +253,7 @@ class DeterministicOrder(JobSource):
         if measurement.step <= known:
             return Decision.CONTINUE
         before = chain(steps_of(self.trials[number]), self._later_steps(number))
-        if leaves_hole(known, measurement.step, after, before):
+        if self._steps.broken(known, measurement.step, after, before):
             self._fill_hole(job, known, measurement)
             return Decision.STOP
         event = _Event(measurement, host, device)
@@ -282,10 +277,9 @@ class DeterministicOrder(JobSource):
         return Decision.CONTINUE
 
     def _fill_hole(self, job: Job, known: int, measurement: Measurement) -> None:
-        if job.trial in self._gapped:
+        if not self._steps.may_begin_anew(job.trial, known):
             self.fail(job, hole_message(measurement.step, known))
             return
-        self._gapped.add(job.trial)
         self.controller.checkpoints.discard(self.trials[job.trial])
         self.again(job)
 

@@ -57,7 +57,7 @@ class JobSource(ABC):
                 start; None when it went on from what an earlier worker had left: the distances of
                 the steps before show whether one is missing. A measurement that does not follow on
                 what is stored would leave a hole in the curve: the trial is started again from the
-                start, and fails the second time.
+                start, and fails the second time, unless nothing of it is stored.
             host: The machine that measured.
             device: The device that measured.
 
