@@ -90,7 +90,8 @@ class FunctionEvaluator(Evaluator):
 
     Finalists are measured on the test data. ``job.held_out`` says which data it is to be, "val" or
     "test"; for "test" the metrics are renamed, ``val_accuracy`` to ``test_accuracy``, whichever of
-    both names the function gives. Without ``on_test`` no finalists are trained.
+    both names the function gives. What ends a training early, or chooses among its epochs, must not
+    look at test data. Without ``on_test`` no finalists are trained.
 
     Args:
         function: As above; all randomness comes from ``job.seed``, files go to ``job.workdir``.
