@@ -5,8 +5,8 @@ epoch. What is new is the callback `Report`, four lines: it reports the epoch on
 kept in `job.workdir`. So the search may stop or pause a training, and one that goes on, here or on
 another machine, has its epochs at their own steps.
 Needs `pip install transformers accelerate`.
-Expected: 48 channels and patches of 4 x 4 pixels win, one layer as well as three, with 94 to 95 % on
-the validation images, 91 to 92 % on the test images; small patches learn too slowly for 9 epochs.
+Expected: 48 channels and patches of 4 x 4 pixels win, one layer as well as three, with 94 to 95 %
+on the validation images, 91 to 92 % on the test images; small patches learn too slowly here.
 Time and hardware: 40 seconds of processor time on a CPU core; no download.
 """
 
