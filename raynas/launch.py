@@ -17,7 +17,7 @@ from raynas.observers import Board, Observer
 from raynas.outcome import finish
 from raynas.runners.base import Runner
 from raynas.search.context import Payload, Rows
-from raynas.session import Interrupted, Session, prepare
+from raynas.session import Interrupted, Session, finalists_refused, prepare
 from raynas.store import Provenance, RunFolder, RunInfo, Writer, new_run_id, next_session, read
 from raynas.store.lease import TakenOver
 from raynas.store.remote import Remote, is_uri, working_copy
@@ -192,7 +192,7 @@ def _metrics(experiment: Experiment) -> tuple[Any, ...]:
         more += needed.metrics
     if experiment.truth:
         more += experiment.truth.evaluator.metrics
-    if finalists.top:
+    if finalists.top and not finalists_refused(experiment):
         more += (finalists.evaluator or experiment.evaluator).final_metrics
         more += finalists.inherited.final_metrics if finalists.inherited else ()
     found |= {m.name: m for m in more if m.name not in found}

@@ -26,7 +26,7 @@ from raynas.core.describe import fresh
 from raynas.experiment import Experiment
 from raynas.runners.base import pick_device
 from raynas.search.context import Payload
-from raynas.session import prepare
+from raynas.session import finalists_refused, prepare
 from raynas.spaces.guard import ArchitectureError, checked_canonical
 from raynas.stored import final_evaluator
 
@@ -234,7 +234,7 @@ def _stages(experiment: Experiment, seconds: float | None) -> list[Stage]:
         if stages:  # equal worker time, by no scheduler's favour
             stages.append(replace(stages[0], name=f"comparison ({other.name})"))
     finals = experiment.finalists.top * experiment.finalists.seeds
-    if finals:
+    if finals and not finalists_refused(experiment):
         last = final_evaluator(experiment).max_step
         stages.append(Stage("finalists", finals, finals * (last or step), None))
     if seconds is None:

@@ -29,6 +29,7 @@ from raynas.core import (
 )
 from raynas.core.describe import fresh
 from raynas.core.failures import none_worked
+from raynas.core.metrics import on_test
 from raynas.core.prices import ExpectedPrice, in_seconds, in_steps, records_time, total
 from raynas.data.base import Images
 from raynas.evaluators.base import Evaluator
@@ -84,6 +85,9 @@ class Session:
         """Carry out all that is not in the store yet. Raises: Interrupted, UserError."""
         self._equip()
         experiment, payload = self.experiment, self.payload
+        refused = finalists_refused(experiment)
+        if refused:
+            self.console.print(f"[yellow]{escape(refused)}", soft_wrap=True)
         deadline = None
         if experiment.budget.hours is not None:
             deadline = self.runner.clock() + 3600 * experiment.budget.hours
@@ -94,7 +98,7 @@ class Session:
         others = [self._search(payload, other, limits) for other in experiment.against]
         self._truth([t for search in (main, *others) for t in search.trials.values()])
         best = main.best[: experiment.finalists.top]
-        if best:
+        if best and not refused:
             self._finals(best)
         elif not main.best:
             if reason := none_worked(main.trials.values()):
@@ -300,7 +304,7 @@ def equal_cost(main: SearchController) -> Limits:
 
 def _on_test(objective: Objective) -> Objective:
     """The objective's metric as the finalists' training measures it."""
-    return dataclasses.replace(objective, metric=objective.metric.replace("val_", "test_", 1))
+    return dataclasses.replace(objective, metric=on_test(objective.metric))
 
 
 def _final_objectives(sought: tuple[Objective, ...], evaluator: Evaluator) -> tuple[Objective, ...]:
@@ -312,6 +316,29 @@ def _final_objectives(sought: tuple[Objective, ...], evaluator: Evaluator) -> tu
     measured = [o for o in on_test if o.metric in known or o not in sought]
     first = evaluator.final_metrics[0]
     return tuple(measured) or (_on_test(Objective(first.name, first.direction)),)
+
+
+def finalists_refused(experiment: Experiment) -> str:
+    """Return why no finalists are trained although some are asked for, or nothing.
+
+    What trains them may be unable to measure on the test data; then every one of them would fail,
+    after the search was paid for.
+    """
+    if not experiment.finalists.top:
+        return ""
+    evaluator = final_evaluator(experiment)
+    measured = {metric.name for metric in evaluator.final_metrics}
+    sought = _final_objectives(experiment.objectives, evaluator)
+    missing = [o.metric for o in sought if o.metric not in measured]
+    reason = evaluator.no_test_reason()
+    if not reason and missing:
+        reason = f"evaluator {evaluator.name!r} does not measure {', '.join(missing)}"
+    if not reason:
+        return ""
+    return (
+        f"no finalists will be trained: {reason}; or give finalists.evaluator one that does, or "
+        "set finalists.top=0"
+    )
 
 
 def _trained_objectives(

@@ -29,7 +29,8 @@ def describe(part: Any, *, code: bool = True) -> Any:
     other objects, such as networks, by class and attributes; a user's functions and classes by
     their code (see :mod:`raynas.core.code`), others by name. A dataclass field with
     ``metadata={"fingerprint": False}`` is left out: it may change without making another
-    experiment (workers, paths).
+    experiment (workers, paths). One with ``metadata={"fingerprint": "unless default"}``, a setting
+    that came later, is left out while it has its default: experiments of before stay what they are.
 
     Args:
         part: Any value.
@@ -90,7 +91,7 @@ class _Describer:
         shown = {
             f.name: self.of(as_declared(getattr(part, f.name), hints[f.name]))
             for f in dataclasses.fields(part)
-            if f.init and f.metadata.get("fingerprint", True)
+            if _counts(f, part)
         }
         return {**self._kind(type(part)), **shown}
 
@@ -142,6 +143,14 @@ class _Describer:
             return {**kind, "state": self.of(state)}
         shown = repr(part)  # of a class without one it is an address
         return {**kind, "repr": shown} if shown and " at 0x" not in shown else kind
+
+
+def _counts(setting: dataclasses.Field[Any], part: Any) -> bool:
+    """Whether a field of the dataclass ``part`` belongs to the description."""
+    rule = setting.metadata.get("fingerprint", True)
+    if setting.init and rule == "unless default":
+        return bool(getattr(part, setting.name) != setting.default)
+    return setting.init and bool(rule)
 
 
 def _state(part: Any) -> dict[str, Any]:
@@ -281,7 +290,7 @@ def former_description(part: Any) -> Any:
         shown = {
             f.name: former_description(getattr(part, f.name))
             for f in dataclasses.fields(part)
-            if f.init and f.metadata.get("fingerprint", True)
+            if _counts(f, part)
         }
         return {"class": type(part).__qualname__, **shown}
     if isinstance(part, Mapping):

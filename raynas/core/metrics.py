@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Direction = Literal["max", "min"]
@@ -18,6 +18,21 @@ class Metric:
     unit: str
     direction: Direction
     doc: str = ""
+
+    def on_test(self) -> Metric:
+        """Return the same quantity on the test data; itself where it is of no validation data."""
+        if self.name == (name := on_test(self.name)):
+            return self
+        known = {metric.name: metric for metric in (TEST_ACCURACY, TEST_LOSS)}
+        return known.get(name) or replace(self, name=name, doc=f"{self.doc} (on the test data)")
+
+
+def on_test(name: str) -> str:
+    """Return the name on the test data of a metric that is called ``name`` in a search.
+
+    ``val_accuracy`` becomes ``test_accuracy``; a name without the prefix stays.
+    """
+    return f"test_{name.removeprefix('val_')}" if name.startswith("val_") else name
 
 
 VAL_ACCURACY = Metric("val_accuracy", "%", "max", "share of validation images classified right")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Literal
 
 from raynas.core.architecture import Architecture
 from raynas.core.errors import UserError
@@ -121,7 +122,8 @@ class Job:
     step that is stored, where that is known: what ``workdir`` has measured beyond is told again.
     ``ticket``: counts the times that a search handed out a job; what arrives for an older ticket
     of the same trial is dropped. ``claim``: the name of the folder in ``workdir`` that belongs to
-    this job alone, or nothing where ``workdir`` itself does.
+    this job alone, or nothing where ``workdir`` itself does. ``held_out``: on which data it is
+    measured: "val" in a search, "test" where a finalist is trained, on train + valid.
     """
 
     trial: int
@@ -137,6 +139,7 @@ class Job:
     stored: int | None = None
     ticket: int = 0
     claim: str = ""
+    held_out: Literal["val", "test"] = "val"
 
 
 class Measured:

@@ -93,6 +93,10 @@ class Evaluator(ABC):
         """The metrics of a finalist's evaluation, on the test images."""
         return self.metrics
 
+    def no_test_reason(self) -> str:
+        """Why it cannot measure finalists on the test images; nothing where it can."""
+        return ""
+
     def network(self, arch: Architecture, workdir: Path) -> nn.Module | None:
         """The trained network that ``evaluate`` left in ``workdir``, on the CPU, or None."""
         return None

@@ -2,27 +2,109 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import math
+import operator
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from raynas.core import Architecture, Job, Measurement, Metric, UserError, one_of
-from raynas.core.metrics import VAL_ACCURACY
+from raynas.core.metrics import VAL_ACCURACY, on_test
 from raynas.data.base import View
 from raynas.evaluators.base import Evaluator
+from raynas.evaluators.pushed import PushedValues
 from raynas.spaces.base import SearchSpace
+
+_FORMS = "function(arch), function(arch, job) or function(arch, job, report)"
+_NO_IDENTITY = {"fingerprint": False}
+
+
+@dataclass(frozen=True)
+class _TrainedNetwork:
+    """What the user's ``network`` function gives, as others need it."""
+
+    load: Callable[[Architecture, Path], Any] | None = None
+
+    def __call__(self, arch: Architecture, workdir: Path) -> Any:
+        """The trained network in eval mode on the CPU, or None.
+
+        Raises: UserError when the function fails, or gives something else.
+        """
+        if self.load is None or not workdir.is_dir():
+            return None
+        from torch import nn
+
+        name = _name_of(self.load)
+        try:
+            network = self.load(arch, workdir)
+        except Exception as error:
+            raise UserError(
+                f"network={name} fails for {arch.text!r}: {type(error).__name__}: {error}",
+                cure=f"it is to give the network that the function left in {workdir}, or None",
+            ) from error
+        if not isinstance(network, nn.Module | None):
+            raise UserError(
+                f"network={name} gave {type(network).__name__!r} for {arch.text!r}",
+                allowed="a torch.nn.Module, or None where no network is kept",
+            )
+        return network.cpu().eval() if network is not None else None
+
+
+class _BeginAnew(Exception):
+    """Steps cannot be told from what the function gave: it is to begin with an empty folder."""
+
+
+@dataclass(frozen=True)
+class _Said:
+    """One thing that the function gave. ``step``: None where it is to be counted."""
+
+    step: int | None
+    values: Mapping[str, float]
+    seconds: float = 0.0
+    note: str = ""
 
 
 @dataclass
 class FunctionEvaluator(Evaluator):
-    """``function(arch)`` or ``function(arch, job)`` gives the metrics of an architecture.
+    """Training code of your own: a function that gives the metrics of an architecture.
 
-    It returns a number (the first of ``metrics``), a mapping metric name -> number, or, when
-    ``max_step`` is above 1, an iterator with one of these per step. A generator is closed as
-    soon as the search stops the trial, so its ``finally`` can clean up.
+    ``function(arch)`` or ``function(arch, job)`` returns a value, or yields one per step where
+    ``max_step`` is above 1. A value is a number (the first of ``metrics``), a mapping metric name
+    -> number, which may also have the ``"step"``, or a ``Measurement``. ``function(arch, job,
+    report)`` calls ``report`` with such a value instead, from the callback of a trainer for
+    instance; ``report(step=3, val_accuracy=91.5)`` is a mapping.
+
+    Steps: values without one count from 1. A function that goes on from files in ``job.workdir``
+    must name the steps, since nothing else tells with which it goes on; where it does not, the
+    files are removed and it begins anew. Steps rise; every fifth is as good as every one. A
+    function that ends before ``max_step`` has made up its mind: its trial is COMPLETE, with a note.
+
+    When the search stops or pauses a trial, a generator is closed and ``report`` raises
+    ``EvaluationStopped``, so ``finally`` blocks clean up. After the last step the function is let
+    run to its end first, and may keep its network.
+
+    Finalists are measured on the test data. ``job.held_out`` says which data it is to be, "val" or
+    "test"; for "test" the metrics are renamed, ``val_accuracy`` to ``test_accuracy``, whichever of
+    both names the function gives. What ends a training early, or chooses among its epochs, must not
+    look at test data. Without ``on_test`` no finalists are trained.
+
+    Args:
+        function: As above; all randomness comes from ``job.seed``, files go to ``job.workdir``.
+        max_step: The last step of a full evaluation, epochs for instance.
+        metrics: What it measures in the search; the first is what a bare number is.
+        strict: Whether a trial whose function ends before ``max_step`` is FAILED.
+        on_test: Whether the function heeds ``job.held_out``.
+        network: ``network(arch, workdir)`` gives the trained network (``torch.nn.Module``) that
+            the function has left in ``workdir``, or None. With it the best network is saved and
+            can be exported.
+
+    Raises:
+        UserError: A setting is wrong.
     """
 
     name: ClassVar[str] = "function"
@@ -31,67 +113,264 @@ class FunctionEvaluator(Evaluator):
     function: Callable[..., Any]
     max_step: int = 1
     metrics: tuple[Metric, ...] = (VAL_ACCURACY,)
+    strict: bool = field(default=False, metadata={"fingerprint": "unless default"})
+    on_test: bool = field(default=False, metadata=_NO_IDENTITY)
+    network: Callable[[Architecture, Path], Any] = field(  # type: ignore[assignment]
+        default=_TrainedNetwork(), metadata={**_NO_IDENTITY, "set": False}
+    )
 
     def __post_init__(self) -> None:
-        if self.max_step < 1:
-            raise UserError(f"max_step={self.max_step}", allowed="a whole number from 1 up")
-        if not self.metrics:
+        if not callable(self.function):
+            raise UserError(f"function={self.function!r}", allowed=f"a function: {_FORMS}")
+        _parameters(self.function)
+        if type(self.max_step) is not int or self.max_step < 1:
+            raise UserError(f"max_step={self.max_step!r}", allowed="a whole number from 1 up")
+        self._check_metrics()
+        if self.network is not None and not callable(self.network):
+            raise UserError(
+                f"network={self.network!r}", allowed="a function network(arch, workdir)"
+            )
+        if not isinstance(self.network, _TrainedNetwork):
+            self.network = _TrainedNetwork(self.network)
+
+    def _check_metrics(self) -> None:
+        metrics = self.metrics
+        if not isinstance(metrics, tuple | list) or not all(isinstance(m, Metric) for m in metrics):
+            raise UserError(f"metrics={metrics!r}", allowed="a tuple of Metric, as (VAL_ACCURACY,)")
+        if not metrics:
             raise UserError("metrics is empty", cure="name at least one Metric")
+        names = [metric.name for metric in self.final_metrics]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise UserError(
+                f"metrics name {twice[0]!r} twice, or under its name in a search and on test data",
+                cure="name it once, as in a search: what finalists measure is renamed",
+            )
+
+    @property
+    def final_metrics(self) -> tuple[Metric, ...]:
+        return tuple(metric.on_test() for metric in self.metrics)
+
+    def no_test_reason(self) -> str:
+        if self.on_test:
+            return ""
+        return (
+            f"function {_name_of(self.function)!r} does not measure on test data: let it do so "
+            "where job.held_out is 'test', and set on_test=True"
+        )
 
     def setup(self, space: SearchSpace, view: View) -> None:
         """Nothing to take: the function brings what it needs."""
 
     def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
-        """Raises: UserError when the function gives too few steps or other metrics."""
-        began = time.monotonic()
-        steps = self._steps(arch, job)
-        step = 0
-        try:
-            for step, found in enumerate(islice(steps, job.max_step), start=1):
-                yield Measurement(step, self._values(found), time.monotonic() - began)
-                began = time.monotonic()
-        finally:
-            if isinstance(steps, Iterator) and hasattr(steps, "close"):
-                steps.close()
-        if step < job.max_step:
+        """Raises: UserError for steps or metrics other than they should be."""
+        if job.held_out == "test" and (reason := self.no_test_reason()):
+            raise UserError(reason)
+        with _made(job.workdir if _parameters(self.function) > 1 else None):
+            if _holds_files(job.workdir):
+                try:
+                    yield from self._measure(arch, job, goes_on=True)
+                except _BeginAnew:
+                    _empty(job.workdir)
+                else:
+                    return
+            yield from self._measure(arch, job, goes_on=False)
+
+    def _measure(self, arch: Architecture, job: Job, *, goes_on: bool) -> Iterator[Measurement]:
+        """``goes_on``: there are files by which the function may go on."""
+        began, last = time.monotonic(), 0
+        counted: bool | None = None
+        given, single = self._call(arch, job)
+        with _closing(given):
+            for found in given:
+                said = self._read(found, job)
+                if said.step is None:
+                    self._expect_countable(goes_on, single)
+                counted = self._alike(counted, said)
+                step = last + 1 if said.step is None else self._rising(said.step, last)
+                if step > job.max_step:  # it is asked for less than it gives
+                    return
+                seconds = said.seconds or time.monotonic() - began
+                if step == self.max_step:  # it may keep its network now
+                    next(iter(given), None)
+                yield Measurement(step, said.values, seconds, said.note)
+                began, last = time.monotonic(), step
+                if step == job.max_step:
+                    break
+        if goes_on and last == 0:  # what it kept was not told to anyone, or is the end
+            raise _BeginAnew
+        self._expect_enough(last, job)
+
+    def _call(self, arch: Architecture, job: Job) -> tuple[Iterable[Any], bool]:
+        """What the function gives, and whether it is a single value that it returned."""
+        count = _parameters(self.function)
+        if count == 3:
+            return PushedValues(self.function, arch, job), False
+        found = self.function(arch, job) if count == 2 else self.function(arch)
+        return (found, False) if isinstance(found, Iterator) else (iter((found,)), True)
+
+    def _expect_countable(self, goes_on: bool, single: bool) -> None:
+        if self.max_step == 1:
+            return
+        if single:
             raise UserError(
-                f"function {self._function_name!r} gave {step} of {job.max_step} measurements",
+                f"function {self._own_name} gave 1 of {self.max_step} measurements: it returned a "
+                "value without a step",
+                cure="yield one for every step, set max_step=1, or return a Measurement(step, ...)",
+            )
+        if goes_on:
+            raise _BeginAnew
+
+    def _alike(self, before: bool | None, said: _Said) -> bool:
+        """Whether steps are counted. Raises: UserError when they were not before, or were."""
+        counted = said.step is None
+        if before not in (None, counted):
+            raise UserError(
+                f"function {self._own_name} gave a step with some of its values only",
+                cure="name the step of every value, or of none",
+            )
+        return counted
+
+    def _rising(self, step: int, last: int) -> int:
+        """Raises: UserError when the steps do not rise from 1 to the last one."""
+        if not last < step <= self.max_step:
+            after = f"after step {last}" if last else "as its first"
+            raise UserError(
+                f"function {self._own_name} gave step {step} {after}",
+                allowed=f"steps that rise from 1 to {self.max_step}, each once",
+                cure="see max_step, and that every step is told once",
+            )
+        return step
+
+    def _expect_enough(self, last: int, job: Job) -> None:
+        if last == 0 or (self.strict and last < job.max_step):
+            raise UserError(
+                f"function {self._own_name} gave {last} of {job.max_step} measurements",
                 cure="yield one for every step, or set max_step to what it gives",
             )
 
-    def _steps(self, arch: Architecture, job: Job) -> Iterable[Any]:
-        found = self.function(arch, job) if self._takes_job() else self.function(arch)
-        return found if isinstance(found, Iterator) else (found,)
+    def _read(self, found: Any, job: Job) -> _Said:
+        """Raises: UserError when it is none of what a function may give."""
+        if isinstance(found, Measurement):
+            if not (math.isfinite(found.seconds) and found.seconds >= 0):
+                raise UserError(
+                    f"function {self._own_name} gave seconds={found.seconds}", allowed="0 or more"
+                )
+            values = self._values(found.values, job)
+            return _Said(self._whole(found.step), values, found.seconds, found.note)
+        if isinstance(found, Mapping) and "step" in found:
+            values = {name: value for name, value in found.items() if name != "step"}
+            return _Said(self._whole(found["step"]), self._values(values, job))
+        return _Said(None, self._values(found, job))
 
-    def _takes_job(self) -> bool:
-        parameters = inspect.signature(self.function).parameters.values()
-        required = [
-            p
-            for p in parameters
-            if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-        ]
-        return len(required) >= 2
+    def _whole(self, step: Any) -> int:
+        """A step as an integer; trainers that count epochs in floats give 3.0 for the third."""
+        if not isinstance(step, bool):
+            with contextlib.suppress(TypeError, ValueError, OverflowError):
+                return operator.index(int(step) if float(step).is_integer() else step)
+        raise UserError(
+            f"function {self._own_name} gave step {step!r}", allowed="a whole number from 1 up"
+        )
 
-    def _values(self, found: Any) -> dict[str, float]:
+    def _values(self, found: Any, job: Job) -> dict[str, float]:
         values = found if isinstance(found, Mapping) else {self.metrics[0].name: found}
         names = [metric.name for metric in self.metrics]
+        if job.held_out == "test":
+            values = self._renamed(values, names)
+            names = [on_test(name) for name in names]
         for name in values:
             if name not in names:
-                raise one_of(f"metric from function {self._function_name!r}", name, names)
+                raise one_of(f"metric from function {self._own_name}", name, names)
         missing = [name for name in names if name not in values]
         if missing:
             raise UserError(
-                f"function {self._function_name!r} gave no {', '.join(missing)}",
+                f"function {self._own_name} gave no {', '.join(missing)}",
                 allowed=f"a value for each of {', '.join(names)}",
             )
         try:
             return {name: float(values[name]) for name in names}
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise UserError(
-                f"function {self._function_name!r} gave {found!r}",
-                allowed="a number, a mapping metric -> number, or an iterator of these",
+                f"function {self._own_name} gave {found!r}",
+                allowed="a number, a mapping metric -> number, a Measurement, or an iterator of "
+                "these",
             ) from error
 
+    def _renamed(self, values: Mapping[str, Any], names: list[str]) -> Mapping[str, Any]:
+        """What was measured on the test data under the names of a search, by its right ones."""
+        new = {on_test(name) if name in names else name: value for name, value in values.items()}
+        if len(new) < len(values):
+            raise UserError(
+                f"function {self._own_name} gave {', '.join(values)} for job.held_out='test'",
+                allowed=f"each of {', '.join(on_test(name) for name in names)} once",
+            )
+        return new
+
     @property
-    def _function_name(self) -> str:
-        return getattr(self.function, "__qualname__", type(self.function).__qualname__)
+    def _own_name(self) -> str:
+        return repr(_name_of(self.function))
+
+
+def _parameters(function: Callable[..., Any]) -> int:
+    """How many arguments the function is called with: 1, 2 or 3.
+
+    Raises: UserError when it can be called with none of these.
+    """
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # of some that are written in C nothing is known
+        return 1
+    needed = [p for p in parameters if p.default is p.empty]
+    placed = [p for p in needed if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    named = [p.name for p in needed if p.kind is p.KEYWORD_ONLY]
+    takes = [p for p in parameters if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)]
+    if named or not takes or len(placed) > 3:
+        raise UserError(
+            f"function {_name_of(function)}{inspect.signature(function)} cannot be called",
+            allowed=_FORMS,
+            cure="functools.partial gives it what else it needs",
+        )
+    return max(len(placed), 1)
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    return getattr(function, "__qualname__", type(function).__qualname__)
+
+
+@contextlib.contextmanager
+def _closing(given: Iterable[Any]) -> Iterator[None]:
+    """Close what the function gave. Whoever stops it hears nothing of errors of its cleaning."""
+    close = getattr(given, "close", lambda: None)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(Exception):
+            close()
+        raise
+    close()
+
+
+@contextlib.contextmanager
+def _made(folder: Path | None) -> Iterator[None]:
+    """Make the folder for the function, unless it is None; one that stays empty goes again."""
+    if folder is None:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _holds_files(folder: Path | None) -> bool:
+    return folder is not None and folder.is_dir() and any(folder.iterdir())
+
+
+def _empty(folder: Path | None) -> None:
+    assert folder is not None
+    for place in folder.iterdir():
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place)
+        else:
+            place.unlink()

@@ -105,14 +105,15 @@ _ALL = Share()
 class Outcome:
     """What a worker hands over: a measurement, or how the evaluation ended without one.
 
-    ``after``: the step that the worker had measured before; 0 when it began from the start.
+    ``after``: the step that the worker had measured before; 0 when it began from the start, None
+    when that is not known, since it went on from what an earlier one had left.
     ``infeasible``: the space says that the architecture has no network.
     ``room``: that it had, in words, when it was ``out_of_memory``. ``peak``: the most bytes that
     it has had of the device so far; 0 when that is not known.
     """
 
     measurement: Measurement | None = None
-    after: int = 0
+    after: int | None = 0
     failure: str = ""
     out_of_memory: bool = False
     no_storage: bool = False
@@ -136,9 +137,7 @@ def steps(
             after = 0 if folder.fresh else None
             for measurement in evaluator.evaluate(arch, folder.job):
                 folder.push()
-                # what it has gone on from is known by the first step that it tells
-                before = measurement.step - 1 if after is None else after
-                yield Outcome(measurement, before, host=host, device=device)
+                yield Outcome(measurement, after, host=host, device=device)
                 after = measurement.step
     except Exception as error:
         yield _failure(error, host, job.device, share)

@@ -28,6 +28,7 @@ from raynas.schedulers.base import Scheduler, began
 from raynas.search.checkpoints import CheckpointPolicy
 from raynas.search.context import Interruption, Meter, Payload, Status, one_line
 from raynas.search.failures import FirstFailures
+from raynas.search.continuity import Continuity, hole_message, steps_of
 from raynas.search.incumbents import Incumbents
 from raynas.search.ledger import TrialLedger
 from raynas.search.proposers import Proposer
@@ -79,7 +80,7 @@ class SearchController(JobSource):
         self._first_failures = first_failures
         self._threads, self._blind = threads, blind
         self._began = meter.clock()
-        self._gapped: set[int] = set()  # trials that were started anew to fill a hole
+        self._steps = Continuity()
 
     # -- jobs go out -------------------------------------------------------------------------------
 
@@ -125,6 +126,7 @@ class SearchController(JobSource):
             stored=trial.step,
             ticket=ticket,
             claim=folders.claim(ticket),
+            held_out=self.payload.view.held_out_name,
         )
 
     def join(self) -> None:
@@ -171,7 +173,7 @@ class SearchController(JobSource):
         job: Job,
         measurement: Measurement,
         *,
-        after: int = 0,
+        after: int | None = 0,
         host: str = "",
         device: str = "cpu",
     ) -> Decision:
@@ -180,7 +182,7 @@ class SearchController(JobSource):
         trial = self.trials[job.trial]
         if measurement.step <= trial.step:
             return Decision.CONTINUE
-        if after > trial.step:
+        if self._steps.broken(trial.step, measurement.step, after, steps_of(trial)):
             self._fill_hole(job, trial, measurement)
             return Decision.STOP
         bad = measurement.bad_values(self._required(trial, measurement))
@@ -235,10 +237,9 @@ class SearchController(JobSource):
 
     def _fill_hole(self, job: Job, trial: Trial, measurement: Measurement) -> None:
         """Steps are missing before the measurement: start from nothing, or give up."""
-        if trial.number in self._gapped:
+        if not self._steps.may_begin_anew(trial.number, trial.step):
             self.fail(job, hole_message(measurement.step, trial.step))
             return
-        self._gapped.add(trial.number)
         self.checkpoints.discard(trial)
         self.again(job)
 
@@ -246,12 +247,22 @@ class SearchController(JobSource):
         if not self.ledger.is_current(job):
             return
         trial = self.trials[job.trial]
-        if trial.step == 0:
-            self.fail(job, "the evaluator ended without a measurement")
+        if failure := self._lacking(trial):
+            self.fail(job, failure)
             return
         message = broken(trial.violations)
         state = TrialState.INFEASIBLE if message else TrialState.COMPLETE
-        self._close(trial, state, message)
+        self._close(trial, state, message or early_message(trial.step, self.max_step))
+
+    def _lacking(self, trial: Trial) -> str:
+        """Why a trial whose evaluator has ended early is worth nothing, or nothing."""
+        if trial.last is None or trial.step == 0:
+            return "the evaluator ended without a measurement"
+        wanted = [o.metric for o in self.objectives if o.metric not in trial.costs]
+        missing = trial.last.bad_values(wanted)
+        if missing:
+            return f"the evaluator ended at step {trial.step} without {', '.join(missing)}"
+        return ""
 
     def fail(self, job: Job, message: str, *, infeasible: bool = False) -> None:
         if not self.ledger.is_current(job):
@@ -401,9 +412,6 @@ def memory_message(reason: str, room: str) -> str:
     return one_line(f"{OUT_OF_MEMORY}{f' with {room}' if room else ''}: {reason}")
 
 
-def hole_message(step: int, last: int) -> str:
-    """Return the message of a trial whose evaluator left out steps before ``step``."""
-    return (
-        f"the evaluator reported step {step} after step {last}, and the steps between are "
-        "missing; it must report every step, in order"
-    )
+def early_message(step: int, last: int) -> str:
+    """Return the remark on a trial that nobody stopped before the last step."""
+    return f"its evaluator ended it at step {step} of {last}"

@@ -15,14 +15,16 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import final
 
 from raynas.core import Decision, Job, Measurement, Trial, TrialState, UserError
 from raynas.search.context import Status
-from raynas.search.controller import SearchController, hole_message, memory_message
+from raynas.search.continuity import Continuity, hole_message, steps_of
+from raynas.search.controller import SearchController, memory_message
 from raynas.search.ledger import recall_failure
 from raynas.search.source import JobSource
 
@@ -99,7 +101,7 @@ class DeterministicOrder(JobSource):
         self._workers: dict[int, Job] = {}  # what real workers have
         self._wanted: deque[int] = deque()  # trials that need one
         self._started: set[int] = set()  # trials that began in this session
-        self._gapped: set[int] = set()
+        self._steps = Continuity()
         self._tickets = 0
         self.discarded = DiscardedWork()
 
@@ -237,7 +239,7 @@ class DeterministicOrder(JobSource):
         job: Job,
         measurement: Measurement,
         *,
-        after: int = 0,
+        after: int | None = 0,
         host: str = "",
         device: str = "cpu",
     ) -> Decision:
@@ -251,7 +253,8 @@ class DeterministicOrder(JobSource):
             return Decision.STOP
         if measurement.step <= known:
             return Decision.CONTINUE
-        if after > known:
+        before = chain(steps_of(self.trials[number]), self._later_steps(number))
+        if self._steps.broken(known, measurement.step, after, before):
             self._fill_hole(job, known, measurement)
             return Decision.STOP
         event = _Event(measurement, host, device)
@@ -275,10 +278,9 @@ class DeterministicOrder(JobSource):
         return Decision.CONTINUE
 
     def _fill_hole(self, job: Job, known: int, measurement: Measurement) -> None:
-        if job.trial in self._gapped:
+        if not self._steps.may_begin_anew(job.trial, known):
             self.fail(job, hole_message(measurement.step, known))
             return
-        self._gapped.add(job.trial)
         self.controller.checkpoints.discard(self.trials[job.trial])
         self.again(job)
 
@@ -338,9 +340,12 @@ class DeterministicOrder(JobSource):
 
     def _last_known(self, number: int) -> int:
         """The last step that is known of a trial, whether it has had its turn or not."""
-        known = self._known.get(number, ())
-        steps = [event.measurement.step for event in known if event.measurement is not None]
-        return steps[-1] if steps else self.trials[number].step
+        return max(self._later_steps(number), default=self.trials[number].step)
+
+    def _later_steps(self, number: int) -> Iterator[int]:
+        """The steps that are known of a trial and have not had their turn."""
+        events = self._known.get(number, ())
+        return (event.measurement.step for event in events if event.measurement is not None)
 
     # -- what is asked -----------------------------------------------------------------------------
 

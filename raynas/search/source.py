@@ -42,7 +42,7 @@ class JobSource(ABC):
         job: Job,
         measurement: Measurement,
         *,
-        after: int = 0,
+        after: int | None = 0,
         host: str = "",
         device: str = "cpu",
     ) -> Decision:
@@ -54,8 +54,10 @@ class JobSource(ABC):
             job: The job of the worker that measured.
             measurement: What it found.
             after: The step that the worker had measured before this one; 0 when it began from the
-                start. A measurement that does not follow on what is stored would leave a hole in
-                the curve: the trial is started again from the start, and fails the second time.
+                start; None when it went on from what an earlier worker had left: the distances of
+                the steps before show whether one is missing. A measurement that does not follow on
+                what is stored would leave a hole in the curve: the trial is started again from the
+                start, and fails the second time, unless nothing of it is stored.
             host: The machine that measured.
             device: The device that measured.
 

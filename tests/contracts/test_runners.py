@@ -152,7 +152,7 @@ def test_a_fault_ends_its_trial_and_only_that(make: Make) -> None:
         ("FAILED", "val_accuracy is nan at step 2"),
         ("FAILED", "RuntimeError: a toy crash"),
         ("INFEASIBLE", out_of_memory()),
-        ("COMPLETE", None),
+        ("COMPLETE", "its evaluator ended it at step 1 of 4"),
     ]
     assert ends["x=5,y=5,op=c"] == ("COMPLETE", None)
     told = [sampler.told[n].state.value for n in range(5)]

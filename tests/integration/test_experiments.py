@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -22,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from commands import done
+from commands import done, raynas
 from scipy.stats import kendalltau, rankdata, spearmanr
 
 from raynas.core import Cascade, Ensemble, UserError
@@ -616,6 +617,37 @@ def test_exports_compute_what_the_network_computes(tmp_path: Path) -> None:
         program = torch.export.load(file).module()
     with torch.no_grad():
         torch.testing.assert_close(program(images), wanted, rtol=1e-4, atol=1e-4)
+
+
+TRAINERS = {
+    "lightning_training": ("lightning",),
+    "huggingface_training": ("transformers", "accelerate"),
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # the trainers' own
+@pytest.mark.parametrize("name", TRAINERS)
+def test_smoke_of_trainers_of_others(name: str, tmp_path: Path) -> None:
+    for package in TRAINERS[name]:
+        pytest.importorskip(package, reason=f"{package} is not installed: pip install {package}")
+    answer = raynas("run", CHECKOUT / "experiments" / f"{name}.py", "--smoke", "--local",
+                    "--output", tmp_path / "run")  # fmt: skip
+    assert answer.code == 0, answer.err
+    whole(tmp_path / "run")
+    rows = pq.read_table(tmp_path / "run" / "results").to_pylist()
+    last = load(CHECKOUT / "experiments" / f"{name}.py", smoke=True).experiment.evaluator.max_step
+    assert {row["state"] for row in rows} <= {"RUNNING", "COMPLETE", "STOPPED"}
+    finals = [row for row in rows if row["stage"] == "final"]
+    assert [row["step"] for row in finals] == list(range(1, last + 1))
+    assert all(0 < row["test_accuracy"] <= 100 for row in finals)
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_a_callback_for_a_trainer_has_five_lines(name: str) -> None:
+    tree = ast.parse((CHECKOUT / "experiments" / f"{name}.py").read_text())
+    (report,) = (n for n in ast.walk(tree) if isinstance(n, ast.ClassDef) and n.name == "Report")
+    assert report.end_lineno is not None
+    assert report.end_lineno - report.lineno + 1 <= 5
 
 
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)

@@ -112,12 +112,14 @@ class Simulated(Evaluator):
     """Curves with checkpoints, or, if ``quick``, without; it refuses those of others.
 
     ``fault``: architecture text -> ``crash``, ``nan``, ``memory``, ``tight``, ``short``.
+    ``every``: so many steps are from one measurement to the next; the last step is measured, too.
     """
 
     name: ClassVar[str] = "simulated"
     max_step: int = 4
     fault: Mapping[str, str] = field(default_factory=dict)
     quick: bool = False  # type: ignore[misc]
+    every: int = 1
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -130,14 +132,14 @@ class Simulated(Evaluator):
         first = kept + 1 if job.stored is None else min(job.stored, kept) + 1
         again = kept in job.pauses or kept == job.max_step
         untold = range(first, kept + 1) or ([kept] if again and kept else [])
-        for step in untold:
+        for step in filter(self._due, untold):
             yield self._measured(arch, job, step)
         for step in range(kept + 1, job.max_step + 1):
             if fault == "crash" and step == 2:
                 raise RuntimeError("a simulated crash")
             if step == 2 and (fault == "memory" or (fault == "tight" and not job.more_memory)):
                 raise MemoryError("simulated")
-            if fault == "short" and step == 3:
+            if fault == "short" and step == max(3, self.every + 1):
                 return
             if fault == "nan" and step == 2:
                 yield Measurement(step, {VAL_ACCURACY.name: float("nan")}, 1.0)
@@ -145,9 +147,13 @@ class Simulated(Evaluator):
             early = step in job.pauses or step == job.max_step
             if early:
                 self._keep(arch, job, step)
-            yield self._measured(arch, job, step)
+            if self._due(step):
+                yield self._measured(arch, job, step)
             if not early and noise(f"{arch.text}{step} is due") < 0.5:
                 self._keep(arch, job, step)
+
+    def _due(self, step: int) -> bool:
+        return step == due(step - 1, self.every, self.max_step)
 
     @staticmethod
     def _measured(arch: Architecture, job: Job, step: int) -> Measurement:
@@ -166,6 +172,11 @@ class Simulated(Evaluator):
         if job.workdir is not None:
             job.workdir.mkdir(parents=True, exist_ok=True)
             (job.workdir / "state").write_text(f"{arch.text} {job.seed} {step}")
+
+
+def due(step: int, every: int, max_step: int) -> int:
+    """The step that is measured next after ``step``."""
+    return min(step - step % every + every, max_step)
 
 
 def truth(arch: Architecture, seed: int, step: int) -> float:
@@ -191,6 +202,7 @@ class Plan:
     fault: Mapping[str, str]
     trouble: float  # how often things go wrong
     quota: int | None
+    every: int = 1
 
     @classmethod
     def drawn(cls, rng: random.Random) -> Plan:
@@ -338,7 +350,7 @@ class World:
 
     def _check_step(self, row: Mapping[str, Any], number: int, step: int) -> None:
         have = self._steps.get(number, 0)
-        if step != have + 1:
+        if step != due(have, self.plan.every, self.plan.max_step):
             raise Violation(f"trial {number} has step {step} after step {have}")
         self._steps[number] = step
         value = row.get(VAL_ACCURACY.name)
@@ -409,7 +421,7 @@ class World:
     def _setup(self, stage: str, arm: str, retention: Retention, keep: int) -> SearchSetup:
         past = self.store.trials(stage, arm, self.space)
         plan = self.plan
-        evaluator = Simulated(plan.max_step, plan.fault, plan.quick)
+        evaluator = Simulated(plan.max_step, plan.fault, plan.quick, plan.every)
         return SearchSetup(
             payload=Payload(self.space, evaluator, _VIEW),
             rows=self.store,
@@ -605,9 +617,17 @@ def _scratch() -> str | None:
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
-def run_seed(seed: int) -> str:
-    """What went wrong with a seed; empty when nothing did."""
-    world = World(seed)
+def plan_of(seed: int) -> Plan:
+    """Of a seed. How sparsely steps are measured is drawn apart, so that seeds that were found
+    before measures were sparse are what they were."""
+    plan = Plan.drawn(random.Random(seed))
+    return replace(plan, every=random.Random(f"{seed} every").choice((1, 1, 2, 3)))
+
+
+def run_seed(seed: int, every: int | None = None) -> str:
+    """What went wrong with a seed; empty when nothing did. ``every``: replaces the plan's."""
+    plan = plan_of(seed)
+    world = World(seed, plan if every is None else replace(plan, every=every))
     try:
         world.go()
     except Violation as error:
@@ -619,7 +639,7 @@ def run_seed(seed: int) -> str:
 
 def replay(seed: int) -> Iterator[str]:
     """What happened with a seed, line by line."""
-    world = World(seed)
+    world = World(seed, plan_of(seed))
     yield str(world.plan)
     try:
         world.go()

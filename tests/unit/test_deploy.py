@@ -59,7 +59,7 @@ def test_the_three_places_of_the_cluster_file_are_provider_region_and_sizes() ->
     (one, provider), (two, region), (three, sizes) = places("cluster.yaml")
     assert (one, two, three) == ("provider", "region", "sizes")
     assert anchors(provider) == {"provider", "user"}
-    assert anchors(region) == {"region", "zones", "image", "storage", "profile"}
+    assert anchors(region) == {"region", "zones", "image", "storage", "profile", "worker_profile"}
     machines = {f"{kind}_{what}" for kind in ("gpu", "cpu") for what in ("machine", "resources")}
     assert machines <= anchors(sizes)
     assert {"count", "gpu_count", "cpu_count", "head_machine", "disk"} <= anchors(sizes)
@@ -296,21 +296,98 @@ def test_bucket_and_rights_are_made_once(
 
     for _ in range(2):
         aws.main(str(own_cluster(tmp_path)))
-    assert "a-bucket in us-west-2, instance profile raynas: ready" in capsys.readouterr().out
+    told = "a-bucket in us-west-2, instance profiles raynas and raynas-worker: ready"
+    assert told in capsys.readouterr().out
     (bucket,) = boto3.client("s3").list_buckets()["Buckets"]
     assert bucket["Name"] == "a-bucket"
+    for profile in ("raynas", "raynas-worker"):
+        found = boto3.client("iam").get_instance_profile(InstanceProfileName=profile)
+        (role,) = found["InstanceProfile"]["Roles"]
+        assert role["RoleName"] == profile
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def rights_of(role: str) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """(action, resource) -> the conditions of each statement that allows it."""
+    import boto3
+
     iam = boto3.client("iam")
-    (role,) = iam.get_instance_profile(InstanceProfileName="raynas")["InstanceProfile"]["Roles"]
-    policy = iam.get_role_policy(RoleName=role["RoleName"], PolicyName="raynas")["PolicyDocument"]
-    rights = policy if isinstance(policy, dict) else json.loads(policy)
-    allowed = {
-        (action, part["Resource"])
-        for part in rights["Statement"]
-        for action in ([part["Action"]] if isinstance(part["Action"], str) else part["Action"])
-    }
-    assert ("iam:PassRole", role["Arn"]) in allowed  # the head gives workers the same profile
-    assert ("s3:PutObject", "arn:aws:s3:::a-bucket/*") in allowed
-    assert not any(r == "*" for action, r in allowed if action.startswith(("s3:", "iam:")))
+    assert iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"] == []
+    assert iam.list_role_policies(RoleName=role)["PolicyNames"] == ["raynas"]
+    policy = iam.get_role_policy(RoleName=role, PolicyName="raynas")["PolicyDocument"]
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for part in (policy if isinstance(policy, dict) else json.loads(policy))["Statement"]:
+        assert part["Effect"] == "Allow"
+        for action in as_list(part["Action"]):
+            for resource in as_list(part["Resource"]):
+                found.setdefault((action, resource), []).append(part.get("Condition", {}))
+    return found
+
+
+BUCKET_RIGHTS = {
+    ("s3:ListBucket", "arn:aws:s3:::a-bucket"),
+    ("s3:GetBucketLocation", "arn:aws:s3:::a-bucket"),
+    *((f"s3:{verb}Object", "arn:aws:s3:::a-bucket/*") for verb in ("Get", "Put", "Delete")),
+}
+
+
+def test_workers_may_read_and_write_runs_and_nothing_else(aws: ModuleType, tmp_path: Path) -> None:
+    aws.main(str(own_cluster(tmp_path)))
+    assert set(rights_of("raynas-worker")) == BUCKET_RIGHTS
+
+
+def test_the_head_may_start_and_end_machines_of_its_cluster_only(
+    aws: ModuleType, tmp_path: Path
+) -> None:
+    import boto3
+
+    aws.main(str(own_cluster(tmp_path)))
+    rights = rights_of("raynas")
+    assert set(rights) >= BUCKET_RIGHTS
+    assert not any("*" in action for action, _ in rights)
+    everywhere = {action for action, resource in rights if resource == "*"}
+    assert everywhere  # looks alone, which change nothing
+    assert all(action.startswith("ec2:Describe") for action in everywhere)
+    account = boto3.client("sts").get_caller_identity()["Account"]
+    machines = f"arn:aws:ec2:us-west-2:{account}:instance/*"
+    requested = {"StringEquals": {"aws:RequestTag/ray-cluster-name": "raynas"}}
+    tagged = {"StringEquals": {"aws:ResourceTag/ray-cluster-name": "raynas"}}
+    assert rights["ec2:RunInstances", machines] == [requested]
+    assert rights["ec2:TerminateInstances", machines] == [tagged]
+    created = {"StringEquals": {"ec2:CreateAction": "RunInstances"}}
+    assert rights["ec2:CreateTags", machines] == [created, tagged]
+    (passed,) = (resource for action, resource in rights if action == "iam:PassRole")
+    assert passed == f"arn:aws:iam::{account}:role/raynas-worker"  # not its own
+    to_machines = {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}
+    assert rights["iam:PassRole", passed] == [to_machines]
+    changing = {action for action, _ in rights if action.startswith(("ec2:", "iam:", "ssm:"))}
+    assert changing - everywhere == {
+        "ec2:RunInstances", "ec2:TerminateInstances", "ec2:CreateTags", "iam:PassRole",
+        "ssm:GetParameters",
+    }  # fmt: skip
+    for action, resource in rights:
+        if action in ("ec2:RunInstances", "ssm:GetParameters"):
+            assert ":us-west-2:" in resource, resource
+
+
+def test_the_tag_is_the_one_by_which_ray_knows_its_machines(aws: ModuleType) -> None:
+    tags = pytest.importorskip("ray.autoscaler.tags")
+    assert aws.CLUSTER_TAG == tags.TAG_RAY_CLUSTER_NAME
+
+
+def test_rights_that_an_earlier_version_gave_are_taken_back(
+    aws: ModuleType, tmp_path: Path
+) -> None:
+    import boto3
+
+    iam = boto3.client("iam")
+    iam.create_role(RoleName="raynas", AssumeRolePolicyDocument="{}")
+    iam.attach_role_policy(RoleName="raynas", PolicyArn=aws.FORMER_POLICY)
+    aws.main(str(own_cluster(tmp_path)))
+    assert rights_of("raynas")  # which sees that no policy is attached
 
 
 def test_a_bucket_that_nobody_named_is_told(aws: ModuleType) -> None:
@@ -341,7 +418,9 @@ def test_ray_launches_the_machines_of_the_cluster_file(aws: ModuleType, tmp_path
     assert spot == {"m7i.xlarge": None, "g6.2xlarge": "spot", "c7i.4xlarge": "spot"}
     for instance in found:
         assert instance["Placement"]["AvailabilityZone"] in ("us-west-2a", "us-west-2b")
-        assert instance["IamInstanceProfile"]["Arn"].endswith("/raynas")
+        head = instance["InstanceType"] == "m7i.xlarge"
+        profile = instance["IamInstanceProfile"]["Arn"].rpartition("/")[2]
+        assert profile == ("raynas" if head else "raynas-worker")
 
 
 # -- Kubernetes --------------------------------------------------------------------------------
@@ -372,6 +451,79 @@ def test_the_manifest_for_kubernetes_holds_together() -> None:
     assert {g["groupName"] for g in workers} == {"gpu", "cpu"}
     for group in workers:
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+
+
+def test_pods_keep_the_restricted_standard() -> None:
+    """https://kubernetes.io/docs/concepts/security/pod-security-standards, as far as it is ours."""
+    spec = cluster("deploy/kuberay.yaml")["spec"]
+    contexts = [spec["autoscalerOptions"]["securityContext"]]
+    for group in kubernetes_groups():
+        pod = group["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] == image_user()
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(pod)
+        assert all("emptyDir" in volume for volume in pod.get("volumes", ()))
+        contexts += [container.get("securityContext") for container in pod["containers"]]
+        assert not any("hostPort" in p for c in pod["containers"] for p in c.get("ports", ()))
+    for context in contexts:
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["privileged"] is False
+        assert context["runAsNonRoot"] is True
+        assert context["capabilities"] == {"drop": ["ALL"]}
+    for group in spec["workerGroupSpecs"]:  # the head's autoscaler asks Kubernetes for pods
+        assert group["template"]["spec"]["automountServiceAccountToken"] is False
+
+
+def image_user() -> int:
+    """The user of the image, which is not root, by number: Kubernetes cannot see what a name is."""
+    docker = (ROOT / "deploy" / "Dockerfile").read_text()
+    users = re.findall(r"^USER (.+)$", docker, re.MULTILINE)
+    assert len(users) == 1
+    user, group = map(int, users[0].split(":"))
+    assert f"--uid {user} --gid {group} ray" in docker
+    assert user > 0
+    # what follows is done and run by that user
+    assert docker.index("USER") < docker.index("make setup-cluster")
+    return user
+
+
+def test_the_base_image_may_be_named_by_its_digest() -> None:
+    docker = (ROOT / "deploy" / "Dockerfile").read_text()
+    (base,) = re.findall(r"^ARG BASE=(\S+)$", docker, re.MULTILINE)
+    assert re.findall(r"^FROM (.+)$", docker, re.MULTILINE) == ["${BASE}"]
+    assert re.fullmatch(r"python:3\.\d+-slim(@sha256:[0-9a-f]{64})?", base)
+    assert f"--build-arg BASE={base}@sha256:DIGEST" in docker or "@sha256:" in base
+
+
+def sent(path: str) -> bool:
+    """Whether `docker build` gets a file, by .dockerignore: the last pattern that fits decides."""
+    ignored = False
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        if not line or line.startswith("#"):
+            continue
+        wild = {"**/": "(?:.+/)?", "*": "[^/]*"}
+        parts = re.split(r"(\*\*/|\*)", line.removeprefix("!"))
+        pattern = "".join(wild.get(part) or re.escape(part) for part in parts)
+        if re.match(rf"{pattern}(?:/|$)", path):
+            ignored = not line.startswith("!")
+    return not ignored
+
+
+def test_the_image_is_sent_what_it_copies_and_nothing_else() -> None:
+    docker = (ROOT / "deploy" / "Dockerfile").read_text()
+    copied = re.findall(r"^COPY --chown=ray (.+) \S+$", docker, re.MULTILINE)
+    sources = [name for line in copied for name in line.split()]
+    for source in sources:
+        files = [ROOT / source] if (ROOT / source).is_file() else (ROOT / source).rglob("*.py")
+        for file in files:
+            assert sent(file.relative_to(ROOT).as_posix()), file
+    kept_home = (
+        ".git/config", ".venv/bin/python", "runs/quickstart/run.json", ".env", "tests/toys.py",
+        "raynas/__pycache__/cli.cpython-311.pyc", "raynas/.env", "experiments/.netrc",
+        "deploy/aws.py", "cluster.yaml", "id_ed25519", "data/cifar10/test_batch",
+    )  # fmt: skip
+    assert [path for path in kept_home if sent(path)] == []
 
 
 def test_the_image_for_kubernetes_is_made_of_files_that_are_there() -> None:

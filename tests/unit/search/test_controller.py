@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,6 +35,7 @@ from raynas.schedulers.base import Scheduler
 from raynas.schedulers.none import NoStopping
 from raynas.search.context import Limits, Payload
 from raynas.search.controller import SearchController
+from raynas.search.order import DeterministicOrder
 from raynas.session import equal_cost
 from raynas.spaces.base import SearchSpace
 
@@ -142,7 +144,7 @@ def test_a_stopped_trial_keeps_its_curve_and_the_last_row_says_so() -> None:
         ("nan", "FAILED", "val_accuracy is nan at step 2"),
         ("crash", "FAILED", "RuntimeError: a toy crash"),
         ("memory", "INFEASIBLE", f"out of memory with {Share().in_words('cpu')}: MemoryError: toy"),
-        ("short", "COMPLETE", None),
+        ("short", "COMPLETE", "its evaluator ended it at step 1 of 4"),
     ],
 )
 def test_a_fault_ends_its_trial_and_only_that(fault: str, state: str, message: str | None) -> None:
@@ -774,6 +776,61 @@ def test_an_evaluator_with_steps_of_its_own_leaves_no_hole() -> None:
     work.report(job, measured(2), after=0)
     work.report(job, measured(4), after=2)
     assert [(row["step"], row["state"]) for row in rows] == [(2, "RUNNING"), (4, "COMPLETE")]
+
+
+@pytest.mark.parametrize(
+    ("before", "step", "follows"),
+    [
+        ((), 1, True),
+        ((), 2, False),
+        ((1, 2, 3), 4, True),
+        ((1, 2, 3), 5, False),
+        ((2, 4), 6, True),
+        ((2, 4), 8, False),
+        ((5,), 10, True),
+        ((1, 5, 10), 15, True),
+        ((1, 5, 10), 16, False),
+    ],
+)
+@pytest.mark.parametrize("lanes", [0, 1])
+def test_who_goes_on_from_a_checkpoint_may_measure_as_sparsely_as_before(
+    before: tuple[int, ...], step: int, follows: bool, lanes: int, tmp_path: Path
+) -> None:
+    """Nobody knows which step it had measured last."""
+    rows, more = Table(), {"folder": tmp_path, "evaluator": Curves(max_step=20)}
+    plain = search(texts=["x=1,y=2,op=a"], rows=rows, **more)
+    work = DeterministicOrder(plain, lanes=1) if lanes else plain
+    job = work.next()
+    assert job is not None
+    for last, now in pairwise((0, *before)):
+        work.report(job, measured(now), after=last)
+    work.again(job)
+    again = work.next()
+    assert again is not None
+    decision = work.report(again, measured(step), after=None)
+    assert decision is (Decision.CONTINUE if follows else Decision.STOP)
+    assert [row["step"] for row in rows] == [*before, *([step] if follows else [])]
+
+
+def test_a_finalist_that_ends_early_without_what_it_is_for_has_failed() -> None:
+    rows = Table()
+    payload = Payload(ToySpace(), Curves(), ToyData().final_view(0))
+    objectives = (Objective("test_accuracy"),)
+    work = make_retraining(
+        payload, rows, finalists=[ToySpace().architecture("x=1,y=2,op=a")], seeds=2,
+        stage="final", arm="random", objectives=objectives, seed=0,
+    )  # fmt: skip
+    for values in ({"train_loss": 1.0}, {"test_accuracy": 50.0}):
+        job = work.next()
+        assert job is not None
+        assert job.held_out == "test"
+        work.report(job, Measurement(2, values))
+        work.complete(job)
+    ends = [(row["state"], row["message"]) for row in rows if row["step"] is None]
+    assert ends == [
+        ("FAILED", "the evaluator ended at step 2 without test_accuracy"),
+        ("COMPLETE", "its evaluator ended it at step 2 of 4"),
+    ]
 
 
 def test_a_trial_that_ends_early_beyond_a_bound_is_infeasible() -> None:
