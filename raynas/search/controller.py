@@ -27,8 +27,8 @@ from raynas.core.prices import in_seconds
 from raynas.schedulers.base import Scheduler, began
 from raynas.search.checkpoints import CheckpointPolicy
 from raynas.search.context import Interruption, Meter, Payload, Status, one_line
-from raynas.search.failures import FirstFailures
 from raynas.search.continuity import Continuity, hole_message, steps_of
+from raynas.search.failures import FirstFailures
 from raynas.search.incumbents import Incumbents
 from raynas.search.ledger import TrialLedger
 from raynas.search.proposers import Proposer
