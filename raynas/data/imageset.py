@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raynas.core import UserError, rng_for
+from raynas.core.fields import check_fields
 from raynas.data.base import Dataset, Images, View
 from raynas.data.splits import Indices, partition, stratified
 
@@ -48,9 +49,10 @@ class ImageSet(Dataset):
     test_subset: int | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_share("valid_share", self.valid_share)
         for name, count in (("subset", self.subset), ("test_subset", self.test_subset)):
-            if count is not None and (not isinstance(count, int) or count < 2):
+            if count is not None and count < 2:
                 raise UserError(f"{name}={count!r} is no count of images", allowed="None or >= 2")
 
     @abstractmethod
@@ -189,7 +191,10 @@ def checked(pixels: NDArray[np.uint8], labels: NDArray[np.int64], what: str) -> 
 
     Raises: UserError when dtype, shape or labels are wrong; ``what`` opens its message.
     """
-    pixels, labels = np.asarray(pixels), np.asarray(labels)
+    try:
+        pixels, labels = np.asarray(pixels), np.asarray(labels)
+    except (TypeError, ValueError, RuntimeError) as error:  # lists of unequal length, say
+        raise UserError(f"{what} is no array: {error}", cure="give numpy arrays") from error
     _check_pixels(pixels, what)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise UserError(

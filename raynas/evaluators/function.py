@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any, ClassVar
 
 from raynas.core import Architecture, Job, Measurement, Metric, UserError, one_of
+from raynas.core.fields import check_fields
 from raynas.core.metrics import VAL_ACCURACY
 from raynas.data.base import View
 from raynas.evaluators.base import Evaluator
@@ -32,6 +33,7 @@ class FunctionEvaluator(Evaluator):
     metrics: tuple[Metric, ...] = (VAL_ACCURACY,)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.max_step < 1:
             raise UserError(f"max_step={self.max_step}", allowed="a whole number from 1 up")
         if not self.metrics:

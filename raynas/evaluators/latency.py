@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from raynas.core import Architecture, Job, Measurement, Metric, RaynasError, UserError, rng_for
+from raynas.core.fields import check_fields
 from raynas.core.metrics import LATENCY, LATENCY_IQR
 from raynas.data.base import View
 from raynas.evaluators.base import Evaluator
@@ -51,6 +52,7 @@ class MeasuredLatency(Evaluator):
     )
 
     def __post_init__(self) -> None:
+        check_fields(self)
         from raynas.costs.latency import check_latency
 
         check_latency(batch=self.batch, repeats=self.repeats, dtype=self.dtype)

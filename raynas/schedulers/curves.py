@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raynas.core import Decision, Measurement, Objective, Problem, Trial, UserError, signed
+from raynas.core.fields import check_fields
 from raynas.schedulers.base import Scheduler, require_integer
 
 Floats = NDArray[np.float64]
@@ -56,6 +57,7 @@ class CurvePrediction(Scheduler):
     _values: dict[int, Floats] = field(init=False, repr=False, compare=False)  # step -> theirs
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for setting, least in (("best", 1), ("min_step", 1), ("enough", 4), ("neighbours", 4)):
             value = getattr(self, setting)
             setattr(self, setting, require_integer("CurvePrediction", setting, value, least))

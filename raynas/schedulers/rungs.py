@@ -11,6 +11,7 @@ import numpy as np
 
 from raynas.core import Measurement, Objective, Problem, Trial
 from raynas.core import signed as signed_values
+from raynas.core.fields import check_fields
 from raynas.core.pareto import pareto_order
 from raynas.schedulers.base import Rung, Scheduler, require_integer
 
@@ -44,6 +45,7 @@ class Halving(Scheduler):
     _end: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for setting, least in (("min_step", 1), ("factor", 2), ("max_step", 1)):
             value = getattr(self, setting)
             if value is not None:
