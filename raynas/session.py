@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import signal
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from raynas.core import (
     Costs,
     Metric,
     Objective,
+    Problem,
     Trial,
     TrialState,
     UserError,
@@ -47,6 +49,7 @@ from raynas.search.order import DeterministicOrder
 from raynas.search.retention import Retention
 from raynas.search.screening import Screening
 from raynas.search.source import JobSource
+from raynas.spaces.roundtrip import check_round_trip
 from raynas.store import RunFolder
 from raynas.store.remote import Remote
 from raynas.store.schema import FINAL, SEARCH, SUPERNET, TRUTH, TUNED
@@ -353,9 +356,13 @@ def prepare(experiment: Experiment) -> Payload:
 
     Raises: UserError.
     """
+    check_round_trip(experiment.space)
     payload = Payload(
         experiment.space, experiment.evaluator, experiment.data.search_view(experiment.seed)
     )
+    if experiment.finalists.top:
+        experiment.data.check_test_images(payload.view, experiment.seed)
+    _set_up_once(experiment)
     arch = payload.space.sample(rng_for(experiment.seed, "check"))
     _look(payload.evaluator, payload, arch)
     if experiment.screen is not None:
@@ -365,13 +372,29 @@ def prepare(experiment: Experiment) -> Payload:
     _look_at_finals(experiment, payload, arch)
     if (needed := experiment.needs()) is not None:
         _look(needed, payload, payload.space.extremes()[1])
-    elif (inherited := experiment.finalists.inherited) and not inherited.weights_version():
+    elif (inherited := _inherited(experiment)) and not inherited.weights_version():
         raise UserError(
             f"finalists.inherited={inherited.name}: there are no weights to inherit",
             cure="give it weights=PATH, or search by an evaluator that trains a supernet",
         )
     _check_costs(experiment, payload, arch)
     return payload
+
+
+def _inherited(experiment: Experiment) -> Evaluator | None:
+    return experiment.finalists.inherited if experiment.finalists.top else None
+
+
+def _set_up_once(experiment: Experiment) -> None:
+    """See that copies of samplers and scheduler can be set up, before anything is trained.
+
+    Raises: UserError, from the part that cannot work in this space, or for these objectives.
+    """
+    steps = experiment.evaluator.max_step
+    problem = Problem(experiment.objectives, steps, experiment.seed, "check", experiment.bounds)
+    for sampler in (experiment.sampler, *experiment.against):
+        copy.copy(sampler).setup(experiment.space, problem)
+    copy.copy(experiment.scheduler).setup(problem)
 
 
 def _look(evaluator: Evaluator, payload: Payload, arch: Architecture) -> None:
@@ -382,14 +405,21 @@ def _look(evaluator: Evaluator, payload: Payload, arch: Architecture) -> None:
 
 
 def _look_at_finals(experiment: Experiment, payload: Payload, arch: Architecture) -> None:
-    """See that weights which finalists begin with were not trained on images beyond the training
-    and validation images. No test image is read for that.
+    """See that what trains the finalists fits, and that weights which they begin with were not
+    trained on images beyond the training and validation images. No test image is read for that.
 
     Raises: UserError when they were, or do not fit.
     """
     finals = (final_evaluator(experiment), experiment.finalists.inherited)
-    begin = [e for e in finals if e is not None and e.weights_version()]
-    if not begin or not experiment.finalists.top:
+    known = [e for e in finals if e is not None]
+    begin = [e for e in known if e.weights_version()]
+    if not experiment.finalists.top:
+        return
+    alike = dataclasses.replace(payload.view, held_out_name="test")  # of the same validation images
+    for evaluator in known:
+        if evaluator not in begin:
+            _look(evaluator, dataclasses.replace(payload, view=alike), arch)
+    if not begin:
         return
     parts = payload.view.train, payload.view.held_out
     pixels = np.concatenate([images.pixels for images in parts])

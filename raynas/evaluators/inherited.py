@@ -125,6 +125,12 @@ class Inherited(Evaluator):
 
     def check(self, arch: Architecture) -> None:
         """Raises: UserError for weights of another supernet or of other images, or too few."""
+        have = len(self._ready()[1].train)
+        if self.calibration > have:
+            raise UserError(
+                f"Inherited has calibration={self.calibration}",
+                allowed=f"up to the {have} training images that there are",
+            )
         if self.weights is None:
             self.training.setup(*self._ready())
             self.training.check(arch)

@@ -68,6 +68,12 @@ class CurvePrediction(Scheduler):
 
     def setup(self, problem: Problem) -> None:
         self._objectives, self._end = problem.objectives, problem.max_step
+        if self.min_step > self._end:
+            raise UserError(
+                f"CurvePrediction: min_step = {self.min_step}, and an evaluation has {self._end} "
+                "steps, so no trial would ever be compared",
+                allowed=f"integers from 1 to {self._end}",
+            )
         self._curves, self._reached, self._values = {}, {}, {}
 
     def decide(self, trial: Trial) -> Decision:
