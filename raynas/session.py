@@ -6,7 +6,7 @@ import contextlib
 import copy
 import dataclasses
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
@@ -104,6 +104,7 @@ class Session:
 
         Raises: Interrupted; UserError when the training fails, or its weights are lost or others.
         """
+        self._tell(remarks_on_batches(self.experiment, len(self.payload.view.train)))
         needed = self.experiment.needs()
         if needed is not None:
             trained, _ = history(self.folder, self.experiment, SUPERNET, needed.name)
@@ -116,7 +117,10 @@ class Session:
                 if evaluator.weights_version():  # weights that are damaged fail here, not per trial
                     _look(evaluator, self.payload, largest)
         expect_weights(self.folder, self.experiment)
-        for remark in dict.fromkeys(r for e in self.experiment.evaluators for r in e.remarks()):
+        self._tell(r for e in self.experiment.evaluators for r in e.remarks())
+
+    def _tell(self, remarks: Iterable[str]) -> None:
+        for remark in dict.fromkeys(remarks):
             self.console.print(f"[yellow]{escape(remark)}", soft_wrap=True)
 
     def _train(self, needed: Evaluator) -> Trial:
@@ -379,6 +383,25 @@ def prepare(experiment: Experiment) -> Payload:
         )
     _check_costs(experiment, payload, arch)
     return payload
+
+
+def remarks_on_batches(experiment: Experiment, images: int) -> list[str]:
+    """Say which trainings have batches of more images than there are, so one step an epoch.
+
+    Args:
+        experiment: Its evaluators are looked at that have a ``recipe``.
+        images: How many training images a search has.
+    """
+    needed = experiment.needs()
+    found = []
+    for evaluator in (*experiment.evaluators, *([needed] if needed else [])):
+        batch = getattr(getattr(evaluator, "recipe", None), "batch_size", 0)
+        if batch > images:
+            found.append(
+                f"{evaluator.name}: recipe.batch_size={batch} is more than the {images} training "
+                "images: an epoch is one step; take smaller batches, or many epochs"
+            )
+    return found
 
 
 def _inherited(experiment: Experiment) -> Evaluator | None:

@@ -15,11 +15,12 @@ from toys import Curves, ToyData, ToySpace
 from raynas.core import Architecture, Choice, Job, Measurement, UserError
 from raynas.data import Arrays, Images, View
 from raynas.data.base import Dataset
-from raynas.evaluators import Inherited
+from raynas.evaluators import Inherited, Retrain, TrainSupernet
 from raynas.experiment import Experiment, Finalists
 from raynas.samplers import BOHB, CMAES, Exhaustive, Listed, Random
 from raynas.schedulers import ASHA
-from raynas.session import prepare
+from raynas.session import prepare, remarks_on_batches
+from raynas.training import Recipe
 
 
 def experiment(**parts: Any) -> Experiment:
@@ -151,7 +152,7 @@ def test_a_rare_class_counts_though_all_its_images_are_test_images() -> None:
     for rare in range(50):  # wherever it lies, it is now in this part, now in that one
         labels = np.zeros(50, np.int64)
         labels[::2], labels[rare] = 1, 2
-        data = Arrays(pixels, labels, test_share=0.5)
+        data = Arrays(pixels, labels, test_share=0.8)
         assert data.search_view(0).num_classes == 3
         assert data.final_view(0).num_classes == 3
 
@@ -191,6 +192,18 @@ def test_what_trains_finalists_is_asked_before_the_search() -> None:
     given = Finalists(evaluator=OnlyValidation())
     assert refused(finalists=given) == "no test values here"
     prepare(experiment(evaluator=OnlyValidation(), finalists=Finalists(top=0)))
+
+
+def test_batches_of_more_images_than_there_are_are_told() -> None:
+    """Not refused: whole batches are a way to train, and runs that began so go on."""
+    large = experiment(evaluator=Retrain(Recipe(epochs=1, batch_size=64)))
+    assert remarks_on_batches(large, 64) == []
+    (remark,) = remarks_on_batches(large, 63)
+    assert "retrain: recipe.batch_size=64 is more than the 63 training images" in remark
+    inherited = experiment(evaluator=Inherited(TrainSupernet(Recipe(batch_size=64))))
+    assert "train_supernet: recipe" in remarks_on_batches(inherited, 9)[0]
+    final = Finalists(evaluator=Retrain(Recipe(batch_size=128)))
+    assert "128" in remarks_on_batches(experiment(finalists=final), 100)[0]
 
 
 def test_more_calibration_images_than_there_are_is_told_before_the_supernet_is_trained() -> None:
