@@ -9,16 +9,24 @@ import importlib.util
 import linecache
 import sys
 import traceback
-import types
-import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from raynas.core import Bound, Costs, Objective, UserError, one_of
-from raynas.core.describe import describe, field_hints, fingerprint, former_description
+from raynas.core.describe import describe, fingerprint, former_description
+from raynas.core.fields import (
+    MISFIT,
+    brief,
+    check_fields,
+    declared_types,
+    fit_any,
+    is_plain,
+    shown_type,
+    union_members,
+)
 from raynas.core.metrics import LATENCY
 from raynas.data.base import Dataset
 from raynas.evaluators.base import Evaluator
@@ -43,6 +51,7 @@ class Budget:
     hours: float | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.trials is None and self.hours is None:
             raise UserError("a budget without an end", cure="give budget.trials or budget.hours")
         if self.trials is not None and self.trials < 1:
@@ -66,6 +75,7 @@ class Finalists:
     inherited: Evaluator | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.top < 0:
             raise UserError(f"finalists.top={self.top}", allowed=">= 0")
         if self.seeds < 1:
@@ -84,6 +94,7 @@ class Truth:
     seeds: int = 1
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("count", "seeds"):
             if getattr(self, name) < 1:
                 raise UserError(f"truth.{name}={getattr(self, name)}", allowed=">= 1")
@@ -137,6 +148,13 @@ class Experiment:
                     f"experiment's {name} is {type(part).__name__}, not a {kind.__name__}",
                     cure=f"see `raynas list` for what there is; {name}=... takes an object",
                 )
+        check_fields(self, unchecked=(*_PARTS, "screen", "truth"))
+        check_name(self.name)
+        if self.in_order < 0:
+            raise UserError(
+                f"in_order={self.in_order}",
+                allowed="0, which takes results as they come, or a number of workers",
+            )
         if not self.objectives:
             raise UserError("an experiment without objectives", cure="objectives=(Objective(),)")
         if self.screen is not None and not isinstance(self.screen, Screen):
@@ -234,6 +252,30 @@ class Experiment:
         )
 
 
+def check_name(name: str) -> None:
+    """Check that a folder can bear the name of an experiment, below the folder of all runs.
+
+    Args:
+        name: May be empty: the file's own name takes its place. ``group/name`` is a folder in a
+            folder.
+
+    Raises:
+        UserError: The name leads elsewhere, has characters that no file name has, or is too long.
+    """
+    parts = name.split("/") if name else []
+    odd = any(part in ("", ".", "..") or part != part.strip() for part in parts)
+    if odd or not name.isprintable() or any(len(part.encode()) > _LONGEST_NAME for part in parts):
+        raise UserError(
+            f"name={brief(name)} is no name for the folder of a run",
+            allowed=f"printable characters, up to {_LONGEST_NAME} bytes; a/b for a folder in a "
+            "folder, and no '..'",
+            cure="name the experiment another way, as in name='first_search'",
+        )
+
+
+_LONGEST_NAME = 200
+"""Bytes; file systems take 255, and a run's id adds some to its name."""
+
 _PARTS: dict[str, type] = {
     "space": SearchSpace,
     "data": Dataset,
@@ -300,7 +342,12 @@ def load(
         found = dataclasses.replace(found, name=name or path.stem)
     if smoke:
         found = apply(found, found.smoke)
-    return Loaded(apply(found, overrides or {}), source, path, module)
+    found = apply(found, overrides or {})
+    if not found.name:
+        raise UserError(
+            "--set name=: an experiment without a name", cure="leave it out, or name it"
+        )
+    return Loaded(found, source, path, module)
 
 
 def _import_file(path: Path, beside: Path | None) -> ModuleType:
@@ -374,61 +421,107 @@ def _literal(text: str) -> object:
         return names[text.lower()]
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text  # such as {[1]}, which is no value, or a number of 5,000 digits
 
 
 def apply(experiment: Experiment, overrides: Mapping[str, object]) -> Experiment:
-    """The experiment with values replaced along dotted paths of field names."""
+    """Return the experiment with values replaced along dotted paths of field names.
+
+    Each part is made once, with all that is set in it, so that what must fit together may come
+    in any order.
+
+    Args:
+        experiment: Stays as it is.
+        overrides: Path -> value; of two for one path, or for a part and for something in it, the
+            later one counts.
+
+    Raises:
+        UserError: For unknown paths and values that do not fit, naming what would.
+    """
+    wanted = _Wanted()
     for path, value in overrides.items():
-        experiment = _replace(experiment, path.split("."), value, path)
-    return experiment
+        wanted.add(path.split("."), path, value)
+    made: Experiment = _replaced(experiment, wanted, "")
+    return made
 
 
-def _replace(part: Any, keys: list[str], value: object, path: str) -> Any:
-    """``part`` with the value at ``keys`` replaced; ``path`` is what the user wrote."""
-    key, rest = keys[0], keys[1:]
+_UNSET: Final = object()
+
+
+@dataclass
+class _Wanted:
+    """What is set in a part: a value for the whole, then values inside it, by their keys."""
+
+    value: object = _UNSET
+    told: str = ""
+    inside: dict[str, _Wanted] = field(default_factory=dict)
+
+    def add(self, keys: Sequence[str], path: str, value: object) -> None:
+        if keys:
+            self.inside.setdefault(keys[0], _Wanted()).add(keys[1:], path, value)
+            return
+        self.value, self.told, self.inside = value, path, {}
+
+    @property
+    def paths(self) -> list[str]:
+        """All that the user wrote, as ``path=value``."""
+        own = [] if self.value is _UNSET else [f"{self.told}={brief(self.value)}"]
+        return own + [path for wanted in self.inside.values() for path in wanted.paths]
+
+    @property
+    def path(self) -> str:
+        """The first of its paths, for messages."""
+        return self.told or next(w.path for w in self.inside.values())
+
+
+def _replaced(part: Any, wanted: _Wanted, place: str) -> Any:
+    """``part``, which is found at ``place``, with all that is wanted inside it."""
+    if not wanted.inside:
+        return part
     if isinstance(part, tuple):
-        return _replace_item(part, keys, value, path)
+        return _replaced_items(part, wanted, place)
     if not dataclasses.is_dataclass(part) or isinstance(part, type):
-        inside = path.split(".")[: -len(keys)]
         raise UserError(
-            f"--set {path}: there is nothing to set inside {'.'.join(inside)}",
-            cure=f"--set {'.'.join(inside)}=VALUE",
+            f"--set {wanted.path}: there is nothing to set inside {place}",
+            cure=f"--set {place}=VALUE",
         )
     names = [f.name for f in dataclasses.fields(part) if f.init and f.metadata.get("set", True)]
     if not names:
         raise UserError(
-            f"--set {path}: {type(part).__name__} has no settings",
+            f"--set {wanted.path}: {type(part).__name__} has no settings",
             cure="change the experiment file",
         )
-    if key not in names:
-        raise one_of(f"key in --set {path}:", key, names)
-    current = getattr(part, key)
-    if rest:
-        new = _replace(current, rest, value, path)
-    else:
-        new = _coerce(value, field_hints(type(part))[key], current, path)
-    return _with(part, key, new, f"--set {path}={value!r}")
+    changes = {}
+    for key, inner in wanted.inside.items():
+        if key not in names:
+            raise one_of(f"key in --set {inner.path}:", key, names)
+        current = getattr(part, key)
+        if inner.value is not _UNSET:
+            current = _coerce(inner.value, declared_types(type(part))[key], current, inner.told)
+        changes[key] = _replaced(current, inner, f"{place}.{key}".lstrip("."))
+    return _with(part, changes, f"--set {', '.join(wanted.paths)}")
 
 
-def _replace_item(part: tuple[Any, ...], keys: list[str], value: object, path: str) -> Any:
-    """``against.0.n_startup``: the settings of a part in a tuple."""
-    places = [str(i) for i in range(len(part))]
-    if keys[0] not in places:
-        raise one_of(f"place in --set {path}:", keys[0], places)
-    if not keys[1:]:
-        raise UserError(
-            f"--set {path}: {type(part[int(keys[0])]).__name__} is not a plain value",
-            cure=f"set what is inside, as {path}.NAME=VALUE, or change the experiment file",
-        )
-    i = int(keys[0])
-    return (*part[:i], _replace(part[i], keys[1:], value, path), *part[i + 1 :])
+def _replaced_items(part: tuple[Any, ...], wanted: _Wanted, place: str) -> Any:
+    """``against.0.n_startup``: the settings of parts in a tuple."""
+    items, places = list(part), [str(i) for i in range(len(part))]
+    for key, inner in wanted.inside.items():
+        if key not in places:
+            raise one_of(f"place in --set {inner.path}:", key, places)
+        if inner.value is not _UNSET:
+            raise UserError(
+                f"--set {inner.told}: {type(part[int(key)]).__name__} is not a plain value",
+                cure=f"set what is inside, as {inner.told}.NAME=VALUE, or change the experiment "
+                "file",
+            )
+        items[int(key)] = _replaced(part[int(key)], inner, f"{place}.{key}")
+    return tuple(items)
 
 
-def _with(part: Any, key: str, new: object, told: str) -> Any:
+def _with(part: Any, changes: Mapping[str, object], told: str) -> Any:
     try:
-        return dataclasses.replace(part, **{key: new})
+        return dataclasses.replace(part, **changes)
     except UserError:
         raise
     except Exception as error:  # a part's own check of its settings
@@ -438,14 +531,13 @@ def _with(part: Any, key: str, new: object, told: str) -> Any:
 def _coerce(value: object, hint: Any, current: object, path: str) -> object:
     """``value`` as the field's type: an int passes for a float, a list for a tuple, unless the
     field may have ints and lists, too."""
-    options = typing.get_args(hint) if _is_union(hint) else (hint,)
-    for option in sorted(options, key=lambda option: option is not type(value)):
-        fitted = _fit(value, option)
-        if fitted is not _MISFIT:
-            return fitted
+    options = union_members(hint)
+    fitted = fit_any(value, options)
+    if fitted is not MISFIT:
+        return fitted
     raise UserError(
-        f"--set {path}={value!r}",
-        allowed=" or ".join(map(_shown, options)),
+        f"--set {path}={brief(value)}",
+        allowed=" or ".join(map(shown_type, options)),
         cure=_cure(options, current, path),
     )
 
@@ -456,85 +548,9 @@ def _cure(options: Sequence[Any], current: object, path: str) -> str:
         names = [f.name for f in dataclasses.fields(current) if f.init]
         if names:
             return f"set what is inside, as {path}.{names[0]}=VALUE, or change the experiment file"
-    if isinstance(current, tuple) and not any(map(_is_plain, options)):
+    if isinstance(current, tuple) and not any(map(is_plain, options)):
         return f"change the experiment file; {path}='()' leaves them out"
-    if not any(map(_is_plain, options)):
+    if not any(map(is_plain, options)):
         return "change the experiment file"
     quotes = f"; text that looks like a number needs quotes: {path}='\"1\"'"
-    return f"it is {current!r} now" + (quotes if str in options else "")
-
-
-def _is_plain(kind: Any) -> bool:
-    """Whether values of the type can be written on a command line."""
-    if _origin(kind) is tuple:
-        return all(_is_plain(k) for k in typing.get_args(kind) if k is not ...)
-    return _origin(kind) in (int, float, bool, str, Path, typing.Literal)
-
-
-def _origin(kind: Any) -> Any:
-    return typing.get_origin(kind) or kind
-
-
-def _shown(kind: Any) -> str:
-    """A type as a user reads it."""
-    if kind in (None, type(None)):
-        return "none"
-    if _origin(kind) is typing.Literal:
-        return ", ".join(map(str, typing.get_args(kind)))
-    plain = {int: "whole number", float: "number", str: "text", bool: "true, false"}
-    if _origin(kind) is tuple:
-        return f"({', '.join('...' if k is ... else _shown(k) for k in typing.get_args(kind))})"
-    return plain.get(kind) or f"{getattr(kind, '__name__', kind)} object"
-
-
-def _is_union(hint: Any) -> bool:
-    return typing.get_origin(hint) in (typing.Union, types.UnionType)
-
-
-_MISFIT = object()
-
-
-def _fit(value: object, kind: Any) -> object:
-    """``value`` as one type that is no union, or ``_MISFIT``."""
-    origin = _origin(kind)
-    if _is_union(kind):
-        fits = (_fit(value, option) for option in typing.get_args(kind))
-        return next((f for f in fits if f is not _MISFIT), _MISFIT)
-    if origin is typing.Literal:
-        return _choice(value, typing.get_args(kind))
-    if origin is type(None):
-        return None if value is None else _MISFIT
-    if origin in (int, float):
-        return _number(value, origin)
-    if origin is Path:
-        return Path(value) if isinstance(value, str | Path) else _MISFIT
-    if origin is tuple:
-        return _tuple(value, typing.get_args(kind))
-    if isinstance(origin, type) and origin is not Any:
-        return value if isinstance(value, origin) else _MISFIT
-    return value
-
-
-def _choice(value: object, allowed: tuple[object, ...]) -> object:
-    """Of the type that is allowed, too: 1 is not True."""
-    same = (a for a in allowed if a == value and type(a) is type(value))
-    return next(same, _MISFIT)
-
-
-def _number(value: object, kind: type) -> object:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return _MISFIT
-    if kind is int and isinstance(value, float):  # 1e6 is how people write a million
-        return int(value) if value.is_integer() else _MISFIT
-    return kind(value)
-
-
-def _tuple(value: object, kinds: tuple[Any, ...]) -> object:
-    if not isinstance(value, tuple | list):
-        return _MISFIT
-    if len(kinds) == 2 and kinds[1] is ...:
-        kinds = (kinds[0],) * len(value)
-    if kinds and len(kinds) != len(value):
-        return _MISFIT
-    items = [_fit(v, k) for v, k in zip(value, kinds, strict=True)] if kinds else list(value)
-    return _MISFIT if any(item is _MISFIT for item in items) else tuple(items)
+    return f"it is {brief(current)} now" + (quotes if str in options else "")

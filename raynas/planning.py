@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -22,7 +25,8 @@ from raynas.core import (
     rng_for,
     violations,
 )
-from raynas.core.describe import fresh
+from raynas.core.describe import describe, fingerprint, fresh
+from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment
 from raynas.runners.base import pick_device
 from raynas.search.context import Payload
@@ -32,6 +36,8 @@ from raynas.stored import final_evaluator
 
 #: driver seconds a trial needs, whatever it trains: a worker that has less to do waits
 DRIVER_SECONDS = 0.03
+
+_SEARCH = "search ("
 
 
 @dataclass(frozen=True)
@@ -91,15 +97,24 @@ class Plan:
         """Beyond so many workers the driver is the limit: each trial takes some of its time."""
         if self.step_seconds is None or not self.stages:
             return None
-        search = self.stages[0]
+        search = next((s for s in self.stages if s.name.startswith(_SEARCH)), None)
+        if search is None:
+            return None
         trial_seconds = self.step_seconds * search.steps / max(search.trials, 1)
         return max(1, int(trial_seconds / DRIVER_SECONDS))
 
 
 def plan(experiment: Experiment, *, sample: int = 300, probe: bool = True) -> Plan:
-    """Look at ``sample`` random architectures, and time one step of a middling one (``probe``).
+    """Look at random architectures, and time a step of each kind of evaluation of a middling one.
 
-    Raises: UserError when the experiment cannot run, or nothing of the sample keeps the bounds.
+    Args:
+        experiment: What is to be run.
+        sample: How many architectures are drawn.
+        probe: Whether steps are timed. A supernet that is still to be trained is trained for up
+            to two epochs then; what works with its weights is timed with those.
+
+    Raises:
+        UserError: The experiment cannot run, or nothing of the sample keeps the bounds.
     """
     if sample < 1:
         raise UserError(f"a sample of {sample} architectures", allowed="1 or more")
@@ -133,7 +148,10 @@ def plan(experiment: Experiment, *, sample: int = 300, probe: bool = True) -> Pl
     if memory is not None:
         spreads["memory_mb"] = memory
     device = pick_device(experiment.resources.gpus)
-    seconds = _probe(payload, middle, device, experiment) if probe else None
+    with tempfile.TemporaryDirectory() as folder:
+        times = _StepTimes(experiment, payload, middle, device, Path(folder) if probe else None)
+        stages = tuple(_stages(experiment, times))
+        seconds = times.of(experiment.evaluator)
     return Plan(
         size=payload.space.size,
         drawn=len(drawn) + len(errors),
@@ -144,7 +162,7 @@ def plan(experiment: Experiment, *, sample: int = 300, probe: bool = True) -> Pl
         costs=spreads,
         step_seconds=seconds,
         device=device,
-        stages=tuple(_stages(experiment, seconds)),
+        stages=stages,
         concurrent=experiment.resources.concurrent,
     )
 
@@ -195,14 +213,65 @@ def _memory(
     return Spread(*(megabytes(kept[int(place)]) for place in places))
 
 
+class _StepTimes:
+    """Seconds of one step of each evaluator of an experiment, each measured once."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        payload: Payload,
+        arch: Architecture,
+        device: str,
+        folder: Path | None,
+    ) -> None:
+        """Remember what is to be timed.
+
+        Args:
+            experiment: Whose evaluators are timed.
+            payload: Its space and data.
+            arch: What is evaluated.
+            device: On which it is.
+            folder: For the weights of a supernet; None times nothing.
+        """
+        self._experiment, self._payload, self._arch = experiment, payload, arch
+        self._device, self._folder = device, folder
+        self._known: dict[str, float | None] = {}
+
+    def of(self, evaluator: Evaluator) -> float | None:
+        """Return the seconds of a step; None where nothing is timed."""
+        if self._folder is None:
+            return None
+        key = fingerprint(describe(evaluator))
+        if key not in self._known:
+            self._known[key] = self._measured(evaluator)
+        return self._known[key]
+
+    def _measured(self, evaluator: Evaluator) -> float | None:
+        needed, folder = self._experiment.needs(), self._folder
+        assert folder is not None
+        if needed is None or evaluator == needed:
+            return self._probed(evaluator, folder if evaluator == needed else None)
+        self.of(needed)
+        return self._probed(evaluator.with_prepared(folder / "weights"), None)
+
+    def _probed(self, evaluator: Evaluator, workdir: Path | None) -> float | None:
+        payload = replace(self._payload, evaluator=evaluator)
+        return _probe(payload, self._arch, self._device, self._experiment, workdir)
+
+
 def _probe(
-    payload: Payload, arch: Architecture, device: str, experiment: Experiment
+    payload: Payload,
+    arch: Architecture,
+    device: str,
+    experiment: Experiment,
+    workdir: Path | None = None,
 ) -> float | None:
     """Seconds of one step, the second where there are two: the first one warms up."""
     evaluator = fresh(payload.evaluator)
     evaluator.setup(payload.space, payload.view)
     last = min(2, evaluator.max_step)
-    job = Job(0, experiment.seed, last, device=device, threads=experiment.resources.threads)
+    threads = experiment.resources.threads
+    job = Job(0, experiment.seed, last, workdir=workdir, device=device, threads=threads)
     began = time.monotonic()
     try:
         measured = list(evaluator.evaluate(arch, job))
@@ -217,29 +286,66 @@ def _probe(
     return took or (time.monotonic() - began) / max(len(measured), 1)
 
 
-def _stages(experiment: Experiment, seconds: float | None) -> list[Stage]:
-    """The search, what it is compared with, the finalists."""
-    trials = experiment.budget.trials
-    hours = experiment.budget.hours
-    step = experiment.evaluator.max_step
-    stages = []
-    if trials is not None:
-        steps = expected_steps(experiment, trials)
-        stages.append(Stage(f"search ({experiment.sampler.name})", trials, steps, None))
-    elif seconds:
-        per_trial = expected_steps(experiment, 200) / 200
-        count = int(3600 * (hours or 0) / (seconds * per_trial))
-        stages.append(Stage(f"search ({experiment.sampler.name})", count, count * per_trial, None))
-    for other in experiment.against:
-        if stages:  # equal worker time, by no scheduler's favour
-            stages.append(replace(stages[0], name=f"comparison ({other.name})"))
-    finals = experiment.finalists.top * experiment.finalists.seeds
+def _stages(experiment: Experiment, times: _StepTimes) -> list[Stage]:
+    """What a run does, in its order: the supernet, the search and what it is compared with, the
+    truth, the finalists."""
+    finalists, needed = experiment.finalists, experiment.needs()
+    stages = [] if needed is None else [_stage("supernet", needed, 1, times)]
+    search = _search_stages(experiment, times)
+    stages += search
+    stages += [_comparison(other.name, search, times.of(experiment.evaluator)) for other in (
+        experiment.against if search else ())]  # fmt: skip
+    if experiment.truth is not None:
+        searched = sum(s.trials for s in stages if s.name.startswith((_SEARCH, "comparison (")))
+        count = min(experiment.truth.count, searched or experiment.truth.count)
+        trained = count * experiment.truth.seeds
+        stages.append(_stage("truth", experiment.truth.evaluator, trained, times))
+    finals = finalists.top * finalists.seeds
     if finals and not finalists_refused(experiment):
-        last = final_evaluator(experiment).max_step
-        stages.append(Stage("finalists", finals, finals * (last or step), None))
-    if seconds is None:
-        return stages
-    return [replace(stage, hours=stage.steps * seconds / 3600) for stage in stages]
+        last = _stage("finalists", final_evaluator(experiment), finals, times)
+        stages.append(replace(last, name="finalists"))
+        if finalists.inherited is not None:
+            stages.append(_stage("finalists, inherited", finalists.inherited, finals, times))
+    return stages
+
+
+def _stage(name: str, evaluator: Evaluator, trials: int, times: _StepTimes) -> Stage:
+    """``trials`` whole evaluations."""
+    seconds, steps = times.of(evaluator), trials * evaluator.max_step
+    hours = None if seconds is None else steps * seconds / 3600
+    return Stage(f"{name} ({evaluator.name})", trials, steps, hours)
+
+
+def _search_stages(experiment: Experiment, times: _StepTimes) -> list[Stage]:
+    """The scores of a screening, if there is one, and the search; neither, where nobody knows how
+    many trials fit into the hours."""
+    evaluator, screen, trials = experiment.evaluator, experiment.screen, experiment.budget.trials
+    seconds = times.of(evaluator)
+    looks = 1 / screen.keep if screen else 0.0  # of a trial that is evaluated
+    look_seconds = times.of(screen.evaluator) if screen else 0.0
+    hours, each = experiment.budget.hours, None
+    if trials is None and hours is not None and seconds and look_seconds is not None:
+        each = expected_steps(experiment, 200) / 200
+        trials = int(3600 * hours / (seconds * each + look_seconds * looks))
+    if trials is None:
+        return []
+    steps = expected_steps(experiment, trials) if each is None else trials * each
+    taken = None if seconds is None else steps * seconds / 3600
+    search = Stage(f"{_SEARCH}{experiment.sampler.name})", trials, steps, taken)
+    if screen is None:
+        return [search]
+    return [_stage("screening", screen.evaluator, math.ceil(trials * looks), times), search]
+
+
+def _comparison(name: str, search: Sequence[Stage], seconds: float | None) -> Stage:
+    """Equal worker time: what screening took, too, goes into steps; by no scheduler's favour."""
+    last = search[-1]
+    if not seconds or last.hours is None:
+        return replace(last, name=f"comparison ({name})")
+    hours = sum(stage.hours or 0.0 for stage in search)
+    steps = hours * 3600 / seconds
+    trials = math.floor(last.trials * steps / last.steps + 1e-9) if last.steps else last.trials
+    return Stage(f"comparison ({name})", trials, steps, hours)
 
 
 def expected_steps(experiment: Experiment, trials: int, repeats: int = 5) -> float:

@@ -180,6 +180,7 @@ def experiment(given=experiment):
         given(),
         scheduler=NoStopping(),
         screen=None,
+        truth=None,
         bounds=(),
         smoke={{}},
 {_settings(request, trials)}

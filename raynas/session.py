@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
@@ -20,6 +21,7 @@ from raynas.core import (
     Costs,
     Metric,
     Objective,
+    Problem,
     RaynasError,
     Trial,
     TrialState,
@@ -53,6 +55,7 @@ from raynas.search.retention import Retention
 from raynas.search.screening import Screening
 from raynas.search.source import JobSource
 from raynas.spaces.guard import ArchitectureError, one_architecture
+from raynas.spaces.roundtrip import check_round_trip
 from raynas.store import RunFolder
 from raynas.store.remote import Remote
 from raynas.store.schema import FINAL, SEARCH, SUPERNET, TRUTH, TUNED
@@ -113,6 +116,7 @@ class Session:
 
         Raises: Interrupted; UserError when the training fails, or its weights are lost or others.
         """
+        self._tell(remarks_on_batches(self.experiment, len(self.payload.view.train)))
         needed = self.experiment.needs()
         if needed is not None:
             trained, _ = history(self.folder, self.experiment, SUPERNET, needed.name)
@@ -125,7 +129,10 @@ class Session:
                 if evaluator.weights_version():  # weights that are damaged fail here, not per trial
                     _look(evaluator, self.payload, largest)
         expect_weights(self.folder, self.experiment)
-        for remark in dict.fromkeys(r for e in self.experiment.evaluators for r in e.remarks()):
+        self._tell(r for e in self.experiment.evaluators for r in e.remarks())
+
+    def _tell(self, remarks: Iterable[str]) -> None:
+        for remark in dict.fromkeys(remarks):
             self.console.print(f"[yellow]{escape(remark)}", soft_wrap=True)
 
     def _train(self, needed: Evaluator) -> Trial:
@@ -390,9 +397,13 @@ def prepare(experiment: Experiment) -> Payload:
 
     Raises: UserError.
     """
+    check_round_trip(experiment.space)
     payload = Payload(
         experiment.space, experiment.evaluator, experiment.data.search_view(experiment.seed)
     )
+    if experiment.finalists.top:
+        experiment.data.check_test_images(payload.view, experiment.seed)
+    _set_up_once(experiment)
     arch = _fitting(experiment, payload)
     if experiment.screen is not None:
         _look(experiment.screen.evaluator, payload, arch)
@@ -401,7 +412,7 @@ def prepare(experiment: Experiment) -> Payload:
     _look_at_finals(experiment, payload, arch)
     if (needed := experiment.needs()) is not None:
         _look(needed, payload, payload.space.extremes()[1])
-    elif (inherited := experiment.finalists.inherited) and not inherited.weights_version():
+    elif (inherited := _inherited(experiment)) and not inherited.weights_version():
         raise UserError(
             f"finalists.inherited={inherited.name}: there are no weights to inherit",
             cure="give it weights=PATH, or search by an evaluator that trains a supernet",
@@ -441,6 +452,41 @@ def _fitting(experiment: Experiment, payload: Payload) -> Architecture:
     ) from first
 
 
+def remarks_on_batches(experiment: Experiment, images: int) -> list[str]:
+    """Say which trainings have batches of more images than there are, so one step an epoch.
+
+    Args:
+        experiment: Its evaluators are looked at that have a ``recipe``.
+        images: How many training images a search has.
+    """
+    needed = experiment.needs()
+    found = []
+    for evaluator in (*experiment.evaluators, *([needed] if needed else [])):
+        batch = getattr(getattr(evaluator, "recipe", None), "batch_size", 0)
+        if batch > images:
+            found.append(
+                f"{evaluator.name}: recipe.batch_size={batch} is more than the {images} training "
+                "images: an epoch is one step; take smaller batches, or many epochs"
+            )
+    return found
+
+
+def _inherited(experiment: Experiment) -> Evaluator | None:
+    return experiment.finalists.inherited if experiment.finalists.top else None
+
+
+def _set_up_once(experiment: Experiment) -> None:
+    """See that copies of samplers and scheduler can be set up, before anything is trained.
+
+    Raises: UserError, from the part that cannot work in this space, or for these objectives.
+    """
+    steps = experiment.evaluator.max_step
+    problem = Problem(experiment.objectives, steps, experiment.seed, "check", experiment.bounds)
+    for sampler in (experiment.sampler, *experiment.against):
+        copy.copy(sampler).setup(experiment.space, problem)
+    copy.copy(experiment.scheduler).setup(problem)
+
+
 def _look(evaluator: Evaluator, payload: Payload, arch: Architecture) -> None:
     """Raises: UserError when the evaluator does not fit space and data."""
     new = fresh(evaluator)
@@ -458,14 +504,21 @@ def _look(evaluator: Evaluator, payload: Payload, arch: Architecture) -> None:
 
 
 def _look_at_finals(experiment: Experiment, payload: Payload, arch: Architecture) -> None:
-    """See that weights which finalists begin with were not trained on images beyond the training
-    and validation images. No test image is read for that.
+    """See that what trains the finalists fits, and that weights which they begin with were not
+    trained on images beyond the training and validation images. No test image is read for that.
 
     Raises: UserError when they were, or do not fit.
     """
     finals = (final_evaluator(experiment), experiment.finalists.inherited)
-    begin = [e for e in finals if e is not None and e.weights_version()]
-    if not begin or not experiment.finalists.top:
+    known = [e for e in finals if e is not None]
+    begin = [e for e in known if e.weights_version()]
+    if not experiment.finalists.top:
+        return
+    alike = dataclasses.replace(payload.view, held_out_name="test")  # of the same validation images
+    for evaluator in known:
+        if evaluator not in begin:
+            _look(evaluator, dataclasses.replace(payload, view=alike), arch)
+    if not begin:
         return
     parts = payload.view.train, payload.view.held_out
     pixels = np.concatenate([images.pixels for images in parts])

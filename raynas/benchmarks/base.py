@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from raynas.core import Architecture, Measurement, Metric
+from raynas.core import Architecture, Measurement, Metric, UserError
+from raynas.core.fields import check_fields
 from raynas.data.base import Dataset, Images, View
 from raynas.spaces.base import SearchSpace
 
@@ -73,6 +74,14 @@ class NoImages(Dataset):
 
     classes: int = 10
     size: int = 32
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.classes < 2 or self.size < 1:
+            raise UserError(
+                f"NoImages has classes={self.classes}, size={self.size}",
+                allowed="classes from 2, size from 1",
+            )
 
     def search_view(self, seed: int) -> View:
         none = self._none()

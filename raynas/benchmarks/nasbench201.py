@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 from raynas.benchmarks.base import TabularBenchmark
 from raynas.benchmarks.nasbench201_file import CellTable, find_table
 from raynas.core import Architecture, Measurement, Metric, UserError, one_of, rng_for
+from raynas.core.fields import check_fields
 from raynas.core.metrics import TEST_ACCURACY, VAL_ACCURACY
 from raynas.spaces.base import SearchSpace
 from raynas.spaces.nasbench201 import NASBench201
@@ -67,6 +68,7 @@ class NASBench201Table(TabularBenchmark):
     _table: CellTable | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         lengths = tuple(self.epochs)
         if lengths not in ((12,), (200,), LENGTHS):
             raise UserError(f"NASBench201Table epochs={self.epochs}", allowed="(12,), (200,), both")

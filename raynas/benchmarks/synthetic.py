@@ -25,6 +25,7 @@ from raynas.core import (
     rng_for,
     seed_for,
 )
+from raynas.core.fields import check_fields
 from raynas.core.metrics import LATENCY, TEST_ACCURACY, VAL_ACCURACY
 from raynas.spaces.base import SearchSpace
 
@@ -64,6 +65,7 @@ class Synthetic(TabularBenchmark):
     )
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.max_step < 1:
             raise UserError(f"Synthetic max_step={self.max_step}", allowed="1 or more")
         if not 0 <= self.interaction <= 1:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from raynas.core.errors import UserError
+from raynas.core.fields import brief
 
 Option = str | int | float | bool
+
+
+class ChoiceError(UserError, ValueError):
+    """A choice that cannot be one."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +25,10 @@ class Choice:
     """One decision of a search space.
 
     ``ordered`` says that neighbouring options are alike (a width, a depth), so that samplers
-    may treat the option's index as a number; operations have no order.
+    may treat the option's index as a number; operations have no order. Options are texts, numbers,
+    True, False or None; numbers of numpy become Python's. What a
+    space gives a text form of its own may be another hashable value.
+    Raises: UserError for no options, for two that are equal, and for NaN and lists.
     """
 
     name: str
@@ -23,13 +36,48 @@ class Choice:
     ordered: bool = False
 
     def __post_init__(self) -> None:
+        given: object = self.options
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            raise ChoiceError(
+                f"choice {self.name!r} has options={brief(given)}",
+                allowed="a tuple of texts and numbers",
+            )
+        object.__setattr__(self, "options", tuple(map(_plain, given)))
         if not self.options:
-            raise ValueError(f"choice {self.name!r} has no options; give at least one")
-        if len(set(self.options)) != len(self.options):
-            raise ValueError(f"choice {self.name!r} repeats an option: {self.options}")
+            raise ChoiceError(f"choice {self.name!r} has no options", cure="give at least one")
+        for at, option in enumerate(self.options):
+            if not _is_one_value(option):
+                raise ChoiceError(
+                    f"choice {self.name!r} has the option {brief(option)}",
+                    allowed="texts and numbers; no NaN, and nothing that can be changed, as lists",
+                    cure="name it by a text, and take what it stands for from a dict in build()",
+                )
+            if option in self.options[:at]:
+                raise ChoiceError(
+                    f"choice {self.name!r} repeats an option: {brief(option)}",
+                    allowed="each option once; 1, 1.0 and True are equal",
+                )
 
     def __len__(self) -> int:
         return len(self.options)
+
+
+def _plain(option: Any) -> Any:
+    """An option as Python has it, spelled as numpy spells it: 0.1, not 0.10000000149 of 32 bits."""
+    if isinstance(option, np.floating):
+        return float(str(option))
+    if isinstance(option, np.generic):
+        return option.item()
+    return option
+
+
+def _is_one_value(option: object) -> bool:
+    """Whether it is equal to itself, and stays so."""
+    try:
+        hash(option)
+        return bool(option == option)
+    except (TypeError, ValueError):
+        return False
 
 
 @dataclass(frozen=True, eq=False)

@@ -57,11 +57,17 @@ class InvalidScore(RaynasError):
     """A proxy has no score for this network; the message is the reason."""
 
 
+_SHOWN = 200
+"""Characters of a wrong value that are repeated to the user."""
+
+
 def one_of(kind: str, value: object, allowed: Iterable[object], cure: str = "") -> UserError:
     """The error for ``value`` that is none of ``allowed``; suggests the nearest spelling."""
     names = [str(name) for name in allowed]
-    near = difflib.get_close_matches(str(value), names, n=1)
+    given = str(value)
+    given = given if len(given) <= _SHOWN else f"{given[:_SHOWN]}..."
+    near = difflib.get_close_matches(given, names, n=1)
     if near:
         cure = f"did you mean {near[0]!r}?" + (f" {cure}" if cure else "")
     shown = names if len(names) <= 24 else [*names[:24], f"... ({len(names)} in all)"]
-    return UserError(f"unknown {kind} {str(value)!r}", allowed=", ".join(shown), cure=cure)
+    return UserError(f"unknown {kind} {given!r}", allowed=", ".join(shown), cure=cure)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from raynas.core.errors import UserError
+from raynas.core.fields import check_fields
 from raynas.core.metrics import Direction
 
 
@@ -18,6 +19,7 @@ class Objective:
     direction: Direction = "max"
 
     def __post_init__(self) -> None:
+        check_fields(self, unchecked=("direction",))
         if self.direction not in ("max", "min"):
             raise UserError(f"direction {self.direction!r} of {self.metric}", allowed="max, min")
 
@@ -32,10 +34,11 @@ class Bound:
     """A hard limit: ``min <= metric <= max``. ``Bound("params", max=1e6)``."""
 
     metric: str
-    max: float = math.inf
-    min: float = -math.inf
+    max: float = field(default=math.inf, metadata={"infinite": True})
+    min: float = field(default=-math.inf, metadata={"infinite": True})
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.min <= self.max:
             raise UserError(
                 f"bound on {self.metric} that nothing keeps: min={self.min:g}, max={self.max:g}",

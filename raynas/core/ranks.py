@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from raynas.core.errors import UserError, one_of
+from raynas.core.fields import check_fields
 
 Table = Mapping[str, ArrayLike]
 """Name of a score -> its value for each of n architectures; NaN where there is none."""
@@ -77,6 +78,7 @@ class Ensemble:
     weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.parts or len(self.weights) not in (0, len(self.parts)):
             raise UserError(
                 f"Ensemble of {len(self.parts)} scores with {len(self.weights)} weights",
@@ -112,6 +114,7 @@ class Cascade:
     share: float = 0.05
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0 < self.share <= 1:
             raise UserError(f"Cascade with share={self.share}", allowed="above 0, up to 1")
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from raynas.core import UserError
+from raynas.core.fields import brief
 
 WARM_UP = 10
 DTYPES = ("float32", "bfloat16", "float16")
@@ -109,7 +110,7 @@ def check_latency(*, dtype: str = "float32", **counts: int) -> None:
         if value < 1:
             raise UserError(f"latency of a network: {name}={value}", allowed="1 or more")
     if dtype not in DTYPES:
-        raise UserError(f"latency of a network: dtype={dtype!r}", allowed=", ".join(DTYPES))
+        raise UserError(f"latency of a network: dtype={brief(dtype)}", allowed=", ".join(DTYPES))
 
 
 def _seconds(network: nn.Module, images: torch.Tensor, clock: Callable[[], float]) -> float:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from raynas.core import UserError
 from raynas.data.base import Images
-from raynas.data.imageset import ImageSet, Part, check_test_share, checked, hold_out
+from raynas.data.imageset import ImageSet, Part, check_test_share, checked, classes_of, hold_out
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +18,8 @@ class Arrays(ImageSet):
 
     Images: uint8 (n, height, width) or (n, height, width, channels); labels: (n,) integers from
     0. Without test images ``test_share`` (default 0.2) of the images is split off by class, the
-    same in every run. ``num_classes``: default largest training label + 1.
+    same in every run. ``num_classes``: None for the number of different labels, which must be 0, 1,
+    2, ... then; a number, where classes may have no image.
     Raises: UserError when types, shapes or labels do not fit.
     """
 
@@ -39,6 +40,8 @@ class Arrays(ImageSet):
         if self.test_images is not None and self.test_labels is not None:
             checked(self.test_images, self.test_labels, "test_images")
         check_test_share(self.test_share, self.test_images is not None)
+        if self.num_classes is not None and self.num_classes < 2:
+            raise UserError(f"num_classes={self.num_classes}", allowed="2 or more, or None")
 
     def load(self, part: Part) -> Images:
         if part == "test" and self.test_images is not None and self.test_labels is not None:
@@ -49,4 +52,8 @@ class Arrays(ImageSet):
         return hold_out(train, self.test_share, self.name, part)
 
     def count_classes(self, train: Images) -> int:
-        return super().count_classes(train) if self.num_classes is None else self.num_classes
+        if self.num_classes is not None:
+            return self.num_classes
+        labels = np.asarray(self.train_labels)  # before any were split off as test images
+        more = f"num_classes={int(labels.max()) + 1} says that there are classes without images"
+        return classes_of(labels, self.name, more)

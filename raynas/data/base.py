@@ -9,6 +9,8 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from raynas.core import UserError
+
 
 @dataclass(frozen=True)
 class Images:
@@ -59,3 +61,53 @@ class Dataset(ABC):
     @abstractmethod
     def final_view(self, seed: int) -> View:
         """Train + validation images, and the test images held out. For finalists only."""
+
+    def check_test_images(self, view: View, seed: int) -> None:
+        """Check that the test images fit what the search will see, before anything is spent.
+
+        It is called once, in the driver, where there will be finalists. Nothing of the test images
+        goes to a search, nor out of this method but the reason for which they do not fit. The
+        default makes the whole final view for that.
+
+        Args:
+            view: The search's view.
+            seed: The run's seed.
+
+        Raises:
+            UserError: The images have another shape, or labels beyond the classes of ``view``.
+        """
+        final = self.final_view(seed)
+        for what, images in (("training", final.train), ("test", final.held_out)):
+            expect_like(view, images, f"{self.name}: {what} images for finalists")
+        if final.num_classes != view.num_classes:
+            raise UserError(
+                f"{self.name}: finalists have {final.num_classes} classes, the search "
+                f"{view.num_classes}",
+                cure="let both views of the data set have the same classes",
+            )
+
+
+def expect_like(view: View, images: Images, what: str) -> None:
+    """Check that images could stand among those of a view.
+
+    Args:
+        view: With the shape and the classes that are expected.
+        images: To be checked.
+        what: They are, for the message.
+
+    Raises:
+        UserError: They have another shape, or a label that is no class of ``view``.
+    """
+    found, expected = images.pixels.shape[1:], view.train.pixels.shape[1:]
+    if found != expected:
+        raise UserError(
+            f"{what} are {found}, training images {expected} (height, width, channels)",
+            cure="give them one shape",
+        )
+    top = int(images.labels.max()) if len(images.labels) else -1
+    if top >= view.num_classes:
+        raise UserError(
+            f"{what} have labels up to {top}, and the search knows {view.num_classes} classes",
+            allowed=f"labels from 0 to {view.num_classes - 1}",
+            cure="leave such images out, or give training images of every class",
+        )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from raynas.core import UserError
 from raynas.data.base import Images
 from raynas.data.files import not_found, once, require, roots, wrong_md5
-from raynas.data.imageset import ImageSet, Part, check_test_share, checked, hold_out
+from raynas.data.imageset import ImageSet, Part, check_test_share, checked, classes_of, hold_out
 
 FILES = (
     "train-images-idx3-ubyte",
@@ -115,13 +115,26 @@ class IDX(ImageSet):
         check_test_share(self.test_share, self.test_images is not None)
 
     def load(self, part: Part) -> Images:
+        paths = self._paths()
+        if len(paths) == 4:
+            return _remembered(paths[:2] if part == "train" else paths[2:])
+        return hold_out(_remembered(paths), self.test_share, self.name, part)
+
+    def count_classes(self, train: Images) -> int:
+        """Of all labels in the file of training labels, before any are split off for the test.
+
+        Raises: UserError when the labels are not 0, 1, 2, ... without gaps.
+        """
+        more = "or read the files and give Arrays(..., num_classes=N)"
+        return classes_of(_remembered(self._paths()[:2]).labels, self.name, more)
+
+    def _paths(self) -> list[Path]:
+        """Two or four files. Raises: UserError when one is missing."""
         given = (self.train_images, self.train_labels, self.test_images, self.test_labels)
         folder = Path(self.folder).expanduser()
         paths = [_either(folder / Path(p).expanduser()) for p in given if p is not None]
         require(paths, "IDX set")
-        if len(paths) == 4:
-            return _remembered(paths[:2] if part == "train" else paths[2:])
-        return hold_out(_remembered(paths), self.test_share, self.name, part)
+        return paths
 
 
 def _remembered(pair: list[Path], md5: Mapping[str, str] | None = None) -> Images:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raynas.core import UserError, rng_for
+from raynas.core.fields import check_fields
 from raynas.data.base import Dataset, Images, View
 from raynas.data.splits import Indices, partition, stratified
 
@@ -48,9 +49,10 @@ class ImageSet(Dataset):
     test_subset: int | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_share("valid_share", self.valid_share)
         for name, count in (("subset", self.subset), ("test_subset", self.test_subset)):
-            if count is not None and (not isinstance(count, int) or count < 2):
+            if count is not None and count < 2:
                 raise UserError(f"{name}={count!r} is no count of images", allowed="None or >= 2")
 
     @abstractmethod
@@ -64,8 +66,11 @@ class ImageSet(Dataset):
         """
 
     def count_classes(self, train: Images) -> int:
-        """How many classes there are; the default is the largest training label + 1."""
-        return int(train.labels.max()) + 1
+        """How many classes there are; the default is the number of different training labels.
+
+        Raises: UserError when the labels are not 0, 1, 2, ... without gaps.
+        """
+        return classes_of(train.labels, self.name)
 
     def search_view(self, seed: int) -> View:
         """Train and validation images, in arrays of their own. The test images are not read.
@@ -84,13 +89,23 @@ class ImageSet(Dataset):
         """
         train, classes = self._train()
         test = self._part("test", self.test_subset)
+        self._expect_to_fit(test, train, classes)
+        return self._view(train, test, "test", classes)
+
+    def check_test_images(self, view: View, seed: int) -> None:
+        """Reads the test images as well, and keeps nothing of them.
+
+        Raises: UserError when they have another shape, or labels beyond the classes of ``view``.
+        """
+        self._expect_to_fit(self._part("test", None), view.train, view.num_classes)
+
+    def _expect_to_fit(self, test: Images, train: Images, classes: int) -> None:
         if test.pixels.shape[1:] != train.pixels.shape[1:]:
             raise UserError(
                 f"{self.name}: test images are {test.pixels.shape[1:]}, training images "
                 f"{train.pixels.shape[1:]} (height, width, channels); give them one shape"
             )
         self._check_labels(test, "test", classes)
-        return self._view(train, test, "test", classes)
 
     def _train(self) -> tuple[Images, int]:
         train = self._part("train", None)
@@ -116,6 +131,32 @@ class ImageSet(Dataset):
     ) -> View:
         mean, std = self.statistics or channel_statistics(train.pixels)
         return View(train, held_out, name, classes, mean, std)
+
+
+def classes_of(labels: NDArray[np.int64], name: str, more: str = "") -> int:
+    """Return how many classes there are, from the labels of all images.
+
+    Args:
+        labels: (n,) of the whole set, those of images that are split off for the test too: a rare
+            class may be among them alone.
+        name: Of the data set, for the message.
+        more: Another cure than to number the classes.
+
+    Raises:
+        UserError: The labels are not 0, 1, 2, ... without gaps.
+    """
+    found = np.unique(labels)
+    top = int(found[-1]) if len(found) else -1
+    if len(found) == top + 1:
+        return top + 1
+    shown = ", ".join(map(str, found[:8].tolist())) + (", ..." if len(found) > 8 else "")
+    raise UserError(
+        f"{name}: the {len(found)} different labels {shown} leave gaps between 0 and {top}, which "
+        f"would be classes of a network that no image has",
+        allowed="0, 1, 2, ..., one for each class",
+        cure="number the classes: labels = np.unique(labels, return_inverse=True)[1]"
+        + (f"; {more}" if more else ""),
+    )
 
 
 def hold_out(images: Images, share: float | None, name: str, part: Part) -> Images:
@@ -189,7 +230,10 @@ def checked(pixels: NDArray[np.uint8], labels: NDArray[np.int64], what: str) -> 
 
     Raises: UserError when dtype, shape or labels are wrong; ``what`` opens its message.
     """
-    pixels, labels = np.asarray(pixels), np.asarray(labels)
+    try:
+        pixels, labels = np.asarray(pixels), np.asarray(labels)
+    except (TypeError, ValueError, RuntimeError) as error:  # lists of unequal length, say
+        raise UserError(f"{what} is no array: {error}", cure="give numpy arrays") from error
     _check_pixels(pixels, what)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise UserError(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from raynas.core import Architecture, Job, Measurement, Metric, UserError, one_of
+from raynas.core.fields import check_fields
 from raynas.core.metrics import VAL_ACCURACY, on_test
 from raynas.data.base import View
 from raynas.evaluators.base import Evaluator
@@ -120,6 +121,7 @@ class FunctionEvaluator(Evaluator):
     )
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not callable(self.function):
             raise UserError(f"function={self.function!r}", allowed=f"a function: {_FORMS}")
         _parameters(self.function)

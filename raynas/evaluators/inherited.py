@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from numpy.typing import NDArray
 
 from raynas.core import Architecture, Job, Measurement, Metric, RaynasError, UserError
+from raynas.core.fields import check_fields
 from raynas.core.metrics import TEST_ACCURACY, TEST_LOSS, VAL_ACCURACY, VAL_LOSS
 from raynas.data.base import View
 from raynas.evaluators.base import Evaluator
@@ -64,6 +65,7 @@ class Inherited(Evaluator):
     )
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.calibration < 2:
             raise UserError(f"Inherited has calibration={self.calibration}", allowed=">= 2")
         if self.images is not None and self.images < 1:
@@ -123,6 +125,12 @@ class Inherited(Evaluator):
 
     def check(self, arch: Architecture) -> None:
         """Raises: UserError for weights of another supernet or of other images, or too few."""
+        have = len(self._ready()[1].train)
+        if self.calibration > have:
+            raise UserError(
+                f"Inherited has calibration={self.calibration}",
+                allowed=f"up to the {have} training images that there are",
+            )
         if self.weights is None:
             self.training.setup(*self._ready())
             self.training.check(arch)

@@ -17,6 +17,7 @@ from raynas.core import (
     commonest_reason,
     rng_for,
 )
+from raynas.core.fields import check_fields
 from raynas.core.metrics import LATENCY, LATENCY_IQR
 from raynas.data.base import View
 from raynas.evaluators.base import Evaluator
@@ -62,6 +63,7 @@ class MeasuredLatency(Evaluator):
     )
 
     def __post_init__(self) -> None:
+        check_fields(self)
         from raynas.costs.latency import check_latency
 
         check_latency(batch=self.batch, repeats=self.repeats, dtype=self.dtype)

@@ -12,6 +12,20 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+def check_seconds(owner: str, seconds: float) -> None:
+    """Check the training time between two checkpoints, in seconds.
+
+    Args:
+        owner: Name of the evaluator's class, for the message.
+        seconds: From 0 up.
+
+    Raises:
+        UserError: ``seconds`` is negative.
+    """
+    if seconds < 0:
+        raise UserError(f"{owner} has checkpoint_seconds={seconds:g}", allowed="0 or more")
+
+
 def build_network(
     space: SearchSpace, arch: Architecture, input_shape: InputShape, num_classes: int, seed: int
 ) -> nn.Module:

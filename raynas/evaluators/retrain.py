@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from raynas.core import Architecture, Job, Measurement, Metric, RaynasError, UserError
+from raynas.core.fields import check_fields
 from raynas.core.metrics import (
     TEST_ACCURACY,
     TEST_LOSS,
@@ -19,7 +20,7 @@ from raynas.core.metrics import (
 )
 from raynas.data.base import View
 from raynas.evaluators.base import Evaluator
-from raynas.evaluators.networks import build_network, check_network
+from raynas.evaluators.networks import build_network, check_network, check_seconds
 from raynas.spaces.base import InputShape, SearchSpace
 from raynas.training.recipe import Recipe
 
@@ -45,6 +46,10 @@ class Retrain(Evaluator):
     _given: tuple[SearchSpace, View] | None = field(
         default=None, init=False, repr=False, compare=False
     )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_seconds(type(self).__name__, self.checkpoint_seconds)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

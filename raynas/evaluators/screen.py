@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from raynas.core import Ensemble, Metric, Ranking, UserError, one_of
+from raynas.core.fields import check_fields
 from raynas.core.ranks import Table, share_of
 from raynas.evaluators.base import Evaluator
 
@@ -39,6 +40,7 @@ class Screen:
     by: Ranking | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self, unchecked=("evaluator",))
         if not isinstance(self.evaluator, Evaluator):
             raise UserError(
                 f"Screen({self.evaluator!r})", allowed="an evaluator, as ZeroShot(proxies=...)"

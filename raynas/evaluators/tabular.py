@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from raynas.benchmarks.base import TabularBenchmark
 from raynas.core import Architecture, Job, Measurement, Metric, RaynasError, UserError, one_of
+from raynas.core.fields import check_fields
 from raynas.core.metrics import TEST_ACCURACY, VAL_ACCURACY
 from raynas.data.base import View
 from raynas.evaluators.base import Evaluator
@@ -38,6 +39,7 @@ class Tabular(Evaluator):
     _view: View | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         self.dataset = self.dataset or self.benchmark.datasets[0]
         if self.dataset not in self.benchmark.datasets:
             raise one_of(

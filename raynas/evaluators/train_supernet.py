@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from raynas.core import Architecture, Job, Measurement, Metric, RaynasError, UserError, seed_for
+from raynas.core.fields import check_fields
 from raynas.core.metrics import TRAIN_ACCURACY, TRAIN_LOSS
 from raynas.data.base import View
 from raynas.evaluators.base import Evaluator
+from raynas.evaluators.networks import check_seconds
 from raynas.spaces.base import SearchSpace
 from raynas.supernet.rules import Phase, Reach, Rule, SinglePath
 from raynas.training.recipe import Recipe
@@ -54,6 +56,8 @@ class TrainSupernet(Evaluator):
     )
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        check_seconds("TrainSupernet", self.checkpoint_seconds)
         least = {"average": 1, "processes": 1, "look_random": 1, "look_images": 1}
         for setting, value in (least | {"look_calibration": 2}).items():
             if getattr(self, setting) < value:

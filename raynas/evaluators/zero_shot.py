@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from raynas.core import Architecture, Job, Measurement, Metric, RaynasError
+from raynas.core import Architecture, Job, Measurement, Metric, RaynasError, UserError
+from raynas.core.fields import check_fields
 from raynas.core.metrics import LATENCY, MACS, PARAMS
 from raynas.data.base import View
 from raynas.evaluators.base import Evaluator
@@ -42,9 +43,15 @@ class ZeroShot(Evaluator):
     _batch: Batch | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        check_fields(self, unchecked=("proxies",))
         from raynas.proxies import check_proxies
 
         check_proxies(self.proxies)
+        if self.batch < 2 or self.latency < 0:
+            raise UserError(
+                f"ZeroShot has batch={self.batch}, latency={self.latency}",
+                allowed="batch from 2, latency from 0 images",
+            )
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from raynas.core import InvalidScore, UserError
+from raynas.core.fields import check_fields
 from raynas.core.ranks import Table, log_rank_sum
 from raynas.proxies.base import Proxy
 from raynas.proxies.initialise import drawn
@@ -43,6 +44,7 @@ class AZNAS(Proxy):
     images: int = 64
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.images < 2:
             raise UserError(f"AZNAS(images={self.images})", allowed="from 2")
 

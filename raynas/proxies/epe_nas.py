@@ -12,7 +12,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from raynas.core import InvalidScore
+from raynas.core import InvalidScore, UserError
+from raynas.core.fields import check_fields
 from raynas.proxies.base import Proxy
 from raynas.proxies.jacob_cov import K, correlations
 from raynas.proxies.probe import Needs, Probe
@@ -33,6 +34,11 @@ class EPENAS(Proxy):
     needs: ClassVar[Needs] = Needs.GRADIENTS
 
     classes: int | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.classes is not None and self.classes < 2:
+            raise UserError(f"EPENAS(classes={self.classes})", allowed="from 2, or None")
 
     def measure(self, probe: Probe) -> float:
         gradients = probe.input_gradient.cpu().numpy()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from raynas.core import InvalidScore, UserError
+from raynas.core.fields import check_fields
 from raynas.core.ranks import Table, rank_sum
 from raynas.proxies.base import Proxy
 from raynas.proxies.passes import Watch
@@ -40,6 +41,7 @@ class TENAS(Proxy):
     side: int = 3
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.images < 2 or self.patches < 2 or self.side < 1:
             raise UserError(
                 f"TENAS(images={self.images}, patches={self.patches}, side={self.side})",

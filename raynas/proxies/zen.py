@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from raynas.core import InvalidScore, UserError
+from raynas.core.fields import check_fields
 from raynas.proxies.base import Proxy
 from raynas.proxies.initialise import drawn
 from raynas.proxies.passes import Pass, Watch
@@ -40,6 +41,7 @@ class ZenScore(Proxy):
     repeats: int = 1
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.images < 2 or self.repeats < 1:
             raise UserError(
                 f"ZenScore(images={self.images}, repeats={self.repeats})",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from raynas.core import Architecture, Decision, Job, Measurement, UserError, failure_message
+from raynas.core.fields import check_fields
 from raynas.evaluators.base import Evaluator
 from raynas.runners.folders import job_folder
 from raynas.runners.placement import Share
@@ -43,6 +44,7 @@ class Resources:
     patience: float | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.cpus <= 0:
             raise UserError(f"resources.cpus={self.cpus}", allowed="> 0, for instance 0.5 or 2")
         if not _is_amount(self.gpus, 0):

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raynas.core import Architecture, Problem, Trial, TrialState, UserError, rng_for, signed
+from raynas.core.fields import check_fields
 from raynas.core.ranks import share_of
 from raynas.samplers.base import Sampler
 from raynas.samplers.distinct import Distinct, at_least, one_objective
@@ -89,6 +90,7 @@ class BOHB(Sampler):
     _model: tuple[_Density, _Density] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         at_least("BOHB", "candidates", self.candidates, 1)
         for setting, low in (("top", 0.0), ("random", -1.0), ("width", 0.0)):
             value = getattr(self, setting)

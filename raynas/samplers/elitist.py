@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from raynas.core import Architecture, Problem, Trial, TrialState, rng_for, signed
+from raynas.core.fields import check_fields
 from raynas.samplers.base import Sampler
 from raynas.samplers.distinct import Distinct, at_least, one_objective
 from raynas.spaces.base import SearchSpace
@@ -47,6 +48,7 @@ class ElitistEvolution(Sampler):
     _members: list[tuple[float, int, Architecture]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         at_least("ElitistEvolution", "population", self.population, 1)
 
     def setup(self, space: SearchSpace, problem: Problem) -> None:

@@ -15,6 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from raynas.core import Architecture, Problem, Trial, TrialState, rng_for, signed
+from raynas.core.fields import check_fields
 from raynas.core.pareto import pareto_order
 from raynas.samplers.base import Sampler
 from raynas.samplers.distinct import Distinct, at_least
@@ -60,6 +61,7 @@ class RegularizedEvolution(Sampler):
     _hopeful: int = field(init=False, repr=False, compare=False)  # asked, less those without value
 
     def __post_init__(self) -> None:
+        check_fields(self)
         at_least("RegularizedEvolution", "population", self.population, 2)
         at_least("RegularizedEvolution", "sample", self.sample, 1)
 

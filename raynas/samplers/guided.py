@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raynas.core import Architecture, Bound, Problem, Trial, UserError, rng_for
+from raynas.core.fields import check_fields
 from raynas.core.pareto import pareto_order
 from raynas.core.trial import LARGEST_VALUE
 from raynas.samplers.base import Sampler
@@ -86,6 +87,7 @@ class Guided(Sampler):
     _model: _Model | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for setting, least in (("startup", 1), ("candidates", 10), ("refit", 1), ("most", 10)):
             at_least("Guided", setting, getattr(self, setting), least)
         if not 0 <= self.explore < math.inf:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from raynas.core import Architecture, Problem, SpaceExhausted, Trial, UserError
+from raynas.core.fields import check_fields
 from raynas.samplers.base import Sampler
 from raynas.samplers.distinct import Distinct
 from raynas.spaces.base import SearchSpace
@@ -57,6 +58,9 @@ class Listed(_Finite):
 
     name: ClassVar[str] = "listed"
     architectures: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def _all(self, space: SearchSpace) -> Iterable[Architecture]:
         if not self.architectures:

@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from raynas.core import Architecture, Problem, Trial, TrialState, UserError, rng_for, signed
+from raynas.core.fields import check_fields
 from raynas.samplers.base import Sampler
 from raynas.samplers.distinct import Distinct, at_least, one_objective
 from raynas.spaces.base import SearchSpace
@@ -47,6 +48,7 @@ class LocalSearch(Sampler):
     _near: dict[Architecture, list[Architecture]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         at_least("LocalSearch", "initial", self.initial, 1)
         if self.improvement not in ("first", "best"):
             raise UserError(f"LocalSearch: improvement = {self.improvement}", allowed="first, best")

@@ -37,6 +37,7 @@ from raynas.core import (
     rng_for,
     seed_for,
 )
+from raynas.core.fields import check_fields
 from raynas.samplers.base import Sampler
 from raynas.samplers.distinct import Distinct, at_least, one_objective
 from raynas.spaces.base import SearchSpace
@@ -240,6 +241,7 @@ class TPE(OptunaSampler):
     name: ClassVar[str] = "tpe"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         at_least("TPE", "n_startup", self.n_startup, 1)
         at_least("TPE", "candidates", self.candidates, 1)
 
@@ -275,6 +277,7 @@ class NSGA2(OptunaSampler):
     _generations: Generations = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         at_least("NSGA2", "population", self.population, 2)
         for setting in ("crossover", "swapping", "mutation"):
             value = getattr(self, setting)
@@ -313,6 +316,7 @@ class GP(OptunaSampler):
     name: ClassVar[str] = "gp"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         at_least("GP", "n_startup", self.n_startup, 1)
 
     def _part(self, seed: int) -> BaseSampler:
@@ -346,6 +350,7 @@ class CMAES(OptunaSampler):
     _replays_by_asking: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         at_least("CMAES", "n_startup", self.n_startup, 1)
         if self.population is not None:
             at_least("CMAES", "population", self.population, 2)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raynas.core import Architecture, Problem, Trial, TrialState, UserError, rng_for, signed
+from raynas.core.fields import check_fields
 from raynas.samplers.base import Sampler
 from raynas.samplers.distinct import Distinct, one_objective
 from raynas.samplers.repeats import Repeats
@@ -96,6 +97,7 @@ class Reinforce(Sampler):
     _states: list[_State] = field(init=False, repr=False, compare=False)  # after so many lessons
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.lr > 0:
             raise UserError(f"Reinforce: lr = {self.lr}", allowed="above 0, for instance 0.1")
         if not 0 <= self.momentum < 1:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raynas.core import Decision, Measurement, Objective, Problem, Trial, UserError, signed
+from raynas.core.fields import check_fields
 from raynas.schedulers.base import Scheduler, require_integer
 
 Floats = NDArray[np.float64]
@@ -56,6 +57,7 @@ class CurvePrediction(Scheduler):
     _values: dict[int, Floats] = field(init=False, repr=False, compare=False)  # step -> theirs
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for setting, least in (("best", 1), ("min_step", 1), ("enough", 4), ("neighbours", 4)):
             value = getattr(self, setting)
             setattr(self, setting, require_integer("CurvePrediction", setting, value, least))
@@ -66,6 +68,12 @@ class CurvePrediction(Scheduler):
 
     def setup(self, problem: Problem) -> None:
         self._objectives, self._end = problem.objectives, problem.max_step
+        if self.min_step > self._end:
+            raise UserError(
+                f"CurvePrediction: min_step = {self.min_step}, and an evaluation has {self._end} "
+                "steps, so no trial would ever be compared",
+                allowed=f"integers from 1 to {self._end}",
+            )
         self._curves, self._reached, self._values = {}, {}, {}
 
     def decide(self, trial: Trial) -> Decision:

@@ -6,7 +6,7 @@ Progressive Resource Allocation", ICLR 2023, https://arxiv.org/abs/2207.06940.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from raynas.core import UserError
@@ -26,7 +26,7 @@ class PASHA(PromotionASHA):
     now, whatever the order in which it came; so a resumed search goes on as it was.
     """
 
-    epsilon: float = 0.5
+    epsilon: float = field(default=0.5, metadata={"infinite": True})
 
     name: ClassVar[str] = "pasha"
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from raynas.core import Measurement, Objective, Problem, Trial
+from raynas.core import Measurement, Objective, Problem, Trial, UserError
 from raynas.core import signed as signed_values
+from raynas.core.fields import check_fields
 from raynas.core.pareto import pareto_order
 from raynas.schedulers.base import Rung, Scheduler, require_integer
 
@@ -44,6 +45,7 @@ class Halving(Scheduler):
     _end: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for setting, least in (("min_step", 1), ("factor", 2), ("max_step", 1)):
             value = getattr(self, setting)
             if value is not None:
@@ -54,6 +56,12 @@ class Halving(Scheduler):
         self._end = problem.max_step
         if self.max_step is not None:
             self._end = min(self.max_step, problem.max_step)
+        if self.min_step > self._end:
+            raise UserError(
+                f"{type(self).__name__}: min_step = {self.min_step}, and an evaluation has "
+                f"{self._end} steps, so no trial would ever be compared",
+                allowed=f"integers from 1 to {self._end}",
+            )
         self._rungs = self._standings()
 
     def rungs(self) -> tuple[Rung, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from raynas.core import Trial, UserError
+from raynas.core.fields import check_fields
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Checkpoints:
     top: int = 3
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.quota is not None and self.quota < 0:
             raise UserError(
                 f"checkpoints.quota={self.quota}",

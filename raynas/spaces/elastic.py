@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from raynas.core import Architecture, Choice, Costs, Graph, Option, UserError, one_of
+from raynas.core.fields import check_fields
 from raynas.spaces.base import InputShape, SearchSpace
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class ElasticResNet(SearchSpace):
     name: ClassVar[str] = "elastic_resnet"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _as_tuples(self)
         _check(self)
 

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raynas.core import Architecture, Choice, Costs, Graph, Option, UserError, one_of
+from raynas.core.fields import check_fields
 from raynas.spaces.base import InputShape, SearchSpace
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class NASBench201(SearchSpace):
     name: ClassVar[str] = "nasbench201"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for setting in ("channels", "cells"):
             value = getattr(self, setting)
             if type(value) is not int or value < 1:

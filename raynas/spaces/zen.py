@@ -32,6 +32,7 @@ import numpy as np
 
 from raynas.core import Architecture, Choice, Costs, Graph, Option, UserError, one_of
 from raynas.core.exact import remember
+from raynas.core.fields import check_fields
 from raynas.spaces.base import InputShape, SearchSpace
 
 if TYPE_CHECKING:
@@ -221,6 +222,7 @@ class ZenNAS(SearchSpace):
     name: ClassVar[str] = "zen"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         object.__setattr__(self, "kinds", tuple(self.kinds))
         for kind in self.kinds:
             if kind not in KINDS or kind in PLAIN:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raynas.core import UserError
+from raynas.core.fields import check_fields
 
 Right = NDArray[np.bool_]
 """(contestants, images): whether an answer is right."""
@@ -56,6 +57,7 @@ class Race:
     block: int = 32
 
     def __post_init__(self) -> None:
+        check_fields(self)
         least = {
             "keep": 1,
             "calibration": 2,

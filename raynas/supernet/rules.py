@@ -14,6 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from raynas.core import Architecture, Option, UserError
+from raynas.core.fields import check_fields
 from raynas.spaces.base import SearchSpace
 
 
@@ -42,6 +43,7 @@ class Phase:
     sort: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.epoch < 1 or (self.options is not None and self.options < 1):
             raise UserError(
                 f"phase from epoch {self.epoch} with {self.options} options of {self.opens!r}",
@@ -135,6 +137,9 @@ class SinglePath(Rule):
 
     canonical: bool = True
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     def passes(self, reach: Reach, rng: np.random.Generator) -> list[Pass]:
         return [Pass(reach.draw(rng, self.canonical))]
 
@@ -185,6 +190,7 @@ class Sandwich(Rule):
     distil: bool = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.random < 0:
             raise UserError(f"Sandwich(random={self.random})", allowed="a whole number from 0 up")
 

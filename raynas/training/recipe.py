@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from raynas.core import UserError, one_of
+from raynas.core.fields import check_fields
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Recipe:
     channels_last: bool = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         self._whole("epochs", 1)
         self._whole("batch_size", 2)
         self._whole("warmup_epochs", 0)

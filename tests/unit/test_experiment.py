@@ -56,6 +56,17 @@ class Settings(Curves):
             raise ValueError("not thirteen")
 
 
+@dataclass
+class Optional(Settings):
+    """Measures more where it is told to."""
+
+    hint: bool = False
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (*super().metrics, *([Metric("hint", "", "max")] if self.hint else []))
+
+
 def experiment(**parts: Any) -> Experiment:
     usual = {"space": ToySpace(), "data": ToyData(), "evaluator": Settings(), "sampler": TPE()}
     return Experiment(**{**usual, **parts})
@@ -171,6 +182,46 @@ def test_what_does_not_fit_is_named_with_what_does(text: str, words: list[str]) 
     message = problem(text)
     for word in words:
         assert word in message
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_must_fit_together_is_checked_once_all_of_it_is_set(turned: bool) -> None:
+    """Each of two alone would be refused."""
+    start = experiment(evaluator=Optional(), bounds=(Bound("params", min=1, max=10),))
+
+    def both(*texts: str) -> Experiment:
+        return apply(start, parse_overrides(texts[::-1] if turned else texts))
+
+    assert both("bounds.0.min=50", "bounds.0.max=60").bounds == (Bound("params", 60, 50),)
+    assert both("objectives.0.metric=hint", "evaluator.hint=true").objectives[0].metric == "hint"
+    spent = apply(start, {"budget.hours": 2, "budget.trials": None})
+    texts = {"budget.hours": None, "budget.trials": 3}
+    found = apply(spent, dict(reversed(texts.items())) if turned else texts)
+    assert found.budget == Budget(3)
+
+
+def test_a_screen_and_bounds_on_its_metrics_are_dropped_in_any_order() -> None:
+    screen = Screen(Hinting(max_step=1))
+    start = experiment(evaluator=Curves(), screen=screen, bounds=(Bound("hint", min=1),))
+    for texts in (["screen=none", "bounds=()"], ["bounds=()", "screen=none"]):
+        found = apply(start, parse_overrides(texts))
+        assert (found.screen, found.bounds) == (None, ())
+    assert "metric in bounds: 'hint'" in problem("screen=none", start)
+
+
+def test_of_two_values_for_one_place_the_later_counts() -> None:
+    start = experiment(against=(RegularizedEvolution(),))
+    assert apply(start, {"against.0.sample": 4, "against": ()}).against == ()
+    with pytest.raises(UserError, match=r"place in --set against\.0\.sample"):
+        apply(start, {"against": (), "against.0.sample": 4})
+
+
+@pytest.mark.parametrize("text", ["{[1]}", "[" * 5000, "9" * 5000, "1e999", "0x" + "f" * 5000])
+def test_hostile_values_are_one_short_line(text: str) -> None:
+    for path in ("budget.trials", "evaluator.whole", "evaluator.widths", "screen", "against"):
+        message = problem(f"{path}={text}")
+        assert path in message
+        assert len(message) < 600
 
 
 @pytest.mark.parametrize("text", ["budget.trials", "=3", " =3", ""])
@@ -289,6 +340,32 @@ def test_budgets_and_finalists_have_limits() -> None:
     ):
         with pytest.raises(UserError):
             make()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../up", "..", ".", "/etc/x", "a/../../b", "a//b", "a/", " a", "a\0b", "a\nb", "n" * 300],
+)
+def test_a_name_that_leads_out_of_the_folder_of_runs_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"is no name for the folder of a run.*printable") as told:
+        experiment(name=name)
+    assert "\n" not in str(told.value)
+    file = experiment_file(tmp_path / "toy.py")
+    with pytest.raises(UserError, match="is no name"):
+        load(file, {"name": name})
+
+
+def test_names_with_a_group_or_of_other_scripts_are_names(tmp_path: Path) -> None:
+    for name in ("first", "group/first", "Größe 2", "実験", ".hidden", "a..b"):
+        assert experiment(name=name).name == name
+    with pytest.raises(UserError, match="an experiment without a name"):
+        load(experiment_file(tmp_path / "toy.py"), {"name": ""})
+
+
+def test_a_number_of_ordered_workers_is_not_negative() -> None:
+    with pytest.raises(UserError, match=r"in_order=-1; allowed: 0"):
+        experiment(in_order=-1)
+    assert "in_order=-3" in problem("in_order=-3")
 
 
 # -- files -------------------------------------------------------------------------------------

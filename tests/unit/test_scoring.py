@@ -51,7 +51,7 @@ from beside import WIDTHS
 from raynas.core import Bound, Choice
 from raynas.data import Digits
 from raynas.evaluators import Retrain, Screen, ZeroShot
-from raynas.experiment import Budget, Experiment
+from raynas.experiment import Budget, Experiment, Truth
 from raynas.proxies import L2Norm
 from raynas.samplers import RegularizedEvolution
 from raynas.schedulers import ASHA
@@ -90,6 +90,7 @@ def experiment() -> Experiment:
         name="mine", space=Tiny(), data=Digits(subset=300), evaluator=Retrain(Recipe(epochs=3)),
         sampler=RegularizedEvolution(3, 2), scheduler=ASHA(min_step=1, factor=3), seed=5,
         screen=Screen(ZeroShot((L2Norm(),), batch=8), keep=0.5),
+        truth=Truth(Retrain(Recipe(epochs=1)), count=2),
         bounds=(Bound("params", max=1),), budget=Budget(trials=None, hours=1e-9),
         smoke={"evaluator.recipe.epochs": 1},
     )
@@ -152,10 +153,16 @@ def test_a_file_gives_its_space_and_data_and_nothing_else(tiny: Path) -> None:
     assert isinstance(found.evaluator, ZeroShot)
     assert [p.name for p in found.evaluator.proxies] == ["plain", "zico"]
     assert (found.scheduler, found.screen, found.bounds) == (NoStopping(), None, ())
+    assert found.truth is None
     assert (dict(found.smoke), found.budget.trials, found.budget.hours) == ({}, 100, None)
     network = found.space.build(found.space.architecture(RELU), (1, 8, 8), 10)
     assert type(network).__doc__ == "Not the proxy."
     ast.parse(loaded.source)
+
+
+def test_scoring_a_file_trains_nothing_whatever_its_experiment_does(run: RunFolder) -> None:
+    assert "truth=Truth(" in run.source.read_text()
+    assert {row["stage"] for row in read(run).to_pylist()} == {"search"}
 
 
 def test_the_file_of_a_scoring_run_can_be_scored(run: RunFolder, tmp_path: Path) -> None:

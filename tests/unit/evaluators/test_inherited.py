@@ -115,7 +115,7 @@ def test_weights_that_are_not_numbers_are_reported(
 
 def test_it_needs_a_training_until_there_are_weights(weights: Path) -> None:
     training = TrainSupernet(Recipe(epochs=2))
-    before = Inherited(training=training)
+    before = Inherited(training=training, calibration=100)
     assert before.needs() is training
     assert before.weights_version() is None
     assert before.assets() == {}

@@ -18,7 +18,15 @@ from raynas.core import (
     TrialState,
     UserError,
 )
-from raynas.schedulers import ASHA, Rung
+from raynas.schedulers import (
+    ASHA,
+    PASHA,
+    CurvePrediction,
+    Hyperband,
+    PromotionASHA,
+    Rung,
+    SuccessiveHalving,
+)
 
 ARCH = Architecture("toy", (("a", 1),), "a=1")
 UP = Objective("val_accuracy")
@@ -56,7 +64,7 @@ def report(scheduler: ASHA, one: Trial, step: int, value: float) -> Decision:
         ({"min_step": 5, "factor": 2}, 41, [5, 10, 20, 40]),
         ({"max_step": 10}, 243, [1, 3, 9]),
         ({"max_step": 500}, 9, [1, 3]),
-        ({"min_step": 4}, 3, []),
+        ({"min_step": 3}, 3, []),
         ({}, 1, []),
     ],
 )
@@ -77,8 +85,18 @@ def test_rungs_are_exact(settings_, max_step, steps):
 )
 def test_bad_settings_name_value_and_allowed(settings_):
     ((name, value),) = settings_.items()
-    with pytest.raises(UserError, match=rf"{name} = {value}; allowed: integers from"):
+    with pytest.raises(UserError, match=rf"{name} ?= ?{value}; allowed: (integers|whole)"):
         ASHA(**settings_)
+
+
+def test_a_first_rung_beyond_the_last_step_is_told_at_setup() -> None:
+    problem = Problem((Objective(),), 3, 0, "run-1")
+    for scheduler in (
+        ASHA(min_step=4), PromotionASHA(min_step=4), PASHA(min_step=4), Hyperband(min_step=4),
+        SuccessiveHalving(min_step=4), CurvePrediction(min_step=4), ASHA(min_step=3, max_step=2),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=r"min_step = \d, and an evaluation has [23] steps"):
+            scheduler.setup(problem)
 
 
 def test_the_top_third_goes_on():

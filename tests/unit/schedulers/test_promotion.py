@@ -240,7 +240,7 @@ def test_the_sizes_are_those_of_exact_arithmetic(factor: int) -> None:
 @pytest.mark.parametrize("size", [0, 2.5, math.inf, math.nan])
 def test_numbers_of_brackets_and_trials_are_integers(size) -> None:
     for wrong in (lambda: Hyperband(brackets=size), lambda: SuccessiveHalving(size=size)):
-        with pytest.raises(UserError, match="integers from 1"):
+        with pytest.raises(UserError, match=r"integers from 1|whole number or none"):
             wrong()
 
 

@@ -166,7 +166,7 @@ def test_lists_become_tuples():
         ({"expansions": (0.0, 1.0)}, "numbers from 0.01"),
         ({"expansions": (0.5, float("inf"))}, "numbers from 0.01"),
         ({"expansions": (1, 1.0)}, "ascending"),
-        ({"resolutions": (16.0,)}, "resolutions="),
+        ({"resolutions": (16.5,)}, "resolutions="),
         ({"widths": ((16,), (32,), (0,))}, "widths of stage 3"),
         ({"stem_width": 0}, "stem_width=0"),
         ({"divisor": 0.5}, "divisor=0.5"),

@@ -1,0 +1,134 @@
+"""Whether the architectures of a space survive their text form, in which the store keeps them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from raynas.core import Architecture, Choice, Option, UserError
+from raynas.core.fields import brief
+from raynas.spaces.base import SearchSpace
+
+_PLAIN = (str, int, float, bool, type(None))
+
+
+def check_round_trip(space: SearchSpace) -> None:
+    """Check that choices and options are what the text form of an architecture gives back.
+
+    Stored runs are resumed, verified and reported by the text of their architectures, so one that
+    is read as another architecture, or not at all, would be found out after the search. Every
+    option of every choice is in one of the architectures that are tried.
+
+    Args:
+        space: Of any kind; its own ``parse`` and ``format`` are asked, where it has them.
+
+    Raises:
+        UserError: Naming choice, option and what to do.
+    """
+    _check_names(space)
+    if _has_the_usual_text(space):
+        for choice in space.choices:
+            _check_choice(choice)
+    for values in _covering(space.choices):
+        _check_architecture(space, values)
+
+
+def _check_names(space: SearchSpace) -> None:
+    if not space.choices:
+        raise UserError(
+            f"space {space.name!r} has no choices", cure="give it at least one Choice to search"
+        )
+    for choice in space.choices:
+        if not isinstance(choice, Choice):
+            raise UserError(
+                f"space {space.name!r} has the choice {brief(choice)}",
+                allowed='Choice objects, as Choice("width", (8, 16), ordered=True)',
+            )
+        if not isinstance(choice.name, str) or not choice.name:
+            raise UserError(
+                f"a choice of space {space.name!r} has the name {brief(choice.name)}",
+                allowed="text that is not empty",
+            )
+    name, times = Counter(choice.name for choice in space.choices).most_common(1)[0]
+    if times > 1:
+        raise UserError(
+            f"{times} choices of space {space.name!r} have the name {name!r}",
+            cure="give each choice a name of its own",
+        )
+
+
+def _has_the_usual_text(space: SearchSpace) -> bool:
+    own = type(space)
+    return own.format is SearchSpace.format and own.parse is SearchSpace.parse
+
+
+def _check_choice(choice: Choice) -> None:
+    """That it can stand in ``name=option,name=option``."""
+    if odd := [mark for mark in ",=" if mark in choice.name] or (
+        choice.name != choice.name.strip()
+    ):  # fmt: skip
+        shown = repr(odd[0]) if isinstance(odd, list) else "a space at its end"
+        raise UserError(
+            f"the name of choice {choice.name!r} has {shown} in it, and an architecture's text is "
+            "'name=option,name=option'",
+            cure="name the choice without it",
+        )
+    spelled: dict[str, Option] = {}
+    for option in choice.options:
+        text = str(option)
+        if not isinstance(option, _PLAIN) or "," in text or text != text.strip():
+            raise UserError(
+                f"the option {brief(option)} of choice {choice.name!r} would not be read back from "
+                "an architecture's text, 'name=option,name=option'",
+                allowed="texts and numbers without commas and without spaces at their ends",
+                cure=_cure(choice, option),
+            )
+        if text in spelled:
+            raise UserError(
+                f"two options of choice {choice.name!r} have one text: {brief(spelled[text])} and "
+                f"{brief(option)}",
+                cure="leave one of them out, or give them different texts",
+            )
+        spelled[text] = option
+
+
+def _cure(choice: Choice, option: object) -> str:
+    text = "x".join(map(str, option)) if isinstance(option, tuple) else ""
+    text = text or "".join(str(option).split()).replace(",", "x") or "none"
+    shown = text if len(text) <= 20 else "a"
+    return (
+        f"name it by another text, as Choice({choice.name!r}, ({shown!r}, ...)), and take what it "
+        "stands for from a dict in build()"
+    )
+
+
+def _covering(choices: tuple[Choice, ...]) -> Iterator[dict[str, Option]]:
+    """As few architectures as have every option of every choice."""
+    for at in range(max(map(len, choices))):
+        yield {choice.name: choice.options[at % len(choice)] for choice in choices}
+
+
+def _check_architecture(space: SearchSpace, values: dict[str, Option]) -> None:
+    text = "no text"
+    try:
+        arch = space.architecture(values)
+        text = arch.text
+        again = space.architecture(text)
+    except Exception as error:  # parse() and format() are a user's
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        raise UserError(
+            f"the architecture {brief(values)} of space {space.name!r} is not read back from its "
+            f"text {brief(text)}: {kind}{error}",
+            cure="correct the options, or parse() and format() of the space",
+        ) from error
+    if again != arch:
+        name = next((n for n in arch if not _same(arch, again, n)), "")
+        raise UserError(
+            f"the text {brief(text)} of space {space.name!r} is read as another architecture: "
+            f"{name}={brief(again.get(name))}, not {brief(arch.get(name))}",
+            cure="correct the options, or parse() and format() of the space",
+        )
+
+
+def _same(one: Architecture, other: Architecture, name: str) -> bool:
+    return name in other and one[name] == other[name] and type(one[name]) is type(other[name])
