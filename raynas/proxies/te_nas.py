@@ -20,7 +20,7 @@ from raynas.core import InvalidScore, UserError
 from raynas.core.ranks import Table, rank_sum
 from raynas.proxies.base import Proxy
 from raynas.proxies.passes import Watch
-from raynas.proxies.probe import Needs, Probe
+from raynas.proxies.probe import Needs, Probe, ends_all
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,8 @@ class TENAS(Proxy):
         try:
             found = probe.run(self._cut(probe), watch=Watch.PATTERNS)
         except (RuntimeError, ValueError) as error:  # as torch says that sizes do not fit
+            if ends_all(error):
+                raise
             raise InvalidScore(
                 f"the network does not take patches of {self.side} x {self.side} pixels: {error}"
             ) from error
