@@ -257,11 +257,11 @@ class Once(torch.autograd.Function):
     """Can be differentiated once."""
 
     @staticmethod
-    def forward(context: Any, x: Tensor) -> Tensor:
+    def forward(_context: Any, x: Tensor) -> Tensor:
         return x.clone()
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(_context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
         if torch.is_grad_enabled():
             raise NotImplementedError("no second derivative")
         return gradient.clone()
