@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,9 @@ class Choice:
     """One decision of a search space.
 
     ``ordered`` says that neighbouring options are alike (a width, a depth), so that samplers
-    may treat the option's index as a number; operations have no order.
+    may treat the option's index as a number; operations have no order. Ordered options that are
+    numbers ascend, in whatever order they are given; others, as words, are to be given from the
+    smallest to the largest: the first and the last make the smallest and the largest network.
     """
 
     name: str
@@ -27,6 +30,9 @@ class Choice:
             raise ValueError(f"choice {self.name!r} has no options; give at least one")
         if len(set(self.options)) != len(self.options):
             raise ValueError(f"choice {self.name!r} repeats an option: {self.options}")
+        numbers = [o for o in self.options if isinstance(o, int | float) and math.isfinite(o)]
+        if self.ordered and len(numbers) == len(self.options):
+            object.__setattr__(self, "options", tuple(sorted(numbers)))
 
     def __len__(self) -> int:
         return len(self.options)
