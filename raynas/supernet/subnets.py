@@ -169,7 +169,8 @@ class Subnets:
 
         Raises: RaynasError when it computes something else than the supernet does.
         """
-        network, _ = extract_checked(self.supernet, arch)
+        shown = next(self.batches(slice(2)))
+        network, _ = extract_checked(self.supernet, arch, images=shown)
         recalibrate(network, self.batches(slice(None)))
         return network
 

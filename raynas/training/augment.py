@@ -67,6 +67,21 @@ def _copy(images: Images, device: torch.device) -> DeviceImages:
     )
 
 
+def some_images(view: View, count: int = 5) -> Tensor:
+    """Return the first ``count`` training images of ``view`` as networks are shown them.
+
+    Args:
+        view: Any; one with fewer images gives those that it has.
+        count: How many.
+
+    Returns:
+        (count, channels, height, width) float32, normalised, on the CPU.
+    """
+    pixels = torch.tensor(view.train.pixels[:count]).permute(0, 3, 1, 2).float()
+    mean, std = (torch.tensor(each).view(1, -1, 1, 1) for each in (view.mean, view.std))
+    return (pixels - mean) / std
+
+
 @dataclass(frozen=True)
 class Draws:
     """The random decisions of one epoch over n images, in the order in which they are shown.
