@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from raynas.core import RaynasError, Trial, TrialState, UserError
 from raynas.core.describe import fresh
+from raynas.core.errors import first_line
 from raynas.experiment import Experiment
 from raynas.store import RunFolder, read
 from raynas.store.schema import FINAL, SEARCH
@@ -105,8 +106,6 @@ def save_best(folder: RunFolder, experiment: Experiment) -> Exported | None:
     Returns: What was written; None where the run keeps no trained network.
     Raises: RaynasError when the network cannot be built or saved, with what in it does that.
     """
-    from raynas.training.diagnosis import first_line
-
     try:
         best = best_network(folder, experiment)
         return best and export(best, folder, folder.best, ("safetensors",))

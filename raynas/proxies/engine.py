@@ -13,10 +13,11 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from raynas.core import InvalidScore, UserError
+from raynas.core.errors import first_line
 from raynas.layers.kernels import safe_kernels
 from raynas.proxies.base import Batch, Proxy
 from raynas.proxies.memory import keep_memory
-from raynas.proxies.probe import Needs, Probe, ends_all, reason_of
+from raynas.proxies.probe import Needs, Probe, ends_all
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def _add(proxy: Proxy, probe: Probe, values: dict[str, float], invalid: dict[str
     except Exception as error:  # any kind: code of any network, or of a user's proxy
         if ends_all(error):
             raise
-        invalid |= dict.fromkeys(proxy.parts, reason_of(error))
+        invalid |= dict.fromkeys(proxy.parts, first_line(error))
         return
     for part, value in found.items():
         if math.isfinite(value):

@@ -14,18 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from raynas.core import InvalidScore
+from raynas.core.errors import first_line
 from raynas.proxies import passes
 from raynas.proxies.passes import Layer, Norm, Pass, Watch
 
 if TYPE_CHECKING:
     from raynas.proxies.base import Batch
-
-
-def reason_of(error: Exception) -> str:
-    """Return why there is no score where ``error`` was raised: its kind and its first line."""
-    lines = [" ".join(line.split()) for line in str(error).strip().splitlines()[:1]]
-    said = ": ".join([type(error).__name__, *lines])
-    return said if len(said) <= 300 else f"{said[:297]}..."
 
 
 def ends_all(error: Exception) -> bool:
@@ -118,7 +112,7 @@ class Probe:
             except Exception as error:  # any kind: code of any network
                 if ends_all(error):
                     raise
-                self._refused = InvalidScore(reason_of(error))
+                self._refused = InvalidScore(first_line(error))
                 raise self._refused from error
         return self._shared
 
@@ -216,7 +210,7 @@ class Probe:
         except Exception as error:  # any kind: autograd code of any network
             if ends_all(error):
                 raise
-            self._no_curvature = reason_of(error)
+            self._no_curvature = first_line(error)
             return _gradients(self.loss, wanted)
 
     @property

@@ -15,19 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from raynas.core.errors import first_line
+
 _DROPOUTS = {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout",
              "feature_alpha_dropout", "dropout_", "alpha_dropout_"}  # fmt: skip
 
 
 #: a few, since what is dropped may be zero anyway
 _PASSES = 4
-
-
-def first_line(error: BaseException) -> str:
-    """Return the kind of ``error`` and the first line of what it says, at most 300 characters."""
-    lines = [" ".join(line.split()) for line in str(error).strip().splitlines()[:1]]
-    said = ": ".join([type(error).__name__, *lines])
-    return said if len(said) <= 300 else f"{said[:297]}..."
 
 
 def why_it_fails(network: nn.Module, images: Tensor) -> str:
