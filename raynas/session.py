@@ -32,6 +32,7 @@ from raynas.experiment import Experiment
 from raynas.runners.base import Runner
 from raynas.samplers.base import Sampler
 from raynas.samplers.random import Random
+from raynas.schedulers.none import NoStopping
 from raynas.search.build import (
     SearchSetup,
     build_ordered_search,
@@ -113,7 +114,9 @@ class Session:
                 if evaluator.weights_version():  # weights that are damaged fail here, not per trial
                     _look(evaluator, self.payload, largest)
         expect_weights(self.folder, self.experiment)
-        for remark in dict.fromkeys(r for e in self.experiment.evaluators for r in e.remarks()):
+        of_parts = [r for e in self.experiment.evaluators for r in e.remarks()]
+        found = (*unused_settings(self.experiment), *self.runner.remarks(), *of_parts)
+        for remark in dict.fromkeys(found):
             self.console.print(f"[yellow]{escape(remark)}", soft_wrap=True)
 
     def _train(self, needed: Evaluator) -> Trial:
@@ -273,6 +276,22 @@ class Session:
             raise Interrupted
 
 
+def unused_settings(experiment: Experiment) -> list[str]:
+    """Name settings that the user has given and that nothing in ``experiment`` uses."""
+    found, finalists = [], experiment.finalists
+    given = [n for n in ("evaluator", "inherited") if getattr(finalists, n) is not None]
+    if given and not finalists.top:
+        names = ", ".join(f"finalists.{name}" for name in given)
+        found.append(f"{names}: not used, since finalists.top=0 trains no finalists")
+    scheduler, evaluator = experiment.scheduler, experiment.evaluator
+    if not isinstance(scheduler, NoStopping) and evaluator.max_step == 1:
+        found.append(
+            f"scheduler={type(scheduler).__name__}: not used, since {evaluator.name} measures once "
+            "and there is nothing to stop"
+        )
+    return found
+
+
 def equal_cost(main: SearchController) -> Limits:
     """Limits by which another search costs what ``main`` did.
 
@@ -382,12 +401,15 @@ def _look(evaluator: Evaluator, payload: Payload, arch: Architecture) -> None:
 
 
 def _look_at_finals(experiment: Experiment, payload: Payload, arch: Architecture) -> None:
-    """See that weights which finalists begin with were not trained on images beyond the training
-    and validation images. No test image is read for that.
+    """See that finalists can be trained, and that weights which they begin with were not trained on
+    images beyond the training and validation images. No test image is read for that.
 
     Raises: UserError when they were, or do not fit.
     """
     finals = (final_evaluator(experiment), experiment.finalists.inherited)
+    for own in (experiment.finalists.evaluator, experiment.finalists.inherited):
+        if experiment.finalists.top and own is not None and not own.weights_version():
+            _look(own, payload, arch)
     begin = [e for e in finals if e is not None and e.weights_version()]
     if not begin or not experiment.finalists.top:
         return
