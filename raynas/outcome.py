@@ -108,7 +108,9 @@ def save_best(folder: RunFolder, experiment: Experiment) -> Exported | None:
     """
     try:
         best = best_network(folder, experiment)
-        return best and export(best, folder, folder.best, ("safetensors",))
+        if best is None:
+            return None
+        return export(best, folder, folder.best, ("safetensors",))
     except (RaynasError, OSError, MemoryError):
         raise
     except Exception as error:  # any kind: a user's build(), or what a network is made of

@@ -179,8 +179,8 @@ def _sort(channels: _Channels) -> None:
     for layer, per in channels.readers:
         columns = torch.arange(count * per, device=order.device).view(count, per)[order].flatten()
         layer.weight.copy_(layer.weight[:, columns])
-    for layer in (*channels.writers, *channels.passing):
-        for tensor in _by_channel(layer):
+    for module in (*channels.writers, *channels.passing):
+        for tensor in _by_channel(module):
             tensor.copy_(tensor[order])
 
 

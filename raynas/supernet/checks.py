@@ -17,6 +17,7 @@ from raynas.spaces.base import SearchSpace
 from raynas.spaces.supernet import Supernet
 from raynas.supernet.extraction import TOLERANCE
 from raynas.supernet.rules import Phase
+from raynas.training.diagnosis import why_it_differs
 
 _MOST = 12
 """Architectures that are tried at most, beside those of the first and the last options."""
@@ -81,13 +82,20 @@ def _check_one(supernet: Supernet, arch: Architecture, images: Tensor) -> None:
         network = supernet.extract(arch).eval()
     with torch.no_grad(), _named_errors(network, arch, "a pass of the network taken out", supernet):
         found = network(images)
-    difference = float((wanted - found).abs().max()) if found.shape == wanted.shape else None
-    if difference is None or not difference <= TOLERANCE * max(1.0, float(wanted.abs().max())):
-        raise UserError(
-            f"the network taken out of the supernet for {arch} computes something else than the "
-            f"supernet: logits differ by {difference if difference is None else f'{difference:g}'}",
-            cure=f"see plain() and width_out() of {_own_layers(supernet)}",
-        )
+    if found.shape == wanted.shape:
+        difference = float((wanted - found).abs().max())
+        if difference <= TOLERANCE * max(1.0, float(wanted.abs().max())):
+            return
+        if reason := why_it_differs(network, images):
+            raise UserError(f"the supernet for {arch}: {reason}")
+        shown = f"logits differ by {difference:g}"
+    else:
+        shown = f"{tuple(found.shape)} in place of {tuple(wanted.shape)}"
+    raise UserError(
+        f"the network taken out of the supernet for {arch} computes something else than the "
+        f"supernet: {shown}",
+        cure=f"see plain() and width_out() of {_own_layers(supernet)}",
+    )
 
 
 def _check_sorting(supernet: Supernet, phase: Phase, largest: Architecture, images: Tensor) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from raynas.core import Architecture, RaynasError
 from raynas.costs.count import MacCounter, count_trainable
 from raynas.spaces.supernet import Supernet
+from raynas.training.diagnosis import why_it_differs
 
 TOLERANCE = 1e-5
 
@@ -40,6 +41,8 @@ def extract_checked(
         supernet.train(training)
     difference = float((wanted - found).abs().max())
     if not difference <= TOLERANCE * max(1.0, float(wanted.abs().max())):  # also for NaN
+        if reason := why_it_differs(network, images):
+            raise RaynasError(f"the network taken out for {arch}: {reason}")
         raise RaynasError(
             f"the network taken out for {arch} computes something else than the supernet: logits "
             f"differ by {difference:g}"

@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny_supernet import Tiny, tiny_view
 from torch import Tensor, nn
+from torch.nn import functional
 
 from raynas.core import Choice, UserError
 from raynas.evaluators import TrainSupernet
@@ -125,6 +126,10 @@ FAULTS: dict[str, tuple[Any, str]] = {
     ),
     "another plain": (lambda: Other(), r"computes something else .*see plain\(\) and .* of Other"),
     "another width": (lambda: Narrow(), r"see plain\(\) and width_out\(\) of Narrow"),
+    "dropout in eval mode": (
+        lambda: Dropping(),
+        r"not deterministic in eval mode .*dropout\(\) in module '1' \(PlainDropping",
+    ),
     "a rare option": (one_of, r"layer 'body.steps.1.modules_of.1' \(Bare\)"),
     "torch's row": (
         lambda: nn.Sequential(ElasticConv2d(WIDTH, WIDTH)),
@@ -134,6 +139,19 @@ FAULTS: dict[str, tuple[Any, str]] = {
         lambda: NoElastic(), "NoElastic.*'arch'.*raynas.layers.Elastic of your own"
     ),
 }  # fmt: skip
+
+
+class Dropping(Other):
+    def forward(self, x: Tensor, arch: Arch) -> Tensor:
+        return functional.dropout(x, 0.5)
+
+    def plain(self, arch: Arch, width_in: int) -> nn.Module:
+        return PlainDropping()
+
+
+class PlainDropping(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.dropout(x, 0.5)
 
 
 def check(space: SearchSpace, **settings: Any) -> None:
