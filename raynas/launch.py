@@ -81,9 +81,11 @@ def start(
         metrics=_metrics(experiment),
         smoke=smoke,
     )
+    # before the folder: it says whether this machine has what is asked for
+    hand = runner(loaded, Path(os.path.abspath(path.expanduser())))  # noqa: PTH100 - keeps links
     folder = RunFolder.create(path, info, loaded.source, uri)
     with _writer(folder, console) as writer:
-        _carry_out(folder, loaded, payload, writer, runner, console, observers)
+        _carry_out(folder, loaded, payload, writer, hand, console, observers)
     return folder
 
 
@@ -117,13 +119,14 @@ def resume(
         loaded = dataclasses.replace(loaded, experiment=experiment)
     if folder.info.fingerprint != experiment.former_fingerprint:  # runs of raynas 0.1 go on
         folder.expect(experiment.fingerprint, experiment.description())
+    hand = runner(loaded, folder.path)
     # nothing changes in a folder that another process writes
     with _writer(folder, console) as writer:
         payload = prepare(experiment)
         if overrides:
             kept = {**folder.info.overrides, **overrides}
             folder = folder.update(overrides=kept, description=experiment.description())
-        _carry_out(folder, loaded, payload, writer, runner, console, observers)
+        _carry_out(folder, loaded, payload, writer, hand, console, observers)
     return folder
 
 
@@ -140,11 +143,11 @@ def _carry_out(
     loaded: Loaded,
     payload: Payload,
     writer: Writer,
-    runner: Callable[[Loaded, Path], Runner],
+    hand: Runner,
     console: Console,
     observers: Sequence[Observer],
 ) -> None:
-    hand, board = runner(loaded, folder.path), Board(observers)
+    board = Board(observers)
     with _terminated_in_order() as heed:
         try:
             if observers:

@@ -7,8 +7,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raynas.core import Trial, TrialState, UserError
+from rich.markup import escape
+
+from raynas.core import RaynasError, Trial, TrialState, UserError
 from raynas.core.describe import fresh
+from raynas.core.errors import first_line
 from raynas.core.trial import is_time
 from raynas.experiment import Experiment
 from raynas.store import RunFolder, read
@@ -98,31 +101,54 @@ def best_network(folder: RunFolder, experiment: Experiment) -> Best | None:
     return None
 
 
-def save_best(folder: RunFolder, experiment: Experiment) -> Path | None:
-    """``best/network.safetensors`` and ``best/architecture.json``; the former's path."""
-    best = best_network(folder, experiment)
-    if best is None:
-        return None
-    return export(best, folder, folder.best, ("safetensors",)).paths["safetensors"]
+def save_best(folder: RunFolder, experiment: Experiment) -> Exported | None:
+    """Write ``best/network.safetensors`` and ``best/architecture.json``.
+
+    Returns: What was written; None where the run keeps no trained network.
+    Raises: RaynasError when the network cannot be built or saved, with what in it does that.
+    """
+    try:
+        best = best_network(folder, experiment)
+        if best is None:
+            return None
+        return export(best, folder, folder.best, ("safetensors",))
+    except (RaynasError, OSError, MemoryError):
+        raise
+    except Exception as error:  # any kind: a user's build(), or what a network is made of
+        raise RaynasError(first_line(error)) from error
 
 
 def finish(folder: RunFolder, experiment: Experiment, console: Console) -> None:
-    """Save the best network and write the report, from the store alone."""
+    """Write the report and save the best network, from the store alone.
+
+    The report is there whatever comes of the network.
+
+    Raises: RaynasError when the best network could not be saved; all else is done then.
+    """
     from raynas.reports import write_report
 
-    saved = save_best(folder, experiment)
-    if saved is not None:
-        console.print(f"best network: {saved}", soft_wrap=True)
     write_report(folder, experiment.space)
+    failed = ""
+    try:
+        saved = save_best(folder, experiment)
+    except RaynasError as error:
+        saved, failed = None, str(error)
+    if saved is not None:
+        console.print(f"best network: {saved.paths['safetensors']}", soft_wrap=True)
+        for remark in saved.remarks:
+            console.print(f"[yellow]best network: {escape(remark)}", soft_wrap=True)
     folder.publish(folder.report, folder.figures, folder.best)
     console.print(f"report: {folder.report}", soft_wrap=True)
     if folder.remote is not None:
         console.print(f"all of it: {folder.place}", soft_wrap=True)
+    if failed:
+        raise RaynasError(f"the best network was not saved, all else is: {failed}")
 
 
 def export(best: Best, folder: RunFolder, to: Path, formats: tuple[str, ...]) -> Exported:
     """Write the network and what a reader must know of it to the folder ``to``."""
     from raynas.training import export_network
+    from raynas.training.augment import some_images
 
     return export_network(
         best.network,
@@ -130,6 +156,7 @@ def export(best: Best, folder: RunFolder, to: Path, formats: tuple[str, ...]) ->
         to,
         architecture=best.architecture(folder),
         formats=formats,
+        images=some_images(best.view),
     )
 
 

@@ -39,6 +39,7 @@ from raynas.experiment import Experiment
 from raynas.runners.base import Runner
 from raynas.samplers.base import Sampler
 from raynas.samplers.random import Random
+from raynas.schedulers.none import NoStopping
 from raynas.search.build import (
     SearchSetup,
     build_ordered_search,
@@ -129,7 +130,8 @@ class Session:
                 if evaluator.weights_version():  # weights that are damaged fail here, not per trial
                     _look(evaluator, self.payload, largest)
         expect_weights(self.folder, self.experiment)
-        self._tell(r for e in self.experiment.evaluators for r in e.remarks())
+        of_parts = [r for e in self.experiment.evaluators for r in e.remarks()]
+        self._tell((*unused_settings(self.experiment), *self.runner.remarks(), *of_parts))
 
     def _tell(self, remarks: Iterable[str]) -> None:
         for remark in dict.fromkeys(remarks):
@@ -292,6 +294,22 @@ class Session:
             raise work.error
         if work.interrupted:
             raise Interrupted
+
+
+def unused_settings(experiment: Experiment) -> list[str]:
+    """Name settings that the user has given and that nothing in ``experiment`` uses."""
+    found, finalists = [], experiment.finalists
+    given = [n for n in ("evaluator", "inherited") if getattr(finalists, n) is not None]
+    if given and not finalists.top:
+        names = ", ".join(f"finalists.{name}" for name in given)
+        found.append(f"{names}: not used, since finalists.top=0 trains no finalists")
+    scheduler, evaluator = experiment.scheduler, experiment.evaluator
+    if not isinstance(scheduler, NoStopping) and evaluator.max_step == 1:
+        found.append(
+            f"scheduler={type(scheduler).__name__}: not used, since {evaluator.name} measures once "
+            "and there is nothing to stop"
+        )
+    return found
 
 
 def equal_cost(main: SearchController) -> Limits:

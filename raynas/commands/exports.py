@@ -21,8 +21,11 @@ def export(
     from raynas.console import console, show_export
     from raynas.outcome import export_best
 
-    names = names_in(formats)
-    show_export(export_best(run, to, names), console())
+    names, out = names_in(formats), console()
+    exported = export_best(run, to, names)
+    show_export(exported, out)
+    for remark in exported.remarks:
+        out.print(remark, soft_wrap=True, markup=False, highlight=False)
 
 
 def export_study(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,8 +26,10 @@ class Choice:
     """One decision of a search space.
 
     ``ordered`` says that neighbouring options are alike (a width, a depth), so that samplers
-    may treat the option's index as a number; operations have no order. Options are texts, numbers,
-    True, False or None; numbers of numpy become Python's. What a
+    may treat the option's index as a number; operations have no order. Ordered options that are
+    numbers ascend, in whatever order they are given; others, as words, are to be given from the
+    smallest to the largest: the first and the last make the smallest and the largest network.
+    Options are texts, numbers, True, False or None; numbers of numpy become Python's. What a
     space gives a text form of its own may be another hashable value.
     Raises: UserError for no options, for two that are equal, and for NaN and lists.
     """
@@ -57,6 +60,9 @@ class Choice:
                     f"choice {self.name!r} repeats an option: {brief(option)}",
                     allowed="each option once; 1, 1.0 and True are equal",
                 )
+        numbers = [o for o in self.options if isinstance(o, int | float) and math.isfinite(o)]
+        if self.ordered and len(numbers) == len(self.options):
+            object.__setattr__(self, "options", tuple(sorted(numbers)))
 
     def __len__(self) -> int:
         return len(self.options)

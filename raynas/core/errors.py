@@ -71,3 +71,10 @@ def one_of(kind: str, value: object, allowed: Iterable[object], cure: str = "") 
         cure = f"did you mean {near[0]!r}?" + (f" {cure}" if cure else "")
     shown = names if len(names) <= 24 else [*names[:24], f"... ({len(names)} in all)"]
     return UserError(f"unknown {kind} {given!r}", allowed=", ".join(shown), cure=cure)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the kind of ``error`` and the first line of what it says, at most 300 characters."""
+    lines = [" ".join(line.split()) for line in str(error).strip().splitlines()[:1]]
+    said = ": ".join([type(error).__name__, *lines])
+    return said if len(said) <= 300 else f"{said[:297]}..."

@@ -112,7 +112,11 @@ class Inherited(Evaluator):
         self._assets = assets
 
     def remarks(self) -> tuple[str, ...]:
-        return remarks_on(self.weights)
+        """Also name settings that are not used. Raises: UserError when weights are damaged."""
+        found = list(remarks_on(self.weights))
+        if self.race is not None and self.race.block != Race().block:
+            found.append(f"race.block={self.race.block}: not used any more")
+        return tuple(found)
 
     def setup(self, space: SearchSpace, view: View) -> None:
         self._given, self._subnets, self._races = (space, view), {}, {}

@@ -38,12 +38,14 @@ def build_network(
 
 
 def check_network(space: SearchSpace, arch: Architecture, view: View) -> None:
-    """Build the network and show it two black images.
+    """Build the network and show it two training images.
 
     Raises: UserError when that fails or gives anything but (2, classes) logits.
     """
     import torch
     from torch import nn
+
+    from raynas.training.augment import some_images
 
     network = build_network(space, arch, view.input_shape, view.num_classes, seed=0)
     wanted = f"a network for input {view.input_shape} and {view.num_classes} classes"
@@ -56,7 +58,7 @@ def check_network(space: SearchSpace, arch: Architecture, view: View) -> None:
     network.eval()
     try:
         with torch.inference_mode():
-            output = network(torch.zeros(2, *view.input_shape))
+            output = network(some_images(view, 2))
     except Exception as error:
         raise UserError(
             f"the network that space {space.name!r} builds for {arch.text!r} fails on input "

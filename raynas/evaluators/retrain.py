@@ -113,11 +113,15 @@ class Retrain(Evaluator):
         return images + training_memory(build, view.input_shape).at(self.recipe.batch_size)
 
     def check(self, arch: Architecture) -> None:
-        """Build the network and show it two black images.
+        """Build the network and show it two images.
 
-        Raises: UserError when that fails or gives anything but (2, classes) logits.
+        Raises: UserError when that fails or gives anything but (2, classes) logits, and when the
+        recipe's augmentation does not fit the images.
         """
+        from raynas.training.augment import check_augmentation
+
         space, view = self._ready()
+        check_augmentation(self.recipe, view)
         check_network(space, arch, view)
 
     def _ready(self) -> tuple[SearchSpace, View]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from raynas.core import Architecture, Job, Measurement, Metric, RaynasError, UserError, seed_for
+from raynas.core.errors import first_line
 from raynas.core.fields import check_fields
 from raynas.core.metrics import TRAIN_ACCURACY, TRAIN_LOSS
 from raynas.data.base import View
@@ -78,24 +79,29 @@ class TrainSupernet(Evaluator):
         self._given = space, view
 
     def check(self, arch: Architecture) -> None:
-        """Make the supernet and show it two black images.
+        """Make the supernet, and see that it can be trained, cut and sorted on the data.
 
-        Raises: UserError when the space has no supernet, phases open what it does not have, or
-        data and supernet do not fit together.
+        Raises: UserError when the space has no supernet, phases open what it does not have, a
+        layer fails, which is named then, or data, recipe and supernet do not fit together.
         """
-        import torch
+        from raynas.supernet.checks import check_supernet
+        from raynas.training.augment import check_augmentation, some_images
 
         space, view = self._ready()
-        Reach.of(space).opened(self.phases, epoch=1)
-        supernet = new_supernet(space, view, seed=0).eval()
-        with torch.inference_mode():
-            logits = supernet(torch.zeros(2, *view.input_shape), space.architecture(arch))
-        if logits.shape != (2, view.num_classes):
+        check_augmentation(self.recipe, view)
+        try:
+            supernet = new_supernet(space, view, seed=0)
+        except RaynasError:
+            raise
+        except Exception as error:  # any kind: a user's supernet()
             raise UserError(
-                f"the supernet of space {space.name!r} gives {tuple(logits.shape)} for two images",
-                allowed=f"logits of shape (2, {view.num_classes})",
-                cure="see num_classes in the space's supernet()",
-            )
+                f"the supernet of space {space.name!r} cannot be made: {first_line(error)}",
+                cure="see the space's supernet(); a layer of your own is a raynas.layers.Elastic "
+                "with forward(x, arch), plain(arch, width_in) and width_out(arch, width_in)",
+            ) from error
+        supernet.values(arch)
+        check_supernet(supernet, some_images(view, 2), self.phases)
+        Reach.of(space).opened(self.phases, epoch=1)
 
     def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
         from raynas.supernet.parallel import device_of, together

@@ -133,12 +133,15 @@ def sort_channels(module: nn.Module) -> None:
 class Size:
     """A number of channels, a kernel's side, a depth: what the architecture decides.
 
-    ``options``: all values it may take, ascending. ``of``: the value for an architecture; None
-    for a fixed one.
+    ``options``: all values it may take; they ascend, in whatever order they are given. ``of``: the
+    value for an architecture; None for a fixed one.
     """
 
     options: tuple[int, ...]
     of: Callable[[Arch], int] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", tuple(sorted(self.options)))
 
     @property
     def most(self) -> int:
@@ -162,7 +165,7 @@ def size(value: Sized) -> Size:
                 f"choice {value.name!r} is no size: its options are {value.options}",
                 allowed="integers; or a Size that makes one from the architecture",
             )
-        return Size(tuple(sorted(int(o) for o in value.options)), _Option(value.name))
+        return Size(tuple(int(o) for o in value.options), _Option(value.name))
     return Size((value,))
 
 

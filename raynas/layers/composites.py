@@ -17,6 +17,9 @@ class Sequential(Elastic):
         super().__init__()
         self.steps = nn.ModuleList(modules)
 
+    def sort_channels(self) -> None:
+        _sort_within(self)
+
     def length(self, arch: Arch) -> int:
         """How many of the modules run."""
         return len(self.steps)
@@ -73,6 +76,9 @@ class OneOf(Elastic):
         self.options = tuple(modules)
         self.modules_of = nn.ModuleList(modules.values())
 
+    def sort_channels(self) -> None:
+        _sort_within(self)
+
     def chosen(self, arch: Arch) -> nn.Module:
         return self.modules_of[self._index(arch)]
 
@@ -102,11 +108,23 @@ class Residual(Elastic):
         super().__init__()
         self.body, self.shortcut = body, shortcut or nn.Identity()
 
+    def sort_channels(self) -> None:
+        _sort_within(self)
+
     def width_out(self, arch: Arch, width_in: int) -> int:
         return width_after(self.body, arch, width_in)
 
     def forward(self, x: Tensor, arch: Arch) -> Tensor:
-        return run(self.body, x, arch) + run(self.shortcut, x, arch)
+        """Raises: UserError when body and shortcut give tensors of different shapes."""
+        out, short = run(self.body, x, arch), run(self.shortcut, x, arch)
+        if out.shape != short.shape:
+            raise UserError(
+                f"Residual: its body gives {tuple(out.shape)}, its shortcut "
+                f"({type(self.shortcut).__name__}) {tuple(short.shape)}",
+                cure="give it shortcut=..., with the stride and the width of the body, as "
+                "Sequential(ElasticConv2d(max_in, out, 1, stride=2), ElasticBatchNorm2d(out))",
+            )
+        return out + short
 
     def plain(self, arch: Arch, width_in: int) -> nn.Module:
         return Sum(*(plain_of(p.module, arch, width_in) for p in self.parts(arch, width_in)))
@@ -148,3 +166,9 @@ class Flatten(Elastic):
 
     def plain(self, arch: Arch, width_in: int) -> nn.Flatten:
         return nn.Flatten()
+
+
+def _sort_within(module: Elastic) -> None:
+    from raynas.layers.channels import sort_within  # it knows all layers, these among them
+
+    sort_within(module)

@@ -22,19 +22,32 @@ from raynas.proxies.probe import Needs, Probe
 
 @dataclass(frozen=True)
 class Batch:
-    """``images`` (n, channels, height, width) float32, normalised; ``labels`` (n,) int64.
+    """Images that a network is scored on, and their labels.
 
-    Raises: UserError for other shapes.
+    Args:
+        images: (n, channels, height, width) float32, normalised.
+        labels: (n,) int64.
+        num_classes: How many classes the task has. It tells logits (n, num_classes) from other
+            tensors that a network puts out; None takes the only tensor of two dimensions.
+
+    Raises:
+        UserError: For other shapes, or fewer classes than a label says.
     """
 
     images: Tensor
     labels: Tensor
+    num_classes: int | None = None
 
     def __post_init__(self) -> None:
         if self.images.dim() != 4 or self.labels.shape != self.images.shape[:1]:
             raise UserError(
                 f"Batch of images {tuple(self.images.shape)}, labels {tuple(self.labels.shape)}",
                 allowed="images (n, channels, height, width) and labels (n,)",
+            )
+        if self.num_classes is not None and not int(self.labels.max()) < self.num_classes:
+            raise UserError(
+                f"Batch with label {int(self.labels.max())} and num_classes={self.num_classes}",
+                allowed="labels 0 to num_classes - 1",
             )
 
     def __len__(self) -> int:
@@ -61,10 +74,11 @@ class Batch:
         pixels = torch.tensor(view.train.pixels[chosen]).permute(0, 3, 1, 2).float()
         mean = torch.tensor(view.mean).view(1, -1, 1, 1)
         std = torch.tensor(view.std).view(1, -1, 1, 1)
-        return cls((pixels - mean) / std, torch.tensor(view.train.labels[chosen]))
+        labels = torch.tensor(view.train.labels[chosen])
+        return cls((pixels - mean) / std, labels, view.num_classes)
 
     def to(self, device: str | torch.device) -> Batch:
-        return Batch(self.images.to(device), self.labels.to(device))
+        return Batch(self.images.to(device), self.labels.to(device), self.num_classes)
 
 
 class Proxy(ABC):

@@ -10,12 +10,14 @@ from operator import or_
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from raynas.core import InvalidScore, UserError
+from raynas.core.errors import first_line
 from raynas.layers.kernels import safe_kernels
 from raynas.proxies.base import Batch, Proxy
 from raynas.proxies.memory import keep_memory
-from raynas.proxies.probe import Needs, Probe
+from raynas.proxies.probe import Needs, Probe, ends_all
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,29 @@ def check_proxies(proxies: Sequence[object]) -> None:
 
 
 def score(network: nn.Module, batch: Batch, proxies: Sequence[Proxy], *, seed: int = 0) -> Scores:
-    """All ``proxies`` of ``network``, sharing forward and backward passes.
+    """Score ``network`` by all ``proxies``, sharing forward and backward passes.
 
-    ``batch`` lies on the network's device. ``seed``: of proxies that draw weights or images.
-    The network is left exactly as it was: weights, statistics, gradients, modes, random state.
+    The network is left exactly as it was: weights, statistics, gradients, modes, random state. A
+    proxy that fails on it, by whatever error, has no score, with the error as its reason; the
+    scores of the others stand.
+
+    Args:
+        network: Turns images into logits, alone or among other tensors.
+        batch: On the network's device.
+        proxies: Whose scores are wanted.
+        seed: Of proxies that draw weights or images.
+
+    Returns:
+        A number or a reason for each part of each proxy.
+
+    Raises:
+        MemoryError, torch.OutOfMemoryError: When memory runs out: more of it may help.
+        torch.AcceleratorError: When a GPU can no longer be used.
     """
     keep_memory()
+    if lazy := _lazy_layers(network):
+        why = f"layer {lazy[0]!r} has no weights yet: send a batch through the network once before"
+        return Scores({}, {part: why for proxy in proxies for part in proxy.parts})
     needs = reduce(or_, (proxy.needs for proxy in proxies), Needs.NOTHING)
     values: dict[str, float] = {}
     invalid: dict[str, str] = {}
@@ -80,6 +99,11 @@ def _add(proxy: Proxy, probe: Probe, values: dict[str, float], invalid: dict[str
     except InvalidScore as reason:
         invalid |= dict.fromkeys(proxy.parts, str(reason))
         return
+    except Exception as error:  # any kind: code of any network, or of a user's proxy
+        if ends_all(error):
+            raise
+        invalid |= dict.fromkeys(proxy.parts, first_line(error))
+        return
     for part, value in found.items():
         if math.isfinite(value):
             values[part] = value
@@ -89,4 +113,16 @@ def _add(proxy: Proxy, probe: Probe, values: dict[str, float], invalid: dict[str
 
 def _measured(proxy: Proxy, probe: Probe) -> Mapping[str, float]:
     found = proxy.measure(probe)
-    return found if isinstance(found, Mapping) else {proxy.name: float(found)}
+    given = found if isinstance(found, Mapping) else {proxy.name: found}
+    if given.keys() != set(proxy.parts):
+        raise InvalidScore(f"it gives {', '.join(given)}, not its parts {', '.join(proxy.parts)}")
+    return {part: float(value) for part, value in given.items()}
+
+
+def _lazy_layers(network: nn.Module) -> list[str]:
+    """The names of modules whose weights take their shapes from the first batch."""
+    return [
+        name
+        for name, module in network.named_modules()
+        if any(map(is_lazy, (*module._parameters.values(), *module._buffers.values())))
+    ]

@@ -79,12 +79,15 @@ def run(
     norm: Norm = "batch",
     gradients: bool = False,
     seed: int = 0,
+    num_classes: int | None = None,
 ) -> Pass:
     """Send ``images`` (n, c, h, w) through ``network`` in train mode, with ``parameters``.
 
     ``norm``: batch norms use the batch's own statistics, or are switched off.
     ``seed``: for networks that draw random numbers (dropout).
-    Raises: InvalidScore when the network gives no tensor of logits, or one that is not finite.
+    ``num_classes``: of the logits, (n, num_classes); None takes the only tensor (n, anything).
+    Raises: InvalidScore when the network gives no tensor of logits, several that may be them, or
+    one that is not finite.
     """
     found = Pass(parameters)
     named = _Named(network) if watch & Watch.AGREEMENT else contextlib.nullcontext()
@@ -101,7 +104,7 @@ def run(
         # a copy, since a network may change its input in place
         out = functional_call(network, ({**parameters}, buffers), (images.clone(),))
     tracer.finish()
-    found.logits = _logits(out)
+    found.logits = _logits(out, len(images), num_classes)
     return found
 
 
@@ -109,17 +112,30 @@ def _cast(buffer: Tensor, images: Tensor) -> torch.dtype:
     return images.dtype if buffer.is_floating_point() else buffer.dtype
 
 
-def _logits(out: object) -> Tensor:
-    """The logits of a network that gives them alone, or with features before or behind them."""
-    if isinstance(out, tuple | list) and out:
-        tensors = [o for o in out if isinstance(o, Tensor) and o.dim() == 2]
-        out = tensors[-1] if tensors else out
-    if not isinstance(out, Tensor) or out.dim() != 2:
-        shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        raise InvalidScore(f"the network gives {shape}, not logits of shape (images, classes)")
-    if not bool(torch.isfinite(out).all()):
+def _logits(out: object, count: int, num_classes: int | None) -> Tensor:
+    """Pick the logits out of what a network gives: the first tensor of the task's shape."""
+    tensors = [o for o in _parts(out) if isinstance(o, Tensor)]
+    wide = [o for o in tensors if o.dim() == 2 and o.shape[0] == count]
+    fit = [o for o in wide if num_classes in (None, o.shape[1])]
+    shown = ", ".join(str(tuple(o.shape)) for o in tensors) or type(out).__name__
+    if not fit:
+        wanted = f"({count}, {'classes' if num_classes is None else num_classes})"
+        raise InvalidScore(f"the network gives {shown}, not logits of shape {wanted}")
+    if num_classes is None and len(fit) > 1:
+        raise InvalidScore(
+            f"the network gives {shown}, of which several may be logits: "
+            "say which, by Batch(images, labels, num_classes)"
+        )
+    if not bool(torch.isfinite(fit[0]).all()):
         raise InvalidScore("the logits are not finite")
-    return out
+    return fit[0]
+
+
+def _parts(out: object) -> Sequence[object]:
+    """What a network gives, one by one: some give features, too, or name what they give."""
+    if isinstance(out, Mapping):
+        return tuple(out.values())
+    return out if isinstance(out, tuple | list) else (out,)
 
 
 @contextlib.contextmanager

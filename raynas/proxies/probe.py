@@ -14,11 +14,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from raynas.core import InvalidScore
+from raynas.core.errors import first_line
 from raynas.proxies import passes
 from raynas.proxies.passes import Layer, Norm, Pass, Watch
 
 if TYPE_CHECKING:
     from raynas.proxies.base import Batch
+
+
+def ends_all(error: Exception) -> bool:
+    """Say whether ``error`` is none of a single proxy: others would meet it, or wrong numbers."""
+    return isinstance(error, MemoryError) or type(error).__name__ in _ENDS_ALL
+
+
+#: of torch: memory is short, a GPU gives only errors from now on (not in all versions of torch)
+_ENDS_ALL = {"OutOfMemoryError", "AcceleratorError"}
 
 
 class Needs(Flag):
@@ -45,6 +55,7 @@ class Probe:
         self.images = self.laid_out(batch.images.detach())
         self._shared: Pass | None = None
         self._refused: InvalidScore | None = None
+        self._no_curvature = ""
 
     @cached_property
     def parameters(self) -> dict[str, Tensor]:
@@ -87,7 +98,8 @@ class Probe:
     def shared(self) -> Pass:
         """The pass of the whole batch that proxies share.
 
-        Raises: InvalidScore when images are equal, or the logits do not depend on them.
+        Raises: InvalidScore when images are equal, the logits do not depend on them, or the
+        network fails.
         """
         if self._refused is not None:
             raise self._refused
@@ -97,6 +109,11 @@ class Probe:
             except InvalidScore as reason:
                 self._refused = reason
                 raise
+            except Exception as error:  # any kind: code of any network
+                if ends_all(error):
+                    raise
+                self._refused = InvalidScore(first_line(error))
+                raise self._refused from error
         return self._shared
 
     def refuse_equal_images(self) -> None:
@@ -132,6 +149,7 @@ class Probe:
         return passes.run(
             self.network, images, parameters=self.parameters if parameters is None else parameters,
             watch=watch, norm=norm, gradients=gradients, seed=self.seed,
+            num_classes=self.batch.num_classes,
         )  # fmt: skip
 
     # -- what the shared pass gives --------------------------------------------------------------
@@ -183,8 +201,17 @@ class Probe:
         wanted = self.weights
         if self._needs & Needs.LAYERS == Needs.LAYERS:
             wanted |= {f"output {i}": layer.output for i, layer in enumerate(self.layers)}
-        curvature = self._needs & Needs.CURVATURE == Needs.CURVATURE
-        return _gradients(self.loss, wanted, create_graph=curvature)
+        if self._needs & Needs.CURVATURE != Needs.CURVATURE:
+            return _gradients(self.loss, wanted)
+        try:
+            return _gradients(self.loss, wanted, create_graph=True)
+        except InvalidScore:
+            raise
+        except Exception as error:  # any kind: autograd code of any network
+            if ends_all(error):
+                raise
+            self._no_curvature = first_line(error)
+            return _gradients(self.loss, wanted)
 
     @property
     def gradients(self) -> dict[str, Tensor]:
@@ -203,6 +230,8 @@ class Probe:
     def curvature(self) -> dict[str, Tensor]:
         """Name -> Hessian of the loss times its gradient, for each weight."""
         gradients = {name: self._gradients[name] for name in self.weight_names}
+        if self._no_curvature:
+            raise InvalidScore(self._no_curvature)
         length = sum((g.detach() * g).sum() for g in gradients.values() if g.requires_grad)
         if not isinstance(length, Tensor):
             raise InvalidScore("the gradient does not depend on the weights")

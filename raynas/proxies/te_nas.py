@@ -21,7 +21,7 @@ from raynas.core.fields import check_fields
 from raynas.core.ranks import Table, rank_sum
 from raynas.proxies.base import Proxy
 from raynas.proxies.passes import Watch
-from raynas.proxies.probe import Needs, Probe
+from raynas.proxies.probe import Needs, Probe, ends_all
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,8 @@ class TENAS(Proxy):
         try:
             found = probe.run(self._cut(probe), watch=Watch.PATTERNS)
         except (RuntimeError, ValueError) as error:  # as torch says that sizes do not fit
+            if ends_all(error):
+                raise
             raise InvalidScore(
                 f"the network does not take patches of {self.side} x {self.side} pixels: {error}"
             ) from error

@@ -95,6 +95,10 @@ class Runner(ABC):
     def open(self) -> None:
         """Get ready: start or join a cluster. ``run`` does it too where it was not done."""
 
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should know before the run begins, a sentence each."""
+        return ()
+
     def close(self) -> None:
         """Give back what the runner holds (workers, a private cluster)."""
 

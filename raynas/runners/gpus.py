@@ -42,6 +42,32 @@ class GpuDecision:
         return self.share or 0.0
 
 
+def local_device(gpus: float | Literal["fit"] | None) -> str:
+    """Return the device of trials in this process.
+
+    Args:
+        gpus: ``resources.gpus``.
+
+    Raises:
+        UserError: When GPUs are asked for and torch sees none here, or fewer; training on the CPU,
+            or on fewer, would go unnoticed.
+    """
+    device = pick_device(gpus)
+    if gpus is None or gpus == "fit" or gpus == 0:
+        return device
+    import torch
+
+    seen = torch.cuda.device_count() if device != "cpu" else 0
+    if gpus > seen:
+        found = f"sees {seen}" if seen else "sees none"
+        raise UserError(
+            f"resources.gpus={gpus:g} in this process, but torch {found} on {socket.gethostname()}",
+            cure="install a CUDA build of torch and the driver, or ask for what there is: "
+            f"--set resources.gpus={seen}",
+        )
+    return device
+
+
 def worker_device(gpus: float) -> str:
     """Return the device of a worker that was given a share of a GPU, or none.
 

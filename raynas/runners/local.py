@@ -15,10 +15,10 @@ from raynas.runners.base import (
     Runner,
     deliver,
     on_device,
-    pick_device,
     steps,
     steps_of_many,
 )
+from raynas.runners.gpus import local_device
 from raynas.search.context import Payload
 from raynas.search.source import JobSource
 
@@ -29,6 +29,7 @@ class LocalRunner(Runner):
 
     Evaluators that like a crowd get as many proposals at a time, unless ``resources.concurrent``
     says fewer.
+    Raises: UserError when ``resources`` ask for more GPUs than there are in this machine.
     """
 
     name: ClassVar[str] = "local"
@@ -36,10 +37,24 @@ class LocalRunner(Runner):
     resources: Resources = field(default_factory=Resources)
     _ready: tuple[Payload, Evaluator] | None = field(default=None, init=False, repr=False)
 
+    def __post_init__(self) -> None:
+        if self.resources.gpus not in (None, "fit"):
+            local_device(self.resources.gpus)
+
+    def remarks(self) -> tuple[str, ...]:
+        """Name what is set and means nothing without workers of their own."""
+        plain = Resources()
+        names = ("memory", "patience", "retries")
+        unused = [n for n in names if getattr(self.resources, n) != getattr(plain, n)]
+        if not unused:
+            return ()
+        shown = ", ".join(f"resources.{n}={getattr(self.resources, n)}" for n in unused)
+        return (f"{shown}: not used in a local run, which has one process and no workers",)
+
     def run(self, work: JobSource) -> None:
         evaluator = work.payload.evaluator
         evaluator.setup(work.payload.space, work.payload.view)
-        device = pick_device(self.resources.gpus)
+        device = local_device(self.resources.gpus)
         crowd = min(evaluator.crowd, self.resources.concurrent or evaluator.crowd)
         while not work.done:
             if crowd > 1:
@@ -80,7 +95,7 @@ class LocalRunner(Runner):
             evaluator = fresh(payload.evaluator)
             evaluator.setup(payload.space, payload.view)
             self._ready = payload, evaluator
-        device, evaluator = pick_device(self.resources.gpus), self._ready[1]
+        device, evaluator = local_device(self.resources.gpus), self._ready[1]
         found: list[list[Outcome]] = [[] for _ in jobs]
         for start in range(0, len(jobs), evaluator.crowd):
             some = [(a, on_device(j, device)) for a, j in jobs[start : start + evaluator.crowd]]

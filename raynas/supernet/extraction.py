@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from raynas.core import Architecture, RaynasError
 from raynas.costs.count import MacCounter, count_trainable
 from raynas.spaces.supernet import Supernet
+from raynas.training.diagnosis import why_it_differs
 
 TOLERANCE = 1e-5
 
 
 def extract_checked(
-    supernet: Supernet, arch: Architecture, seed: int = 0
+    supernet: Supernet, arch: Architecture, seed: int = 0, images: Tensor | None = None
 ) -> tuple[nn.Module, float]:
-    """The plain network of ``arch`` with its weights, in eval mode, and by how much its logits for
-    two random images differ from the supernet's at most. The supernet stays as it is.
+    """The plain network of ``arch`` with its weights, in eval mode, and by how much its logits
+    differ from the supernet's at most. The supernet stays as it is.
 
+    ``images``: (n, *input_shape) of the data; None draws two random ones by ``seed``.
     Raises: RaynasError when they differ by more than 1e-5 (of the largest logit, if that is above
     1), or when the network has other parameters or multiply-adds than the space counts; UserError
     for an architecture of another space.
@@ -27,8 +29,10 @@ def extract_checked(
     try:
         network = supernet.extract(arch).eval()
         device = next(supernet.parameters()).device
-        generator = torch.Generator().manual_seed(seed)
-        images = torch.randn(2, *supernet.input_shape, generator=generator).to(device)
+        if images is None:
+            generator = torch.Generator().manual_seed(seed)
+            images = torch.randn(2, *supernet.input_shape, generator=generator)
+        images = images.to(device)
         with torch.no_grad(), MacCounter() as counter:
             network(images[:1])
         with torch.inference_mode():
@@ -37,6 +41,8 @@ def extract_checked(
         supernet.train(training)
     difference = float((wanted - found).abs().max())
     if not difference <= TOLERANCE * max(1.0, float(wanted.abs().max())):  # also for NaN
+        if reason := why_it_differs(network, images):
+            raise RaynasError(f"the network taken out for {arch}: {reason}")
         raise RaynasError(
             f"the network taken out for {arch} computes something else than the supernet: logits "
             f"differ by {difference:g}"

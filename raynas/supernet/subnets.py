@@ -19,7 +19,7 @@ from raynas.data.imageset import take
 from raynas.data.splits import stratified
 from raynas.spaces.supernet import Supernet
 from raynas.supernet.agreement import Agreement, stacks, told
-from raynas.supernet.calibration import BATCH, recalibrate
+from raynas.supernet.calibration import in_batches, recalibrate
 from raynas.supernet.extraction import extract_checked
 from raynas.supernet.program import Book, NotRecordableError, Plan, Step, record, steps
 from raynas.supernet.together import Together
@@ -169,7 +169,8 @@ class Subnets:
 
         Raises: RaynasError when it computes something else than the supernet does.
         """
-        network, _ = extract_checked(self.supernet, arch)
+        shown = next(self.batches(slice(2)))
+        network, _ = extract_checked(self.supernet, arch, images=shown)
         recalibrate(network, self.batches(slice(None)))
         return network
 
@@ -215,7 +216,7 @@ class Subnets:
 
     def batches(self, some: slice) -> Iterator[Tensor]:
         """Training images (b, c, h, w), channels last."""
-        for pixels in torch.split(self._data.train.pixels[some], BATCH):
+        for pixels in in_batches(self._data.train.pixels[some]):
             yield self._data.normalise(pixels).permute(0, 3, 1, 2)
 
     @property

@@ -17,9 +17,13 @@ Values = dict[int, Tensor]
 
 
 class _Sum(NamedTuple):
+    """Of one batch norm's statistics. ``first``: values per channel in the first batch; a batch
+    of as many values weighs 1. ``weight``: of all batches so far."""
+
     mean: Any
     var: Any
-    batches: int
+    weight: float
+    first: int
 
 
 class Together:
@@ -36,7 +40,7 @@ class Together:
 
     @torch.inference_mode()
     def calibrate(self, plan: Plan, batches: Iterable[Tensor]) -> None:
-        """Collect the statistics of all batch norms: their mean over the batches.
+        """Collect the statistics of all batch norms: their mean over the batches, by size.
 
         As networks do in train mode, each batch is normalised by itself. What is known already
         stays as it is.
@@ -50,8 +54,8 @@ class Together:
                 partial(self._collect, sums=sums),
                 partial(self._collect_stacked, sums=sums),
             )
-        for number, (mean, var, count) in sums.items():
-            self._statistics.setdefault(number, (mean / count, var / count))
+        for number, (mean, var, weight, _) in sums.items():
+            self._statistics.setdefault(number, (mean / weight, var / weight))
 
     def inherit(self, plan: Plan) -> None:
         """Take the statistics that the networks have, as long as nothing is calibrated."""
@@ -95,7 +99,7 @@ class Together:
         weight, bias, eps = step.norm[:3]
         out, mean, scale = torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, eps)
         count = x.numel() // x.shape[1]
-        _note(sums, step, mean, (scale.pow(-2) - eps) * (count / (count - 1)))
+        _note(sums, step, mean, (scale.pow(-2) - eps) * (count / (count - 1)), count)
         return _finish(out, step, values[step.inputs[1]] if step.added else None)
 
     def _collect_stacked(
@@ -108,7 +112,7 @@ class Together:
         var, mean = torch.var_mean(out.float(), dim=(1, 3, 4), correction=0)
         count = out[0].numel() // out.shape[2]
         for step, own_mean, own_var in zip(steps, mean, var, strict=True):
-            _note(sums, step, own_mean, own_var * (count / (count - 1)))
+            _note(sums, step, own_mean, own_var * (count / (count - 1)), count)
         return _normalise(out, mean, var, first, inputs)
 
     def _infer_stacked(self, steps: Sequence[Step], inputs: list[Tensor]) -> Tensor:
@@ -194,10 +198,13 @@ def _alike(wave: Sequence[Step], values: Values) -> Iterable[list[Step]]:
     return groups.values()
 
 
-def _note(sums: dict[int, _Sum], step: Step, mean: Tensor, var: Tensor) -> None:
+def _note(sums: dict[int, _Sum], step: Step, mean: Tensor, var: Tensor, count: int) -> None:
     # one batch norm may be two steps, with its ReLU and without
-    had = sums.get(step.seen, _Sum(0.0, 0.0, 0))
-    sums[step.seen] = _Sum(had.mean + mean, had.var + var, had.batches + 1)
+    had = sums.get(step.seen, _Sum(0.0, 0.0, 0.0, count))
+    weight = count / had.first
+    sums[step.seen] = _Sum(
+        had.mean + mean * weight, had.var + var * weight, had.weight + weight, had.first
+    )
 
 
 def _finish(x: Tensor, step: Step, other: Tensor | None = None) -> Tensor:

@@ -22,7 +22,7 @@ from raynas.supernet.calibration import calibration_batches, recalibrate
 from raynas.supernet.parallel import ALONE, Ranks
 from raynas.supernet.rules import Phase, Reach, Rule
 from raynas.supernet.weights import save_weights
-from raynas.training.augment import DeviceImages, DeviceView, on_device
+from raynas.training.augment import DeviceImages, DeviceView, check_augmentation, on_device
 from raynas.training.loop import (
     autocast,
     batches,
@@ -116,6 +116,7 @@ def train_supernet(
     ``max_epoch`` is beyond the recipe or the checkpoint is of another training.
     """
     last = last_epoch(recipe, max_epoch)
+    check_augmentation(recipe, view)
     place = torch.device(device)
     data = on_device(view, place)
     supernet.to(place)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import weakref
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from raynas.core import UserError
 from raynas.data.base import Images, View
 from raynas.training.recipe import Recipe
 
@@ -46,9 +48,13 @@ _loaded: dict[tuple[int, str], DeviceView] = {}
 
 
 def on_device(view: View, device: torch.device) -> DeviceView:
-    """``view`` on ``device``; copied once per process and kept as long as the view lives."""
+    """``view`` on ``device``; copied once per process and kept as long as the view lives.
+
+    Raises: UserError when its images are not uint8.
+    """
     key = id(view), str(device)
     if key not in _loaded:
+        check_pixels(view)
         _loaded[key] = DeviceView(
             _copy(view.train, device),
             _copy(view.held_out, device),
@@ -65,6 +71,60 @@ def _copy(images: Images, device: torch.device) -> DeviceImages:
         torch.tensor(images.pixels, dtype=torch.uint8, device=device),
         torch.tensor(images.labels, dtype=torch.int64, device=device),
     )
+
+
+def check_pixels(view: View) -> None:
+    """Raises: UserError when images of ``view`` are not uint8: others would be cut to 0..255."""
+    for name, images in (("training", view.train), ("held-out", view.held_out)):
+        if images.pixels.dtype != np.uint8:
+            low, high = (float(end(images.pixels)) for end in (np.min, np.max))
+            raise UserError(
+                f"{name} images have type {images.pixels.dtype}, from {low:g} to {high:g}",
+                allowed="uint8, 0 to 255",
+                cure="scale them in the data set: "
+                "((x - low) / (high - low) * 255).round().astype('uint8')",
+            )
+
+
+def check_augmentation(recipe: Recipe, view: View) -> None:
+    """See that what ``recipe`` does to images leaves something of those of ``view``.
+
+    Raises:
+        UserError: When crops may lie beside the image, or erased squares cover all of it; when
+            images are not uint8.
+    """
+    check_pixels(view)
+    _, height, width = view.input_shape
+    least, most = min(height, width), max(height, width)
+    if recipe.crop_pad >= least:
+        raise UserError(
+            f"recipe has crop_pad={recipe.crop_pad} for images of {height} x {width} pixels: crops "
+            "may show none of the image",
+            allowed=f"0 to {least - 1}",
+            cure=f"give the recipe crop_pad={least // 8}",
+        )
+    if recipe.cutout >= most:
+        raise UserError(
+            f"recipe has cutout={recipe.cutout} for images of {height} x {width} pixels: it may "
+            "erase all of the image",
+            allowed=f"0 to {most - 1}",
+            cure=f"give the recipe cutout={most // 2}",
+        )
+
+
+def some_images(view: View, count: int = 5) -> Tensor:
+    """Return the first ``count`` training images of ``view`` as networks are shown them.
+
+    Args:
+        view: Any; one with fewer images gives those that it has.
+        count: How many.
+
+    Returns:
+        (count, channels, height, width) float32, normalised, on the CPU.
+    """
+    pixels = torch.tensor(view.train.pixels[:count]).permute(0, 3, 1, 2).float()
+    mean, std = (torch.tensor(each).view(1, -1, 1, 1) for each in (view.mean, view.std))
+    return (pixels - mean) / std
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,11 @@ from torch import Tensor, nn
 
 from raynas.core import RaynasError, UserError, one_of
 from raynas.training.checkpoint import load_network, save_network
+from raynas.training.diagnosis import why_it_differs, why_it_fails, why_not_exported
 
-RELATIVE, ABSOLUTE = 1e-4, 1e-5
+ABSOLUTE = 1e-5
+#: of the largest logit, by the type in which the network gives them
+RELATIVE = {torch.float16: 4e-3, torch.bfloat16: 4e-2}
 INPUT, OUTPUT = "images", "logits"
 
 T = TypeVar("T")
@@ -28,11 +31,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Exported:
-    """``paths``: format -> file. ``differences``: format -> largest absolute difference to the
-    network's own logits on random images."""
+    """The files of an exported network.
+
+    Attributes:
+        paths: Format -> file.
+        differences: Format -> largest absolute difference to the network's own logits; nothing
+            for a format whose logits could not be compared.
+        remarks: What a user should know of the files, a sentence each.
+    """
 
     paths: Mapping[str, Path] = field(default_factory=dict)
     differences: Mapping[str, float] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 def export_network(
@@ -42,49 +52,105 @@ def export_network(
     *,
     architecture: Mapping[str, Any],
     formats: Sequence[str] = ("safetensors", "onnx", "torch"),
+    images: Tensor | None = None,
     seed: int = 0,
 ) -> Exported:
     """Write ``architecture.json`` and the network in each of ``formats`` to ``folder``.
 
-    ``network``: (n, *input_shape) float32, normalised -> logits (n, classes); it stays as it is.
     safetensors: the weights, ``network.safetensors``. onnx: ``network.onnx`` with a free batch
     size. torch: a ``torch.export`` program with a free batch size, ``network.pt2``. Each file is
-    loaded again and must give the network's logits in eval mode, for another batch size, too:
-    within 1e-5 + 1e-4 of the largest logit. ``architecture``: JSON data, written beside them.
+    loaded again. The weights must be the network's own; the others must give its logits in eval
+    mode, for another batch size, too: within 1e-5 + 1e-4 of the largest logit (more where it gives
+    them in half precision). A file appears under its name only once it has passed its check; one
+    that fails keeps none of the others back.
 
-    Raises: UserError for an unknown format or a missing package, RaynasError when a file computes
-    something else. A file appears under its name only once it has passed its check.
+    Args:
+        network: (n, *input_shape) float32, normalised -> logits (n, classes); it stays as it is.
+        input_shape: (channels, height, width).
+        folder: Made where it is not there.
+        architecture: JSON data, written beside the files.
+        formats: Any of those above.
+        images: (n, *input_shape) of the data, on which logits are compared; None draws noise by
+            ``seed``, which networks that take whole numbers out of their input may not accept.
+        seed: Of the noise.
+
+    Raises:
+        UserError: For an unknown format or a missing package.
+        RaynasError: When a file computes something else, or what in the network cannot be
+            exported: with all that was not written, in a line.
     """
     for name in formats:
         if name not in _FORMATS:
             raise one_of("export format", name, _FORMATS)
-    plain = copy.deepcopy(network).to("cpu", torch.float32).eval()
-    plain.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    generator = torch.Generator().manual_seed(seed)
-    batches = [torch.randn(n, *input_shape, generator=generator) for n in (3, 5)]
+    if images is None:
+        generator = torch.Generator().manual_seed(seed)
+        images = torch.randn(5, *input_shape, generator=generator)
+    batches = [_first(images.float().cpu(), n) for n in (3, 5)]
+    plain, reason = _runnable(network, batches[-1])
     folder.mkdir(parents=True, exist_ok=True)
     paths = {"architecture": folder / "architecture.json"}
     text = json.dumps({**architecture, "input_shape": list(input_shape)}, indent=1)
     _in_place(paths["architecture"], lambda aside: aside.write_text(text + "\n"))
-    differences = {}
+    differences, failed = {}, []
     for name in formats:
         file_name, write = _FORMATS[name]
-        paths[name] = folder / file_name
-        differences[name] = _write_and_check(name, paths[name], write, plain, batches)
-    return Exported(paths, differences)
+        try:
+            if name != _WEIGHTS and reason:
+                raise RaynasError(f"no {name} file: {reason}")
+            given = () if reason else batches
+            differences[name] = _write_and_check(name, folder / file_name, write, plain, given)
+            paths[name] = folder / file_name
+        except UserError:
+            raise
+        except RaynasError as error:
+            failed.append(str(error))
+    if failed:
+        raise RaynasError("; ".join(failed))
+    remarks = (f"weights are stored, but logits were not compared: {reason}",) if reason else ()
+    known = {} if reason else differences
+    return Exported(paths, known, remarks)
+
+
+def _first(images: Tensor, count: int) -> Tensor:
+    """So many of the images, again from the first where there are fewer."""
+    return images[torch.arange(count) % len(images)]
+
+
+def _runnable(network: nn.Module, images: Tensor) -> tuple[nn.Module, str]:
+    """The network in eval mode on the CPU, and why its passes cannot be compared, if so.
+
+    In float32; one that does not run so keeps the types that it has.
+    """
+    own = copy.deepcopy(network).to("cpu").eval()
+    own.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    plain = copy.deepcopy(own).to(torch.float32)
+    tried = copy.deepcopy(plain)  # a pass may change it
+    reason = why_it_fails(tried, images)
+    if reason and not why_it_fails(copy.deepcopy(own), images):
+        plain, tried, reason = own, copy.deepcopy(own), ""
+    return plain, reason or why_it_differs(tried, images)
 
 
 Forward = Callable[[Tensor], Tensor]
-Writer = Callable[[nn.Module, Tensor, Path], Forward]
+Writer = Callable[[nn.Module, Tensor | None, Path], Forward]
 
 
 def _write_and_check(
     name: str, path: Path, write: Writer, network: nn.Module, batches: Sequence[Tensor]
 ) -> float:
+    """The largest difference of logits; without ``batches`` none are compared."""
+
     def write_checked(aside: Path) -> float:
         with _silence():
-            again = write(network, batches[0], aside)
-            return max(_difference(name, network, again, batch) for batch in batches)
+            try:
+                again = write(network, batches[0] if batches else None, aside)
+                found = (_difference(name, network, again, batch) for batch in batches)
+                return max(found, default=0.0)
+            except (RaynasError, OSError, MemoryError):
+                raise
+            except Exception as error:  # exporters raise any kind
+                reason = why_not_exported(network, batches[0] if batches else None, error)
+                raise RaynasError(f"no {name} file: {reason}") from error
 
     return _in_place(path, write_checked)
 
@@ -92,9 +158,10 @@ def _write_and_check(
 def _difference(name: str, network: nn.Module, again: Forward, batch: Tensor) -> float:
     with torch.no_grad():
         wanted, found = network(batch), again(batch)
-    difference = float((wanted - found).abs().max())
+    relative = RELATIVE.get(wanted.dtype, 1e-4)
+    difference = float((wanted.float() - found.float()).abs().max())
     largest = float(wanted.abs().max())
-    if not difference <= ABSOLUTE + RELATIVE * largest:  # also when it is not a number
+    if not difference <= ABSOLUTE + relative * largest:  # also when it is not a number
         raise RaynasError(
             f"the {name} file computes something else than the network: logits up to {largest:g} "
             f"differ by {difference:g} for {len(batch)} images"
@@ -102,7 +169,7 @@ def _difference(name: str, network: nn.Module, again: Forward, batch: Tensor) ->
     return difference
 
 
-def _safetensors(network: nn.Module, _: Tensor, path: Path) -> Forward:
+def _safetensors(network: nn.Module, _: Tensor | None, path: Path) -> Forward:
     save_network(path, network)
     again = copy.deepcopy(network)
     with torch.no_grad():
@@ -110,10 +177,14 @@ def _safetensors(network: nn.Module, _: Tensor, path: Path) -> Forward:
             if value.is_floating_point():
                 value.fill_(torch.nan)  # only what the file holds can give right logits
     load_network(path, again)
+    stored = again.state_dict()
+    for name, value in network.state_dict().items():
+        if not torch.equal(value.nan_to_num(), stored[name].nan_to_num()):
+            raise RaynasError(f"the {_WEIGHTS} file holds other weights than the network: {name}")
     return again
 
 
-def _torch(network: nn.Module, example: Tensor, path: Path) -> Forward:
+def _torch(network: nn.Module, example: Tensor | None, path: Path) -> Forward:
     batch = torch.export.Dim("batch", min=1)
     program = torch.export.export(network, (example,), dynamic_shapes=({0: batch},))
     with path.open("wb") as file:
@@ -122,7 +193,7 @@ def _torch(network: nn.Module, example: Tensor, path: Path) -> Forward:
         return torch.export.load(file).module()
 
 
-def _onnx(network: nn.Module, example: Tensor, path: Path) -> Forward:
+def _onnx(network: nn.Module, example: Tensor | None, path: Path) -> Forward:
     try:
         import onnx  # noqa: F401
         import onnxruntime
@@ -154,8 +225,9 @@ def _onnx(network: nn.Module, example: Tensor, path: Path) -> Forward:
     return forward
 
 
+_WEIGHTS = "safetensors"
 _FORMATS: dict[str, tuple[str, Writer]] = {
-    "safetensors": ("network.safetensors", _safetensors),
+    _WEIGHTS: ("network.safetensors", _safetensors),
     "onnx": ("network.onnx", _onnx),
     "torch": ("network.pt2", _torch),
 }

@@ -23,6 +23,7 @@ from raynas.training.augment import (
     DeviceView,
     as_input,
     augmented,
+    check_augmentation,
     draw_epoch,
     on_device,
 )
@@ -68,9 +69,11 @@ def train(
     the same weights.
 
     Raises: TrainingDiverged at the end of an epoch whose loss is not finite; UserError when
-    ``max_epoch`` is beyond the recipe or the checkpoint is of another training.
+    ``max_epoch`` is beyond the recipe, the recipe's augmentation does not fit the images, or the
+    checkpoint is of another training.
     """
     last = last_epoch(recipe, max_epoch)
+    check_augmentation(recipe, view)
     place = torch.device(device)
     data = on_device(view, place)
     network.to(place)

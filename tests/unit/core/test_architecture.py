@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raynas.core import Architecture, Choice
+from raynas.core import Architecture, Choice, Option
 
 options = st.one_of(st.integers(), st.booleans(), st.text(max_size=5), st.floats(allow_nan=False))
 values = st.dictionaries(st.text(min_size=1, max_size=5), options, max_size=5)
@@ -109,3 +109,24 @@ def test_equal_ones_have_one_id_and_others_another() -> None:
     assert found[0] == Architecture("s", (("x", 1),), "another text")
     assert found[0] != Architecture("t", (("x", 1),), "x")
     assert found[0] != {"x": 1}
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ((32, 16, 8), (8, 16, 32)),
+        ((16, 32, 8), (8, 16, 32)),
+        ((1.5, 1, 0.5), (0.5, 1, 1.5)),
+        ((8, 16), (8, 16)),
+        (("small", "large"), ("small", "large")),
+        ((2, "many", 1), (2, "many", 1)),
+    ],
+)
+def test_ordered_numbers_ascend_in_whatever_order_they_are_given(
+    written: tuple[Option, ...], kept: tuple[Option, ...]
+) -> None:
+    assert Choice("width", written, ordered=True).options == kept
+    assert [type(o) for o in Choice("width", written, ordered=True).options] == list(
+        map(type, kept)
+    )
+    assert Choice("width", written).options == written

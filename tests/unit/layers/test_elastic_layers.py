@@ -171,6 +171,8 @@ def test_bad_sizes_are_named():
     with pytest.raises(UserError, match=r"'rate' is no size.*integers"):
         size(Choice("rate", (0.5, 1)))
     assert size(Choice("width", (8, 2))).options == (2, 8)  # ascending, however they are given
+    assert Size((8, 2, 4)).options == (2, 4, 8)
+    assert Size((8, 2, 4)).most == 8
 
 
 def test_the_package_imports_torch_only_when_used():

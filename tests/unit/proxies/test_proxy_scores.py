@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -231,3 +232,167 @@ def test_every_name_of_the_package_is_there_and_torch_comes_with_the_first() -> 
         raynas.proxies.NASWAT  # noqa: B018
     code = "import sys, raynas.proxies as p; assert 'torch' not in sys.modules; p.NASWOT"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# -- networks on which some proxies fail -------------------------------------------------------
+
+SCORED = (NASWOT(), SNIP(), GraSP(), JacobCov(), ZenScore(), Params())
+
+
+class Places(nn.Module):
+    """Adds a number to each image by its place in the batch: knows as many as ``BATCH`` has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = small_net()
+        self.places = torch.linspace(0, 1, len(BATCH)).tolist()
+
+    def forward(self, x: Tensor) -> Tensor:
+        added = torch.tensor([self.places[number] for number in range(len(x))])
+        logits: Tensor = self.inner(x + added[:, None, None, None])
+        return logits
+
+
+class Once(torch.autograd.Function):
+    """Can be differentiated once."""
+
+    @staticmethod
+    def forward(_context: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(_context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        if torch.is_grad_enabled():
+            raise NotImplementedError("no second derivative")
+        return gradient.clone()
+
+
+class Wrapped(nn.Module):
+    """``inner`` with something of its own before and behind it."""
+
+    def __init__(self, before: Any = None, behind: Any = None, inner: Any = None) -> None:
+        super().__init__()
+        self.inner = inner or small_net()
+        self.before, self.behind = before or (lambda x: x), behind or (lambda y: y)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.behind(self.inner(self.before(x)))
+
+
+class Silent(nn.Module):
+    """No gradient goes through it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = small_net()
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            logits: Tensor = self.inner(x)
+            return logits
+
+
+@dataclass(frozen=True)
+class Failing(Proxy):
+    """A user's proxy that raises, or gives what it has not promised."""
+
+    name: ClassVar[str] = "failing"
+    error: Exception | None = None
+
+    def measure(self, probe: Probe) -> Any:
+        if self.error is not None:
+            raise self.error
+        return {"other": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("network", "without", "why"),
+    [
+        (lambda: Wrapped(behind=Once.apply), {"grasp"}, "NotImplementedError: no second"),
+        (lambda: small_net(nn.Hardsigmoid), {"naswot", "grasp"}, "hardsigmoid_backward"),
+        (Places, {"zen"}, "IndexError: list index out of range"),
+        (Silent, {"snip", "grasp", "jacob_cov"}, "does not require grad"),
+        (lambda: small_net().half(), {p.name for p in SCORED} - {"params"}, "(?i)half"),
+    ],
+    ids=["once", "hardsigmoid", "places", "no_grad", "float16"],
+)
+def test_a_torch_error_costs_only_the_scores_of_that_proxy(
+    network: Any, without: set[str], why: str
+) -> None:
+    found = score(network(), BATCH, SCORED)
+    assert set(found.invalid) == without
+    assert set(found.values) == {p.name for p in SCORED} - without
+    assert any(re.search(why, reason) for reason in found.invalid.values())
+    assert all("\n" not in reason and len(reason) <= 300 for reason in found.invalid.values())
+
+
+def test_the_score_of_a_failing_proxy_raises_its_reason() -> None:
+    with pytest.raises(InvalidScore, match="IndexError: list index out of range"):
+        Failing(IndexError("list index out of range\nin a second line"))(small_net(), BATCH)
+    found = score(small_net(), BATCH, [Failing(), NASWOT()])
+    assert found.invalid == {"failing": "it gives other, not its parts failing"}
+    assert set(found.values) == {"naswot"}
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
+def test_memory_that_is_short_is_no_missing_score(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        score(small_net(), BATCH, [Failing(error), NASWOT()])
+    with pytest.raises(type(error)):
+        score(Wrapped(before=Raise(error)), BATCH, [NASWOT()])
+
+
+@dataclass
+class Raise:
+    error: Exception
+
+    def __call__(self, _: Tensor) -> Tensor:
+        raise self.error
+
+
+def test_layers_without_weights_are_named_and_stay_without() -> None:
+    network = nn.Sequential(nn.LazyConv2d(4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(CLASSES))
+    found = score(network, BATCH, SCORED)
+    assert found.values == {}
+    assert all("layer '0' has no weights yet" in why for why in found.invalid.values())
+    assert torch.nn.parameter.is_lazy(network[0].weight)
+
+
+# -- which output is the logits ----------------------------------------------------------------
+
+
+def with_features(order: str) -> nn.Module:
+    """Logits (n, 3), features (n, 5) and a map, in some order, as a tuple or by name."""
+    given = {
+        "logits first": lambda y: (y, y.repeat(1, 2)[:, :5], y[..., None]),
+        "logits last": lambda y: [y[..., None], y.repeat(1, 2)[:, :5], y],
+        "by name": lambda y: {"features": y.repeat(1, 2)[:, :5], "logits": y},
+    }
+    return Wrapped(behind=given[order])
+
+
+@pytest.mark.parametrize("order", ["logits first", "logits last", "by name"])
+def test_the_output_of_the_tasks_shape_is_scored(order: str) -> None:
+    batch = Batch(BATCH.images, BATCH.labels, CLASSES)
+    for proxy in (SNIP(), JacobCov(), GraSP()):
+        plain = proxy(Wrapped(), batch)
+        assert proxy(with_features(order), batch) == pytest.approx(plain, rel=1e-5)
+
+
+@pytest.mark.parametrize("order", ["logits first", "logits last", "by name"])
+def test_without_a_number_of_classes_two_tables_are_refused(order: str) -> None:
+    with pytest.raises(InvalidScore, match="of which several may be logits: say which"):
+        SNIP()(with_features(order), BATCH)
+
+
+def test_an_output_of_other_classes_is_refused() -> None:
+    batch = Batch(BATCH.images, BATCH.labels, CLASSES + 1)
+    with pytest.raises(InvalidScore, match=r"gives \(12, 3\), not logits of shape \(12, 4\)"):
+        SNIP()(small_net(), batch)
+    with pytest.raises(UserError, match=r"label 2 and num_classes=2"):
+        Batch(BATCH.images, BATCH.labels, 2)
+
+
+def test_drawn_batches_know_the_classes_of_their_view() -> None:
+    batch = Batch.draw(make_view(), 12)
+    assert batch.num_classes == batch.to("cpu").num_classes == 3

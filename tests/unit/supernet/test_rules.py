@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_supernet import OPERATIONS, Tiny
 
-from raynas.core import UserError, rng_for
+from raynas.core import Choice, UserError, rng_for
 from raynas.spaces import ElasticResNet, NASBench201
 from raynas.spaces.base import SearchSpace
 from raynas.supernet.rules import Pass, Phase, Reach, Sandwich, SinglePath, StrictFairness
@@ -122,3 +123,25 @@ def test_values_that_make_no_sense_are_refused(wrong: object) -> None:
 
 def test_rules_can_be_set_from_the_command_line() -> None:
     assert replace(Sandwich(), random=1).random == 1
+
+
+@pytest.mark.parametrize("widths", [(2, 4, 6), (6, 4, 2), (4, 6, 2)])
+def test_the_sandwich_is_taught_by_the_largest_however_options_are_written(
+    widths: tuple[int, ...],
+) -> None:
+    reach = Reach.of(Widths(widths))
+    first, *_, last = Sandwich(random=0).passes(reach, rng_for("sandwich"))
+    assert (first.arch["width"], first.taught) == (6, False)
+    assert (last.arch["width"], last.taught) == (2, True)
+    opened = reach.opened((Phase(1, "width", options=2),), 1)
+    assert opened.options["width"] == (4, 6)
+
+
+@dataclass(frozen=True)
+class Widths(SearchSpace):
+    name: ClassVar[str] = "widths"
+    widths: tuple[int, ...]
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        return (Choice("width", self.widths, ordered=True),)

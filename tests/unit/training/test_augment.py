@@ -8,9 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from raynas.data.base import View
-from raynas.training import Recipe, augment
-from raynas.training.augment import Draws, augmented, draw_epoch, on_device
+from raynas.core import UserError
+from raynas.data.base import Images, View
+from raynas.training import Recipe, augment, train
+from raynas.training.augment import (
+    Draws,
+    augmented,
+    check_augmentation,
+    check_pixels,
+    draw_epoch,
+    on_device,
+)
 
 CPU = torch.device("cpu")
 PLAIN = Recipe(flip=False, crop_pad=0)
@@ -99,3 +107,63 @@ def test_device_copies_do_not_alias_the_view(view_of: Callable[..., View]) -> No
     before = view.train.pixels.copy()
     on_device(view, CPU).train.pixels.zero_()
     assert np.array_equal(view.train.pixels, before)
+
+
+# -- what does not fit the images --------------------------------------------------------------
+
+
+def signals(height: int, width: int, dtype: type = np.uint8) -> View:
+    pixels = np.full((6, height, width, 1), 200, dtype=dtype)
+    images = Images(pixels, np.arange(6) % 2)
+    return View(images, images, "val", 2, (0.0,), (1.0,))
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings", "words"),
+    [
+        ((1, 128), {"crop_pad": 4}, r"crop_pad=4 .*1 x 128 pixels.*allowed: 0 to 0.*crop_pad=0"),
+        ((128, 1), {"crop_pad": 1}, r"crop_pad=1 .*128 x 1 pixels"),
+        ((4, 32), {"crop_pad": 4}, r"allowed: 0 to 3"),
+        ((8, 8), {"crop_pad": 0, "cutout": 8}, r"cutout=8 .*erase all of.*0 to 7.*cutout=4"),
+        ((1, 16), {"crop_pad": 0, "cutout": 40}, r"cutout=40 .*0 to 15"),
+    ],
+)
+def test_augmentation_that_can_destroy_whole_images_is_refused(
+    shape: tuple[int, int], settings: dict[str, int], words: str
+) -> None:
+    recipe, view = replace(Recipe(epochs=1), **settings), signals(*shape)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=words):
+        check_augmentation(recipe, view)
+    with pytest.raises(UserError, match=words):
+        next(train(torch.nn.Linear(1, 2), view, recipe, seed=0))
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings"),
+    [((1, 128), {"crop_pad": 0}), ((8, 8), {}), ((2, 8), {"crop_pad": 1, "cutout": 7})],
+)
+def test_what_is_allowed_leaves_something_of_every_image(
+    shape: tuple[int, int], settings: dict[str, int]
+) -> None:
+    recipe, view = replace(Recipe(epochs=1), **settings), signals(*shape)  # type: ignore[arg-type]
+    check_augmentation(recipe, view)
+    for seed in range(20):
+        drawn = draw_epoch(6, *shape, recipe, torch.Generator().manual_seed(seed))
+        images, _ = augmented(on_device(view, CPU), drawn, slice(6), recipe)
+        assert bool(images.flatten(1).any(dim=1).all()) or recipe.cutout
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
+def test_pixels_that_are_no_bytes_are_refused_not_cut(dtype: type) -> None:
+    view = signals(8, 8, dtype)
+    view.train.pixels[0] = -1.51
+    for refused in (
+        lambda: on_device(view, CPU),
+        lambda: check_augmentation(PLAIN, view),
+        lambda: next(train(torch.nn.Linear(1, 2), view, PLAIN, seed=0)),
+    ):
+        with pytest.raises(UserError, match=r"training images have type .*from -1.* to 200.*uint8"):
+            refused()
+    held_out = replace(signals(8, 8), held_out=view.held_out)
+    with pytest.raises(UserError, match="held-out images have type"):
+        check_pixels(held_out)

@@ -1,0 +1,205 @@
+"""Which layers put out and take in the same channels, found by following composites.
+
+So that channels can be sorted by importance (Once-for-All, section 3.3) in any network made of the
+layers of this package. What cannot be followed keeps the order of its channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from raynas.layers.base import Elastic
+from raynas.layers.composites import Flatten, OneOf, Repeat, Residual, Sequential
+from raynas.layers.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
+
+_PLAIN = (
+    nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.ELU, nn.SELU, nn.CELU,
+    nn.Mish, nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Sigmoid, nn.Tanh, nn.Softplus,
+    nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout,
+    nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Upsample,
+    nn.ZeroPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d,
+)  # fmt: skip
+"""Modules that treat every channel alike and keep their order."""
+
+
+@dataclass(eq=False)
+class _Channels:
+    """Channels that have one order. ``fixed``: it must stay.
+
+    ``readers``: layers and how many inputs they have per channel, one after the other.
+    ``passing``: layers that have something for each channel and hand the channels on.
+    """
+
+    fixed: bool = False
+    writers: list[ElasticConv2d | ElasticLinear] = field(default_factory=list)
+    readers: list[tuple[ElasticConv2d | ElasticLinear, int]] = field(default_factory=list)
+    passing: list[ElasticConv2d | ElasticBatchNorm2d] = field(default_factory=list)
+    _joined: _Channels | None = None
+
+    def root(self) -> _Channels:
+        return self if self._joined is None else self._joined.root()
+
+    def join(self, other: _Channels) -> None:
+        """From now on both are one."""
+        mine, its = self.root(), other.root()
+        if mine is its:
+            return
+        mine.fixed |= its.fixed
+        mine.writers += its.writers
+        mine.readers += its.readers
+        mine.passing += its.passing
+        its._joined = mine
+
+
+@dataclass(frozen=True)
+class _Flow:
+    """What goes from a layer to the next. ``positions``: numbers per channel in a row.
+
+    ``row``: whether the channels are the last dimension, as linear layers take them.
+    """
+
+    channels: _Channels
+    positions: int = 1
+    row: bool = False
+
+    def fix(self) -> None:
+        self.channels.root().fixed = True
+
+
+def sort_within(module: Elastic) -> None:
+    """Sort all channels between layers inside ``module``, the most important ones to the front.
+
+    Those that it takes in and puts out keep their order. What the largest network computes stays
+    the same, except for the order in which floating point numbers are added.
+
+    Args:
+        module: A composite of this package; changed in place. Layers of other kinds inside it sort
+            their own channels by their ``sort_channels``.
+    """
+    tracer = _Tracer()
+    tracer.follow(module, _Flow(_Channels(fixed=True))).fix()
+    for channels in {id(c.root()): c.root() for c in tracer.all}.values():
+        _sort(channels)
+    for other in tracer.others:
+        other.sort_channels()
+
+
+class _Tracer:
+    def __init__(self) -> None:
+        self.all: list[_Channels] = []
+        self.others: list[Elastic] = []
+        self._known: dict[int, list[_Channels]] = {}
+
+    def follow(self, module: nn.Module, at: _Flow) -> _Flow:
+        """The channels that come out of ``module`` when those ``at`` it go in."""
+        if isinstance(module, ElasticConv2d | ElasticLinear | ElasticBatchNorm2d):
+            return self._layer(module, at)
+        if isinstance(module, Flatten):
+            return replace(at, positions=at.positions * module.positions, row=True)
+        if type(module) in (Sequential, Repeat):
+            return self._chain(module, at)  # type: ignore[arg-type]
+        if type(module) is nn.Sequential:
+            for step in module:
+                at = self.follow(step, at)
+            return at
+        if type(module) is OneOf:
+            return self._one([self.follow(m, at) for m in module.modules_of])
+        if type(module) is Residual:
+            return self._one([self.follow(m, at) for m in (module.body, module.shortcut)])
+        if type(module) in _PLAIN:
+            return at
+        return self._unknown(module, at)
+
+    def _layer(
+        self, module: ElasticConv2d | ElasticLinear | ElasticBatchNorm2d, at: _Flow
+    ) -> _Flow:
+        linear = isinstance(module, ElasticLinear)
+        if id(module) in self._known or at.row != linear:
+            # used twice, for channels of two orders; or not along the channels
+            for channels in self._known.get(id(module), ()):
+                channels.root().fixed = True
+            return self._unknown(module, at)
+        channels = at.channels.root()
+        self._known[id(module)] = [channels]
+        if isinstance(module, ElasticBatchNorm2d) or (not linear and module.depthwise):
+            channels.passing.append(module)  # type: ignore[arg-type]
+            return at
+        channels.readers.append((module, at.positions))
+        made = self._new()
+        made.writers.append(module)
+        self._known[id(module)].append(made)
+        return _Flow(made, row=linear)
+
+    def _chain(self, module: Sequential, at: _Flow) -> _Flow:
+        """A repeated block may be the last one, so that all of them give the same channels."""
+        ends = [at] if isinstance(module, Repeat) and 0 in module.depth.options else []
+        for number, step in enumerate(module.steps, start=1):
+            at = self.follow(step, at)
+            if not isinstance(module, Repeat) or number in module.depth.options:
+                ends.append(at)
+        return self._one(ends if isinstance(module, Repeat) else [at])
+
+    def _one(self, flows: list[_Flow]) -> _Flow:
+        """Several ways to the same place, which must have one order."""
+        first = flows[0]
+        for other in flows[1:]:
+            first.channels.join(other.channels)
+            if (first.positions, first.row) != (other.positions, other.row):
+                first.fix()
+        return first
+
+    def _unknown(self, module: nn.Module, at: _Flow) -> _Flow:
+        at.fix()
+        layers = ElasticConv2d | ElasticLinear | ElasticBatchNorm2d
+        if isinstance(module, Elastic) and not isinstance(module, layers):
+            self.others.append(module)
+        made = self._new()
+        made.fixed = True
+        return _Flow(made, row=at.row)
+
+    def _new(self) -> _Channels:
+        self.all.append(_Channels())
+        return self.all[-1]
+
+
+@torch.no_grad()
+def _sort(channels: _Channels) -> None:
+    elastic = any(len(writer.out.options) > 1 for writer in channels.writers)
+    if channels.fixed or not elastic or not channels.readers:
+        return
+    count = channels.writers[0].out.most
+    if {*_sizes(channels)} != {count}:
+        return
+    total = sum((_reads(layer, per) for layer, per in channels.readers), torch.zeros(()))
+    order = total.argsort(descending=True, stable=True)
+    for layer, per in channels.readers:
+        columns = torch.arange(count * per, device=order.device).view(count, per)[order].flatten()
+        layer.weight.copy_(layer.weight[:, columns])
+    for module in (*channels.writers, *channels.passing):
+        for tensor in _by_channel(module):
+            tensor.copy_(tensor[order])
+
+
+def _sizes(channels: _Channels) -> Iterable[int]:
+    """How many channels each of the layers has at most."""
+    yield from (writer.out.most for writer in channels.writers)
+    yield from (layer.max_in // per for layer, per in channels.readers)
+    for layer in channels.passing:
+        yield layer.most if isinstance(layer, ElasticBatchNorm2d) else layer.max_in
+
+
+def _reads(layer: ElasticConv2d | ElasticLinear, per: int) -> Tensor:
+    """(channels,): L1 norm of the weights on each channel."""
+    weight = layer.weight.detach().abs()
+    return weight.reshape(len(weight), weight.shape[1] // per, -1).sum(dim=(0, 2))
+
+
+def _by_channel(layer: ElasticConv2d | ElasticLinear | ElasticBatchNorm2d) -> list[Tensor]:
+    tensors = [layer.weight, layer.bias]
+    if isinstance(layer, ElasticBatchNorm2d):
+        tensors += [layer.running_mean, layer.running_var]
+    return [tensor for tensor in tensors if tensor is not None]
