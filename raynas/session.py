@@ -12,7 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.markup import escape
+from rich.text import Text
 
 from raynas.core import (
     Architecture,
@@ -92,9 +92,8 @@ class Session:
         if best:
             self._finals(best)
         elif not main.best:
-            self.console.print(
-                "[yellow]no architecture was evaluated to the end: no finalists, no best network"
-            )
+            line = "no architecture was evaluated to the end: no finalists, no best network"
+            self.console.print(Text(line, style="yellow"))
 
     def _equip(self) -> None:
         """Train what the evaluators need, unless the run has it; from here on they work with it.
@@ -114,7 +113,7 @@ class Session:
                     _look(evaluator, self.payload, largest)
         expect_weights(self.folder, self.experiment)
         for remark in dict.fromkeys(r for e in self.experiment.evaluators for r in e.remarks()):
-            self.console.print(f"[yellow]{escape(remark)}", soft_wrap=True)
+            self.console.print(Text(remark, style="yellow"), soft_wrap=True)
 
     def _train(self, needed: Evaluator) -> Trial:
         """One evaluation of the largest architecture, by which the whole supernet goes."""
@@ -168,7 +167,7 @@ class Session:
         """Carry it out, and say what a user should know of how it ended."""
         self._carry_out(work)
         if search.note:
-            self.console.print(f"{search.rows.arm} ended: {search.note}", soft_wrap=True)
+            self.console.print(Text(f"{search.rows.arm} ended: {search.note}"), soft_wrap=True)
         if isinstance(work, DeterministicOrder):
             self.console.print(str(work.discarded), soft_wrap=True)
         return search

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raynas.core import Objective, TrialState
+from raynas.core import Bound, Objective, TrialState
 from raynas.core.metrics import SCORE_UNIT, TEST_ACCURACY
 from raynas.core.pareto import hypervolume_gain, pareto_front
 from raynas.reports.intervals import PAIRS_FROM, Estimate, rank_correlations
@@ -142,6 +142,15 @@ def objectives_of(description: Mapping[str, Any]) -> tuple[Objective, ...]:
     found = description.get("objectives") or ()
     made = tuple(Objective(o["metric"], o.get("direction", "max")) for o in found)
     return made or (Objective(),)
+
+
+def bounds_of(description: Mapping[str, Any]) -> tuple[Bound, ...]:
+    """The bounds that a described experiment states."""
+    found = description.get("bounds") or ()
+    return tuple(
+        Bound(b["metric"], float(b.get("max", math.inf)), float(b.get("min", -math.inf)))
+        for b in found
+    )
 
 
 def load(table: pa.Table, description: Mapping[str, Any]) -> Run:
