@@ -246,10 +246,12 @@ def _state(folder: RunFolder, width: int) -> RenderableType:
         now = f"running ({driver})" if driver else "at rest"
     except OSError:
         now = "who writes it is not known"
+        if folder.asked is None and folder.remote is not None:
+            now += f"; to ask the storage that it names: raynas status {folder.place}"
     ago = "" if summary.last_time is None else f"; last result {_ago(summary.last_time)} ago"
     parts: list[RenderableType] = [
         head,
-        Text(f"{now}{ago}"),
+        Text(printable(f"{now}{ago}")),
         Text(
             f"{summary.rows} measurements, {clock(summary.elapsed)} of wall time, "
             f"{clock(summary.worker_seconds)} of worker time"

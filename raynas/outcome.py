@@ -178,7 +178,7 @@ def export_studies(path: Path, to: Path) -> Written:
     """
     import pyarrow.compute as pc
 
-    from raynas.reports.statistics import bounds_of, objectives_of
+    from raynas.reports.described import bounds_of, objectives_of
     from raynas.samplers.studies import write_studies
 
     folder = RunFolder.open(path)
@@ -196,6 +196,7 @@ def export_studies(path: Path, to: Path) -> Written:
         space = whole_texts(texts)
         remark += "; each architecture is one parameter of the study"
     description = folder.info.description
+    description = description if isinstance(description, dict) else {}
     bounds = bounds_of(description)
     arms = dict.fromkeys(table["arm"].to_pylist())
     write_studies(
