@@ -382,6 +382,11 @@ def _remember(uri: str) -> None:
     _WHOLE[without_secrets(uri)] = uri
 
 
+def remotes_forgotten() -> None:
+    """Forget the keys of this process, as another process has never known them."""
+    _WHOLE.clear()
+
+
 def remote_of(folder: Path) -> Remote | None:
     """Where the run with this working copy lives, or None when it lives here.
 

@@ -34,7 +34,7 @@ def bombs() -> dict[str, bytes]:
         "tuple key": key,
         "wide tuple key": b"\x80\x02}" + b"K\x01q\x000(" + b"h\x00" * 60_000 + b"tK\x01s.",
         "tuple in a frozen set": b"\x80\x04(" + twice(60) + b"\x91.",
-        "tuple in an ordered dict": b"\x80\x02ccollections\nOrderedDict\n(](("
+        "tuple in an ordered dict": b"\x80\x02ccollections\nOrderedDict\n]("
         + twice(60) + b"K\x01\x86e\x85R.",
         "many lists": b"\x80\x02(" + b"]" * 4_000_000 + b"l.",
         "many sets": b"\x80\x04(" + b"\x8f" * 2_000_000 + b"l.",
