@@ -124,7 +124,8 @@ def finish(folder: RunFolder, experiment: Experiment, console: Console) -> None:
     saved = save_best(folder, experiment)
     if saved is not None:
         console.print(Text(f"best network: {saved}"), soft_wrap=True)
-    write_report(folder, keep_space(folder, experiment, shown_architectures(folder)))
+    kept_space = keep_space(folder, experiment, shown_architectures(folder))
+    write_report(folder, kept_space or experiment.space)
     folder.publish(folder.report, folder.figures, folder.best, folder.path / SPACE_FILE)
     console.print(Text(f"report: {folder.report}"), soft_wrap=True)
     if folder.remote is not None:

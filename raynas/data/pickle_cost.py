@@ -264,6 +264,11 @@ def _global(w: _Walk) -> None:
     w.push(_SMALL)
 
 
+def _object(w: _Walk) -> None:
+    w.to_mark()
+    w.push(_SET)
+
+
 def _inst(w: _Walk) -> None:
     w.line()
     w.line()
@@ -322,7 +327,7 @@ _BY_CODE: dict[bytes, Step] = {
     b"l": _list, b"d": _dict, b"a": _append, b"e": _appends, b"s": _set_item, b"u": _set_items,
     b"\x90": _add_items, b"\x91": _frozen_set,
     b"R": _call(2), b"b": _build, b"\x81": _call(2), b"\x92": _call(3), b"\x93": _call(2),
-    b"o": lambda w: (w.to_mark(), w.push(_SET))[1], b"i": _inst, b"c": _global,
+    b"o": _object, b"i": _inst, b"c": _global,
     b"0": _pop, b"1": _pop_mark, b"2": _dup,
     b"g": _get_line, b"h": _get("<B", 1), b"j": _get("<I", 4),
     b"p": _put_line, b"q": _put("<B", 1), b"r": _put("<I", 4), b"\x94": _memoize,
