@@ -33,6 +33,10 @@ def own() -> Iterator[TuneRunner]:
 
 
 @pytest.mark.ray
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning",  # Ray leaves its processes to the system
+    "ignore::ResourceWarning",
+)
 def test_it_is_reached_from_this_machine_only_and_takes_a_short_folder(
     own: TuneRunner, long_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raynas.benchmarks import nasbench201_authors as authors
@@ -88,11 +88,13 @@ values = st.recursive(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(values, st.integers(0, 5))
 def test_data_of_every_protocol_pass(value: Any, protocol: int) -> None:
     check_cost(pickle.dumps({"data": value, "again": value}, protocol=protocol), 1 << 20)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.tuples(st.text(), st.integers()), st.floats(allow_nan=False)))
 def test_records_are_read_as_before(found: dict[Any, float]) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -115,6 +117,7 @@ def test_every_instruction_of_data_is_known() -> None:
     }  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_end_in_a_reason(data: bytes) -> None:
     try:

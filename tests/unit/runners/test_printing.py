@@ -6,7 +6,7 @@ import io
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Group
 from rich.live import Live
@@ -22,6 +22,7 @@ EVIL = "[red]a[/x]\x1b[2J\x1b]0;title\x07\x9b31m\u202eb"
 OURS = re.compile(r"\x1b\[[0-9;?]*[mAKhlG]|\x1b\[2K|\r|\n|\t")
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_nothing_that_commands_is_left(text: str) -> None:
     shown = printable(text)
@@ -36,6 +37,7 @@ def test_how_characters_are_spelled() -> None:
     assert printable("a\tb\nc\r", lines=True) == "a\tb\nc\\x0d"
 
 
+@settings(deadline=None)
 @given(st.text(), st.integers(2, 40))
 def test_what_is_shortened_fits_on_one_line(text: str, width: int) -> None:
     assert len(shorten(text, width)) <= width
@@ -60,6 +62,7 @@ def test_no_renderable_commands_the_terminal(inner: object, live: bool) -> None:
     assert r"[red]a[/x]\x1b[2J" in rest
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_terminal_shows_something(text: str) -> None:
     for encoding in ("ascii", "latin-1", "cp1252", "shift_jis"):
@@ -70,6 +73,7 @@ def test_letters_that_a_terminal_lacks() -> None:
     assert "1 → 2 … ≤ é".encode("ascii", DEGRADED) == rb"1 -> 2 ... <= \xe9"
 
 
+@settings(deadline=None)
 @given(st.recursive(st.text() | st.integers() | st.binary(), st.lists))
 def test_foreign_values_are_brief(value: object) -> None:
     assert len(brief(value)) <= 80

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raynas.core import UserError
@@ -60,7 +60,8 @@ def test_what_is_written_down_of_a_uri(uri: str, plain: str) -> None:
     assert shown(plain) == shown(uri)
 
 
-@given(st.text(min_size=8, max_size=20, alphabet="abcdefXYZ0189+/%="))
+@settings(deadline=None)
+@given(st.text(min_size=8, max_size=20, alphabet="abcdefXYZ0189+%="))
 def test_no_secret_stays(secret: str) -> None:
     for uri in (f"s3://who:{secret}@b/r", f"hdfs://who:{secret}@b/r", f"s3://b/r?token={secret}"):
         plain = without_secrets(uri)
