@@ -161,14 +161,14 @@ class ClusterRunner(Runner):
         self._take_resources()
 
     def _start(self, quiet: dict[str, Any]) -> None:
-        """A Ray of our own, for this machine alone. Raises: UserError."""
+        """A Ray of our own, for this machine alone. Raises: UserError when it does not start."""
         self._folder = environment.short_folder()
         if self._folder is not None:
             quiet = {**quiet, "_temp_dir": str(self._folder / "ray")}
         try:
             with environment.on_loopback():
                 ray.init(address="local", include_dashboard=False, **quiet)
-        except OSError as error:
+        except Exception as error:  # Ray's own for a start that takes too long has no class
             self._remove_folder()
             raise UserError(
                 f"Ray does not start on this machine: {printable(str(error))[:300]}",

@@ -71,7 +71,7 @@ def on_loopback() -> Iterator[None]:
 _SOCKET = 107
 """Bytes of a socket's path, by the operating system."""
 _BELOW = len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store_12")
-_SHORT = Path("/tmp")  # noqa: S108 - the folder in it is made for this process alone
+_SHORT = Path("/tmp")
 
 
 def short_folder() -> Path | None:

@@ -24,7 +24,7 @@ from raynas.core import Metric, RaynasError, UserError
 from raynas.store import Provenance, RunFolder, RunInfo, Writer, read, trials
 
 sys.path.insert(0, str(Path(__file__).parent / "data"))
-import fake_sets as fake  # noqa: E402
+import fake_sets as fake
 
 METRICS = (Metric("val_accuracy", "%", "max", "share right"),)
 DESCRIPTION = {
