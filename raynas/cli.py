@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import sys
 from typing import Annotated, Any
 
@@ -48,6 +49,7 @@ def _bare(
 
 def main() -> None:
     """Errors of the user are one line and exit code 2; no result of any trial is 3; Ctrl-C 130."""
+    _degrade()
     try:
         code = app(prog_name="raynas", standalone_mode=False)
     except KeyboardInterrupt:
@@ -56,8 +58,17 @@ def main() -> None:
         code, line = _told(error)
         if not line:
             raise
-        print(line, file=sys.stderr)
+        from raynas.core.printable import printable
+
+        print(printable(line), file=sys.stderr)
     sys.exit(code)
+
+
+def _degrade() -> None:
+    """What the terminal's encoding lacks is spelled in ASCII instead of raising an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _told(error: Exception) -> tuple[int, str]:
@@ -74,6 +85,9 @@ def _told(error: Exception) -> tuple[int, str]:
         return 3, f"error: {error}"
     if isinstance(error, RaynasError):
         return 2, f"error: {error}"
+    if isinstance(error, MemoryError):
+        cure = "free some, or take a machine with more, and try again; what is stored is safe"
+        return 2, f"error: memory is exhausted; {cure}"
     if isinstance(error, OSError) and error.errno in _SYSTEM:
         where = f"{error.filename}: " if error.filename else ""
         cure = "make room or access and try again; what is stored is safe"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import math
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,13 +20,16 @@ from rich.table import Table
 from rich.text import Text
 
 from raynas.core import Trial, TrialState, UserError, one_of
+from raynas.core.printable import DEGRADED, printable
 from raynas.runners.live import clock, shorten
+from raynas.runners.printing import Data, data_console
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from raynas.costs import Latency
     from raynas.doctor import Finding
+    from raynas.outcome import Written
     from raynas.planning import Plan
     from raynas.reports import Summary
     from raynas.reports.tables import Found
@@ -52,7 +57,10 @@ _STAGES = {"truth": "to judge the search by", "tuned": "finalists, from inherite
 
 
 def console() -> Console:
-    return Console(highlight=False)
+    """Where commands print: all text is data, on a terminal that may know ASCII only."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "backslashreplace":
+        sys.stdout.reconfigure(errors=DEGRADED)  # the command line's own choice, in better letters
+    return data_console()
 
 
 def show_parts(kind: str | None, out: Console) -> None:
@@ -85,13 +93,20 @@ def show_export(exported: Exported, out: Console) -> None:
         out.print(f"{name}: {path}{checked}", soft_wrap=True)
 
 
+def show_written(what: str, written: Written, out: Console) -> None:
+    """Where a file is, and what is missing in it."""
+    if written.remark:
+        out.print(written.remark, style="yellow", soft_wrap=True)
+    out.print(f"{what}: {printable(str(written.path))}", soft_wrap=True)
+
+
 def show_special(found: Trial, exported: Exported, latency: Latency | None, out: Console) -> None:
     """A network that was taken out: what is known of it, and its files."""
     shown = ", ".join(
         f"{name} {_short(value) if name in _COUNTS else f'{value:.2f}'}"
         for name, value in found.values().items()
     )
-    out.print(Text(found.arch.text, style="bold"), soft_wrap=True)
+    out.print(Text(printable(found.arch.text), style="bold"), soft_wrap=True)
     out.print(f"trial {found.number}: {shown}", soft_wrap=True)
     if latency is not None:
         out.print(f"latency now: {latency}", soft_wrap=True)
@@ -116,12 +131,12 @@ def show_scores(scores: pa.Table, proxies: Sequence[str], top: int, out: Console
         table.add_row(shorten(row["arch"], width), _short(row["params"]), *cells)
     if best:
         out.print(table)
-        out.print(f"first by ranks together: {best[0]['arch']}", soft_wrap=True)
+        out.print(f"first by ranks together: {printable(best[0]['arch'])}", soft_wrap=True)
     remarks = Counter(text for text in scores["message"].to_pylist() if text)
     counted = "1 architecture" if len(scores) == 1 else f"{len(scores)} architectures"
     out.print(f"{counted}; {sum(remarks.values())} without a score")
     for text, count in remarks.most_common(3):
-        out.print(Text(f"  {count}: {text}", style="dim"), soft_wrap=True)
+        out.print(Text(f"  {count}: {printable(text)}", style="dim"), soft_wrap=True)
 
 
 def _score(value: float | None) -> str:
@@ -145,13 +160,15 @@ def show_verified(found: Verified, out: Console) -> None:
         was, is_now = ("missing" if math.isnan(v) else f"{v:.6g}" for v in (stored, now))
         out.print(f"        step {step}: {name} was {was}, is {is_now} now")
     if found.failure:
-        out.print(f"        it broke off: {found.failure}", soft_wrap=True, markup=False)
+        out.print(f"        it broke off: {printable(found.failure)}", soft_wrap=True, markup=False)
 
 
 def show_finding(finding: Finding, out: Console) -> None:
     """One thing that was looked at."""
     mark, style = ("ok", "green") if finding.good else ("NOT OK", "bold red")
-    line = Text.assemble((f"{mark:<6} ", style), (finding.name, "bold"), f": {finding.found}")
+    line = Text.assemble(
+        (f"{mark:<6} ", style), (finding.name, "bold"), f": {printable(finding.found)}"
+    )
     out.print(line, soft_wrap=True)
     if not finding.good and finding.cure:
         out.print(f"       cure: {finding.cure}", soft_wrap=True)
@@ -206,12 +223,12 @@ def show_status(folder: RunFolder, out: Console) -> None:
 def watch(folder: RunFolder, out: Console, every: float) -> None:
     """Show the state again and again until Ctrl-C."""
     try:
-        with Live(_state(folder, out.width), console=out, auto_refresh=False) as live:
+        with Live(Data(_state(folder, out.width)), console=out, auto_refresh=False) as live:
             while True:
                 time.sleep(every)
                 with contextlib.suppress(UserError):  # the storage is away: what was seen stays
                     folder = folder.refresh()
-                live.update(_state(folder, out.width), refresh=True)
+                live.update(Data(_state(folder, out.width)), refresh=True)
     except KeyboardInterrupt:
         return
 
@@ -224,16 +241,20 @@ def _state(folder: RunFolder, width: int) -> RenderableType:
 
     run = statistics.load(read(folder), folder.info.description)
     summary = summarise(run)
-    head = Text.assemble((folder.info.name, "bold"), f"  {folder.place}", overflow="fold")
+    head = Text.assemble(
+        (printable(folder.info.name), "bold"), f"  {printable(folder.place)}", overflow="fold"
+    )
     try:
         driver = folder.driver()
         now = f"running ({driver})" if driver else "at rest"
     except OSError:
         now = "who writes it is not known"
+        if folder.asked is None and folder.remote is not None:
+            now += f"; to ask the storage that it names: raynas status {folder.place}"
     ago = "" if summary.last_time is None else f"; last result {_ago(summary.last_time)} ago"
     parts: list[RenderableType] = [
         head,
-        Text(f"{now}{ago}"),
+        Text(printable(f"{now}{ago}")),
         Text(
             f"{summary.rows} measurements, {clock(summary.elapsed)} of wall time, "
             f"{clock(summary.worker_seconds)} of worker time"
@@ -275,7 +296,7 @@ def _arms(summary: Summary) -> Table:
         limited = arm.main and summary.budget
         trials = f"{arm.evaluated}/{summary.budget}" if limited else arm.started
         table.add_row(
-            f"{arm.arm} {trials}",
+            f"{printable(arm.arm)} {trials}",
             *(str(arm.states.get(state, 0)) for state in states),
             *([str(arm.screened)] if screening else []),
             clock(arm.seconds),
@@ -289,7 +310,7 @@ def _rungs(summary: Summary) -> Table:
         table.add_column(name, justify="left" if name == "arm" else "right")
     for rung in summary.rungs:
         counts = (rung.step, rung.reached, rung.went_on, rung.stopped)
-        table.add_row(rung.arm, *map(str, counts))
+        table.add_row(printable(rung.arm), *map(str, counts))
     return table
 
 
@@ -303,7 +324,7 @@ def _best(summary: Summary, best: Sequence[Found], width: int) -> Table:
     for found in best:
         table.add_row(
             str(found.trial),
-            found.arm,
+            printable(found.arm),
             *(f"{found.values[name]:.2f}" for name in names),
             _short(found.params),
             _short(found.macs),
@@ -337,7 +358,11 @@ def show_simulation(found: Sequence[Simulated], price: float | None, out: Consol
             out.print(f"  ended early: {one.note}", style="yellow", soft_wrap=True)
     best = found[-1].best
     if best and not found[-1].made_up:
-        out.print(f"best: {best[-1].arch}  (trial {best[-1].trial})", soft_wrap=True, markup=False)
+        out.print(
+            f"best: {printable(best[-1].arch)}  (trial {best[-1].trial})",
+            soft_wrap=True,
+            markup=False,
+        )
 
 
 def _anytime(one: Simulated) -> Table:

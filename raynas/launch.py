@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
 from raynas.core import Metric, UserError
 from raynas.experiment import Experiment, Loaded
 from raynas.observers import Board, Observer
@@ -22,7 +24,7 @@ from raynas.store import Provenance, RunFolder, RunInfo, Writer, new_run_id, nex
 from raynas.store.lease import TakenOver
 from raynas.store.remote import Remote, is_uri, working_copy
 from raynas.store.run import RUN_FILE
-from raynas.stored import reload
+from raynas.stored import keep_space, reload
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -97,13 +99,16 @@ def resume(
     overrides: Mapping[str, object] | None = None,
     console: Console,
     observers: Sequence[Observer] = (),
+    trust: bool = False,
 ) -> RunFolder:
     """Go on with a stored run; ``more_trials`` extends its budget.
+
+    Executes the ``experiment.py`` of the run; ``trust``: also if it belongs to another user.
 
     Raises: UserError when an override would make it another experiment; Interrupted.
     """
     folder = RunFolder.open(path)
-    loaded = reload(folder, overrides)
+    loaded = reload(folder, overrides, trust=trust)
     experiment = loaded.experiment
     if more_trials:
         if experiment.budget.trials is None:
@@ -155,6 +160,7 @@ def _carry_out(
             board.open(folder.info.run, folder.path, folder.info.description)
             rows = _Shown(writer, board)
             experiment, session = loaded.experiment, writer.session
+            keep_space(folder, experiment)
             Session(folder, experiment, payload, rows, hand, console, session).go()
         except TakenOver:
             raise
@@ -168,7 +174,7 @@ def _carry_out(
         finally:
             board.close()
             for remark in board.remarks:
-                console.print(f"[yellow]{remark}", soft_wrap=True)
+                console.print(Text(remark, style="yellow"), soft_wrap=True)
             hand.close()
             heed()
         writer.check()

@@ -7,16 +7,26 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
+from rich.text import Text
 
 from raynas.core import RaynasError, Trial, TrialState, UserError
 from raynas.core.describe import fresh
 from raynas.core.errors import first_line
 from raynas.core.trial import is_time
 from raynas.experiment import Experiment
+from raynas.spaces.stored import whole_texts
 from raynas.store import RunFolder, read
 from raynas.store.schema import FINAL, SEARCH
-from raynas.stored import equipped, final_evaluator, history, reload
+from raynas.stored import (
+    SPACE_FILE,
+    equipped,
+    final_evaluator,
+    history,
+    keep_space,
+    kept,
+    past_trials,
+    reload,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -125,22 +135,23 @@ def finish(folder: RunFolder, experiment: Experiment, console: Console) -> None:
 
     Raises: RaynasError when the best network could not be saved; all else is done then.
     """
-    from raynas.reports import write_report
+    from raynas.reports import shown_architectures, write_report
 
-    write_report(folder, experiment.space)
+    kept_space = keep_space(folder, experiment, shown_architectures(folder))
+    write_report(folder, kept_space or experiment.space)
     failed = ""
     try:
         saved = save_best(folder, experiment)
     except RaynasError as error:
         saved, failed = None, str(error)
     if saved is not None:
-        console.print(f"best network: {saved.paths['safetensors']}", soft_wrap=True)
+        console.print(Text(f"best network: {saved.paths['safetensors']}"), soft_wrap=True)
         for remark in saved.remarks:
-            console.print(f"[yellow]best network: {escape(remark)}", soft_wrap=True)
-    folder.publish(folder.report, folder.figures, folder.best)
-    console.print(f"report: {folder.report}", soft_wrap=True)
+            console.print(Text(f"best network: {remark}", style="yellow"), soft_wrap=True)
+    folder.publish(folder.report, folder.figures, folder.best, folder.path / SPACE_FILE)
+    console.print(Text(f"report: {folder.report}"), soft_wrap=True)
     if folder.remote is not None:
-        console.print(f"all of it: {folder.place}", soft_wrap=True)
+        console.print(Text(f"all of it: {folder.place}"), soft_wrap=True)
     if failed:
         raise RaynasError(f"the best network was not saved, all else is: {failed}")
 
@@ -160,13 +171,16 @@ def export(best: Best, folder: RunFolder, to: Path, formats: tuple[str, ...]) ->
     )
 
 
-def export_best(path: Path, to: Path | None, formats: tuple[str, ...]) -> Exported:
+def export_best(
+    path: Path, to: Path | None, formats: tuple[str, ...], *, trust: bool = False
+) -> Exported:
     """Export the best network of the run at ``path`` (default to ``RUN/export``).
 
+    Executes the ``experiment.py`` of the run; ``trust``: also if it belongs to another user.
     Raises: UserError when the run has no trained network yet, or a format is unknown.
     """
     folder = RunFolder.open(path)
-    best = best_network(folder, reload(folder).experiment)
+    best = best_network(folder, reload(folder, trust=trust).experiment)
     if best is None:
         raise UserError(
             f"run {folder.place} has no trained network to export",
@@ -175,31 +189,56 @@ def export_best(path: Path, to: Path | None, formats: tuple[str, ...]) -> Export
     return export(best, folder, (to or folder.path / "export").absolute(), formats)
 
 
-def export_studies(path: Path, to: Path) -> Path:
+@dataclass(frozen=True)
+class Written:
+    """A file that was made of a run, and what a user should know of it (may be empty)."""
+
+    path: Path
+    remark: str = ""
+
+
+def export_studies(path: Path, to: Path) -> Written:
     """The search of the run at ``path`` as an SQLite file for Optuna, a study for each sampler.
 
+    Nothing of the run is executed. Where it keeps no choices, an architecture is one parameter.
     Raises: UserError when there is nothing to show, or ``to`` is there already.
     """
     import pyarrow.compute as pc
 
+    from raynas.reports.described import bounds_of, objectives_of
     from raynas.samplers.studies import write_studies
 
     folder = RunFolder.open(path)
-    experiment = reload(folder).experiment
     table = read(folder)
     table = table.filter(pc.equal(table["stage"], SEARCH))
     if not table.num_rows:
         raise UserError(f"run {folder.place} has no results yet", cure="`raynas resume` goes on")
+    known = kept(folder)
+    space, remark = known.space, known.remark
+    columns = (table[name].unique().to_pylist() for name in ("proposal", "arch"))
+    texts = list(dict.fromkeys(text for column in columns for text in column))
+    if space is not None and not space.reads(texts):
+        space, remark = None, "the run does not keep the options of all its architectures"
+    if space is None:
+        space = whole_texts(texts)
+        remark += "; each architecture is one parameter of the study"
+    description = folder.info.description
+    description = description if isinstance(description, dict) else {}
+    bounds, objectives = bounds_of(description), objectives_of(description)
+    sought = [objective.metric for objective in objectives]
     arms = dict.fromkeys(table["arm"].to_pylist())
     write_studies(
         to.absolute(),
-        experiment.space,
-        experiment.objectives,
-        experiment.bounds,
-        {f"{folder.info.run}/{a}": history(folder, experiment, SEARCH, a)[0] for a in arms},
-        _times(table, quick=experiment.evaluator.quick),
+        space.choices,
+        objectives,
+        bounds,
+        {
+            f"{folder.info.run}/{arm}": past_trials(folder, space, sought, bounds, SEARCH, arm)[0]
+            for arm in arms
+        },
+        _times(table, quick=known.quick),
     )
-    return to.absolute()
+    return Written(to.absolute(), remark)
 
 
 def _times(table: pa.Table, *, quick: bool) -> dict[int, tuple[datetime, datetime]]:
@@ -229,13 +268,11 @@ def _moments(table: pa.Table) -> list[datetime]:
     return found
 
 
-def write_report_of(path: Path) -> Path:
-    """Write the report of the run at ``path`` anew."""
+def write_report_of(path: Path) -> Written:
+    """Write the report of the run at ``path`` anew, from what is stored; nothing is executed."""
     from raynas.reports import write_report
 
     folder = RunFolder.open(path)
-    try:
-        space = reload(folder).experiment.space
-    except UserError:  # what the file imports is gone: architectures are written, not drawn
-        space = None
-    return write_report(folder, space)
+    known = kept(folder)
+    remark = f"architectures are written, not drawn: {known.remark}" if known.remark else ""
+    return Written(write_report(folder, known.space), remark)

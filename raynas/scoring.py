@@ -238,10 +238,14 @@ def _proxies(request: Request) -> list[Proxy]:
 # -- the table ---------------------------------------------------------------------------------
 
 
-def scored_run(path: Path) -> tuple[RunFolder, Sequence[Proxy]]:
-    """A stored run and its proxies. Raises: UserError when it did not score."""
+def scored_run(path: Path, *, trust: bool = False) -> tuple[RunFolder, Sequence[Proxy]]:
+    """A stored run and its proxies.
+
+    Executes the ``experiment.py`` of the run; ``trust``: also if it belongs to another user.
+    Raises: UserError when it did not score.
+    """
     folder = RunFolder.open(path)
-    evaluator = reload(folder).experiment.evaluator
+    evaluator = reload(folder, trust=trust).experiment.evaluator
     if not isinstance(evaluator, ZeroShot):
         raise UserError(
             f"run {path} has no scores: its evaluator is {evaluator.name}",

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.markup import escape
+from rich.text import Text
 
 from raynas.core import (
     AllTrialsFailed,
@@ -91,7 +91,7 @@ class Session:
         experiment, payload = self.experiment, self.payload
         refused = finalists_refused(experiment)
         if refused:
-            self.console.print(f"[yellow]{escape(refused)}", soft_wrap=True)
+            self.console.print(Text(refused, style="yellow"), soft_wrap=True)
         deadline = None
         if experiment.budget.hours is not None:
             deadline = self.runner.clock() + 3600 * experiment.budget.hours
@@ -108,9 +108,8 @@ class Session:
             if reason := none_worked(main.trials.values()):
                 cure = f"mend that, then go on with: raynas resume {self.folder.place}"
                 raise AllTrialsFailed(f"{reason}; {cure}")
-            self.console.print(
-                "[yellow]no architecture was evaluated to the end: no finalists, no best network"
-            )
+            line = "no architecture was evaluated to the end: no finalists, no best network"
+            self.console.print(Text(line, style="yellow"))
 
     def _equip(self) -> None:
         """Train what the evaluators need, unless the run has it; from here on they work with it.
@@ -135,7 +134,7 @@ class Session:
 
     def _tell(self, remarks: Iterable[str]) -> None:
         for remark in dict.fromkeys(remarks):
-            self.console.print(f"[yellow]{escape(remark)}", soft_wrap=True)
+            self.console.print(Text(remark, style="yellow"), soft_wrap=True)
 
     def _train(self, needed: Evaluator) -> Trial:
         """One evaluation of the largest architecture, by which the whole supernet goes."""
@@ -189,7 +188,7 @@ class Session:
         """Carry it out, and say what a user should know of how it ended."""
         self._carry_out(work)
         if search.note:
-            self.console.print(f"{search.rows.arm} ended: {search.note}", soft_wrap=True)
+            self.console.print(Text(f"{search.rows.arm} ended: {search.note}"), soft_wrap=True)
         if isinstance(work, DeterministicOrder):
             self.console.print(str(work.discarded), soft_wrap=True)
         return search

@@ -81,17 +81,18 @@ def parse_bounds(least: Sequence[str], most: Sequence[str]) -> tuple[Bound, ...]
     return tuple(Bound(metric, **limit) for metric, limit in limits.items())
 
 
-def specialize(path: Path, request: Request) -> list[Special]:
+def specialize(path: Path, request: Request, *, trust: bool = False) -> list[Special]:
     """Pick, take out, recalibrate, check and export what ``request`` wants of the run at ``path``.
 
     Costs and metrics come from the store. Under a bound on ``latency_ms``, networks of which the
     store has none are timed on this machine, for one image, in the order of the ranking; those
-    that are exported in any case.
+    that are exported in any case. Executes the ``experiment.py`` of the run; ``trust``: also if it
+    belongs to another user.
     Raises: UserError when the run has no inherited weights, or nothing lies within the bounds: it
     names what comes nearest; RaynasError when a network is not what the supernet computes.
     """
     folder = RunFolder.open(path)
-    experiment = equipped(folder, reload(folder).experiment)
+    experiment = equipped(folder, reload(folder, trust=trust).experiment)
     evaluator = next((e for e in experiment.evaluators if e.weights_version()), None)
     if evaluator is None:
         raise UserError(

@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from raynas.core import Trial, TrialState, UserError, violations
+from raynas.core import Architecture, Bound, Trial, TrialState, UserError, violations
 from raynas.core.describe import fresh
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment, Loaded, load
+from raynas.spaces.stored import StoredSpace
 from raynas.store import RunFolder, read, trials
+from raynas.store.files import reason, write_whole
 
 
-def reload(folder: RunFolder, overrides: Mapping[str, object] | None = None) -> Loaded:
-    """The experiment of a run, from the copy of its source in the run's folder."""
+def reload(
+    folder: RunFolder, overrides: Mapping[str, object] | None = None, *, trust: bool = False
+) -> Loaded:
+    """Execute the copy of the experiment's source in the run's folder.
+
+    Args:
+        folder: Of the run.
+        overrides: Path of a setting -> value, beside those that the run has.
+        trust: Whether files that belong to another user are executed, too.
+
+    Returns:
+        The experiment of the run.
+
+    Raises:
+        UserError: The files belong to another user, or the source cannot be executed.
+    """
+    if not trust:
+        expect_own(folder)
     info = folder.info
     return load(
         folder.source,
@@ -26,10 +48,127 @@ def reload(folder: RunFolder, overrides: Mapping[str, object] | None = None) -> 
     )
 
 
+def expect_own(folder: RunFolder) -> None:
+    """See that what a command executes, or takes paths from, belongs to the user.
+
+    Raises: UserError for files of another user.
+    """
+    for file in (folder.source, folder.run_file):
+        try:
+            owner = file.stat().st_uid
+        except OSError:
+            continue  # whoever reads it says what is wrong
+        if owner != os.geteuid():
+            raise UserError(
+                f"{file} belongs to another user (uid {owner}), and this command executes the "
+                "experiment.py of the run",
+                cure="look at that file, then give --trust; status, report, export-study and "
+                "verify --history execute nothing",
+            )
+
+
+# -- what is kept of the space -----------------------------------------------------------------
+
+SPACE_FILE = "space.json"
+
+
+class Space(Protocol):
+    """What reads the architectures of a run."""
+
+    def architecture(self, text: str, /) -> Architecture: ...
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a run keeps of its experiment for those who do not execute it.
+
+    Attributes:
+        space: The choices, and what is kept of architectures; None where the run keeps nothing.
+        quick: Whether evaluations take no time.
+        remark: What is missing and why, for the user; may be empty.
+    """
+
+    space: StoredSpace | None
+    quick: bool = False
+    remark: str = ""
+
+
+def keep_space(
+    folder: RunFolder, experiment: Experiment, drawn: Sequence[str] = ()
+) -> StoredSpace | None:
+    """Keep in the folder what ``report`` and ``export-study`` need of the space.
+
+    Args:
+        folder: Of the run.
+        experiment: Its experiment.
+        drawn: Architectures of which the pictures are kept.
+
+    Returns:
+        What the folder has now; None where the space cannot be described.
+
+    Raises:
+        UserError: The folder cannot be written.
+    """
+    before = kept(folder).space
+    try:
+        described = StoredSpace.of(experiment.space)
+    except Exception:  # code of the user's; then nothing is kept
+        return None
+    if before is not None and before.choices == described.choices:
+        described = before
+    texts = []
+    if not described.plain_text:
+        table = read(folder)
+        texts = [*table["proposal"].unique().to_pylist(), *table["arch"].unique().to_pylist()]
+    space = described.holding(experiment.space, texts, drawn)
+    if space == before:
+        return space
+    try:
+        text = space.to_json(quick=experiment.evaluator.quick)
+        write_whole(folder.path / SPACE_FILE, text.encode())
+    except OSError as error:
+        raise UserError(
+            f"{folder.path / SPACE_FILE} cannot be written: {reason(error)}",
+            cure=f"make room or access, then go on with: raynas resume {folder.place}",
+        ) from error
+    folder.publish(folder.path / SPACE_FILE)
+    return space
+
+
+def kept(folder: RunFolder) -> Kept:
+    """What the run keeps of its experiment; nothing is executed and nothing is raised."""
+    file = folder.path / SPACE_FILE
+    again = f"`raynas resume {folder.place}` keeps them"
+    try:
+        data = json.loads(file.read_bytes())
+        return Kept(StoredSpace.from_json(data), data.get("quick") is True)
+    except FileNotFoundError:
+        return Kept(None, remark=f"the run keeps no choices and drawings of its space; {again}")
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
+        why = " ".join(str(error).split())[:120]
+        return Kept(None, remark=f"{file} cannot be read ({why}); {again}")
+
+
+# -- trials ------------------------------------------------------------------------------------
+
+
 def history(
     folder: RunFolder, experiment: Experiment, stage: str, arm: str
 ) -> tuple[list[Trial], set[int]]:
     """The stored trials of a stage and arm, and the numbers of all trials of the run."""
+    objectives = [o.metric for o in experiment.objectives]
+    return past_trials(folder, experiment.space, objectives, experiment.bounds, stage, arm)
+
+
+def past_trials(
+    folder: RunFolder,
+    space: Space,
+    objectives: Sequence[str],
+    bounds: Sequence[Bound],
+    stage: str,
+    arm: str,
+) -> tuple[list[Trial], set[int]]:
+    """The same for who has no experiment: the architectures are read by ``space``."""
     stored = trials(read(folder))
     past = []
     for row in stored:
@@ -37,8 +176,8 @@ def history(
             continue
         trial = Trial(
             number=row.number,
-            proposal=experiment.space.architecture(row.proposal),
-            arch=experiment.space.architecture(row.arch),
+            proposal=space.architecture(row.proposal),
+            arch=space.architecture(row.arch),
             seed=row.seed,
             state=TrialState(row.state),
             measurements=list(row.measurements),
@@ -46,20 +185,19 @@ def history(
             message=row.message or "",
             attempt=row.attempt,
         )
-        _leave_out_infinite(trial, experiment)
-        trial.violations = violations(experiment.bounds, trial.values())
+        _leave_out_infinite(trial, objectives)
+        trial.violations = violations(bounds, trial.values())
         past.append(trial)
     return past, {row.number for row in stored}
 
 
-def _leave_out_infinite(trial: Trial, experiment: Experiment) -> None:
+def _leave_out_infinite(trial: Trial, objectives: Sequence[str]) -> None:
     """Let a trial be as if its objective's value had been refused that counts as infinite.
 
     Values are finite when they are stored, but raynas 0.1 stored them up to 1.8e308. One that is
     RUNNING goes on from the step before.
     """
-    sought = [o.metric for o in experiment.objectives]
-    sought += [name.replace("val_", "test_", 1) for name in sought]
+    sought = [*objectives, *(name.replace("val_", "test_", 1) for name in objectives)]
     for place, measurement in enumerate(trial.measurements):
         infinite = [n for n in sought if math.isinf(measurement.values.get(n, 0.0))]
         if infinite and not trial.state.ended:

@@ -34,19 +34,22 @@ class Verified:
     failure: str = ""
 
 
-def verify(path: Path, *, count: int = 3, tolerance: float = 0.0) -> Iterator[Verified]:
+def verify(
+    path: Path, *, count: int = 3, tolerance: float = 0.0, trust: bool = False
+) -> Iterator[Verified]:
     """Measure ``count`` trials of the run at ``path`` again, drawn at random, from their seeds.
 
     Nothing is stored. ``tolerance``: relative to the stored value, so a stored 0 allows none; on
     the machine and versions of the run training on a CPU gives the same bits, on a GPU or elsewhere
-    it does not.
+    it does not. Executes the ``experiment.py`` of the run; ``trust``: also if it belongs to another
+    user.
     Raises: UserError when there is nothing to verify, or for a tolerance that is negative or no
     number.
     """
     if not tolerance >= 0 or math.isinf(tolerance):
         raise UserError(f"tolerance={tolerance:g}", allowed="a number from 0 up, as 0.01 for 1 %")
     folder = RunFolder.open(path)
-    experiment = equipped(folder, reload(folder).experiment)
+    experiment = equipped(folder, reload(folder, trust=trust).experiment)
     past, _ = history(folder, experiment, SEARCH, experiment.sampler.name)
     measured = [t for t in past if t.step > 0]
     if not measured:

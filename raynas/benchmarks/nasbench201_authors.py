@@ -19,12 +19,14 @@ import pyarrow.parquet as pq
 
 from raynas.benchmarks.nasbench201_file import CELLS
 from raynas.core import UserError
+from raynas.core.printable import brief
 from raynas.data.pickles import RECORDS, load_pickle
 from raynas.spaces.nasbench201 import NASBench201
 from raynas.store.files import write_whole
 
-_LARGEST = 512 * 2**20
+_LARGEST = 32 * 2**20
 """Bytes of one unpacked file; the authors' have a few million."""
+_LARGEST_PACKED = 32 * 2**20
 _SPLITS = {
     # column -> the authors' data set and split
     "cifar10_valid": ("cifar10-valid", "x-valid"),
@@ -94,7 +96,7 @@ def _check_meta(path: Path) -> None:
         raise _other_space(path, f"it names {found}")
     for index in range(CELLS):
         if named[index] != space.from_index(index).text:
-            raise _other_space(path, f"its architecture {index} is {named[index]!r}")
+            raise _other_space(path, f"its architecture {index} is {brief(named[index])}")
 
 
 def read_cell(path: Path, index: int) -> Row:
@@ -108,7 +110,8 @@ def read_cell(path: Path, index: int) -> Row:
         part = _mapping(content.get(length), path, length)
         if part.get("arch_str") != cell.text or part.get("arch_index") != index:
             raise _other_space(
-                path, f"architecture {part.get('arch_index')} is {part.get('arch_str')!r}"
+                path,
+                f"architecture {brief(part.get('arch_index'))} is {brief(part.get('arch_str'))}",
             )
         results = _Results(_mapping(part.get("all_results"), path, "all_results"), path)
         row |= _accuracies(results, int(length), suffix)
@@ -127,7 +130,7 @@ class _Results:
         """By seed."""
         keys = [key for key in self._found if isinstance(key, tuple) and len(key) == 2]
         own = sorted(key for key in keys if key[0] == dataset and isinstance(key[1], int))
-        return [_mapping(self._found[key], self.path, str(key)) for key in own]
+        return [_mapping(self._found[key], self.path, brief(key)) for key in own]
 
     def numbers(self, dataset: str, name: str) -> list[dict[Any, float]]:
         """Per seed that has it the mapping ``name``: an epoch, or split@epoch -> number."""
@@ -151,7 +154,9 @@ class _Results:
 
     def number(self, value: Any, name: str) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise UserError(f"{self.path}: {name} holds {value!r}", allowed="numbers")
+            raise UserError(f"{self.path}: {name} holds {brief(value)}", allowed="numbers")
+        if isinstance(value, int) and abs(value) > 2**62:
+            raise UserError(f"{self.path}: {name} holds {brief(value)}", allowed="numbers")
         if not math.isfinite(value):
             raise UserError(f"{self.path}: {name} holds {value}", allowed="finite numbers")
         return float(value)
@@ -207,13 +212,15 @@ def _unpacked(path: Path) -> BinaryIO:
     """Raises: UserError when the file is cut off, damaged, or larger than any of the authors'."""
     unpacker = bz2.BZ2Decompressor()
     try:
-        data = unpacker.decompress(path.read_bytes(), max_length=_LARGEST)
+        with path.open("rb") as file:
+            packed = file.read(_LARGEST_PACKED + 1)
+        data = unpacker.decompress(packed, max_length=_LARGEST)
     except OSError as error:
         if error.errno is not None:
             raise
         raise UserError(f"{path} is damaged or no bz2 file", cure="download it again") from None
     if not unpacker.eof:
-        if len(data) >= _LARGEST:
+        if len(data) >= _LARGEST or len(packed) > _LARGEST_PACKED:
             raise UserError(
                 f"{path} unpacks to more than {_LARGEST >> 20} MiB", cure="do not use it"
             )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from raynas.commands.options import RunPath, names_in
+from raynas.commands.options import RunPath, Trust, names_in
 
 
 def export(
@@ -16,13 +16,17 @@ def export(
     formats: Annotated[
         str, typer.Option("--format", help="Comma-separated: safetensors, onnx, torch.")
     ] = "safetensors",
+    trust: Trust = False,
 ) -> None:
-    """Export the best network; every format is checked for equal outputs."""
+    """Export the best network; every format is checked for equal outputs.
+
+    Executes the experiment.py in the run's folder.
+    """
     from raynas.console import console, show_export
     from raynas.outcome import export_best
 
     names, out = names_in(formats), console()
-    exported = export_best(run, to, names)
+    exported = export_best(run, to, names, trust=trust)
     show_export(exported, out)
     for remark in exported.remarks:
         out.print(remark, soft_wrap=True, markup=False, highlight=False)
@@ -32,11 +36,14 @@ def export_study(
     run: RunPath,
     to: Annotated[Path, typer.Argument(metavar="FILE", help="As study.db; a new file.")],
 ) -> None:
-    """Write a run's search for Optuna: look at it with `optuna-dashboard sqlite:///FILE`."""
-    from raynas.console import console
+    """Write a run's search for Optuna: look at it with `optuna-dashboard sqlite:///FILE`.
+
+    Executes nothing of the run.
+    """
+    from raynas.console import console, show_written
     from raynas.outcome import export_studies
 
-    console().print(f"studies: {export_studies(run, to)}", soft_wrap=True)
+    show_written("studies", export_studies(run, to), console())
 
 
 def specialize(
@@ -56,13 +63,17 @@ def specialize(
         str, typer.Option("--format", help="Comma-separated: safetensors, onnx, torch.")
     ] = "safetensors",
     device: Annotated[str, typer.Option(help="On which latency is measured, as cuda.")] = "cpu",
+    trust: Trust = False,
 ) -> None:
-    """Take the best networks within any bounds out of a searched supernet, with its weights."""
+    """Take the best networks within any bounds out of a searched supernet, with its weights.
+
+    Executes the experiment.py in the run's folder.
+    """
     from raynas.console import console, show_special
     from raynas.specialize import Request, parse_bounds
     from raynas.specialize import specialize as take_out
 
     names = names_in(formats)
     bounds = parse_bounds(least or [], most or [])
-    for special in take_out(run, Request(bounds, top, output, names, device)):
+    for special in take_out(run, Request(bounds, top, output, names, device), trust=trust):
         show_special(special.found, special.exported, special.latency, console())

@@ -46,6 +46,14 @@ Observe = Annotated[
 ]
 
 
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust", help="Execute the run's experiment.py also if it belongs to another user."
+    ),
+]
+
+
 def runner_for(address: str | None, local: bool) -> Any:
     from raynas.core import UserError
 

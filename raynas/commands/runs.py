@@ -14,6 +14,7 @@ from raynas.commands.options import (
     Output,
     RunPath,
     Sets,
+    Trust,
     observers_for,
     runner_for,
 )
@@ -55,8 +56,12 @@ def resume(
     local: Local = False,
     observe: Observe = "",
     set_: Sets = None,
+    trust: Trust = False,
 ) -> None:
-    """Go on with a run that was stopped, killed, or is finished and shall be extended."""
+    """Go on with a run that was stopped, killed, or is finished and shall be extended.
+
+    Executes the experiment.py in the run's folder.
+    """
     from raynas.console import console
     from raynas.experiment import parse_overrides
     from raynas.launch import resume as go_on
@@ -68,6 +73,7 @@ def resume(
         overrides=parse_overrides(set_ or []),
         console=console(),
         observers=observers_for(observe, local),
+        trust=trust,
     )
 
 
@@ -109,9 +115,13 @@ def verify(
     history: Annotated[
         bool, typer.Option("--history", help="Check the stored rows instead; measure nothing.")
     ] = False,
+    trust: Trust = False,
 ) -> None:
     """Measure a sample of a run's trials again and compare, or check what is stored; nothing is
-    stored."""
+    stored.
+
+    Executes the experiment.py in the run's folder; with --history it executes nothing.
+    """
     from raynas.console import console, show_verified
     from raynas.verify import verify as look
     from raynas.verify import verify_history
@@ -125,7 +135,7 @@ def verify(
         if violations:
             raise typer.Exit(1)
         return
-    for found in look(run, count=sample, tolerance=tolerance):
+    for found in look(run, count=sample, tolerance=tolerance, trust=trust):
         show_verified(found, out)
         good &= not found.differs
     if not good:
@@ -133,8 +143,11 @@ def verify(
 
 
 def report(run: RunPath) -> None:
-    """Write report.html and the figures of a run anew, from its store."""
-    from raynas.console import console
+    """Write report.html and the figures of a run anew, from its store.
+
+    Executes nothing of the run.
+    """
+    from raynas.console import console, show_written
     from raynas.outcome import write_report_of
 
-    console().print(f"report: {write_report_of(run)}", soft_wrap=True)
+    show_written("report", write_report_of(run), console())

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from raynas.commands.options import Address, Local, Output, Sets, names_in, runner_for
+from raynas.commands.options import Address, Local, Output, Sets, Trust, names_in, runner_for
 
 
 def score(
@@ -41,8 +41,12 @@ def score(
     local: Local = False,
     output: Output = None,
     set_: Sets = None,
+    trust: Trust = False,
 ) -> None:
-    """Score architectures without training them; prints the best, keeps all in a run's folder."""
+    """Score architectures without training them; prints the best, keeps all in a run's folder.
+
+    Executes the file; of a run, the experiment.py in its folder.
+    """
     from raynas.console import console, show_scores
     from raynas.experiment import parse_overrides
     from raynas.launch import start
@@ -64,7 +68,7 @@ def score(
         overrides = parse_overrides(set_ or [])
         loaded, runner = load_request(request, overrides), runner_for(address, local)
         path = start(loaded, output, runner, overrides=overrides, smoke=False, console=out).path
-    folder, asked = scored_run(path)
+    folder, asked = scored_run(path, trust=trust)
     scores = score_table(folder, asked)
     if table is not None:
         write_table(scores, table)

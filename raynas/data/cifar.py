@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raynas.core import UserError
+from raynas.core.printable import brief, printable
 from raynas.data.base import Images
 from raynas.data.files import check_md5, not_found, on_disk, once, require, roots
 from raynas.data.imageset import ImageSet, Part, checked
@@ -32,7 +33,7 @@ def read_batches(paths: Sequence[Path], label_key: str, side: int = SIDE) -> Ima
         batch = load_pickle(path)
         for key in ("data", label_key):
             if key not in batch:
-                raise UserError(f"{path} has no {key!r}", allowed="has " + ", ".join(batch))
+                raise UserError(f"{path} has no {key!r}", allowed="has " + brief(", ".join(batch)))
         rows = np.asarray(batch["data"])
         if rows.ndim != 2 or rows.shape[1] != 3 * side * side:
             raise UserError(
@@ -67,17 +68,52 @@ def _read_one_parquet(path: Path, label_column: str, side: int) -> Images:
             image_column = "image" if "image" in names else "img"
             for column in (image_column, label_column):
                 if column not in names:
-                    raise UserError(f"{path} has no column {column!r}", allowed=f"has {names}")
+                    raise UserError(
+                        f"{path} has no column {column!r}", allowed=f"has {brief(names)}"
+                    )
             rows = file.metadata.num_rows
+            _expect_plausible(path, file.schema_arrow, rows, image_column)
             pixels = np.empty((rows, side, side, 3), dtype=np.uint8)
-            labels = file.read([label_column])[label_column].to_numpy()
+            labels = file.read([label_column])[label_column]
+            if not pa.types.is_integer(labels.type) or labels.null_count:
+                found = f"{labels.type}, {labels.null_count} of them null"
+                raise UserError(
+                    f"{path}: labels in column {label_column!r} are {found}",
+                    allowed="whole numbers, one for each picture",
+                )
+            labels = labels.cast(pa.int64()).to_numpy()
             batches = file.iter_batches(2000, columns=[image_column])
             _decode(path, batches, pixels)
-    except (pa.ArrowException, OSError) as error:
+    except UserError:
+        raise
+    except MemoryError:
         raise UserError(
-            f"{path} is damaged or no Parquet file ({error})", cure="download it again"
+            f"memory is exhausted while {path} is read", cure="free memory, then try again"
+        ) from None
+    except Exception as error:  # what is damaged may fail anywhere in the reader
+        text = printable(str(error).partition("\n")[0])[:200]
+        raise UserError(
+            f"{path} is damaged or no Parquet file ({text})", cure="download it again"
         ) from None
     return checked(pixels, labels, str(path))
+
+
+def _expect_plausible(path: Path, schema: Any, rows: int, column: str) -> None:
+    """Raises: UserError where pictures are no pictures, or more than a file of its size holds."""
+    import pyarrow as pa
+
+    kind = schema.field(column).type
+    bytes_in = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+    if not bytes_in or not pa.types.is_binary(kind.field("bytes").type):
+        raise UserError(
+            f"{path}: column {column!r} is of type {str(kind)[:80]}",
+            allowed="a struct with bytes, a PNG or JPEG picture each",
+        )
+    if not 0 < rows <= path.stat().st_size:
+        raise UserError(
+            f"{path} claims to hold {rows} pictures in {path.stat().st_size} bytes",
+            cure="download it again",
+        )
 
 
 def _decode(path: Path, batches: Any, pixels: NDArray[np.uint8]) -> None:
@@ -92,19 +128,31 @@ def _decode(path: Path, batches: Any, pixels: NDArray[np.uint8]) -> None:
             done.result()
 
 
+#: other decoders of the image library start programs, as Ghostscript for EPS
+_PICTURES = ("PNG", "JPEG")
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {printable(str(error))[:200]}"
+
+
 def _decode_block(path: Path, pictures: Any, pixels: NDArray[np.uint8], start: int) -> None:
     from PIL import Image
 
     height, width = pixels.shape[1:3]
     for row, encoded in enumerate(pictures, start):
         try:
-            with Image.open(io.BytesIO(encoded.as_py() or b"")) as picture:
+            found = io.BytesIO(encoded.as_py() or b"")
+            with Image.open(found, formats=_PICTURES) as picture:
                 if picture.size != (width, height):
                     raise ValueError(f"{picture.size} is not {width} x {height}")
                 pixels[row] = np.asarray(picture.convert("RGB"))
+        except MemoryError:
+            raise
         except Exception as error:  # decoders fail in many ways on damaged pictures
             raise UserError(
-                f"{path}: picture in row {row} cannot be decoded ({type(error).__name__}: {error})",
+                f"{path}: picture in row {row} cannot be decoded ({_line(error)})",
+                allowed=" and ".join(_PICTURES),
                 cure="download it again",
             ) from None
 

@@ -28,6 +28,9 @@ FILES = (
 )
 
 
+_MOST_DIMENSIONS = 8
+
+
 def read_idx(path: Path, md5: str | None = None) -> NDArray[np.uint8]:
     """The array of unsigned bytes in an IDX file; its header gives the shape.
 
@@ -38,7 +41,7 @@ def read_idx(path: Path, md5: str | None = None) -> NDArray[np.uint8]:
     """
     content = _unpacked(path)
     _check_header(path, content)
-    shape = struct.unpack_from(f">{content[3]}I", content, 4)
+    shape = _shape(content)
     start = 4 + 4 * len(shape)
     if len(content) - start != math.prod(shape):
         raise UserError(
@@ -54,14 +57,31 @@ def read_idx(path: Path, md5: str | None = None) -> NDArray[np.uint8]:
 
 def _unpacked(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        with path.open("rb") as file:
+            if file.read(2) != b"\x1f\x8b":
+                file.seek(0)
+                return file.read()
+            file.seek(0)
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                head = unpacked.read(4)
+                head += unpacked.read(4 * head[3] if len(head) == 4 else 0)
+                _check_header(path, head)
+                # no more than the header says, and a byte that tells that there is more
+                return head + unpacked.read(math.prod(_shape(head)) + 1)
+    except MemoryError:
+        raise UserError(
+            f"memory is exhausted while {path} is read", cure="free memory, then try again"
+        ) from None
+    except (EOFError, zlib.error, gzip.BadGzipFile, OverflowError) as error:
         raise UserError(
             f"{path} is cut short or damaged ({error})", cure="download it again"
         ) from None
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _shape(content: bytes) -> tuple[int, ...]:
+    return struct.unpack_from(f">{content[3]}I", content, 4)
 
 
 def _check_header(path: Path, content: bytes) -> None:
@@ -71,6 +91,11 @@ def _check_header(path: Path, content: bytes) -> None:
             allowed="00 00, type, number of dimensions",
             cure="download it again",
         )
+    if not 1 <= content[3] <= _MOST_DIMENSIONS:
+        raise UserError(
+            f"{path} has {content[3]} dimensions", allowed=f"1 to {_MOST_DIMENSIONS}",
+            cure="download it again",
+        )  # fmt: skip
     if content[2] != 8:
         raise UserError(f"{path} holds IDX type {content[2]:#04x}", allowed="0x08, unsigned bytes")
 

@@ -12,14 +12,18 @@ import math
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from raynas.core import UserError
+from raynas.core.printable import brief, printable
+from raynas.data.pickle_cost import Refused, check_cost
 
 _KINDS = {f"{kind}{size}" for kind in "iuf" for size in (1, 2, 4, 8)} - {"f1"} | {"b1"}
+_ORDERS = ("<", ">", "=", "|")
 
 
 def load_pickle(
@@ -34,38 +38,71 @@ def load_pickle(
     Raises: UserError naming the file when it is damaged, or names a function that such data do
     not need; nothing of it has been called then.
     """
+    known = ARRAYS if known is None else known
     try:
         with opened(path) as file:
-            content = _Reader(file, path, ARRAYS if known is None else known).load()
+            data = file.read()
+        most = _MOST_RECORDS if known is RECORDS else _MOST_ARRAYS + 8 * len(data)
+        check_cost(data, most)
+        content = _Reader(BytesIO(data), path, known, most).load()
     except UserError:
         raise
+    except Refused as error:
+        raise UserError(
+            f"{path} is damaged or no pickle of data: {error}", cure="download it again"
+        ) from None
+    except MemoryError:
+        raise UserError(
+            f"memory is exhausted while {path} is read", cure="free memory, then try again"
+        ) from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except Exception as error:  # a damaged pickle may fail anywhere in the machine
         raise UserError(
-            f"{path} is damaged or no pickle ({type(error).__name__}: {error})",
+            f"{path} is damaged or no pickle ({type(error).__name__}: {_line(error)})",
             cure="download it again",
         ) from None
     if not isinstance(content, dict):
         raise UserError(f"{path} holds {type(content).__name__}", allowed="a dict")
+    for key in content:
+        if not isinstance(key, bytes | str):
+            raise UserError(f"{path} has the key {brief(key)}", allowed="texts")
     return {_text(key): _plain(value, path) for key, value in content.items()}
 
 
+def _line(error: Exception) -> str:
+    return printable(str(error))[:200]
+
+
+_MOST_RECORDS = 200 << 20
+_MOST_ARRAYS = 256 << 20
+"""Bytes of memory that a pickle's values may take, by estimate; of arrays beside the file's own."""
+
+
 class _Reader(pickle.Unpickler):
-    def __init__(self, file: BinaryIO, path: Path, known: Globals) -> None:
+    """``most``: bytes that all calls together may be given, since one value may be given often."""
+
+    def __init__(self, file: BinaryIO, path: Path, known: Globals, most: int) -> None:
         super().__init__(file, encoding="bytes")
-        self._path, self._known = path, known
+        self._path, self._known, self._left = path, known, most
+
+    def spend(self, arguments: tuple[Any, ...]) -> None:
+        for one in arguments:
+            self._left -= len(one) if isinstance(one, bytes | str) else 64
+        if self._left < 0:
+            raise Refused("its values take more memory than its size allows")
 
     def find_class(self, module: str, name: str) -> Any:
         # numpy 2 writes the same functions under another module's name
         known = self._known.get((module.replace("numpy._core", "numpy.core"), name))
         if known is None:
+            named = printable(f"{module}.{name}")[:200]
             raise UserError(
-                f"{self._path} asks for {module}.{name}, which its data do not need",
+                f"{self._path} asks for {named}, which its data do not need",
                 allowed=", ".join(f"{m}.{n}" for m, n in self._known) or "no name at all",
                 cure="do not use this file: a pickle can run code; get it from its publisher",
             )
-        return known
+        return _Metered(known, self)
 
 
 class _Known:
@@ -83,6 +120,22 @@ class _Known:
         raise pickle.UnpicklingError("a global cannot be changed")
 
 
+class _Metered:
+    """A callable that a pickle may name, for one reader."""
+
+    __slots__ = ("_known", "_reader")
+
+    def __init__(self, known: _Known, reader: _Reader) -> None:
+        self._known, self._reader = known, reader
+
+    def __call__(self, *arguments: Any) -> Any:
+        self._reader.spend(arguments)
+        return self._known(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("a global cannot be changed")
+
+
 class _Dtype:
     """Stands for numpy.dtype: plain numbers only, in either byte order."""
 
@@ -91,10 +144,12 @@ class _Dtype:
     def __init__(self, code: Any, *_: Any) -> None:
         self.code, self.order = _text(code), "="
         if self.code not in _KINDS:
-            raise pickle.UnpicklingError(f"arrays of type {self.code!r} are not allowed")
+            raise pickle.UnpicklingError(f"arrays of type {brief(self.code)} are not allowed")
 
     def __setstate__(self, state: Any) -> None:
-        self.order = _text(state[1])
+        if (order := _text(state[1])) not in _ORDERS:
+            raise pickle.UnpicklingError(f"byte order {brief(order)} is not allowed")
+        self.order = order
 
     def numpy(self) -> np.dtype[Any]:
         return np.dtype(self.code).newbyteorder(self.order)  # type: ignore[arg-type]
@@ -110,16 +165,18 @@ class _Array:
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, raw = state
+        if type(shape) is not tuple or not all(type(size) is int for size in shape):
+            raise pickle.UnpicklingError(f"an array of shape {brief(shape)}")
         flat = np.frombuffer(raw, dtype=dtype.numpy())
         if len(flat) != math.prod(shape) or min(shape, default=0) < 0:
-            raise pickle.UnpicklingError(f"{len(flat)} numbers for an array of {shape}")
+            raise pickle.UnpicklingError(f"{len(flat)} numbers for an array of {brief(shape)}")
         self.value = flat.reshape(shape, order="F" if fortran else "C")
 
 
 def _encode(text: str, encoding: Any) -> bytes:
     """How Python 3 writes bytes into a pickle of protocol 2: as text of 256 letters."""
     if _text(encoding) not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"encoding {encoding!r} is not allowed")
+        raise pickle.UnpicklingError(f"encoding {brief(encoding)} is not allowed")
     return text.encode("latin-1")
 
 
@@ -127,8 +184,18 @@ def _scalar(dtype: Any, raw: Any) -> int | float | bool:
     """A numpy number, as Python's own."""
     if not isinstance(dtype, _Dtype):
         raise pickle.UnpicklingError("a number without a type")
-    (number,) = np.frombuffer(raw, dtype=dtype.numpy()).tolist()
+    kind = dtype.numpy()
+    if len(raw) != kind.itemsize:
+        raise pickle.UnpicklingError(f"{len(raw)} bytes for a number of {kind.itemsize}")
+    (number,) = np.frombuffer(raw, dtype=kind).tolist()
     return number  # type: ignore[no-any-return]
+
+
+def _ordered(*arguments: Any) -> OrderedDict[Any, Any]:
+    """Empty, as Python 3 writes it: what it holds follows."""
+    if arguments and arguments != ((),) and arguments != ([],):
+        raise pickle.UnpicklingError("an ordered dict is made of values that were read before")
+    return OrderedDict()
 
 
 Globals = Mapping[tuple[str, str], _Known]
@@ -140,7 +207,7 @@ ARRAYS: Globals = {
 }
 """What numpy arrays need, in pickles of Python 2 and 3."""
 RECORDS: Globals = {
-    ("collections", "OrderedDict"): _Known(OrderedDict),
+    ("collections", "OrderedDict"): _Known(_ordered),
     ("numpy.core.multiarray", "scalar"): _Known(_scalar),
     ("numpy", "dtype"): _Known(_Dtype),
 }
@@ -154,6 +221,6 @@ def _text(value: Any) -> str:
 def _plain(value: Any, path: Path) -> Any:
     if isinstance(value, _Array):
         return value.value
-    if isinstance(value, _Dtype | _Known):
+    if isinstance(value, _Dtype | _Known | _Metered):
         raise UserError(f"{path} holds {type(value).__name__}, not data", cure="download it again")
     return value

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from raynas.reports.html import render, write_report
     from raynas.reports.ranking import RankQuality, rank_qualities, rank_table
-    from raynas.reports.tables import Summary, summary
+    from raynas.reports.tables import Summary, shown_architectures, summary
 
 __all__ = [
-    "RankQuality", "Summary", "rank_qualities", "rank_table", "render", "summary", "write_report",
+    "RankQuality", "Summary", "rank_qualities", "rank_table", "render", "shown_architectures",
+    "summary", "write_report",
 ]  # fmt: skip
 
 _HOMES = {
@@ -23,6 +24,7 @@ _HOMES = {
     "rank_qualities": "raynas.reports.ranking",
     "rank_table": "raynas.reports.ranking",
     "render": "raynas.reports.html",
+    "shown_architectures": "raynas.reports.tables",
     "summary": "raynas.reports.tables",
     "write_report": "raynas.reports.html",
 }

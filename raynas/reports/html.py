@@ -13,13 +13,13 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from raynas.core import Graph, TrialState, UserError
+from raynas.core import Architecture, Graph, TrialState, UserError
 from raynas.reports import equal_cost, graphs, tables, words
 from raynas.reports import proxies as px
 from raynas.reports import statistics as st
@@ -47,14 +47,13 @@ from raynas.store.schema import FINAL
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from raynas.spaces.base import SearchSpace
     from raynas.store import RunFolder, RunInfo
 
 _SHOWN_REASONS = 12
 _SHOWN_HOSTS = 12
 
 
-def write_report(folder: RunFolder, space: SearchSpace | None = None) -> Path:
+def write_report(folder: RunFolder, space: SpaceOfRun | None = None) -> Path:
     """Write ``report.html`` and ``figures/*.png`` into the run's folder; returns the former's path.
 
     Safe while the run is going on. With ``space`` the architectures are drawn, else written.
@@ -79,7 +78,7 @@ def write_report(folder: RunFolder, space: SearchSpace | None = None) -> Path:
 
 
 def render(
-    table: pa.Table, info: RunInfo, space: SearchSpace | None = None, path: Path | None = None
+    table: pa.Table, info: RunInfo, space: SpaceOfRun | None = None, path: Path | None = None
 ) -> tuple[str, dict[str, bytes]]:
     """The report of ``table`` as HTML text, and its pictures as name -> PNG bytes."""
     description = info.description if isinstance(info.description, Mapping) else {}
@@ -145,11 +144,10 @@ def step_name(description: Mapping[str, Any]) -> str:
 # what was found
 
 
-def _story(run: st.Run, info: RunInfo, space: SearchSpace | None) -> dict[str, Any]:
+def _story(run: st.Run, info: RunInfo, space: SpaceOfRun | None) -> dict[str, Any]:
     summary = tables.summarise(run)
     best = tables.top(run)
-    shown = [*([summary.best] if summary.best else []), *summary.front, *best]
-    drawings = _drawings(shown, space)
+    drawings = _drawings(tables.shown(summary, best), space)
     final = st.finals(run)
     metric = st.test_metric(run) if final else None
     return {
@@ -245,7 +243,15 @@ def _tiles(run: st.Run, summary: tables.Summary) -> list[Tile]:
     return tiles
 
 
-def _drawings(shown: Iterable[tables.Found], space: SearchSpace | None) -> dict[str, Markup]:
+class SpaceOfRun(Protocol):
+    """What reads architectures and draws them: a search space, or what a run keeps of it."""
+
+    def architecture(self, text: str, /) -> Architecture: ...
+
+    def graph(self, arch: Architecture, /) -> Graph: ...
+
+
+def _drawings(shown: Iterable[tables.Found], space: SpaceOfRun | None) -> dict[str, Markup]:
     """Text of an architecture -> its drawing; what the space does not know is left out."""
     if space is None:
         return {}

@@ -15,6 +15,7 @@ from raynas.core import Objective, TrialState
 from raynas.core.metrics import SCORE_UNIT, TEST_ACCURACY
 from raynas.core.pareto import hypervolume_gain, pareto_front
 from raynas.core.trial import LARGEST_VALUE, LONGEST
+from raynas.reports.described import objectives_of
 from raynas.reports.intervals import PAIRS_FROM, Estimate, rank_correlations
 from raynas.reports.words import UNITS
 from raynas.store.schema import COLUMNS, FINAL, SEARCH
@@ -139,17 +140,11 @@ class Run:
         return np.flatnonzero(self.searching(arm) & self.has_state(TrialState.COMPLETE) & finite)
 
 
-def objectives_of(description: Mapping[str, Any]) -> tuple[Objective, ...]:
-    """The objectives that a described experiment states; validation accuracy when it has none."""
-    found = description.get("objectives") or ()
-    made = tuple(Objective(o["metric"], o.get("direction", "max")) for o in found)
-    return made or (Objective(),)
-
-
 def load(table: pa.Table, description: Mapping[str, Any]) -> Run:
     """The store's table as arrays. Rows may come in any order; an empty table is fine."""
     import pyarrow as pa
 
+    description = description if isinstance(description, Mapping) else {}
     objectives = objectives_of(description)
     number = _ints(table["trial"], 0)
     step = _ints(table["step"], _NO_STEP)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,8 @@ from raynas.store.schema import FINAL, TRUTH, TUNED
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from raynas.store import RunFolder
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,19 @@ def top(run: st.Run, n: int = 10) -> tuple[Found, ...]:
     order = st.ranked(run)
     chosen = [int(i) for k, i in enumerate(order) if k < n or run.trials.arch_id[i] in final]
     return tuple(found(run, i, final) for i in chosen)
+
+
+def shown(summary: Summary, best: Sequence[Found]) -> list[Found]:
+    """The trials whose architectures a report draws."""
+    return [*([summary.best] if summary.best else []), *summary.front, *best]
+
+
+def shown_architectures(folder: RunFolder) -> list[str]:
+    """The architectures that the report of a run draws now, as texts."""
+    from raynas.store import read
+
+    run = st.load(read(folder), folder.info.description)
+    return list(dict.fromkeys(f.arch for f in shown(summarise(run), top(run))))
 
 
 def found(run: st.Run, index: int, final: Mapping[str, st.Final]) -> Found:

@@ -14,6 +14,7 @@ from typing import Any
 
 from raynas.core import Architecture, Job, UserError
 from raynas.core.describe import fresh
+from raynas.core.printable import printable
 from raynas.data.base import View
 from raynas.runners import environment, machines
 from raynas.runners.base import Outcome, Resources, Runner
@@ -47,6 +48,7 @@ class ClusterRunner(Runner):
     def __post_init__(self) -> None:
         self._joined = False  # else Ray belongs to whoever started it in this process
         self._session: Path | None = None
+        self._folder: Path | None = None
         self._gpus = 0.0
         self._shared_view: tuple[View, Any] | None = None
         self._pool: tuple[Payload, Crew] | None = None
@@ -151,23 +153,47 @@ class ClusterRunner(Runner):
             self._take_resources()
             return
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if self.address is None:
+            self._start(quiet)
+        else:
+            self._join(self.address, quiet)
+        self._joined = True
+        self._take_resources()
+
+    def _start(self, quiet: dict[str, Any]) -> None:
+        """A Ray of our own, for this machine alone. Raises: UserError when it does not start."""
+        self._folder = environment.short_folder()
+        if self._folder is not None:
+            quiet = {**quiet, "_temp_dir": str(self._folder / "ray")}
         try:
-            if self.address is None:
+            with environment.on_loopback():
                 ray.init(address="local", include_dashboard=False, **quiet)
-                node = ray._private.worker._global_node
-                self._session = Path(node.get_session_dir_path()) if node else None
-            else:
-                environment.prepare_to_join()
-                _knock(self.address)
-                ray.init(address=self.address, **quiet)
+        except Exception as error:  # Ray's own for a start that takes too long has no class
+            self._remove_folder()
+            raise UserError(
+                f"Ray does not start on this machine: {printable(str(error))[:300]}",
+                cure="set RAY_TMPDIR to a folder that can be written, or take --local",
+            ) from error
+        node = ray._private.worker._global_node
+        self._session = Path(node.get_session_dir_path()) if node else None
+
+    def _join(self, address: str, quiet: dict[str, Any]) -> None:
+        """The cluster at ``address``. Raises: UserError."""
+        environment.prepare_to_join()
+        try:
+            _knock(address)
+            ray.init(address=address, **quiet)
         except OSError as error:
             raise UserError(
-                f"no Ray cluster answers at {self.address!r}",
+                f"no Ray cluster answers at {address!r}",
                 allowed=_ADDRESSES,
                 cure="start one with `ray start --head` or `ray up cluster.yaml`",
             ) from error
-        self._joined = True
-        self._take_resources()
+
+    def _remove_folder(self) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
 
     def _take_resources(self) -> None:
         have = ray.cluster_resources()
@@ -245,6 +271,7 @@ class ClusterRunner(Runner):
         if self._session is not None:  # every private ray.init leaves a folder behind
             shutil.rmtree(self._session, ignore_errors=True)
             self._session = None
+        self._remove_folder()
 
 
 def _knock(address: str) -> None:

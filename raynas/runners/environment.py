@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from raynas.core import UserError
+from raynas.core.printable import printable
 
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no network call that the user did not ask for
@@ -26,6 +34,8 @@ def prepare() -> None:
     """Set what is not set yet; a user's own setting wins."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+    if "ray" not in sys.modules:  # it reads the mode when it is imported
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def prepare_to_join() -> None:
@@ -34,3 +44,53 @@ def prepare_to_join() -> None:
     Otherwise a machine that ever ran ``ray.init()`` cannot join a cluster.
     """
     os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+_CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray's switch for clusters of several machines; without them it listens on loopback only."""
+
+
+@contextlib.contextmanager
+def on_loopback() -> Iterator[None]:
+    """While this lasts, a Ray that is started here can be reached from this machine only."""
+    from ray._private import ray_constants
+
+    before, constant = os.environ.get(_CLUSTERS), ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[_CLUSTERS] = "0"  # for the processes that it starts
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = constant
+        if before is None:
+            del os.environ[_CLUSTERS]
+        else:
+            os.environ[_CLUSTERS] = before
+
+
+_SOCKET = 107
+"""Bytes of a socket's path, by the operating system."""
+_BELOW = len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store_12")
+_SHORT = Path("/tmp")
+
+
+def short_folder() -> Path | None:
+    """A folder for Ray's where its own would make the paths of its sockets too long, else None.
+
+    Nobody else may enter it, though Ray opens its own folder to all. Whoever asks removes it.
+    Raises: UserError when none can be made.
+    """
+    usual = Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or _SHORT) / "ray"
+    if len(os.fsencode(usual)) + _BELOW <= _SOCKET:
+        return None
+    try:
+        made = Path(tempfile.mkdtemp(prefix="raynas-", dir=_SHORT))
+    except OSError as error:
+        raise UserError(
+            f"the temporary folder {usual} is too long a path for Ray's sockets (up to {_SOCKET} "
+            f"bytes), and none can be made in {_SHORT}: {error.strerror}",
+            cure="set RAY_TMPDIR to a folder with a short path, or take --local",
+        ) from error
+    line = f"the path {usual} is too long for Ray's sockets; Ray keeps its files in {made}"
+    print(printable(line), file=sys.stderr)
+    return made

@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from raynas.core import TrialState
+from raynas.core.printable import printable
+from raynas.runners.printing import Data, data_console
 from raynas.search.context import Status
 from raynas.search.source import JobSource
 
@@ -45,6 +47,8 @@ def remaining(status: Status, begun: float = 0.0) -> float | None:
 
 
 def shorten(text: str, width: int) -> str:
+    """At most ``width`` letters, on one line, without control characters."""
+    text = printable(text)
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
@@ -135,7 +139,7 @@ class LiveView:
         self, work: JobSource, console: Console | None = None, every: float = 10.0
     ) -> None:
         self._work = work
-        self._console = console or Console(stderr=False)
+        self._console = console or data_console()
         self._every = every
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="raynas-live", daemon=True)
@@ -170,11 +174,12 @@ class LiveView:
             except RuntimeError:  # a dictionary grew while it was read; next time
                 continue
             if self._live is not None:
-                self._live.update(render(status, self._console.width, self._begun), refresh=True)
+                view = render(status, self._console.width, self._begun)
+                self._live.update(Data(view), refresh=True)
             elif time.monotonic() - shown >= self._every:
                 shown = time.monotonic()
                 self._print(status)
 
     def _print(self, status: Status) -> None:
         line = headline(status, self._begun)
-        self._console.print(line, highlight=False, soft_wrap=True, markup=False)
+        self._console.print(printable(line), highlight=False, soft_wrap=True, markup=False)

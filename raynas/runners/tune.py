@@ -387,6 +387,8 @@ class TuneRunner(ClusterRunner):
     def _fit(self, hooks: _Hooks) -> None:
         evaluator = hooks.work.payload.evaluator
         scratch = self.scratch or Path(tempfile.mkdtemp(prefix="raynas-tune-"))
+        # Tune writes jobs down, and with them the URI of the run's storage
+        scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
 
         bundle = self._bundle(evaluator.processes)
         hooks.demand = Demand(bundle)

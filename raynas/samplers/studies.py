@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 
 from raynas.core import Bound, Choice, Objective, Trial, TrialState, UserError
 from raynas.samplers.optuna import directions, quiet
-from raynas.spaces.base import SearchSpace
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -38,7 +37,7 @@ Times = Mapping[int, tuple[datetime, datetime]]
 
 def write_studies(
     file: Path,
-    space: SearchSpace,
+    choices: Sequence[Choice],
     objectives: tuple[Objective, ...],
     bounds: tuple[Bound, ...],
     studies: Mapping[str, Sequence[Trial]],
@@ -56,7 +55,7 @@ def write_studies(
     aside = file.with_name(f".tmp-{os.getpid()}-{file.name}")
     aside.unlink(missing_ok=True)
     try:
-        _write(aside, space, objectives, bounds, studies, times)
+        _write(aside, choices, objectives, bounds, studies, times)
         aside.replace(file)
     finally:
         aside.unlink(missing_ok=True)
@@ -64,7 +63,7 @@ def write_studies(
 
 def _write(
     file: Path,
-    space: SearchSpace,
+    choices: Sequence[Choice],
     objectives: tuple[Objective, ...],
     bounds: tuple[Bound, ...],
     studies: Mapping[str, Sequence[Trial]],
@@ -81,7 +80,7 @@ def _write(
                     storage=storage, study_name=name, directions=directions(objectives)
                 )
                 study.set_metric_names([o.metric for o in objectives])
-                _fill(study, space, objectives, bounds, trials, times)
+                _fill(study, choices, objectives, bounds, trials, times)
         finally:
             storage.engine.dispose()
 
@@ -104,13 +103,13 @@ def _storage(file: Path) -> RDBStorage:
 
 def _fill(
     study: Study,
-    space: SearchSpace,
+    choices: Sequence[Choice],
     objectives: tuple[Objective, ...],
     bounds: tuple[Bound, ...],
     trials: Sequence[Trial],
     times: Times,
 ) -> None:
-    distributions = {choice.name: _distribution(choice) for choice in space.choices}
+    distributions = {choice.name: _distribution(choice) for choice in choices}
     for trial in sorted(trials, key=lambda t: t.number):
         frozen = _frozen(trial, objectives, bounds, distributions)
         if trial.number in times:

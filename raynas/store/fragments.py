@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from raynas.core import UserError
+from raynas.core import TrialState, UserError
+from raynas.core.printable import brief, printable
 from raynas.store.local_storage import LocalStorage
 from raynas.store.manifest import TORN, snapshot
 from raynas.store.older import Name, expect_fragments, parsed
 from raynas.store.remote import remote_of
 from raynas.store.run import refuse_newer
-from raynas.store.schema import VERSION_KEY
+from raynas.store.schema import STAGES, VERSION_KEY, schema_for
 
 _SEAL_KEY = b"raynas.sealed_by"
 
@@ -70,31 +72,90 @@ def read_fragment(path: Path) -> pa.Table:
     """The rows of one fragment.
 
     Raises: OSError when it cannot be opened (FileNotFoundError: a compaction has just removed it);
-    UserError when it is torn (not by raynas' writer, but a disk can) or of a newer schema.
+    UserError when memory does not suffice, when it is torn (not by raynas' writer, but a disk can),
+    of a newer schema, or holds rows that raynas does not write.
     """
     try:
         with pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
+            _expect_plausible(file, path.stat().st_size)
             table = file.read(use_threads=False)
-    except (pa.ArrowException, OSError) as error:
+            table.validate(full=True)
+    except MemoryError as error:  # Arrow's own is one, too
+        raise _exhausted(path, error) from error
+    except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno:
             raise  # the system refuses; Arrow's own complaints about contents have no number
         raise _torn(path, error) from error
     version = (table.schema.metadata or {}).get(VERSION_KEY, b"")
-    if not version.isdigit():
+    if not version.isdigit() or len(version) > 9:
         raise _torn(path, "no schema version")
     refuse_newer(path, int(version))
+    if other := _unlike(table):
+        raise _torn(path, other, "is not as raynas writes it")
     return table
 
 
-def _torn(path: Path, why: object) -> UserError:
-    text = str(why).split("\n")[0][:160]
+_FEW_ROWS = 100_000
+
+
+def _expect_plausible(file: pq.ParquetFile, size: int) -> None:
+    """Raises: ValueError for a file of ``size`` bytes that claims rows of less than a byte each."""
+    if (rows := file.metadata.num_rows) > max(_FEW_ROWS, size):
+        raise ValueError(f"it claims to hold {rows} rows in {size} bytes")
+
+
+def _exhausted(path: Path, error: MemoryError) -> UserError:
+    text = " ".join(str(error).split())[:120] or "no memory is left"
+    return UserError(
+        f"memory is exhausted while fragment {path} is read ({text}); the fragment may be whole",
+        cure="free memory, or read the run on a machine with more; leave the fragment where it is",
+    )
+
+
+def _unlike(table: pa.Table) -> str:
+    """What in the rows cannot be of raynas' writer; empty for what can."""
+    columns = schema_for(())
+    for field in columns:
+        if not field.nullable and field.name not in table.column_names:
+            return f"it has no column {field.name!r}"
+    if len(set(table.column_names)) < table.num_columns:
+        return "two of its columns have one name"
+    for field in table.schema:
+        fixed = field.name in columns.names
+        wanted = columns.field(field.name).type if fixed else pa.float64()
+        if field.type != wanted and not pa.types.is_null(field.type):
+            return f"column {field.name!r} is of type {str(field.type)[:40]}, not {wanted}"
+        if fixed and not columns.field(field.name).nullable and table[field.name].null_count:
+            return f"column {field.name!r} lacks values"
+    return _odd_values(table)
+
+
+_LEAST = {"session": 0, "trial": 0, "attempt": 0, "step": 0, "params": 0, "macs": 0, "layers": 0}
+_ONE_OF = {"state": frozenset(TrialState), "stage": frozenset(STAGES)}
+
+
+def _odd_values(table: pa.Table) -> str:
+    for name, least in _LEAST.items():
+        if name not in table.column_names:
+            continue
+        if table.num_rows and (found := pc.min(table[name]).as_py()) is not None and found < least:
+            return f"column {name!r} holds {found}"
+    for name, allowed in _ONE_OF.items():
+        for value in table[name].unique().to_pylist():
+            if value not in allowed:
+                return f"column {name!r} holds {brief(value)}"
+    return ""
+
+
+def _torn(path: Path, why: object, what: str = "is torn") -> UserError:
+    text = printable(str(why).split("\n")[0][:160])
     remote = remote_of(path.parent.parent)
     if remote is None:
         file, move = str(path), f" (mv {path} {path}{TORN})"
     else:  # what is here follows
         file, move = f"{remote.shown}/{path.parent.name}/{path.name}", f" to {path.name}{TORN}"
     return UserError(
-        f"fragment {file} is torn: {text}",
+        f"fragment {file} {what}: {text}",
         cure=f"move it away{move} and go on with raynas resume: "
         "the rows it held are measured again",
     )
@@ -109,6 +170,11 @@ def join(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
     mode = "none" if alike else "permissive"
     try:
         joined = pa.concat_tables([schema.empty_table(), *tables], promote_options=mode)
+    except MemoryError as error:
+        raise UserError(
+            f"memory is exhausted while {len(tables)} fragments are read; they may be whole",
+            cure="free memory, or read the run on a machine with more",
+        ) from error
     except pa.ArrowException as error:
         raise UserError(
             f"the fragments of this run do not fit together: {error}",

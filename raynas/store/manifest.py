@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from raynas.core import UserError
+from raynas.core.printable import brief
 from raynas.store import older
 from raynas.store.older import Name, parsed
 from raynas.store.storage import Stat
@@ -70,14 +71,23 @@ class Manifest:
     @classmethod
     def from_json(cls, data: bytes) -> Manifest:
         """Raises: ValueError for what ``to_json`` did not write."""
-        found: dict[str, Any] = json.loads(data)
         try:
-            return cls(
-                int(found["version"]), int(found["epoch"]), tuple(found["fragments"]),
-                int(found["first"]), tuple(found["seals"]),
-            )  # fmt: skip
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"a manifest lacks {error}") from error
+            found: dict[str, Any] = json.loads(data)
+            numbers = [found[name] for name in ("version", "epoch", "first")]
+            files = [found[name] for name in ("fragments", "seals")]
+        except (KeyError, TypeError, IndexError, RecursionError) as error:
+            raise ValueError(f"a manifest lacks {error}") from None
+        for number in numbers:
+            if type(number) is not int or not 0 <= number < 2**62:
+                raise ValueError(f"{brief(number)} is not a number of a manifest")
+        for names in files:
+            if not isinstance(names, list):
+                raise ValueError(f"{brief(names)} is not a list of fragments")
+            for name in names:
+                if not isinstance(name, str) or parsed(name) is None:
+                    raise ValueError(f"{brief(name)} is not the name of a fragment")
+        version, epoch, first = numbers
+        return cls(version, epoch, tuple(files[0]), first, tuple(files[1]))
 
 
 def manifest_name(version: int) -> str:

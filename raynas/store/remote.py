@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from raynas.core import UserError
+from raynas.core.printable import brief
 from raynas.store.files import LOCK_FILE, TEMP_PREFIX, Lock, lock_holder, write_whole
 from raynas.store.manifest import FOLDER as RESULTS
 from raynas.store.manifest import (
@@ -31,12 +32,15 @@ from raynas.store.manifest import (
 )
 from raynas.store.storage import Bytes, Refused, Stat, Storage, open_storage, scheme_of
 from raynas.store.system import system
-from raynas.store.uris import scrubbed, shown
+from raynas.store.uris import scrubbed, shown, without_secrets
 
 T = TypeVar("T")
 
 URI_FILE = "remote.uri"
-"""In a working copy: where the run lives."""
+"""In a working copy: where the run lives; without the secrets of the URI."""
+
+_WHOLE: dict[str, str] = {}
+"""URI without secrets -> as the user gave it to this process."""
 
 _TRIES = 6
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0  # seconds
@@ -133,7 +137,15 @@ class Remote:
 
     def stats(self, folder: str = "") -> dict[str, Stat]:
         """The same, with all that a listing tells."""
-        return self._patiently(lambda: self._storage.stats(folder), f"listing {folder or 'all'}")
+        found = self._patiently(lambda: self._storage.stats(folder), f"listing {folder or 'all'}")
+        for name in found:
+            if not is_below(name):
+                raise UserError(
+                    f"storage {self.shown} lists a file with the name {brief(name)}",
+                    allowed="names below the run's own folder, without '..'",
+                    cure="remove that file; raynas did not write it",
+                )
+        return found
 
     def remove(self, name: str) -> None:
         """A file that is not there is no error."""
@@ -190,7 +202,7 @@ def cache_folder() -> Path:
 
 def working_copy(uri: str) -> Path:
     """The folder on this machine that stands for the run at ``uri``; it may not exist yet."""
-    plain = uri.partition("?")[0].rstrip("/")
+    plain = without_secrets(uri).partition("?")[0].rstrip("/")
     digest = hashlib.blake2b(plain.encode(), digest_size=4).hexdigest()
     return cache_folder() / "runs" / f"{plain.rpartition('/')[2] or 'run'}-{digest}"
 
@@ -203,6 +215,7 @@ def fetch(uri: str) -> Path:
     Raises: UserError when the storage cannot be read.
     """
     folder = working_copy(uri)
+    _remember(uri)
     if lock_holder(folder / LOCK_FILE) is not None and (folder / "run.json").exists():
         return folder
     return fetch_into(folder, uri)
@@ -212,6 +225,7 @@ def look(uri: str) -> Path:
     """As ``fetch``, for who only reads: a working copy that a driver on this machine writes is left
     to it, being as new as the storage."""
     folder = working_copy(uri)
+    _remember(uri)
     return folder if lock_holder(folder / LOCK_FILE) is not None else fetch(uri)
 
 
@@ -228,7 +242,7 @@ def fetch_into(folder: Path, uri: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         lock = Lock(folder / FETCH_LOCK, _PATIENCE)
         try:
-            write_whole(folder / URI_FILE, uri.encode())
+            note_uri(folder, uri)
             _fetch_files(folder, remote, listed)
             _fetch_results(folder, remote, listed)
         finally:
@@ -358,12 +372,51 @@ def folder_name(trial: int) -> str:
     return f"{trial:06d}"
 
 
+def note_uri(folder: Path, uri: str) -> None:
+    """Write down where the run with this working copy lives. Raises: OSError."""
+    _remember(uri)
+    write_whole(folder / URI_FILE, without_secrets(uri).encode())
+
+
+def _remember(uri: str) -> None:
+    _WHOLE[without_secrets(uri)] = uri
+
+
+def remotes_forgotten() -> None:
+    """Forget the keys of this process, as another process has never known them."""
+    _WHOLE.clear()
+
+
 def remote_of(folder: Path) -> Remote | None:
-    """Where the run with this working copy lives, or None when it lives here."""
+    """Where the run with this working copy lives, or None when it lives here.
+
+    Keys are those of the URI that this process was given, or of the environment.
+    Raises: UserError when the file that says so cannot be read.
+    """
+    file = folder / URI_FILE
     try:
-        return Remote((folder / URI_FILE).read_text().strip())
+        uri = file.read_text(encoding="utf-8").strip()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{file} cannot be read: {error}", cure="name the run by its URI, as s3://BUCKET/NAME"
+        ) from None
+    if without_secrets(uri) != uri:  # an earlier raynas wrote keys down
+        with contextlib.suppress(OSError):
+            file.chmod(0o600)
+    return Remote(_WHOLE.get(without_secrets(uri), uri))
+
+
+def is_working_copy(folder: Path, remote: Remote) -> bool:
+    """Whether ``folder`` is this user's own working copy of the run, in their cache."""
+    return folder == Path(os.path.abspath(working_copy(remote.uri)))  # noqa: PTH100 - as folders are
+
+
+def is_below(name: str) -> bool:
+    """Whether the name of a stored file stays below the folder that it is put into."""
+    parts = name.split("/")
+    return not ({"", ".", ".."} & set(parts) or "\\" in name or "\0" in name)
 
 
 # -- folders of trials -------------------------------------------------------------------------

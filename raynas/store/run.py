@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from raynas.core import Metric, UserError
+from raynas.core.printable import brief, printable
 from raynas.store.claims import newest
 from raynas.store.files import LOCK_FILE, TEMP_PREFIX, Lock, lock_holder, reason, write_whole
 from raynas.store.lease import writer_of
@@ -23,7 +24,9 @@ from raynas.store.remote import (
     Mirror,
     Remote,
     folder_name,
+    is_working_copy,
     look,
+    note_uri,
     remote_of,
 )
 from raynas.store.schema import SCHEMA_VERSION, check_metrics
@@ -70,17 +73,40 @@ class RunInfo:
     @classmethod
     def from_json(cls, text: str) -> RunInfo:
         """Raises: ValueError, TypeError or KeyError when ``text`` is not what ``to_json`` wrote."""
-        data = json.loads(text)
+        try:
+            data = json.loads(text)
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
         if not isinstance(data, dict):
             raise ValueError("not a JSON object")
         names = set(cls.__dataclass_fields__)
         if missing := names - set(data):
             raise ValueError(f"lacks {', '.join(sorted(missing))}")
         known = {name: data[name] for name in names}
-        for name, kind in (("run", str), ("name", str), ("fingerprint", str), ("overrides", dict)):
-            if not isinstance(known[name], kind):
+        for name, kind in _KINDS.items():
+            if type(known[name]) is not kind:
                 raise ValueError(f"{name} is not of type {kind.__name__}")
-        return cls(**{**known, "metrics": tuple(Metric(**m) for m in known["metrics"])})
+        metrics = tuple(_metric(m) for m in known["metrics"])
+        try:
+            check_metrics(metrics)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        return cls(**{**known, "metrics": metrics})
+
+
+_KINDS = {
+    "run": str, "name": str, "fingerprint": str, "overrides": dict, "source_file": str,
+    "metrics": list, "schema_version": int, "created": str, "smoke": bool,
+}  # fmt: skip
+
+
+def _metric(found: Any) -> Metric:
+    metric = Metric(**found)
+    if not all(isinstance(text, str) for text in (metric.name, metric.unit, metric.doc)):
+        raise ValueError(f"metric {brief(found)} has a name, unit or doc that is no text")
+    if metric.direction not in ("max", "min"):
+        raise ValueError(f"metric {brief(metric.name)} has direction {brief(metric.direction)}")
+    return metric
 
 
 @dataclass(frozen=True)
@@ -204,7 +230,7 @@ class RunFolder:
                     (folder.path / name).mkdir(exist_ok=True)
                 if uri:
                     _begin(Remote(uri), source_text, info)
-                    write_whole(folder.path / URI_FILE, uri.encode())
+                    note_uri(folder.path, uri)
                 write_whole(folder.source, source_text.encode())
                 write_whole(folder.run_file, info.to_json().encode())
             finally:
@@ -266,21 +292,32 @@ class RunFolder:
         """The process on this machine that is writing this run, or None."""
         return lock_holder(self.lock)
 
+    @cached_property
+    def asked(self) -> Remote | None:
+        """The storage that may be asked about the run without further words of the user.
+
+        None for a run that lives here, and for a copied folder that only names a storage: who wrote
+        that file is not known, and the storage may be anyone's.
+        """
+        return self.remote if self.remote and is_working_copy(self.path, self.remote) else None
+
     def driver(self) -> str:
         """Who is writing this run, wherever that is, in words; empty when nobody is.
 
-        Raises: OSError when the storage does not answer.
+        Raises: OSError when the storage does not answer, or is not asked (see ``asked``).
         """
         if (here := self.live_writer()) is not None:
             return f"process {here}"
-        return "" if self.remote is None else writer_of(self.remote)
+        if self.asked is None and self.remote is not None:
+            raise OSError(f"storage {self.remote.shown} is not asked")
+        return "" if self.asked is None else writer_of(self.asked)
 
     def refresh(self) -> RunFolder:
         """The run as it is now: of one that lives elsewhere what is new is fetched.
 
         Raises: UserError when the storage cannot be read.
         """
-        return self if self.remote is None else RunFolder.open(look(self.remote.uri))
+        return self if self.asked is None else RunFolder.open(look(self.asked.uri))
 
 
 def runs_in(parent: Path | str) -> list[Path]:
@@ -345,7 +382,7 @@ def _refuse_taken(path: Path) -> None:
 def _refuse_newer(file: Path, text: str) -> None:
     try:
         version = json.loads(text)["schema_version"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return  # the reader of the whole says what is wrong
     if isinstance(version, int):
         refuse_newer(file, version)
@@ -370,8 +407,9 @@ def _no_run(path: Path) -> UserError:
 
 def _unreadable(file: Path, error: Exception) -> UserError:
     refused = isinstance(error, OSError)
+    why = reason(error) if isinstance(error, OSError) else printable(str(error))[:300]
     return UserError(
-        f"{file} cannot be read: {reason(error) if isinstance(error, OSError) else error}",
+        f"{file} cannot be read: {why}",
         cure="make it readable" if refused else "restore it from a copy, or start a new run",
     )
 

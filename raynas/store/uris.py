@@ -93,6 +93,21 @@ def shown(uri: str) -> str:
     return f"{scheme}://{login.partition(':')[0] + '@' if login and container else ''}{name}"
 
 
+def without_secrets(uri: str) -> str:
+    """The URI as it may be written down: without password and secret options, all else as it is.
+
+    The name of an Azure account or of a user of HDFS stays; a key's own name goes with the key.
+    """
+    scheme, login, name, query = _split(uri)
+    user, colon, _ = login.partition(":")
+    kept = [p for p in query.split("&") if p and not _SECRET_OPTIONS.search(p.partition("=")[0])]
+    if not colon and len(kept) == len([p for p in query.split("&") if p]):
+        return uri
+    keyed = bool(colon) and scheme.lower() in {"s3", "gs", "gcs"}
+    who = f"{user}@" if user and not keyed else ""
+    return f"{scheme}://{who}{name}{'?' if kept else ''}{'&'.join(kept)}"
+
+
 def scrubbed(text: str, uri: str) -> str:
     """``text``, as a library's message, without the secrets of ``uri`` and the environment."""
     text = text.replace(uri, shown(uri))

@@ -64,7 +64,8 @@ def opened(
 ) -> optuna.Study:
     file = tmp_path / "study.db"
     times = {t.number: (BEGAN, BEGAN + timedelta(seconds=t.number)) for t in trials}
-    write_studies(file, Mixed(), objectives, (BOUND,), {"run/tpe": trials, "run/b": []}, times)
+    studies = {"run/tpe": trials, "run/b": []}
+    write_studies(file, Mixed().choices, objectives, (BOUND,), studies, times)
     storage = f"sqlite:///{file}"
     assert sorted(s.study_name for s in optuna.get_all_study_summaries(storage)) == [
         "run/b", "run/tpe",

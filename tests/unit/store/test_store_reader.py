@@ -128,7 +128,7 @@ def test_a_metric_that_came_or_went_between_sessions(
     writer.close()
     with Writer(folder, 2, provenance) as again:
         for fails in (lambda: read(folder), again.compact):
-            with pytest.raises(UserError, match="do not fit together"):
+            with pytest.raises(UserError, match="column 'recall' is of type string, not double"):
                 fails()
     (folder.results / name_for(1, 3)).rename(folder.results / f"{name_for(1, 3)}.torn")
     with Writer(folder, 3, provenance) as again:
