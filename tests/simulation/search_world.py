@@ -377,7 +377,9 @@ class World:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _sessions(self, trials: int) -> None:
-        for _ in range(200):
+        rows = idle = 0
+        while idle < 200:
+            idle, rows = (0 if len(self.store.rows) > rows else idle + 1), len(self.store.rows)
             self.store.session += 1
             self.say(f"SESSION {self.store.session}")
             try:
@@ -385,7 +387,7 @@ class World:
                     return
             except Killed:
                 continue
-        raise Violation("200 sessions and no end")
+        raise Violation("200 sessions without a row, and no end")
 
     def _session(self, trials: int) -> bool:
         """One start of the driver; whether all is done."""
