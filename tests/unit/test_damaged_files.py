@@ -308,7 +308,7 @@ def fuzz(name: str, folder: Path, examples: int) -> None:
     found = case(name)
 
     @settings(
-        max_examples=examples, deadline=None, database=None,
+        max_examples=examples, deadline=None, database=None, derandomize=True,
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(damaged(found.seeds))
