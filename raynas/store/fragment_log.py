@@ -111,7 +111,7 @@ class FragmentLog:
             if seen.manifest:
                 names, number = (*names, *added), slot
         new = Manifest(base.version + 1, self.epoch, names, number + 1, seals)
-        if not self._publish(new):
+        if not self._publish(new) or self._is_late(new.version):
             return False
         if self._seals is not None and self._is_there(Name(base.epoch, slot + 1).text):
             raise self._taken_over()
@@ -217,6 +217,8 @@ class FragmentLog:
         if not self._publish(new):
             self._other_version(new.version, merged)
             raise OSError(5, "an earlier attempt to publish what counts was found")
+        if self._is_late(new.version):
+            raise self._taken_over()
         self.verify()
         self._manifest, self._slots = new, []
         self._waiting.append((system().monotonic() + self._grace, new))
@@ -248,6 +250,16 @@ class FragmentLog:
             return False
         self._publishing = False
         return True
+
+    def _is_late(self, version: int) -> bool:
+        """Whether a newer manifest is there, so that the one just made took a version which another
+        writer had used and removed. It removes versions when newer ones are older than any listing.
+        """
+        if self._seals is None:
+            return False
+        start = len(FOLDER) + 1
+        versions = (version_of(name[start:]) for name in self._storage.stats(FOLDER))
+        return any(other is not None and other > version for other in versions)
 
     def _other_version(self, version: int, merged: str) -> None:
         """Deal with a version that was taken: by an earlier attempt of this writer or another's."""

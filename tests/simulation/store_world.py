@@ -784,7 +784,7 @@ def run_seed(seed: int, kind: Kind = SHORT) -> str:
     return "".join(f"{type(error).__name__}: {error}"[:300] for _, error in found)
 
 
-def replay(seed: int, code: Any = None, kind: Kind = SHORT) -> None:
+def replay(seed: int, code: Any = None, kind: Kind = SHORT) -> list[str]:
     """Play one world, and print what happens in it."""
     code = code or Now()
     with disk() as folder, code.simulated():
@@ -792,6 +792,7 @@ def replay(seed: int, code: Any = None, kind: Kind = SHORT) -> None:
             play(seed, code, folder, trace=True, kind=kind)
         finally:
             code.world = None
+    return [f"seed {seed}: clean"]
 
 
 def main(code: Any = None) -> None:

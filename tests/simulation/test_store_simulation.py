@@ -20,6 +20,11 @@ def test_no_world_of_long_runs_loses_a_row() -> None:
     assert not found, "python tests/simulate.py long_store --seed SEED shows how"
 
 
+def test_a_version_that_was_removed_is_not_taken_for_a_new_one() -> None:
+    """Found by the 50,796th of 100,000 worlds."""
+    assert not list(violations([150_795]))
+
+
 @pytest.mark.parametrize("seed", [12, 41])
 def test_a_world_replays(seed: int, capsys: pytest.CaptureFixture[str]) -> None:
     replay(seed)

@@ -176,6 +176,37 @@ def test_a_start_that_slept_before_its_seal_is_refused(slot: str) -> None:
     assert rows(storage) == [*before, b"3.0", b"3.1", b"3.2"]
 
 
+def test_a_start_that_slept_while_its_version_was_used_and_removed_begins_again() -> None:
+    storage = Memory()
+    living = begun(storage, 1)
+    living.append(b"1.0")
+
+    def go_on() -> None:
+        for number in range(1, 4):
+            living.append(b"1.%d" % number)
+            merge(living, storage)
+
+    storage.before["results/0001-00000002.parquet"] = go_on  # where the later one puts its seal
+    later = begun(storage, 2)
+    later.append(b"2.0")
+    with pytest.raises(TakenOver):
+        living.append(b"1.4")
+    assert rows(storage) == [b"1.0", b"1.1", b"1.2", b"1.3", b"2.0"]
+
+
+def test_a_merge_whose_version_was_used_and_removed_is_refused() -> None:
+    storage = Memory()
+    woken = begun(storage, 1)
+    for row in MINE:
+        woken.append(row)
+    version = woken.manifest.version + 1
+    storage.before[f"results/{manifest_name(version)}"] = take_over(storage, 2)
+    with pytest.raises(TakenOver):
+        merge(woken, storage)
+    assert rows(storage) == [*MINE, *THEIRS]
+    assert woken.manifest.version < version
+
+
 def test_seals_stay_so_that_no_earlier_writer_finds_its_slot_empty() -> None:
     storage = Memory()
     writer = first_writer(storage)
