@@ -17,6 +17,7 @@ from raynas.store.manifest import (
     Snapshot,
     attempts,
     manifest_name,
+    newest_version,
     snapshot,
     unsettled,
     version_of,
@@ -255,9 +256,7 @@ class FragmentLog:
         """
         if self._seals is None:
             return False
-        start = len(FOLDER) + 1
-        versions = (version_of(name[start:]) for name in self._storage.stats(FOLDER))
-        return any(other is not None and other > version for other in versions)
+        return newest_version(self._storage.stats(FOLDER)) > version
 
     def _other_version(self, version: int, merged: str) -> None:
         """Deal with a version that was taken: by an earlier attempt of this writer or another's."""
