@@ -83,7 +83,8 @@ class ElasticResNet(SearchSpace):
 
         Unused blocks at the end of a stage are left out when they have the first options.
         """
-        parts, first = [f"r{values['resolution']}"] if self.resolutions else [], self._first_block
+        parts = [f"r{values['resolution']}"] if self.resolutions else []
+        first = self._first_block
         for stage in range(1, len(self.widths) + 1):
             depth = values[f"s{stage}_depth"]
             blocks = [_block_text(values, name) for name in self.block_names(stage)]

@@ -17,6 +17,7 @@ from raynas.store.manifest import (
     Snapshot,
     attempts,
     manifest_name,
+    newest_version,
     snapshot,
     unsettled,
     version_of,
@@ -217,8 +218,6 @@ class FragmentLog:
         if not self._publish(new):
             self._other_version(new.version, merged)
             raise OSError(5, "an earlier attempt to publish what counts was found")
-        if self._is_late(new.version):
-            raise self._taken_over()
         self.verify()
         self._manifest, self._slots = new, []
         self._waiting.append((system().monotonic() + self._grace, new))
@@ -257,9 +256,7 @@ class FragmentLog:
         """
         if self._seals is None:
             return False
-        start = len(FOLDER) + 1
-        versions = (version_of(name[start:]) for name in self._storage.stats(FOLDER))
-        return any(other is not None and other > version for other in versions)
+        return newest_version(self._storage.stats(FOLDER)) > version
 
     def _other_version(self, version: int, merged: str) -> None:
         """Deal with a version that was taken: by an earlier attempt of this writer or another's."""

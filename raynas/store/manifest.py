@@ -165,14 +165,19 @@ def unsettled(why: str) -> UserError:
     )
 
 
+def newest_version(listed: Iterable[str]) -> int:
+    """Return the version of the newest manifest among these files of a run; 0 without any."""
+    versions = (version_of(name.removeprefix(f"{FOLDER}/")) for name in listed)
+    return max((v for v in versions if v is not None), default=0)
+
+
 def _here(listed: Mapping[str, Stat]) -> dict[str, Stat]:
     start = len(FOLDER) + 1
     return {n[start:]: stat for n, stat in listed.items() if n.startswith(f"{FOLDER}/")}
 
 
 def _look(source: Source, listed: dict[str, Stat]) -> Snapshot:
-    versions = [v for name in listed if (v := version_of(name)) is not None]
-    newest = max(versions, default=0)
+    newest = newest_version(listed)
     if not newest and _try(source, manifest_name(1)) is None:
         return _without_manifest(source, listed)
     manifest, begun = _newest(source, newest or 1), newest or 1
