@@ -12,7 +12,7 @@ import math
 import sys
 import types
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -139,6 +139,8 @@ def shown_type(kind: Any) -> str:
     if _origin(kind) is tuple:
         return f"({', '.join('...' if k is ... else shown_type(k) for k in typing.get_args(kind))})"
     plain = {int: "whole number", float: "number", str: "text", bool: "true, false"}
+    if _origin(kind) is Callable:
+        return "function"
     return plain.get(kind) or f"{getattr(kind, '__name__', kind)} object"
 
 

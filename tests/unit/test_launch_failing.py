@@ -14,7 +14,7 @@ from failing_spaces import FailingSpace
 
 from raynas.samplers import Listed
 """
-_TRAINING = "Retrain(Recipe(epochs=1, batch_size=4, warmup_epochs=0))"
+_TRAINING = "Retrain(Recipe(epochs=1, batch_size=4, warmup_epochs=0, crop_pad=0))"
 _FUNCTION = (
     'FunctionEvaluator(lambda arch: 50 + arch["x"], metrics=(Metric("val_accuracy", "%", "max"),))'
 )

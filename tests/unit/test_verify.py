@@ -15,7 +15,7 @@ from toys import ToySpace
 
 import raynas.verify as verify_module
 from raynas.console import show_verified
-from raynas.core import Measurement, Trial, UserError
+from raynas.core import AllTrialsFailed, Measurement, Trial, UserError
 from raynas.store import Provenance, RunFolder, Writer, read
 from raynas.verify import Verified, verify, verify_history
 
@@ -45,7 +45,9 @@ def test_a_result_that_its_experiment_does_not_give_is_found(tmp_path: Path) -> 
 
 def test_a_run_without_results_is_told(tmp_path: Path) -> None:
     texts = {f"x={x},y={y},op={o}": "memory" for x in range(6) for y in range(6) for o in "abc"}
-    run = run_here(experiment_file(tmp_path, trials=1, steps=2, fault=texts))
+    with pytest.raises(AllTrialsFailed):
+        run_here(experiment_file(tmp_path, trials=1, steps=2, fault=texts))
+    run = RunFolder.open(tmp_path / "run")
     with Writer(run, 2, Provenance("", {}, "h", "p", 1)):
         pass
     assert list(verify(run.path)) != []  # step 1 was measured before it failed

@@ -97,18 +97,18 @@ BOTH = (VAL_ACCURACY, TEST_ACCURACY)
     ("settings", "message"),
     [
         ({"max_step": 0}, "max_step=0"),
-        ({"max_step": 2.5}, "max_step=2.5; allowed: a whole number"),
+        ({"max_step": 2.5}, "max_step=2.5; allowed: whole number"),
         ({"max_step": True}, "max_step=True"),
         ({"metrics": ()}, "metrics is empty"),
-        ({"metrics": VAL_LOSS}, r"metrics=Metric\(.*allowed: a tuple of Metric"),
-        ({"metrics": ("val_loss",)}, "allowed: a tuple of Metric"),
+        ({"metrics": VAL_LOSS}, r"metrics=Metric\(.*allowed: \(Metric object, \.\.\.\)"),
+        ({"metrics": ("val_loss",)}, r"allowed: \(Metric object, \.\.\.\)"),
         ({"metrics": (VAL_LOSS, VAL_LOSS)}, "'test_loss' twice"),
         ({"metrics": BOTH}, "'test_accuracy' twice"),
-        ({"function": None}, "function=None; allowed: a function"),
+        ({"function": None}, "function=None; allowed: function"),
         ({"function": lambda: 1.0}, "cannot be called; allowed: function.arch., function"),
         ({"function": lambda _a, _b, _c, _d: 1.0}, "cannot be called"),
         ({"function": lambda _a, *, _rate: 1.0}, "cannot be called.*functools.partial"),
-        ({"network": "best.pt"}, "network='best.pt'; allowed: a function"),
+        ({"network": "best.pt"}, "network='best.pt'; allowed: function"),
     ],
 )
 def test_bad_settings_are_refused(settings: dict[str, Any], message: str) -> None:
@@ -193,10 +193,10 @@ def test_steps_are_named_always_or_never(values: tuple[Any, ...]) -> None:
 
 
 @pytest.mark.parametrize("seconds", [math.nan, math.inf, -1.0])
-def test_seconds_that_are_none_are_refused(seconds: float) -> None:
+def test_seconds_that_are_none_are_measured(seconds: float) -> None:
     found = Measurement(1, {"val_accuracy": 1.0}, seconds)
-    with pytest.raises(UserError, match=f"gave seconds={seconds}"):
-        run(FunctionEvaluator(lambda _: found))
+    (measured,) = FunctionEvaluator(lambda _: found).evaluate(ARCH, Job(trial=0, seed=7, max_step=1))
+    assert 0 < measured.seconds < 10
 
 
 def test_a_job_that_wants_less_than_the_first_step_gets_nothing() -> None:

@@ -40,7 +40,7 @@ def test_a_space_that_cannot_be_hashed_does_as_well():
 
 def test_distances_are_in_units_of_their_median():
     found = whole(Listy([8, 16, 32]))
-    features = Features(Listy([8, 16, 32]))(found.architectures)
+    _, features = Features(Listy([8, 16, 32]))(found.architectures)
     expected = np.linalg.norm(features[[4, 0]][:, None] - features, axis=2)
     rows = found.distances([4, 0])
     np.testing.assert_allclose(rows / rows[0, 0 if rows[0, 0] else 1],
