@@ -121,7 +121,7 @@ def test_a_search_to_243_steps_has_its_last_rung(
 
 def test_a_run_in_which_every_trial_fails_ends_with_a_report(tmp_path: Path) -> None:
     fault = {f"x={x},y={y},op={o}": "crash" for x in range(6) for y in range(6) for o in "abc"}
-    with pytest.raises(AllTrialsFailed, match="all 4 trials failed, .* a toy crash"):
+    with pytest.raises(AllTrialsFailed, match=r"all 4 trials failed, .* a toy crash"):
         run_here(experiment_file(tmp_path, trials=4, fault=fault))
     run = RunFolder.open(tmp_path / "run")
     assert {row["state"] for row in rows_of(run) if row["step"] is None} == {"FAILED"}

@@ -195,7 +195,9 @@ def test_steps_are_named_always_or_never(values: tuple[Any, ...]) -> None:
 @pytest.mark.parametrize("seconds", [math.nan, math.inf, -1.0])
 def test_seconds_that_are_none_are_measured(seconds: float) -> None:
     found = Measurement(1, {"val_accuracy": 1.0}, seconds)
-    (measured,) = FunctionEvaluator(lambda _: found).evaluate(ARCH, Job(trial=0, seed=7, max_step=1))
+    (measured,) = FunctionEvaluator(lambda _: found).evaluate(
+        ARCH, Job(trial=0, seed=7, max_step=1)
+    )
     assert 0 < measured.seconds < 10
 
 
