@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from raynas.core import UserError
 from raynas.core.printable import brief, printable
-from raynas.data.base import Images
+from raynas.data.base import Declaration, Images
 from raynas.data.files import check_md5, not_found, on_disk, once, require, roots
 from raynas.data.imageset import ImageSet, Part, checked
 from raynas.data.pickles import load_pickle
@@ -172,10 +172,14 @@ class CIFAR(ImageSet):
     folder: str | Path | None = field(default=None, metadata={"fingerprint": False})
     verify: bool = field(default=True, kw_only=True)
 
+    @property
+    def declared(self) -> Declaration:
+        return Declaration(self.title, (SIDE, SIDE, 3), self.classes, 50_000, 10_000)
+
     def load(self, part: Part) -> Images:
         place, pickled = self._place()
         images = self._from_batches(place, part) if pickled else self._from_parquet(place, part)
-        expected = {"train": 50_000, "test": 10_000}[part]
+        expected = {"train": self.declared.train, "test": self.declared.test}[part]
         if self.verify and len(images) != expected:
             raise UserError(
                 f"{place} has {len(images)} {part} images, {self.title} has {expected}",
@@ -219,6 +223,7 @@ class CIFAR(ImageSet):
             looked,
             f"give the folder of its batches ({self.subfolders[0]}) or Parquet files: "
             "folder=... or $RAYNAS_DATA",
+            self.folder,
         )
 
 

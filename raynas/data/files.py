@@ -34,10 +34,17 @@ def roots(folder: str | Path | None, *usual: str) -> list[Path]:
     return [*([Path(own).expanduser()] if own else []), *map(Path, usual)]
 
 
-def not_found(what: str, looked: Sequence[Path], cure: str) -> UserError:
-    """The error for a data set that is in none of the folders."""
+class DataNotFound(UserError):
+    """The files of a data set are in none of the usual places, and no folder was named."""
+
+
+def not_found(
+    what: str, looked: Sequence[Path], cure: str, folder: str | Path | None = None
+) -> UserError:
+    """The error for a data set that is in none of the folders; ``folder``: that the user named."""
+    kind = DataNotFound if folder is None else UserError
     where = ", ".join(map(str, looked)) or f"no folder given and ${DATA_VARIABLE} not set"
-    return UserError(f"{what} not found (looked in: {where})", cure=cure)
+    return kind(f"{what} not found (looked in: {where})", cure=cure)
 
 
 def require(paths: Iterable[Path], what: str) -> None:
