@@ -91,6 +91,8 @@ def show_export(exported: Exported, out: Console) -> None:
         difference = exported.differences.get(name)
         checked = "" if difference is None else f"  (outputs differ by at most {difference:.1e})"
         out.print(f"{name}: {path}{checked}", soft_wrap=True)
+    for remark in exported.remarks:
+        out.print(Text(printable(remark), style="yellow"), soft_wrap=True)
 
 
 def show_written(what: str, written: Written, out: Console) -> None:
