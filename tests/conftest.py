@@ -19,6 +19,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAYNAS_PRETEND_GPUS", "1")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests on Ray go to one process, which begins with them; those of any other file stay together.
+
+    They wait more than they compute, so another process has the other files meanwhile.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+    for item in items:
+        on_ray = item.get_closest_marker("ray") is not None
+        item.add_marker(pytest.mark.xdist_group("ray" if on_ray else item.path.stem))
+
+
 @pytest.fixture(scope="session")
 def shared_ray() -> Iterator[SharedRay]:
     shared = SharedRay()
