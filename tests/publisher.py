@@ -70,26 +70,31 @@ class _Handler(BaseHTTPRequestHandler):
         status = of.status or (404 if name not in of.files else 206 if start else 200)
         if start >= len(content) > 0:
             status = 416
-        self.send_response(status)
         body = content[start + of.shift :] if status in (200, 206) else b"no"
+        sent = body[: of.breaks.pop(0) if of.breaks else None]
+        of.sent += len(sent)  # before whoever asked can go on
+        self.send_response(status)
         if status == 206:
             first = start + of.shift
             self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
         if of.lengths:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        most = of.breaks.pop(0) if of.breaks else None
-        body = body if most is None else body[:most]
-        self.wfile.write(body)
-        of.sent += len(body)
+        self.wfile.write(sent)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Says nothing: whoever asked went away."""
 
 
 @contextmanager
 def publishing(**files: bytes) -> Iterator[Publisher]:
     """A publisher that answers until the end of the block."""
     publisher = Publisher(dict(files))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, publisher))
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), partial(_Handler, publisher))
     publisher.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.01))
     thread.start()

@@ -111,7 +111,7 @@ def _whole(source: Source, folder: str | Path | None) -> Found | None:
     download = source.download
     if download is None or found.place != _target(source, folder) / download.folder:
         raise UserError(
-            f"{bad} is damaged: its MD5 sum is not what its publisher gives",
+            f"{bad} is not what the publisher of {source.title} gives out: it has another MD5 sum",
             cure=f"move it away, then {source.command(folder)}",
         )
     return None
@@ -201,8 +201,9 @@ def _fetch_all(source: Source, download: Download, work: Path, target: Path, tol
             shutil.rmtree(work, ignore_errors=True)
             raise
     else:
-        for other in set(place.iterdir()) - set(files):  # of a process that was killed
-            other.unlink()
+        names = {file.name for file in download.files}
+        for other in [path for path in place.iterdir() if path.name not in names]:
+            other.unlink()  # of a process that was killed
     _put(place, target / download.folder)
 
 
@@ -405,13 +406,17 @@ def _unpack(archives: list[Path], to: Path, download: Download) -> None:
                         raise _strange(path.name, f"holds more than {size_text(download.unpacked)}")
                     if not _is_below(member, download.folder):
                         raise _strange(path.name, f"holds {printable(member.name)[:80]!r}")
-                    archive.extract(member, to, filter="data")
+                    archive.extract(member, to, **_FILTER)
         except (tarfile.TarError, EOFError, zlib.error) as error:
             raise _strange(path.name, f"is damaged ({first_line(error)})") from None
         except OSError as error:
             if error.errno is None:  # of gzip
                 raise _strange(path.name, f"is damaged ({first_line(error)})") from None
             raise
+
+
+#: Python 3.11.0 to 3.11.3 have no filters; what gets here is a plain file or folder all the same
+_FILTER: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 
 
 def _is_below(member: tarfile.TarInfo, folder: str) -> bool:

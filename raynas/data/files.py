@@ -105,7 +105,8 @@ def wrong_md5(path: Path, expected: str, found: str) -> UserError:
     """The error for a file whose content is not what its publisher gave out."""
     return UserError(
         f"{path} has MD5 {found}, its publisher gives {expected}",
-        cure="download it again, or set verify=False if it is meant to differ",
+        cure="download it again (`raynas data` shows how), or set verify=False if it is meant to "
+        "differ",
     )
 
 

@@ -28,6 +28,7 @@ from publisher import Publisher, publishing
 from raynas.core import UserError
 from raynas.data import CIFAR10, CIFAR100, DATASETS, Digits, FashionMNIST, ImageNet16, fetch
 from raynas.data.fetch import fetch_file, get
+from raynas.data.idx import FILES
 from raynas.data.source import Layout, Source
 
 ARCHIVE = "cifar-100-python.tar.gz"
@@ -121,6 +122,20 @@ def test_files_that_are_no_archive_come_together(publisher: Publisher, tmp_path:
     assert len(FashionMNIST(tmp_path / "data", verify=False).load("train")) == 200
     assert not get(source, tmp_path / "data").fetched
     assert len(publisher.asked) == 4
+
+
+@pytest.mark.parametrize("how", ["relative", "link"])
+def test_a_folder_by_another_path(
+    publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    monkeypatch.chdir(tmp_path / "real")
+    publisher.files = dict.fromkeys((f"{name}.gz" for name in FILES), b"content")
+    layouts = (Layout("IDX files", FILES),)
+    source = dataclasses.replace(publisher.source(FashionMNIST.source), layouts=layouts)
+    assert get(source, Path() if how == "relative" else tmp_path / "link").fetched
+    assert there(tmp_path / "real") == sorted(f"fashion-mnist/{n}" for n in publisher.files)
 
 
 def test_what_is_there_is_not_fetched(source: Source, publisher: Publisher) -> None:
@@ -584,7 +599,10 @@ def test_a_damaged_set_elsewhere_is_named_and_left_alone(
     publisher.asked.clear()
     shutil.move(home / "cifar-100-python", home / "cifar100")
     (home / "cifar100" / "train").write_bytes(b"damaged")
-    with pytest.raises(UserError, match=r"train is damaged.*move it away, then raynas data get"):
+    with pytest.raises(
+        UserError,
+        match=r"train is not what the publisher of CIFAR-100 gives.*move it away",
+    ):
         get(source)
     assert publisher.asked == []
     assert there(home) == ["cifar100/test", "cifar100/train"]
