@@ -91,8 +91,11 @@ def show_parts(kind: str | None, out: Console) -> None:
         out.print(table)
 
 
-def show_source(source: Source, found: FoundSet | None, out: Console) -> None:
-    """A data set: what it is, whether it is there, where it is looked for, how to get it."""
+def show_source(source: Source, found: FoundSet | None, begun: int, out: Console) -> None:
+    """A data set: what it is, whether it is there, where it is looked for, how to get it.
+
+    ``begun``: bytes that were fetched before it broke off.
+    """
     state, style = "not there", "dim"
     if found is not None:
         state, style = ("incomplete", "yellow") if found.missing else ("there", "green")
@@ -111,7 +114,8 @@ def show_source(source: Source, found: FoundSet | None, out: Console) -> None:
         _point("to get it", source.otherwise, out)
     else:
         size, publisher = size_text(source.download.size), source.download.publisher
-        _point("to get it", f"{source.command()} ({size} from {publisher})", out)
+        here = f", {size_text(begun)} of them are here" if begun else ""
+        _point("to get it", f"{source.command()} ({size} from {publisher}{here})", out)
 
 
 def show_found(found: FoundSet, out: Console, indent: str = "") -> None:

@@ -17,17 +17,18 @@ def list_(context: typer.Context) -> None:
     if context.invoked_subcommand is not None:
         return
     from raynas.console import console, show_source
+    from raynas.data.fetch import begun
 
     out = console()
     for source, found in [(source, source.find()) for source in _sources().values()]:
-        show_source(source, found, out)
+        show_source(source, found, begun(source), out)
 
 
 def get(
     name: Annotated[str, typer.Argument(help="A data set, as `raynas data` lists it.")],
     folder: Annotated[
         Path | None,
-        typer.Option(help="The data folder; default $RAYNAS_DATA, else one of raynas."),
+        typer.Option(help="The data folder; default $RAYNAS_DATA, else ~/.cache/raynas/data."),
     ] = None,
 ) -> None:
     """Fetch a data set from its publisher, unless it is there; one that broke off goes on."""
@@ -51,6 +52,8 @@ def get(
         raise typer.Exit(130) from None
     out.print("fetched" if got.fetched else "there already; nothing was fetched")
     show_found(got.found, out)
+    if got.found.place not in source.places():
+        out.print(f"it is found there with folder={str(folder)!r}, or $RAYNAS_DATA", soft_wrap=True)
 
 
 def _sources() -> dict[str, Source]:

@@ -70,7 +70,7 @@ def get(
             return Got(found, fetched=False)
         download, target = _download(source), _target(source, folder)
         _expect_folder(target / download.folder)
-        work = target / f".raynas-{source.name}.part"
+        work = _work(source, target)
         _expect_space(download, target, work)
         with _alone(work, waiting):
             found = _whole(source, folder)  # another process may have been quicker
@@ -78,6 +78,25 @@ def get(
                 _fetch_all(source, download, work, target, told or _silent)
             shutil.rmtree(work, ignore_errors=True)
         return Got(found or source.require(folder), fetched=found is None)
+
+
+def begun(source: Source) -> int:
+    """Return how many bytes an earlier call has fetched already, which the next one will keep."""
+    roots = own_roots()
+    if source.download is None or not roots:
+        return 0
+    return _here(source.download, _work(source, roots[0]))
+
+
+def _work(source: Source, target: Path) -> Path:
+    return target / f".raynas-{source.name}.part"
+
+
+def _here(download: Download, work: Path) -> int:
+    """Bytes of files, whole or not, in the folder in which they grow."""
+    places = (work, work / "whole" / download.folder)
+    names = [name for file in download.files for name in (file.name, _part(file))]
+    return sum(_size(place / name) for place in places for name in names)
 
 
 def _silent(name: str, done: int, total: int) -> None:
@@ -129,8 +148,7 @@ def _expect_space(download: Download, target: Path, work: Path) -> None:
     """Raises: UserError where the disk has no room for the files and what they unpack to."""
     there = next(place for place in (target, *target.absolute().parents) if place.exists())
     free = shutil.disk_usage(there).free
-    here = sum(_size(work / part) for f in download.files for part in (_part(f), f.name))
-    needed = download.size - here + download.unpacked
+    needed = download.size - _here(download, work) + download.unpacked
     if free < needed:
         raise UserError(
             f"{target} has room for {size_text(free)}, and {size_text(needed)} are needed",
@@ -349,7 +367,7 @@ def _write_all(file: Any, block: bytes) -> None:
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except FileNotFoundError:
+    except OSError:
         return 0
 
 

@@ -22,6 +22,8 @@ from raynas.data.idx import FILES
 from raynas.data.source import Layout
 from raynas.runners.printing import data_console
 
+NAME = FashionMNIST.name
+
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -76,7 +78,7 @@ def test_the_list_says_what_is_there_where_it_looks_and_what_to_do(home: Path) -
     assert "cifar-10-batches-py, cifar10, plain_text, cifar10/plain_text" in cifar
     assert "raynas data get cifar10 (170 MB from the University of Toronto)" in cifar
     assert "(169 MB from the University of Toronto)" in " ".join(block(out, "cifar100"))
-    assert "(31 MB from Zalando Research)" in " ".join(block(out, "fashion-mnist"))
+    assert "(31 MB from Zalando Research)" in " ".join(block(out, NAME))
     by_hand = " ".join(" ".join(block(out, "imagenet16")).split())
     assert "the Google Drive folder that the README of github.com/D-X-Y/NAS-Bench-201" in by_hand
     assert block(out, "nasbench201")[0].endswith("15,625 cells, each trained on three data sets")
@@ -145,17 +147,22 @@ def test_folders_that_are_none_hold_nothing(
 
 def test_get_fetches_says_where_and_is_otherwise_silent(publisher: Publisher, home: Path) -> None:
     place = home / "fashion-mnist"
-    assert done("data", "get", "fashion-mnist").splitlines() == ["fetched", f"{place} (IDX files)"]
-    assert "there " in block(done("data"), "fashion-mnist")[0]
+    assert done("data", "get", NAME).splitlines() == ["fetched", f"{place} (IDX files)"]
+    assert "there " in block(done("data"), NAME)[0]
     publisher.asked.clear()
-    again = done("data", "get", "fashion-mnist").splitlines()
+    again = done("data", "get", NAME).splitlines()
     assert again == ["there already; nothing was fetched", f"{place} (IDX files)"]
     assert publisher.asked == []
 
 
 def test_get_into_a_folder(publisher: Publisher, tmp_path: Path) -> None:
-    out = done("data", "get", "fashion-mnist", "--folder", tmp_path / "a b")
-    assert out.splitlines()[1] == f"{tmp_path / 'a b' / 'fashion-mnist'} (IDX files)"
+    out = done("data", "get", NAME, "--folder", tmp_path / "a b")
+    own = tmp_path / "a b"
+    assert out.splitlines() == [
+        "fetched",
+        f"{own / 'fashion-mnist'} (IDX files)",
+        f"it is found there with folder='{own}', or $RAYNAS_DATA",
+    ]
     assert sorted(p.name for p in (tmp_path / "a b" / "fashion-mnist").iterdir()) == sorted(
         publisher.files
     )
@@ -189,7 +196,7 @@ def test_what_cannot_be_fetched_is_one_line(arguments: tuple[str, ...], text: st
 
 def test_a_refusal_of_the_publisher_is_one_line(publisher: Publisher) -> None:
     publisher.status = 503
-    called = raynas("data", "get", "fashion-mnist")
+    called = raynas("data", "get", NAME)
     assert (called.code, called.out) == (2, "")
     assert "answers: 503 Service Unavailable" in called.err
     assert len(called.err.splitlines()) == 1
@@ -212,10 +219,12 @@ def test_ctrl_c_says_how_to_go_on(
     monkeypatch.setattr(FashionMNIST, "source", publisher.source(FashionMNIST.source))
     with monkeypatch.context() as patch:
         patch.setattr(fetch, "_write_all", press)
-        called = raynas("data", "get", "fashion-mnist")
+        called = raynas("data", "get", NAME)
     assert (called.code, called.out) == (130, "")
     assert called.err == "interrupted; go on with: raynas data get fashion-mnist\n"
-    assert done("data", "get", "fashion-mnist").startswith("fetched\n")
+    shown = " ".join(" ".join(block(done("data"), NAME)).split())
+    assert "from Zalando Research, 1 kB of them are here)" in shown
+    assert done("data", "get", NAME).startswith("fetched\n")
     assert publisher.asked[1] == (f"{FILES[0]}.gz", "bytes=1000-")
     assert (home / "fashion-mnist" / f"{FILES[0]}.gz").read_bytes() == big
 
