@@ -13,7 +13,6 @@ import os
 import shutil
 import socket
 import tarfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -425,12 +424,12 @@ def _unpack(archives: list[Path], to: Path, download: Download) -> None:
                     if not _is_below(member, download.folder):
                         raise _strange(path.name, f"holds {printable(member.name)[:80]!r}")
                     archive.extract(member, to, **_FILTER)
-        except (tarfile.TarError, EOFError, zlib.error) as error:
-            raise _strange(path.name, f"is damaged ({first_line(error)})") from None
-        except OSError as error:
-            if error.errno is None:  # of gzip
-                raise _strange(path.name, f"is damaged ({first_line(error)})") from None
+        except (UserError, MemoryError):
             raise
+        except Exception as error:  # what is damaged may fail anywhere in the reader
+            if isinstance(error, OSError) and error.errno is not None:  # of the system, not of gzip
+                raise
+            raise _strange(path.name, f"is damaged ({printable(first_line(error))})") from None
 
 
 #: Python 3.11.0 to 3.11.3 have no filters; what gets here is a plain file or folder all the same
@@ -440,7 +439,7 @@ _FILTER: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 def _is_below(member: tarfile.TarInfo, folder: str) -> bool:
     parts = member.name.removeprefix("./").rstrip("/").split("/")
     regular = (member.isreg() and len(parts) > 1) or member.isdir()
-    return regular and parts[0] == folder and ".." not in parts
+    return regular and parts[0] == folder and ".." not in parts and "\0" not in member.name
 
 
 def _strange(name: str, how: str) -> UserError:

@@ -29,7 +29,7 @@ from raynas.core import UserError
 from raynas.data import CIFAR10, CIFAR100, DATASETS, Digits, FashionMNIST, ImageNet16, fetch
 from raynas.data.fetch import fetch_file, get
 from raynas.data.idx import FILES
-from raynas.data.source import Layout, Source
+from raynas.data.source import Download, Layout, Source
 
 ARCHIVE = "cifar-100-python.tar.gz"
 PART = Path(".raynas-cifar100.part", f"{ARCHIVE}.part")
@@ -562,6 +562,66 @@ def test_archives_that_are_refused(
     assert "\x1b" not in line(info)
     assert there(home.parent.parent) == []
     assert not Path("/tmp/outside").exists()
+
+
+SEEDS = tuple(
+    archive(
+        (IN + "train", b"a" * 700), (IN + "test", b"b" * 300), (IN + "x" * 150, b"c"), packing=p
+    )
+    for p in ("w", "w:gz")
+)
+
+
+def summed(content: bytearray) -> bytes:
+    """With the sums of headers put right, so that what is wrong in them is read."""
+    for start in range(0, len(content) - 511, 512):
+        header = content[start : start + 512]
+        if header[257:262] == b"ustar":
+            header[148:156] = b" " * 8
+            content[start + 148 : start + 156] = b"%06o\0 " % sum(header)
+    return bytes(content)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    seed=st.sampled_from(SEEDS),
+    changes=st.lists(
+        st.tuples(st.integers(0, 4095), st.binary(min_size=1, max_size=9)), max_size=3
+    ),
+    cut=st.one_of(st.none(), st.integers(1, 4095)),
+)
+def test_a_mutated_archive_is_a_line_and_gets_nowhere_else(
+    tmp_path: Path, seed: bytes, changes: list[tuple[int, bytes]], cut: int | None
+) -> None:
+    content = bytearray(seed)
+    for place, new in changes:
+        place %= len(content)
+        content[place : place + len(new)] = new
+    folder = tmp_path / "mutated"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    (folder / "archive").write_bytes(summed(content[:cut]))
+    known = Download("nobody", (), IN.rstrip("/"), unpacked=100_000)
+    with contextlib.suppress(UserError):
+        fetch._unpack([folder / "archive"], folder / "out", known)
+    assert {p.name for p in tmp_path.iterdir()} <= {"mutated"}
+    assert {p.name for p in folder.iterdir()} == {"archive", "out"}
+    assert {p.name for p in (folder / "out").iterdir()} <= {IN.rstrip("/")}
+    assert not any(path.is_symlink() for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("header", [b"99999999999", b"77777777777"])
+def test_headers_that_ask_for_too_much(tmp_path: Path, header: bytes) -> None:
+    """A name of 2 ** 80 bytes, or 8 GB: both are beyond the archive."""
+    content = bytearray(archive((special(IN + "train", tarfile.XHDTYPE), b"x" * 10), packing="w"))
+    sizes = {b"9": b"\x80" + (2**80).to_bytes(11, "big"), b"7": header + b"\0"}
+    content[124:136] = sizes[header[:1]]
+    (tmp_path / "archive").write_bytes(summed(content))
+    known = Download("nobody", (), IN.rstrip("/"), unpacked=100_000)
+    with pytest.raises(UserError, match="nothing of it is kept"):
+        fetch._unpack([tmp_path / "archive"], tmp_path / "out", known)
 
 
 def test_an_archive_may_name_its_folder(
