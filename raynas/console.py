@@ -10,7 +10,7 @@ import sys
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,6 +73,12 @@ def console() -> Console:
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "backslashreplace":
         sys.stdout.reconfigure(errors=DEGRADED)  # the command line's own choice, in better letters
     return data_console()
+
+
+def show_remarks(remarks: Iterable[str], out: Console) -> None:
+    """What a user should know before the results, each once."""
+    for remark in dict.fromkeys(remarks):
+        out.print(Text(remark, style="yellow"), soft_wrap=True)
 
 
 def show_parts(kind: str | None, out: Console) -> None:

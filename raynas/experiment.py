@@ -29,6 +29,7 @@ from raynas.core.fields import (
 )
 from raynas.core.metrics import LATENCY
 from raynas.data.base import Dataset
+from raynas.data.stand_in import available
 from raynas.evaluators.base import Evaluator
 from raynas.evaluators.screen import Screen
 from raynas.runners.base import Resources
@@ -300,10 +301,12 @@ class Loaded:
 
 def load(
     path: Path | str, overrides: Mapping[str, object] | None = None, *, smoke: bool = False,
-    name: str = "", beside: Path | None = None,
+    stand_in: bool = False, name: str = "", beside: Path | None = None,
 ) -> Loaded:  # fmt: skip
     """Run ``experiment()`` of a Python file and apply ``overrides`` (path -> value).
 
+    ``stand_in``: whether random images may take the place of those that a data set declares and
+    that are nowhere; with ``smoke`` they may.
     ``name``: of the experiment where the file gives none; the file's own name if empty.
     ``beside``: a folder from which the file may import too (where it lay when the run began).
     Raises: UserError when there is no such file, no ``experiment()``, or it fails or returns
@@ -347,6 +350,8 @@ def load(
         raise UserError(
             "--set name=: an experiment without a name", cure="leave it out, or name it"
         )
+    if smoke or stand_in:
+        found = dataclasses.replace(found, data=available(found.data))
     return Loaded(found, source, path, module)
 
 

@@ -11,7 +11,7 @@ import dataclasses
 import inspect
 import tempfile
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from raynas.core import Problem, SpaceExhausted, UserError, one_of
 from raynas.core.describe import fresh
 from raynas.core.ranks import log_rank_sum
+from raynas.data import available
 from raynas.evaluators import ZeroShot
 from raynas.experiment import Experiment, Loaded, load
 from raynas.store import RunFolder, read
@@ -47,7 +48,8 @@ class Request:
 
     ``space``: a name of `raynas list spaces`, or an experiment's file, whose space and data are
     taken. ``proxies``: names of `raynas list proxies`. ``data``: a name of `raynas list data`,
-    default digits; not with a file. Raises: UserError for what contradicts itself.
+    default digits; not with a file. ``stand_in``: random images stand for those of the data set.
+    Raises: UserError for what contradicts itself.
     """
 
     space: str
@@ -58,6 +60,7 @@ class Request:
     data: str | None = None
     batch: int = 64
     seed: int = 0
+    stand_in: bool = False
 
     def __post_init__(self) -> None:
         if bool(self.architectures) + self.every + (self.random is not None) > 1:
@@ -84,6 +87,8 @@ class Request:
 def load_request(request: Request, overrides: Mapping[str, object]) -> Loaded:
     """The experiment of a request; its source is the text of a Python file.
 
+    Where the files of the data set are missing and it declares its images, the file says that
+    random images stand in, so that the run keeps what its scores are of.
     Raises: UserError for unknown names.
     """
     given = load(request.file) if request.file else None
@@ -96,6 +101,9 @@ def load_request(request: Request, overrides: Mapping[str, object]) -> Loaded:
             return load(file, overrides, beside=given.path.parent if given else None)
 
         made = loaded(request.random or _RANDOM)
+        if available(made.experiment.data) is not made.experiment.data:
+            request = dataclasses.replace(request, stand_in=True)
+            made = loaded(request.random or _RANDOM)
         if made.experiment.sampler.finite:
             made = loaded(_count(made.experiment))
     return dataclasses.replace(made, path=given.path) if given else made
@@ -120,9 +128,10 @@ def _of_space(request: Request, trials: int) -> str:
             "space", request.space, sorted(SPACES), "or give the file of an experiment, *.py"
         )
     space, data = SPACES[request.space].__name__, _data(request.data or "digits")
+    names = ", ".join([data, "stand_in"] if request.stand_in else [data])
     imports = _imports(
         request,
-        f"from raynas.data import {data}",
+        f"from raynas.data import {names}",
         "from raynas.experiment import Budget, Experiment, Finalists",
         f"from raynas.spaces import {space}",
     )
@@ -134,7 +143,7 @@ def _of_space(request: Request, trials: int) -> str:
 def experiment() -> Experiment:
     return Experiment(
         space={space}(),
-        data={data}(),
+        data={f"stand_in({data}())" if request.stand_in else f"{data}()"},
 {_settings(request, trials)}
     )
 '''
@@ -162,9 +171,12 @@ def _data(name: str) -> str:
 
 def _of_file(given: Loaded, request: Request, trials: int) -> str:
     """The file, then an ``experiment`` that changes its own; it takes no name from the file."""
+    more = ["from raynas.data import stand_in"] if request.stand_in else []
+    images = "\n        data=stand_in(given().data)," if request.stand_in else ""
     imports = _imports(
         request,
         "import dataclasses\n",
+        *more,
         "from raynas.experiment import Budget, Finalists",
         "from raynas.schedulers import NoStopping",
     )
@@ -177,7 +189,7 @@ def experiment(given=experiment):
 {textwrap.indent(imports, "    ")}
 
     return dataclasses.replace(
-        given(),
+        given(),{images}
         scheduler=NoStopping(),
         screen=None,
         truth=None,
@@ -238,14 +250,19 @@ def _proxies(request: Request) -> list[Proxy]:
 # -- the table ---------------------------------------------------------------------------------
 
 
-def scored_run(path: Path, *, trust: bool = False) -> tuple[RunFolder, Sequence[Proxy]]:
-    """A stored run and its proxies.
+def scored_run(
+    path: Path, *, trust: bool = False, remark: Callable[[str], None] = lambda _: None
+) -> tuple[RunFolder, Sequence[Proxy]]:
+    """A stored run and its proxies; ``remark`` hears what a user should know of its images.
 
     Executes the ``experiment.py`` of the run; ``trust``: also if it belongs to another user.
     Raises: UserError when it did not score.
     """
     folder = RunFolder.open(path)
-    evaluator = reload(folder, trust=trust).experiment.evaluator
+    experiment = reload(folder, trust=trust).experiment
+    evaluator = experiment.evaluator
+    for line in experiment.data.remarks():
+        remark(line)
     if not isinstance(evaluator, ZeroShot):
         raise UserError(
             f"run {path} has no scores: its evaluator is {evaluator.name}",

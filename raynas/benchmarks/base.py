@@ -41,6 +41,20 @@ class TabularBenchmark(ABC):
     def costs(self) -> tuple[Metric, ...]:
         """What :meth:`cost` knows, such as latencies on devices."""
 
+    def has_test(self, dataset: str) -> bool:
+        """Return whether test accuracies at the last step are recorded.
+
+        Raises: UserError when there is no table.
+        """
+        return True
+
+    def remarks(self) -> tuple[str, ...]:
+        """Return what a user should know of the table before it is used, a sentence each.
+
+        Raises: UserError when there is no table.
+        """
+        return ()
+
     @abstractmethod
     def setup(self, space: SearchSpace) -> None:
         """Raises: UserError when there is no table, or it is of another space."""

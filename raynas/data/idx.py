@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raynas.core import UserError
-from raynas.data.base import Images
+from raynas.data.base import Declaration, Images
 from raynas.data.files import once, require, wrong_md5
 from raynas.data.imageset import ImageSet, Part, check_test_share, checked, classes_of, hold_out
 from raynas.data.source import Download, File, Layout, Source, one_of_both
@@ -205,6 +205,10 @@ class FashionMNIST(ImageSet):
 
     folder: str | Path | None = field(default=None, metadata={"fingerprint": False})
     verify: bool = field(default=True, kw_only=True)
+
+    @property
+    def declared(self) -> Declaration:
+        return Declaration("Fashion-MNIST", (28, 28, 1), 10, 60_000, 10_000)
 
     def load(self, part: Part) -> Images:
         place = self.source.require(self.folder).place

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import ClassVar
 
 from raynas.core import UserError
-from raynas.data.base import Images
+from raynas.data.base import Declaration, Images
 from raynas.data.cifar import read_batches
 from raynas.data.files import check_md5, once
 from raynas.data.imageset import ImageSet, Part
 from raynas.data.source import Layout, Source
 
 ALL_CLASSES = 1000
+SIDE = 16
+_TRAINING_IMAGES = {120: 151_700, ALL_CLASSES: 1_281_167}
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,12 @@ class ImageNet16(ImageSet):
         if not 2 <= self.classes <= ALL_CLASSES:
             raise UserError(f"classes={self.classes}", allowed=f"2 to {ALL_CLASSES}")
 
+    @property
+    def declared(self) -> Declaration:
+        """With other classes than 120 or all, the training images are counted by their mean."""
+        train = _TRAINING_IMAGES.get(self.classes, round(1281.167 * self.classes))
+        return Declaration("ImageNet16", (SIDE, SIDE, 3), self.classes, train, 50 * self.classes)
+
     def load(self, part: Part) -> Images:
         place = self.source.require(self.folder).place
         paths = [place / name for name in self.md5 if name.startswith("train") == (part == "train")]
@@ -69,7 +77,7 @@ class ImageNet16(ImageSet):
         def read() -> Images:
             if self.verify:  # of all files: a bad test file is told before a search begins
                 check_md5(place, self.md5)
-            return first_classes(read_batches(paths, "labels", side=16), self.classes)
+            return first_classes(read_batches(paths, "labels", side=SIDE), self.classes)
 
         return once(f"imagenet16 {self.classes} verify={self.verify}", paths, read)
 

@@ -11,7 +11,7 @@ import pytest
 from nb201_cells import columns, texts, write
 from toys import ToySpace
 
-from raynas.benchmarks import NASBench201Table
+from raynas.benchmarks import NASBench201Table, recorded_lengths
 from raynas.benchmarks import nasbench201_file as file
 from raynas.core import UserError
 from raynas.spaces import NASBench201, NASBench201Cells
@@ -182,6 +182,19 @@ def test_where_the_table_is_found(path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("RAYNAS_DATA", str(path.parent / "none"))
     with pytest.raises(UserError, match=r"RAYNAS_DATA.*raynas\[bench\]"):
         NASBench201Table().setup(SPACE)
+
+
+def test_the_table_is_named_with_what_it_lacks(path: Path, tmp_path: Path) -> None:
+    assert NASBench201Table(path).remarks() == (f"table of NAS-Bench-201: {path}",)
+    found = columns()
+    bare = {n: v for n, v in found.items() if n.endswith(("arch", "_valid", "200ep_s"))}
+    table = NASBench201Table(write(tmp_path / "bare.parquet", bare))
+    (line,) = table.remarks()
+    assert line.endswith("; it has no test accuracies, no trainings of 12 epochs, no latencies")
+    assert (table.has_test("cifar10"), NASBench201Table(path).has_test("cifar10")) == (False, True)
+    assert recorded_lengths(path) == (12, 200)
+    assert recorded_lengths(tmp_path / "bare.parquet") == (200,)
+    assert recorded_lengths(tmp_path / "none.parquet") == (12, 200)
 
 
 def packaged(folder: Path, content: object) -> Path:
