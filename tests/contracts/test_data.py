@@ -60,7 +60,7 @@ SETS: dict[str, Callable[[Path], ImageSet]] = {
 @pytest.fixture(scope="module", params=SETS)
 def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
     if "real" in request.param and REAL is None:
-        pytest.skip(f"no Fashion-MNIST: {FashionMNIST.source.command()}")
+        pytest.skip(f"no Fashion-MNIST: {FashionMNIST.source.command('DIR')}, RAYNAS_DATA=DIR")
     folder = tmp_path_factory.mktemp("set")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAYNAS_CACHE", str(folder / "cache"))
