@@ -106,7 +106,10 @@ def _target(source: Source, folder: str | Path | None) -> Path:
     """The data folder that gets the set. Raises: UserError where there is none."""
     places = own_roots() if folder is None else [expanded(folder)]
     if not places:
-        raise UserError("there is no folder for data", cure=f"{source.command()} --folder DIR")
+        raise UserError(
+            "there is no folder for data: $RAYNAS_DATA is not set, and raynas keeps nothing at home",
+            cure=f"{source.command()} --folder DIR",
+        )
     return places[0]
 
 

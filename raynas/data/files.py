@@ -41,22 +41,17 @@ def own_roots() -> list[Path]:
     """The user's data folders, the one into which ``raynas data get`` puts a set first.
 
     $RAYNAS_DATA when set, and ``data`` in the folder of what raynas keeps for the user
-    ($RAYNAS_CACHE, default ~/.cache/raynas), which a user without a home has not.
+    ($RAYNAS_CACHE, default ~/.cache/raynas), where there is one.
     """
-    named = os.environ.get(DATA_VARIABLE)
-    kept = kept_folder() or _user_folder(DEFAULT_CACHE)
+    named, kept = os.environ.get(DATA_VARIABLE), kept_folder()
     return [*([expanded(named)] if named else []), *([kept / "data"] if kept else [])]
 
 
 def kept_folder() -> Path | None:
     """$RAYNAS_CACHE, default ~/.cache/raynas; None for ``off`` and for a user without a home."""
     folder = os.environ.get(CACHE_VARIABLE) or DEFAULT_CACHE
-    return None if folder == "off" else _user_folder(folder)
-
-
-def _user_folder(folder: str) -> Path | None:
     try:
-        return Path(folder).expanduser()
+        return None if folder == "off" else Path(folder).expanduser()
     except RuntimeError:
         return None
 

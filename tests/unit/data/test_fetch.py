@@ -426,6 +426,18 @@ def test_a_user_who_is_not_known(source: Source) -> None:
         get(source, "~no-such-user/data")
 
 
+@pytest.mark.parametrize("cache", ["off", "~no-such-user/cache"])
+def test_a_user_for_whom_raynas_keeps_nothing(
+    source: Source, publisher: Publisher, monkeypatch: pytest.MonkeyPatch, cache: str
+) -> None:
+    monkeypatch.setenv("RAYNAS_CACHE", cache)
+    with pytest.raises(UserError, match=r"not set.*; raynas data get cifar100 --folder DIR"):
+        get(source)
+    assert publisher.asked == []
+    with pytest.raises(UserError, match=r"no folder given and .RAYNAS_DATA not set"):
+        CIFAR100().search_view(0)
+
+
 def test_a_disk_without_room_is_told_before(
     source: Source, publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
