@@ -107,7 +107,7 @@ def _target(source: Source, folder: str | Path | None) -> Path:
     places = own_roots() if folder is None else [expanded(folder)]
     if not places:
         raise UserError(
-            "there is no folder for data: $RAYNAS_DATA is not set, and raynas keeps nothing at home",
+            "no folder for data: $RAYNAS_DATA is not set, and raynas keeps nothing at home",
             cure=f"{source.command()} --folder DIR",
         )
     return places[0]
