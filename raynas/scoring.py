@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 from raynas.core import Problem, SpaceExhausted, UserError, one_of
 from raynas.core.describe import fresh
 from raynas.core.ranks import log_rank_sum
-from raynas.data import available
 from raynas.evaluators import ZeroShot
-from raynas.experiment import Experiment, Loaded, load
+from raynas.experiment import Experiment, Loaded, load, with_data
 from raynas.store import RunFolder, read
 from raynas.store.schema import SEARCH
 from raynas.stored import reload
@@ -48,8 +47,7 @@ class Request:
 
     ``space``: a name of `raynas list spaces`, or an experiment's file, whose space and data are
     taken. ``proxies``: names of `raynas list proxies`. ``data``: a name of `raynas list data`,
-    default digits; not with a file. ``stand_in``: random images stand for those of the data set.
-    Raises: UserError for what contradicts itself.
+    default digits; not with a file. Raises: UserError for what contradicts itself.
     """
 
     space: str
@@ -60,7 +58,6 @@ class Request:
     data: str | None = None
     batch: int = 64
     seed: int = 0
-    stand_in: bool = False
 
     def __post_init__(self) -> None:
         if bool(self.architectures) + self.every + (self.random is not None) > 1:
@@ -87,8 +84,7 @@ class Request:
 def load_request(request: Request, overrides: Mapping[str, object]) -> Loaded:
     """The experiment of a request; its source is the text of a Python file.
 
-    Where the files of the data set are missing and it declares its images, the file says that
-    random images stand in, so that the run keeps what its scores are of.
+    Where the files of the data set are missing and it declares its images, random ones stand in.
     Raises: UserError for unknown names.
     """
     given = load(request.file) if request.file else None
@@ -101,12 +97,9 @@ def load_request(request: Request, overrides: Mapping[str, object]) -> Loaded:
             return load(file, overrides, beside=given.path.parent if given else None)
 
         made = loaded(request.random or _RANDOM)
-        if available(made.experiment.data) is not made.experiment.data:
-            request = dataclasses.replace(request, stand_in=True)
-            made = loaded(request.random or _RANDOM)
         if made.experiment.sampler.finite:
             made = loaded(_count(made.experiment))
-    return dataclasses.replace(made, path=given.path) if given else made
+    return with_data(dataclasses.replace(made, path=given.path) if given else made)
 
 
 def _count(experiment: Experiment) -> int:
@@ -128,10 +121,9 @@ def _of_space(request: Request, trials: int) -> str:
             "space", request.space, sorted(SPACES), "or give the file of an experiment, *.py"
         )
     space, data = SPACES[request.space].__name__, _data(request.data or "digits")
-    names = ", ".join([data, "stand_in"] if request.stand_in else [data])
     imports = _imports(
         request,
-        f"from raynas.data import {names}",
+        f"from raynas.data import {data}",
         "from raynas.experiment import Budget, Experiment, Finalists",
         f"from raynas.spaces import {space}",
     )
@@ -143,7 +135,7 @@ def _of_space(request: Request, trials: int) -> str:
 def experiment() -> Experiment:
     return Experiment(
         space={space}(),
-        data={f"stand_in({data}())" if request.stand_in else f"{data}()"},
+        data={data}(),
 {_settings(request, trials)}
     )
 '''
@@ -171,12 +163,9 @@ def _data(name: str) -> str:
 
 def _of_file(given: Loaded, request: Request, trials: int) -> str:
     """The file, then an ``experiment`` that changes its own; it takes no name from the file."""
-    more = ["from raynas.data import stand_in"] if request.stand_in else []
-    images = "\n        data=stand_in(given().data)," if request.stand_in else ""
     imports = _imports(
         request,
         "import dataclasses\n",
-        *more,
         "from raynas.experiment import Budget, Finalists",
         "from raynas.schedulers import NoStopping",
     )
@@ -189,7 +178,7 @@ def experiment(given=experiment):
 {textwrap.indent(imports, "    ")}
 
     return dataclasses.replace(
-        given(),{images}
+        given(),
         scheduler=NoStopping(),
         screen=None,
         truth=None,

@@ -3,7 +3,7 @@ in ``BENCHMARKS``.
 """
 
 from raynas.benchmarks.base import NoImages, TabularBenchmark
-from raynas.benchmarks.nasbench201 import NASBench201Table, recorded_lengths
+from raynas.benchmarks.nasbench201 import NASBench201Table
 from raynas.benchmarks.synthetic import Synthetic
 
 BENCHMARKS: dict[str, type[TabularBenchmark]] = {
@@ -11,7 +11,4 @@ BENCHMARKS: dict[str, type[TabularBenchmark]] = {
     Synthetic.name: Synthetic,
 }
 
-__all__ = [
-    "BENCHMARKS", "NASBench201Table", "NoImages", "Synthetic", "TabularBenchmark",
-    "recorded_lengths",
-]  # fmt: skip
+__all__ = ["BENCHMARKS", "NASBench201Table", "NoImages", "Synthetic", "TabularBenchmark"]

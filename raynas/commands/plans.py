@@ -24,10 +24,10 @@ def plan(
     Where the files of its data set are missing, random images of the declared shape stand in.
     """
     from raynas.console import console, show_plan, show_remarks
-    from raynas.experiment import load, parse_overrides
+    from raynas.experiment import load, parse_overrides, with_data
     from raynas.planning import plan as look
 
-    experiment, out = load(file, parse_overrides(set_ or []), stand_in=True).experiment, console()
+    experiment, out = with_data(load(file, parse_overrides(set_ or []))).experiment, console()
     show_remarks(experiment.data.remarks(), out)
     show_plan(look(experiment, sample=sample, probe=probe), out)
 
@@ -100,13 +100,13 @@ def simulate(
     its data set are missing, random images of the declared shape stand in.
     """
     from raynas.console import console, show_remarks, show_simulation
-    from raynas.experiment import load, parse_overrides
+    from raynas.experiment import load, parse_overrides, with_data
     from raynas.runners.live import LiveView
     from raynas.runners.virtual import Cluster
     from raynas.simulation import payload_for, simulate, worker_counts
 
     overrides, out = parse_overrides(set_ or []), console()
-    experiment = load(file, overrides, smoke=smoke, stand_in=True).experiment
+    experiment = with_data(load(file, overrides, smoke=smoke)).experiment
     clusters = [
         Cluster(
             workers=n,

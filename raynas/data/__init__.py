@@ -20,6 +20,7 @@ DATASETS: dict[str, type[Dataset]] = {
     ImageNet16.name: ImageNet16,
     IDX.name: IDX,
     Arrays.name: Arrays,
+    StandIn.name: StandIn,
 }
 
 __all__ = [

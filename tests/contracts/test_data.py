@@ -31,6 +31,7 @@ from raynas.data import (
     Images,
     ImageSet,
     View,
+    stand_in,
 )
 
 REAL = FashionMNIST.source.find()
@@ -52,6 +53,7 @@ SETS: dict[str, Callable[[Path], ImageSet]] = {
     "imagenet16": lambda folder: ImageNet16(
         fake.write_imagenet16(folder), classes=20, verify=False
     ),
+    "stand-in": lambda _: stand_in(ImageNet16(classes=4)),
     "arrays": lambda _: Arrays(*fake.images(100, 9, 3), *fake.images(30, 9, 3, seed=4)),
     "arrays without test": lambda _: Arrays(*fake.images(100, 9, 2)),
 }

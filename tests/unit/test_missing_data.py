@@ -9,8 +9,8 @@ import pytest
 from commands import done, experiment_file, raynas
 
 from raynas.core import UserError
-from raynas.data import CIFAR10, StandIn, stand_in
-from raynas.experiment import load
+from raynas.data import CIFAR10, StandIn
+from raynas.experiment import load, with_data
 from raynas.scoring import Request, load_request
 
 HEAD = '''
@@ -77,7 +77,7 @@ def test_smoke_refuses_a_folder_that_was_named(file: Path) -> None:
 def test_a_plan_is_of_the_declared_shape_and_all_images(file: Path) -> None:
     out = done("plan", file, "--sample", "5")
     assert SAID in out
-    made = load(file, stand_in=True).experiment
+    made = with_data(load(file)).experiment
     view = made.data.search_view(made.seed)
     assert (view.input_shape, len(view.train) + len(view.held_out)) == ((3, 8, 6), 60)
     with pytest.raises(UserError, match="Leaves not found"):
@@ -97,7 +97,7 @@ def test_scores_say_that_they_are_of_random_images_and_the_run_keeps_it(file: Pa
     out = done("score", file, "--random", "2", "--proxies", "naswot,params", "--local",
                "--batch", "8", "--output", "scores")  # fmt: skip
     assert SAID in out
-    assert "data=stand_in(given().data)" in Path("scores/experiment.py").read_text()
+    assert '"stand_in": true' in Path("scores/run.json").read_text()
     assert SAID in done("score", "scores", "--top", "1")
     called = raynas("score", file, "--random", "2", "--local", "--set", "data.folder=/elsewhere")
     assert called.code == 2
@@ -107,6 +107,6 @@ def test_scores_say_that_they_are_of_random_images_and_the_run_keeps_it(file: Pa
 def test_a_named_data_set_is_scored_on_its_declared_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAYNAS_DATA", raising=False)
     loaded = load_request(Request("nasbench201", data="cifar10"), {"data.subset": 128})
-    assert loaded.experiment.data == StandIn(of=CIFAR10(), subset=128)
-    assert "data=stand_in(CIFAR10())," in loaded.source
-    assert stand_in(CIFAR10()) == StandIn(of=CIFAR10())
+    assert loaded.experiment.data == StandIn(of=CIFAR10(subset=128), subset=128)
+    assert loaded.stand_in
+    assert load_request(Request("nasbench201"), {}).stand_in is False
