@@ -28,7 +28,7 @@ from scipy.stats import kendalltau
 
 from raynas.core import Architecture, Job, Measurement, Metric, rng_for
 from raynas.core.metrics import VAL_ACCURACY
-from raynas.data import FashionMNIST
+from raynas.data import Dataset, FashionMNIST, available
 from raynas.data.base import View
 from raynas.data.imageset import take
 from raynas.evaluators import Evaluator, Inherited, TrainSupernet
@@ -302,7 +302,11 @@ def main() -> None:
     if given.smoke:
         given.archs, given.loops, given.keep, looks = 24, 4, 10, Looks(256, 600)
     torch.set_num_threads(1)
-    view = FashionMNIST(valid_share=1 / 6).search_view(0)
+    data: Dataset = FashionMNIST(valid_share=1 / 6)
+    if given.smoke:
+        data = available(data)
+        print(*data.remarks(), sep="\n")
+    view = data.search_view(0)
     archs = random_archs(given.archs)
     print(
         f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, one thread; "

@@ -53,6 +53,7 @@ def experiment() -> Experiment:
         smoke={
             "budget.trials": 2,
             "evaluator.recipe.epochs": 1,
+            "scheduler.min_step": 1,
             "finalists.top": 1,
             "finalists.seeds": 1,
             "data.subset": 256,

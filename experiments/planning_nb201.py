@@ -8,7 +8,9 @@ trained for 12 epochs; the best third goes on to a training of 200 epochs, from 
 `raynas run experiments/planning_nb201.py --local` carries the search out, with a report.
 Expected: utilisation falls when the workers are no longer few beside the trials; the best cell is
 found sooner, not better. Time and hardware: seconds on one core. Data: nb201.parquet in
-$RAYNAS_DATA, which `raynas bench convert` makes from the benchmark's files.
+$RAYNAS_DATA, which `raynas bench convert` makes from the benchmark's files; else the table of
+`pip install 'raynas[bench]'`, which has no trainings of 12 epochs and no test accuracies: then
+every cell is trained for 200 epochs, none is stopped early, and there are no finalists.
 """
 
 from __future__ import annotations

@@ -29,6 +29,8 @@ from raynas.core.fields import (
 )
 from raynas.core.metrics import LATENCY
 from raynas.data.base import Dataset
+from raynas.data.stand_in import available
+from raynas.data.stand_in import stand_in as random_images
 from raynas.evaluators.base import Evaluator
 from raynas.evaluators.screen import Screen
 from raynas.runners.base import Resources
@@ -296,14 +298,33 @@ class Loaded:
     source: str
     path: Path
     module: ModuleType
+    stand_in: bool = False
+    """Whether random images take the place of those of the file's data set."""
+
+
+def with_data(loaded: Loaded) -> Loaded:
+    """Let random images stand in where the data set's files are nowhere and it declares them.
+
+    Returns:
+        ``loaded``, or one that is marked with ``stand_in``; the data set's remarks say so.
+
+    Raises:
+        UserError: The files are there, and damaged; or they are not where the user says.
+    """
+    data = available(loaded.experiment.data)
+    if data is loaded.experiment.data:
+        return loaded
+    experiment = dataclasses.replace(loaded.experiment, data=data)
+    return dataclasses.replace(loaded, experiment=experiment, stand_in=True)
 
 
 def load(
     path: Path | str, overrides: Mapping[str, object] | None = None, *, smoke: bool = False,
-    name: str = "", beside: Path | None = None,
+    stand_in: bool = False, name: str = "", beside: Path | None = None,
 ) -> Loaded:  # fmt: skip
     """Run ``experiment()`` of a Python file and apply ``overrides`` (path -> value).
 
+    ``stand_in``: random images take the place of those that the data set declares.
     ``name``: of the experiment where the file gives none; the file's own name if empty.
     ``beside``: a folder from which the file may import too (where it lay when the run began).
     Raises: UserError when there is no such file, no ``experiment()``, or it fails or returns
@@ -347,7 +368,9 @@ def load(
         raise UserError(
             "--set name=: an experiment without a name", cure="leave it out, or name it"
         )
-    return Loaded(found, source, path, module)
+    if stand_in:
+        found = dataclasses.replace(found, data=random_images(found.data))
+    return Loaded(found, source, path, module, stand_in)
 
 
 def _import_file(path: Path, beside: Path | None) -> ModuleType:

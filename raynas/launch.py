@@ -82,6 +82,7 @@ def start(
         overrides=dict(overrides),
         metrics=_metrics(experiment),
         smoke=smoke,
+        stand_in=loaded.stand_in,
     )
     # before the folder: it says whether this machine has what is asked for
     hand = runner(loaded, Path(os.path.abspath(path.expanduser())))  # noqa: PTH100 - keeps links

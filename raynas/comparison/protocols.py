@@ -7,7 +7,8 @@
                 the benchmark
 ``cluster``     simulated workers until the best architecture is within 0.2 points of the optimum
 
-Searches see validation accuracies, the benchmark is asked for test accuracies afterwards.
+Searches see validation accuracies, the benchmark is asked for test accuracies afterwards. Of a
+table without these the first two protocols show the validation accuracy of what was found.
 """
 
 from __future__ import annotations
@@ -60,6 +61,9 @@ WORKERS = (1, 10, 100, 500)
 WITHIN = 0.2
 """Percent from the optimum at which a cluster's search is over."""
 LATENCY = "edgegpu_latency_ms"
+TEST, VALIDATION = "test", "val"
+"""By which accuracy what was found is judged."""
+_JUDGED = {TEST: TEST_ACCURACY.name, VALIDATION: VAL_ACCURACY.name}
 Result = dict[str, Any]
 
 
@@ -73,29 +77,49 @@ def table(path: str | None, epochs: tuple[int, ...] = (200,)) -> NASBench201Tabl
 
 @cache
 def cells(path: str | None, dataset: str) -> Mapping[str, np.ndarray[Any, np.dtype[np.float64]]]:
-    """Of all cells validation and test accuracy after 200 epochs, and latency (NaN: none)."""
+    """Of all cells validation and test accuracy after 200 epochs, and latency (NaN: none).
+
+    ``judged``: the one of the two by which what searches find is judged.
+    """
     known, space = table(path), NASBench201()
     every = list(space.enumerate())
     ends = [known.query(arch, dataset, 200, 0).values for arch in every]
     latency = [known.cost(arch, dataset, LATENCY) for arch in every]
+    val = np.array([end[VAL_ACCURACY.name] for end in ends])
+    test = np.array([end.get(TEST_ACCURACY.name, math.nan) for end in ends])
     return {
-        "val": np.array([end[VAL_ACCURACY.name] for end in ends]),
-        "test": np.array([end.get(TEST_ACCURACY.name, math.nan) for end in ends]),
+        "val": val,
+        "test": test,
+        "judged": test if judged_by(path, dataset) == TEST else val,
         "latency": np.array([math.nan if one is None else one for one in latency]),
     }
 
 
-def check(protocol: str, dataset: str, path: str | None) -> None:
-    """Raises: UserError when the table lacks what the protocol asks of it."""
-    known, arch = table(path), NASBench201().from_index(0)
-    lacks: list[str] = []
-    for length in {"published": (12,), "cluster": (CLUSTER_STEP, 200)}.get(protocol, (200,)):
-        table(path, (length,)).steps(dataset)
-    if TEST_ACCURACY.name not in known.query(arch, dataset, 200, 0).values:
+def judged_by(path: str | None, dataset: str) -> str:
+    """Return which accuracy judges what searches find: ``TEST``, or ``VALIDATION`` without one."""
+    return TEST if table(path).has_test(dataset) else VALIDATION
+
+
+def lacking(protocol: str, dataset: str, path: str | None) -> tuple[str, ...]:
+    """Return what the protocol asks of the table and the table does not have, in words.
+
+    The published protocol is compared with published test accuracies, so it needs some.
+    """
+    known = table(path)
+    lengths = {"published": (12,), "cluster": (CLUSTER_STEP, 200)}.get(protocol, (200,))
+    lacks = [
+        f"accuracies after {n} epochs" for n in lengths if not known.records(dataset, "valid", n)
+    ]
+    if protocol == "published" and not known.has_test(dataset):
         lacks.append("test accuracies")
     if protocol in ("bounded", "pareto") and np.isnan(cells(path, dataset)["latency"]).all():
         lacks.append(LATENCY)
-    if lacks:
+    return tuple(lacks)
+
+
+def check(protocol: str, dataset: str, path: str | None) -> None:
+    """Raises: UserError when the table lacks what the protocol asks of it."""
+    if lacks := lacking(protocol, dataset, path):
         raise UserError(
             f"the table has no {' and no '.join(lacks)} of {dataset}, which {protocol!r} needs",
             cure="take the table that `raynas bench convert` makes, or leave that protocol out",
@@ -112,13 +136,17 @@ def answer(task: Task, path: str | None) -> Result:
     return {**result, "took": time.process_time() - began}
 
 
-def settings(protocol: str, method: str) -> str:
-    """A fingerprint of the method's settings in the protocol: results of others do not count."""
+def settings(protocol: str, method: str, judged: str = TEST) -> str:
+    """A fingerprint of the method's settings in the protocol: results of others do not count.
+
+    Nor do those that were ``judged`` by another accuracy.
+    """
     if protocol == "published":
         return fingerprint([describe(PUBLISHED[method]()), SECONDS])
     if protocol == "cluster":
         return fingerprint([describe(SCHEDULERS[method]()), WITHIN])
-    return fingerprint([describe(SAMPLERS[method]()), TRAININGS])
+    kind = [judged] if judged != TEST and protocol in _SHOW_ACCURACY else []
+    return fingerprint([describe(SAMPLERS[method]()), TRAININGS, *kind])
 
 
 # -- searches of full trainings ----------------------------------------------------------------
@@ -177,20 +205,21 @@ def _searched(
 
 
 def _accuracies(arch: str, dataset: str, path: str | None) -> tuple[float, float]:
-    """Validation and test."""
+    """The validation accuracy, and the one that judges."""
     known = table(path)
     values = known.query(NASBench201().architecture(arch), dataset, 200, 0).values
-    return values[VAL_ACCURACY.name], values[TEST_ACCURACY.name]
+    return values[VAL_ACCURACY.name], values[_JUDGED[judged_by(path, dataset)]]
 
 
 def _steps(
     rows: Sequence[tuple[str, str, float]], task: Task, path: str | None, limit: float = math.inf
 ) -> Result:
     """``best``: (number of trainings, validation, test) whenever the best by validation changes;
-    ``top``: the highest test accuracy of all cells with a latency up to ``limit``.
+    ``top``: the highest test accuracy of all cells with a latency up to ``limit``. Where the table
+    has no test accuracies, validation accuracies take their place, and ``judged`` says so.
     """
-    known = cells(path, task.dataset)
-    top = float(known["test"][~(known["latency"] > limit)].max())
+    known, judged = cells(path, task.dataset), judged_by(path, task.dataset)
+    top = float(known["judged"][~(known["latency"] > limit)].max())
     best: list[tuple[int, float, float]] = []
     for number, (state, arch, _) in enumerate(rows, start=1):
         if state != TrialState.COMPLETE:
@@ -199,7 +228,8 @@ def _steps(
         if not best or val > best[-1][1]:
             best.append((number, val, test))
     spent = rows[-1][2] if rows else 0.0
-    return {"best": best, "top": top, "trainings": len(rows), "seconds": spent}
+    found: Result = {"best": best, "top": top, "trainings": len(rows), "seconds": spent}
+    return found if judged == TEST else {**found, "judged": judged}
 
 
 def trainings(task: Task, path: str | None) -> Result:
@@ -385,3 +415,4 @@ _PROTOCOLS: Mapping[str, Callable[[Task, str | None], Result]] = {
     "cluster": cluster,
 }
 PROTOCOLS = tuple(_PROTOCOLS)
+_SHOW_ACCURACY = ("trainings", "bounded")

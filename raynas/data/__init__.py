@@ -4,12 +4,13 @@ Importing this package imports neither scikit-learn nor Pillow nor pyarrow; read
 """
 
 from raynas.data.arrays import Arrays
-from raynas.data.base import Dataset, Images, View
+from raynas.data.base import Dataset, Declaration, Images, View
 from raynas.data.cifar import CIFAR10, CIFAR100
 from raynas.data.digits import Digits
 from raynas.data.idx import IDX, FashionMNIST
 from raynas.data.imagenet16 import ImageNet16
 from raynas.data.imageset import ImageSet, Part
+from raynas.data.stand_in import StandIn, available, stand_in
 
 DATASETS: dict[str, type[Dataset]] = {
     Digits.name: Digits,
@@ -19,9 +20,11 @@ DATASETS: dict[str, type[Dataset]] = {
     ImageNet16.name: ImageNet16,
     IDX.name: IDX,
     Arrays.name: Arrays,
+    StandIn.name: StandIn,
 }
 
 __all__ = [
-    "Arrays", "CIFAR10", "CIFAR100", "DATASETS", "Dataset", "Digits", "FashionMNIST", "IDX",
-    "ImageNet16", "ImageSet", "Images", "Part", "View",
+    "Arrays", "CIFAR10", "CIFAR100", "DATASETS", "Dataset", "Declaration", "Digits",
+    "FashionMNIST", "IDX", "ImageNet16", "ImageSet", "Images", "Part", "StandIn", "View",
+    "available", "stand_in",
 ]  # fmt: skip

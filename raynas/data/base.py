@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raynas.core import UserError
+
+if TYPE_CHECKING:
+    from raynas.data.source import Source
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,32 @@ class View:
         return channels, height, width
 
 
+@dataclass(frozen=True)
+class Declaration:
+    """What a data set says of its images without reading a file.
+
+    Attributes:
+        title: Its name in words.
+        shape: (height, width, channels) of an image.
+        num_classes: How many classes there are.
+        train: Training images, before a subset is taken or validation images are split off.
+        test: Test images.
+    """
+
+    title: str
+    shape: tuple[int, int, int]
+    num_classes: int
+    train: int
+    test: int
+
+    def __str__(self) -> str:
+        size = " x ".join(map(str, self.shape))
+        return (
+            f"{size}, {self.num_classes} classes, {self.train:,} training and {self.test:,} test "
+            "images"
+        )
+
+
 class Dataset(ABC):
     """A data set; subclasses are frozen dataclasses (``Digits()``, ``CIFAR10(folder=...)``).
 
@@ -53,6 +82,17 @@ class Dataset(ABC):
     """
 
     name: ClassVar[str]
+    source: ClassVar[Source | None] = None
+    """Where its files lie and who publishes them; None for what raynas knows no place of."""
+
+    @property
+    def declared(self) -> Declaration | None:
+        """What is known of its images without its files; None where nothing is."""
+        return None
+
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should know of its images before they are used, a sentence each."""
+        return ()
 
     @abstractmethod
     def search_view(self, seed: int) -> View:

@@ -62,6 +62,15 @@ class Tabular(Evaluator):
     def max_step(self) -> int:
         return self.benchmark.max_step
 
+    def no_test_reason(self) -> str:
+        if self.benchmark.has_test(self.dataset):
+            return ""
+        table = f"the table of {self.benchmark.name}"
+        return f"{table} has no {TEST_ACCURACY.name} of {self.dataset}; take one that has"
+
+    def remarks(self) -> tuple[str, ...]:
+        return self.benchmark.remarks()
+
     def setup(self, space: SearchSpace, view: View) -> None:
         """Raises: UserError when the table is not there or not of this space."""
         self.benchmark.setup(space)

@@ -53,6 +53,7 @@ class RunInfo:
     experiment's settings, as ``raynas.core.describe`` gives them. ``source_file``: where the
     experiment's source was. ``overrides``: setting -> value, from ``--set``. ``metrics``: the
     columns of the result table. ``created``: ISO 8601, UTC. ``smoke``: a tiny run for tests.
+    ``stand_in``: random images were used, since the data set's files were missing.
     """
 
     run: str
@@ -65,6 +66,7 @@ class RunInfo:
     schema_version: int = SCHEMA_VERSION
     created: str = field(default_factory=_now)
     smoke: bool = False
+    stand_in: bool = False
 
     def to_json(self, **more: Any) -> str:
         """The contents of ``run.json``, with ``more`` entries, which ``from_json`` passes over."""
@@ -80,11 +82,11 @@ class RunInfo:
         if not isinstance(data, dict):
             raise ValueError("not a JSON object")
         names = set(cls.__dataclass_fields__)
-        if missing := names - set(data):
+        if missing := names - set(data) - _LATER.keys():
             raise ValueError(f"lacks {', '.join(sorted(missing))}")
-        known = {name: data[name] for name in names}
-        for name, kind in _KINDS.items():
-            if type(known[name]) is not kind:
+        known = {name: data[name] for name in names & set(data)}
+        for name, kind in {**_KINDS, **_LATER}.items():
+            if name in known and type(known[name]) is not kind:
                 raise ValueError(f"{name} is not of type {kind.__name__}")
         metrics = tuple(_metric(m) for m in known["metrics"])
         try:
@@ -98,6 +100,8 @@ _KINDS = {
     "run": str, "name": str, "fingerprint": str, "overrides": dict, "source_file": str,
     "metrics": list, "schema_version": int, "created": str, "smoke": bool,
 }  # fmt: skip
+#: fields that runs of before do not have
+_LATER = {"stand_in": bool}
 
 
 def _metric(found: Any) -> Metric:

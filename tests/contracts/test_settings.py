@@ -22,7 +22,7 @@ from raynas.benchmarks import BENCHMARKS, NoImages, Synthetic
 from raynas.core import Bound, Ensemble, Objective, UserError
 from raynas.core.fields import declared_types, union_members
 from raynas.core.ranks import Cascade
-from raynas.data import DATASETS, Arrays
+from raynas.data import CIFAR10, DATASETS, Arrays, StandIn
 from raynas.evaluators import EVALUATORS, FunctionEvaluator, Screen, Tabular, ZeroShot
 from raynas.experiment import Budget, Experiment, Finalists, Truth, apply, parse_overrides
 from raynas.proxies import NASWOT, proxies
@@ -44,6 +44,7 @@ ARGUMENTS: dict[type, Callable[[], dict[str, Any]]] = {
     Tabular: lambda: {"benchmark": Synthetic()},
     FunctionEvaluator: lambda: {"function": len},
     Arrays: lambda: {"train_images": IMAGES, "train_labels": LABELS},
+    StandIn: lambda: {"of": CIFAR10()},
     Screen: lambda: {"evaluator": ZeroShot((NASWOT(),))},
     Truth: lambda: {"evaluator": Curves()},
     Phase: lambda: {"epoch": 1, "opens": "width"},

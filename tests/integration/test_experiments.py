@@ -28,8 +28,9 @@ from scipy.stats import kendalltau, rankdata, spearmanr
 
 from raynas.core import Cascade, Ensemble, UserError
 from raynas.data import Digits
-from raynas.experiment import load
+from raynas.experiment import Loaded, load, with_data
 from raynas.samplers import TPE, Random
+from raynas.session import prepare
 from raynas.spaces import NASBench201
 from raynas.store import RunFolder
 from raynas.training import Recipe, load_network
@@ -193,6 +194,54 @@ def test_smoke_on_cifar10(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
             pytest.skip(str(error))
         raise
     whole(tmp_path / "run")
+
+
+# -- without the files of the data set ------------------------------------------------------------
+
+ON_FILES = (
+    "cifar10", "fashion_mnist", "proxy_correlation_nb201", "screening_nb201",
+    "supernet_fashion_mnist", "supernet_nb201_cifar10", "zen_nas_cifar", "zero_shot_nb201",
+)  # fmt: skip
+
+
+def without_files(name: str, monkeypatch: pytest.MonkeyPatch) -> Loaded:
+    """The smoke run of an experiment where there is no CIFAR-10 and no Fashion-MNIST."""
+    monkeypatch.delenv("RAYNAS_DATA", raising=False)
+    monkeypatch.setenv("RAYNAS_CACHE", "off")
+    loaded = with_data(load(CHECKOUT / "experiments" / f"{name}.py", smoke=True))
+    if not loaded.stand_in:
+        pytest.skip(f"{loaded.experiment.data.name} is installed on this machine")
+    return loaded
+
+
+@pytest.mark.parametrize("name", ON_FILES)
+def test_smoke_is_accepted_where_files_are_missing(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = without_files(name, monkeypatch).experiment
+    payload = prepare(made)
+    assert len(payload.view.train) + len(payload.view.held_out) <= 1024
+    assert "random images stand in" in made.data.remarks()[0]
+
+
+def test_all_experiments_on_files_are_among_these() -> None:
+    declaring = {
+        file.stem for file in EXPERIMENTS if load(file).experiment.data.declared is not None
+    }
+    assert declaring == set(ON_FILES)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ON_FILES)
+def test_smoke_where_files_are_missing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_files(name, monkeypatch)
+    out = done("run", CHECKOUT / "experiments" / f"{name}.py", "--smoke", "--local",
+               "--output", tmp_path / "run")  # fmt: skip
+    assert out.count("random images stand in") == 1
+    assert (tmp_path / "run" / "report.html").is_file()
+    assert RunFolder.open(tmp_path / "run").info.stand_in
 
 
 # -- scores of untrained networks ---------------------------------------------------------------

@@ -116,7 +116,7 @@ def test_what_works_for_real_is_refused_with_the_cure() -> None:
 
 def test_stated_times_go_by_macs_and_results_are_made_up() -> None:
     made = experiment(evaluator=Curves(), data=ToyData())
-    payload, remark = payload_for(made, step_seconds=30.0)
+    payload, (remark,) = payload_for(made, step_seconds=30.0)
     assert "MADE UP" in remark
     found = simulate(made, Cluster(3), payload=payload)
     assert found.made_up

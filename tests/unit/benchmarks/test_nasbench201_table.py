@@ -184,6 +184,36 @@ def test_where_the_table_is_found(path: Path, monkeypatch: pytest.MonkeyPatch) -
         NASBench201Table().setup(SPACE)
 
 
+def test_the_table_is_named_with_what_it_lacks(path: Path, tmp_path: Path) -> None:
+    assert NASBench201Table(path).remarks() == (f"table of NAS-Bench-201: {path}",)
+    found = columns()
+    bare = {n: v for n, v in found.items() if n.endswith(("arch", "_valid", "200ep_s"))}
+    table = NASBench201Table(write(tmp_path / "bare.parquet", bare))
+    (line,) = table.remarks()
+    assert line.endswith("; it has no test accuracies, no trainings of 12 epochs, no latencies")
+    assert (table.has_test("cifar10"), NASBench201Table(path).has_test("cifar10")) == (False, True)
+
+
+def test_short_trainings_that_the_table_lacks_are_left_out_and_that_is_said(
+    path: Path, tmp_path: Path
+) -> None:
+    found = {n: v for n, v in columns().items() if "12ep" not in n}
+    bare = NASBench201Table(write(tmp_path / "bare.parquet", found), epochs=(12, 200))
+    assert bare.steps("cifar10") == (200,)
+    assert bare.max_step == 200
+    told = bare.remarks()[1]
+    assert told == (
+        "the table has no trainings of 12 epochs: every cell is trained for 200 epochs, and none "
+        "is stopped before"
+    )
+    one, other = (t.query(FIFTH, "cifar10", 200, 0) for t in (bare, opened(path)))
+    assert one == other
+    assert opened(path, epochs=(12, 200)).steps("cifar10") == (12, 200)
+    assert len(opened(path, epochs=(12, 200)).remarks()) == 1
+    recorded = opened(tmp_path / "bare.parquet", epochs=(12, 200), curves="recorded")
+    assert recorded.steps("cifar10") == (200,)
+
+
 def packaged(folder: Path, content: object) -> Path:
     place = folder / "datasets" / "nasbench201"
     place.mkdir(parents=True, exist_ok=True)

@@ -174,6 +174,40 @@ def test_seeds_differ_and_repeat(table: str) -> None:
     assert run("trainings", "random", table, seed=0)["best"] == one
 
 
+@pytest.fixture(scope="module")
+def untested(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """As ``table``, without test accuracies of CIFAR-10."""
+    found = columns()
+    del found["cifar10_test"]
+    found["hw_cifar10_edgegpu_latency"] = [1.0 + (COUNT - i) / 1000 for i in range(COUNT)]
+    return str(write(tmp_path_factory.mktemp("table") / "untested.parquet", found))
+
+
+@pytest.mark.parametrize("protocol", ["trainings", "bounded"])
+def test_without_test_accuracies_validation_accuracies_are_shown(
+    protocol: str, table: str, untested: str
+) -> None:
+    found, tested = run(protocol, "random", untested), run(protocol, "random", table)
+    assert found["judged"] == "val"
+    assert "judged" not in tested
+    assert [(n, val) for n, val, _ in found["best"]] == [(n, val) for n, val, _ in tested["best"]]
+    assert all(val == shown for _, val, shown in found["best"])
+    assert found["top"] == pytest.approx(20 + (COUNT - 1) / 1000)
+
+
+def test_searches_that_end_by_validation_need_no_test(table: str, untested: str) -> None:
+    for protocol, method in (("pareto", "random"), ("cluster", "none")):
+        one, other = (run(protocol, method, path, workers=20) for path in (table, untested))
+        assert {**one, "took": 0} == {**other, "took": 0}
+
+
+def test_results_by_another_accuracy_are_other_results() -> None:
+    for protocol in ("trainings", "bounded"):
+        assert settings(protocol, "random", "val") != settings(protocol, "random")
+        assert settings(protocol, "random", "test") == settings(protocol, "random")
+    assert settings("pareto", "random", "val") == settings("pareto", "random")
+
+
 def test_settings_have_fingerprints() -> None:
     assert settings("trainings", "evolution") != settings("trainings", "random")
     assert settings("published", "evolution") != settings("trainings", "evolution")
@@ -184,10 +218,14 @@ def test_what_a_table_lacks_is_said_with_a_cure(tmp_path: Path) -> None:
     bare = columns()
     for dataset in ("cifar10", "cifar100", "imagenet16"):
         del bare[f"{dataset}_test"]
+        del bare[f"{dataset}_valid_12ep"]
     path = str(write(tmp_path / "t.parquet", bare))
-    with pytest.raises(UserError, match="no test accuracies of cifar10, which 'trainings' needs"):
-        check("trainings", "cifar10", path)
-    with pytest.raises(UserError, match="no test accuracies and no edgegpu_latency_ms"):
+    check("trainings", "cifar10", path)
+    with pytest.raises(UserError, match="no edgegpu_latency_ms of cifar10, which 'pareto' needs"):
         check("pareto", "cifar10", path)
+    with pytest.raises(UserError, match="no accuracies after 12 epochs and no test accuracies of"):
+        check("published", "cifar10", path)
+    with pytest.raises(UserError, match="no accuracies after 12 epochs of cifar10, which 'clus"):
+        check("cluster", "cifar10", path)
     with pytest.raises(UserError, match="no table"):
         check("trainings", "cifar10", str(tmp_path / "absent.parquet"))

@@ -17,6 +17,7 @@ from raynas.evaluators import Screen, Tabular
 from raynas.experiment import Experiment
 from raynas.runners.local import LocalRunner
 from raynas.samplers import Random
+from raynas.session import finalists_refused, prepare
 from raynas.spaces import NASBench201
 
 SPACE = NASBench201()
@@ -126,6 +127,28 @@ def test_a_table_without_test_accuracies_has_no_finals(path: Path, tmp_path: Pat
     (final,) = evaluated(evaluator, arch, final=True)
     assert final.values == {}
     assert final.note == "test_accuracy of cifar10 is missing in the table"
+
+
+def test_a_search_goes_without_finalists_where_the_table_has_no_test_accuracies(
+    path: Path, tmp_path: Path
+) -> None:
+    table = pq.read_table(path)
+    kept = [name for name in table.column_names if not name.endswith("_test")]
+    pq.write_table(table.select(kept), tmp_path / "t.parquet")
+
+    def experiment(file: Path) -> Experiment:
+        return Experiment(
+            space=SPACE, data=NoImages(), evaluator=Tabular(NASBench201Table(file)),
+            sampler=Random(), against=(),
+        )  # fmt: skip
+
+    prepare(experiment(tmp_path / "t.parquet"))
+    told = finalists_refused(experiment(tmp_path / "t.parquet"))
+    assert "the table of nasbench201 has no test_accuracy of cifar10; take one that has" in told
+    assert finalists_refused(experiment(path)) == ""
+    assert "no test accuracies" in experiment(tmp_path / "t.parquet").evaluator.remarks()[0]
+    assert Tabular(Synthetic()).no_test_reason() == ""
+    assert Tabular(Synthetic()).remarks() == ()
 
 
 def test_an_experiment_on_a_table_needs_no_images() -> None:
