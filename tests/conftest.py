@@ -27,7 +27,7 @@ if "RAYNAS_CACHE" not in os.environ:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests on Ray go to one process, which begins with them; those of any other file stay together.
+    """Tests on Ray go to one process, which begins with them; those of another file stay together.
 
     They wait more than they compute, so another process has the other files meanwhile.
     """
