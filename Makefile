@@ -72,14 +72,10 @@ demo: setup  ## a real architecture search on 2 cores in about 3 minutes (replac
 	.venv/bin/raynas run experiments/quickstart.py --output $(DEMO)
 	@echo "report: $(DEMO)/report.html"
 
-# Ray's tests start clusters of their own and measure times: one after the other, on a free machine.
+# tests/conftest.py says which tests stay in one process
 test: setup  ## all tests but the long ones, on two cores in less than 8 minutes
-	@status=0; \
-	OMP_NUM_THREADS=1 $(RUN) pytest -q -n $(JOBS) --dist loadfile -m "not ray and not long" \
-		$(PYTEST_ARGS) \
-		|| status=$$?; \
-	$(RUN) pytest -q -m "ray and not long" $(PYTEST_ARGS) || status=$$?; \
-	exit $$status
+	OMP_NUM_THREADS=1 $(RUN) pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder \
+		-m "not long" $(PYTEST_ARGS)
 
 test-long: setup  ## faults, lost machines, two drivers: some minutes more
 	$(RUN) pytest -q -m long $(PYTEST_ARGS)

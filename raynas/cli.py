@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from raynas.commands import bench, exports, parts, plans, runs, score
+from raynas.commands import bench, data, exports, parts, plans, runs, score
 
 app = typer.Typer(
     add_completion=False,
@@ -31,6 +31,11 @@ tables = typer.Typer(help="Tabular benchmarks: convert their files, compare meth
 tables.command()(bench.convert)
 tables.command()(bench.nb201)
 app.add_typer(tables, name="bench")
+
+sets = typer.Typer(invoke_without_command=True)
+sets.callback()(data.list_)
+sets.command()(data.get)
+app.add_typer(sets, name="data")
 
 
 @app.callback(invoke_without_command=True)

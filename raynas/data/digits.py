@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 
 from raynas.data.base import Images
 from raynas.data.imageset import ImageSet, Part, check_share, hold_out
+from raynas.data.source import Layout, Source
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,15 @@ class Digits(ImageSet):
     """
 
     name = "digits"
+    source: ClassVar[Source] = Source(
+        name,
+        "digits",
+        "1,797 grey images 8 x 8, 10 classes",
+        (Layout("in the package scikit-learn", ("datasets/data/digits.csv.gz",)),),
+        "pip install scikit-learn",
+        package="sklearn",
+        in_folders=False,
+    )
 
     valid_share: float = field(default=0.2, kw_only=True)
     test_share: float = field(default=0.2, kw_only=True)

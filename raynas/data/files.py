@@ -20,6 +20,7 @@ from raynas.data.imageset import frozen
 
 DATA_VARIABLE = "RAYNAS_DATA"
 CACHE_VARIABLE = "RAYNAS_CACHE"
+DEFAULT_CACHE = "~/.cache/raynas"
 _REMEMBERED = 4  # train and test of two sets
 
 _memory: OrderedDict[object, Images] = OrderedDict()
@@ -27,11 +28,40 @@ _lock = threading.RLock()
 
 
 def roots(folder: str | Path | None, *usual: str) -> list[Path]:
-    """Where to look: ``folder`` only when given, else $RAYNAS_DATA and the ``usual`` places."""
+    """Where to look: ``folder`` only when given, else the user's own and the ``usual`` places.
+
+    Raises: UserError for a folder of a user who does not exist (``~nobody/data``).
+    """
     if folder is not None:
-        return [Path(folder).expanduser()]
-    own = os.environ.get(DATA_VARIABLE)
-    return [*([Path(own).expanduser()] if own else []), *map(Path, usual)]
+        return [expanded(folder)]
+    return [*own_roots(), *map(Path, usual)]
+
+
+def own_roots() -> list[Path]:
+    """The user's data folders, the one into which ``raynas data get`` puts a set first.
+
+    $RAYNAS_DATA when set, and ``data`` in the folder of what raynas keeps for the user
+    ($RAYNAS_CACHE, default ~/.cache/raynas), where there is one.
+    """
+    named, kept = os.environ.get(DATA_VARIABLE), kept_folder()
+    return [*([expanded(named)] if named else []), *([kept / "data"] if kept else [])]
+
+
+def kept_folder() -> Path | None:
+    """$RAYNAS_CACHE, default ~/.cache/raynas; None for ``off`` and for a user without a home."""
+    folder = os.environ.get(CACHE_VARIABLE) or DEFAULT_CACHE
+    try:
+        return None if folder == "off" else Path(folder).expanduser()
+    except RuntimeError:
+        return None
+
+
+def expanded(folder: str | Path) -> Path:
+    """The folder with ``~`` replaced. Raises: UserError where that user has no home."""
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError:
+        raise UserError(f"folder {str(folder)!r}: no such user", cure="give its path") from None
 
 
 class DataNotFound(UserError):
@@ -70,7 +100,8 @@ def wrong_md5(path: Path, expected: str, found: str) -> UserError:
     """The error for a file whose content is not what its publisher gave out."""
     return UserError(
         f"{path} has MD5 {found}, its publisher gives {expected}",
-        cure="download it again, or set verify=False if it is meant to differ",
+        cure="download it again (`raynas data` shows how), or set verify=False if it is meant to "
+        "differ",
     )
 
 
@@ -95,14 +126,11 @@ def on_disk(name: str, paths: Sequence[Path], read: Callable[[], Images]) -> Ima
     Kept as one .npz in $RAYNAS_CACHE (default ~/.cache/raynas; ``off`` keeps nothing). A folder
     that cannot be written and a damaged file are no errors: the images are read again.
     """
-    folder = os.environ.get(CACHE_VARIABLE) or "~/.cache/raynas"
-    if folder == "off":
+    folder = kept_folder()
+    if folder is None:
         return read()
     key = hashlib.blake2b(repr(_stamps(paths)).encode(), digest_size=8).hexdigest()
-    try:
-        kept = Path(folder).expanduser() / f"{name}-{key}.npz"
-    except RuntimeError:  # a user without a home
-        return read()
+    kept = folder / f"{name}-{key}.npz"
     damaged = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
     with contextlib.suppress(*damaged), kept.open("rb") as file:
         arrays = np.load(file, allow_pickle=False)

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from raynas.core import UserError
 from raynas.data.base import Declaration, Images
-from raynas.data.files import not_found, once, require, roots, wrong_md5
+from raynas.data.files import once, require, wrong_md5
 from raynas.data.imageset import ImageSet, Part, check_test_share, checked, classes_of, hold_out
+from raynas.data.source import Download, File, Layout, Source, one_of_both
 
 FILES = (
     "train-images-idx3-ubyte",
@@ -110,12 +111,6 @@ def read_pair(images: Path, labels: Path, md5: Mapping[str, str] | None = None) 
     return checked(pixels, classes.astype(np.int64), f"{images} with {labels.name}")
 
 
-def _either(path: Path) -> Path:
-    """``path``, or the one with .gz (without it) when only that is there."""
-    other = path.with_suffix("") if path.suffix == ".gz" else path.with_name(path.name + ".gz")
-    return other if other.is_file() and not path.is_file() else path
-
-
 @dataclass(frozen=True)
 class IDX(ImageSet):
     """Any set of IDX files: ``IDX("folder")``, or with the four files' own names or paths.
@@ -157,7 +152,7 @@ class IDX(ImageSet):
         """Two or four files. Raises: UserError when one is missing."""
         given = (self.train_images, self.train_labels, self.test_images, self.test_labels)
         folder = Path(self.folder).expanduser()
-        paths = [_either(folder / Path(p).expanduser()) for p in given if p is not None]
+        paths = [one_of_both(folder / Path(p).expanduser()) for p in given if p is not None]
         require(paths, "IDX set")
         return paths
 
@@ -166,13 +161,18 @@ def _remembered(pair: list[Path], md5: Mapping[str, str] | None = None) -> Image
     return once(f"idx checked={md5 is not None}", pair, lambda: read_pair(pair[0], pair[1], md5))
 
 
+def _gzipped(name: str, md5: str, size: int) -> File:
+    place = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
+    return File(f"{place}/{name}.gz", md5, size)
+
+
 @dataclass(frozen=True)
 class FashionMNIST(ImageSet):
     """Fashion-MNIST (Xiao et al. 2017): 60,000 + 10,000 grey images 28 x 28, 10 classes.
 
-    Looked for in ``folder`` when given, else in $RAYNAS_DATA (itself or its ``fashion-mnist``)
-    and where Debian's package ``dataset-fashion-mnist`` puts it. ``verify``: compare the MD5 of
-    each unpacked file with the publisher's.
+    Looked for in ``folder`` when given, else in $RAYNAS_DATA (itself or its ``fashion-mnist``),
+    and where ``raynas data get`` and Debian's package ``dataset-fashion-mnist`` put it.
+    ``verify``: compare the MD5 of each unpacked file with the publisher's.
     """
 
     name = "fashion-mnist"
@@ -182,6 +182,26 @@ class FashionMNIST(ImageSet):
         FILES[2]: "8181f5470baa50b63fa0f6fddb340f0a",
         FILES[3]: "15d484375f8d13e6eb1aabb0c3f46965",
     }
+    source: ClassVar[Source] = Source(
+        name,
+        "Fashion-MNIST",
+        "60,000 + 10,000 grey images 28 x 28, 10 classes",
+        (Layout("IDX files", FILES, md5),),
+        "apt-get install dataset-fashion-mnist, or give the folder of its four IDX files: "
+        "folder=... or $RAYNAS_DATA",
+        below=("fashion-mnist",),
+        usual=("/usr/share/datasets",),
+        download=Download(
+            "Zalando Research",
+            (
+                _gzipped(FILES[0], "8d4fb7e6c68d591d4c3dfef9ec88bf0d", 26_421_880),
+                _gzipped(FILES[1], "25c81989df183df01b3e8a0aad5dffbe", 29_515),
+                _gzipped(FILES[2], "bef4ecab320f06d8554ea6380940ec79", 4_422_102),
+                _gzipped(FILES[3], "bb300cfdad3c16e7a12a480ee83cd310", 5_148),
+            ),
+            "fashion-mnist",
+        ),
+    )
 
     folder: str | Path | None = field(default=None, metadata={"fingerprint": False})
     verify: bool = field(default=True, kw_only=True)
@@ -191,28 +211,10 @@ class FashionMNIST(ImageSet):
         return Declaration("Fashion-MNIST", (28, 28, 1), 10, 60_000, 10_000)
 
     def load(self, part: Part) -> Images:
-        paths = self._paths()
-        require(paths, "Fashion-MNIST")
+        place = self.source.require(self.folder).place
+        paths = [one_of_both(place / name) for name in FILES]
         md5 = self.md5 if self.verify else None
         return _remembered(paths[:2] if part == "train" else paths[2:], md5)
 
     def count_classes(self, train: Images) -> int:
         return 10
-
-    def _paths(self) -> list[Path]:
-        looked = [
-            place
-            for root in roots(self.folder, "/usr/share/datasets")
-            for place in (root, root / "fashion-mnist")
-        ]
-        for place in looked:
-            paths = [_either(place / name) for name in FILES]
-            if any(p.is_file() for p in paths):
-                return paths
-        raise not_found(
-            "Fashion-MNIST",
-            looked,
-            "apt-get install dataset-fashion-mnist, or give the folder of its four IDX files: "
-            "folder=... or $RAYNAS_DATA",
-            self.folder,
-        )

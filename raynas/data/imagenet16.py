@@ -10,8 +10,9 @@ from typing import ClassVar
 from raynas.core import UserError
 from raynas.data.base import Declaration, Images
 from raynas.data.cifar import read_batches
-from raynas.data.files import check_md5, not_found, once, require, roots
+from raynas.data.files import check_md5, once
 from raynas.data.imageset import ImageSet, Part
+from raynas.data.source import Layout, Source
 
 ALL_CLASSES = 1000
 SIDE = 16
@@ -43,6 +44,16 @@ class ImageNet16(ImageSet):
         "train_data_batch_10": "8f03f34ac4b42271a294f91bf480f29b",
         "val_data": "3410e3017fdaefba8d5073aaa65e4bd6",
     }
+    source: ClassVar[Source] = Source(
+        name,
+        "ImageNet16",
+        "151,700 + 6,000 colour images 16 x 16, 120 classes",
+        (Layout("batches", tuple(md5), md5),),
+        "its authors give it out by hand only: take ImageNet16.tar.gz from the Google Drive folder "
+        "that the README of github.com/D-X-Y/NAS-Bench-201 links, unpack it, and give the folder "
+        "of train_data_batch_1 to 10 and val_data: folder=... or $RAYNAS_DATA",
+        below=("ImageNet16",),
+    )
 
     folder: str | Path | None = field(default=None, metadata={"fingerprint": False})
     classes: int = 120
@@ -60,8 +71,7 @@ class ImageNet16(ImageSet):
         return Declaration("ImageNet16", (SIDE, SIDE, 3), self.classes, train, 50 * self.classes)
 
     def load(self, part: Part) -> Images:
-        place = self._place()
-        require([place / name for name in self.md5], "ImageNet16")
+        place = self.source.require(self.folder).place
         paths = [place / name for name in self.md5 if name.startswith("train") == (part == "train")]
 
         def read() -> Images:
@@ -73,18 +83,6 @@ class ImageNet16(ImageSet):
 
     def count_classes(self, train: Images) -> int:
         return self.classes
-
-    def _place(self) -> Path:
-        looked = [p for root in roots(self.folder) for p in (root, root / "ImageNet16")]
-        for place in looked:
-            if any((place / name).is_file() for name in self.md5):
-                return place
-        raise not_found(
-            "ImageNet16",
-            looked,
-            "give the folder of train_data_batch_1 to 10 and val_data: folder=... or $RAYNAS_DATA",
-            self.folder,
-        )
 
 
 def first_classes(images: Images, classes: int) -> Images:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from raynas.core import Architecture, Option
+from raynas.core.errors import first_line
 from raynas.spaces.supernet import Supernet
 from raynas.supernet.calibration import recalibrate
 from raynas.supernet.program import Plan, Program, Step
@@ -117,7 +118,8 @@ class Agreement:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # any kind: operations of any network
-            return f"its recording does not run for {len(self._compared)} images: {told(error)}"
+            count, why = len(self._compared), first_line(error)
+            return f"its recording does not run for {count} images: {why}"
 
     def _uses(self, program: Program) -> set[tuple[int, int]]:
         """Memory of each buffer, and how often it is used; (0, 0) stands for any network."""
@@ -132,11 +134,6 @@ def stacks(device: torch.device) -> bool:
     A GPU would wait for many small launches; a CPU would only copy more.
     """
     return device.type == "cuda"
-
-
-def told(error: Exception) -> str:
-    """The kind of ``error`` and the first line of what it says."""
-    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
 
 
 def _difference(found: Tensor, wanted: Tensor) -> str:

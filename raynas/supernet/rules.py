@@ -16,6 +16,9 @@ import numpy as np
 from raynas.core import Architecture, Option, UserError
 from raynas.core.fields import check_fields
 from raynas.spaces.base import SearchSpace
+from raynas.spaces.guard import ArchitectureError, canonical_or_itself, one_architecture
+
+_DRAWS = 100
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class Reach:
         return replace(
             self,
             options=options,
-            smallest=self.space.canonical(self.space.architecture(smallest)),
+            smallest=canonical_or_itself(self.space, self.space.architecture(smallest)),
             whole=options == self.options,
         )
 
@@ -106,7 +109,23 @@ class Reach:
 
     def draw(self, rng: np.random.Generator, canonical: bool = True) -> Architecture:
         """One subnet: of ``canonical`` ones each class of isomorphic ones is as likely as another
-        where the space knows its classes, else uniform over the options of every choice."""
+        where the space knows its classes, else uniform over the options of every choice.
+
+        Drawn again where the space's own code raises. Raises: UserError when it always does.
+        """
+        for _ in range(_DRAWS):
+            try:
+                with one_architecture("canonical()"):
+                    return self._drawn(rng, canonical)
+            except ArchitectureError as error:
+                reason = error
+        raise UserError(
+            f"{_DRAWS} random architectures of space {self.space.name!r}, one after the other, "
+            f"have no canonical form: {reason}",
+            cure="mend the space's canonical()",
+        )
+
+    def _drawn(self, rng: np.random.Generator, canonical: bool) -> Architecture:
         if self.whole and canonical:
             return self.space.sample_canonical(rng)
         drawn = self.space.architecture(

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from raynas.core import Architecture, Option, UserError, rng_for
+from raynas.core.errors import first_line
 from raynas.data.base import View
 from raynas.data.imageset import take
 from raynas.data.splits import stratified
 from raynas.spaces.supernet import Supernet
-from raynas.supernet.agreement import Agreement, stacks, told
+from raynas.supernet.agreement import Agreement, stacks
 from raynas.supernet.calibration import in_batches, recalibrate
 from raynas.supernet.extraction import extract_checked
 from raynas.supernet.program import Book, NotRecordableError, Plan, Step, record, steps
@@ -211,7 +212,7 @@ class Subnets:
         except (UserError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # any kind: code of any network
-            return Recording(None, f"its recording failed: {told(error)}")
+            return Recording(None, f"its recording failed: {first_line(error)}")
         return Recording(None, remark) if remark else Recording(found)
 
     def batches(self, some: slice) -> Iterator[Tensor]:

@@ -34,7 +34,7 @@ from raynas.data import (
     stand_in,
 )
 
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+REAL = FashionMNIST.source.find()
 
 SETS: dict[str, Callable[[Path], ImageSet]] = {
     "digits": lambda _: Digits(),
@@ -44,7 +44,7 @@ SETS: dict[str, Callable[[Path], ImageSet]] = {
         fake.write_idx(folder), test_images=None, test_labels=None
     ),
     "fashion-mnist": lambda folder: FashionMNIST(fake.write_idx(folder), verify=False),
-    "fashion-mnist, real": lambda _: FashionMNIST(DEBIAN),
+    "fashion-mnist, real": lambda _: FashionMNIST(REAL and REAL.place),
     "cifar10 batches": lambda folder: CIFAR10(fake.write_cifar10(folder), verify=False),
     "cifar10 parquet": lambda folder: CIFAR10(fake.write_parquet(folder), verify=False),
     "cifar100 batches": lambda folder: CIFAR100(
@@ -61,8 +61,8 @@ SETS: dict[str, Callable[[Path], ImageSet]] = {
 
 @pytest.fixture(scope="module", params=SETS)
 def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
-    if "real" in request.param and not DEBIAN.is_dir():
-        pytest.skip("no Fashion-MNIST: apt-get install dataset-fashion-mnist")
+    if "real" in request.param and REAL is None:
+        pytest.skip(f"no Fashion-MNIST: {FashionMNIST.source.command('DIR')}, RAYNAS_DATA=DIR")
     folder = tmp_path_factory.mktemp("set")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAYNAS_CACHE", str(folder / "cache"))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sessions import SharedRay
 
 from raynas.core import UserError
 from raynas.runners import environment
@@ -38,8 +39,9 @@ def own() -> Iterator[TuneRunner]:
     "ignore::ResourceWarning",
 )
 def test_it_is_reached_from_this_machine_only_and_takes_a_short_folder(
-    own: TuneRunner, long_folder: Path, capsys: pytest.CaptureFixture[str]
+    shared_ray: SharedRay, own: TuneRunner, long_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    shared_ray.close()  # this one begins its own
     own.open()
     me = psutil.Process()
     ours = {me.pid, *(child.pid for child in me.children(recursive=True))}

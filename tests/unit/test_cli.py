@@ -20,7 +20,7 @@ from raynas import __version__
 
 COMMANDS = (
     "run", "resume", "status", "top", "score", "report", "export", "export-study", "specialize",
-    "list",
+    "list", "data",
 )  # fmt: skip
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 

@@ -145,6 +145,12 @@ def test_exports_with_the_difference_that_was_measured() -> None:
     ]
 
 
+def test_what_is_to_be_known_of_an_export_is_printed_as_data() -> None:
+    out = printer(20)
+    show_export(Exported({}, {}, ("logits were not compared: [red]\x1b[2J",)), out)
+    assert lines(out) == ["logits were not compared: [red]\\x1b[2J"]
+
+
 def scores(names: list[str], messages: list[str | None]) -> pa.Table:
     """Rows of long texts, wide numbers and nulls."""
     n = len(messages)

@@ -110,8 +110,10 @@ def test_nothing_found(tmp_path: Path, dataset: type[CIFAR10]) -> None:
     with pytest.raises(UserError, match=r"CIFAR-100? not found .*RAYNAS_DATA") as info:
         dataset(tmp_path).search_view(0)
     assert str(tmp_path) in str(info.value)
-    with pytest.raises(UserError, match="not set"):
+    assert f"`raynas data get {dataset.name} --folder {tmp_path}` fetches it" in str(info.value)
+    with pytest.raises(UserError, match=f"`raynas data get {dataset.name}` fetches it") as info:
         dataset().search_view(0)
+    assert str(tmp_path / "cache" / "data") in str(info.value)
 
 
 def test_batch_of_another_set(tmp_path: Path) -> None:

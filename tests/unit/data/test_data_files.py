@@ -134,7 +134,8 @@ def test_cache_can_be_off(source: Path, tmp_path: Path, monkeypatch: pytest.Monk
 def test_importing_the_package_imports_nothing_heavy() -> None:
     code = (
         "import sys, raynas.data; "
-        "print([m for m in ('sklearn', 'PIL', 'torch', 'pyarrow', 'ray') if m in sys.modules])"
+        "print([m for m in ('sklearn', 'PIL', 'torch', 'pyarrow', 'ray', 'pooch', "
+        "'requests') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

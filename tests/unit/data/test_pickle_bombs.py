@@ -95,7 +95,11 @@ def test_data_of_every_protocol_pass(value: Any, protocol: int) -> None:
 
 
 @settings(deadline=None)
-@given(st.dictionaries(st.tuples(st.text(), st.integers()), st.floats(allow_nan=False)))
+@given(
+    st.dictionaries(
+        st.tuples(st.text(), st.integers(-(2**127), 2**127 - 1)), st.floats(allow_nan=False)
+    )
+)
 def test_records_are_read_as_before(found: dict[Any, float]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "open", None)  # nothing is read from the disk

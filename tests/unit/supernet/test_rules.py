@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from failing_spaces import FailingSpace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_supernet import OPERATIONS, Tiny
@@ -67,6 +68,17 @@ def test_single_path_draws_classes_of_cells_alike() -> None:
     assert all(space.canonical(arch) == arch for arch in drawn[True])
     assert drawn[True].count(empty) == 0  # 1 in 6,466
     assert sum(space.canonical(arch) == empty for arch in drawn[False]) == 3
+
+
+def test_what_has_no_canonical_form_is_drawn_again() -> None:
+    reach = Reach.of(FailingSpace(where="canonical"))
+    drawn = [SinglePath().passes(reach, rng_for("draw", k))[0].arch for k in range(200)]
+    assert {int(str(arch["x"])) for arch in drawn} == {3, 4, 5}
+
+
+def test_a_space_without_any_canonical_form_is_told() -> None:
+    with pytest.raises(UserError, match=r"100 random .* 'failing', .* no canonical with x below 6"):
+        Reach.of(FailingSpace(where="canonical", bad=6)).draw(rng_for("draw", 1))
 
 
 def test_the_sandwich_is_largest_random_smallest() -> None:
