@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raynas.benchmarks import Synthetic
+from raynas.cli import run_script
 from raynas.core import (
     Architecture,
     Decision,
@@ -227,4 +228,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

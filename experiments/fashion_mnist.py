@@ -16,6 +16,7 @@ Data: `apt-get install dataset-fashion-mnist`, or FashionMNIST(folder=...).
 import argparse
 import statistics
 
+from raynas.cli import run_script
 from raynas.core import Architecture, Bound, Job, seed_for
 from raynas.data import FashionMNIST
 from raynas.evaluators import Retrain
@@ -86,4 +87,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from raynas.cli import run_script
 from raynas.core import Objective
 from raynas.data import CIFAR10
 from raynas.evaluators import ZeroShot
@@ -180,4 +181,4 @@ def over_cells(
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -26,6 +26,8 @@ import numpy as np
 
 from raynas.benchmarks import NASBench201Table, NoImages
 from raynas.benchmarks.nasbench201 import DATASETS
+from raynas.cli import run_script
+from raynas.comparison import protocols
 from raynas.comparison.methods import PUBLISHED
 from raynas.comparison.protocols import spend
 from raynas.comparison.sections import PUBLISHED_RESULTS, label
@@ -59,6 +61,7 @@ def main() -> None:
     short = NASBench201Table(
         given.table, epochs=(12,), validation=given.validation, assumed_noise=given.noise
     )
+    protocols.check("published", "cifar10", str(given.table) if given.table else None)
     print(f"validation {given.validation:.3f}, noise {given.noise}, {given.runs} runs")
     print(f"| method | n | {' | '.join(map(label, DATASETS))} |\n|---|---|---|---|---|")
     for method in PUBLISHED:
@@ -79,4 +82,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from raynas.cli import run_script
 from raynas.core import Architecture, Ensemble, Metric, Objective, Ranking
 from raynas.data import CIFAR10
 from raynas.evaluators import FunctionEvaluator, Retrain, Screen, ZeroShot
@@ -226,4 +227,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from raynas.cli import run_script
 from raynas.data import CIFAR10
 from raynas.evaluators import Inherited, TrainSupernet
 from raynas.experiment import Budget, Experiment, Finalists
@@ -108,4 +109,4 @@ def compare(run: Path, truth: dict[str, float]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

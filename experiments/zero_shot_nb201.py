@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from raynas.cli import run_script
 from raynas.core import Cascade, Ensemble, Objective
 from raynas.core.ranks import log_rank_sum, ranks
 from raynas.data import CIFAR10
@@ -232,4 +233,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

