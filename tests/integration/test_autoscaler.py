@@ -108,7 +108,7 @@ def test_a_search_with_gpus_brings_what_has_them(cluster: Autoscaled, tmp_path: 
     with driver(cluster, file, "--set", "resources.gpus=0.5") as search:
         search.until(lambda: cluster.machines == 1)
         assert search.wait(180) == 0, search.err.read_text()
-        assert cluster.machines == 1  # of that kind there is one only
+        assert cluster.machines <= 1  # of that kind there is one only; it may be gone by now
     assert workers(tmp_path / "log") == 2
     assert cluster.is_empty()
 
