@@ -133,13 +133,13 @@ def verify(
             out.print(line, markup=False, highlight=False, soft_wrap=True)
         out.print(f"history of {rows} rows: {len(violations) or 'no'} violations", soft_wrap=True)
         if violations:
-            raise typer.Exit(1)
+            raise typer.Exit(3)
         return
     for found in look(run, count=sample, tolerance=tolerance, trust=trust):
         show_verified(found, out)
         good &= not found.differs
     if not good:
-        raise typer.Exit(1)
+        raise typer.Exit(3)
 
 
 def report(run: RunPath) -> None:

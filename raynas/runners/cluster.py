@@ -165,6 +165,7 @@ class ClusterRunner(Runner):
         self._folder = environment.short_folder()
         if self._folder is not None:
             quiet = {**quiet, "_temp_dir": str(self._folder / "ray")}
+        environment.prepare_to_start()
         try:
             with environment.on_loopback():
                 ray.init(address="local", include_dashboard=False, **quiet)
