@@ -96,6 +96,8 @@ def _told(error: Exception) -> tuple[int, str]:
         where = f"{error.filename}: " if error.filename else ""
         cure = f"{what_helps(error)} and try again; what is stored is safe"
         return 2, f"error: {where}{error.strerror}; {cure}"
+    if isinstance(error, OSError) and error.errno in _PATHS and error.filename is not None:
+        return 2, f"error: {error.filename}: {error.strerror}; give another path"
     return 1, ""
 
 
@@ -104,6 +106,8 @@ _SYSTEM = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
     errno.EMFILE, errno.ENFILE,
 }  # fmt: skip
+#: what is wrong with a path that the user gave
+_PATHS = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 
 
 def _usage(error: Any) -> str:

@@ -82,9 +82,10 @@ def _more(text: str | None) -> int:
 
     if text is None:
         return 0
-    if not text.startswith("+") or not text[1:].isdigit() or int(text[1:]) == 0:
+    number = text[1:]
+    if not text.startswith("+") or not number.isdecimal() or len(number) > 18 or not int(number):
         raise UserError(f"--trials {text}", allowed="+N with N >= 1, as --trials +32")
-    return int(text[1:])
+    return int(number)
 
 
 def status(run: RunPath) -> None:

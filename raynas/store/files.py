@@ -174,7 +174,7 @@ def lock_holder(path: Path) -> int | None:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         pid = _holder(path).partition(" ")[0]
-        return int(pid) if pid.isdigit() else -1
+        return int(pid) if pid.isdecimal() and len(pid) < 19 else -1
     finally:
         os.close(handle)
     return None
