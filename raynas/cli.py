@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any, NoReturn
@@ -11,12 +10,16 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from raynas.commands import bench, data, exports, parts, plans, runs, score
+from raynas.commands.streams import end_streams, prepare_streams
 
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Neural architecture search as one distributed pipeline.",
+    epilog="Exit status: 0, done; 2, input or machine at fault, in one line; 3, done, and the "
+    "answer is bad (every trial failed, verify or doctor found faults); 130, interrupted by "
+    "Ctrl-C, SIGTERM or a closed terminal: go on with `raynas resume`.",
 )
 for command in (
     runs.run, runs.resume, runs.status, runs.top,
@@ -53,6 +56,9 @@ def _bare(
         typer.echo(context.get_help())
 
 
+_INTERRUPTED = 130  # which typer makes of Ctrl-C
+
+
 def main() -> None:
     """Errors of the user are one line and exit code 2; no result of any trial is 3; Ctrl-C 130."""
     run_script(lambda: app(prog_name="raynas", standalone_mode=False))
@@ -65,11 +71,14 @@ def run_script(function: Callable[[], int | None]) -> NoReturn:
         function: May return an exit code. What it raises is one line where the user can do
             something about it; a fault of ours keeps its traceback.
     """
-    _degrade()
+    prepare_streams()
     try:
-        code = function()
-    except KeyboardInterrupt:
-        code = 130
+        try:
+            code = function()
+        except KeyboardInterrupt:
+            code = _INTERRUPTED
+        finally:
+            end_streams()
     except Exception as error:
         code, line = _told(error)
         if not line:
@@ -77,14 +86,10 @@ def run_script(function: Callable[[], int | None]) -> NoReturn:
         from raynas.core.printable import printable
 
         print(printable(line), file=sys.stderr)
-    sys.exit(code or 0)
-
-
-def _degrade() -> None:
-    """What the terminal's encoding lacks is spelled in ASCII instead of raising an error."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    else:
+        if code == _INTERRUPTED:
+            print("interrupted", file=sys.stderr)
+    sys.exit(code)
 
 
 def _told(error: Exception) -> tuple[int, str]:
@@ -94,6 +99,7 @@ def _told(error: Exception) -> tuple[int, str]:
 
     from raynas.core import AllTrialsFailed, RaynasError
     from raynas.session import Interrupted
+    from raynas.store.files import what_helps
 
     if isinstance(error, Interrupted):
         return 130, f"interrupted; go on with: raynas resume {error}"
@@ -106,15 +112,20 @@ def _told(error: Exception) -> tuple[int, str]:
         return 2, f"error: memory is exhausted; {cure}"
     if isinstance(error, OSError) and error.errno in _SYSTEM:
         where = f"{error.filename}: " if error.filename else ""
-        cure = "make room or access and try again; what is stored is safe"
+        cure = f"{what_helps(error)} and try again; what is stored is safe"
         return 2, f"error: {where}{error.strerror}; {cure}"
+    if isinstance(error, OSError) and error.errno in _PATHS and error.filename is not None:
+        return 2, f"error: {error.filename}: {error.strerror}; give another path"
     return 1, ""
 
 
 #: what the machine refuses; other errors of the system are mistakes of ours
 _SYSTEM = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
+    errno.EMFILE, errno.ENFILE,
 }  # fmt: skip
+#: what is wrong with a path that the user gave
+_PATHS = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 
 
 def _usage(error: Any) -> str:

@@ -19,7 +19,7 @@ from raynas.observers import Board, Observer
 from raynas.outcome import finish
 from raynas.runners.base import Runner
 from raynas.search.context import Payload, Rows
-from raynas.session import Interrupted, Session, finalists_refused, prepare
+from raynas.session import Interrupted, Session, finalists_refused, heeded, prepare
 from raynas.store import Provenance, RunFolder, RunInfo, Writer, new_run_id, next_session, read
 from raynas.store.lease import TakenOver
 from raynas.store.remote import Remote, is_uri, working_copy
@@ -32,14 +32,17 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def _terminated_in_order() -> Iterator[Callable[[], None]]:
-    """SIGTERM, by which `ray job stop` ends a driver, is Ctrl-C where no work goes on, so that the
-    run is given back. To be called once Ray is gone: it leaves SIGTERM with the system's default.
+    """SIGTERM, by which `ray job stop` ends a driver, and SIGHUP of a closed terminal are Ctrl-C
+    where no work goes on, so that the run is given back. To be called once Ray is gone: it leaves
+    SIGTERM with the system's default.
     """
+    numbers = [number for number in heeded() if number != signal.SIGINT]
 
     def heed() -> None:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for number in numbers:
+            signal.signal(number, signal.default_int_handler)
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
     try:
         heed()
     except ValueError:  # not in the main thread: whoever is there handles signals
@@ -48,7 +51,17 @@ def _terminated_in_order() -> Iterator[Callable[[], None]]:
     try:
         yield heed
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _interruptible(folder: RunFolder) -> Iterator[None]:
+    """From here on whoever interrupts is told how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(folder.place) from None
 
 
 def start(
@@ -69,26 +82,27 @@ def start(
     experiment = loaded.experiment
     # before anything is used: a user's objects may keep what they have worked out
     fingerprint, description = experiment.fingerprint, experiment.description()
-    payload = prepare(experiment)
-    place = str(output or place_for(experiment.name))
-    uri = place if is_uri(place) else ""
-    path = working_copy(uri) if uri else Path(place)
-    info = RunInfo(
-        run=new_run_id(experiment.name),
-        name=experiment.name,
-        fingerprint=fingerprint,
-        description=description,
-        source_file=str(loaded.path),
-        overrides=dict(overrides),
-        metrics=_metrics(experiment),
-        smoke=smoke,
-        stand_in=loaded.stand_in,
-    )
-    # before the folder: it says whether this machine has what is asked for
-    hand = runner(loaded, Path(os.path.abspath(path.expanduser())))  # noqa: PTH100 - keeps links
-    folder = RunFolder.create(path, info, loaded.source, uri)
-    with _writer(folder, console) as writer:
-        _carry_out(folder, loaded, payload, writer, hand, console, observers)
+    with _terminated_in_order() as heed:
+        payload = prepare(experiment)
+        place = str(output or place_for(experiment.name))
+        uri = place if is_uri(place) else ""
+        path = working_copy(uri) if uri else Path(place)
+        info = RunInfo(
+            run=new_run_id(experiment.name),
+            name=experiment.name,
+            fingerprint=fingerprint,
+            description=description,
+            source_file=str(loaded.path),
+            overrides=dict(overrides),
+            metrics=_metrics(experiment),
+            smoke=smoke,
+            stand_in=loaded.stand_in,
+        )
+        # before the folder: it says whether this machine has what is asked for
+        hand = runner(loaded, Path(os.path.abspath(path.expanduser())))  # noqa: PTH100 - keeps links
+        folder = RunFolder.create(path, info, loaded.source, uri)
+        with _interruptible(folder), _writer(folder, console) as writer:
+            _carry_out(folder, loaded, payload, writer, hand, console, observers, heed)
     return folder
 
 
@@ -127,12 +141,16 @@ def resume(
         folder.expect(experiment.fingerprint, experiment.description())
     hand = runner(loaded, folder.path)
     # nothing changes in a folder that another process writes
-    with _writer(folder, console) as writer:
+    with (
+        _terminated_in_order() as heed,
+        _interruptible(folder),
+        _writer(folder, console) as writer,
+    ):
         payload = prepare(experiment)
         if overrides:
             kept = {**folder.info.overrides, **overrides}
             folder = folder.update(overrides=kept, description=experiment.description())
-        _carry_out(folder, loaded, payload, writer, hand, console, observers)
+        _carry_out(folder, loaded, payload, writer, hand, console, observers, heed)
     return folder
 
 
@@ -152,34 +170,34 @@ def _carry_out(
     hand: Runner,
     console: Console,
     observers: Sequence[Observer],
+    heed: Callable[[], None],
 ) -> None:
     board = Board(observers)
-    with _terminated_in_order() as heed:
-        try:
-            if observers:
-                hand.open()  # Ray's metrics need Ray
-            board.open(folder.info.run, folder.path, folder.info.description)
-            rows = _Shown(writer, board)
-            experiment, session = loaded.experiment, writer.session
-            keep_space(folder, experiment)
-            Session(folder, experiment, payload, rows, hand, console, session).go()
-        except TakenOver:
-            raise
-        except Exception as error:
-            with contextlib.suppress(Exception):  # what ended the run is what the user must see
-                writer.check()
-                finish(folder, loaded.experiment, console)
-            if isinstance(error, Interrupted):
-                raise Interrupted(folder.place) from None
-            raise
-        finally:
-            board.close()
-            for remark in board.remarks:
-                console.print(Text(remark, style="yellow"), soft_wrap=True)
-            hand.close()
-            heed()
-        writer.check()
-        finish(folder, loaded.experiment, console)
+    try:
+        if observers:
+            hand.open()  # Ray's metrics need Ray
+        board.open(folder.info.run, folder.path, folder.info.description)
+        rows = _Shown(writer, board)
+        experiment, session = loaded.experiment, writer.session
+        keep_space(folder, experiment)
+        Session(folder, experiment, payload, rows, hand, console, session).go()
+    except TakenOver:
+        raise
+    except Exception as error:
+        with contextlib.suppress(Exception):  # what ended the run is what the user must see
+            writer.check()
+            finish(folder, loaded.experiment, console)
+        if isinstance(error, Interrupted):
+            raise Interrupted(folder.place) from None
+        raise
+    finally:
+        board.close()
+        for remark in board.remarks:
+            console.print(Text(remark, style="yellow"), soft_wrap=True)
+        hand.close()
+        heed()
+    writer.check()
+    finish(folder, loaded.experiment, console)
 
 
 class _Shown:

@@ -388,18 +388,33 @@ def spread(ranked: Sequence[Architecture], count: int) -> list[Architecture]:
     return [ranked[place] for place in places]
 
 
+#: what ends a run in order: Ctrl-C, `kill` (`ray job stop`), a terminal that is closed
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def heeded() -> list[signal.Signals]:
+    """Those of ``ENDINGS`` that this process was not told to ignore, as `nohup` does."""
+    return [s for s in ENDINGS if signal.getsignal(s) is not signal.SIG_IGN]
+
+
 @contextlib.contextmanager
 def interrupts(work: JobSource, console: Console) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) ends the work in order, the second at once."""
+    """End the work in order at the first of the signals ``ENDINGS``, at the second at once.
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
+    A closed terminal sends SIGHUP more than once: that never ends it at once.
+    """
+
+    def stop(number: int, _frame: FrameType | None) -> None:
         if work.interrupted:
+            if number == signal.SIGHUP:
+                return
             raise KeyboardInterrupt
         work.interrupt()
-        console.print("stopping: results are stored; press Ctrl-C again to stop at once")
+        with contextlib.suppress(OSError, RuntimeError):  # it may strike while this thread prints
+            console.print("stopping: results are stored; press Ctrl-C again to stop at once")
 
     try:
-        old = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        old = {s: signal.signal(s, stop) for s in heeded()}
     except ValueError:  # not in the main thread: whoever is there handles signals
         yield
         return

@@ -185,7 +185,7 @@ class _Ends:
 def worker_counts(text: str) -> tuple[int, ...]:
     """``"1,10,100"`` -> (1, 10, 100). Raises: UserError."""
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() and int(part) > 0 for part in parts):
+    if not all(part.isdecimal() and len(part) < 10 and int(part) > 0 for part in parts):
         raise UserError(f"--workers {text}", allowed="a number from 1, or several: 1,10,100")
     return tuple(int(part) for part in parts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,12 +68,25 @@ def runner_for(address: str | None, local: bool) -> Any:
 
             return LocalRunner(resources)
         from raynas.runners.lanes import RayRunner
+        from raynas.runners.losses import LostMachines
 
         return RayRunner(
-            resources, address=address, scratch=folder / "tune", modules=(loaded.module,)
+            resources,
+            address=address,
+            scratch=folder / "tune",
+            modules=(loaded.module,),
+            log=folder / "logs" / "ray.log",
+            losses=LostMachines(_tell),
         )
 
     return make
+
+
+def _tell(line: str) -> None:
+    """Beside the live view, which makes room for it."""
+    from raynas.core.printable import printable
+
+    print(printable(line), file=sys.stderr)
 
 
 def observers_for(text: str, local: bool) -> list[Any]:

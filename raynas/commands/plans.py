@@ -54,7 +54,7 @@ def doctor(
         show_finding(finding, out)
         good &= finding.good
     if not good:
-        raise typer.Exit(1)
+        raise typer.Exit(3)
 
 
 def simulate(

@@ -88,9 +88,10 @@ def _more(text: str | None) -> int:
 
     if text is None:
         return 0
-    if not text.startswith("+") or not text[1:].isdigit() or int(text[1:]) == 0:
+    number = text[1:]
+    if not text.startswith("+") or not number.isdecimal() or len(number) > 18 or not int(number):
         raise UserError(f"--trials {text}", allowed="+N with N >= 1, as --trials +32")
-    return int(text[1:])
+    return int(number)
 
 
 def status(run: RunPath) -> None:
@@ -139,13 +140,13 @@ def verify(
             out.print(line, markup=False, highlight=False, soft_wrap=True)
         out.print(f"history of {rows} rows: {len(violations) or 'no'} violations", soft_wrap=True)
         if violations:
-            raise typer.Exit(1)
+            raise typer.Exit(3)
         return
     for found in look(run, count=sample, tolerance=tolerance, trust=trust):
         show_verified(found, out)
         good &= not found.differs
     if not good:
-        raise typer.Exit(1)
+        raise typer.Exit(3)
 
 
 def report(run: RunPath) -> None:

@@ -6,7 +6,11 @@ shows; ``rank_qualities`` judges scores by the truth. Nothing heavy is imported 
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
+
+# matplotlib tells of a home folder that cannot be written, and works without one
+logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 if TYPE_CHECKING:
     from raynas.reports.html import render, write_report

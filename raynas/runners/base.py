@@ -8,6 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from raynas.core import Architecture, Decision, Job, Measurement, UserError, failure_message
@@ -146,7 +147,7 @@ def steps(
                 yield Outcome(measurement, after, host=host, device=device)
                 after = measurement.step
     except Exception as error:
-        yield _failure(error, host, job.device, share)
+        yield _failure(error, host, job, share)
 
 
 def steps_of_many(
@@ -157,9 +158,6 @@ def steps_of_many(
     archs, jobs = [arch for arch, _ in tasks], [job for _, job in tasks]
     left = dict.fromkeys(range(len(tasks)), 0)  # place -> its last step
 
-    def failure(error: Exception) -> Outcome:
-        return _failure(error, host, jobs[0].device, share)
-
     try:
         for place, found in evaluator.evaluate_many(archs, jobs):
             if isinstance(found, Measurement):
@@ -167,30 +165,38 @@ def steps_of_many(
                 left[place] = found.step
             else:
                 del left[place]
-                failed = (
-                    Outcome() if found is None else _failure(found, host, jobs[0].device, share)
-                )
+                failed = Outcome() if found is None else _failure(found, host, jobs[place], share)
                 yield place, failed
     except Exception as error:
         for place in left:
-            yield place, _failure(error, host, jobs[0].device, share)
+            yield place, _failure(error, host, jobs[place], share)
 
 
-def _failure(error: Exception, host: str, device: str, share: Share) -> Outcome:
+def _failure(error: Exception, host: str, job: Job, share: Share) -> Outcome:
     text, infeasible = failure_message(error)
     short = _is_out_of_memory(error)
     return Outcome(
         failure=text,
         infeasible=infeasible,
         out_of_memory=short,
-        room=share.in_words(device) if short else "",
-        no_storage=isinstance(error, OSError) and error.errno in _NO_STORAGE,
+        room=share.in_words(job.device) if short else "",
+        no_storage=isinstance(error, OSError) and _is_of_storage(error, job.workdir),
         host=host,
     )
 
 
 #: no fault of an architecture: every other trial would meet the same
-_NO_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+_NO_STORAGE = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENFILE,
+}  # fmt: skip
+_NO_RIGHT = {errno.EACCES, errno.EPERM}
+
+
+def _is_of_storage(error: OSError, folder: Path | None) -> bool:
+    """Whether the machine, not the evaluation, is at fault. ``folder``: the job's own."""
+    if error.errno in _NO_RIGHT and folder is not None:
+        return isinstance(error.filename, str) and Path(error.filename).is_relative_to(folder)
+    return error.errno in _NO_STORAGE
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -236,7 +242,8 @@ def deliver(work: JobSource, job: Job, outcome: Outcome) -> bool:
     if outcome.no_storage:  # the trial stays RUNNING, and goes on from its last checkpoint
         raise UserError(
             f"a worker on {outcome.host} cannot write to {work.folder}: {outcome.failure}",
-            cure="nothing stored is lost: make room, then `raynas resume` goes on",
+            cure="nothing stored is lost: make room, give access or allow more open files (as with "
+            "`ulimit -n 4096`), then `raynas resume` goes on",
         )
     if outcome.out_of_memory:
         work.no_memory(job, outcome.failure, outcome.room)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import shutil
@@ -21,6 +22,7 @@ from raynas.runners.base import Outcome, Resources, Runner
 from raynas.runners.crew import Crew, Shared, Source, Task
 from raynas.runners.demand import Demand
 from raynas.runners.gpus import GpuDecision
+from raynas.runners.losses import LostMachines, WordsInto
 from raynas.search.context import Payload
 
 environment.prepare()  # before Ray is imported
@@ -35,8 +37,9 @@ class ClusterRunner(Runner):
     """On Ray: on this machine, or on the cluster at ``address`` (``auto``, ``host:port``).
 
     ``modules``: Python modules whose code workers cannot import (the experiment's own file).
-    ``spare``: so many trials fewer run at once than the machines hold. ``decision``: of GPUs, which
-    runners of one run share.
+    ``spare``: so many trials fewer run at once than the machines hold. ``decision``: of GPUs, and
+    ``losses``: of machines, which runners of one run share. ``log``: a file for what Ray would
+    print; None leaves that to Ray.
     """
 
     resources: Resources = field(default_factory=Resources)
@@ -44,6 +47,8 @@ class ClusterRunner(Runner):
     modules: tuple[Any, ...] = ()
     spare: int = field(default=0, kw_only=True)
     decision: GpuDecision = field(default_factory=GpuDecision, kw_only=True, repr=False)
+    losses: LostMachines = field(default_factory=LostMachines, kw_only=True, repr=False)
+    log: Path | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         self._joined = False  # else Ray belongs to whoever started it in this process
@@ -52,6 +57,7 @@ class ClusterRunner(Runner):
         self._gpus = 0.0
         self._shared_view: tuple[View, Any] | None = None
         self._pool: tuple[Payload, Crew] | None = None
+        self._words = contextlib.ExitStack()
 
     def evaluate(
         self, payload: Payload, jobs: Sequence[tuple[Architecture, Job]]
@@ -153,10 +159,15 @@ class ClusterRunner(Runner):
             self._take_resources()
             return
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        if self.address is None:
-            self._start(quiet)
-        else:
-            self._join(self.address, quiet)
+        with contextlib.ExitStack() as words:
+            if self.log is not None:
+                words.enter_context(WordsInto(self.log))
+            if self.address is None:
+                self._start(quiet)
+            else:
+                self._join(self.address, quiet)
+                self.losses.watch(ray.nodes)
+            self._words = words.pop_all()
         self._joined = True
         self._take_resources()
 
@@ -165,6 +176,7 @@ class ClusterRunner(Runner):
         self._folder = environment.short_folder()
         if self._folder is not None:
             quiet = {**quiet, "_temp_dir": str(self._folder / "ray")}
+        environment.prepare_to_start()
         try:
             with environment.on_loopback():
                 ray.init(address="local", include_dashboard=False, **quiet)
@@ -266,8 +278,10 @@ class ClusterRunner(Runner):
         self._dismiss()
         self._shared_view = None
         if self._joined:
+            self.losses.close()
             ray.shutdown()
             self._joined = False
+        self._words.close()
         if self._session is not None:  # every private ray.init leaves a folder behind
             shutil.rmtree(self._session, ignore_errors=True)
             self._session = None
@@ -287,8 +301,11 @@ def _knock(address: str) -> None:
             cure="from outside: `ray job submit --address http://HEAD:8265 -- raynas ...`",
         )
     host, colon, port = address.rpartition(":")
-    if colon and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    if colon and port.isdecimal():
+        try:
+            socket.create_connection((host.strip("[]"), int(port[:20])), timeout=10).close()
+        except (UnicodeError, OverflowError) as error:  # no name, no port
+            raise OSError(str(error)) from None
 
 
 class _Answers(Source):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -44,6 +45,21 @@ def prepare_to_join() -> None:
     Otherwise a machine that ever ran ``ray.init()`` cannot join a cluster.
     """
     os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def prepare_to_start() -> None:
+    """Give a Ray that is started here its token where no home folder can keep it.
+
+    Ray would write a new one to the home folder, which users in containers often lack.
+    """
+    if os.environ.get("RAY_AUTH_MODE") != "token":
+        return
+    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return
+    place = Path.home() / ".ray" / "auth_token"
+    existing = next(path for path in (place, *place.parents) if path.exists())
+    if not os.access(existing, os.R_OK if existing == place else os.W_OK):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"

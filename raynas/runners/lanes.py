@@ -33,11 +33,16 @@ class RayRunner(ClusterRunner):
         spare = int(work.timed)  # what is timed beside the trials shall not share a core with one
         if work.payload.evaluator.quick:
             return ActorRunner(
-                self.resources, self.address, self.modules, spare=spare, decision=self.decision
+                self.resources,
+                self.address,
+                self.modules,
+                spare=spare,
+                decision=self.decision,
+                losses=self.losses,
             )
         from raynas.runners.tune import TuneRunner  # Ray Tune takes a second to import
 
         return TuneRunner(
             self.resources, self.address, self.modules, self.scratch, self._learned, spare=spare,
-            decision=self.decision,
+            decision=self.decision, losses=self.losses,
         )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from types import TracebackType
@@ -132,7 +133,8 @@ def _counts(status: Status) -> Text:
 class LiveView:
     """``with LiveView(work):`` shows the work four times a second, or a line every ``every`` s.
 
-    Reads from its own thread; never writes to the work and never raises into it.
+    Reads from its own thread; never writes to the work and never raises into it. What cannot be
+    printed, as with output to a full disk, is left out.
     """
 
     def __init__(
@@ -162,9 +164,10 @@ class LiveView:
     ) -> None:
         self._stop.set()
         self._thread.join()
-        if self._live is not None:
-            self._live.stop()
-        self._print(self._work.status())
+        with contextlib.suppress(OSError):
+            if self._live is not None:
+                self._live.stop()
+            self._print(self._work.status())
 
     def _loop(self) -> None:
         shown = time.monotonic()
@@ -173,12 +176,13 @@ class LiveView:
                 status = self._work.status()
             except RuntimeError:  # a dictionary grew while it was read; next time
                 continue
-            if self._live is not None:
-                view = render(status, self._console.width, self._begun)
-                self._live.update(Data(view), refresh=True)
-            elif time.monotonic() - shown >= self._every:
-                shown = time.monotonic()
-                self._print(status)
+            with contextlib.suppress(OSError):
+                if self._live is not None:
+                    view = render(status, self._console.width, self._begun)
+                    self._live.update(Data(view), refresh=True)
+                elif time.monotonic() - shown >= self._every:
+                    shown = time.monotonic()
+                    self._print(status)
 
     def _print(self, status: Status) -> None:
         line = headline(status, self._begun)

@@ -27,6 +27,7 @@ from raynas.runners.deaths import Deaths, cause, no_measurement, no_setup
 from raynas.runners.demand import Demand
 from raynas.runners.devices import look_at_devices
 from raynas.runners.gpus import worker_device
+from raynas.runners.losses import LostMachines
 from raynas.runners.placement import Learned, Placer, Share, largest_and_all
 from raynas.runners.usage import Peak, watched
 from raynas.search.source import JobSource
@@ -97,8 +98,15 @@ class _Hooks:
     done with, and the controller that still keeps them. ``leaving``: see ``machines``.
     """
 
-    def __init__(self, work: JobSource, placer: Placer, resources: Resources) -> None:
+    def __init__(
+        self,
+        work: JobSource,
+        placer: Placer,
+        resources: Resources,
+        losses: LostMachines | None = None,
+    ) -> None:
         self.work, self.placer, self.resources = work, placer, resources
+        self.losses = losses or LostMachines()
         self.only: frozenset[int] = frozenset()
         self.deaths: dict[int, Deaths] = {}
         self.heard: dict[int, float] = {}
@@ -197,6 +205,7 @@ class WorkScheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         job: Job = trial.config["job"]
+        self._hooks.losses.heard(job.trial, result["node"])
         try:
             goes_on = self._heard(job, result["outcome"])
             if goes_on and result["node"] in self._hooks.leaving():
@@ -205,6 +214,8 @@ class WorkScheduler(FIFOScheduler):
         except Exception as error:
             self._hooks.failed(error)
             goes_on = False
+        if not goes_on:
+            self._hooks.losses.left(job.trial)
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def _heard(self, job: Job, outcome: Outcome) -> bool:
@@ -241,6 +252,7 @@ class WorkScheduler(FIFOScheduler):
             hooks.work.again(job)
             return
         text = _last_words(trial)
+        hooks.losses.died(number, text)
         setup, reason = cause(text)
         if setup:
             raise no_setup(reason)
@@ -251,6 +263,7 @@ class WorkScheduler(FIFOScheduler):
         deaths.count(text, machines.known)
         if verdict := deaths.verdict(hooks.resources.retries, reason, machines.answering):
             hooks.work.fail(job, verdict)
+            hooks.losses.left(number)
         else:
             hooks.work.again(job)
 
@@ -332,7 +345,7 @@ class TuneRunner(ClusterRunner):
     def run(self, work: JobSource) -> None:
         """See the base class. Raises: RaynasError when Ray itself does not work any more."""
         self.open()
-        hooks = _Hooks(work, self._placer(), self.resources)
+        hooks = _Hooks(work, self._placer(), self.resources, self.losses)
         idle, ended = 0, -1
         while idle < _FITS + self.resources.retries:
             memory, reason = self._fit_once(hooks)

@@ -91,6 +91,13 @@ def reason(error: OSError) -> str:
     return f"{error.strerror or error} ({name})"
 
 
+def what_helps(error: OSError) -> str:
+    """What a user can do about what the system refuses, to be followed by how to go on."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "allow more open files, as with `ulimit -n 4096`"
+    return "make room or access"
+
+
 LOCK_FILE = "writer.lock"
 
 
@@ -136,6 +143,18 @@ class Lock:
             cure="wait for it or stop it, then try again",
         )
 
+    def in_place(self) -> bool:
+        """Whether the file that is locked still is the one at its path.
+
+        Raises: OSError when the system does not say.
+        """
+        held = os.fstat(self._handle)
+        try:
+            there = os.stat(self._path)  # noqa: PTH116 - beside os.fstat
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)
+
     def release(self) -> None:
         """Give the lock back; a second call does nothing."""
         if self._handle >= 0:
@@ -155,7 +174,7 @@ def lock_holder(path: Path) -> int | None:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         pid = _holder(path).partition(" ")[0]
-        return int(pid) if pid.isdigit() else -1
+        return int(pid) if pid.isdecimal() and len(pid) < 19 else -1
     finally:
         os.close(handle)
     return None

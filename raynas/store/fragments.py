@@ -210,4 +210,4 @@ def sealed_by(data: bytes) -> int | None:
     except (pa.ArrowException, OSError):
         return None
     epoch = metadata.get(_SEAL_KEY, b"")
-    return int(epoch) if epoch.isdigit() else None
+    return int(epoch) if epoch.isdigit() and len(epoch) < 19 else None

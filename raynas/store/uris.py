@@ -69,7 +69,7 @@ def _split(uri: str) -> tuple[str, str, str, str]:
         user = first.rpartition("@")[0]
     else:
         _, colon, port = first.partition(":")
-        cut = bool(colon) and (scheme.lower() in _OBJECTS or not port.isdigit())
+        cut = bool(colon) and (scheme.lower() in _OBJECTS or not port.isdecimal())
         user = rest.partition("@")[0] if cut and "@" in rest else ""
     return scheme, user, rest[len(user) + 1 :] if user else rest.removeprefix("@"), options
 

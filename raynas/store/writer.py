@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from raynas.core import TrialState, UserError
-from raynas.store.files import TEMP_PREFIX, Lock, reason, write_whole
+from raynas.store.files import TEMP_PREFIX, Lock, reason, what_helps, write_whole
 from raynas.store.fragment_log import GRACE_SECONDS, FragmentLog, Seals
 from raynas.store.fragments import (
     Fragment,
@@ -145,6 +145,7 @@ class Writer:
 
     def _add(self, data: memoryview) -> None:
         """First where the run lives: what is here is never more than what is there."""
+        self._expect_folder()
         with self._lost_to():
             if self._lease is not None:
                 self._lease.check()
@@ -166,8 +167,10 @@ class Writer:
         """Before what the rows amount to is published.
 
         Raises: TakenOver when another writer has the run, so that the last rows may not count;
-        UserError when the storage refuses.
+        UserError when the storage refuses, or the folder is gone.
         """
+        with self._told():
+            self._expect_folder()
         if self._lease is not None:
             with self._told(), self._lost_to():
                 self._lease.check(at_once=True)
@@ -224,6 +227,7 @@ class Writer:
     def _merge(self, choose: Callable[[list[Fragment]], list[Fragment]]) -> None:
         """Merge the fragments that ``choose`` takes from the end of the list."""
         with self._told(), self._lost_to():
+            self._expect_folder()
             chosen = choose(self._fragments())
             if len(chosen) < 2:
                 return
@@ -252,6 +256,21 @@ class Writer:
         for old in (manifest_name(manifest.version - 1), *gone):
             (results / old).unlink(missing_ok=True)
 
+    def _expect_folder(self) -> None:
+        """See that what is written goes to the run, not to a new folder in its place.
+
+        Raises: UserError when the folder was removed, moved or replaced; OSError.
+        """
+        if self._lock.in_place():
+            return
+        cure = "go on with: raynas resume FOLDER, where the folder is now"
+        if self._remote is not None:
+            cure = f"go on with: raynas resume {self._folder.place}"
+        raise UserError(
+            f"run folder {self._folder.path} was removed or moved while it was being written",
+            cure=cure,
+        )
+
     @property
     def session(self) -> int:
         return self._session
@@ -275,7 +294,7 @@ class Writer:
             raise UserError(
                 f"results cannot be stored in {self._folder.results}: {reason(error)}; "
                 "every row stored before is safe",
-                cure=f"make room or access, then go on with: raynas resume {self._folder.path}",
+                cure=f"{what_helps(error)}, then go on with: raynas resume {self._folder.path}",
             ) from error
 
 

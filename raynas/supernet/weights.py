@@ -179,11 +179,12 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         head: dict[str, Any] = {} if text is None else json.loads(text)
     except (SafetensorError, ValueError) as error:
         raise UserError(f"{file} is not a whole safetensors file ({error})", cure=_AGAIN) from error
-    if not head:
+    if not head or not isinstance(head, dict):
         raise UserError(f"{file} holds no supernet weights", cure="check the path")
     if head.get("format") != FORMAT:
         raise UserError(f"{file} has format {head.get('format')}", allowed=str(FORMAT))
-    if not head.keys() >= _KEYS or head["version"] != _version(tensors):
+    whole = head.keys() >= _KEYS and isinstance(head["space"], dict)
+    if not whole or head["version"] != _version(tensors):
         raise UserError(
             f"{file} was altered: its numbers do not match its version {head.get('version')}",
             cure=_AGAIN,
@@ -205,7 +206,7 @@ def _of(supernet: Supernet) -> dict[str, Any]:
 def _difference(head: Mapping[str, Any], supernet: Supernet) -> str:
     """What differs between the file's supernet and this one, in words, or nothing."""
     theirs, ours = _flat(head), _flat(_of(supernet))
-    kinds = theirs["space.class"], ours["space.class"]
+    kinds = theirs.get("space.class"), ours["space.class"]
     if kinds[0] != kinds[1]:
         return f"of space {kinds[0]}, not {kinds[1]}"
     changed = [n for n in sorted({*theirs, *ours}) if theirs.get(n) != ours.get(n)]

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -154,10 +154,18 @@ def session_folders(mark: str) -> set[Path]:
 
 
 class Driver:
-    """``raynas ARGS`` in a process of its own; knows all processes that descend from it."""
+    """``raynas ARGS`` in a process of its own; knows all processes that descend from it.
+
+    ``before``: words in front of the command, which run it.
+    """
 
     def __init__(
-        self, *args: str | Path, cwd: Path, program: str = "raynas.cli", **env: str
+        self,
+        *args: str | Path,
+        cwd: Path,
+        program: str = "raynas.cli",
+        before: Sequence[str] = (),
+        **env: str,
     ) -> None:
         self.mark = f"RAYNAS_TEST={uuid.uuid4().hex}"
         name, value = self.mark.split("=")
@@ -165,7 +173,7 @@ class Driver:
         self.out, self.err = cwd / f"out-{value}", cwd / f"err-{value}"
         with self.out.open("w") as out, self.err.open("w") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", program, *map(str, args)],
+                [*before, sys.executable, "-m", program, *map(str, args)],
                 stdout=out, stderr=err, cwd=cwd, start_new_session=True,
                 env={**os.environ, "PYTHONPATH": paths, "COLUMNS": "200", name: value, **env},
             )  # fmt: skip

@@ -75,7 +75,7 @@ def test_the_doctor_sees_that_nothing_can_run_where_nobody_brings_machines(tmp_p
     file = experiment_file(tmp_path, seconds=0.1, **SEARCH)
     with Cluster(0) as cluster:
         told = doctor(cluster.address, file)
-    assert told.returncode == 1
+    assert told.returncode == 3
     assert "no machine has a CPU for trials" in told.stdout
     assert "ray start --address=" in told.stdout
 
@@ -108,7 +108,7 @@ def test_a_search_with_gpus_brings_what_has_them(cluster: Autoscaled, tmp_path: 
     with driver(cluster, file, "--set", "resources.gpus=0.5") as search:
         search.until(lambda: cluster.machines == 1)
         assert search.wait(180) == 0, search.err.read_text()
-        assert cluster.machines == 1  # of that kind there is one only
+        assert cluster.machines <= 1  # of that kind there is one only; it may be gone by now
     assert workers(tmp_path / "log") == 2
     assert cluster.is_empty()
 

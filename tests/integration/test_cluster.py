@@ -44,6 +44,16 @@ def test_machines_die_another_joins_and_the_table_is_that_of_a_calm_run(tmp_path
             driver.until(lambda: works(log, third))
             assert driver.wait(180) == 0, driver.err.read_text()
             assert driver.all_gone(30), driver.commands()
+            out, err = driver.out.read_text(), driver.err.read_text()
+    told = err.splitlines()
+    for machine in (first, second):
+        (line,) = [line for line in told if line.startswith(f"machine {machine.ip} is lost: ")]
+        assert line.endswith(("elsewhere", "no trial was known to be there")), line
+    assert "go on elsewhere" in err or "goes on elsewhere" in err
+    assert len(told) == 2, err  # nothing of Ray's, here or among the progress
+    ours = ("search ", "in order: ", "report: ")
+    assert all(line.startswith(ours) for line in out.splitlines()), out
+    assert "raylet" in (run / "logs" / "ray.log").read_text()
     assert not (run / "tune").exists()
     rows = rows_of(run)
     assert content(rows) == undisturbed(tmp_path / "b", in_order=4, **SEARCH)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from raynas.core import UserError
-from raynas.store.files import Lock, lock_holder, reason, write_whole
+from raynas.store.files import Lock, lock_holder, reason, what_helps, write_whole
 
 
 def test_contents_reach_the_disk_before_the_name_and_the_name_before_the_return(
@@ -60,6 +61,30 @@ def test_the_lock_is_one_mans_and_names_him(tmp_path: Path) -> None:
     lock.release()
     assert lock_holder(path) is None
     Lock(path, patience=0).release()
+
+
+def test_a_lock_knows_whether_its_file_is_still_in_place(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    lock = Lock(folder / "lock")
+    assert lock.in_place()
+    folder.rename(tmp_path / "away")
+    assert not lock.in_place()
+    folder.write_text("")  # a file is in the place of the folder
+    assert not lock.in_place()
+    folder.unlink()
+    folder.mkdir()
+    (folder / "lock").touch()
+    assert not lock.in_place()
+    shutil.rmtree(folder)
+    (tmp_path / "away").rename(folder)
+    assert lock.in_place()
+    lock.release()
+
+
+def test_what_helps_fits_what_is_refused() -> None:
+    assert "ulimit -n" in what_helps(OSError(24, "Too many open files"))
+    assert what_helps(OSError(28, "No space left on device")) == "make room or access"
 
 
 def test_a_reason_has_the_systems_words_and_code() -> None:

@@ -91,6 +91,22 @@ def test_an_altered_head_is_refused(saved):
     assert "was altered" in refused(saved)
 
 
+@pytest.mark.parametrize(
+    ("text", "other", "reason"),
+    [
+        (b'\\"class\\"', b'\\"klass\\"', "of space None, not NASBench201"),
+        (b'\\"space\\": {', b'\\"space\\":1,\\"\\":{', "was altered"),
+    ],
+)
+def test_an_altered_description_is_refused(saved, text, other, reason):
+    content = saved.path.read_bytes()
+    assert text in content
+    changed = content.replace(text, other)
+    size = int.from_bytes(content[:8], "little") + len(changed) - len(content)
+    saved.path.write_bytes(size.to_bytes(8, "little") + changed[8:])
+    assert reason in refused(saved)
+
+
 def test_foreign_files_are_refused(saved):
     save_file({"x": torch.ones(2)}, saved.path)
     assert "holds no supernet weights" in refused(saved)
