@@ -503,6 +503,7 @@ def few_files(count: int) -> list[str]:
     return ["sh", "-c", f'ulimit -n {count} && exec "$@"', "sh"]
 
 
+@pytest.mark.long
 def test_64_files_are_enough(toy: Path, run: Path, calm: list[Any]) -> None:
     called = as_process("run", toy, "--local", "--output", run, before=few_files(64))
     assert (called.code, called.err) == (0, "")
