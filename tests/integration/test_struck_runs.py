@@ -353,13 +353,13 @@ def common() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def no_home(folder: Path) -> dict[str, str]:
-    return {"HOME": str(folder / "nobody"), "RAYNAS_CACHE": str(folder / "nobody" / "cache")}
+#: nobody can make it
+NO_HOME = {"HOME": "/nonexistent/nobody"}
 
 
 def test_a_user_without_a_home_folder(common: Path, calm: list[Any]) -> None:
     """As in a container that is not root: nothing of the home folder is needed, nothing said."""
-    before, env = _without_rights(), no_home(common)
+    before, env = _without_rights(), NO_HOME
     common.chmod(0o755)
     file = experiment_file(common, **SETTINGS)
     called = as_process("run", file, "--local", before=before, env=env, cwd=common)
@@ -374,7 +374,7 @@ def test_a_user_without_a_home_folder(common: Path, calm: list[Any]) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("row", moments("sealed", 3))
 def test_a_folder_that_may_not_be_written_any_more(common: Path, calm: list[Any], row: int) -> None:
-    before, env = _without_rights(), no_home(common)
+    before, env = _without_rights(), NO_HOME
     run = common / "run"
     file = experiment_file(common, seconds=0.05, **SETTINGS)
     command = ("run", file, "--local", "--output", run)
@@ -503,6 +503,7 @@ def few_files(count: int) -> list[str]:
     return ["sh", "-c", f'ulimit -n {count} && exec "$@"', "sh"]
 
 
+@pytest.mark.long
 def test_64_files_are_enough(toy: Path, run: Path, calm: list[Any]) -> None:
     called = as_process("run", toy, "--local", "--output", run, before=few_files(64))
     assert (called.code, called.err) == (0, "")
