@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
@@ -64,8 +64,8 @@ def main() -> None:
     run_script(lambda: app(prog_name="raynas", standalone_mode=False))
 
 
-def run_script(function: Callable[[], int | None]) -> NoReturn:
-    """Call the main function of a script and exit as `raynas` does.
+def run_script(function: Callable[[], int | None]) -> None:
+    """Call the main function of a script; where it does not succeed, exit as `raynas` does.
 
     Args:
         function: May return an exit code. What it raises is one line where the user can do
@@ -89,7 +89,8 @@ def run_script(function: Callable[[], int | None]) -> NoReturn:
     else:
         if code == _INTERRUPTED:
             print("interrupted", file=sys.stderr)
-    sys.exit(code)
+    if code:
+        sys.exit(code)
 
 
 def _told(error: Exception) -> tuple[int, str]:
@@ -102,7 +103,7 @@ def _told(error: Exception) -> tuple[int, str]:
     from raynas.store.files import what_helps
 
     if isinstance(error, Interrupted):
-        return 130, f"interrupted; go on with: raynas resume {error}"
+        return 130, f"interrupted; go on with: {error}"
     if isinstance(error, AllTrialsFailed):
         return 3, f"error: {error}"
     if isinstance(error, RaynasError):

@@ -61,7 +61,7 @@ def _interruptible(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise Interrupted(folder.place) from None
+        raise Interrupted(f"raynas resume {folder.place}") from None
 
 
 def start(
@@ -188,7 +188,7 @@ def _carry_out(
             writer.check()
             finish(folder, loaded.experiment, console)
         if isinstance(error, Interrupted):
-            raise Interrupted(folder.place) from None
+            raise Interrupted(f"raynas resume {folder.place}") from None
         raise
     finally:
         board.close()

@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 
 
 class Interrupted(Exception):
-    """Ctrl-C: what is done is stored, the run can be resumed."""
+    """Ctrl-C: what is done is kept; the text is the command that goes on with it."""
 
 
 @dataclass

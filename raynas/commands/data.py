@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,8 +47,9 @@ def get(
         with downloading(out) as told:
             got = get(source, folder, told, waiting)
     except KeyboardInterrupt:
-        print(f"interrupted; go on with: {source.command(folder)}", file=sys.stderr)
-        raise typer.Exit(130) from None
+        from raynas.session import Interrupted
+
+        raise Interrupted(source.command(folder)) from None
     out.print("fetched" if got.fetched else "there already; nothing was fetched")
     show_found(got.found, out)
     if got.found.place not in source.places():

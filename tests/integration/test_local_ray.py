@@ -26,6 +26,12 @@ def long_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def alone(shared_ray: SharedRay) -> None:
+    """Each of these begins a Ray of its own, or none."""
+    shared_ray.close()
+
+
 @pytest.fixture
 def own() -> Iterator[TuneRunner]:
     runner = TuneRunner()
@@ -39,9 +45,8 @@ def own() -> Iterator[TuneRunner]:
     "ignore::ResourceWarning",
 )
 def test_it_is_reached_from_this_machine_only_and_takes_a_short_folder(
-    shared_ray: SharedRay, own: TuneRunner, long_folder: Path, capsys: pytest.CaptureFixture[str]
+    own: TuneRunner, long_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shared_ray.close()  # this one begins its own
     own.open()
     me = psutil.Process()
     ours = {me.pid, *(child.pid for child in me.children(recursive=True))}

@@ -156,7 +156,7 @@ def test_a_late_result_of_an_ended_trial_changes_nothing(faults: Finished) -> No
     before, told = list(faults.rows), faults.sampler.told[0]
     hooks = tune_module._Hooks(faults.work, Placer(Share(), (0, 0)), Resources())
     scheduler = tune_module.WorkScheduler(hooks)
-    late = {"outcome": Outcome(Measurement(3, {"val_accuracy": 99.0}))}
+    late = {"outcome": Outcome(Measurement(3, {"val_accuracy": 99.0})), "node": "n"}
     assert scheduler.on_trial_result(None, Zombie(), late) == "STOP"
     assert faults.rows == before
     assert told.measurements[-1].step == 1
