@@ -272,7 +272,7 @@ def test_ctrl_c_says_which_run_to_go_on_with(tmp_path: Path, console: Console) -
     whole = begin(file, tmp_path / "whole", console)
     with pytest.raises(Interrupted) as raised:
         begin(file, tmp_path / "run", console, lambda _loaded, _folder: Interrupts())
-    assert str(raised.value) == str(tmp_path / "run")
+    assert str(raised.value) == f"raynas resume {tmp_path / 'run'}"
     assert len(found(RunFolder.open(tmp_path / "run"))) == 1
     assert plain(resume(tmp_path / "run", local, console=console)) == plain(whole)
 
