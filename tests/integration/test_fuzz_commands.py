@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from raynas.cli import app
 
 _EXAMPLES, _QUICK = 200, 4
-_SECONDS = 30
+_SECONDS = 120
 """An example that takes longer fails: it does more work than a fuzz should ask for (``WORK``)."""
 
 HOSTILE = [
@@ -97,7 +97,10 @@ _LARGE = re.compile(r"[+-]?[\d.]*(\d{3}|e\d|inf)", re.IGNORECASE)
 
 #: always given where there is such an option, so that an example takes milliseconds
 ALWAYS = {"local": ["--local"]}
-DEFAULTS = {"random": "2", "sample": "5", "jobs": "1", "seeds": "1", "published_seeds": "1"}
+DEFAULTS = {
+    "random": "2", "sample": "5", "jobs": "1", "seeds": "1", "published_seeds": "1",
+    "protocols": "trainings", "methods": "random", "datasets": "cifar10",
+}  # fmt: skip
 
 
 def commands() -> dict[str, Any]:
