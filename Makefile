@@ -74,7 +74,7 @@ demo: setup  ## a real architecture search on 2 cores in about 3 minutes (replac
 
 # tests/conftest.py says which tests stay in one process
 test: setup  ## all tests but the long ones, on two cores in less than 8 minutes
-	OMP_NUM_THREADS=1 $(RUN) pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder \
+	OMP_NUM_THREADS=1 $(RUN) pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder \
 		-m "not long" $(PYTEST_ARGS)
 
 test-long: setup  ## faults, lost machines, two drivers: some minutes more

@@ -8,7 +8,9 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sessions import SharedRay
@@ -16,6 +18,7 @@ from sessions import SharedRay
 if TYPE_CHECKING:
     from raynas.runners.tune import TuneRunner
 
+_ROOT = Path(__file__).resolve().parents[1]
 # before anything imports Ray: no statistics, a private session, no token files in the home folder
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -31,16 +34,30 @@ if "RAYNAS_CACHE" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["RAYNAS_CACHE"], ignore_errors=True)
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in a hook of the same name
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests on Ray go to one process, which begins with them; those of another file stay together.
+_ON_RAY = "pytest.mark.ray"
 
-    They wait more than they compute, so another process has the other files meanwhile.
-    """
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
-    for item in items:
-        on_ray = item.get_closest_marker("ray") is not None
-        item.add_marker(pytest.mark.xdist_group("ray" if on_ray else item.path.stem))
+
+@cache
+def _on_ray(file: str) -> bool:
+    return _ON_RAY in (_ROOT / file).read_text(encoding="utf-8")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with tests on Ray come first: they take longest, and wait more than they compute."""
+    items.sort(key=lambda item: not _on_ray(item.nodeid.partition("::")[0]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With ``--dist loadfile`` files with tests on Ray go to one process, which shares one Ray."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneRay(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return _ON_RAY if _on_ray(file) else str(file)
+
+    return OneRay(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")
