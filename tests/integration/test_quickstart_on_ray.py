@@ -23,10 +23,12 @@ def test_quickstart_on_ray_as_a_user_types_it(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == ""
     lines = ended.stdout.splitlines()
-    assert [line.split(":")[0] for line in lines[-5:]] == [
+    heads = dict.fromkeys(line.split(":")[0] for line in lines)
+    assert [head for head in heads if "%" not in head or "100%" in head] == [
         "search · tpe 100%", "search · random 100%", "final · tpe 100%", "best network", "report",
     ]  # fmt: skip
-    assert len(lines) < 12  # none of Tune's own lines
+    # none of Tune's own lines; ours come every ten seconds, so a busy machine has more
+    assert all("·" in head for head in [*heads][:-2])
     run = tmp_path / "runs" / "quickstart"
     whole(run)
     assert not (run / "tune").exists() or not any((run / "tune").iterdir())

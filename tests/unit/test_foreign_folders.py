@@ -206,7 +206,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
 
     def contact(remote: Remote, *_: object) -> None:
-        found.append(remote.uri)
+        if remote.uri.startswith("s3:"):  # a lease of another test may still be renewed
+            found.append(remote.uri)
         raise OSError("no network")
 
     monkeypatch.setattr(Remote, "_patiently", contact)
