@@ -73,7 +73,7 @@ demo: setup  ## a real architecture search on 2 cores in about 3 minutes (replac
 	@echo "report: $(DEMO)/report.html"
 
 # tests/conftest.py says which tests stay in one process
-test: setup  ## all tests but the long ones, on two cores in less than 8 minutes
+test: setup  ## all tests but the long ones, a quarter of an hour on two cores
 	OMP_NUM_THREADS=1 $(RUN) pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder \
 		-m "not long" $(PYTEST_ARGS)
 
