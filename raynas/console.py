@@ -10,7 +10,7 @@ import sys
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,7 @@ from raynas.core import Trial, TrialState, UserError, one_of
 from raynas.core.printable import DEGRADED, printable
 from raynas.data.source import size_text
 from raynas.runners.live import clock, shorten
-from raynas.runners.printing import Data, data_console
+from raynas.runners.printing import Data, data_console, show_remarks
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -73,12 +73,6 @@ def console() -> Console:
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "backslashreplace":
         sys.stdout.reconfigure(errors=DEGRADED)  # the command line's own choice, in better letters
     return data_console()
-
-
-def show_remarks(remarks: Iterable[str], out: Console) -> None:
-    """What a user should know before the results, each once."""
-    for remark in dict.fromkeys(remarks):
-        out.print(Text(remark, style="yellow"), soft_wrap=True)
 
 
 def show_parts(kind: str | None, out: Console) -> None:
@@ -174,14 +168,13 @@ def show_export(exported: Exported, out: Console) -> None:
         difference = exported.differences.get(name)
         checked = "" if difference is None else f"  (outputs differ by at most {difference:.1e})"
         out.print(f"{name}: {path}{checked}", soft_wrap=True)
-    for remark in exported.remarks:
-        out.print(Text(printable(remark), style="yellow"), soft_wrap=True)
+    show_remarks(exported.remarks, out)
 
 
 def show_written(what: str, written: Written, out: Console) -> None:
     """Where a file is, and what is missing in it."""
     if written.remark:
-        out.print(written.remark, style="yellow", soft_wrap=True)
+        show_remarks([written.remark], out)
     out.print(f"{what}: {printable(str(written.path))}", soft_wrap=True)
 
 

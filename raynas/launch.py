@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.text import Text
-
 from raynas.core import Metric, UserError
 from raynas.experiment import Experiment, Loaded
 from raynas.observers import Board, Observer
 from raynas.outcome import finish
 from raynas.runners.base import Runner
+from raynas.runners.printing import show_remarks
 from raynas.search.context import Payload, Rows
 from raynas.session import Interrupted, Session, finalists_refused, heeded, prepare
 from raynas.store import Provenance, RunFolder, RunInfo, Writer, new_run_id, next_session, read
@@ -192,8 +191,7 @@ def _carry_out(
         raise
     finally:
         board.close()
-        for remark in board.remarks:
-            console.print(Text(remark, style="yellow"), soft_wrap=True)
+        show_remarks(board.remarks, console)
         hand.close()
         heed()
     writer.check()

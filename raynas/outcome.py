@@ -14,6 +14,7 @@ from raynas.core.describe import fresh
 from raynas.core.errors import first_line
 from raynas.core.trial import is_time
 from raynas.experiment import Experiment
+from raynas.runners.printing import show_remarks
 from raynas.spaces.stored import whole_texts
 from raynas.store import RunFolder, read
 from raynas.store.schema import FINAL, SEARCH
@@ -146,8 +147,7 @@ def finish(folder: RunFolder, experiment: Experiment, console: Console) -> None:
         saved, failed = None, str(error)
     if saved is not None:
         console.print(Text(f"best network: {saved.paths['safetensors']}"), soft_wrap=True)
-        for remark in saved.remarks:
-            console.print(Text(f"best network: {remark}", style="yellow"), soft_wrap=True)
+        show_remarks([f"best network: {remark}" for remark in saved.remarks], console)
     folder.publish(folder.report, folder.figures, folder.best, folder.path / SPACE_FILE)
     console.print(Text(f"report: {folder.report}"), soft_wrap=True)
     if folder.remote is not None:

@@ -37,6 +37,7 @@ from raynas.data.base import Images
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment
 from raynas.runners.base import Runner
+from raynas.runners.printing import show_remarks
 from raynas.samplers.base import Sampler
 from raynas.samplers.random import Random
 from raynas.schedulers.none import NoStopping
@@ -91,7 +92,7 @@ class Session:
         experiment, payload = self.experiment, self.payload
         refused = finalists_refused(experiment)
         if refused:
-            self.console.print(Text(refused, style="yellow"), soft_wrap=True)
+            self._tell([refused])
         deadline = None
         if experiment.budget.hours is not None:
             deadline = self.runner.clock() + 3600 * experiment.budget.hours
@@ -109,7 +110,7 @@ class Session:
                 cure = f"mend that, then go on with: raynas resume {self.folder.place}"
                 raise AllTrialsFailed(f"{reason}; {cure}")
             line = "no architecture was evaluated to the end: no finalists, no best network"
-            self.console.print(Text(line, style="yellow"))
+            self._tell([line])
 
     def _equip(self) -> None:
         """Train what the evaluators need, unless the run has it; from here on they work with it.
@@ -134,8 +135,7 @@ class Session:
         self._tell((*unused_settings(self.experiment), *self.runner.remarks(), *of_parts))
 
     def _tell(self, remarks: Iterable[str]) -> None:
-        for remark in dict.fromkeys(remarks):
-            self.console.print(Text(remark, style="yellow"), soft_wrap=True)
+        show_remarks(remarks, self.console)
 
     def _train(self, needed: Evaluator) -> Trial:
         """One evaluation of the largest architecture, by which the whole supernet goes."""

@@ -61,7 +61,8 @@ def nb201(
     """Compare samplers and schedulers on NAS-Bench-201: tables here, and a page."""
     from raynas.comparison.compare import Plan, compare, write
     from raynas.comparison.page import terminal_table
-    from raynas.console import console, counted, show_remarks
+    from raynas.console import console, counted
+    from raynas.runners.printing import show_remarks
 
     plan = Plan(
         names_in(protocols),

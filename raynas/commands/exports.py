@@ -25,11 +25,7 @@ def export(
     from raynas.console import console, show_export
     from raynas.outcome import export_best
 
-    names, out = names_in(formats), console()
-    exported = export_best(run, to, names, trust=trust)
-    show_export(exported, out)
-    for remark in exported.remarks:
-        out.print(remark, soft_wrap=True, markup=False, highlight=False)
+    show_export(export_best(run, to, names_in(formats), trust=trust), console())
 
 
 def export_study(

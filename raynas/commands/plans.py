@@ -23,9 +23,10 @@ def plan(
 
     Where the files of its data set are missing, random images of the declared shape stand in.
     """
-    from raynas.console import console, show_plan, show_remarks
+    from raynas.console import console, show_plan
     from raynas.experiment import load, parse_overrides, with_data
     from raynas.planning import plan as look
+    from raynas.runners.printing import show_remarks
 
     experiment, out = with_data(load(file, parse_overrides(set_ or []))).experiment, console()
     show_remarks(experiment.data.remarks(), out)
@@ -99,9 +100,10 @@ def simulate(
     or --step-seconds say what a step takes; its accuracies are made up then. Where the files of
     its data set are missing, random images of the declared shape stand in.
     """
-    from raynas.console import console, show_remarks, show_simulation
+    from raynas.console import console, show_simulation
     from raynas.experiment import load, parse_overrides, with_data
     from raynas.runners.live import LiveView
+    from raynas.runners.printing import show_remarks
     from raynas.runners.virtual import Cluster
     from raynas.simulation import payload_for, simulate, worker_counts
 

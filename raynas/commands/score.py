@@ -48,9 +48,10 @@ def score(
     Where the files of a data set are missing, random images of its declared shape stand in, and
     the run says so. Executes the file; of a run, the experiment.py in its folder.
     """
-    from raynas.console import console, show_remarks, show_scores
+    from raynas.console import console, show_scores
     from raynas.experiment import parse_overrides
     from raynas.launch import start
+    from raynas.runners.printing import show_remarks
     from raynas.scoring import (
         ENSEMBLE,
         Request,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderableType
 from rich.measure import Measurement
 from rich.segment import Segment
+from rich.text import Text
 
 from raynas.core.printable import printable
 
@@ -41,3 +42,9 @@ def data_console(**options: object) -> Console:
     console = Console(highlight=False, markup=False, emoji=False, **options)  # type: ignore[arg-type]
     console.push_render_hook(AsData())  # type: ignore[arg-type]
     return console
+
+
+def show_remarks(remarks: Iterable[str], out: Console) -> None:
+    """Print what a user should know, each remark once."""
+    for remark in dict.fromkeys(remarks):
+        out.print(Text(printable(remark), style="yellow"), soft_wrap=True)

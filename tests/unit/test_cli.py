@@ -17,6 +17,7 @@ import pytest
 from commands import done, experiment_file, raynas, stored
 
 from raynas import __version__
+from raynas.training.export import Exported
 
 COMMANDS = (
     "run", "resume", "status", "top", "score", "report", "export", "export-study", "specialize",
@@ -351,3 +352,11 @@ def test_a_search_is_opened_by_optuna(run: Path, tmp_path: Path) -> None:
     called = raynas("export-study", run, file)
     assert (called.code, called.err.count("\n")) == (2, 1)
     assert f"{file} is there already; remove it" in called.err
+
+
+def test_export_says_once_what_is_to_be_known_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Exported({}, {}, ("logits were not compared",))
+    monkeypatch.setattr("raynas.outcome.export_best", lambda *_, **__: made)
+    assert done("export", tmp_path) == "logits were not compared\n"
