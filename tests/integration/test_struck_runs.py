@@ -431,17 +431,26 @@ def ended_by(called: Called, run: Path) -> None:
     assert "every row stored before is safe" in called.err
 
 
+def run_into(
+    limit: int, soft: int, monkeypatch: pytest.MonkeyPatch, row: int, toy: Path, run: Path
+) -> Called:
+    """A run that meets a limit of the system before the row; the limit is lifted afterwards."""
+    with monkeypatch.context() as patch:
+        strike_before(patch, row, limited(limit, soft))
+        called = raynas("run", toy, "--local", "--output", run)
+    lift(limit)
+    ended_by(called, run)
+    return called
+
+
 @pytest.mark.usefixtures("_limits")
 @pytest.mark.parametrize("row", moments("small files", 2))
 def test_files_may_not_grow(
     toy: Path, run: Path, calm: list[Any], monkeypatch: pytest.MonkeyPatch, row: int
 ) -> None:
     """``ulimit -f``; quotas answer so, too."""
-    with monkeypatch.context() as patch:
-        strike_before(patch, row, limited(resource.RLIMIT_FSIZE, 3000))  # less than a fragment
-        called = raynas("run", toy, "--local", "--output", run)
-    lift(resource.RLIMIT_FSIZE)
-    ended_by(called, run)
+    # less than a fragment
+    called = run_into(resource.RLIMIT_FSIZE, 3000, monkeypatch, row, toy, run)
     assert "File too large (EFBIG)" in called.err
     before = rows_of(run)
     assert len(before) == row
@@ -453,11 +462,7 @@ def test_files_may_not_grow(
 def test_no_file_can_be_opened_any_more(
     toy: Path, run: Path, calm: list[Any], monkeypatch: pytest.MonkeyPatch, row: int
 ) -> None:
-    with monkeypatch.context() as patch:
-        strike_before(patch, row, limited(resource.RLIMIT_NOFILE, 3))
-        called = raynas("run", toy, "--local", "--output", run)
-    lift(resource.RLIMIT_NOFILE)
-    ended_by(called, run)
+    called = run_into(resource.RLIMIT_NOFILE, 3, monkeypatch, row, toy, run)
     assert "Too many open files (EMFILE)" in called.err
     assert "ulimit -n" in called.err
     before = rows_of(run)
