@@ -131,10 +131,10 @@ def raynas(task: Task, folder: Path) -> Timing:
     from raynas.data import Digits
     from raynas.evaluators import FunctionEvaluator
     from raynas.runners.base import Resources
-    from raynas.runners.tune import TuneRunner  # before Ray: it sets Ray's variables
+    from raynas.runners.ray.tune import TuneRunner  # before Ray: it sets Ray's variables
     from raynas.samplers import TPE, Random
     from raynas.schedulers import ASHA
-    from raynas.search.build import SearchSetup, build_search
+    from raynas.search.builder import SearchSetup, build_search
     from raynas.search.checkpoints import CheckpointFolders
     from raynas.search.context import Limits, Payload
     from raynas.spaces import NASBench201

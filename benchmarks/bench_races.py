@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import ndtri
 
-from raynas.supernet.racing import Course, Race, Right, run_heat
+from raynas.supernet.evaluation.race import Course, Race, Right, run_heat
 
 IMAGES = 4000
 

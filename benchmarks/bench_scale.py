@@ -106,10 +106,10 @@ def raynas(count: int, folder: Path, *, quick: bool) -> dict[str, float]:
     from raynas.evaluators import FunctionEvaluator
     from raynas.reports import write_report
     from raynas.runners.base import Resources
-    from raynas.runners.lanes import RayRunner  # before Ray: it sets Ray's variables
+    from raynas.runners.ray.runner import RayRunner  # before Ray: it sets Ray's variables
     from raynas.samplers import Random
     from raynas.schedulers import ASHA, NoStopping
-    from raynas.search.build import SearchSetup, build_search
+    from raynas.search.builder import SearchSetup, build_search
     from raynas.search.checkpoints import CheckpointFolders
     from raynas.search.context import Limits, Payload
     from raynas.spaces import ElasticResNet
@@ -244,10 +244,10 @@ def busy(count: int, folder: Path, step: float) -> dict[str, float]:
     from raynas.data import Digits
     from raynas.evaluators import FunctionEvaluator
     from raynas.runners.base import Resources
-    from raynas.runners.lanes import RayRunner
+    from raynas.runners.ray.runner import RayRunner
     from raynas.samplers import TPE, Random
     from raynas.schedulers import NoStopping
-    from raynas.search.build import SearchSetup, build_search
+    from raynas.search.builder import SearchSetup, build_search
     from raynas.search.checkpoints import CheckpointFolders
     from raynas.search.context import Limits, Payload
     from raynas.spaces import ElasticResNet

@@ -36,10 +36,10 @@ from raynas.evaluators.train_supernet import new_supernet
 from raynas.spaces import ElasticResNet
 from raynas.spaces.base import SearchSpace
 from raynas.supernet.calibration import recalibrate
-from raynas.supernet.races import Races
-from raynas.supernet.racing import Race
+from raynas.supernet.evaluation.race import Race
+from raynas.supernet.evaluation.racer import Races
+from raynas.supernet.evaluation.subnets import Crowd, Found, Looks, Subnets
 from raynas.supernet.rules import Sandwich
-from raynas.supernet.subnets import Crowd, Found, Looks, Subnets
 from raynas.supernet.weights import load_weights
 from raynas.training import Recipe
 from raynas.training.augment import on_device
@@ -222,7 +222,7 @@ class Bench:
     def served(self, replicas: int) -> float:
         """Architectures a second by the clock, exact, on so many cores."""
         from raynas.runners.base import Resources
-        from raynas.runners.server import SupernetServer
+        from raynas.runners.ray.server import SupernetServer
         from raynas.search.context import Payload
 
         evaluator = Inherited(
@@ -240,8 +240,8 @@ class Bench:
         """Architectures a second by the clock: the loop, one Ray Tune trial each, on one core."""
         from raynas.core import Objective
         from raynas.runners.base import Resources
-        from raynas.runners.tune import TuneRunner
-        from raynas.search.build import SearchSetup, build_retraining
+        from raynas.runners.ray.tune import TuneRunner
+        from raynas.search.builder import SearchSetup, build_retraining
         from raynas.search.context import Payload
 
         class Rows(list[Any]):

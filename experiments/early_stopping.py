@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raynas.benchmarks import Synthetic
-from raynas.cli import run_script
+from raynas.cli.main import run_script
 from raynas.core import (
     Architecture,
     Decision,

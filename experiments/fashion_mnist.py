@@ -16,7 +16,7 @@ Data: `apt-get install dataset-fashion-mnist`, or FashionMNIST(folder=...).
 import argparse
 import statistics
 
-from raynas.cli import run_script
+from raynas.cli.main import run_script
 from raynas.core import Architecture, Bound, Job, seed_for
 from raynas.data import FashionMNIST
 from raynas.evaluators import Retrain

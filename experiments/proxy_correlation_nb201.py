@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from raynas.cli import run_script
+from raynas.cli.main import run_script
 from raynas.core import Objective
 from raynas.data import CIFAR10
 from raynas.evaluators import ZeroShot
@@ -161,7 +161,7 @@ def over_cells(
     """Ranking -> Spearman's rho with each accuracy, an estimate for all 15,625 cells."""
     from nb201.table import ACCURACIES, cells_of, stands_for, usable
 
-    from raynas.reports.ranking import spearman_draws
+    from raynas.analysis.ranking import spearman_draws
 
     shared = set.intersection(*map(set, parts))
     columns = usable({name: np.concatenate([p[name] for p in parts]) for name in shared}, PROXIES)

@@ -24,13 +24,13 @@ from pathlib import Path
 
 import numpy as np
 
+from raynas.apps.compare import protocols
+from raynas.apps.compare.methods import PUBLISHED
+from raynas.apps.compare.protocols import spend
+from raynas.apps.compare.sections import PUBLISHED_RESULTS, label
 from raynas.benchmarks import NASBench201Table, NoImages
 from raynas.benchmarks.nasbench201 import DATASETS
-from raynas.cli import run_script
-from raynas.comparison import protocols
-from raynas.comparison.methods import PUBLISHED
-from raynas.comparison.protocols import spend
-from raynas.comparison.sections import PUBLISHED_RESULTS, label
+from raynas.cli.main import run_script
 from raynas.evaluators import Tabular
 from raynas.experiment import Budget, Experiment, Finalists
 from raynas.samplers import RegularizedEvolution

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raynas.cli import run_script
+from raynas.cli.main import run_script
 from raynas.core import Architecture, Ensemble, Metric, Objective, Ranking
 from raynas.data import CIFAR10
 from raynas.evaluators import FunctionEvaluator, Retrain, Screen, ZeroShot
@@ -122,7 +122,7 @@ def trained(task: tuple[str, str, int], run: Path, table: Path | None, trainings
     """(len(AT),) test accuracy after so many trainings of this arm, data set and seed."""
     from raynas.data import Digits
     from raynas.runners.local import LocalRunner
-    from raynas.search.build import SearchSetup, build_search
+    from raynas.search.builder import SearchSetup, build_search
     from raynas.search.context import Limits, Payload
     from raynas.search.screening import Screening
 

@@ -39,7 +39,7 @@ from statistics import fmean
 
 import numpy as np
 
-from raynas.cli import run_script
+from raynas.cli.main import run_script
 from raynas.core import Architecture, Job, Objective, rng_for
 from raynas.data import FashionMNIST
 from raynas.data.base import View

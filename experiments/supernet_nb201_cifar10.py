@@ -24,7 +24,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from raynas.cli import run_script
+from raynas.cli.main import run_script
 from raynas.data import CIFAR10
 from raynas.evaluators import Inherited, TrainSupernet
 from raynas.experiment import Budget, Experiment, Finalists

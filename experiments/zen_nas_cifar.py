@@ -17,7 +17,7 @@ from raynas.experiment import Budget, Experiment, Finalists
 from raynas.proxies import ZenScore
 from raynas.samplers import ElitistEvolution, Random
 from raynas.spaces import ZenNAS
-from raynas.spaces.zen import CIFAR_START
+from raynas.spaces.zennas.space import CIFAR_START
 from raynas.training import NASBENCH201
 
 

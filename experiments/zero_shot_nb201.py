@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from raynas.cli import run_script
+from raynas.cli.main import run_script
 from raynas.core import Cascade, Ensemble, Objective
 from raynas.core.ranks import log_rank_sum, ranks
 from raynas.data import CIFAR10

@@ -43,11 +43,11 @@ from integration.toy_runs import SAME
 from raynas.core import Decision, Problem, Trial
 from raynas.core.describe import fresh
 from raynas.experiment import load
+from raynas.pipeline.history import history
 from raynas.store import RunFolder
 from raynas.store.fragments import list_fragments, read_fragment
 from raynas.store.manifest import snapshot
 from raynas.store.remote import Remote, fetch
-from raynas.stored import history
 
 KINDS = ("actor", "storage", "node", "driver", "clock", "idle", "torn")
 SCHEDULERS = {

@@ -61,7 +61,7 @@ class Called:
 
 def raynas(*arguments: object) -> Called:
     """``raynas ARGUMENTS`` in this process."""
-    from raynas.cli import main
+    from raynas.cli.main import main
 
     out, err = io.StringIO(), io.StringIO()
     with (

@@ -16,7 +16,7 @@ import pytest
 from sessions import SharedRay
 
 if TYPE_CHECKING:
-    from raynas.runners.tune import TuneRunner
+    from raynas.runners.ray.tune import TuneRunner
 
 _ROOT = Path(__file__).resolve().parents[1]
 # before anything imports Ray: no statistics, a private session, no token files in the home folder

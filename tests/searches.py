@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from raynas.core import Architecture, Job
-from raynas.search.build import (
+from raynas.search.builder import (
     SearchSetup,
     build_ordered_search,
     build_retraining,
@@ -15,8 +15,8 @@ from raynas.search.build import (
 from raynas.search.checkpoints import CheckpointFolders
 from raynas.search.context import Payload, Rows
 from raynas.search.controller import SearchController
-from raynas.search.numbers import NumberPlan
-from raynas.search.order import DeterministicOrder
+from raynas.search.deterministic import DeterministicOrder
+from raynas.search.trial_numbers import NumberPlan
 from raynas.store.remote import Remote
 
 _PARTS = ("sampler", "fallback", "scheduler", "limits", "run", "bounds", "screening")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from raynas.runners.tune import TuneRunner
+    from raynas.runners.ray.tune import TuneRunner
 
 
 class SharedRay:
@@ -19,7 +19,7 @@ class SharedRay:
         import toys
         from integration import toy_runs
 
-        from raynas.runners.tune import TuneRunner
+        from raynas.runners.ray.tune import TuneRunner
 
         if self._runner is None:
             self._runner = TuneRunner(modules=(toys, toy_runs), address=None)

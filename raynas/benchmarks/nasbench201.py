@@ -18,7 +18,7 @@ from raynas.core.fields import check_fields
 from raynas.core.metrics import TEST_ACCURACY, VAL_ACCURACY
 from raynas.data.source import Source
 from raynas.spaces.base import SearchSpace
-from raynas.spaces.nasbench201 import NASBench201
+from raynas.spaces.nasbench201.space import NASBench201
 
 DATASETS = ("cifar10", "cifar100", "imagenet16")
 CHANCE = {"cifar10": 10.0, "cifar100": 1.0, "imagenet16": 100 / 120}

@@ -21,7 +21,7 @@ from raynas.benchmarks.nasbench201_file import CELLS
 from raynas.core import UserError
 from raynas.core.printable import brief
 from raynas.data.pickles import RECORDS, load_pickle
-from raynas.spaces.nasbench201 import NASBench201
+from raynas.spaces.nasbench201.space import NASBench201
 from raynas.store.files import write_whole
 
 _LARGEST = 32 * 2**20

@@ -17,13 +17,13 @@ from raynas.evaluators.base import Evaluator
 from raynas.evaluators.inheritance import remarks_on, supernet_with_weights, weights_as_assets
 from raynas.evaluators.train_supernet import TrainSupernet
 from raynas.spaces.base import SearchSpace
-from raynas.supernet.racing import Race
+from raynas.supernet.evaluation.race import Race
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from raynas.supernet.races import Races
-    from raynas.supernet.subnets import Found, Subnets
+    from raynas.supernet.evaluation.racer import Races
+    from raynas.supernet.evaluation.subnets import Found, Subnets
 
 _HELD_OUT = {"val": (VAL_ACCURACY, VAL_LOSS), "test": (TEST_ACCURACY, TEST_LOSS)}
 IMAGES = Metric("images", "images", "max", "held-out images that the accuracy comes from")
@@ -157,7 +157,7 @@ class Inherited(Evaluator):
         self, archs: Sequence[Architecture], jobs: Sequence[Job]
     ) -> Iterator[tuple[int, Measurement | Exception | None]]:
         """All together; see ``race``. One that fails leaves the others alone."""
-        from raynas.supernet.races import Races
+        from raynas.supernet.evaluation.racer import Races
 
         subnets, known = self._on(jobs[0].device), []
         for place, arch in enumerate(archs):
@@ -183,7 +183,7 @@ class Inherited(Evaluator):
 
     def _on(self, device: str) -> Subnets:
         if device not in self._subnets:
-            from raynas.supernet.subnets import Looks, Subnets
+            from raynas.supernet.evaluation.subnets import Looks, Subnets
 
             space, view = self._ready()
             if self._assets is None and self.weights is None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from raynas.proxies.az_nas import AZNAS
     from raynas.proxies.base import Batch, Proxy
-    from raynas.proxies.engine import Scores, check_proxies, score
+    from raynas.proxies.engine.probe import Needs, Probe
+    from raynas.proxies.engine.scoring import Scores, check_proxies, score
     from raynas.proxies.epe_nas import EPENAS
     from raynas.proxies.fisher import Fisher
     from raynas.proxies.grad_norm import GradNorm
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from raynas.proxies.naswot import NASWOT
     from raynas.proxies.params import Params
     from raynas.proxies.plain import Plain
-    from raynas.proxies.probe import Needs, Probe
     from raynas.proxies.snip import SNIP
     from raynas.proxies.synflow import SynFlow
     from raynas.proxies.te_nas import TENAS
@@ -54,11 +54,11 @@ _HOME = {
 _MORE = {
     "Batch": "base",
     "Proxy": "base",
-    "Needs": "probe",
-    "Probe": "probe",
-    "Scores": "engine",
-    "check_proxies": "engine",
-    "score": "engine",
+    "Needs": "engine.probe",
+    "Probe": "engine.probe",
+    "Scores": "engine.scoring",
+    "check_proxies": "engine.scoring",
+    "score": "engine.scoring",
 }
 
 __all__ = [

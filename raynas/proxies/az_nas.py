@@ -21,10 +21,10 @@ from raynas.core import InvalidScore, UserError
 from raynas.core.fields import check_fields
 from raynas.core.ranks import Table, log_rank_sum
 from raynas.proxies.base import Proxy
-from raynas.proxies.initialise import drawn
+from raynas.proxies.engine.initialise import drawn
+from raynas.proxies.engine.passes import Watch
+from raynas.proxies.engine.probe import Needs, Probe
 from raynas.proxies.macs import multiply_adds
-from raynas.proxies.passes import Watch
-from raynas.proxies.probe import Needs, Probe
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from raynas.core import InvalidScore, Metric, UserError, rng_for
 from raynas.core.metrics import SCORE_UNIT
 from raynas.core.ranks import Table
 from raynas.data.base import View
-from raynas.proxies.probe import Needs, Probe
+from raynas.proxies.engine.probe import Needs, Probe
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,6 @@ class Proxy(ABC):
                 f"{self.name} ranks networks against each other and gives one alone no score; "
                 f"score several with {', '.join(self.parts)} and combine their ranks"
             )
-        from raynas.proxies.engine import score
+        from raynas.proxies.engine.scoring import score
 
         return score(network, batch, (self,)).value(self.name)

@@ -15,8 +15,8 @@ import numpy as np
 from raynas.core import InvalidScore, UserError
 from raynas.core.fields import check_fields
 from raynas.proxies.base import Proxy
+from raynas.proxies.engine.probe import Needs, Probe
 from raynas.proxies.jacob_cov import K, correlations
-from raynas.proxies.probe import Needs, Probe
 
 FEW_CLASSES = 100
 """Up to so many classes the classes' sums are added, above they are compared."""

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from raynas.core import InvalidScore
 from raynas.proxies.base import Proxy
-from raynas.proxies.probe import Needs, Probe
+from raynas.proxies.engine.probe import Needs, Probe
 
 
 @dataclass(frozen=True)

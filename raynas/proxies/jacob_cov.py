@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from raynas.core import InvalidScore
 from raynas.proxies.base import Proxy
-from raynas.proxies.probe import Needs, Probe
+from raynas.proxies.engine.probe import Needs, Probe
 
 K = 1e-5
 """Keeps logarithm and quotient finite for eigenvalues of zero, as in the paper's code."""

@@ -9,7 +9,7 @@ from typing import ClassVar
 from raynas.core import InvalidScore
 from raynas.costs import MacCounter
 from raynas.proxies.base import Proxy
-from raynas.proxies.probe import Probe
+from raynas.proxies.engine.probe import Probe
 
 
 @dataclass(frozen=True)

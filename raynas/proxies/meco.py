@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from raynas.core import InvalidScore
 from raynas.proxies.base import Proxy
-from raynas.proxies.probe import Probe
+from raynas.proxies.engine.probe import Probe
 
 
 @dataclass(frozen=True)

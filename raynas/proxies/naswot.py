@@ -13,7 +13,7 @@ import numpy as np
 
 from raynas.core import InvalidScore
 from raynas.proxies.base import Proxy
-from raynas.proxies.probe import Needs, Probe
+from raynas.proxies.engine.probe import Needs, Probe
 
 
 @dataclass(frozen=True)

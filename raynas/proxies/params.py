@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from raynas.proxies.base import Proxy
-from raynas.proxies.probe import Probe
+from raynas.proxies.engine.probe import Probe
 
 
 @dataclass(frozen=True)

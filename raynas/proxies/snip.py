@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from raynas.proxies.base import Proxy
-from raynas.proxies.probe import Needs, Probe
+from raynas.proxies.engine.probe import Needs, Probe
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 
 from raynas.core import InvalidScore
 from raynas.proxies.base import Proxy
-from raynas.proxies.probe import Needs, Probe
+from raynas.proxies.engine.probe import Needs, Probe
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from raynas.core import InvalidScore, UserError
 from raynas.core.fields import check_fields
 from raynas.core.ranks import Table, rank_sum
 from raynas.proxies.base import Proxy
-from raynas.proxies.passes import Watch
-from raynas.proxies.probe import Needs, Probe, ends_all
+from raynas.proxies.engine.passes import Watch
+from raynas.proxies.engine.probe import Needs, Probe, ends_all
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from raynas.core import InvalidScore, UserError
 from raynas.core.fields import check_fields
 from raynas.proxies.base import Proxy
-from raynas.proxies.initialise import drawn
-from raynas.proxies.passes import Pass, Watch
-from raynas.proxies.probe import Probe
+from raynas.proxies.engine.initialise import drawn
+from raynas.proxies.engine.passes import Pass, Watch
+from raynas.proxies.engine.probe import Probe
 
 MIXUP = 1e-2
 """Length of the step from an image to its neighbour, in units of a second random image."""

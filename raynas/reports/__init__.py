@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 if TYPE_CHECKING:
+    from raynas.analysis.ranking import RankQuality, rank_qualities, rank_table
+    from raynas.analysis.summary import Summary, shown_architectures, summary
     from raynas.reports.html import render, write_report
-    from raynas.reports.ranking import RankQuality, rank_qualities, rank_table
-    from raynas.reports.tables import Summary, shown_architectures, summary
 
 __all__ = [
     "RankQuality", "Summary", "rank_qualities", "rank_table", "render", "shown_architectures",
@@ -23,13 +23,13 @@ __all__ = [
 ]  # fmt: skip
 
 _HOMES = {
-    "RankQuality": "raynas.reports.ranking",
-    "Summary": "raynas.reports.tables",
-    "rank_qualities": "raynas.reports.ranking",
-    "rank_table": "raynas.reports.ranking",
+    "RankQuality": "raynas.analysis.ranking",
+    "Summary": "raynas.analysis.summary",
+    "rank_qualities": "raynas.analysis.ranking",
+    "rank_table": "raynas.analysis.ranking",
     "render": "raynas.reports.html",
-    "shown_architectures": "raynas.reports.tables",
-    "summary": "raynas.reports.tables",
+    "shown_architectures": "raynas.analysis.summary",
+    "summary": "raynas.analysis.summary",
     "write_report": "raynas.reports.html",
 }
 

@@ -19,11 +19,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
+from raynas.analysis import equal_cost
+from raynas.analysis import formatting as words
+from raynas.analysis import statistics as st
+from raynas.analysis.proxies import Proxies
+from raynas.analysis.supernets import Judged, Training, costs_of
 from raynas.core import TrialState, failure_message
-from raynas.reports import equal_cost, words
-from raynas.reports import statistics as st
-from raynas.reports.proxies import Proxies
-from raynas.reports.supernets import Judged, Training, costs_of
 
 INK, SOFT, GRID = "#1f2933", "#616e7c", "#e4e7eb"
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#9aa5b1"

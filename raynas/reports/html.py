@@ -19,14 +19,17 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
+from raynas.analysis import equal_cost
+from raynas.analysis import formatting as words
+from raynas.analysis import proxies as px
+from raynas.analysis import statistics as st
+from raynas.analysis import summary as tables
+from raynas.analysis import supernets as sn
+from raynas.analysis.intervals import PAIRS_FROM
+from raynas.analysis.ranking import DRAWS
 from raynas.core import Architecture, Graph, TrialState, UserError
-from raynas.reports import equal_cost, graphs, tables, words
-from raynas.reports import proxies as px
-from raynas.reports import statistics as st
-from raynas.reports import supernets as sn
+from raynas.reports import drawings as graphs
 from raynas.reports.figures import all_figures, curve_metric, shown_curves
-from raynas.reports.intervals import PAIRS_FROM
-from raynas.reports.ranking import DRAWS
 from raynas.reports.sentences import (
     compare_sentence,
     headline,

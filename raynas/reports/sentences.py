@@ -7,14 +7,16 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from raynas.analysis import equal_cost
+from raynas.analysis import formatting as words
+from raynas.analysis import statistics as st
+from raynas.analysis import summary as tables
+from raynas.analysis import supernets as sn
+from raynas.analysis.chance import Lead
+from raynas.analysis.intervals import PAIRS_FROM, Estimate
+from raynas.analysis.proxies import Proxies, Screening
+from raynas.analysis.ranking import FEWEST, RankQuality
 from raynas.core import TrialState
-from raynas.reports import equal_cost, tables, words
-from raynas.reports import statistics as st
-from raynas.reports import supernets as sn
-from raynas.reports.intervals import PAIRS_FROM, Estimate
-from raynas.reports.luck import Lead
-from raynas.reports.proxies import Proxies, Screening
-from raynas.reports.ranking import FEWEST, RankQuality
 
 
 def number_or_dash(value: float, digits: int = 2) -> str:

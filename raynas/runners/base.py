@@ -14,10 +14,10 @@ from typing import ClassVar, Literal
 from raynas.core import Architecture, Decision, Job, Measurement, UserError, failure_message
 from raynas.core.fields import check_fields
 from raynas.evaluators.base import Evaluator
-from raynas.runners.folders import job_folder
+from raynas.runners.job_folders import job_folder
 from raynas.runners.placement import Share
 from raynas.search.context import Payload
-from raynas.search.source import JobSource
+from raynas.search.job_source import JobSource
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def _is_amount(value: object, least: float) -> bool:
 
 
 class Runner(ABC):
-    """Carries out the jobs of a :class:`~raynas.search.source.JobSource` until it is done."""
+    """Carries out the jobs of a :class:`~raynas.search.job_source.JobSource` until it is done."""
 
     name: ClassVar[str]
 

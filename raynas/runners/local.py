@@ -20,7 +20,7 @@ from raynas.runners.base import (
 )
 from raynas.runners.gpus import local_device
 from raynas.search.context import Payload
-from raynas.search.source import JobSource
+from raynas.search.job_source import JobSource
 
 
 @dataclass

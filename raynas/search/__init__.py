@@ -1,5 +1,5 @@
 """A search as one state machine: it proposes, bounds, screens, starts, judges, stores, ends trials.
 
-Nothing here knows Ray. :mod:`raynas.search.build` puts searches together; a runner carries out any
-:class:`~raynas.search.source.JobSource`.
+Nothing here knows Ray. :mod:`raynas.search.builder` puts searches together; a runner carries out
+any :class:`~raynas.search.job_source.JobSource`.
 """

@@ -30,16 +30,16 @@ from raynas.search.context import Interruption, Meter, Payload, Status, one_line
 from raynas.search.continuity import Continuity, hole_message, steps_of
 from raynas.search.failures import FirstFailures
 from raynas.search.incumbents import Incumbents
+from raynas.search.job_source import JobSource
 from raynas.search.ledger import TrialLedger
 from raynas.search.proposers import Proposer
 from raynas.search.rows import RowWriter
 from raynas.search.screening import broken
-from raynas.search.source import JobSource
 
 
 @final
 class SearchController(JobSource):
-    """Carries trials from their proposal to their end. Put together by :mod:`raynas.search.build`.
+    """Carries trials from their proposal to their end; :mod:`raynas.search.builder` makes it.
 
     Args:
         payload: What workers need.

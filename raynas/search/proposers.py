@@ -29,9 +29,9 @@ from raynas.schedulers.base import Scheduler
 from raynas.search.context import Interruption, Meter, Payload, one_line
 from raynas.search.failures import FirstFailures
 from raynas.search.ledger import TrialLedger
-from raynas.search.numbers import TrialNumbers
 from raynas.search.rows import RowWriter
 from raynas.search.screening import Screening, broken
+from raynas.search.trial_numbers import TrialNumbers
 from raynas.spaces.guard import ArchitectureError, checked_canonical
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from raynas.core import Choice
 from raynas.spaces.base import InputShape, SearchSpace
-from raynas.spaces.elastic import ElasticResNet
-from raynas.spaces.nasbench201 import NASBench201, NASBench201Cells
-from raynas.spaces.zen import ZenNAS
+from raynas.spaces.elastic_resnet.space import ElasticResNet
+from raynas.spaces.nasbench201.space import NASBench201, NASBench201Cells
+from raynas.spaces.zennas.space import ZenNAS
 
 if TYPE_CHECKING:
     from raynas.spaces.supernet import Supernet

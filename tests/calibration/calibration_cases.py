@@ -15,11 +15,11 @@ from functools import cache
 import numpy as np
 from calibration_runs import Floats, beside_random, searched, with_finals, with_rungs, with_truth
 
-from raynas.comparison.sections import Section, sections
-from raynas.comparison.tasks import Task
-from raynas.reports import proxies as px
-from raynas.reports import statistics as st
-from raynas.reports import supernets as sn
+from raynas.analysis import proxies as px
+from raynas.analysis import statistics as st
+from raynas.analysis import supernets as sn
+from raynas.apps.compare.sections import Section, sections
+from raynas.apps.compare.tasks import Task
 from raynas.reports.sentences import (
     proxy_sentences,
     size_sentence,

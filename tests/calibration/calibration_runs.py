@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from raynas.analysis import statistics as st
 from raynas.core import Metric
 from raynas.core import metrics as known
-from raynas.reports import statistics as st
 from raynas.store import schema_for
 
 Floats = NDArray[np.float64]

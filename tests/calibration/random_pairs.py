@@ -22,13 +22,14 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from raynas.analysis import equal_cost
+from raynas.analysis import statistics as st
 from raynas.benchmarks import NoImages, Synthetic
 from raynas.core import Architecture, Choice, Costs, Objective, seed_for
 from raynas.core.metrics import VAL_ACCURACY
 from raynas.evaluators import Tabular
-from raynas.reports import equal_cost
-from raynas.reports import statistics as st
-from raynas.runners.virtual import Cluster, TimedRows, VirtualRunner
+from raynas.pipeline.stages import equal_cost as limits_by
+from raynas.runners.simulated import Cluster, TimedRows, VirtualRunner
 from raynas.samplers import Random
 from raynas.schedulers import (
     ASHA,
@@ -40,11 +41,10 @@ from raynas.schedulers import (
     Scheduler,
     SuccessiveHalving,
 )
-from raynas.search.build import SearchSetup, build_search
+from raynas.search.builder import SearchSetup, build_search
 from raynas.search.context import Limits, Payload
 from raynas.search.controller import SearchController
-from raynas.search.numbers import NumberPlan
-from raynas.session import equal_cost as limits_by
+from raynas.search.trial_numbers import NumberPlan
 from raynas.spaces.base import SearchSpace
 from raynas.store.schema import schema_for
 

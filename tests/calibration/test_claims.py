@@ -14,7 +14,7 @@ from calibrate import claimed, covered
 from calibration_cases import CLAIMS, INTERVALS, MANY, POWER, Claim, Interval
 from scipy.stats import binom
 
-from raynas.reports.intervals import MEANS_FROM, PAIRS_FROM
+from raynas.analysis.intervals import MEANS_FROM, PAIRS_FROM
 
 ALPHA = 0.05
 LOWEST, HIGHEST = 0.92, 0.98

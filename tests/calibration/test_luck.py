@@ -13,9 +13,9 @@ import pytest
 from calibration import random_pairs
 from numpy.typing import NDArray
 
+from raynas.analysis import chance as luck
+from raynas.analysis import statistics as st
 from raynas.core.metrics import VAL_ACCURACY
-from raynas.reports import luck
-from raynas.reports import statistics as st
 from raynas.reports.sentences import compare_sentence
 from raynas.store.schema import schema_for
 

@@ -18,14 +18,14 @@ from raynas.evaluators import Retrain, Tabular
 from raynas.runners.base import Resources, Runner
 from raynas.runners.local import LocalRunner
 from raynas.runners.placement import Share
-from raynas.runners.virtual import Cluster, VirtualRunner
+from raynas.runners.simulated import Cluster, VirtualRunner
 from raynas.samplers import TPE
 from raynas.samplers.evolution import RegularizedEvolution
 from raynas.samplers.random import Random
 from raynas.schedulers import ASHA, PromotionASHA
 from raynas.schedulers.none import NoStopping
 from raynas.search.context import Limits, Payload
-from raynas.search.order import DeterministicOrder
+from raynas.search.deterministic import DeterministicOrder
 from raynas.spaces import NASBench201
 from raynas.training import Recipe
 
@@ -42,8 +42,8 @@ def make(request: pytest.FixtureRequest) -> Make:
         return lambda **resources: LocalRunner(Resources(**resources))
     if request.param == "virtual":
         return lambda **resources: VirtualRunner(Cluster(2), Resources(**resources))
-    from raynas.runners.actors import ActorRunner
-    from raynas.runners.tune import TuneRunner
+    from raynas.runners.ray.actors import ActorRunner
+    from raynas.runners.ray.tune import TuneRunner
 
     kind = {"tune": TuneRunner, "actors": ActorRunner}[request.param]
     modules = request.getfixturevalue("ray_session").modules

@@ -31,7 +31,7 @@ from raynas.samplers import TPE, Random, samplers
 from raynas.schedulers import schedulers
 from raynas.search.retention import Checkpoints
 from raynas.spaces import SPACES
-from raynas.supernet.races import Race
+from raynas.supernet.evaluation.racer import Race
 from raynas.supernet.rules import Phase, Sandwich, SinglePath
 from raynas.training.recipe import Recipe
 

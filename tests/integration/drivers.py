@@ -19,9 +19,11 @@ from typing import Any
 from integration.toy_runs import content
 from rich.console import Console
 
-from raynas import launch, session, stored
 from raynas.core import Trial
 from raynas.experiment import Experiment, load
+from raynas.pipeline import history as stored
+from raynas.pipeline import launch
+from raynas.pipeline import stages as session
 from raynas.runners.local import LocalRunner
 from raynas.store import RunFolder, read
 
@@ -163,7 +165,7 @@ class Driver:
         self,
         *args: str | Path,
         cwd: Path,
-        program: str = "raynas.cli",
+        program: str = "raynas.cli.main",
         before: Sequence[str] = (),
         **env: str,
     ) -> None:

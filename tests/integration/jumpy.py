@@ -28,7 +28,7 @@ class _Jumpy(datetime):
 
 
 if __name__ == "__main__":
-    from raynas.cli import main
+    from raynas.cli.main import main
     from raynas.store import writer
 
     time.time = lambda: _now() + wrong_by()

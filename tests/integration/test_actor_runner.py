@@ -14,12 +14,12 @@ from integration.toy_runs import NoWorker, Script, Table, content, large_view, s
 from toys import Curves, Quick, ToyData, ToySpace
 
 from raynas.core import Job, UserError
-from raynas.runners import lanes
-from raynas.runners.actors import ActorRunner
 from raynas.runners.base import Resources
-from raynas.runners.lanes import RayRunner
 from raynas.runners.local import LocalRunner
-from raynas.runners.tune import TuneRunner
+from raynas.runners.ray import runner as lanes
+from raynas.runners.ray.actors import ActorRunner
+from raynas.runners.ray.runner import RayRunner
+from raynas.runners.ray.tune import TuneRunner
 from raynas.samplers import Exhaustive
 from raynas.search.context import Payload
 

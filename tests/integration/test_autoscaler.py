@@ -40,7 +40,16 @@ def driver(cluster: Autoscaled, file: Path, *more: str) -> Driver:
 
 
 def doctor(address: str, file: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "raynas.cli", "doctor", str(file), "--address", address, *more]
+    command = [
+        sys.executable,
+        "-m",
+        "raynas.cli.main",
+        "doctor",
+        str(file),
+        "--address",
+        address,
+        *more,
+    ]
     return subprocess.run(
         command, cwd=file.parent, env={**os.environ, **ENVIRONMENT, "COLUMNS": "200"},
         capture_output=True, text=True, timeout=120, check=False,

@@ -43,7 +43,7 @@ def refused(called: Called, *words: str) -> None:
 
 def in_own_process(*arguments: object) -> Called:
     ended = subprocess.run(
-        [sys.executable, "-m", "raynas.cli", *map(str, arguments)],
+        [sys.executable, "-m", "raynas.cli.main", *map(str, arguments)],
         capture_output=True, text=True, timeout=120, check=False,
         env={**os.environ, "PYTHONPATH": str(TESTS)},
     )  # fmt: skip
@@ -379,7 +379,7 @@ def test_two_writers(tmp_path: Path) -> None:
     file = experiment_file(tmp_path / "slow.py", evaluator="Curves(seconds=0.1, max_step=500)")
     run = tmp_path / "run"
     first = subprocess.Popen(
-        [sys.executable, "-m", "raynas.cli", "run", file, "--local", "--output", run],
+        [sys.executable, "-m", "raynas.cli.main", "run", file, "--local", "--output", run],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(TESTS)},
     )  # fmt: skip
@@ -494,7 +494,7 @@ def test_a_system_that_refuses_elsewhere_is_one_line(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/some/file")
 
-    monkeypatch.setattr("raynas.outcome.export_best", refuse)
+    monkeypatch.setattr("raynas.pipeline.results.export_best", refuse)
     refused(raynas("export", run), "/some/file: No space left on device", "make room")
 
 
@@ -502,7 +502,7 @@ def test_a_mistake_of_ours_keeps_its_traceback(run: Path, monkeypatch: pytest.Mo
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("raynas.console.show_status", broken)
+    monkeypatch.setattr("raynas.cli.console.show_status", broken)
     with pytest.raises(ZeroDivisionError):
         raynas("status", run)
 

@@ -27,8 +27,8 @@ from scipy.stats import kendalltau, rankdata, spearmanr
 from raynas.core import Cascade, Ensemble, UserError
 from raynas.data import Digits
 from raynas.experiment import Loaded, load, with_data
+from raynas.pipeline.stages import prepare
 from raynas.samplers import TPE, Random
-from raynas.session import prepare
 from raynas.spaces import NASBench201
 from raynas.store import RunFolder
 from raynas.training import Recipe, load_network

@@ -14,7 +14,7 @@ from toys import Quick, ToyData
 
 from raynas.core import AllTrialsFailed, Objective, TrialState
 from raynas.runners.base import Resources
-from raynas.runners.lanes import RayRunner
+from raynas.runners.ray.runner import RayRunner
 from raynas.samplers import Random
 from raynas.schedulers import NoStopping
 from raynas.search.context import Limits, Payload

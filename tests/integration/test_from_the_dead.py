@@ -11,8 +11,8 @@ import pytest
 from integration.drivers import experiment_file, quiet, rows_of, undisturbed
 from integration.toy_runs import content
 
-from raynas import launch
 from raynas.experiment import load
+from raynas.pipeline import launch
 from raynas.runners.local import LocalRunner
 from raynas.store import Provenance, RunFolder, Writer, next_session, read
 from raynas.store import lease as leases

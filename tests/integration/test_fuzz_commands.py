@@ -23,7 +23,7 @@ from commands import done, experiment_file, raynas
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from raynas.cli import app
+from raynas.cli.main import app
 
 _EXAMPLES, _QUICK = 200, 4
 _SECONDS = 120
@@ -247,7 +247,7 @@ def _on_this_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(socket.socket, "connect", connected)
     monkeypatch.setattr(socket, "getaddrinfo", found)
     monkeypatch.setattr(ray, "init", no_ray)
-    monkeypatch.setattr("raynas.console.time", SimpleNamespace(**{**vars(time), "sleep": stop}))
+    monkeypatch.setattr("raynas.cli.console.time", SimpleNamespace(**{**vars(time), "sleep": stop}))
     yield
     assert not tried
 

@@ -16,8 +16,8 @@ from raynas.data import Digits
 from raynas.evaluators import MeasuredLatency, Screen, ZeroShot
 from raynas.proxies import L2Norm
 from raynas.runners.base import Resources
-from raynas.runners.lanes import RayRunner
-from raynas.runners.tune import TuneRunner
+from raynas.runners.ray.runner import RayRunner
+from raynas.runners.ray.tune import TuneRunner
 from raynas.samplers import Random
 from raynas.search.context import Payload
 from raynas.search.screening import Screening

@@ -11,8 +11,8 @@ import pytest
 from sessions import SharedRay
 
 from raynas.core import UserError
-from raynas.runners import environment
-from raynas.runners.tune import TuneRunner
+from raynas.runners.ray import environment
+from raynas.runners.ray.tune import TuneRunner
 
 psutil = pytest.importorskip("psutil", reason="sees what processes listen on")
 

@@ -23,13 +23,14 @@ from toys import Curves
 
 from raynas.core import Architecture, Job, Measurement, Trial
 from raynas.data.base import View
-from raynas.runners import crew, environment
-from raynas.runners import tune as tune_module
-from raynas.runners.actors import ActorRunner
 from raynas.runners.base import Resources
-from raynas.runners.deaths import QUARANTINE
+from raynas.runners.failures import QUARANTINE
 from raynas.runners.placement import Device
-from raynas.runners.tune import TuneRunner
+from raynas.runners.ray import actor_pool as crew
+from raynas.runners.ray import environment
+from raynas.runners.ray import tune as tune_module
+from raynas.runners.ray.actors import ActorRunner
+from raynas.runners.ray.tune import TuneRunner
 from raynas.search.controller import SearchController
 from raynas.spaces.base import SearchSpace
 

@@ -269,7 +269,7 @@ def test_commands_as_they_are_written(block: Block, clone: Path) -> None:
     programs.mkdir()
     for name, start in {
         "python": "",
-        "raynas": "-c 'from raynas.cli import main; main()' ",
+        "raynas": "-c 'from raynas.cli.main import main; main()' ",
     }.items():
         script = f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {start}"$@"\n'
         (programs / name).write_text(script)

@@ -12,9 +12,9 @@ from toys import Curves, Quick, ToyData, ToySpace
 
 from raynas.evaluators import Screen
 from raynas.runners.base import Resources, Runner
-from raynas.runners.lanes import RayRunner
 from raynas.runners.local import LocalRunner
-from raynas.runners.tune import TuneRunner
+from raynas.runners.ray.runner import RayRunner
+from raynas.runners.ray.tune import TuneRunner
 from raynas.samplers import Random
 from raynas.search.context import Payload
 from raynas.search.screening import Screening

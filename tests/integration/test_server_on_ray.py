@@ -22,15 +22,15 @@ from toys import Quick, ToySpace
 
 from raynas.core import Architecture, UserError
 from raynas.evaluators import Inherited
-from raynas.runners import crew
-from raynas.runners.actors import ActorRunner
 from raynas.runners.base import Resources
 from raynas.runners.local import LocalRunner
-from raynas.runners.server import Answer, Busy, SupernetServer
-from raynas.runners.tune import TuneRunner
+from raynas.runners.ray import actor_pool as crew
+from raynas.runners.ray.actors import ActorRunner
+from raynas.runners.ray.server import Answer, Busy, SupernetServer
+from raynas.runners.ray.tune import TuneRunner
 from raynas.samplers.random import Random
 from raynas.search.context import Payload
-from raynas.supernet.subnets import Looks, Subnets
+from raynas.supernet.evaluation.subnets import Looks, Subnets
 from raynas.supernet.weights import save_weights
 
 pytestmark = [pytest.mark.ray, pytest.mark.long]

@@ -23,7 +23,8 @@ from commands import Called, done, raynas
 from integration.drivers import Driver, experiment_file, lines, rows_of, undisturbed
 from integration.toy_runs import content
 
-from raynas import launch, outcome
+from raynas.pipeline import launch
+from raynas.pipeline import results as outcome
 from raynas.store import Writer
 
 SETTINGS: dict[str, Any] = {"trials": 6}
@@ -199,7 +200,7 @@ def as_process(*arguments: object, before: Sequence[str] = (), **more: Any) -> C
     tests = str(Path(__file__).resolve().parents[1])
     paths = os.pathsep.join(filter(None, [tests, os.environ.get("PYTHONPATH")]))
     ended = subprocess.run(
-        [*before, sys.executable, "-m", "raynas.cli", *map(str, arguments)],
+        [*before, sys.executable, "-m", "raynas.cli.main", *map(str, arguments)],
         capture_output=True, text=True, timeout=120, check=False,
         env={**os.environ, "PYTHONPATH": paths, "COLUMNS": "200", **more.pop("env", {})}, **more,
     )  # fmt: skip

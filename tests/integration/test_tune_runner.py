@@ -30,11 +30,11 @@ from toys import Curves
 
 from raynas.core import Measurement, UserError
 from raynas.data import Digits
-from raynas.runners import tune as tune_module
 from raynas.runners.base import Outcome, Resources
 from raynas.runners.local import LocalRunner
 from raynas.runners.placement import Placer, Share
-from raynas.runners.tune import TuneRunner
+from raynas.runners.ray import tune as tune_module
+from raynas.runners.ray.tune import TuneRunner
 from raynas.samplers import TPE
 from raynas.samplers.random import Random
 from raynas.schedulers import ASHA
@@ -318,7 +318,7 @@ def test_the_scratch_folder_in_the_systems_place_is_removed(
 )
 def test_an_address_that_cannot_be_joined_is_told_at_once(address: str, expected: str) -> None:
     code = (
-        "from raynas.runners.tune import TuneRunner\n"
+        "from raynas.runners.ray.tune import TuneRunner\n"
         f"try: TuneRunner(address={address!r}).open()\n"
         "except Exception as error: print(type(error).__name__, error)"
     )

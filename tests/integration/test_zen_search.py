@@ -17,7 +17,7 @@ from raynas.samplers.base import Sampler
 from raynas.schedulers.none import NoStopping
 from raynas.search.context import Limits, Payload
 from raynas.spaces import ZenNAS
-from raynas.spaces.zen import CIFAR_START
+from raynas.spaces.zennas.space import CIFAR_START
 
 SPACE = ZenNAS()
 BOUNDS = (Bound("params", max=2e5), Bound("layers", max=10))

@@ -27,9 +27,9 @@ from simulation.sim_threads import Simulator, Threading, Violation
 from toys import Curves, ToyData, ToySpace
 
 from raynas.core import Architecture, Job, UserError
-from raynas.runners.actors import ActorRunner
 from raynas.runners.base import Outcome, Resources, steps_of_many
-from raynas.runners.crew import Crew, Shared
+from raynas.runners.ray.actor_pool import Crew, Shared
+from raynas.runners.ray.actors import ActorRunner
 from raynas.schedulers.asha import ASHA
 from raynas.schedulers.none import NoStopping
 from raynas.schedulers.promotion import PromotionASHA

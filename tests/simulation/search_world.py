@@ -49,12 +49,12 @@ from raynas.schedulers import (
     PromotionASHA,
     SuccessiveHalving,
 )
-from raynas.search.build import SearchSetup, build_ordered_search, build_retraining, build_search
+from raynas.search.builder import SearchSetup, build_ordered_search, build_retraining, build_search
 from raynas.search.checkpoints import CheckpointFolders
 from raynas.search.context import Limits, Payload
-from raynas.search.numbers import NumberPlan
+from raynas.search.job_source import JobSource
 from raynas.search.retention import Checkpoints, Retention
-from raynas.search.source import JobSource
+from raynas.search.trial_numbers import NumberPlan
 from raynas.spaces.base import SearchSpace
 
 #: so many events are more than any search needs

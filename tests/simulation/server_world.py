@@ -40,14 +40,14 @@ from simulation.sim_threads import Simulator, Violation
 from toys import ToySpace
 
 from raynas.core import Architecture, Job, Measurement, RaynasError, UserError
-from raynas.runners import crew as crew_module
-from raynas.runners import server as server_module
 from raynas.runners.base import Outcome, Resources
-from raynas.runners.crew import Crew, Shared
-from raynas.runners.server import Answer, Busy, Payload, SupernetServer
+from raynas.runners.ray import actor_pool as crew_module
+from raynas.runners.ray import server as server_module
+from raynas.runners.ray.actor_pool import Crew, Shared
+from raynas.runners.ray.server import Answer, Busy, Payload, SupernetServer
 
 try:
-    from raynas.runners import callbacks as callbacks_module
+    from raynas.runners.ray import futures as callbacks_module
 except ImportError:  # an older server
     callbacks_module = None  # type: ignore[assignment]
 

@@ -1,7 +1,7 @@
 """A Ray whose actors are simulated: slow, killed, hung, lost with their machine, or out of order.
 
-It stands for the modules ``ray`` and ``machines`` in ``raynas.runners.crew``. What really happened
-to each worker is kept beside what the crew is told, so that the two can be compared.
+It stands for the modules ``ray`` and ``nodes`` in ``raynas.runners.ray.actor_pool``. What really
+happened to each worker is kept beside what the crew is told, so that the two can be compared.
 """
 
 from __future__ import annotations

@@ -75,9 +75,9 @@ def run_files() -> Mapping[str, bytes]:
 
 def look(folder: RunFolder) -> None:
     """As status, report and export-study do."""
-    from raynas.console import show_status
-    from raynas.reports.described import bounds_of
-    from raynas.runners.printing import data_console
+    from raynas.analysis.descriptions import bounds_of
+    from raynas.cli.console import show_status
+    from raynas.pipeline.printing import data_console
 
     trials(read(folder))
     if isinstance(folder.info.description, dict):

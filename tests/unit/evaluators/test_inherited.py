@@ -14,7 +14,7 @@ from toys import ToySpace
 from raynas.core import Architecture, Job, Measurement, UserError
 from raynas.core.describe import describe, fingerprint
 from raynas.evaluators import Inherited, TrainSupernet
-from raynas.supernet.racing import Race
+from raynas.supernet.evaluation.race import Race
 from raynas.supernet.weights import save_weights
 from raynas.training import Recipe
 

@@ -15,9 +15,9 @@ from raynas.benchmarks import NASBench201Table, NoImages, Synthetic
 from raynas.core import Architecture, Bound, Job, Measurement, Objective, RaynasError, UserError
 from raynas.evaluators import Screen, Tabular
 from raynas.experiment import Experiment
+from raynas.pipeline.stages import finalists_refused, prepare
 from raynas.runners.local import LocalRunner
 from raynas.samplers import Random
-from raynas.session import finalists_refused, prepare
 from raynas.spaces import NASBench201
 
 SPACE = NASBench201()

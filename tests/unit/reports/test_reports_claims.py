@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from report_data import Rows, describe_run
 
-from raynas.reports import proxies as px
-from raynas.reports import statistics as st
-from raynas.reports.ranking import rank_qualities
+from raynas.analysis import proxies as px
+from raynas.analysis import statistics as st
+from raynas.analysis.ranking import rank_qualities
 from raynas.reports.sentences import proxy_sentences, size_sentence
 
 

@@ -9,8 +9,9 @@ import pyarrow.compute as pc
 import pytest
 from report_data import START, Rows, describe_run
 
-from raynas.reports import figures, render, statistics
-from raynas.reports.tables import summary
+from raynas.analysis import statistics
+from raynas.analysis.summary import summary
+from raynas.reports import figures, render
 
 
 def filled(rows: Rows, value: float, **more: object) -> Rows:

@@ -11,7 +11,7 @@ import pytest
 
 from raynas.core import UserError
 from raynas.reports import render, write_report
-from raynas.spaces.nasbench201 import NASBench201
+from raynas.spaces.nasbench201.space import NASBench201
 from raynas.store import RunFolder
 
 VOID = {"meta", "link", "img", "br"}

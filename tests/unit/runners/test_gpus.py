@@ -6,18 +6,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from test_machines import HEAD, Bare, fake, node
 from toys import Quick, ToyData, ToySpace
+from unit.runners.ray.test_nodes import HEAD, Bare, fake, node
 
 from raynas.core import UserError
-from raynas.runners import base, cluster, crew
+from raynas.runners import base
 from raynas.runners.base import Resources
-from raynas.runners.crew import Shared, Worker
 from raynas.runners.gpus import PRETEND, GpuDecision, worker_device
-from raynas.runners.lanes import RayRunner
-from raynas.runners.machines import awaited
 from raynas.runners.placement import Share
-from raynas.runners.tune import TrialActor
+from raynas.runners.ray import actor_pool as crew
+from raynas.runners.ray import cluster
+from raynas.runners.ray.actor_pool import Shared, Worker
+from raynas.runners.ray.nodes import awaited
+from raynas.runners.ray.runner import RayRunner
+from raynas.runners.ray.tune import TrialActor
 
 SCALED = {**HEAD, "Labels": {"ray.io/node-group": "head"}}
 CPU, GPU = node("cpu", CPU=4.0), node("gpu", CPU=8.0, GPU=2.0)

@@ -27,6 +27,7 @@ from raynas.core import (
     UserError,
 )
 from raynas.core.prices import ExpectedPrice
+from raynas.pipeline.stages import equal_cost
 from raynas.runners.local import LocalRunner
 from raynas.runners.placement import Share
 from raynas.samplers.base import Sampler
@@ -35,8 +36,7 @@ from raynas.schedulers.base import Scheduler
 from raynas.schedulers.none import NoStopping
 from raynas.search.context import Limits, Payload
 from raynas.search.controller import SearchController
-from raynas.search.order import DeterministicOrder
-from raynas.session import equal_cost
+from raynas.search.deterministic import DeterministicOrder
 from raynas.spaces.base import SearchSpace
 
 

@@ -29,14 +29,14 @@ from raynas.evaluators import FunctionEvaluator, MeasuredLatency, Screen, ZeroSh
 from raynas.evaluators.base import Evaluator
 from raynas.proxies import SynFlow
 from raynas.runners.local import LocalRunner
-from raynas.runners.virtual import Cluster, VirtualRunner
+from raynas.runners.simulated import Cluster, VirtualRunner
 from raynas.samplers import Guided, LocalSearch, Random, RegularizedEvolution
 from raynas.samplers.base import Sampler
 from raynas.schedulers import Hyperband
 from raynas.schedulers.base import Scheduler
 from raynas.schedulers.none import NoStopping
 from raynas.search.context import Limits, Payload
-from raynas.search.order import DeterministicOrder
+from raynas.search.deterministic import DeterministicOrder
 from raynas.search.screening import Screening
 
 

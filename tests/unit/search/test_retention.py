@@ -14,7 +14,6 @@ from integration.drivers import experiment_file, quiet
 from integration.toy_runs import Table, search
 from toys import Curves, ToySpace, noise
 
-from raynas import launch
 from raynas.core import (
     Architecture,
     Job,
@@ -26,13 +25,14 @@ from raynas.core import (
 )
 from raynas.core.pareto import pareto_front
 from raynas.experiment import load
+from raynas.pipeline import launch
 from raynas.runners.local import LocalRunner
 from raynas.samplers.random import Random
 from raynas.schedulers import ASHA, PromotionASHA
 from raynas.schedulers.rungs import Halving
 from raynas.search.controller import SearchController
+from raynas.search.job_source import JobSource
 from raynas.search.retention import Checkpoints, Retention
-from raynas.search.source import JobSource
 from raynas.store.remote import Remote
 
 ARCH = ToySpace().architecture("x=0,y=0,op=a")

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from raynas.core import Costs, UserError
 from raynas.spaces import NASBench201
 from raynas.spaces.base import SearchSpace
-from raynas.spaces.nasbench201 import EDGES, EXAMPLE, OPERATIONS
+from raynas.spaces.nasbench201.space import EDGES, EXAMPLE, OPERATIONS
 
 torch.set_num_threads(1)
 
@@ -267,7 +267,7 @@ def test_the_extremes_carry_the_input_and_all_that_there_is():
 
 
 def test_edges_that_lead_nowhere_are_not_computed_in_the_supernet():
-    from raynas.spaces.nasbench201_supernet import live_edges
+    from raynas.spaces.nasbench201.supernet import live_edges
 
     arch = cell("nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3", "skip_connect", "none", "none")
     assert live_edges(arch) == ["op_0_3"]
@@ -277,7 +277,7 @@ def test_edges_that_lead_nowhere_are_not_computed_in_the_supernet():
 
 
 def test_features_count_the_paths_without_their_skips():
-    from raynas.spaces.nasbench201 import _SEQUENCES
+    from raynas.spaces.nasbench201.space import _SEQUENCES
 
     def paths(text: str) -> dict[str, float]:
         found = NASBench201().features(NASBench201().architecture(text))[-len(_SEQUENCES) :]

@@ -11,7 +11,7 @@ from tiny_supernet import Tiny, tiny_view
 from torch import Tensor, nn
 
 from raynas.supernet.calibration import calibration_batches, in_batches, recalibrate
-from raynas.supernet.subnets import Crowd, Looks, Subnets
+from raynas.supernet.evaluation.subnets import Crowd, Looks, Subnets
 from raynas.training import Recipe
 from raynas.training.augment import on_device
 

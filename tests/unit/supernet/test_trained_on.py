@@ -14,7 +14,6 @@ import torch
 from rich.console import Console
 from tiny_supernet import Tiny
 
-from raynas import launch
 from raynas.core import Job, RaynasError, UserError
 from raynas.core.describe import fresh
 from raynas.data import Arrays, Digits
@@ -22,11 +21,12 @@ from raynas.data.base import Images, View
 from raynas.evaluators import FineTune, Inherited, Retrain, TrainSupernet
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Budget, Experiment, Finalists, Truth, load
-from raynas.runners import crew
-from raynas.runners.crew import Shared, ready_evaluator
+from raynas.pipeline import launch
+from raynas.pipeline.stages import prepare
 from raynas.runners.local import LocalRunner
+from raynas.runners.ray import actor_pool as crew
+from raynas.runners.ray.actor_pool import Shared, ready_evaluator
 from raynas.samplers import Random
-from raynas.session import prepare
 from raynas.supernet.trained_on import ARRAY, TrainedOn
 from raynas.supernet.weights import FILE, SHEET, read_trained_on, save_weights
 from raynas.training import Recipe
@@ -259,7 +259,7 @@ def test_a_worker_refuses_seen_images_as_well(weights: Path, monkeypatch) -> Non
 
 def test_a_tune_worker_is_given_its_assets(weights: Path, monkeypatch) -> None:
     """Trainings go through Tune, whose workers looked for the driver's file."""
-    from raynas.runners import tune
+    from raynas.runners.ray import tune
 
     monkeypatch.setattr(crew, "ray", Store)
     monkeypatch.setattr(tune.TrialActor, "_begin", lambda *_: None)

@@ -1,0 +1,1 @@
+"""Numbers from the store: statistics, rankings, comparisons at equal cost."""

@@ -1,0 +1,140 @@
+"""A run's proxies: how their scores rank what was trained, and what screening kept and cost.
+
+Scores are the metrics whose unit is ``SCORE_UNIT``. They stand in a trial's row of step 0 where
+a search screens its candidates, and in the only row of a trial where nothing is trained.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from raynas.analysis import statistics as st
+from raynas.analysis.intervals import rank_correlations
+from raynas.analysis.ranking import BASELINES, FEWEST, RankQuality, rank_qualities
+from raynas.core import Objective
+from raynas.store.schema import COLUMNS
+
+_FIXED = frozenset(column.name for column in COLUMNS)
+
+
+@dataclass(frozen=True)
+class Screening:
+    """Candidates of one arm that were scored before training, those left out, and the seconds of
+    worker time that scoring and all else took."""
+
+    arm: str
+    candidates: int
+    out: int
+    scoring: float
+    training: float
+
+    @property
+    def kept(self) -> int:
+        return self.candidates - self.out
+
+
+def screenings(run: st.Run) -> list[Screening]:
+    """The arms that screened, the main one first."""
+    found = []
+    for arm in run.arms:
+        scored = run.screened(arm)
+        if scored.any():
+            rows = run.searching(arm)[run.rows.owner]
+            seconds = run.rows.seconds
+            found.append(
+                Screening(
+                    arm,
+                    int(scored.sum()),
+                    int((scored & run.screened_out(arm)).sum()),
+                    float(seconds[rows & run.rows.scoring].sum()),
+                    float(seconds[rows & ~run.rows.scoring].sum()),
+                )
+            )
+    return found
+
+
+@dataclass(frozen=True)
+class Proxies:
+    """The scores of a run's architectures, one entry each.
+
+    ``names``: the proxies. ``objective``: what they are judged by; None where the search measured
+    nothing but scores and costs. ``index``: (n,) trials of the architectures that were scored and
+    trained to the end, one each, as :func:`statistics.sample` takes them; where they are fewer
+    than four, of all that were scored. ``left_out``: architectures that a search chose by results.
+    ``scores``: proxy, ``params`` and ``macs`` -> (n,), NaN where invalid. ``trained``: how many
+    there are to judge by. ``qualities``: the highest Spearman first; empty with fewer than four.
+    """
+
+    names: tuple[str, ...]
+    objective: Objective | None
+    index: st.Ints
+    scores: Mapping[str, st.Floats]
+    trained: int
+    qualities: tuple[RankQuality, ...]
+    left_out: int = 0
+
+    @property
+    def best(self) -> str | None:
+        """The proxy that ranks best, baselines left out; None where none can be judged."""
+        judged = [q.name for q in self.qualities if np.isfinite(q.whole.spearman.value)]
+        return next((name for name in judged if name in self.names), None)
+
+    @property
+    def agreement(self) -> st.Floats:
+        """(k, k) Spearman's rho between ``scores``, each pair where both are valid."""
+        columns = list(self.scores.values())
+        table = np.eye(len(columns))
+        for i, one in enumerate(columns):
+            for j, other in enumerate(columns[:i]):
+                both = np.isfinite(one) & np.isfinite(other)
+                rho, _ = rank_correlations(one[both], other[both])
+                table[i, j] = table[j, i] = rho.value
+        return table
+
+    def arms(self, run: st.Run) -> Counter[str]:
+        """Arm -> architectures of :attr:`index` that it found."""
+        return Counter(run.trials.arm[self.index])
+
+
+def proxies(run: st.Run) -> Proxies | None:
+    """The scores of a run and what they are worth; None where nothing was scored."""
+    values = run.trials.values
+    names = tuple(m for m in values if run.is_score(m) and np.isfinite(values[m]).any())
+    if not names:
+        return None
+    objective = next(
+        (o for o in run.objectives if not run.is_score(o.metric) and o.metric not in _FIXED), None
+    )
+    scored = np.isin(run.trials.arch_id, list(_scored(run, names)))
+    done, independent = np.empty(0, dtype=np.int64), True
+    if objective is not None:
+        done, independent = st.sample(run, scored)
+    enough = objective is not None and len(done) >= FEWEST
+    index = done if enough else st.distinct(run, np.flatnonzero(scored & run.searching()))
+    scores = {name: _by_architecture(run, name, index) for name in names}
+    scores |= {name: values[name][index] for name in BASELINES}
+    qualities = []
+    if objective is not None and enough:
+        truth = values[objective.metric][index]
+        qualities = rank_qualities(scores, truth, sign=objective.sign, independent=independent)
+    every = len(np.unique(run.trials.arch_id[st.ranked(run)][scored[st.ranked(run)]].astype(str)))
+    left_out = every - len(done) if objective is not None else 0
+    return Proxies(names, objective, index, scores, len(done), tuple(qualities), left_out)
+
+
+def _scored(run: st.Run, names: tuple[str, ...]) -> set[str]:
+    """Ids of the architectures that proxies looked at, with success or without."""
+    any_value = np.any([np.isfinite(run.trials.values[name]) for name in names], axis=0)
+    return set(run.trials.arch_id[any_value | run.screened()])
+
+
+def _by_architecture(run: st.Run, name: str, index: st.Ints) -> st.Floats:
+    """(n,) score of each architecture, from whichever trial has it: arms may share one."""
+    values = run.trials.values[name]
+    known = np.flatnonzero(np.isfinite(values))[::-1]  # reversed, so that the first trial counts
+    found = dict(zip(run.trials.arch_id[known], values[known], strict=True))
+    return np.array([found.get(a, np.nan) for a in run.trials.arch_id[index]], dtype=np.float64)

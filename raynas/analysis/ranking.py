@@ -1,0 +1,341 @@
+"""How well scores rank architectures: the statistics of zero-shot proxies, on plain arrays.
+
+Where scores are tied, nothing is left to a lucky order: what depends on it is the mean over all
+orders, in closed form.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raynas.analysis.intervals import (
+    TAIL,
+    Correlation,
+    CorrelationGap,
+    Estimate,
+    constant_correlation,
+    correlation_gap,
+    holm,
+    rank_correlations,
+)
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+BASELINES = ("params", "macs")
+DRAWS = (1, 10, 100)
+FEWEST = 4  # architectures below which a correlation says nothing
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Spearman's rho and Kendall's tau-b of a score with the truth over ``n`` architectures."""
+
+    n: int
+    spearman: Estimate
+    kendall: Estimate
+
+
+@dataclass(frozen=True)
+class RankQuality:
+    """How one score ranks the architectures whose truth is known. Signs are kept.
+
+    ``invalid``: architectures without a score, left out of all but ``precision``, where they are
+    never among the chosen. ``distinct``: different scores; ``tied``: architectures that share
+    theirs. ``top``: inside the true best tenth; None with fewer than 4 there.
+    ``precision``: share of the best 5 % by score (at least one) that are of the true best 5 %.
+    ``best``: k -> best truth among the k best scored, the mean over all orders of ties.
+    ``beyond``: baseline -> by how much Spearman is higher than the baseline's, over the
+    architectures that both rank; a constant baseline ranks by 0. ``unranked``: baselines that
+    are constant there. ``chance_ahead``, ``chance_behind``: how often chance alone puts some score
+    so far above, or below, every baseline, corrected for the number of scores (Holm); NaN where
+    that cannot be told.
+    """
+
+    name: str
+    whole: Agreement
+    top: Agreement | None
+    invalid: int
+    distinct: int
+    tied: int
+    precision: float
+    best: Mapping[int, float]
+    beyond: Mapping[str, Estimate]
+    unranked: tuple[str, ...] = ()
+    chance_ahead: float = math.nan
+    chance_behind: float = math.nan
+
+    @property
+    def beats_all(self) -> bool:
+        """Every baseline is beaten beyond chance; False where there is none to compare with."""
+        return self.ahead and self.chance_ahead < TAIL
+
+    @property
+    def worse_than_all(self) -> bool:
+        """Every baseline is better beyond chance."""
+        behind = bool(self.beyond) and all(gap.high < 0 for gap in self.beyond.values())
+        return behind and self.chance_behind < TAIL
+
+    @property
+    def ahead(self) -> bool:
+        """Looked at alone, every baseline is beaten."""
+        return bool(self.beyond) and all(gap.low > 0 for gap in self.beyond.values())
+
+    @property
+    def no_better_than(self) -> tuple[str, ...]:
+        """The baselines that this score is not shown to beat: the interval reaches 0."""
+        known = {name: gap for name, gap in self.beyond.items() if math.isfinite(gap.value)}
+        return tuple(name for name, gap in known.items() if not gap.low > 0)
+
+    @property
+    def undecided(self) -> bool:
+        """Too few architectures, or too few that differ, to compare this score with a baseline."""
+        return any(
+            math.isfinite(g.value) and not math.isfinite(g.low) for g in self.beyond.values()
+        )
+
+
+def rank_qualities(
+    scores: Mapping[str, Any],
+    truth: Any,
+    *,
+    sign: float = 1.0,
+    baselines: Sequence[str] = BASELINES,
+    independent: bool = True,
+) -> list[RankQuality]:
+    """Judge every score by ``truth``, the highest Spearman first.
+
+    Args:
+        scores: Name -> (n,), higher is better, NaN where invalid.
+        truth: (n,); architectures of unknown truth (NaN) are left out.
+        sign: -1 when a lower truth is better.
+        baselines: Names in ``scores`` that the others are compared with. All scores that are no
+            baseline are one family: their leads are corrected for their number.
+        independent: Whether the architectures are independent draws, or all there are. Those that
+            a search chose by results are not: they get no interval, and nothing is claimed.
+
+    Returns:
+        One entry for each score.
+
+    Raises:
+        ValueError: Lengths differ.
+    """
+    goal = sign * np.asarray(truth, dtype=np.float64)
+    known = np.isfinite(goal)
+    columns = {name: np.asarray(values, dtype=np.float64) for name, values in scores.items()}
+    if wrong := [name for name, values in columns.items() if values.shape != goal.shape]:
+        raise ValueError(f"{wrong[0]} has shape {columns[wrong[0]].shape}, not {goal.shape}")
+    judge = _Judge(
+        {name: values[known] for name, values in columns.items()}, goal[known], sign, independent
+    )
+    found = [judge.quality(name, baselines) for name in columns]
+    ahead, behind = holm([q.chance_ahead for q in found]), holm([q.chance_behind for q in found])
+    found = [
+        replace(q, chance_ahead=up, chance_behind=down)
+        for q, up, down in zip(found, ahead, behind, strict=True)
+    ]
+    return sorted(found, key=lambda q: -np.nan_to_num(q.whole.spearman.value, nan=-2.0))
+
+
+class _Judge:
+    """One truth, by which all scores are judged."""
+
+    def __init__(
+        self, scores: Mapping[str, Floats], goal: Floats, sign: float, independent: bool
+    ) -> None:
+        self.scores, self.goal, self.sign, self.independent = scores, goal, sign, independent
+        n = len(goal)
+        self.top = goal >= np.sort(goal)[-math.ceil(n / 10)] if n else np.zeros(0, dtype=bool)
+        self._known: dict[tuple[str, bytes], tuple[Correlation, Correlation]] = {}
+
+    def quality(self, name: str, baselines: Sequence[str]) -> RankQuality:
+        values, goal = self.scores[name], self.goal
+        valid = np.isfinite(values)
+        counts = np.unique(values[valid], return_counts=True)[1]
+        inside = valid & self.top
+        gaps, unranked = self._gaps(name, baselines)
+        return RankQuality(
+            name,
+            self._agreement(name, valid),
+            self._agreement(name, inside) if inside.sum() >= FEWEST else None,
+            invalid=int((~valid).sum()),
+            distinct=len(counts),
+            tied=int(counts[counts > 1].sum()),
+            precision=precision(values, goal),
+            best={
+                k: self.sign * best_of(values[valid], goal[valid], k)
+                for k in DRAWS
+                if k <= valid.sum()
+            },
+            beyond={baseline: gap.estimate for baseline, gap in gaps.items()},
+            unranked=unranked,
+            # to beat all is to beat the one that is hardest to beat
+            chance_ahead=_highest([gap.ahead for gap in gaps.values()]),
+            chance_behind=_highest([gap.behind for gap in gaps.values()]),
+        )
+
+    def _gaps(
+        self, name: str, baselines: Sequence[str]
+    ) -> tuple[dict[str, CorrelationGap], tuple[str, ...]]:
+        """Baseline -> lead, and the constant ones; baselines that are not known are left out."""
+        gaps, unranked = {}, []
+        for baseline in baselines if name not in baselines else ():
+            known = np.isfinite(self.scores.get(baseline, np.empty(0)))
+            both = known & np.isfinite(self.scores[name]) if len(known) else known
+            if not both.any():
+                continue
+            other = self._correlations(baseline, both)[0]
+            if len(np.unique(self.scores[baseline][both])) < 2:
+                other = constant_correlation(int(both.sum()))
+                unranked.append(baseline)
+            mine = self._correlations(name, both)[0]
+            gap = Estimate(mine.value - other.value)
+            gaps[baseline] = (
+                correlation_gap(mine, other)
+                if self.independent
+                else CorrelationGap(gap, math.nan, math.nan)
+            )
+        return gaps, tuple(unranked)
+
+    def _agreement(self, name: str, chosen: Bools) -> Agreement:
+        rho, tau = (
+            c.estimate() if self.independent else Estimate(c.value)
+            for c in self._correlations(name, chosen)
+        )
+        return Agreement(int(chosen.sum()), rho, tau)
+
+    def _correlations(self, name: str, chosen: Bools) -> tuple[Correlation, Correlation]:
+        key = name, chosen.tobytes()
+        if key not in self._known:
+            self._known[key] = rank_correlations(self.scores[name][chosen], self.goal[chosen])
+        return self._known[key]
+
+
+def _highest(chances: Sequence[float]) -> float:
+    """NaN where one is, or there is none."""
+    return float(np.max(chances)) if chances else math.nan
+
+
+def _group(values: Floats) -> Ints:
+    """(n,) number of each value's group of ties, from the lowest."""
+    return np.asarray(np.unique(values, return_inverse=True)[1], dtype=np.int64).reshape(-1)
+
+
+def _group_sums(weights: Floats, group: Ints) -> Floats:
+    """(draws, groups) weight of each group of ties."""
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    return np.asarray(np.add.reduceat(weights[:, order], starts, axis=1))
+
+
+def _centred_ranks(weights: Floats, group: Ints) -> Floats:
+    """(draws, n) mid-ranks with each row of weights, minus their mean."""
+    sums = _group_sums(weights, group)
+    total = sums.sum(axis=1, keepdims=True)
+    return np.asarray((np.cumsum(sums, axis=1) - (sums + total) / 2)[:, group])
+
+
+def spearman_draws(weights: Floats, x: Floats, y: Floats) -> Floats:
+    """(draws,) Spearman's rho of x and y (n,) with each row of ``weights`` (draws, n).
+
+    A weight of k is k copies of an architecture. Ties have mid-ranks; NaN where one of the two is
+    constant.
+    """
+    if not len(x):
+        return np.full(len(weights), math.nan)
+    p, q = _centred_ranks(weights, _group(x)), _centred_ranks(weights, _group(y))
+    both = (weights * p * q).sum(axis=1)
+    return _ratio(both, (weights * p * p).sum(axis=1), (weights * q * q).sum(axis=1))
+
+
+def _ratio(both: Floats, one: Floats, other: Floats) -> Floats:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.clip(both / np.sqrt(one * other), -1.0, 1.0))
+
+
+def chances(values: Floats, k: int) -> Floats:
+    """(n,) chance of each to be among the ``k`` highest when ties are ordered at random.
+
+    NaN is never among them; with fewer than ``k`` numbers all are.
+    """
+    valid = np.isfinite(values)
+    if valid.sum() <= k:
+        return valid.astype(np.float64)
+    edge = np.partition(values[valid], -k)[-k]
+    above, tied = values > edge, values == edge
+    return np.asarray(above + tied * (k - above.sum()) / tied.sum(), dtype=np.float64)
+
+
+def precision(values: Floats, goal: Floats, share: float = 0.05) -> float:
+    """Which part of the best ``share`` by ``values`` is of the best ``share`` by ``goal``; at
+    least one architecture is chosen. NaN without architectures."""
+    if not len(goal):
+        return math.nan
+    k = max(1, round(share * len(goal)))
+    return float((chances(values, k) * chances(goal, k)).sum() / k)
+
+
+def best_of(values: Floats, goal: Floats, k: int) -> float:
+    """Highest ``goal`` among the ``k`` <= n highest ``values``, the mean over all orders of ties.
+
+    Of a tied group of g, m are taken: P(best of them <= j-th lowest) = C(j, m) / C(g, m).
+    """
+    from scipy.special import gammaln
+
+    edge = np.partition(values, -k)[-k]
+    above = values > edge
+    group = np.sort(goal[values == edge])
+    taken, floor = k - int(above.sum()), goal[above].max(initial=-math.inf)
+    j = np.arange(taken, len(group) + 1)
+    log = gammaln(j + 1) - gammaln(j - taken + 1)
+    chance = np.diff(np.exp(log - log[-1]), prepend=0.0)
+    return float((chance * np.maximum(group[taken - 1 :], floor)).sum())
+
+
+def rank_table(qualities: Sequence[RankQuality], title: str = "", digits: int = 2) -> Table:
+    """The qualities for a terminal of 110 columns, a line each; ``digits`` of the best truths.
+
+    "top" is inside the true best tenth; brackets are 95 % intervals; "values": different scores.
+    """
+    from rich.table import Table
+
+    table = Table(title=title or None, box=None, padding=(0, 1, 0, 0))
+    draws = [k for k in DRAWS if any(k in q.best for q in qualities)]
+    table.add_column("proxy", style="bold")
+    for name in ("n", "invalid", "Spearman", "Kendall", "top n", "top Kendall", "prec. 5 %",
+                 *(f"best of {k}" for k in draws), "values"):  # fmt: skip
+        table.add_column(name, justify="right", no_wrap=name in ("Spearman", "top Kendall"))
+    for q in qualities:
+        table.add_row(
+            q.name,
+            str(q.whole.n),
+            str(q.invalid),
+            _shown(q.whole.spearman),
+            _bare(q.whole.kendall.value),
+            str(q.top.n) if q.top else "-",
+            _shown(q.top.kendall) if q.top else "-",
+            _bare(q.precision),
+            *(f"{q.best[k]:.{digits}f}" if k in q.best else "-" for k in draws),
+            str(q.distinct),
+        )
+    return table
+
+
+def _shown(e: Estimate) -> str:
+    interval = f" [{_bare(e.low)} {_bare(e.high)}]" if math.isfinite(e.low) else ""
+    return _bare(e.value) + interval
+
+
+def _bare(value: float) -> str:
+    """Two decimals without the zero before the point: ``.75``, ``-.26``."""
+    return f"{value:.2f}".replace("0.", ".", 1) if math.isfinite(value) else "-"

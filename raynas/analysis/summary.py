@@ -1,0 +1,253 @@
+"""The run in a few plain values, for the terminal and for the report's tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from raynas.analysis import formatting as words
+from raynas.analysis import statistics as st
+from raynas.analysis import supernets as sn
+from raynas.core import Objective, TrialState
+from raynas.core.failures import every_trial_failed, is_failure_message
+from raynas.store.schema import FINAL, TRUTH, TUNED
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from raynas.store import RunFolder
+
+
+@dataclass(frozen=True)
+class Found:
+    """One trial as a row of a table. ``values``: objective -> value. ``complete``: False when
+    the value is one of an unfinished trial. ``test_*``: of the finalists only, else NaN."""
+
+    trial: int
+    arm: str
+    arch: str
+    arch_id: str
+    step: int
+    complete: bool
+    values: Mapping[str, float]
+    params: float
+    macs: float
+    test_mean: float = float("nan")
+    test_std: float = float("nan")
+    test_n: int = 0
+
+
+@dataclass(frozen=True)
+class ArmSummary:
+    """One arm of the search. ``trials``: proposals, of which ``screened`` were left out by their
+    scores and ``rejected`` by bounds on costs. ``states``: state -> trials, all five present;
+    STOPPED ones are those of the scheduler. ``seconds``: worker time."""
+
+    arm: str
+    main: bool
+    trials: int
+    screened: int
+    rejected: int
+    states: Mapping[str, int]
+    seconds: float
+    best: Found | None
+
+    @property
+    def started(self) -> int:
+        """Trials that were not left out by their scores."""
+        return self.trials - self.screened
+
+    @property
+    def evaluated(self) -> int:
+        """Trials that count for the budget: neither bounds nor scores kept them from a start."""
+        return self.started - self.rejected
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run in plain values. ``best``: of the main arm; ``front``: with several objectives, its
+    Pareto front, else empty. ``budget``: trials asked for, None when unknown. ``others``: stage
+    beside search and finals -> its trials, and those that are complete. Times in seconds:
+    ``elapsed`` without the pauses between sessions, ``worker_seconds`` over all workers.
+    ``failure``: that every trial of the search failed, and why; empty when one did not."""
+
+    name: str
+    objectives: tuple[Objective, ...]
+    units: Mapping[str, str]
+    rows: int
+    sessions: int
+    budget: int | None
+    arms: tuple[ArmSummary, ...]
+    best: Found | None
+    front: tuple[Found, ...]
+    rungs: tuple[st.RungCount, ...]
+    finals: int
+    finals_complete: int
+    others: Mapping[str, tuple[int, int]]
+    training: sn.Training | None
+    elapsed: float
+    worker_seconds: float
+    last_time: float | None
+    failure: str = ""
+
+    def show(self, metric: str, value: float) -> str:
+        """A value with its unit, as text."""
+        return words.quantity(metric, value, self.units.get(metric, words.UNITS.get(metric, "")))
+
+
+def summary(table: pa.Table, description: Mapping[str, Any]) -> Summary:
+    """The state of a run from its table alone; works at any moment, also on no rows."""
+    return summarise(st.load(table, description))
+
+
+def summarise(run: st.Run) -> Summary:
+    """:func:`summary` of a loaded run."""
+    is_final, complete = run.trials.stage == FINAL, run.has_state(TrialState.COMPLETE)
+    budget = (run.description.get("budget") or {}).get("trials")
+    return Summary(
+        name=str(run.description.get("name") or ""),
+        objectives=run.objectives,
+        units=run.units,
+        rows=len(run.rows.owner),
+        sessions=len(np.unique(run.rows.session)),
+        budget=budget if isinstance(budget, int) else None,
+        arms=tuple(_arm(run, arm) for arm in run.arms),
+        best=best(run),
+        front=front(run),
+        rungs=tuple(r for arm in run.arms for r in st.rungs(run, arm)),
+        finals=int(is_final.sum()),
+        finals_complete=int((is_final & complete).sum()),
+        others={
+            stage: (int(mine.sum()), int((mine & complete).sum()))
+            for stage in (TRUTH, TUNED)
+            if (mine := run.trials.stage == stage).any()
+        },
+        training=sn.training(run),
+        elapsed=st.wall_seconds(run),
+        worker_seconds=float(run.rows.seconds.sum()),
+        last_time=float(run.rows.time.max()) if len(run.rows.time) else None,
+        failure=_failure(run),
+    )
+
+
+def _failure(run: st.Run) -> str:
+    """That every trial of the search failed, in words; empty when one did not."""
+    failed = run.searching() & (run.has_state(TrialState.FAILED) | _unfit(run))
+    open_ = run.has_state(TrialState.RUNNING)
+    if (run.searching() & ~failed & ((run.trials.step > 0) | open_)).any():
+        return ""
+    return every_trial_failed([str(message) for message in run.trials.message[failed]])
+
+
+def _unfit(run: st.Run) -> st.Bools:
+    """(trials,) INFEASIBLE for a reason of their evaluation, such as memory: no bound is broken."""
+    told = [is_failure_message(str(message)) for message in run.trials.message]
+    return np.asarray(run.has_state(TrialState.INFEASIBLE) & np.array(told, dtype=bool))
+
+
+def _arm(run: st.Run, arm: str) -> ArmSummary:
+    mine = run.searching(arm)
+    screened = run.screened_out(arm)
+    untouched = (run.trials.step == 0) & ~run.screened(arm)
+    rejected = mine & untouched & run.has_state(TrialState.INFEASIBLE) & ~_unfit(run)
+    counts = Counter(run.trials.state[mine & ~screened])
+    states = {s.value: counts.get(s.value, 0) for s in TrialState}
+    index = st.best(run, arm)
+    return ArmSummary(
+        arm, arm == run.main, int(mine.sum()), int(screened.sum()), int(rejected.sum()), states,
+        float(run.trials.seconds[mine].sum()),
+        None if index is None else found(run, index, st.finals(run)),
+    )  # fmt: skip
+
+
+def best(run: st.Run) -> Found | None:
+    """The main arm's best trial."""
+    index = st.best(run, run.main)
+    return None if index is None else found(run, index, st.finals(run))
+
+
+def front(run: st.Run) -> tuple[Found, ...]:
+    """The main arm's Pareto front over several objectives; empty with one."""
+    if len(run.objectives) < 2:
+        return ()
+    final = st.finals(run)
+    chosen = st.front(run, run.main, [(o.metric, o.sign) for o in run.objectives])
+    return tuple(found(run, int(i), final) for i in chosen)
+
+
+def top(run: st.Run, n: int = 10) -> tuple[Found, ...]:
+    """The ``n`` best architectures of all arms and every finalist, ordered by the first
+    objective on the validation images."""
+    final = st.finals(run)
+    order = st.ranked(run)
+    chosen = [int(i) for k, i in enumerate(order) if k < n or run.trials.arch_id[i] in final]
+    return tuple(found(run, i, final) for i in chosen)
+
+
+def shown(summary: Summary, best: Sequence[Found]) -> list[Found]:
+    """The trials whose architectures a report draws."""
+    return [*([summary.best] if summary.best else []), *summary.front, *best]
+
+
+def shown_architectures(folder: RunFolder) -> list[str]:
+    """The architectures that the report of a run draws now, as texts."""
+    from raynas.store import read
+
+    run = st.load(read(folder), folder.info.description)
+    return list(dict.fromkeys(f.arch for f in shown(summarise(run), top(run))))
+
+
+def found(run: st.Run, index: int, final: Mapping[str, st.Final]) -> Found:
+    """Trial ``index`` with its costs and, for a finalist, its test result."""
+    t = run.trials
+    test = final.get(t.arch_id[index])
+    return Found(
+        trial=int(t.number[index]),
+        arm=str(t.arm[index]),
+        arch=str(t.arch[index]),
+        arch_id=str(t.arch_id[index]),
+        step=int(t.step[index]),
+        complete=t.state[index] == TrialState.COMPLETE.value,
+        values={o.metric: float(t.values[o.metric][index]) for o in run.objectives},
+        params=float(t.values["params"][index]),
+        macs=float(t.values["macs"][index]),
+        test_mean=test.mean if test else float("nan"),
+        test_std=test.std if test else float("nan"),
+        test_n=len(test.values) if test else 0,
+    )
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Trials of one stage that ended alike. ``examples``: numbers of the first few."""
+
+    state: str
+    stage: str
+    message: str
+    count: int
+    examples: tuple[int, ...]
+
+
+def reasons(run: st.Run, state: TrialState) -> list[Reason]:
+    """Why trials ended in ``state``, the most frequent first, grouped by stage and message."""
+    index = np.flatnonzero(run.has_state(state))
+    groups: dict[tuple[str, str], list[int]] = {}
+    for i in index:
+        message = str(run.trials.message[i]).strip() or "no message was kept"
+        groups.setdefault((str(run.trials.stage[i]), message), []).append(int(run.trials.number[i]))
+    listed = [
+        Reason(state.value, stage, message, len(numbers), tuple(numbers[:5]))
+        for (stage, message), numbers in groups.items()
+    ]
+    return sorted(listed, key=lambda r: (-r.count, r.message))
+
+
+def counted(table: pa.Table, column: str) -> list[tuple[str, int]]:
+    """Distinct values of a text column with their rows, the most frequent first."""
+    pairs = table[column].value_counts().to_pylist()
+    listed = [(str(p["values"] or ""), int(p["counts"])) for p in pairs]
+    return sorted(((v, n) for v, n in listed if v), key=lambda p: (-p[1], p[0]))

@@ -1,0 +1,208 @@
+"""A run whose search goes by inherited weights: their training, what their ranking is worth beside
+trained networks, finalists from scratch and from what they inherit, and the archive of all sizes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from raynas.analysis import statistics as st
+from raynas.analysis.intervals import Estimate, t_quantile
+from raynas.analysis.ranking import BASELINES, FEWEST, RankQuality, rank_qualities
+from raynas.core import Objective, TrialState
+from raynas.core.metrics import TRAIN_ACCURACY
+from raynas.core.pareto import pareto_front
+from raynas.store.schema import FINAL, SUPERNET, TRUTH, TUNED
+
+SEARCHED = "searched"  # the name of the search's own values among the scores
+SHOWN = 12  # networks of the archive in the table
+
+
+@dataclass(frozen=True)
+class Training:
+    """The supernet's training. ``curves``: accuracy of subnets -> (k, 2) epochs and percent.
+    Workers' time: ``seconds`` of the training, ``searching`` of ``evaluated`` trials after it."""
+
+    trainer: str
+    state: str
+    message: str
+    step: int
+    seconds: float
+    searching: float
+    evaluated: int
+    curves: Mapping[str, st.Floats]
+
+
+def training(run: st.Run) -> Training | None:
+    """The last training of the run's supernet; None where it trained none."""
+    mine = np.flatnonzero(run.trials.stage == SUPERNET)
+    if not len(mine):
+        return None
+    last, t, searching = mine[-1], run.trials, run.searching()
+    rows = run.rows.owner == last
+    curves = {}
+    for name, column in run.rows.values.items():
+        known = rows & np.isfinite(column)
+        if run.unit(name) == "%" and name != TRAIN_ACCURACY.name and known.any():
+            curves[name] = np.stack([run.rows.step[known], column[known]], axis=1)
+    return Training(
+        trainer=str(t.arm[last]),
+        state=str(t.state[last]),
+        message=str(t.message[last]),
+        step=int(t.step[last]),
+        seconds=float(t.seconds[last]),
+        searching=float(t.seconds[searching].sum()),
+        evaluated=int((searching & (t.step > 0)).sum()),
+        curves=curves,
+    )
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How the search's own values rank what was trained to know better, beside the sizes.
+
+    ``index``: (n,) the search's trials of the architectures, one each, as
+    :func:`statistics.sample` takes them; ``truth``: (n,) what the training gave, the mean over
+    seeds; ``wanted``: how many were to be trained. ``qualities``: of ``SEARCHED``, params and
+    macs, the highest Spearman first; empty with fewer than four. ``left_out``: architectures that
+    the search chose by results.
+    """
+
+    objective: Objective
+    index: st.Ints
+    truth: st.Floats
+    wanted: int
+    qualities: tuple[RankQuality, ...]
+    left_out: int = 0
+
+    @property
+    def search(self) -> RankQuality | None:
+        return next((q for q in self.qualities if q.name == SEARCHED), None)
+
+
+def judged(run: st.Run) -> Judged | None:
+    """The search's ranking beside the truth; None where the run trained nothing for that."""
+    metric = run.objectives[0].metric
+    mine = run.trials.stage == TRUTH
+    if metric in (*st.COSTS, "seconds") or not mine.any():
+        return None
+    values = run.trials.values[metric]
+    done = mine & run.has_state(TrialState.COMPLETE) & np.isfinite(values)
+    trained = np.isin(run.trials.arch_id, run.trials.arch_id[done])
+    index, independent = st.sample(run, trained)
+    truth = np.array(
+        [values[done & (run.trials.arch_id == run.trials.arch_id[i])].mean() for i in index]
+    )
+    sign = run.objectives[0].sign
+    scores = {SEARCHED: sign * values[index]}
+    scores |= {name: run.trials.values[name][index] for name in BASELINES}
+    enough = len(index) >= FEWEST
+    found = rank_qualities(scores, truth, sign=sign, independent=independent) if enough else []
+    wanted = len(np.unique(run.trials.arch_id[mine].astype(str)))
+    left_out = int(trained[st.ranked(run)].sum()) - len(index)
+    return Judged(run.objectives[0], index, truth, wanted, tuple(found), left_out)
+
+
+@dataclass(frozen=True)
+class Twice:
+    """A finalist, trained from scratch and from what it inherits; seconds of one training."""
+
+    arch: str
+    searched: float
+    scratch: st.Final
+    tuned: st.Final | None
+    scratch_seconds: float
+    tuned_seconds: float
+
+    @property
+    def gain(self) -> float:
+        """What the inherited weights add to the test result, NaN while one of them is missing."""
+        return self.tuned.mean - self.scratch.mean if self.tuned else math.nan
+
+
+def twice(run: st.Run) -> list[Twice]:
+    """The finalists, best on the validation images first; empty where none was fine-tuned."""
+    scratch, tuned = st.finals(run), st.finals(run, TUNED)
+    if not tuned:
+        return []
+    metric, found = run.objectives[0].metric, []
+    for i in st.ranked(run):
+        arch_id = str(run.trials.arch_id[i])
+        if arch_id in scratch:
+            found.append(
+                Twice(
+                    arch=str(run.trials.arch[i]),
+                    searched=float(run.trials.values[metric][i]),
+                    scratch=scratch[arch_id],
+                    tuned=tuned.get(arch_id),
+                    scratch_seconds=_seconds(run, FINAL, arch_id),
+                    tuned_seconds=_seconds(run, TUNED, arch_id),
+                )
+            )
+    return found
+
+
+def mean_gain(found: Sequence[Twice]) -> Estimate:
+    """Estimate what inherited weights add to the test result of these finalists.
+
+    The interval is Welch's, over seeds: the scatter between the seeds of one finalist is pooled
+    over finalists, apart for the two ways of training. It takes three seeds of a finalist, or two
+    of two, in both ways.
+
+    Args:
+        found: Finalists that were trained in both ways.
+
+    Returns:
+        The mean gain over the finalists, in the metric's own sign.
+    """
+    gain = float(np.mean([f.gain for f in found]))
+    sides = [_scatter([f.scratch for f in found]), _scatter([f.tuned for f in found if f.tuned])]
+    error = sum(variance for variance, _ in sides)
+    if min(freedom for _, freedom in sides) < 2 or error == 0:
+        return Estimate(gain)
+    freedom = error**2 / sum(variance**2 / free for variance, free in sides)
+    half = t_quantile(freedom) * math.sqrt(error)
+    return Estimate(gain, gain - half, gain + half)
+
+
+def _scatter(finals: Sequence[st.Final]) -> tuple[float, int]:
+    """Variance of the mean over finalists, and its degrees of freedom."""
+    squares = sum(float(((f.values - f.mean) ** 2).sum()) for f in finals)
+    freedom = sum(len(f.values) - 1 for f in finals)
+    shares = sum(1 / len(f.values) for f in finals) / len(finals) ** 2
+    return (squares / freedom * shares if freedom else math.nan), freedom
+
+
+def _seconds(run: st.Run, stage: str, arch_id: str) -> float:
+    """Worker time of one training to its end; NaN before the first."""
+    mine = (run.trials.stage == stage) & (run.trials.arch_id == arch_id)
+    times = run.trials.seconds[mine & run.has_state(TrialState.COMPLETE)]
+    return float(times.mean()) if len(times) else math.nan
+
+
+def costs_of(run: st.Run) -> tuple[str, ...]:
+    """What networks of the search cost, as far as it is stored: params, macs, latency_ms."""
+    done = run.complete()
+    return tuple(
+        name
+        for name in (*st.COSTS, st.LATENCY)
+        if name in run.trials.values and np.isfinite(run.trials.values[name][done]).any()
+    )
+
+
+def archive(run: st.Run, most: int = SHOWN) -> tuple[st.Ints, int]:
+    """Trials that no other beats in the first objective and in every cost at once, smallest first:
+    up to ``most`` of them from small to large; and how many there are."""
+    done, costs = st.ranked(run), costs_of(run)
+    columns = [run.points()[done, 0], *(-run.trials.values[cost][done] for cost in costs)]
+    points = np.stack(columns, axis=1)
+    known = np.isfinite(points).all(axis=1)
+    front = done[known][pareto_front(points[known])] if known.any() else done[:0]
+    size = run.trials.values[costs[0]][front] if costs else np.zeros(len(front))
+    front = front[np.argsort(size, kind="stable")]
+    places = np.linspace(0, len(front) - 1, min(most, len(front))).round().astype(int)
+    return front[places], len(front)

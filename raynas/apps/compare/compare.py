@@ -1,0 +1,147 @@
+"""The whole comparison: which runs there are, carrying them out, and showing them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from raynas.apps.compare import protocols
+from raynas.apps.compare.methods import PUBLISHED, SAMPLERS, SCHEDULERS, SEVERAL
+from raynas.apps.compare.protocols import PROTOCOLS, WORKERS
+from raynas.apps.compare.sections import Section, sections
+from raynas.apps.compare.tasks import Store, Task, carry_out
+from raynas.benchmarks.nasbench201 import DATASETS
+from raynas.core import UserError, one_of
+
+RESULTS, PAGE = "results.jsonl", "comparison.html"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to compare. ``seeds``: runs of a method; ``published_seeds``: in that protocol.
+
+    ``protocols``: empty for all that the table can answer. ``methods``: samplers and schedulers by
+    name, empty for all; a protocol takes those it has.
+    Raises: UserError for names that there are not.
+    """
+
+    protocols: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = DATASETS
+    seeds: int = 100
+    published_seeds: int = 500
+
+    def __post_init__(self) -> None:
+        for what, names, known in (
+            ("protocol", self.protocols, PROTOCOLS),
+            ("method", self.methods, (*SAMPLERS, *SCHEDULERS)),
+            ("data set", self.datasets, DATASETS),
+        ):
+            for name in names:
+                if name not in known:
+                    raise one_of(what, name, known)
+        if min(self.seeds, self.published_seeds) < 1:
+            raise UserError(f"{min(self.seeds, self.published_seeds)} seeds", allowed="1 or more")
+
+    def tasks(self) -> list[Task]:
+        """Seed by seed, so that all methods have about equally many when it is cut short."""
+        order = self.protocols or PROTOCOLS
+        found = [task for protocol in order for task in self._tasks(protocol)]
+        return sorted(found, key=lambda t: (order.index(t.protocol), t.seed))
+
+    def _tasks(self, protocol: str) -> list[Task]:
+        datasets = DATASETS[:1] if protocol == "published" else self.datasets
+        seeds = self.published_seeds if protocol == "published" else self.seeds
+        return [
+            Task(protocol, dataset, method, protocols.settings(protocol, method), seed, workers)
+            for dataset in datasets
+            for method in self._methods(protocol)
+            for workers in (WORKERS if protocol == "cluster" else (1,))
+            for seed in range(seeds)
+        ]
+
+    def _methods(self, protocol: str) -> list[str]:
+        known = {"published": PUBLISHED, "cluster": SCHEDULERS, "pareto": SEVERAL}
+        return [m for m in known.get(protocol, SAMPLERS) if not self.methods or m in self.methods]
+
+
+def compare(
+    plan: Plan,
+    table: Path | None,
+    folder: Path,
+    jobs: int,
+    told: Callable[[int, int], None],
+    remark: Callable[[str], None] = lambda _: None,
+) -> list[Section]:
+    """Carry the plan out and keep the results in ``folder``; what is there is not done again.
+
+    Args:
+        plan: What to compare.
+        table: A file, or None for the usual places.
+        folder: For the results.
+        jobs: Processes.
+        told: Hears how many runs of how many there are.
+        remark: Hears which table it is, and what it lacks.
+
+    Raises:
+        UserError: There is no table, it lacks what a named protocol needs, or the folder cannot be
+            written.
+    """
+    path = str(table.absolute()) if table is not None else None
+    tasks = plan.tasks()
+    if not tasks:
+        raise UserError("nothing to compare: no protocol takes these methods")
+    for line in protocols.table(path).remarks():
+        remark(line)
+    tasks = [
+        replace(t, settings=protocols.settings(t.protocol, t.method, by))
+        for t in _answerable(plan, tasks, path, remark)
+        for by in [protocols.judged_by(path, t.dataset)]
+    ]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made: {error.strerror}") from error
+    store = Store(folder / RESULTS)
+    return sections(carry_out(tasks, protocols.answer, path, store, jobs, told))
+
+
+def _answerable(
+    plan: Plan, tasks: Sequence[Task], path: str | None, remark: Callable[[str], None]
+) -> list[Task]:
+    """Return the tasks that the table can answer; what it lacks is said before anything runs.
+
+    Raises: UserError when the user names a protocol that it cannot answer, or none is left.
+    """
+    asked = list(dict.fromkeys((t.protocol, t.dataset) for t in tasks))
+    lacks = {pair: found for pair in asked if (found := protocols.lacking(*pair, path))}
+    if plan.protocols or len(lacks) == len(asked):
+        for protocol, dataset in asked:
+            protocols.check(protocol, dataset, path)
+    if lacks:
+        remark(f"left out: {_left_out(asked, lacks)}")
+    return [t for t in tasks if (t.protocol, t.dataset) not in lacks]
+
+
+def _left_out(
+    asked: Sequence[tuple[str, str]], lacks: Mapping[tuple[str, str], tuple[str, ...]]
+) -> str:
+    """Protocols with what the table lacks for them; data sets, where it has it for others."""
+    parts: dict[str, list[str]] = {}
+    for (protocol, dataset), found in lacks.items():
+        others = [pair for pair in asked if pair[0] == protocol and pair not in lacks]
+        name = f"{protocol} of {dataset}" if others else protocol
+        parts.setdefault(f"no {' and no '.join(found)}", []).append(name)
+    return "; ".join(
+        f"{', '.join(dict.fromkeys(names))} (the table has {reason})"
+        for reason, names in parts.items()
+    )
+
+
+def write(made: Sequence[Section], folder: Path, command: str) -> Path:
+    """The page; returns its path."""
+    from raynas.apps.compare.page import write_page
+
+    write_page(folder / PAGE, made, command)
+    return folder / PAGE

@@ -1,0 +1,418 @@
+"""How a run is made and what is kept of it, one function a protocol.
+
+``trainings``   up to 200 full trainings: the test accuracy of the best by validation, as they grow
+``bounded``     the same where the EdgeGPU latency must not exceed its median
+``pareto``      accuracy and EdgeGPU latency: hypervolume of what was found
+``published``   12,000 simulated seconds with the 12-epoch setting on CIFAR-10, as in the paper of
+                the benchmark
+``cluster``     simulated workers until the best architecture is within 0.2 points of the optimum
+
+Searches see validation accuracies, the benchmark is asked for test accuracies afterwards. Of a
+table without these the first two protocols show the validation accuracy of what was found.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from itertools import count, cycle
+from typing import Any
+
+import numpy as np
+
+from raynas.apps.compare.methods import CLUSTER_STEP, PUBLISHED, SAMPLERS, SCHEDULERS
+from raynas.apps.compare.tasks import Task
+from raynas.benchmarks import NASBench201Table, NoImages
+from raynas.benchmarks.nasbench201 import DATASETS
+from raynas.core import (
+    Architecture,
+    Bound,
+    Measurement,
+    Objective,
+    Problem,
+    Trial,
+    TrialState,
+    UserError,
+    seed_for,
+)
+from raynas.core.describe import describe, fingerprint
+from raynas.core.metrics import TEST_ACCURACY, VAL_ACCURACY
+from raynas.core.pareto import hypervolume
+from raynas.evaluators import Tabular
+from raynas.runners.local import LocalRunner
+from raynas.runners.simulated import Cluster, TimedRows, VirtualRunner
+from raynas.samplers.base import Sampler
+from raynas.samplers.random import Random
+from raynas.schedulers import NoStopping, Scheduler
+from raynas.search.builder import SearchSetup, build_search
+from raynas.search.context import Limits, Payload, Rows
+from raynas.search.job_source import JobSource
+from raynas.spaces import NASBench201
+
+TRAININGS = 200
+AT = (25, 50, 100, 200)
+"""Numbers of trainings after which searches are judged."""
+SECONDS = 12_000.0
+"""The published budget."""
+WORKERS = (1, 10, 100, 500)
+WITHIN = 0.2
+"""Percent from the optimum at which a cluster's search is over."""
+LATENCY = "edgegpu_latency_ms"
+TEST, VALIDATION = "test", "val"
+"""By which accuracy what was found is judged."""
+_JUDGED = {TEST: TEST_ACCURACY.name, VALIDATION: VAL_ACCURACY.name}
+Result = dict[str, Any]
+
+
+@cache
+def table(path: str | None, epochs: tuple[int, ...] = (200,)) -> NASBench201Table:
+    """Read once per process. Raises: UserError when there is none."""
+    found = NASBench201Table(path=path, epochs=epochs)
+    found.setup(NASBench201())
+    return found
+
+
+@cache
+def cells(path: str | None, dataset: str) -> Mapping[str, np.ndarray[Any, np.dtype[np.float64]]]:
+    """Of all cells validation and test accuracy after 200 epochs, and latency (NaN: none).
+
+    ``judged``: the one of the two by which what searches find is judged.
+    """
+    known, space = table(path), NASBench201()
+    every = list(space.enumerate())
+    ends = [known.query(arch, dataset, 200, 0).values for arch in every]
+    latency = [known.cost(arch, dataset, LATENCY) for arch in every]
+    val = np.array([end[VAL_ACCURACY.name] for end in ends])
+    test = np.array([end.get(TEST_ACCURACY.name, math.nan) for end in ends])
+    return {
+        "val": val,
+        "test": test,
+        "judged": test if judged_by(path, dataset) == TEST else val,
+        "latency": np.array([math.nan if one is None else one for one in latency]),
+    }
+
+
+def judged_by(path: str | None, dataset: str) -> str:
+    """Return which accuracy judges what searches find: ``TEST``, or ``VALIDATION`` without one."""
+    return TEST if table(path).has_test(dataset) else VALIDATION
+
+
+def lacking(protocol: str, dataset: str, path: str | None) -> tuple[str, ...]:
+    """Return what the protocol asks of the table and the table does not have, in words.
+
+    The published protocol is compared with published test accuracies, so it needs some.
+    """
+    known = table(path)
+    lengths = {"published": (12,), "cluster": (CLUSTER_STEP, 200)}.get(protocol, (200,))
+    lacks = [
+        f"accuracies after {n} epochs" for n in lengths if not known.records(dataset, "valid", n)
+    ]
+    if protocol == "published" and not known.has_test(dataset):
+        lacks.append("test accuracies")
+    if protocol in ("bounded", "pareto") and np.isnan(cells(path, dataset)["latency"]).all():
+        lacks.append(LATENCY)
+    return tuple(lacks)
+
+
+def check(protocol: str, dataset: str, path: str | None) -> None:
+    """Raises: UserError when the table lacks what the protocol asks of it."""
+    if lacks := lacking(protocol, dataset, path):
+        raise UserError(
+            f"the table has no {' and no '.join(lacks)} of {dataset}, which {protocol!r} needs",
+            cure="take the table that `raynas bench convert` makes, or leave that protocol out",
+        )
+
+
+def answer(task: Task, path: str | None) -> Result:
+    """The result of a task, and the processor seconds that it took here once tables were read."""
+    cells(path, task.dataset)
+    for lengths in ((12,), (CLUSTER_STEP, 200)):
+        table(path, lengths)
+    began = time.process_time()
+    result = _PROTOCOLS[task.protocol](task, path)
+    return {**result, "took": time.process_time() - began}
+
+
+def settings(protocol: str, method: str, judged: str = TEST) -> str:
+    """A fingerprint of the method's settings in the protocol: results of others do not count.
+
+    Nor do those that were ``judged`` by another accuracy.
+    """
+    if protocol == "published":
+        return fingerprint([describe(PUBLISHED[method]()), SECONDS])
+    if protocol == "cluster":
+        return fingerprint([describe(SCHEDULERS[method]()), WITHIN])
+    kind = [judged] if judged != TEST and protocol in _SHOW_ACCURACY else []
+    return fingerprint([describe(SAMPLERS[method]()), TRAININGS, *kind])
+
+
+# -- searches of full trainings ----------------------------------------------------------------
+
+
+class _Ends:
+    """The trials in the order of their ends, with what was spent until then."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, str, float]] = []  # state, architecture, seconds so far
+        self.spent = 0.0
+
+    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        for row in rows:
+            self.spent += row["seconds"]
+            if row["state"] != TrialState.RUNNING:
+                self.rows.append((row["state"], row["arch"], self.spent))
+
+
+def _setup(
+    task: Task,
+    evaluator: Tabular,
+    rows: Rows,
+    objectives: tuple[Objective, ...] = (Objective(),),
+    clock: Callable[[], float] = time.monotonic,
+) -> SearchSetup:
+    return SearchSetup(
+        payload=Payload(NASBench201(), evaluator, NoImages().search_view(0)),
+        rows=rows,
+        stage="search",
+        arm=task.method,
+        objectives=objectives,
+        seed=task.seed,
+        clock=clock,
+    )
+
+
+def _searched(
+    sampler: Sampler, task: Task, path: str | None, **more: Any
+) -> list[tuple[str, str, float]]:
+    costs = more.pop("costs", ())
+    rows = _Ends()
+    evaluator = Tabular(table(path), dataset=task.dataset, costs=costs)
+    objectives = more.pop("objectives", (Objective(),))
+    work = build_search(
+        _setup(task, evaluator, rows, objectives),
+        sampler=sampler,
+        fallback=Random(),
+        scheduler=NoStopping(),
+        limits=Limits(trials=TRAININGS),
+        run=f"bench/{task.seed}",
+        **more,
+    )
+    LocalRunner().run(work)
+    return rows.rows
+
+
+def _accuracies(arch: str, dataset: str, path: str | None) -> tuple[float, float]:
+    """The validation accuracy, and the one that judges."""
+    known = table(path)
+    values = known.query(NASBench201().architecture(arch), dataset, 200, 0).values
+    return values[VAL_ACCURACY.name], values[_JUDGED[judged_by(path, dataset)]]
+
+
+def _steps(
+    rows: Sequence[tuple[str, str, float]], task: Task, path: str | None, limit: float = math.inf
+) -> Result:
+    """``best``: (number of trainings, validation, test) whenever the best by validation changes;
+    ``top``: the highest test accuracy of all cells with a latency up to ``limit``. Where the table
+    has no test accuracies, validation accuracies take their place, and ``judged`` says so.
+    """
+    known, judged = cells(path, task.dataset), judged_by(path, task.dataset)
+    top = float(known["judged"][~(known["latency"] > limit)].max())
+    best: list[tuple[int, float, float]] = []
+    for number, (state, arch, _) in enumerate(rows, start=1):
+        if state != TrialState.COMPLETE:
+            continue
+        val, test = _accuracies(arch, task.dataset, path)
+        if not best or val > best[-1][1]:
+            best.append((number, val, test))
+    spent = rows[-1][2] if rows else 0.0
+    found: Result = {"best": best, "top": top, "trainings": len(rows), "seconds": spent}
+    return found if judged == TEST else {**found, "judged": judged}
+
+
+def trainings(task: Task, path: str | None) -> Result:
+    return _steps(_searched(SAMPLERS[task.method](), task, path), task, path)
+
+
+def bounded(task: Task, path: str | None) -> Result:
+    """A cell above the bound is known as one only when it was trained: it counts."""
+    limit = float(np.nanmedian(cells(path, task.dataset)["latency"]))
+    bounds = (Bound(LATENCY, max=limit),)
+    rows = _searched(SAMPLERS[task.method](), task, path, costs=(LATENCY,), bounds=bounds)
+    return _steps(rows, task, path, limit) | {"limit": limit}
+
+
+def reference(path: str | None, dataset: str) -> tuple[float, float]:
+    """Of the hypervolume: median validation accuracy, and minus the highest latency."""
+    known = cells(path, dataset)
+    return float(np.median(known["val"])), -float(np.nanmax(known["latency"]))
+
+
+@cache
+def whole_volume(path: str | None, dataset: str) -> float:
+    """The hypervolume of all cells of the table."""
+    known = cells(path, dataset)
+    there = ~np.isnan(known["latency"])
+    points = np.stack([known["val"][there], -known["latency"][there]], axis=1)
+    return hypervolume(points, np.array(reference(path, dataset)))
+
+
+def pareto(task: Task, path: str | None) -> Result:
+    """``volume``: of the first ``AT`` trainings the hypervolume (validation), % of the table's.
+
+    A cell of which the table has no latency counts as a training and adds no volume.
+    """
+    objectives = (Objective(), Objective(LATENCY, "min"))
+    rows = _searched(SAMPLERS[task.method](), task, path, costs=(LATENCY,), objectives=objectives)
+    known, space = table(path), NASBench201()
+    points = np.full((len(rows), 2), np.nan)  # one a training; NaN where there is no latency
+    for number, (_, arch, _) in enumerate(rows):
+        latency = known.cost(space.architecture(arch), task.dataset, LATENCY)
+        if latency is not None:
+            points[number] = _accuracies(arch, task.dataset, path)[0], -latency
+    zero, whole = np.array(reference(path, task.dataset)), whole_volume(path, task.dataset)
+    there = ~np.isnan(points).any(axis=1)
+    shares = [100 * hypervolume(points[:n][there[:n]], zero) / whole for n in AT]
+    return {"volume": shares, "trainings": len(rows), "seconds": rows[-1][2]}
+
+
+# -- the published protocol --------------------------------------------------------------------
+
+BRACKETS = ((9, 3, 1), (3, 1), (3,))
+"""BOHB's, of eta = 3 and budgets from 12 to 200. In the published runs a configuration that goes on
+is trained anew at the same cost, whatever its budget; only the model tells budgets apart."""
+
+
+def published(task: Task, path: str | None) -> Result:
+    """The search is on CIFAR-10 whatever the data set: ``test`` has what it found on all three."""
+    known = table(path, (12,))
+    best, number, spent = spend(task.method, task.seed, known)
+    test = {dataset: _accuracies(best, dataset, path)[1] for dataset in DATASETS}
+    return {"test": test, "trainings": number, "seconds": spent}
+
+
+def spend(method: str, seed: int, known: NASBench201Table) -> tuple[str, int, float]:
+    """The best architecture for the published budget, the number of trainings, their seconds.
+
+    A training costs what ``known`` says, by default 12 epochs of training and of validation; the
+    one that would exceed the budget is not made. Duplicates are paid for again.
+    """
+    sampler = PUBLISHED[method]()
+    sampler.setup(NASBench201(), Problem((Objective(),), 12, seed, f"bench/{seed}"))
+    best, top, number, spent = "", -math.inf, 0, 0.0
+    trained = (_halving if method == "bohb" else _plain)(sampler, known, seed)
+    for arch, found in trained:
+        if spent + found.seconds > SECONDS:
+            break
+        spent, number = spent + found.seconds, number + 1
+        if found.values[VAL_ACCURACY.name] > top:
+            top, best = found.values[VAL_ACCURACY.name], arch.text
+    return best, number, spent
+
+
+Trained = Iterator[tuple[Architecture, Measurement]]
+
+
+def _train(known: NASBench201Table, arch: Architecture, *seed: int) -> Measurement:
+    return known.query(arch, "cifar10", 12, seed_for(*seed))
+
+
+def _plain(sampler: Sampler, known: NASBench201Table, seed: int) -> Trained:
+    for number in count():
+        arch = sampler.ask(number)
+        found = _train(known, arch, seed, number)
+        yield arch, found
+        sampler.tell(Trial(number, arch, arch, state=TrialState.COMPLETE, measurements=[found]))
+
+
+def _halving(sampler: Sampler, known: NASBench201Table, seed: int) -> Trained:
+    """Brackets of trainings that all cost the same, one after the other.
+
+    A trial's steps are the budgets, 1 to 3, at which it was trained.
+    """
+    number = 0
+    for bracket in cycle(BRACKETS):
+        first = len(BRACKETS) - len(bracket) + 1
+        rung: list[Trial] = []
+        for _ in range(bracket[0]):
+            arch = sampler.ask(number)
+            rung.append(Trial(number, arch, arch, state=TrialState.COMPLETE))
+            yield arch, _measured(rung[-1], known, first, seed)
+            number += 1
+        every = rung
+        for step, size in enumerate(bracket[1:], start=first + 1):
+            rung = sorted(rung, key=lambda t: -t.values()[VAL_ACCURACY.name])[:size]
+            for trial in rung:
+                yield trial.arch, _measured(trial, known, step, seed)
+        for trial in every:
+            sampler.tell(trial)
+
+
+def _measured(trial: Trial, known: NASBench201Table, step: int, seed: int) -> Measurement:
+    found = replace(_train(known, trial.arch, seed, trial.number, step), step=step)
+    trial.measurements.append(found)
+    return found
+
+
+# -- simulated clusters ------------------------------------------------------------------------
+
+
+class _Until(TimedRows):
+    """Ends the search with the first complete trial that is good enough."""
+
+    def __init__(self, runner: VirtualRunner, goal: float) -> None:
+        super().__init__(runner)
+        self.goal, self.work, self.hit = goal, None, math.nan
+
+    work: JobSource | None
+
+    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:  # type: ignore[override]
+        super().append(rows)
+        for row in self[len(self) - len(rows) :]:
+            good = row.get(VAL_ACCURACY.name, -math.inf) >= self.goal
+            if good and row["state"] == TrialState.COMPLETE and math.isnan(self.hit):
+                self.hit = row["clock_s"]
+                assert self.work is not None
+                self.work.interrupt()
+
+
+def cluster(task: Task, path: str | None) -> Result:
+    """Random proposals; trainings of 12 epochs, then, from scratch, of 200.
+
+    ``hours``: when a trained cell is ``WITHIN`` the optimum by validation accuracy; None: never.
+    """
+    scheduler: Scheduler = SCHEDULERS[task.method]()
+    both = table(path, (CLUSTER_STEP, 200))
+    goal = float(cells(path, task.dataset)["val"].max()) - WITHIN
+    runner = VirtualRunner(Cluster(task.workers))
+    rows = _Until(runner, goal)
+    search = build_search(
+        _setup(task, Tabular(both, dataset=task.dataset), rows, clock=runner.clock),
+        sampler=Random(),
+        fallback=Random(),
+        scheduler=scheduler,
+        limits=Limits(),
+        run=f"bench/{task.seed}",
+    )
+    rows.work = search
+    runner.run(search)
+    usage = runner.usage()
+    return {
+        "hours": None if math.isnan(rows.hit) else rows.hit / 3600,
+        "trials": len(search.trials),
+        "worker_hours": usage.useful / 3600,
+        "utilisation": usage.utilisation,
+    }
+
+
+_PROTOCOLS: Mapping[str, Callable[[Task, str | None], Result]] = {
+    "trainings": trainings,
+    "bounded": bounded,
+    "pareto": pareto,
+    "published": published,
+    "cluster": cluster,
+}
+PROTOCOLS = tuple(_PROTOCOLS)
+_SHOW_ACCURACY = ("trainings", "bounded")

@@ -1,0 +1,181 @@
+"""Is this machine, or this cluster, ready for a search? `raynas doctor`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from raynas.core import UserError, rng_for
+from raynas.experiment import Loaded
+from raynas.pipeline.stages import prepare
+from raynas.runners.base import Resources
+from raynas.store.files import write_whole
+from raynas.store.remote import Remote, is_uri
+
+if TYPE_CHECKING:
+    from raynas.runners.ray.cluster import ClusterRunner
+    from raynas.runners.ray.node_checks import Node
+    from raynas.search.context import Payload
+
+#: below this an experiment of many short trials waits for its storage
+_SLOW_MB_A_SECOND = 5.0
+_BLOCK = 4_000_000
+#: for an autoscaler to start a machine, with all that is to be installed there
+_PATIENCE = 900.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: what was found, and if it is not good, what to do."""
+
+    name: str
+    good: bool
+    found: str
+    cure: str = ""
+
+
+def examine(loaded: Loaded | None, place: Path | str, address: str | None) -> Iterator[Finding]:
+    """All findings, as they come. ``loaded``: an experiment to try on every machine; ``place``:
+    where runs are to be stored; ``address``: of a cluster to join."""
+    yield _packages()
+    yield _storage(place)
+    payload = None
+    if loaded is not None:
+        finding, payload = _experiment(loaded)
+        yield finding
+    yield from _machines(loaded, payload, address)
+
+
+def _packages() -> Finding:
+    """Whether what is installed is what raynas says it needs."""
+    from packaging.requirements import Requirement
+
+    wrong = []
+    for text in metadata.requires("raynas") or []:
+        need = Requirement(text)
+        if need.marker is not None and not need.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            have = metadata.version(need.name)
+        except metadata.PackageNotFoundError:
+            wrong.append(f"{need.name} is missing")
+            continue
+        if not need.specifier.contains(have, prereleases=True):
+            wrong.append(f"{need.name} {have} is not {need.specifier}")
+    good = "all packages that raynas needs are here"
+    return Finding("packages", not wrong, "; ".join(wrong) or good, "install raynas anew with pip")
+
+
+def _storage(place: Path | str) -> Finding:
+    """Write a few megabytes where runs go, read them, and take them away again."""
+    name, shown = f".raynas-doctor-{os.getpid()}", str(place)
+    data = os.urandom(_BLOCK)
+    try:
+        began = time.monotonic()
+        if is_uri(place):
+            remote = Remote(str(place))
+            shown = remote.shown
+            remote.write(name, data)
+            wrote = time.monotonic()
+            same = remote.read(name) == data
+            remote.remove(name)
+        else:
+            folder = Path(place)
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(folder / name, data)
+            wrote = time.monotonic()
+            same = (folder / name).read_bytes() == data
+            (folder / name).unlink()
+    except (OSError, UserError) as error:
+        return Finding("storage", False, f"{shown}: {error}", "make it writable, or use another")
+    speed = _BLOCK / 1e6 / max(wrote - began, 1e-6)
+    if not same:
+        return Finding("storage", False, f"{shown} gives back other bytes", "use another")
+    found = f"{shown} takes {speed:.0f} MB a second"
+    cure = "use a disk or bucket that is nearer"
+    return Finding("storage", speed >= _SLOW_MB_A_SECOND, found, cure)
+
+
+def _experiment(loaded: Loaded) -> tuple[Finding, Payload | None]:
+    """Whether data, space and evaluator fit together on this machine."""
+    try:
+        payload = prepare(loaded.experiment)
+    except UserError as error:
+        return Finding("experiment", False, str(error), "see above"), None
+    view = payload.view
+    found = f"{len(view.train)} images of {view.input_shape} to train on; it fits its space"
+    return Finding("experiment", True, found), payload
+
+
+def _machines(
+    loaded: Loaded | None, payload: Payload | None, address: str | None
+) -> Iterator[Finding]:
+    """Every machine: what it has, whether it is like this one, and a step of the experiment."""
+    from raynas.runners.ray import nodes as machines
+    from raynas.runners.ray.node_checks import look_at_nodes
+    from raynas.runners.ray.runner import RayRunner
+
+    experiment = loaded.experiment if loaded else None
+    runner = RayRunner(
+        experiment.resources if experiment else Resources(),
+        address=address,
+        modules=(loaded.module,) if loaded else (),
+    )
+    arch = payload.space.sample(rng_for(0, "doctor")) if payload else None
+    try:
+        runner.open()
+        if not machines.with_cpus():
+            yield from _first_machine(runner, managed=machines.managed())
+        nodes = look_at_nodes(runner, payload, arch)
+    except UserError as error:
+        yield Finding("cluster", False, str(error), "see above")
+        return
+    finally:
+        runner.close()
+    yield Finding("cluster", True, f"{len(nodes)} machine{'s' * (len(nodes) > 1)}")
+    for node in nodes:
+        yield from _machine(node)
+
+
+def _first_machine(runner: ClusterRunner, *, managed: bool) -> Iterator[Finding]:
+    """Of a cluster where there is only a head that drives searches."""
+    if not managed:
+        cure = "`ray start --address=HEAD:6379` on the machines that shall work"
+        yield Finding("cluster", False, "no machine has a CPU for trials", cure)
+        return
+    wait = f"waits up to {_PATIENCE / 60:.0f} minutes"
+    yield Finding("cluster", True, f"no machine is up; asks the autoscaler for one, {wait}")
+    if not runner.bring_machine(_PATIENCE):
+        cure = "`ray monitor cluster.yaml` or the autoscaler's log says why"
+        yield Finding("cluster", False, "the autoscaler brought no machine", cure)
+
+
+def _machine(node: Node) -> Iterator[Finding]:
+    from raynas.store.provenance import Provenance
+
+    gpus = f", {node.gpus:g} GPUs ({', '.join(node.devices) or 'unseen'})" if node.gpus else ""
+    found = f"{node.cpus:g} CPUs{gpus}, {node.memory_gb:.1f} GB for Ray"
+    own = dict(Provenance.collect().versions)
+    other = [
+        f"{name} {node.versions.get(name, 'missing')} instead of {version}"
+        for name, version in own.items()
+        if node.versions and node.versions.get(name) != version
+    ]
+    if node.fault:
+        cure = "mend that machine, or leave it out"
+        yield Finding(node.host, False, f"{found}; {node.fault}", cure)
+    elif other:
+        cure = "install the versions of constraints.txt on every machine"
+        yield Finding(node.host, False, f"{found}; {', '.join(other)}", cure)
+    elif node.gpus and not node.devices:
+        yield Finding(
+            node.host, False, f"{found}: Ray counts GPUs that torch does not see",
+            "install a CUDA build of torch and the driver there",
+        )  # fmt: skip
+    else:
+        yield Finding(node.host, True, f"{found}{'; ' * bool(node.smoke)}{node.smoke}")

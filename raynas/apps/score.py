@@ -1,0 +1,319 @@
+"""Scores without a search: an experiment that asks proxies only, and the table that it gives.
+
+`raynas score` writes such an experiment's file, so its run is stored, resumed and reported like
+any other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import inspect
+import tempfile
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raynas.core import Problem, SpaceExhausted, UserError, one_of
+from raynas.core.describe import fresh
+from raynas.core.ranks import log_rank_sum
+from raynas.evaluators import ZeroShot
+from raynas.experiment import Experiment, Loaded, load, with_data
+from raynas.pipeline.history import reload
+from raynas.store import RunFolder, read
+from raynas.store.schema import SEARCH
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from raynas.proxies import Proxy
+
+ENSEMBLE = "ensemble"
+"""The column of the proxies' ranks together."""
+
+_RANDOM = 100
+_COSTS = ("params", "macs")
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to score: named ``architectures``, or ``every`` one, or ``random`` ones (default 100).
+
+    ``space``: a name of `raynas list spaces`, or an experiment's file, whose space and data are
+    taken. ``proxies``: names of `raynas list proxies`. ``data``: a name of `raynas list data`,
+    default digits; not with a file. Raises: UserError for what contradicts itself.
+    """
+
+    space: str
+    architectures: tuple[str, ...] = ()
+    every: bool = False
+    random: int | None = None
+    proxies: tuple[str, ...] = ("naswot", "synflow", "params")
+    data: str | None = None
+    batch: int = 64
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if bool(self.architectures) + self.every + (self.random is not None) > 1:
+            raise UserError(
+                "score: too much to choose from",
+                allowed="architectures, --all or --random, one of them",
+            )
+        if self.data is not None and self._is_file:
+            raise UserError(
+                f"--data {self.data} and the file {self.space}",
+                cure="leave --data out: the file has its own",
+            )
+
+    @property
+    def _is_file(self) -> bool:
+        return Path(self.space).suffix == ".py"
+
+    @property
+    def file(self) -> Path | None:
+        """The experiment's file, if one is given."""
+        return Path(self.space).absolute() if self._is_file else None
+
+
+def load_request(request: Request, overrides: Mapping[str, object]) -> Loaded:
+    """The experiment of a request; its source is the text of a Python file.
+
+    Where the files of the data set are missing and it declares its images, random ones stand in.
+    Raises: UserError for unknown names.
+    """
+    given = load(request.file) if request.file else None
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"score_{Path(request.space).stem}.py"
+
+        def loaded(trials: int) -> Loaded:
+            text = _of_file(given, request, trials) if given else _of_space(request, trials)
+            file.write_text(text, encoding="utf-8")
+            return load(file, overrides, beside=given.path.parent if given else None)
+
+        made = loaded(request.random or _RANDOM)
+        if made.experiment.sampler.finite:
+            made = loaded(_count(made.experiment))
+    return with_data(dataclasses.replace(made, path=given.path) if given else made)
+
+
+def _count(experiment: Experiment) -> int:
+    """How many different architectures a fixed list has."""
+    sampler, found = fresh(experiment.sampler), 0
+    sampler.setup(experiment.space, Problem(experiment.objectives, 1, experiment.seed, "count"))
+    with contextlib.suppress(SpaceExhausted):
+        while True:
+            sampler.ask(found)
+            found += 1
+    return found
+
+
+def _of_space(request: Request, trials: int) -> str:
+    from raynas.spaces import SPACES
+
+    if request.space not in SPACES:
+        raise one_of(
+            "space", request.space, sorted(SPACES), "or give the file of an experiment, *.py"
+        )
+    space, data = SPACES[request.space].__name__, _data(request.data or "digits")
+    imports = _imports(
+        request,
+        f"from raynas.data import {data}",
+        "from raynas.experiment import Budget, Experiment, Finalists",
+        f"from raynas.spaces import {space}",
+    )
+    return f'''"""Scores of untrained networks; written by `raynas score`."""
+
+{imports}
+
+
+def experiment() -> Experiment:
+    return Experiment(
+        space={space}(),
+        data={data}(),
+{_settings(request, trials)}
+    )
+'''
+
+
+def _data(name: str) -> str:
+    """The class of a data set that needs no settings."""
+    from raynas.data import DATASETS
+
+    simple = {
+        known: cls.__name__
+        for known, cls in DATASETS.items()
+        if not any(p.default is p.empty for p in inspect.signature(cls).parameters.values())
+    }
+    if name in DATASETS and name not in simple:
+        raise UserError(
+            f"data set {name!r} needs settings",
+            allowed=", ".join(sorted(simple)),
+            cure="write them in an experiment's file and score that",
+        )
+    if name not in simple:
+        raise one_of("data set", name, sorted(simple))
+    return simple[name]
+
+
+def _of_file(given: Loaded, request: Request, trials: int) -> str:
+    """The file, then an ``experiment`` that changes its own; it takes no name from the file."""
+    imports = _imports(
+        request,
+        "import dataclasses\n",
+        "from raynas.experiment import Budget, Finalists",
+        "from raynas.schedulers import NoStopping",
+    )
+    return f"""{given.source}
+
+# -- added by `raynas score` ---------------------------------------------------------------------
+
+
+def experiment(given=experiment):
+{textwrap.indent(imports, "    ")}
+
+    return dataclasses.replace(
+        given(),
+        scheduler=NoStopping(),
+        screen=None,
+        truth=None,
+        bounds=(),
+        smoke={{}},
+{_settings(request, trials)}
+    )
+"""
+
+
+def _imports(request: Request, *more: str) -> str:
+    proxies = ", ".join(sorted(type(p).__name__ for p in _proxies(request)))
+    lines = (
+        "from raynas.core import Objective",
+        "from raynas.evaluators import ZeroShot",
+        f"from raynas.proxies import {proxies}",
+        f"from raynas.samplers import {_sampler(request).partition('(')[0]}",
+    )
+    return "\n".join(sorted((*lines, *more), key=lambda line: (line.startswith("from"), line)))
+
+
+def _settings(request: Request, trials: int) -> str:
+    proxies = "".join(f"{type(p).__name__}(), " for p in _proxies(request)).rstrip()
+    return f"""        name={f"score-{Path(request.space).stem}"!r},
+        evaluator=ZeroShot(proxies=({proxies}), batch={request.batch}),
+        sampler={_sampler(request)},
+        objectives=(Objective("{_objective(request)}"),),
+        budget=Budget(trials={trials}),
+        finalists=Finalists(top=0),
+        against=(),
+        seed={request.seed},"""
+
+
+def _sampler(request: Request) -> str:
+    if request.architectures:
+        return f"Listed({request.architectures!r})"
+    return "Exhaustive()" if request.every else "Random()"
+
+
+def _objective(request: Request) -> str:
+    return next(part for proxy in _proxies(request) for part in proxy.parts)
+
+
+def _proxies(request: Request) -> list[Proxy]:
+    from raynas.proxies import check_proxies, proxies
+
+    known = proxies()
+    named = {**known, **{cls.__name__.casefold(): cls for cls in known.values()}}
+    found = []
+    for name in request.proxies:
+        if name.casefold() not in named:
+            raise one_of("proxy", name, sorted(known))
+        found.append(named[name.casefold()]())
+    check_proxies(found)
+    return found
+
+
+# -- the table ---------------------------------------------------------------------------------
+
+
+def scored_run(
+    path: Path, *, trust: bool = False, remark: Callable[[str], None] = lambda _: None
+) -> tuple[RunFolder, Sequence[Proxy]]:
+    """A stored run and its proxies; ``remark`` hears what a user should know of its images.
+
+    Executes the ``experiment.py`` of the run; ``trust``: also if it belongs to another user.
+    Raises: UserError when it did not score.
+    """
+    folder = RunFolder.open(path)
+    experiment = reload(folder, trust=trust).experiment
+    evaluator = experiment.evaluator
+    for line in experiment.data.remarks():
+        remark(line)
+    if not isinstance(evaluator, ZeroShot):
+        raise UserError(
+            f"run {path} has no scores: its evaluator is {evaluator.name}",
+            cure="score its space: `raynas score FILE`",
+        )
+    return folder, evaluator.proxies
+
+
+def score_table(folder: RunFolder, proxies: Sequence[Proxy]) -> pa.Table:
+    """A row per architecture, best first: text, costs, scores, ranks together, remarks.
+
+    What could not be scored is null. A proxy of several parts gets a column of its own name, their
+    ranks together; ``ensemble`` sums the logarithms of all proxies' ranks, where null ranks last.
+    Both compare architectures of this table only.
+    """
+    import pyarrow as pa
+
+    metrics = [metric.name for metric in folder.info.metrics]
+    columns = ["arch", "params", "macs", *metrics, "message"]
+    every = read(folder).select(["stage", *columns]).to_pylist()
+    rows = list({row["arch"]: row for row in every if row["stage"] == SEARCH}.values())
+    if not rows:
+        raise UserError(f"run {folder.path} has no scores yet", cure="`raynas resume` goes on")
+    numbers = {name: _floats(row[name] for row in rows) for name in columns[1:-1]}
+    combined = {proxy.name: _combined(proxy, numbers) for proxy in proxies}
+    scores = {**numbers, **combined, ENSEMBLE: log_rank_sum(list(combined.values()))}
+    table = pa.table(
+        {
+            "arch": pa.array([row["arch"] for row in rows], pa.string()),
+            **{name: pa.array(found, from_pandas=True) for name, found in scores.items()},
+            **{name: pa.array([row[name] for row in rows], pa.int64()) for name in _COSTS},
+            "message": pa.array([row["message"] for row in rows], pa.string()),
+        }
+    )
+    return table.take(np.argsort(-scores[ENSEMBLE], kind="stable"))
+
+
+def _floats(values: Iterable[float | None]) -> Floats:
+    return np.asarray([np.nan if v is None else float(v) for v in values], dtype=np.float64)
+
+
+def _combined(proxy: Proxy, numbers: Mapping[str, Floats]) -> Floats:
+    """(n,) scores; NaN where a part is missing, whom the others are not compared with."""
+    parts = {part: numbers[part] for part in proxy.parts}
+    known = ~np.any([np.isnan(values) for values in parts.values()], axis=0)
+    found = np.full(len(known), np.nan)
+    found[known] = proxy.combine({part: values[known] for part, values in parts.items()})
+    return found
+
+
+def check_table(path: Path | None) -> None:
+    """Before anything is spent. Raises: UserError for another ending than .csv or .parquet."""
+    if path is not None and path.suffix not in (".csv", ".parquet"):
+        raise UserError(f"--table {path}", allowed="a name that ends in .csv or .parquet")
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """As .csv or .parquet."""
+    from pyarrow import csv, parquet
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".csv":
+        csv.write_csv(table, path)
+    else:
+        parquet.write_table(table, path)

@@ -1,0 +1,362 @@
+"""What a search would find, when, and at what cost, on workers that are not there."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+
+from raynas.benchmarks.synthetic import Synthetic
+from raynas.core import (
+    Architecture,
+    Job,
+    Measurement,
+    Metric,
+    Objective,
+    UserError,
+    commonest_reason,
+    rng_for,
+)
+from raynas.core import violations as broken_by
+from raynas.core.describe import fresh
+from raynas.core.metrics import VAL_ACCURACY
+from raynas.data.base import View
+from raynas.evaluators.base import Evaluator
+from raynas.experiment import Experiment
+from raynas.pipeline.stages import prepare
+from raynas.runners.base import pick_device
+from raynas.runners.simulated import Cluster, Usage, VirtualRunner
+from raynas.samplers.random import Random
+from raynas.search.builder import SearchSetup, build_search
+from raynas.search.context import Limits, Payload
+from raynas.search.controller import SearchController
+from raynas.search.screening import Screening
+from raynas.spaces.base import SearchSpace
+from raynas.spaces.guard import ArchitectureError, checked_canonical, checked_costs
+
+Watch = Callable[[SearchController], contextlib.AbstractContextManager[object]]
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """Seconds of one step by an architecture's MACs: ``fixed + per_mac * macs``.
+
+    ``error``: mean deviation of what was measured from that, as a share; None: not measured.
+    """
+
+    fixed: float
+    per_mac: float
+    error: float | None = None
+
+    def seconds(self, macs: float) -> float:
+        return self.fixed + self.per_mac * macs
+
+
+@dataclass(frozen=True)
+class Found:
+    """A new best trial: when, which, and its value of the first objective."""
+
+    clock_s: float
+    trial: int
+    arch: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """One search on one cluster. ``ends``: (when, state) of all trials, in the order of time.
+
+    ``real_s``: what the simulation took. ``note``: why the search ended early, if it did.
+    ``made_up``: values and architectures mean nothing.
+    """
+
+    cluster: Cluster
+    objective: Objective
+    usage: Usage
+    best: tuple[Found, ...]
+    ends: tuple[tuple[float, str], ...]
+    counts: Mapping[str, int]
+    real_s: float
+    note: str
+    made_up: bool
+
+    def at(self, clock_s: float) -> tuple[Found | None, Counter[str]]:
+        """The best so far, and the trials ended so far by state."""
+        found = [one for one in self.best if one.clock_s <= clock_s]
+        ended = Counter(state for when, state in self.ends if when <= clock_s)
+        return (found[-1] if found else None), ended
+
+
+def simulate(
+    experiment: Experiment,
+    cluster: Cluster,
+    *,
+    payload: Payload,
+    hours: float | None = None,
+    watch: Watch = lambda _: contextlib.nullcontext(),
+) -> Simulated:
+    """The experiment's search on ``cluster``, in this process, on a virtual clock.
+
+    ``payload``: of :func:`tabled` or :func:`assumed`. ``hours``: takes the place of the
+    experiment's budget; as there, nothing is started later, and what runs is finished.
+    Raises: UserError for hours that are none.
+    """
+    if hours is not None and not 0 < hours < math.inf:
+        raise UserError(f"--hours {hours}", allowed="above 0")
+    runner = VirtualRunner(cluster, dataclasses.replace(experiment.resources, concurrent=None))
+    rows = _Ends(runner.clock, experiment.objectives[0])
+    limit = experiment.budget.hours if hours is None else hours
+    setup = SearchSetup(
+        payload=payload,
+        rows=rows,
+        stage="simulated",
+        arm=experiment.sampler.name,
+        objectives=experiment.objectives,
+        seed=experiment.seed,
+        clock=runner.clock,
+    )
+    search = build_search(
+        setup,
+        sampler=fresh(experiment.sampler),
+        fallback=Random(),
+        scheduler=fresh(experiment.scheduler),
+        limits=Limits(
+            trials=experiment.budget.trials if hours is None else None,
+            deadline=None if limit is None else 3600 * limit,
+        ),
+        run=f"simulated/{experiment.sampler.name}",
+        bounds=experiment.bounds,
+        screening=_screening(experiment, payload, runner),
+    )
+    began = time.monotonic()
+    with watch(search):
+        runner.run(search)
+    return Simulated(
+        cluster=cluster,
+        objective=experiment.objectives[0],
+        usage=runner.usage(),
+        best=tuple(rows.best),
+        ends=tuple(rows.ends),
+        counts=dict(search.status().counts),
+        real_s=time.monotonic() - began,
+        note=search.note,
+        made_up=isinstance(payload.evaluator, Assumed),
+    )
+
+
+def _screening(experiment: Experiment, payload: Payload, runner: VirtualRunner) -> Screening | None:
+    screen = experiment.screen
+    if screen is None or not payload.evaluator.simulated:
+        return None
+    own = dataclasses.replace(payload, evaluator=fresh(screen.evaluator))
+    early = set(screen.names) - {metric.name for metric in experiment.evaluator.metrics}
+    bounds = tuple(bound for bound in experiment.bounds if bound.metric in early)
+    return Screening(screen, partial(runner.evaluate, own), (), bounds)
+
+
+class _Ends:
+    """Rows of which only the ends of trials are kept."""
+
+    def __init__(self, clock: Callable[[], float], objective: Objective) -> None:
+        self.clock, self.objective = clock, objective
+        self.best: list[Found] = []
+        self.ends: list[tuple[float, str]] = []
+
+    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        for row in rows:
+            if row["state"] == "RUNNING":
+                continue
+            self.ends.append((self.clock(), row["state"]))
+            value, sign = row.get(self.objective.metric), self.objective.sign
+            if row["state"] != "COMPLETE" or value is None:
+                continue
+            if not self.best or sign * value > sign * self.best[-1].value:
+                self.best.append(Found(self.clock(), row["trial"], row["arch"], value))
+
+
+def worker_counts(text: str) -> tuple[int, ...]:
+    """``"1,10,100"`` -> (1, 10, 100). Raises: UserError."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and len(part) < 10 and int(part) > 0 for part in parts):
+        raise UserError(f"--workers {text}", allowed="a number from 1, or several: 1,10,100")
+    return tuple(int(part) for part in parts)
+
+
+# -- what stands for trainings -----------------------------------------------------------------
+
+
+def payload_for(
+    experiment: Experiment, *, probe: int | None = None, step_seconds: float | None = None
+) -> tuple[Payload, tuple[str, ...]]:
+    """What is evaluated, and what a user should know of it, a sentence each.
+
+    Raises: UserError for an experiment that trains for real where neither is given.
+    """
+    if probe is not None and step_seconds is not None:
+        raise UserError("--probe and --step-seconds together", cure="leave one of them out")
+    if experiment.evaluator.simulated and (probe is not None or step_seconds is not None):
+        raise UserError(
+            f"{experiment.name}: the times of its steps are known ({experiment.evaluator.name})",
+            cure="leave --probe and --step-seconds out",
+        )
+    if probe is None and step_seconds is None:
+        return tabled(experiment), experiment.evaluator.remarks()
+    if probe is not None:
+        times = measured(experiment, probe)
+        known = f"measured here on {probe} architectures (off by {times.error:.0%} on average)"
+    else:
+        assert step_seconds is not None
+        times, known = stated(experiment, step_seconds), "as stated"
+    screened = "; its screening is left out" if experiment.screen else ""
+    return assumed(experiment, times), (
+        f"a step's time by MACs is {known}; accuracies are MADE UP: look at times, utilisation "
+        f"and cost only{screened}",
+    )
+
+
+def tabled(experiment: Experiment) -> Payload:
+    """Of an experiment whose evaluator looks trainings up. Raises: UserError for any other."""
+    if not experiment.evaluator.simulated:
+        raise UserError(
+            f"{experiment.name}: {experiment.evaluator.name} works for real, so nobody knows yet "
+            "what its steps take",
+            cure="--probe 4 measures a step of 4 architectures here, --step-seconds S says what "
+            "one takes on your workers (accuracies are made up then); or use a table: "
+            "evaluator=Tabular(...)",
+        )
+    return prepare(experiment)
+
+
+def assumed(experiment: Experiment, times: StepTimes) -> Payload:
+    """Trainings that take ``times`` and whose results are made up."""
+    view = experiment.data.search_view(experiment.seed)
+    stand_in = Assumed(experiment.evaluator, times, seed=experiment.seed)
+    return Payload(experiment.space, stand_in, view)
+
+
+def measured(experiment: Experiment, count: int) -> StepTimes:
+    """Measure one step of ``count`` random architectures within the bounds, here and now.
+
+    Raises: UserError when none keeps the bounds, or one fails.
+    """
+    payload = prepare(experiment)
+    evaluator, view = fresh(payload.evaluator), payload.view
+    evaluator.setup(payload.space, view)
+    archs = _within_bounds(experiment, view, count)
+    device = pick_device(experiment.resources.gpus)
+    macs, seconds = [], []
+    for number, arch in enumerate([archs[0], *archs]):  # the first time warms caches up
+        job = Job(number, seed=number, max_step=evaluator.max_step, device=device)
+        job = dataclasses.replace(job, threads=experiment.resources.threads)
+        try:
+            first = next(iter(evaluator.evaluate(arch, job)))
+        except Exception as error:
+            raise UserError(f"probing {arch.text}: {type(error).__name__}: {error}") from error
+        macs.append(_macs(experiment.space, arch, view))
+        seconds.append(first.seconds)
+    return fit(macs[1:], seconds[1:])
+
+
+def fit(macs: Sequence[float], seconds: Sequence[float]) -> StepTimes:
+    """The line through the points, or the best one through 0 where that has a negative part."""
+    x, y = np.asarray(macs, dtype=np.float64), np.asarray(seconds, dtype=np.float64)
+    if len(set(macs)) > 1:
+        per_mac, fixed = (float(v) for v in np.polyfit(x, y, 1))
+    else:
+        per_mac, fixed = -1.0, 0.0
+    if per_mac < 0 or fixed < 0:
+        per_mac, fixed = float(x @ y / (x @ x)) if x.any() else 0.0, 0.0
+    off = np.abs(fixed + per_mac * x - y) / np.maximum(y, 1e-12)
+    return StepTimes(fixed, per_mac, float(off.mean()))
+
+
+def stated(experiment: Experiment, step_seconds: float) -> StepTimes:
+    """``step_seconds`` for the median of random architectures, others in proportion to MACs."""
+    if not 0 < step_seconds < math.inf:
+        raise UserError(f"--step-seconds {step_seconds}", allowed="above 0")
+    view = experiment.data.search_view(experiment.seed)
+    archs = _within_bounds(experiment, view, 100)
+    median = float(np.median([_macs(experiment.space, arch, view) for arch in archs]))
+    return StepTimes(0.0, step_seconds / median) if median else StepTimes(step_seconds, 0.0)
+
+
+def _within_bounds(experiment: Experiment, view: View, count: int) -> list[Architecture]:
+    space, rng = experiment.space, rng_for(experiment.seed, "probe")
+    found, errors = list[Architecture](), list[str]()
+    for _ in range(100 * count):
+        drawn = space.sample(rng)
+        try:
+            arch = checked_canonical(space, drawn)
+            known = checked_costs(space, arch, view.input_shape, view.num_classes)
+        except ArchitectureError as error:
+            errors.append(str(error))
+            continue
+        if all(v <= 0 for v in broken_by(experiment.bounds, known).values()):
+            found.append(arch)
+        if len(found) == count:
+            return found
+    reason, times = commonest_reason(errors)
+    raise UserError(
+        f"{len(found)} of {100 * count} random architectures keep the bounds"
+        + (f"; {times} have no network: {reason}" if errors else ""),
+        cure="loosen the bounds or make the space smaller",
+    )
+
+
+def _macs(space: SearchSpace, arch: Architecture, view: View) -> float:
+    return float(space.costs(arch, view.input_shape, view.num_classes).macs)
+
+
+@dataclass
+class Assumed(Evaluator):
+    """Stands for ``like``: steps that take ``times``; what they find is made up.
+
+    Metrics to maximise follow the curves of a :class:`~raynas.benchmarks.Synthetic` landscape,
+    those to minimise fall by them. Only times, utilisation and cost mean anything.
+    """
+
+    name: ClassVar[str] = "assumed"
+    quick: ClassVar[bool] = True
+    simulated: ClassVar[bool] = True
+
+    like: Evaluator
+    times: StepTimes
+    seed: int = 0
+    _landscape: Synthetic | None = field(default=None, init=False, repr=False, compare=False)
+    _given: tuple[SearchSpace, View] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return self.like.metrics
+
+    @property
+    def max_step(self) -> int:
+        return self.like.max_step
+
+    def setup(self, space: SearchSpace, view: View) -> None:
+        self._given = space, view
+        self._landscape = Synthetic(max_step=self.max_step, noise=0.3, seed=self.seed)
+        self._landscape.setup(space)
+
+    def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
+        assert self._landscape is not None
+        assert self._given is not None
+        space, view = self._given
+        seconds = self.times.seconds(_macs(space, arch, view))
+        for step in range(1, job.max_step + 1):
+            made_up = self._landscape.query(arch, "synthetic", step, job.seed)
+            accuracy = made_up.values[VAL_ACCURACY.name]
+            values = {
+                m.name: accuracy if m.direction == "max" else 100 - accuracy for m in self.metrics
+            }
+            yield Measurement(step, values, seconds)

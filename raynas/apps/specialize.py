@@ -1,0 +1,225 @@
+"""Any budget from one search: the best of what it has stored within some bounds, taken out of the
+supernet with the weights that it inherits, and exported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from raynas.core import Bound, Objective, Trial, TrialState, UserError, one_of, violations
+from raynas.core.metrics import LATENCY
+from raynas.evaluators.base import Evaluator
+from raynas.experiment import Experiment
+from raynas.pipeline.history import equipped, history, reload
+from raynas.pipeline.results import Best, export
+from raynas.store import RunFolder
+from raynas.store.schema import SEARCH
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from raynas.costs import Latency
+    from raynas.training import Exported
+
+#: so many networks at most have their latency measured before the search for one is given up
+MEASURED = 200
+
+Measure = Callable[[str], float]
+"""An architecture's text -> milliseconds."""
+
+
+@dataclass(frozen=True)
+class Special:
+    """One network within the bounds: the trial that the search has of it, and its files.
+
+    ``latency``: of the network itself, here and now, where there was a bound on it.
+    """
+
+    found: Trial
+    exported: Exported
+    latency: Latency | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is wanted: the ``top`` best by the run's first objective within ``bounds``.
+
+    ``output``: their folder; of several, each has one of its own in it. None: RUN/specialized.
+    ``device``: on which latency is measured.
+    """
+
+    bounds: tuple[Bound, ...] = ()
+    top: int = 1
+    output: Path | None = None
+    formats: tuple[str, ...] = ("safetensors",)
+    device: str = "cpu"
+
+    @property
+    def timed(self) -> bool:
+        return any(bound.metric == LATENCY.name for bound in self.bounds)
+
+
+def parse_bounds(least: Sequence[str], most: Sequence[str]) -> tuple[Bound, ...]:
+    """``["params=1e5"], ["params=5e5", "latency_ms=2"]`` -> bounds. Raises: UserError."""
+    limits: dict[str, dict[str, float]] = {}
+    for option, texts in (("min", least), ("max", most)):
+        for text in texts:
+            metric, _, value = text.partition("=")
+            try:
+                limit = float(value)
+            except ValueError:
+                limit = math.nan
+            if not metric.strip() or not math.isfinite(limit):
+                allowed = f"METRIC=NUMBER, as --{option} params=5e5"
+                raise UserError(f"--{option} {text}", allowed=allowed)
+            limits.setdefault(metric.strip(), {})[option] = limit
+    return tuple(Bound(metric, **limit) for metric, limit in limits.items())
+
+
+def specialize(path: Path, request: Request, *, trust: bool = False) -> list[Special]:
+    """Pick, take out, recalibrate, check and export what ``request`` wants of the run at ``path``.
+
+    Costs and metrics come from the store. Under a bound on ``latency_ms``, networks of which the
+    store has none are timed on this machine, for one image, in the order of the ranking; those
+    that are exported in any case. Executes the ``experiment.py`` of the run; ``trust``: also if it
+    belongs to another user.
+    Raises: UserError when the run has no inherited weights, or nothing lies within the bounds: it
+    names what comes nearest; RaynasError when a network is not what the supernet computes.
+    """
+    folder = RunFolder.open(path)
+    experiment = equipped(folder, reload(folder, trust=trust).experiment)
+    evaluator = next((e for e in experiment.evaluators if e.weights_version()), None)
+    if evaluator is None:
+        raise UserError(
+            f"run {folder.place} has no inherited weights to specialize",
+            cure=f"take its trained network: raynas export {folder.place}",
+        )
+    view = experiment.data.search_view(experiment.seed)
+    evaluator.setup(experiment.space, view)
+
+    @cache
+    def network(text: str) -> nn.Module:
+        return _network(evaluator, experiment, text)
+
+    @cache
+    def latency(text: str) -> Latency:
+        from raynas.costs import measure_latency
+
+        threads = experiment.resources.threads
+        return measure_latency(
+            network(text), view.input_shape, device=request.device, threads=threads
+        )
+
+    ranked = ranking(folder, experiment)
+    chosen = pick(ranked, request.bounds, request.top, lambda text: latency(text).median_ms,
+                  folder.place)  # fmt: skip
+    found = []
+    for trial in chosen:
+        text = trial.arch.text
+        best = Best(network(text), trial, trial, view, evaluator.weights_version())
+        to = (request.output or folder.path / "specialized").absolute()
+        alone = request.output is not None and request.top == 1
+        place = to if alone else to / trial.arch.id
+        exported = export(best, folder, place, request.formats)
+        found.append(Special(trial, exported, latency(text) if request.timed else None))
+    return found
+
+
+def _network(evaluator: Evaluator, experiment: Experiment, text: str) -> nn.Module:
+    network = evaluator.network(experiment.space.architecture(text), Path())
+    if network is None:
+        raise UserError(f"{evaluator.name} gives no networks", cure="search with Inherited()")
+    return network
+
+
+def ranking(folder: RunFolder, experiment: Experiment) -> list[Trial]:
+    """All that was evaluated to the end, each architecture once, best first: by the first
+    objective that is no cost, and of equals the smallest first."""
+    objective = _quality(experiment)
+    arms = [sampler.name for sampler in (experiment.sampler, *experiment.against)]
+    every = [t for arm in arms for t in history(folder, experiment, SEARCH, arm)[0]]
+    known = [t for t in every if t.state is TrialState.COMPLETE and objective.metric in t.values()]
+    known.sort(
+        key=lambda t: (
+            -objective.sign * t.values()[objective.metric],
+            t.costs.get("params", math.inf),
+            t.number,
+        )
+    )
+    first: dict[str, Trial] = {}
+    for trial in known:
+        first.setdefault(trial.arch.id, trial)
+    return list(first.values())
+
+
+def _quality(experiment: Experiment) -> Objective:
+    measured = {metric.name for metric in experiment.evaluator.metrics} - {LATENCY.name}
+    objectives = experiment.objectives
+    return next((o for o in objectives if o.metric in measured), objectives[0])
+
+
+def pick(
+    ranked: Sequence[Trial], bounds: Sequence[Bound], top: int, latency: Measure, where: object
+) -> list[Trial]:
+    """The first ``top`` of ``ranked`` within all bounds; ``latency`` measures what is not stored.
+
+    Raises: UserError for a bound on what nobody knows, and when there is none, naming the nearest.
+    """
+    if not ranked:
+        raise UserError(
+            f"run {where} has evaluated nothing to the end", cure=f"raynas resume {where}"
+        )
+    known = {LATENCY.name, *(name for trial in ranked for name in trial.values())}
+    for bound in bounds:
+        if bound.metric not in known:
+            raise one_of("bound on", bound.metric, sorted(known))
+    chosen: list[Trial] = []
+    seen: list[tuple[float, Trial]] = []
+    for trial, worst in _judged(ranked, bounds, latency):
+        seen.append((worst, trial))
+        if worst <= 0:
+            chosen.append(trial)
+        if len(chosen) == top:
+            break
+    if chosen:
+        return chosen
+    nearest = min(seen, key=lambda pair: pair[0])[1]
+    values = _shown(nearest.values(), bounds)
+    raise UserError(
+        f"no architecture of {where} keeps {', '.join(map(str, bounds))}; of {len(seen):,} the "
+        f"nearest is {nearest.arch.text} with {values}",
+        cure=f"loosen the bounds, or search on: raynas resume {where} --trials +N",
+    )
+
+
+def _judged(
+    ranked: Sequence[Trial], bounds: Sequence[Bound], latency: Measure
+) -> Iterator[tuple[Trial, float]]:
+    """Each trial with its worst violation. What only latency could rule out is measured, and
+    carries its latency from then on."""
+    timed = any(bound.metric == LATENCY.name for bound in bounds)
+    measured = 0
+    for trial in ranked:
+        worst = _worst(bounds, trial.values())
+        if timed and worst <= 0 and LATENCY.name not in trial.values():
+            if measured == MEASURED:
+                return
+            measured += 1
+            trial = replace(trial, costs={**trial.costs, LATENCY.name: latency(trial.arch.text)})
+            worst = _worst(bounds, trial.values())
+        yield trial, worst
+
+
+def _worst(bounds: Sequence[Bound], values: Mapping[str, float]) -> float:
+    """Over all bounds on what is known; <= 0 within them."""
+    return max(violations(bounds, values).values(), default=0.0)
+
+
+def _shown(values: Mapping[str, float], bounds: Sequence[Bound]) -> str:
+    names = [bound.metric for bound in bounds if bound.metric in values]
+    return ", ".join(f"{name}={values[name]:g}" for name in names)

@@ -1,0 +1,44 @@
+"""Weights & Biases: one run for the search, its trials as a table of points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from raynas.callbacks.base import Observer, Row, metrics_of
+from raynas.core import UserError
+
+
+@dataclass
+class WandB(Observer):
+    """Where ``wandb login`` or ``WANDB_MODE=offline`` says; a resumed run goes on there."""
+
+    name: ClassVar[str] = "wandb"
+    project: str = "raynas"
+    _run: Any = field(default=None, init=False, repr=False)
+
+    def open(self, run: str, folder: Path, description: Mapping[str, Any]) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise UserError("wandb is not here", cure="pip install wandb") from error
+        self._run = wandb.init(
+            project=self.project,
+            id=run,
+            name=run,
+            resume="allow",
+            dir=str(folder),
+            config=dict(description),
+            settings=wandb.Settings(silent=True),
+        )
+
+    def show(self, row: Row) -> None:
+        point: dict[str, Any] = metrics_of(row)
+        for key in ("trial", "step", "stage", "arm", "state", "arch", "params", "macs"):
+            point[key] = row.get(key)
+        self._run.log(point)
+
+    def close(self) -> None:
+        self._run.finish(quiet=True)

@@ -1,0 +1,1 @@
+"""The commands of `raynas`, each a function; :mod:`raynas.cli.main` puts them together."""

@@ -1,0 +1,65 @@
+"""Data sets: what is there, and fetching from their publishers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from raynas.data.source import Source
+
+
+def list_(context: typer.Context) -> None:
+    """Data sets and tables: where each is looked for, what is there, and how to get it."""
+    if context.invoked_subcommand is not None:
+        return
+    from raynas.cli.console import console, show_source
+    from raynas.data.fetch import begun
+
+    out = console()
+    for source, found in [(source, source.find()) for source in _sources().values()]:
+        show_source(source, found, begun(source), out)
+
+
+def get(
+    name: Annotated[str, typer.Argument(help="A data set, as `raynas data` lists it.")],
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="The data folder; default $RAYNAS_DATA, else ~/.cache/raynas/data."),
+    ] = None,
+) -> None:
+    """Fetch a data set from its publisher, unless it is there; one that broke off goes on."""
+    from raynas.cli.console import console, downloading, show_found
+    from raynas.core import one_of
+    from raynas.data.fetch import get
+
+    sources = _sources()
+    if name not in sources:
+        raise one_of("data set", name, sources)
+    source, out = sources[name], console()
+
+    def waiting() -> None:
+        out.print("another process is fetching it into that folder; waiting for it")
+
+    try:
+        with downloading(out) as told:
+            got = get(source, folder, told, waiting)
+    except KeyboardInterrupt:
+        from raynas.pipeline.stages import Interrupted
+
+        raise Interrupted(source.command(folder)) from None
+    out.print("fetched" if got.fetched else "there already; nothing was fetched")
+    show_found(got.found, out)
+    if got.found.place not in source.places():
+        out.print(f"it is found there with folder={str(folder)!r}, or $RAYNAS_DATA", soft_wrap=True)
+
+
+def _sources() -> dict[str, Source]:
+    from raynas.benchmarks import BENCHMARKS
+    from raynas.data import DATASETS
+
+    sources = [part.source for part in DATASETS.values()]
+    sources += [part.source for part in BENCHMARKS.values()]
+    return {source.name: source for source in sources if source is not None}

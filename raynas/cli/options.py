@@ -1,0 +1,113 @@
+"""What commands have in common: options, and what follows from them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from raynas.experiment import Loaded
+    from raynas.runners.base import Runner
+
+
+def _run_path(text: str) -> Path:
+    """The folder of a run; of one that lives elsewhere, its working copy as it is now."""
+    from raynas.store.remote import is_uri, look
+
+    return look(text) if is_uri(text) else Path(text)
+
+
+RunPath = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN", parser=_run_path, help="A run's folder, as runs/NAME or s3://BUCKET/NAME."
+    ),
+]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        help="The run's folder, or s3://BUCKET/NAME; default NAME, numbered, in $RAYNAS_STORAGE, "
+        "else in runs."
+    ),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Change a setting, as budget.trials=8."),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Ray cluster to join: auto or HOST:PORT."),
+]
+Local = Annotated[bool, typer.Option("--local", help="In this process, without Ray.")]
+Observe = Annotated[
+    str, typer.Option(help="Also show results in: tensorboard, mlflow, wandb, prometheus.")
+]
+
+
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust", help="Execute the run's experiment.py also if it belongs to another user."
+    ),
+]
+
+
+def runner_for(address: str | None, local: bool) -> Any:
+    from raynas.core import UserError
+
+    if local and address is not None:
+        raise UserError("--local and --address together", cure="leave one of them out")
+
+    def make(loaded: Loaded, folder: Path) -> Runner:
+        resources = loaded.experiment.resources
+        if local:
+            from raynas.runners.local import LocalRunner
+
+            return LocalRunner(resources)
+        from raynas.runners.ray.lost_nodes import LostMachines
+        from raynas.runners.ray.runner import RayRunner
+
+        return RayRunner(
+            resources,
+            address=address,
+            scratch=folder / "tune",
+            modules=(loaded.module,),
+            log=folder / "logs" / "ray.log",
+            losses=LostMachines(_tell),
+        )
+
+    return make
+
+
+def _tell(line: str) -> None:
+    """Beside the live view, which makes room for it."""
+    from raynas.core.printable import printable
+
+    print(printable(line), file=sys.stderr)
+
+
+def observers_for(text: str, local: bool) -> list[Any]:
+    """Of comma-separated names. Raises: UserError for an unknown one."""
+    names = names_in(text)
+    if not names:
+        return []
+    from raynas.callbacks import OBSERVERS, Prometheus
+    from raynas.core import one_of
+
+    for name in names:
+        if name not in OBSERVERS:
+            raise one_of("observer", name, OBSERVERS)
+    made = [OBSERVERS[name]() for name in names]
+    for observer in made:
+        if isinstance(observer, Prometheus) and not local:
+            from raynas.runners.ray.gauges import make_meter
+
+            observer.make = make_meter
+    return made
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -1,0 +1,22 @@
+"""What there is."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def list_(
+    kind: Annotated[
+        str | None,
+        typer.Argument(
+            help="spaces, data, evaluators, proxies, samplers, schedulers, observers, benchmarks "
+            "or rules (of training a supernet); default all."
+        ),
+    ] = None,
+) -> None:
+    """What there is to build experiments from."""
+    from raynas.cli.console import console, show_parts
+
+    show_parts(kind, console())

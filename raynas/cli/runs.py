@@ -1,0 +1,160 @@
+"""Runs: begin, resume, watch, measure again, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from raynas.cli.options import (
+    Address,
+    Local,
+    Observe,
+    Output,
+    RunPath,
+    Sets,
+    Trust,
+    observers_for,
+    runner_for,
+)
+
+
+def run(
+    file: Annotated[Path, typer.Argument(help="A Python file with experiment().")],
+    smoke: Annotated[
+        bool,
+        typer.Option(
+            "--smoke",
+            help="Tiny: does it run at all? On random images where the data set's are missing.",
+        ),
+    ] = False,
+    address: Address = None,
+    local: Local = False,
+    output: Output = None,
+    observe: Observe = "",
+    set_: Sets = None,
+) -> None:
+    """Run an experiment: search, finalists, best network, report."""
+    from raynas.cli.console import console
+    from raynas.experiment import load, parse_overrides, with_data
+    from raynas.pipeline.launch import start
+
+    overrides = parse_overrides(set_ or [])
+    loaded = load(file, overrides, smoke=smoke)
+    start(
+        with_data(loaded) if smoke else loaded,
+        output,
+        runner_for(address, local),
+        overrides=overrides,
+        smoke=smoke,
+        console=console(),
+        observers=observers_for(observe, local),
+    )
+
+
+def resume(
+    run: RunPath,
+    trials: Annotated[
+        str | None, typer.Option(metavar="+N", help="Extend the budget by N trials.")
+    ] = None,
+    address: Address = None,
+    local: Local = False,
+    observe: Observe = "",
+    set_: Sets = None,
+    trust: Trust = False,
+) -> None:
+    """Go on with a run that was stopped, killed, or is finished and shall be extended.
+
+    Executes the experiment.py in the run's folder.
+    """
+    from raynas.cli.console import console
+    from raynas.experiment import parse_overrides
+    from raynas.pipeline.launch import resume as go_on
+
+    go_on(
+        run,
+        runner_for(address, local),
+        more_trials=_more(trials),
+        overrides=parse_overrides(set_ or []),
+        console=console(),
+        observers=observers_for(observe, local),
+        trust=trust,
+    )
+
+
+def _more(text: str | None) -> int:
+    from raynas.core import UserError
+
+    if text is None:
+        return 0
+    number = text[1:]
+    if not text.startswith("+") or not number.isdecimal() or len(number) > 18 or not int(number):
+        raise UserError(f"--trials {text}", allowed="+N with N >= 1, as --trials +32")
+    return int(number)
+
+
+def status(run: RunPath) -> None:
+    """What a run has found so far, from its store; it may be running elsewhere."""
+    from raynas.cli.console import console, show_status
+    from raynas.store import RunFolder
+
+    show_status(RunFolder.open(run), console())
+
+
+def top(
+    run: RunPath,
+    every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.2)] = 2.0,
+) -> None:
+    """Watch a run from any terminal that sees its folder. Ctrl-C ends the watching only."""
+    from raynas.cli.console import console, watch
+    from raynas.store import RunFolder
+
+    watch(RunFolder.open(run), console(), every)
+
+
+def verify(
+    run: RunPath,
+    sample: Annotated[int, typer.Option(min=1, help="Trials to measure again.")] = 3,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Relative difference allowed, as 0.01 on a GPU.")
+    ] = 0.0,
+    history: Annotated[
+        bool, typer.Option("--history", help="Check the stored rows instead; measure nothing.")
+    ] = False,
+    trust: Trust = False,
+) -> None:
+    """Measure a sample of a run's trials again and compare, or check what is stored; nothing is
+    stored.
+
+    Executes the experiment.py in the run's folder; with --history it executes nothing.
+    """
+    from raynas.apps.verify import verify as look
+    from raynas.apps.verify import verify_history
+    from raynas.cli.console import console, show_verified
+
+    out, good = console(), True
+    if history:
+        rows, violations = verify_history(run)
+        for line in violations:
+            out.print(line, markup=False, highlight=False, soft_wrap=True)
+        out.print(f"history of {rows} rows: {len(violations) or 'no'} violations", soft_wrap=True)
+        if violations:
+            raise typer.Exit(3)
+        return
+    for found in look(run, count=sample, tolerance=tolerance, trust=trust):
+        show_verified(found, out)
+        good &= not found.differs
+    if not good:
+        raise typer.Exit(3)
+
+
+def report(run: RunPath) -> None:
+    """Write report.html and the figures of a run anew, from its store.
+
+    Executes nothing of the run.
+    """
+    from raynas.cli.console import console, show_written
+    from raynas.pipeline.results import write_report_of
+
+    show_written("report", write_report_of(run), console())

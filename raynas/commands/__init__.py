@@ -1,1 +1,0 @@
-"""The commands of `raynas`, each a function; :mod:`raynas.cli` puts them together."""

@@ -1,0 +1,269 @@
+"""The experiment: a frozen value built from the parts, usually by a file in ``experiments/``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from raynas.core import Bound, Costs, Objective, UserError, one_of
+from raynas.core.describe import describe, fingerprint, former_description
+from raynas.core.fields import brief, check_fields
+from raynas.core.metrics import LATENCY
+from raynas.data.base import Dataset
+from raynas.evaluators.base import Evaluator
+from raynas.evaluators.screen import Screen
+from raynas.runners.base import Resources
+from raynas.samplers.base import Sampler
+from raynas.samplers.random import Random
+from raynas.schedulers.base import Scheduler
+from raynas.schedulers.none import NoStopping
+from raynas.search.retention import Checkpoints
+from raynas.spaces.base import SearchSpace
+
+_NOT_PRINTED = {"fingerprint": False}
+_COSTS = {cost.name for cost in dataclasses.fields(Costs)}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When the search ends. ``trials``: architectures evaluated; ``hours``: of wall time."""
+
+    trials: int | None = 32
+    hours: float | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.trials is None and self.hours is None:
+            raise UserError("a budget without an end", cure="give budget.trials or budget.hours")
+        if self.trials is not None and self.trials < 1:
+            raise UserError(f"budget.trials={self.trials}", allowed=">= 1")
+        if self.hours is not None and self.hours <= 0:
+            raise UserError(f"budget.hours={self.hours}", allowed="> 0")
+
+
+@dataclass(frozen=True)
+class Finalists:
+    """The ``top`` best architectures are trained again on train + valid over ``seeds`` seeds and
+    measured on the test images, which nothing else may see. ``top=0`` leaves that out.
+
+    ``evaluator``: trains them; None takes the search's own. ``inherited``: trains them once more,
+    from the weights that they have in a supernet, so that the report can compare.
+    """
+
+    top: int = 3
+    seeds: int = 3
+    evaluator: Evaluator | None = None
+    inherited: Evaluator | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.top < 0:
+            raise UserError(f"finalists.top={self.top}", allowed=">= 0")
+        if self.seeds < 1:
+            raise UserError(f"finalists.seeds={self.seeds}", allowed=">= 1")
+
+
+@dataclass(frozen=True)
+class Truth:
+    """``count`` architectures from all over the search's ranking, the first and the last among
+    them, are trained by ``evaluator`` and measured on the validation images: the truth by which
+    the report judges the search's own values. ``seeds``: of each.
+    """
+
+    evaluator: Evaluator
+    count: int = 40
+    seeds: int = 1
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name in ("count", "seeds"):
+            if getattr(self, name) < 1:
+                raise UserError(f"truth.{name}={getattr(self, name)}", allowed=">= 1")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All that makes a search. See the README for the nouns.
+
+    ``against``: samplers that get the same worker time as ``sampler``, for the comparison in the
+    report; ``()`` leaves it out. ``screen``: scores proposals before they are evaluated and holds
+    the weak back. ``in_order``: 0 takes results as they come; n takes them as n workers in step
+    would give them, so that one seed gives one table, with however many workers (of whom n at most
+    have something to do). ``truth``: trains some of what was searched, to judge the search by.
+    ``checkpoints``: how many are kept, and whose. ``smoke``: path -> value, what ``--smoke`` sets.
+    Budget, resources, checkpoints, finalists and truth may change when a run is resumed; the rest
+    identifies it.
+    """
+
+    space: SearchSpace
+    data: Dataset
+    evaluator: Evaluator
+    sampler: Sampler
+    name: str = ""
+    objectives: tuple[Objective, ...] = (Objective(),)
+    bounds: tuple[Bound, ...] = ()
+    scheduler: Scheduler = field(default_factory=NoStopping)
+    screen: Screen | None = None
+    against: tuple[Sampler, ...] = field(default_factory=lambda: (Random(),))
+    seed: int = 0
+    in_order: int = 0
+    budget: Budget = field(default=Budget(), metadata=_NOT_PRINTED)
+    finalists: Finalists = field(default=Finalists(), metadata=_NOT_PRINTED)
+    truth: Truth | None = field(default=None, metadata=_NOT_PRINTED)
+    resources: Resources = field(default=Resources(), metadata=_NOT_PRINTED)
+    checkpoints: Checkpoints = field(default=Checkpoints(), metadata=_NOT_PRINTED)
+    smoke: Mapping[str, object] = field(
+        default_factory=dict, metadata={"fingerprint": False, "set": False}
+    )
+
+    def __post_init__(self) -> None:
+        for name, kind in _PARTS.items():
+            part = getattr(self, name)
+            if isinstance(part, type):
+                raise UserError(
+                    f"experiment's {name} is the class {part.__name__}",
+                    cure=f"write {name}={part.__name__}(...)",
+                )
+            if not isinstance(part, kind):
+                raise UserError(
+                    f"experiment's {name} is {type(part).__name__}, not a {kind.__name__}",
+                    cure=f"see `raynas list` for what there is; {name}=... takes an object",
+                )
+        check_fields(self, unchecked=(*_PARTS, "screen", "truth"))
+        check_name(self.name)
+        if self.in_order < 0:
+            raise UserError(
+                f"in_order={self.in_order}",
+                allowed="0, which takes results as they come, or a number of workers",
+            )
+        if not self.objectives:
+            raise UserError("an experiment without objectives", cure="objectives=(Objective(),)")
+        if self.screen is not None and not isinstance(self.screen, Screen):
+            raise UserError(
+                f"experiment's screen is {type(self.screen).__name__}",
+                cure="write screen=Screen(ZeroShot(proxies=(...)), keep=0.25)",
+            )
+        if self.truth is not None and not isinstance(self.truth, Truth):
+            raise UserError(
+                f"experiment's truth is {type(self.truth).__name__}",
+                cure="write truth=Truth(Retrain(...), count=40)",
+            )
+        known = {m.name for m in self.evaluator.metrics} | _COSTS
+        screened = {m.name for m in self.screen.metrics} if self.screen else set()
+        named: dict[str, tuple[tuple[Objective | Bound, ...], set[str]]] = {
+            "objectives": (self.objectives, known),
+            "bounds": (self.bounds, known | screened),
+        }
+        for place, (parts, known) in named.items():
+            for part in parts:
+                if part.metric not in known:
+                    timed = place == "bounds" and part.metric == LATENCY.name
+                    cure = "screen=Screen(MeasuredLatency(), keep=1.0) measures it" if timed else ""
+                    raise one_of(f"metric in {place}:", part.metric, sorted(known), cure)
+        arms = [s.name for s in (self.sampler, *self.against)]
+        if len(set(arms)) < len(arms):
+            raise UserError(
+                f"two samplers of one name: {', '.join(arms)}",
+                cure="compare different samplers, or set against=()",
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for experiments whose results may stand in one table."""
+        return fingerprint(describe(self))
+
+    @property
+    def former_fingerprint(self) -> str:
+        """Return what raynas 0.1 stored as the fingerprint of runs of this experiment.
+
+        It does not see the code of functions and classes; runs with it are resumed as before.
+        """
+        return fingerprint(former_description(self))
+
+    def description(self) -> dict[str, Any]:
+        """Everything, readable: what the report prints and run.json keeps."""
+        kept = {
+            name: describe(getattr(self, name))
+            for name in ("budget", "finalists", "truth", "resources", "checkpoints")
+        }
+        return {**describe(self), **kept}
+
+    @property
+    def evaluators(self) -> tuple[Evaluator, ...]:
+        """All that evaluate something in it, the search's own first."""
+        others = (
+            self.screen.evaluator if self.screen else None,
+            self.truth.evaluator if self.truth else None,
+            self.finalists.evaluator,
+            self.finalists.inherited,
+        )
+        return (self.evaluator, *(e for e in others if e is not None))
+
+    def needs(self) -> Evaluator | None:
+        """What makes the weights that its evaluators work with; None when they have all.
+
+        Raises: UserError when they need different ones.
+        """
+        found = {fingerprint(describe(e)): e for e in (e.needs() for e in self.evaluators) if e}
+        if len(found) > 1:
+            names = ", ".join(sorted(e.name for e in found.values()))
+            raise UserError(
+                f"evaluators of one experiment need {len(found)} different trainings ({names})",
+                cure="give them one and the same training",
+            )
+        return next(iter(found.values()), None)
+
+    def with_prepared(self, folder: Path) -> Experiment:
+        """The experiment whose evaluators work with what :meth:`needs` has left in ``folder``.
+
+        Raises: UserError when it is not there.
+        """
+
+        def ready(part: Any, *names: str) -> Any:
+            have = {n: getattr(part, n) for n in names if getattr(part, n, None) is not None}
+            new = {name: evaluator.with_prepared(folder) for name, evaluator in have.items()}
+            return dataclasses.replace(part, **new) if new else part
+
+        return dataclasses.replace(
+            self,
+            evaluator=self.evaluator.with_prepared(folder),
+            screen=ready(self.screen, "evaluator"),
+            truth=ready(self.truth, "evaluator"),
+            finalists=ready(self.finalists, "evaluator", "inherited"),
+        )
+
+
+def check_name(name: str) -> None:
+    """Check that a folder can bear the name of an experiment, below the folder of all runs.
+
+    Args:
+        name: May be empty: the file's own name takes its place. ``group/name`` is a folder in a
+            folder.
+
+    Raises:
+        UserError: The name leads elsewhere, has characters that no file name has, or is too long.
+    """
+    parts = name.split("/") if name else []
+    odd = any(part in ("", ".", "..") or part != part.strip() for part in parts)
+    if odd or not name.isprintable() or any(len(part.encode()) > _LONGEST_NAME for part in parts):
+        raise UserError(
+            f"name={brief(name)} is no name for the folder of a run",
+            allowed=f"printable characters, up to {_LONGEST_NAME} bytes; a/b for a folder in a "
+            "folder, and no '..'",
+            cure="name the experiment another way, as in name='first_search'",
+        )
+
+
+_LONGEST_NAME = 200
+"""Bytes; file systems take 255, and a run's id adds some to its name."""
+
+_PARTS: dict[str, type] = {
+    "space": SearchSpace,
+    "data": Dataset,
+    "evaluator": Evaluator,
+    "sampler": Sampler,
+    "scheduler": Scheduler,
+}

@@ -1,0 +1,154 @@
+"""Experiment files: running one, with one line for whatever is wrong in it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+import linecache
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from raynas.core import UserError
+from raynas.data.stand_in import available
+from raynas.data.stand_in import stand_in as random_images
+from raynas.experiment.experiment import Experiment
+from raynas.experiment.overrides import apply
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An experiment file: the experiment, its source, and the module that workers need."""
+
+    experiment: Experiment
+    source: str
+    path: Path
+    module: ModuleType
+    stand_in: bool = False
+    """Whether random images take the place of those of the file's data set."""
+
+
+def with_data(loaded: Loaded) -> Loaded:
+    """Let random images stand in where the data set's files are nowhere and it declares them.
+
+    Returns:
+        ``loaded``, or one that is marked with ``stand_in``; the data set's remarks say so.
+
+    Raises:
+        UserError: The files are there, and damaged; or they are not where the user says.
+    """
+    data = available(loaded.experiment.data)
+    if data is loaded.experiment.data:
+        return loaded
+    experiment = dataclasses.replace(loaded.experiment, data=data)
+    return dataclasses.replace(loaded, experiment=experiment, stand_in=True)
+
+
+def load(
+    path: Path | str, overrides: Mapping[str, object] | None = None, *, smoke: bool = False,
+    stand_in: bool = False, name: str = "", beside: Path | None = None,
+) -> Loaded:  # fmt: skip
+    """Run ``experiment()`` of a Python file and apply ``overrides`` (path -> value).
+
+    ``stand_in``: random images take the place of those that the data set declares.
+    ``name``: of the experiment where the file gives none; the file's own name if empty.
+    ``beside``: a folder from which the file may import too (where it lay when the run began).
+    Raises: UserError when there is no such file, no ``experiment()``, or it fails or returns
+    something else; unknown override paths.
+    """
+    path = Path(path).absolute()
+    if not path.is_file():
+        raise UserError(
+            f"no experiment file {str(path)!r}", cure="give a .py file, as in experiments/"
+        )
+    if path.suffix != ".py":
+        raise UserError(f"experiment file {path.name!r}", allowed="a Python file, *.py")
+    try:
+        source = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"experiment file {str(path)!r} cannot be read: {error}",
+            cure="make it readable, as UTF-8 text",
+        ) from error
+    module = _import_file(path, beside)
+    function = getattr(module, "experiment", None)
+    if not callable(function):
+        raise UserError(
+            f"{path.name} has no experiment()",
+            cure="define `def experiment() -> Experiment:` that returns one",
+        )
+    with _told(path):
+        found = function()
+    if not isinstance(found, Experiment):
+        raise UserError(
+            f"experiment() of {path.name} returned {type(found).__name__}",
+            allowed="an Experiment",
+            cure="end it with `return Experiment(space=..., data=..., ...)`",
+        )
+    if not found.name:
+        found = dataclasses.replace(found, name=name or path.stem)
+    if smoke:
+        found = apply(found, found.smoke)
+    found = apply(found, overrides or {})
+    if not found.name:
+        raise UserError(
+            "--set name=: an experiment without a name", cure="leave it out, or name it"
+        )
+    if stand_in:
+        found = dataclasses.replace(found, data=random_images(found.data))
+    return Loaded(found, source, path, module, stand_in)
+
+
+def _import_file(path: Path, beside: Path | None) -> ModuleType:
+    name = f"raynas_experiment_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path.name} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    folders = [str(folder) for folder in (beside, path.parent) if folder and folder.is_dir()]
+    sys.modules[name] = module
+    sys.path[:0] = folders
+    try:
+        with _told(path):
+            _remember(path)
+            spec.loader.exec_module(module)
+    finally:
+        for folder in folders:
+            sys.path.remove(folder)
+    return module
+
+
+def _remember(path: Path) -> None:
+    """Keep the source as it is executed: fingerprints read it after the file is gone or changed."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    linecache.cache[str(path)] = (sum(map(len, lines)), None, lines, str(path))
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what a user's file raises into one line that says where; UserErrors say it better."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SyntaxError) and error.filename == str(path):
+            line, problem = error.lineno, error.msg
+        else:
+            line, problem = _line(error, path), str(error)
+        where = f"{path.name}, line {line}" if line else path.name
+        raise UserError(
+            f"experiment file {where}: {type(error).__name__}: {problem}",
+            cure="correct it and try again",
+        ) from error
+
+
+def _line(error: BaseException, path: Path) -> int | None:
+    """The last line of ``path`` that was at work when ``error`` was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    return lines[-1] if lines else None

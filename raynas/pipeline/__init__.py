@@ -1,0 +1,1 @@
+"""A run from its experiment to its report: launch, stages, results and what is stored of it."""

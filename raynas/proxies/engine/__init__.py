@@ -1,0 +1,1 @@
+"""The passes that proxies share, and the scoring of one network by many proxies."""

@@ -1,0 +1,1 @@
+"""Runners on Ray. This package is the only place that imports Ray."""

@@ -1,0 +1,65 @@
+"""Quick evaluations (proxies, subnets, tables) in chunks through persistent Ray actors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from raynas.runners.base import Outcome, deliver
+from raynas.runners.ray.actor_pool import Source, Task
+from raynas.runners.ray.cluster import ClusterRunner
+from raynas.search.job_source import JobSource
+
+
+@dataclass
+class ActorRunner(ClusterRunner):
+    """As many actors as ``resources`` allow; each keeps space, data and evaluator.
+
+    A share of a GPU (``resources.gpus=0.1``) puts several actors on one: a small network alone
+    cannot fill it. Quick evaluations are not stopped in the middle: what is measured after the
+    scheduler's STOP is dropped. Each actor has up to two chunks of proposals ahead; with
+    ``resources.concurrent=1`` none, so that every proposal knows of all results before it.
+    """
+
+    name: ClassVar[str] = "actors"
+
+    def run(self, work: JobSource) -> None:
+        self.open()
+        ahead = self.resources.concurrent != 1
+        crew = self.hire(work.payload, ahead=ahead, patience=self.resources.patience)
+        try:
+            crew.carry_out(_Jobs(work))
+        finally:
+            crew.dismiss()
+
+
+class _Jobs(Source):
+    """The jobs of a search."""
+
+    def __init__(self, work: JobSource) -> None:
+        self._work = work
+
+    @property
+    def over(self) -> bool:
+        return self._work.done or self._work.interrupted
+
+    def next(self) -> Task | None:
+        job = self._work.next()
+        return Task(self._work.arch(job.trial), job) if job else None
+
+    def take(self, found: Sequence[tuple[Task, Outcome]]) -> None:
+        with self._work.together():
+            for task, outcome in found:
+                if not task.closed:  # what a stopped or paused trial's worker says later
+                    task.closed = not deliver(self._work, task.job, outcome)
+
+    @property
+    def left(self) -> int:
+        return self._work.breadth
+
+    def again(self, task: Task) -> None:
+        self._work.restarted(task.job)
+
+    def lose(self, task: Task, message: str) -> None:
+        self._work.fail(task.job, message)

@@ -1,0 +1,344 @@
+"""What all runners on Ray share: starting or joining a cluster, its size, and the data on it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import shutil
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from raynas.core import Architecture, Job, UserError
+from raynas.core.describe import fresh
+from raynas.core.printable import printable
+from raynas.data.base import View
+from raynas.runners.base import Outcome, Resources, Runner
+from raynas.runners.gpus import GpuDecision
+from raynas.runners.ray import environment
+from raynas.runners.ray import nodes as machines
+from raynas.runners.ray.actor_pool import Crew, Shared, Source, Task
+from raynas.runners.ray.autoscaling import Demand
+from raynas.runners.ray.lost_nodes import LostMachines, WordsInto
+from raynas.search.context import Payload
+
+environment.prepare()  # before Ray is imported
+
+import ray  # noqa: E402
+
+_ADDRESSES = "'auto' on a machine of the cluster, or host:port"
+
+
+@dataclass
+class ClusterRunner(Runner):
+    """On Ray: on this machine, or on the cluster at ``address`` (``auto``, ``host:port``).
+
+    ``modules``: Python modules whose code workers cannot import (the experiment's own file).
+    ``spare``: so many trials fewer run at once than the machines hold. ``decision``: of GPUs, and
+    ``losses``: of machines, which runners of one run share. ``log``: a file for what Ray would
+    print; None leaves that to Ray.
+    """
+
+    resources: Resources = field(default_factory=Resources)
+    address: str | None = None
+    modules: tuple[Any, ...] = ()
+    spare: int = field(default=0, kw_only=True)
+    decision: GpuDecision = field(default_factory=GpuDecision, kw_only=True, repr=False)
+    losses: LostMachines = field(default_factory=LostMachines, kw_only=True, repr=False)
+    log: Path | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        self._joined = False  # else Ray belongs to whoever started it in this process
+        self._session: Path | None = None
+        self._folder: Path | None = None
+        self._gpus = 0.0
+        self._shared_view: tuple[View, Any] | None = None
+        self._pool: tuple[Payload, Crew] | None = None
+        self._words = contextlib.ExitStack()
+
+    def evaluate(
+        self, payload: Payload, jobs: Sequence[tuple[Architecture, Job]]
+    ) -> list[list[Outcome]]:
+        """By actors that take no CPU from Ray's books, so never wait for trials to end.
+
+        On CPUs, except for what takes times: that is done where the trials run.
+        """
+        self.open()
+        answers = _Answers(jobs)
+        try:
+            self._crew(payload).carry_out(answers)
+        except BaseException:  # the next call shall not hear answers to this one
+            self._dismiss()
+            raise
+        return answers.found
+
+    def _crew(self, payload: Payload) -> Crew:
+        if self._pool is None or self._pool[0] is not payload:
+            self._dismiss()
+            free = {"num_cpus": 0.0, "num_gpus": 0.0}
+            gpus = self._gpus if payload.evaluator.serial else 0.0
+            crew = Crew(self.share(payload), free, self._size(payload), retries=1, gpus=gpus)
+            self._pool = payload, crew
+        return self._pool[1]
+
+    def _dismiss(self) -> None:
+        if self._pool is not None:
+            self._pool[1].dismiss()
+            self._pool = None
+
+    def share(self, payload: Payload) -> Shared:
+        """The evaluator as new (one that was set up here holds the images, too)."""
+        if self._shared_view is None or self._shared_view[0] is not payload.view:
+            self._shared_view = payload.view, ray.put(payload.view)
+        evaluator = fresh(payload.evaluator)
+        assets = evaluator.assets()
+        kept = ray.put(dict(assets)) if assets else None
+        version = evaluator.weights_version() or ""
+        return Shared(payload.space, evaluator, self._shared_view[1], kept, version)
+
+    def hire(self, payload: Payload, *, ahead: bool = True, patience: float | None = None) -> Crew:
+        """Actors as ``resources`` say, with the payload; see :class:`Crew`."""
+        self._check_gpus()
+        options: dict[str, float] = {"num_cpus": self.resources.cpus, "num_gpus": self._gpus}
+        if self._memory:
+            options["memory"] = self._memory
+        return Crew(
+            self.share(payload),
+            options,
+            self._size(payload),
+            retries=self.resources.retries,
+            ahead=ahead,
+            patience=patience,
+            grows=machines.Recent(self._grows),
+        )
+
+    def bring_machine(self, patience: float) -> bool:
+        """Have the autoscaler bring a machine that a trial fits on; whether one came in time.
+
+        Raises: UserError where nobody can say what it should have.
+        """
+        self._check_gpus()
+        demand, deadline = Demand(self._bundle(1)), time.monotonic() + patience
+        demand.ask(1)
+        try:
+            while not machines.with_cpus():
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(1.0)
+        finally:
+            demand.withdraw()
+        return True
+
+    def _check_gpus(self) -> None:
+        """Raises: UserError where the first machine is still to come, and may have GPUs or not."""
+        open_question = self.resources.gpus in (None, "fit") and self.decision.share is None
+        if open_question and machines.managed() and not machines.with_cpus():
+            raise UserError(
+                f"resources.gpus={self.resources.gpus}, but no machine is up yet that would show "
+                "whether there are GPUs",
+                allowed="0, or what a trial gets: 1, or 0.25 for four on one GPU",
+                cure="--set resources.gpus=0.25",
+            )
+
+    def _grows(self) -> bool:
+        """Whether an autoscaler is to be asked for more machines."""
+        joined = self.address is not None and self.resources.concurrent is None
+        return joined and machines.managed()
+
+    def _size(self, payload: Payload) -> Callable[[], int]:
+        """How many actors there may be, as machines join and leave."""
+        return (lambda: 1) if payload.evaluator.serial else machines.Recent(self._slots)
+
+    def open(self) -> None:
+        for module in self.modules:
+            ray.cloudpickle.register_pickle_by_value(module)
+        if ray.is_initialized():
+            self._take_resources()
+            return
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        with contextlib.ExitStack() as words:
+            if self.log is not None:
+                words.enter_context(WordsInto(self.log))
+            if self.address is None:
+                self._start(quiet)
+            else:
+                self._join(self.address, quiet)
+                self.losses.watch(ray.nodes)
+            self._words = words.pop_all()
+        self._joined = True
+        self._take_resources()
+
+    def _start(self, quiet: dict[str, Any]) -> None:
+        """A Ray of our own, for this machine alone. Raises: UserError when it does not start."""
+        self._folder = environment.short_folder()
+        if self._folder is not None:
+            quiet = {**quiet, "_temp_dir": str(self._folder / "ray")}
+        environment.prepare_to_start()
+        try:
+            with environment.on_loopback():
+                ray.init(address="local", include_dashboard=False, **quiet)
+        except Exception as error:  # Ray's own for a start that takes too long has no class
+            self._remove_folder()
+            raise UserError(
+                f"Ray does not start on this machine: {printable(str(error))[:300]}",
+                cure="set RAY_TMPDIR to a folder that can be written, or take --local",
+            ) from error
+        node = ray._private.worker._global_node
+        self._session = Path(node.get_session_dir_path()) if node else None
+
+    def _join(self, address: str, quiet: dict[str, Any]) -> None:
+        """The cluster at ``address``. Raises: UserError."""
+        environment.prepare_to_join()
+        try:
+            _knock(address)
+            ray.init(address=address, **quiet)
+        except OSError as error:
+            raise UserError(
+                f"no Ray cluster answers at {address!r}",
+                allowed=_ADDRESSES,
+                cure="start one with `ray start --head` or `ray up cluster.yaml`",
+            ) from error
+
+    def _remove_folder(self) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def _take_resources(self) -> None:
+        have = ray.cluster_resources()
+        seen = not machines.managed() or bool(machines.with_cpus())
+        self._gpus = self.decision.of(self.resources.gpus, have.get("GPU", 0.0), known=seen)
+        if self.resources.cpus > have.get("CPU", 0.0) and self.address is None:
+            raise UserError(
+                f"resources.cpus={self.resources.cpus:g} on a machine with {have.get('CPU', 0):g}",
+                allowed=f"up to {have.get('CPU', 0):g}",
+                cure="--set resources.cpus=1",
+            )
+        if self._gpus > have.get("GPU", 0.0) and self.address is None:
+            raise UserError(
+                f"resources.gpus={self._gpus:g}, but Ray sees {have.get('GPU', 0):g} GPUs here",
+                cure="--set resources.gpus=0",
+            )
+
+    def _bundle(self, processes: int) -> dict[str, float]:
+        """What Ray sets aside for an evaluation by so many processes; each has GPUs of its own.
+
+        Raises: UserError when no machine has as much.
+        """
+        gpus = self._gpus if processes == 1 else float(math.ceil(self._gpus))
+        wanted = {"CPU": processes * self.resources.cpus, "GPU": processes * gpus}
+        if self._memory:
+            wanted["memory"] = self._memory
+        nodes = [node["Resources"] for node in machines.alive()]
+        found = any(
+            all(node.get(kind, 0.0) >= amount for kind, amount in wanted.items()) for node in nodes
+        )
+        if processes > 1 and not found and not self._grows():
+            units = {
+                "memory": (1e-9, " GB of memory"),
+                "CPU": (1.0, " CPUs"),
+                "GPU": (1.0, " GPUs"),
+            }
+            shown = " and ".join(
+                f"{amount * units[kind][0]:g}{units[kind][1]}"
+                for kind, amount in wanted.items()
+                if amount
+            )
+            raise UserError(
+                f"{processes} processes that train together want {shown} on one machine",
+                cure="fewer processes, or --set resources.cpus=0.5",
+            )
+        return wanted
+
+    @property
+    def _memory(self) -> int:
+        """Bytes of main memory that are booked for each worker, whatever it does."""
+        wanted = self.resources.memory
+        return 0 if wanted is None or wanted == "fit" else int(wanted * 1e9)
+
+    def _slots(self, gpus: float | None = None) -> int:
+        """How many trials run at once: as many as the machines hold, or as many as allowed.
+
+        ``gpus``: the least of a GPU that a trial may have, if not the usual share.
+        """
+        if self.resources.concurrent is not None:
+            return self.resources.concurrent
+        have = ray.cluster_resources()
+        fits = [have.get("CPU", 1.0) / self.resources.cpus]
+        if least := self._gpus if gpus is None else gpus:
+            fits.append(have.get("GPU", 0.0) / least)
+        if self._memory:
+            fits.append(have.get("memory", 0.0) / self._memory)
+        return max(1, int(min(fits)) - self.spare)
+
+    def close(self) -> None:
+        self._dismiss()
+        self._shared_view = None
+        if self._joined:
+            self.losses.close()
+            ray.shutdown()
+            self._joined = False
+        self._words.close()
+        if self._session is not None:  # every private ray.init leaves a folder behind
+            shutil.rmtree(self._session, ignore_errors=True)
+            self._session = None
+        self._remove_folder()
+
+
+def _knock(address: str) -> None:
+    """Ray tries for minutes, loudly, to reach a cluster that is not there.
+
+    Raises: OSError when nothing listens at host:port; UserError for an address of Ray's client,
+    through which a search would lose its workers with the connection.
+    """
+    if "://" in address:
+        raise UserError(
+            f"address {address!r}",
+            allowed=_ADDRESSES,
+            cure="from outside: `ray job submit --address http://HEAD:8265 -- raynas ...`",
+        )
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal():
+        try:
+            socket.create_connection((host.strip("[]"), int(port[:20])), timeout=10).close()
+        except (UnicodeError, OverflowError) as error:  # no name, no port
+            raise OSError(str(error)) from None
+
+
+class _Answers(Source):
+    """A fixed list of jobs; ``found`` has a list of outcomes for each."""
+
+    def __init__(self, jobs: Sequence[tuple[Architecture, Job]]) -> None:
+        self.found: list[list[Outcome]] = [[] for _ in jobs]
+        self._tasks = [Task(arch, job) for arch, job in jobs]
+        self._places = {id(task): place for place, task in enumerate(self._tasks)}
+        self._given = self._ended = 0
+
+    @property
+    def over(self) -> bool:
+        return self._ended == len(self._tasks)
+
+    def next(self) -> Task | None:
+        if self._given == len(self._tasks):
+            return None
+        self._given += 1
+        return self._tasks[self._given - 1]
+
+    def share(self, workers: int) -> int:
+        return (len(self._tasks) - self._given) // (2 * workers)
+
+    def take(self, found: Sequence[tuple[Task, Outcome]]) -> None:
+        for task, outcome in found:
+            self._ended += outcome.measurement is None
+            if outcome.measurement is not None or outcome.failure:
+                self.found[self._places[id(task)]].append(outcome)
+
+    def again(self, task: Task) -> None:
+        self.found[self._places[id(task)]].clear()
+
+    def lose(self, task: Task, message: str) -> None:
+        self.take([(task, Outcome(failure=message))])

@@ -1,0 +1,64 @@
+"""The GPUs of a cluster, by kind and memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from raynas.runners.placement import Device
+from raynas.runners.ray import nodes as machines
+
+import ray  # isort: skip - after the environment, which the machines' module has set
+
+_PATIENCE = 60.0  # seconds for a machine to answer; one that is full may never do
+_KIND = "accelerator_type:"
+
+
+def look_at_devices() -> tuple[Device, ...]:
+    """Those that torch can use on machines that answer. Their kinds are told where they differ."""
+    nodes = [n["Resources"] | {"id": n["NodeID"]} for n in machines.alive()]
+    asked = [(node, _ask(node)) for node in nodes if node.get("GPU", 0.0) >= 1]
+    ray.wait([size for _, size in asked], num_returns=len(asked), timeout=_PATIENCE)
+    sizes = [(node, _answer(reference)) for node, reference in asked]
+    return _devices([(_kind(node), size, node["GPU"]) for node, size in sizes if size])
+
+
+def _ask(node: Mapping[str, Any]) -> Any:
+    place = machines.only_on(node["id"])
+    options = {"num_cpus": 0, "num_gpus": 0.001, "scheduling_strategy": place}
+    return ray.remote(_memory).options(**options).remote()
+
+
+def _memory() -> int:
+    """On the machine itself: bytes of a GPU of it; 0 where torch sees none."""
+    import torch
+
+    usable = torch.cuda.is_available()
+    return int(torch.cuda.get_device_properties(0).total_memory) if usable else 0
+
+
+def _answer(reference: Any) -> int:
+    try:
+        return int(ray.get(reference, timeout=0))
+    except Exception:  # full, or gone: nothing is fitted to it
+        ray.cancel(reference, force=True)
+        return 0
+
+
+def _kind(node: Mapping[str, Any]) -> str:
+    return next((name.removeprefix(_KIND) for name in node if name.startswith(_KIND)), "")
+
+
+def _devices(found: list[tuple[str, int, float]]) -> tuple[Device, ...]:
+    """``found``: kind, bytes and count of each machine. Of one kind the smallest counts; where
+    kinds have no names, the smallest of all."""
+    if not all(kind for kind, _, _ in found):
+        found = [("", size, count) for _, size, count in found]
+    counts: Counter[str] = Counter()
+    least: dict[str, int] = {}
+    for kind, size, count in found:
+        counts[kind] += int(count)
+        least[kind] = min(size, least.get(kind, size))
+    single = len(least) == 1
+    return tuple(Device(least[k], counts[k], "" if single else k) for k in least)

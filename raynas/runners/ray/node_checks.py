@@ -1,0 +1,96 @@
+"""What each machine of a cluster is, and whether it can carry out a job of an experiment."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from raynas.core import Architecture, Job
+from raynas.runners.base import pick_device, steps
+from raynas.runners.ray import nodes as machines
+from raynas.runners.ray.actor_pool import Shared
+from raynas.runners.ray.cluster import ClusterRunner
+from raynas.search.context import Payload
+from raynas.store.provenance import Provenance
+
+import ray  # isort: skip - after the environment, which the machines' module has set
+
+_PATIENCE = 120.0  # seconds for a machine to answer
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine. ``versions``: package -> version. ``smoke``: how one step of a job went there, or
+    why it failed (``fault``)."""
+
+    host: str
+    cpus: float
+    gpus: float
+    memory_gb: float
+    python: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    devices: tuple[str, ...] = ()
+    smoke: str = ""
+    fault: str = ""
+
+
+def look_at_nodes(
+    runner: ClusterRunner, payload: Payload | None = None, arch: Architecture | None = None
+) -> list[Node]:
+    """All machines of the runner's cluster, which is opened; with a ``payload`` one step of
+    ``arch`` is evaluated on each of them that has a CPU."""
+    runner.open()
+    shared = runner.share(payload) if payload is not None else None
+    asked = []
+    for known in machines.alive():
+        have = known["Resources"]
+        place = machines.only_on(known["NodeID"])
+        gpus = min(1.0, have.get("GPU", 0.0)) if shared is not None else 0.0
+        look = ray.remote(_look).options(num_cpus=0, num_gpus=gpus, scheduling_strategy=place)
+        job = (shared, arch, gpus) if have.get("CPU") else (None, None, 0.0)
+        asked.append((known, look.remote(*job)))
+    return [_answer(known, reference) for known, reference in asked]
+
+
+def _answer(known: Mapping[str, Any], reference: Any) -> Node:
+    have = known["Resources"]
+    node = {
+        "host": known["NodeManagerHostname"],
+        "cpus": have.get("CPU", 0.0),
+        "gpus": have.get("GPU", 0.0),
+        "memory_gb": have.get("memory", 0.0) / 1e9,
+    }
+    try:
+        return Node(**node, **ray.get(reference, timeout=_PATIENCE))
+    except Exception as error:  # whatever is wrong with one machine, the others are shown
+        return Node(**node, fault=f"{type(error).__name__}: {' '.join(str(error).split())[-300:]}")
+
+
+def _look(shared: Shared | None, arch: Architecture | None, gpus: float) -> dict[str, Any]:
+    """On the machine itself."""
+    found: dict[str, Any] = {
+        "python": platform.python_version(),
+        "versions": dict(Provenance.collect().versions),
+        "devices": _devices(),
+    }
+    if shared is None or arch is None:
+        return found
+    shared.evaluator.setup(shared.space, ray.get(shared.view))
+    job = Job(0, 0, max_step=1, device=pick_device(gpus))
+    outcome = next(steps(shared.evaluator, arch, job), None)
+    if outcome is None or outcome.measurement is None:
+        found["fault"] = outcome.failure if outcome else "the evaluator said nothing"
+    else:
+        where = f"{outcome.device} of {socket.gethostname()}, process {os.getpid()}"
+        found["smoke"] = f"one step in {outcome.measurement.seconds:.2f} s on {where}"
+    return found
+
+
+def _devices() -> tuple[str, ...]:
+    import torch
+
+    return tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))

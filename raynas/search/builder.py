@@ -1,0 +1,279 @@
+"""Puts searches together: the one place that knows of which parts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from raynas.core import Architecture, Bound, Objective, Problem, Trial, TrialState, seed_for
+from raynas.core.prices import in_multiply_adds
+from raynas.samplers.base import Sampler
+from raynas.schedulers.base import Scheduler
+from raynas.schedulers.none import NoStopping
+from raynas.search.checkpoints import CheckpointFolders, CheckpointPolicy
+from raynas.search.context import (
+    Interruption,
+    Limits,
+    Meter,
+    Payload,
+    Rows,
+)
+from raynas.search.controller import SearchController
+from raynas.search.deterministic import DeterministicOrder, unbroken
+from raynas.search.failures import FIRST_TRIALS, FirstFailures
+from raynas.search.incumbents import Incumbents
+from raynas.search.ledger import TrialLedger
+from raynas.search.proposers import ListProposer, Proposer, SamplerProposer, SingleProposer
+from raynas.search.retention import Checkpoints, Retention
+from raynas.search.rows import NewRows, RowWriter
+from raynas.search.screening import Screening
+from raynas.search.trial_numbers import NumberPlan, TrialNumbers
+
+
+@dataclass(frozen=True)
+class SearchSetup:
+    """What all searches of a run have in common, whatever they look for.
+
+    Attributes:
+        payload: What workers need.
+        rows: Where results go.
+        stage: Of the run, as the store names it.
+        arm: Name of the sampler, or of the supernet's trainer.
+        objectives: What is sought.
+        seed: Of the experiment.
+        past: The stored trials of this stage and arm.
+        numbers: Which numbers new trials may get; None: any behind those of ``past``.
+        threads: How many CPU threads an evaluation may use.
+        keep: How many of the best are kept.
+        weights: Version of the inherited weights, stored with every row.
+        folders: Where checkpoints are; nothing is kept of quick evaluations.
+        retention: Which checkpoints stay; None: those that are needed.
+        clock: Gives seconds; the runner's own where its time is simulated.
+        first_trials: A search whose first so many trials all fail ends; None: it goes on.
+        failed_before: Numbers of trials that failed in earlier sessions, which that leaves out.
+    """
+
+    payload: Payload
+    rows: Rows
+    stage: str
+    arm: str
+    objectives: tuple[Objective, ...]
+    seed: int
+    past: Sequence[Trial] = ()
+    numbers: NumberPlan | None = None
+    threads: int = 1
+    keep: int = 3
+    weights: str | None = None
+    folders: CheckpointFolders = field(default_factory=CheckpointFolders)
+    retention: Retention | None = None
+    clock: Callable[[], float] = time.monotonic
+    first_trials: int | None = FIRST_TRIALS
+    failed_before: Collection[int] = ()
+
+
+class _Parts:
+    """The parts that every controller has."""
+
+    def __init__(
+        self,
+        setup: SearchSetup,
+        scheduler: Scheduler,
+        limits: Limits,
+        bounds: tuple[Bound, ...],
+        *,
+        keeps_all: bool,
+        blind: bool,
+        first_trials: int | None = None,
+    ) -> None:
+        self._setup, self._scheduler, self._bounds, self._blind = setup, scheduler, bounds, blind
+        self.past = sorted(setup.past, key=lambda t: t.number)
+        self.ledger = TrialLedger(self.past)
+        plan = setup.numbers or NumberPlan.of(self.past, self.ledger.trials)
+        self.numbers = TrialNumbers(plan)
+        self.incumbents = Incumbents(setup.objectives, setup.keep, self.past)
+        self.meter = Meter(limits, setup.clock)
+        self.meter.watch(self.ledger.open)
+        for trial in self.past:
+            for measurement in trial.measurements:
+                self.meter.pay(trial, measurement)
+        self.interruption = Interruption()
+        self.first_failures = FirstFailures(
+            first_trials,
+            self.interruption,
+            self.ledger.open,
+            past=self.past,
+            stored=setup.failed_before,
+        )
+        self.rows = RowWriter(
+            setup.rows,
+            stage=setup.stage,
+            arm=setup.arm,
+            weights=setup.weights,
+            ended=lambda trial: self.controller.ended(trial),
+        )
+        quick = setup.payload.evaluator.quick
+        self.checkpoints = CheckpointPolicy(
+            CheckpointFolders() if quick else setup.folders,
+            setup.retention or Retention(Checkpoints(quota=0)),
+            ledger=self.ledger,
+            incumbents=self.incumbents,
+            scheduler=scheduler,
+            keeps_all=keeps_all,
+        )
+        self.controller: SearchController
+
+    def finish(self, proposer: Proposer) -> SearchController:
+        """Return the controller, and let it hear of trials that end."""
+        setup = self._setup
+        self.controller = SearchController(
+            setup.payload,
+            proposer=proposer,
+            scheduler=self._scheduler,
+            ledger=self.ledger,
+            incumbents=self.incumbents,
+            checkpoints=self.checkpoints,
+            rows=self.rows,
+            meter=self.meter,
+            interruption=self.interruption,
+            objectives=setup.objectives,
+            bounds=self._bounds,
+            first_failures=self.first_failures,
+            threads=setup.threads,
+            blind=self._blind,
+        )
+        return self.controller
+
+
+def build_search(
+    setup: SearchSetup,
+    *,
+    sampler: Sampler,
+    fallback: Sampler,
+    scheduler: Scheduler,
+    limits: Limits,
+    run: str,
+    bounds: tuple[Bound, ...] = (),
+    screening: Screening | None = None,
+) -> SearchController:
+    """Return a search: a sampler proposes, bounds reject, a scheduler stops.
+
+    Args:
+        setup: What it has in common with others.
+        sampler: Proposes.
+        fallback: Proposes where the sampler is at a loss.
+        scheduler: Decides which trials go on.
+        limits: When it admits nothing new.
+        run: The run's id; what a sampler keeps elsewhere goes under this name.
+        bounds: That trials must keep.
+        screening: Scores proposals before they are evaluated.
+    """
+    parts = _Parts(
+        setup,
+        scheduler,
+        limits,
+        bounds,
+        keeps_all=True,
+        blind=False,
+        first_trials=setup.first_trials,
+    )
+    max_step = setup.payload.evaluator.max_step
+    problem = Problem(setup.objectives, max_step, setup.seed, run, bounds)
+    scheduler.setup(problem)
+    proposer = SamplerProposer(
+        sampler,
+        fallback,
+        problem,
+        scheduler=scheduler,
+        screening=screening,
+        payload=setup.payload,
+        ledger=parts.ledger,
+        numbers=parts.numbers,
+        rows=parts.rows,
+        meter=parts.meter,
+        interruption=parts.interruption,
+        first_failures=parts.first_failures,
+        threads=setup.threads,
+        past=parts.past,
+    )
+    scheduler.replay(parts.past)
+    parts.ledger.wait_again(scheduler.paused())
+    return parts.finish(proposer)
+
+
+def build_ordered_search(
+    setup: SearchSetup,
+    *,
+    lanes: int,
+    sampler: Sampler,
+    fallback: Sampler,
+    scheduler: Scheduler,
+    limits: Limits,
+    run: str,
+    bounds: tuple[Bound, ...] = (),
+    screening: Screening | None = None,
+) -> DeterministicOrder:
+    """Return a search whose table is that of ``lanes`` equally fast workers.
+
+    It goes through what is stored (``setup.past``) once more, with the same numbers. Its price is
+    in multiply-adds, since seconds are never the same twice. Other arguments are those of
+    :func:`build_search`.
+    """
+    past = unbroken(setup.past)
+    plan = (setup.numbers or NumberPlan.of(past.values(), past)).from_the_start(past.values())
+    rows = NewRows(setup.rows, past.values())
+    evaluator, view = setup.payload.evaluator, setup.payload.view
+    scorer = screening.screen.evaluator if screening else evaluator
+    share = scorer.passes(view) / max(evaluator.passes(view), 1.0)
+    failed = [t.number for t in past.values() if t.state is TrialState.FAILED]
+    anew = replace(setup, rows=rows, past=(), numbers=plan, failed_before=failed)
+    controller = build_search(
+        anew,
+        sampler=sampler,
+        fallback=fallback,
+        scheduler=scheduler,
+        limits=replace(limits, price=partial(in_multiply_adds, score_share=share)),
+        run=run,
+        bounds=bounds,
+        screening=screening,
+    )
+    return DeterministicOrder(controller, lanes=lanes, past=past.values())
+
+
+def build_single_training(setup: SearchSetup, arch: Architecture) -> SearchController:
+    """Return one evaluation that others need: of a supernet, say.
+
+    Args:
+        setup: What it has in common with others.
+        arch: The label of the evaluation.
+    """
+    parts = _no_search(setup, blind=False)
+    begun = bool(parts.ledger.waiting or parts.incumbents.best)
+    seed = seed_for(setup.seed, setup.stage)
+    return parts.finish(SingleProposer(arch, seed, parts.numbers, begun))
+
+
+def build_retraining(
+    setup: SearchSetup, architectures: Iterable[Architecture], seeds: int
+) -> SearchController:
+    """Return the training of chosen architectures, each anew over several seeds.
+
+    These are the finalists, which are measured on the test split, and others that show what the
+    search's values are worth.
+
+    Args:
+        setup: What it has in common with others.
+        architectures: To train.
+        seeds: How often each.
+    """
+    parts = _no_search(setup, blind=True)
+    wanted = [(a, seed_for(setup.seed, "final", k)) for a in architectures for k in range(seeds)]
+    return parts.finish(ListProposer(wanted, setup.payload, parts.ledger, parts.numbers))
+
+
+def _no_search(setup: SearchSetup, *, blind: bool) -> _Parts:
+    scheduler = NoStopping()
+    max_step = setup.payload.evaluator.max_step
+    scheduler.setup(Problem(setup.objectives, max_step, setup.seed, ""))
+    return _Parts(setup, scheduler, Limits(), (), keeps_all=False, blind=blind)

@@ -1,0 +1,1 @@
+"""The search space of elastic ResNets: its choices, networks and supernet."""

@@ -1,0 +1,160 @@
+"""The supernet of NAS-Bench-201: every operation on every edge of every cell.
+
+X. Ning et al., "Evaluating Efficient Performance Estimators of Neural Architectures", NeurIPS
+2021, is where leaving out the affine part of the cells' batch norms comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import reduce
+
+import torch
+from torch import Tensor, nn
+
+from raynas.layers import Arch, Elastic, ElasticBatchNorm2d, ElasticConv2d, OneOf, Part
+from raynas.layers.base import plain_of, run
+from raynas.spaces.base import InputShape
+from raynas.spaces.nasbench201.network import (
+    Cell,
+    NASBench201Net,
+    ReLUConvBN,
+    nasbench201_net,
+    operation,
+)
+from raynas.spaces.nasbench201.space import (
+    CONV_1X1,
+    CONV_3X3,
+    EDGES,
+    NAMES,
+    NONE,
+    OPERATIONS,
+    NASBench201,
+)
+from raynas.spaces.supernet import Supernet
+
+
+def nasbench201_supernet(space: NASBench201, input_shape: InputShape, num_classes: int) -> Supernet:
+    """Random initial weights; the largest operations of all edges at once."""
+    return Supernet(space, _Body(space, input_shape, num_classes), input_shape, num_classes)
+
+
+class _Body(Elastic):
+    """The benchmark's network with elastic cells; stem, residual blocks and head are plain."""
+
+    def __init__(self, space: NASBench201, input_shape: InputShape, num_classes: int) -> None:
+        super().__init__()
+        self.width, self.num_classes = space.channels, num_classes
+        frame = nasbench201_net(
+            lambda width: ElasticCell(width, space.supernet_affine),
+            image_channels=input_shape[0],
+            num_classes=num_classes,
+            channels=space.channels,
+            cells=space.cells,
+        )
+        self.stem, self.cells, self.lastact = frame.stem, frame.cells, frame.lastact
+        self.classifier = frame.classifier
+
+    def forward(self, x: Tensor, arch: Arch) -> Tensor:
+        x = self.stem(x)
+        for cell in self.cells:
+            x = run(cell, x, arch)
+        logits: Tensor = self.classifier(self.lastact(x).mean(dim=(2, 3)))
+        return logits
+
+    def width_out(self, arch: Arch, width_in: int) -> int:
+        return self.num_classes
+
+    def plain(self, arch: Arch, width_in: int) -> NASBench201Net:
+        twins = {p.name: plain_of(p.module, arch, p.width_in) for p in self.parts(arch, width_in)}
+        stem, lastact, classifier = (twins.pop(n) for n in ("stem", "lastact", "classifier"))
+        return NASBench201Net(stem, twins.values(), lastact, classifier)
+
+    def parts(self, arch: Arch, width_in: int) -> Iterator[Part]:
+        yield Part("stem", self.stem, width_in)
+        width = self.width
+        for number, cell in enumerate(self.cells):
+            yield Part(f"cells.{number}", cell, width)
+            width = width if isinstance(cell, ElasticCell) else 2 * width
+        yield Part("lastact", self.lastact, width)
+        yield Part("classifier", self.classifier, width)
+
+
+class ElasticCell(Elastic):
+    """(n, width, h, w) -> the same shape. Edges that lead nowhere are not computed.
+
+    ``affine``: whether the operations' batch norms have weights and biases of their own.
+    """
+
+    def __init__(self, width: int, affine: bool = False) -> None:
+        super().__init__()
+        self.width = width
+        self.edges = nn.ModuleDict(
+            {
+                name: OneOf(name, {op: _operation(op, width, affine) for op in OPERATIONS})
+                for name in NAMES
+            }
+        )
+
+    def forward(self, x: Tensor, arch: Arch) -> Tensor:
+        nodes, live = [x], set(live_edges(arch))
+        for target in (1, 2, 3):
+            terms = [
+                run(self.edges[name], nodes[source], arch)
+                for (source, end), name in zip(EDGES, NAMES, strict=True)
+                if end == target and name in live
+            ]
+            # zero stays joined to the input, so that gradients are zero and not missing
+            nodes.append(reduce(torch.add, terms) if terms else x * 0.0)
+        return nodes[-1]
+
+    def width_out(self, arch: Arch, width_in: int) -> int:
+        return width_in
+
+    def plain(self, arch: Arch, width_in: int) -> Cell:
+        # dead edges, too: the plain cell has them and their weights
+        layers = [plain_of(self.edges[name], arch, width_in) for name in NAMES]
+        return Cell([str(arch[name]) for name in NAMES], layers)
+
+    def parts(self, arch: Arch, width_in: int) -> Iterator[Part]:
+        return (Part(f"edges.{name}", self.edges[name], width_in) for name in live_edges(arch))
+
+
+def live_edges(arch: Arch) -> list[str]:
+    """The names of the edges that are not ``none`` and from which the output can be reached."""
+    reaching, live = {3}, []
+    for (source, target), name in reversed(list(zip(EDGES, NAMES, strict=True))):
+        if target in reaching and arch[name] != NONE:
+            reaching.add(source)
+            live.append(name)
+    return live[::-1]
+
+
+class ElasticReLUConvBN(Elastic):
+    """ReLU, convolution, batch norm with or without an affine part."""
+
+    def __init__(self, width: int, kernel: int, affine: bool) -> None:
+        super().__init__()
+        self.relu = nn.ReLU()
+        self.conv = ElasticConv2d(width, width, kernel)
+        self.bn = ElasticBatchNorm2d(width, affine)
+
+    def forward(self, x: Tensor, arch: Arch) -> Tensor:
+        out: Tensor = self.bn(self.conv(self.relu(x), arch), arch)
+        return out
+
+    def width_out(self, arch: Arch, width_in: int) -> int:
+        return width_in
+
+    def plain(self, arch: Arch, width_in: int) -> ReLUConvBN:
+        return ReLUConvBN(self.conv.plain(arch, width_in), self.bn.plain(arch, width_in))
+
+    def parts(self, arch: Arch, width_in: int) -> Iterator[Part]:
+        yield Part("conv", self.conv, width_in)
+        yield Part("bn", self.bn, width_in)
+
+
+def _operation(name: str, width: int, affine: bool) -> nn.Module:
+    if name in (CONV_1X1, CONV_3X3):
+        return ElasticReLUConvBN(width, 3 if name == CONV_3X3 else 1, affine)
+    return operation(name, width)

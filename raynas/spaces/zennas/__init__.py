@@ -1,0 +1,1 @@
+"""The search space of Zen-NAS: its choices, networks and supernet."""

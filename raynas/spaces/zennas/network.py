@@ -1,0 +1,68 @@
+"""The network of one architecture of the Zen-NAS space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor, nn
+
+from raynas.spaces.zennas.space import Block, Conv, Link
+
+
+class ZenNet(nn.Module):
+    """A chain of links, global average pool, linear layer.
+
+    ``residual``: whether links add their shortcuts; the Zen-Score is defined without. Any image
+    size works; a stride rounds odd sizes up.
+    """
+
+    def __init__(self, blocks: Sequence[Block], num_classes: int = 10) -> None:
+        super().__init__()
+        self.residual = True
+        self.links = nn.ModuleList(LinkNet(link) for block in blocks for link in block.links())
+        self.classifier = nn.Linear(blocks[-1].channels, num_classes)
+
+    def feature_map(self, x: Tensor) -> Tensor:
+        """(n, image_channels, h, w) -> what is pooled, (n, channels of the last block, h', w')."""
+        for link in self.links:
+            x = link(x, self.residual)
+        return x
+
+    def features(self, x: Tensor) -> Tensor:
+        """(n, image_channels, h, w) -> pooled features (n, channels of the last block)."""
+        return self.feature_map(x).mean(dim=(2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, image_channels, h, w) -> logits (n, num_classes)."""
+        logits: Tensor = self.classifier(self.features(x))
+        return logits
+
+
+class LinkNet(nn.Module):
+    """(n, c, h, w) -> (n, c', ceil(h / stride), ceil(w / stride))."""
+
+    def __init__(self, link: Link) -> None:
+        super().__init__()
+        body = [layer for conv in link.convs for layer in (*_conv_bn(conv), nn.ReLU())]
+        self.body = nn.Sequential(*body[:-1])  # the last ReLU comes after the shortcut
+        self.shortcut = _shortcut(link) if link.residual else None
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor, residual: bool = True) -> Tensor:
+        out: Tensor = self.body(x)
+        if residual and self.shortcut is not None:
+            out = out + self.shortcut(x)
+        activated: Tensor = self.relu(out)
+        return activated
+
+
+def _shortcut(link: Link) -> nn.Module:
+    return nn.Sequential(*_conv_bn(link.projection)) if link.projection else nn.Identity()
+
+
+def _conv_bn(conv: Conv) -> Iterator[nn.Module]:
+    yield nn.Conv2d(
+        conv.channels_in, conv.channels, conv.kernel, conv.stride, conv.kernel // 2,
+        groups=conv.groups, bias=False,
+    )  # fmt: skip
+    yield nn.BatchNorm2d(conv.channels, eps=1e-3)  # the authors' epsilon

@@ -1,0 +1,1 @@
+"""Measuring subnets with inherited weights: tracing, batched execution and racing."""

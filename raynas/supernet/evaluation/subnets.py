@@ -1,0 +1,317 @@
+"""What subnets of one supernet are worth with the weights that they inherit, many at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from raynas.core import Architecture, Option, UserError, rng_for
+from raynas.core.errors import first_line
+from raynas.data.base import View
+from raynas.data.imageset import take
+from raynas.data.splits import stratified
+from raynas.spaces.supernet import Supernet
+from raynas.supernet.calibration import in_batches, recalibrate
+from raynas.supernet.evaluation.agreement import Agreement, stacks
+from raynas.supernet.evaluation.batched import Together
+from raynas.supernet.evaluation.tracing import Book, NotRecordableError, Plan, Step, record, steps
+from raynas.supernet.extraction import extract_checked
+from raynas.training.augment import on_device
+
+#: validation images at a time: on a CPU the feature maps of a step stay in its cache
+_IMAGES = {"cpu": 64, "cuda": 2048}
+#: architectures whose steps are planned together, and numbers after which the book is begun anew
+_GROUP, _BOOK = 64, 1_000_000
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Which images show what a subnet is worth; the same ones for all.
+
+    ``calibration``: training images for batch norm's statistics, drawn by ``seed``.
+    ``images``: held-out images, drawn by class; None takes all.
+    """
+
+    calibration: int = 2000
+    images: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.calibration < 2:
+            raise UserError(f"{self.calibration} images for calibration", allowed=">= 2")
+        if self.images is not None and self.images < 1:
+            raise UserError(f"images={self.images}", allowed=">= 1, or None for all")
+
+    def of(self, view: View) -> View:
+        """The view with these images only. Raises: UserError when there are too few."""
+        have = len(view.train)
+        if self.calibration > have:
+            raise UserError(
+                f"{self.calibration} images for calibration", allowed=f"up to the {have} there are"
+            )
+        drawn = rng_for(self.seed, "calibration").permutation(have)[: self.calibration]
+        count = min(self.images or len(view.held_out), len(view.held_out))
+        rng = rng_for("held-out images")
+        # in random order, so that the first few are as good as any
+        shown = rng.permutation(stratified(view.held_out.labels, count, rng))
+        return replace(view, train=take(view.train, drawn), held_out=take(view.held_out, shown))
+
+
+@dataclass(frozen=True)
+class Found:
+    """Accuracy in percent and loss in nats on ``images`` held-out images; ``seconds`` spent.
+
+    ``note``: why the accuracy is an estimate, or why the network was measured by itself.
+    """
+
+    accuracy: float
+    loss: float
+    images: int
+    seconds: float = 0.0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The steps of one network, or None and the ``remark`` why the network has to run itself."""
+
+    steps: list[Step] | None
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """``right`` and ``losses``: (images,), or (architectures, images)."""
+
+    right: NDArray[np.bool_]
+    losses: NDArray[np.float32]
+
+
+class Subnets:
+    """Subnets of ``supernet``, whose weights stay as they are, on the images of ``view``.
+
+    What is measured is kept: the same architecture is not measured twice. ``known``: all of it, by
+    the architecture's id; ``whole``: the answers of those that the last call measured.
+    """
+
+    def __init__(self, supernet: Supernet, view: View, device: str = "cpu") -> None:
+        self.place = torch.device(device)
+        self.supernet = supernet.to(self.place).eval()
+        self._view = view  # what is on the device lives as long as the view
+        self._data = on_device(view, self.place)
+        self.known: dict[str, Found] = {}
+        self.whole: dict[str, Answers] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        self._book = Book([*self.supernet.parameters(), *self.supernet.buffers()])
+        self._recorded: dict[str, Recording] = {}
+        self._agreement = Agreement(self.supernet, self.images, self.place)
+
+    def turn_page(self) -> None:
+        """Forget programs when they are too many; numbers of two books do not go together."""
+        if len(self._book) > _BOOK:
+            self._begin()
+
+    def measure(self, archs: Sequence[Architecture], threads: int = 1) -> list[Found]:
+        """On all images, after calibration of its own for each.
+
+        Raises: UserError for an architecture of another space.
+        """
+        new = list({a.id: a for a in archs if a.id not in self.known}.values())
+        self.whole = {}
+        with threads_of(threads):
+            for start in range(0, len(new), _GROUP):
+                self.turn_page()
+                some = new[start : start + _GROUP]
+                self.known.update(zip((a.id for a in some), self._exactly(some), strict=True))
+        return [self.known[a.id] for a in archs]
+
+    def _exactly(self, archs: Sequence[Architecture]) -> list[Found]:
+        began = self.worked()
+        programs = [self.program(arch) for arch in archs]
+        together = [place for place, program in enumerate(programs) if program is not None]
+        found: dict[int, Answers] = {}
+        if together:
+            crowd = Crowd(self, [p for p in programs if p is not None])
+            crowd.calibrate(len(self._view.train))
+            answers = crowd.answers(slice(None))
+            for row, place in enumerate(together):
+                found[place] = Answers(answers.right[row], answers.losses[row])
+        for place, arch in enumerate(archs):
+            if place not in found:
+                found[place] = self._alone(arch)
+        seconds = (self.worked() - began) / len(archs)
+        self.whole |= {arch.id: found[place] for place, arch in enumerate(archs)}
+        notes = [self.remark(arch) for arch in archs]
+        return [_summary(found[place], seconds, note) for place, note in enumerate(notes)]
+
+    def _alone(self, arch: Architecture) -> Answers:
+        """As anyone would do it: extract, calibrate, look at all images."""
+        network = self.supernet.extract(arch)
+        recalibrate(network, self.batches(slice(None)))
+        with torch.inference_mode():
+            parts = [_judge([network(b)], labels) for b, labels in self.shown(slice(None))]
+        right, losses = (torch.cat(part, dim=1)[0] for part in zip(*parts, strict=True))
+        return Answers(right.cpu().numpy(), losses.cpu().numpy())
+
+    def extract(self, arch: Architecture) -> nn.Module:
+        """The network of ``arch``, calibrated as it is measured; it may be trained on.
+
+        What is frozen in the supernet is frozen in it.
+
+        Raises: RaynasError when it computes something else than the supernet does.
+        """
+        shown = next(self.batches(slice(2)))
+        network, _ = extract_checked(self.supernet, arch, images=shown)
+        recalibrate(network, self.batches(slice(None)))
+        return network
+
+    def program(self, arch: Architecture) -> list[Step] | None:
+        """None for a network that cannot be taken apart; see ``remark``."""
+        return self._recording(arch).steps
+
+    def remark(self, arch: Architecture) -> str:
+        """Why the network of ``arch`` is measured by itself; nothing where its program serves."""
+        remark = self._recording(arch).remark
+        return f"measured by itself: {remark}" if remark else ""
+
+    def races(self, arch: Architecture) -> bool:
+        """Whether its program serves in the precision of races, too."""
+        program, dtype = self.program(arch), fastest(self.place)
+        if program is None or dtype is torch.float32:
+            return program is not None
+        return self._agreement.runs_in(dtype, program)
+
+    def _recording(self, arch: Architecture) -> Recording:
+        if arch.id not in self._recorded:
+            values = self.supernet.values(arch)
+            self._recorded[arch.id] = self._checked(arch, values)
+        return self._recorded[arch.id]
+
+    def _checked(self, arch: Architecture, values: Mapping[str, Option]) -> Recording:
+        """A recording that was compared with its network.
+
+        Whatever goes wrong, the network itself will do, or say what is wrong with it.
+        """
+        image = torch.zeros(self.supernet.input_shape, device=self.place)
+        try:
+            program = record(lambda x: self.supernet(x, values), image, self._book)
+            found = steps(program)
+            remark = self._agreement.remark(arch, values, program, found)
+        except NotRecordableError as error:
+            return Recording(None, str(error))
+        except (UserError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # any kind: code of any network
+            return Recording(None, f"its recording failed: {first_line(error)}")
+        return Recording(None, remark) if remark else Recording(found)
+
+    def batches(self, some: slice) -> Iterator[Tensor]:
+        """Training images (b, c, h, w), channels last."""
+        for pixels in in_batches(self._data.train.pixels[some]):
+            yield self._data.normalise(pixels).permute(0, 3, 1, 2)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many training and held-out images there are."""
+        return len(self._data.train), len(self._data.held_out)
+
+    def shown(self, some: slice | NDArray[np.intp]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Held-out images (b, c, h, w), channels last, and their labels (b,)."""
+        size, held_out = _IMAGES.get(self.place.type, 256), self._data.held_out
+        index = some if isinstance(some, slice) else torch.from_numpy(some).to(self.place)
+        pixels_of = torch.split(held_out.pixels[index], size)
+        labels_of = torch.split(held_out.labels[index], size)
+        for pixels, labels in zip(pixels_of, labels_of, strict=True):
+            yield self._data.normalise(pixels).permute(0, 3, 1, 2), labels
+
+    @property
+    def images(self) -> int:
+        """The number of the images in programs."""
+        return self._book.number("images")
+
+    def worked(self) -> float:
+        """On a CPU processor time, in which the same work costs the same on a busy machine."""
+        if self.place.type == "cpu":
+            return time.process_time() / torch.get_num_threads()
+        return time.monotonic()
+
+
+class Crowd:
+    """Networks that are calibrated and measured together, by their steps."""
+
+    def __init__(
+        self,
+        subnets: Subnets,
+        programs: Sequence[list[Step]],
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self._subnets = subnets
+        self._together = Together(subnets.images, dtype)
+        self._programs = list(programs)
+        self.keep(range(len(programs)))
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Go on with those of the networks, by their places among what there was at first."""
+        self.places = list(places)
+        programs = [self._programs[place] for place in self.places]
+        results = [program[-1].number for program in programs]
+        self._plan = Plan(programs, results, stacks(self._subnets.place))
+
+    def calibrate(self, count: int) -> None:
+        """With the first ``count`` training images."""
+        self._together.calibrate(self._plan, self._subnets.batches(slice(count)))
+
+    def answers(self, some: slice | NDArray[np.intp]) -> Answers:
+        """To ``some`` of the held-out images."""
+        parts = [
+            _judge(self._together.logits(self._plan, images), labels)
+            for images, labels in self._subnets.shown(some)
+        ]
+        right, losses = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+        return Answers(right.cpu().numpy(), losses.cpu().numpy())
+
+
+def _judge(logits: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(networks, images): whether right, and the cross entropy."""
+    every = torch.stack(list(logits))
+    right = every.argmax(2) == labels
+    losses = F.cross_entropy(
+        every.flatten(0, 1), labels.repeat(len(every)), reduction="none"
+    ).reshape(right.shape)
+    return right, losses
+
+
+def _summary(answers: Answers, seconds: float, note: str) -> Found:
+    count = len(answers.right)
+    accuracy = 100 * float(np.count_nonzero(answers.right)) / count
+    return Found(accuracy, float(answers.losses.mean(dtype=np.float64)), count, seconds, note)
+
+
+def fastest(place: torch.device) -> torch.dtype:
+    """For numbers that are only compared: bfloat16 where the device computes it by itself."""
+    if place.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+    return torch.bfloat16 if fast else torch.float32
+
+
+@contextmanager
+def threads_of(count: int) -> Iterator[None]:
+    """So many threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
