@@ -26,7 +26,7 @@ from raynas.core import Architecture, rng_for
 from raynas.proxies import NASWOT, Batch, Proxy, proxies, score
 from raynas.spaces import NASBench201
 from raynas.spaces.nasbench201.network import Cell
-from raynas.spaces.nasbench201.space import NONE
+from raynas.spaces.nasbench201.operations import NONE
 
 SPACE = NASBench201()
 DENSE = SPACE.architecture(

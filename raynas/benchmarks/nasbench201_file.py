@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from raynas.core import UserError
 from raynas.data.pickles import load_pickle
 from raynas.data.source import Layout, Source, package_folder
-from raynas.spaces.nasbench201.space import OPERATIONS, NASBench201
+from raynas.spaces.nasbench201.operations import OPERATIONS
+from raynas.spaces.nasbench201.space import NASBench201
 
 if TYPE_CHECKING:
     import pyarrow as pa

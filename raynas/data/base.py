@@ -6,24 +6,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from raynas.core import UserError
+from raynas.data.images import Images as Images
 
 if TYPE_CHECKING:
     from raynas.data.source import Source
-
-
-@dataclass(frozen=True)
-class Images:
-    """``pixels`` (n, height, width, channels) uint8 and ``labels`` (n,) int64."""
-
-    pixels: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 @dataclass(frozen=True)

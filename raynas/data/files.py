@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from raynas.core import UserError
-from raynas.data.base import Images
-from raynas.data.imageset import frozen
+from raynas.data.images import Images, frozen
 
 DATA_VARIABLE = "RAYNAS_DATA"
 CACHE_VARIABLE = "RAYNAS_CACHE"

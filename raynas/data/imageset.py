@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from raynas.core import UserError, rng_for
 from raynas.core.fields import check_fields
-from raynas.data.base import Dataset, Images, View
+from raynas.data.base import Dataset, View
+from raynas.data.images import Images, frozen
 from raynas.data.splits import Indices, partition, stratified
 
 Part = Literal["train", "test"]
@@ -181,13 +182,6 @@ def smaller(images: Images, count: int | None, name: str) -> Images:
     if count is None or count >= len(images):
         return images
     return take(images, stratified(images.labels, count, rng_for(name, "subset")))
-
-
-def frozen(images: Images) -> Images:
-    """The same images through arrays that refuse to be written, as in a worker of a cluster."""
-    pixels, labels = images.pixels.view(), images.labels.view()
-    pixels.flags.writeable = labels.flags.writeable = False
-    return Images(pixels, labels)
 
 
 def channel_statistics(pixels: NDArray[np.uint8]) -> Statistics:

@@ -146,9 +146,18 @@ def new_supernet(space: SearchSpace, view: View, seed: int) -> Supernet:
     """
     import torch
 
+    from raynas.spaces.supernet import Supernet
+
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed_for(seed, "init"))
-        return space.supernet(view.input_shape, view.num_classes)
+        supernet = space.supernet(view.input_shape, view.num_classes)
+    if not isinstance(supernet, Supernet):
+        raise UserError(
+            f"supernet() of space {space.name!r} returned {type(supernet).__name__}",
+            allowed="a raynas.spaces.Supernet",
+            cure="return Supernet(self, body, input_shape, num_classes)",
+        )
+    return supernet
 
 
 def _beside(ranks: Ranks, device: str, own: TrainSupernet, job: Job) -> None:

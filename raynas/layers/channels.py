@@ -6,14 +6,14 @@ layers of this package. What cannot be followed keeps the order of its channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from raynas.layers.base import Elastic
-from raynas.layers.composites import Flatten, OneOf, Repeat, Residual, Sequential
 from raynas.layers.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
 
 _PLAIN = (
@@ -56,7 +56,7 @@ class _Channels:
 
 
 @dataclass(frozen=True)
-class _Flow:
+class ChannelFlow:
     """What goes from a layer to the next. ``positions``: numbers per channel in a row.
 
     ``row``: whether the channels are the last dimension, as linear layers take them.
@@ -80,43 +80,62 @@ def sort_within(module: Elastic) -> None:
         module: A composite of this package; changed in place. Layers of other kinds inside it sort
             their own channels by their ``sort_channels``.
     """
-    tracer = _Tracer()
-    tracer.follow(module, _Flow(_Channels(fixed=True))).fix()
+    tracer = ChannelTracer()
+    tracer.follow(module, ChannelFlow(_Channels(fixed=True))).fix()
     for channels in {id(c.root()): c.root() for c in tracer.all}.values():
         _sort(channels)
     for other in tracer.others:
         other.sort_channels()
 
 
-class _Tracer:
+Follow = Callable[["ChannelTracer", Any, ChannelFlow], ChannelFlow]
+"""Follows channels through a module of one type: (tracer, module, input) -> output."""
+
+_FOLLOWED: dict[type[nn.Module], Follow] = {}
+
+
+def follow_by(*kinds: type[nn.Module]) -> Callable[[Follow], Follow]:
+    """Register how channels are followed through modules of exactly these types.
+
+    Args:
+        kinds: Types of composites. Subclasses are not followed: their forward pass may differ.
+
+    Returns:
+        A decorator for the function that follows them.
+    """
+
+    def register(follow: Follow) -> Follow:
+        _FOLLOWED.update(dict.fromkeys(kinds, follow))
+        return follow
+
+    return register
+
+
+class ChannelTracer:
+    """Follows channels through a network and collects the groups that share one order."""
+
     def __init__(self) -> None:
         self.all: list[_Channels] = []
         self.others: list[Elastic] = []
         self._known: dict[int, list[_Channels]] = {}
 
-    def follow(self, module: nn.Module, at: _Flow) -> _Flow:
+    def follow(self, module: nn.Module, at: ChannelFlow) -> ChannelFlow:
         """The channels that come out of ``module`` when those ``at`` it go in."""
         if isinstance(module, ElasticConv2d | ElasticLinear | ElasticBatchNorm2d):
             return self._layer(module, at)
-        if isinstance(module, Flatten):
-            return replace(at, positions=at.positions * module.positions, row=True)
-        if type(module) in (Sequential, Repeat):
-            return self._chain(module, at)  # type: ignore[arg-type]
+        if (follow := _FOLLOWED.get(type(module))) is not None:
+            return follow(self, module, at)
         if type(module) is nn.Sequential:
             for step in module:
                 at = self.follow(step, at)
             return at
-        if type(module) is OneOf:
-            return self._one([self.follow(m, at) for m in module.modules_of])
-        if type(module) is Residual:
-            return self._one([self.follow(m, at) for m in (module.body, module.shortcut)])
         if type(module) in _PLAIN:
             return at
         return self._unknown(module, at)
 
     def _layer(
-        self, module: ElasticConv2d | ElasticLinear | ElasticBatchNorm2d, at: _Flow
-    ) -> _Flow:
+        self, module: ElasticConv2d | ElasticLinear | ElasticBatchNorm2d, at: ChannelFlow
+    ) -> ChannelFlow:
         linear = isinstance(module, ElasticLinear)
         if id(module) in self._known or at.row != linear:
             # used twice, for channels of two orders; or not along the channels
@@ -132,19 +151,10 @@ class _Tracer:
         made = self._new()
         made.writers.append(module)
         self._known[id(module)].append(made)
-        return _Flow(made, row=linear)
+        return ChannelFlow(made, row=linear)
 
-    def _chain(self, module: Sequential, at: _Flow) -> _Flow:
-        """A repeated block may be the last one, so that all of them give the same channels."""
-        ends = [at] if isinstance(module, Repeat) and 0 in module.depth.options else []
-        for number, step in enumerate(module.steps, start=1):
-            at = self.follow(step, at)
-            if not isinstance(module, Repeat) or number in module.depth.options:
-                ends.append(at)
-        return self._one(ends if isinstance(module, Repeat) else [at])
-
-    def _one(self, flows: list[_Flow]) -> _Flow:
-        """Several ways to the same place, which must have one order."""
+    def join(self, flows: list[ChannelFlow]) -> ChannelFlow:
+        """Join the flows of several ways to one point, where channels have one order."""
         first = flows[0]
         for other in flows[1:]:
             first.channels.join(other.channels)
@@ -152,14 +162,14 @@ class _Tracer:
                 first.fix()
         return first
 
-    def _unknown(self, module: nn.Module, at: _Flow) -> _Flow:
+    def _unknown(self, module: nn.Module, at: ChannelFlow) -> ChannelFlow:
         at.fix()
         layers = ElasticConv2d | ElasticLinear | ElasticBatchNorm2d
         if isinstance(module, Elastic) and not isinstance(module, layers):
             self.others.append(module)
         made = self._new()
         made.fixed = True
-        return _Flow(made, row=at.row)
+        return ChannelFlow(made, row=at.row)
 
     def _new(self) -> _Channels:
         self.all.append(_Channels())

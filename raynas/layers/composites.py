@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 
 from raynas.core import Choice, Option, UserError, one_of
 from raynas.layers.base import Arch, Elastic, Part, Sized, plain_of, run, size, width_after
+from raynas.layers.channels import ChannelFlow, ChannelTracer, follow_by, sort_within
 
 
 class Sequential(Elastic):
@@ -18,7 +20,7 @@ class Sequential(Elastic):
         self.steps = nn.ModuleList(modules)
 
     def sort_channels(self) -> None:
-        _sort_within(self)
+        sort_within(self)
 
     def length(self, arch: Arch) -> int:
         """How many of the modules run."""
@@ -77,7 +79,7 @@ class OneOf(Elastic):
         self.modules_of = nn.ModuleList(modules.values())
 
     def sort_channels(self) -> None:
-        _sort_within(self)
+        sort_within(self)
 
     def chosen(self, arch: Arch) -> nn.Module:
         return self.modules_of[self._index(arch)]
@@ -109,7 +111,7 @@ class Residual(Elastic):
         self.body, self.shortcut = body, shortcut or nn.Identity()
 
     def sort_channels(self) -> None:
-        _sort_within(self)
+        sort_within(self)
 
     def width_out(self, arch: Arch, width_in: int) -> int:
         return width_after(self.body, arch, width_in)
@@ -168,7 +170,27 @@ class Flatten(Elastic):
         return nn.Flatten()
 
 
-def _sort_within(module: Elastic) -> None:
-    from raynas.layers.channels import sort_within  # it knows all layers, these among them
+@follow_by(Sequential, Repeat)
+def _follow_chain(tracer: ChannelTracer, module: Sequential, at: ChannelFlow) -> ChannelFlow:
+    """A repeated block may be the last one, so that all of them give the same channels."""
+    ends = [at] if isinstance(module, Repeat) and 0 in module.depth.options else []
+    for number, step in enumerate(module.steps, start=1):
+        at = tracer.follow(step, at)
+        if not isinstance(module, Repeat) or number in module.depth.options:
+            ends.append(at)
+    return tracer.join(ends if isinstance(module, Repeat) else [at])
 
-    sort_within(module)
+
+@follow_by(OneOf)
+def _follow_one(tracer: ChannelTracer, module: OneOf, at: ChannelFlow) -> ChannelFlow:
+    return tracer.join([tracer.follow(inner, at) for inner in module.modules_of])
+
+
+@follow_by(Residual)
+def _follow_residual(tracer: ChannelTracer, module: Residual, at: ChannelFlow) -> ChannelFlow:
+    return tracer.join([tracer.follow(inner, at) for inner in (module.body, module.shortcut)])
+
+
+@follow_by(Flatten)
+def _follow_flatten(_: ChannelTracer, module: Flatten, at: ChannelFlow) -> ChannelFlow:
+    return replace(at, positions=at.positions * module.positions, row=True)

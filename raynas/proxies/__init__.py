@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from raynas.proxies.az_nas import AZNAS
-    from raynas.proxies.base import Batch, Proxy
+    from raynas.proxies.base import Proxy, check_proxies
+    from raynas.proxies.engine.batch import Batch
     from raynas.proxies.engine.probe import Needs, Probe
-    from raynas.proxies.engine.scoring import Scores, check_proxies, score
+    from raynas.proxies.engine.scoring import Scores, score
     from raynas.proxies.epe_nas import EPENAS
     from raynas.proxies.fisher import Fisher
     from raynas.proxies.grad_norm import GradNorm
@@ -52,12 +53,12 @@ _HOME = {
     "MACs": "macs",
 }
 _MORE = {
-    "Batch": "base",
+    "Batch": "engine.batch",
     "Proxy": "base",
     "Needs": "engine.probe",
     "Probe": "engine.probe",
     "Scores": "engine.scoring",
-    "check_proxies": "engine.scoring",
+    "check_proxies": "base",
     "score": "engine.scoring",
 }
 

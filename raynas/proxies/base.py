@@ -3,82 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from raynas.core import InvalidScore, Metric, UserError, rng_for
+from raynas.core import InvalidScore, Metric, UserError
 from raynas.core.metrics import SCORE_UNIT
 from raynas.core.ranks import Table
-from raynas.data.base import View
+from raynas.proxies.engine.batch import Batch
 from raynas.proxies.engine.probe import Needs, Probe
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Images that a network is scored on, and their labels.
-
-    Args:
-        images: (n, channels, height, width) float32, normalised.
-        labels: (n,) int64.
-        num_classes: How many classes the task has. It tells logits (n, num_classes) from other
-            tensors that a network puts out; None takes the only tensor of two dimensions.
-
-    Raises:
-        UserError: For other shapes, or fewer classes than a label says.
-    """
-
-    images: Tensor
-    labels: Tensor
-    num_classes: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.images.dim() != 4 or self.labels.shape != self.images.shape[:1]:
-            raise UserError(
-                f"Batch of images {tuple(self.images.shape)}, labels {tuple(self.labels.shape)}",
-                allowed="images (n, channels, height, width) and labels (n,)",
-            )
-        if self.num_classes is not None and not int(self.labels.max()) < self.num_classes:
-            raise UserError(
-                f"Batch with label {int(self.labels.max())} and num_classes={self.num_classes}",
-                allowed="labels 0 to num_classes - 1",
-            )
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @cached_property
-    def equal_images(self) -> tuple[int, int] | None:
-        """The numbers of two equal images, or None."""
-        seen: dict[bytes, int] = {}
-        for i, image in enumerate(self.images.cpu().numpy()):
-            first = seen.setdefault(image.tobytes(), i)
-            if first != i:
-                return first, i
-        return None
-
-    @classmethod
-    def draw(cls, view: View, size: int, seed: int = 0) -> Batch:
-        """``size`` different training images of the view, normalised, not augmented."""
-        if not 2 <= size <= len(view.train):
-            raise UserError(
-                f"a batch of {size} images from {len(view.train)}", allowed="2 or more, all differ"
-            )
-        chosen = rng_for(seed, "batch").choice(len(view.train), size, replace=False)
-        pixels = torch.tensor(view.train.pixels[chosen]).permute(0, 3, 1, 2).float()
-        mean = torch.tensor(view.mean).view(1, -1, 1, 1)
-        std = torch.tensor(view.std).view(1, -1, 1, 1)
-        labels = torch.tensor(view.train.labels[chosen])
-        return cls((pixels - mean) / std, labels, view.num_classes)
-
-    def to(self, device: str | torch.device) -> Batch:
-        return Batch(self.images.to(device), self.labels.to(device), self.num_classes)
+from raynas.proxies.engine.scoring import score
 
 
 class Proxy(ABC):
@@ -126,6 +63,20 @@ class Proxy(ABC):
                 f"{self.name} ranks networks against each other and gives one alone no score; "
                 f"score several with {', '.join(self.parts)} and combine their ranks"
             )
-        from raynas.proxies.engine.scoring import score
-
         return score(network, batch, (self,)).value(self.name)
+
+
+def check_proxies(proxies: Sequence[object]) -> None:
+    """Raises: UserError when there are none, something else among them, or two of one name."""
+    if isinstance(proxies, Proxy) or not isinstance(proxies, Iterable):
+        raise UserError("proxies is no sequence", cure="write proxies=(NASWOT(),)")
+    if not proxies:
+        raise UserError("no proxies", cure="name at least one: proxies=(NASWOT(),)")
+    for proxy in proxies:
+        if not isinstance(proxy, Proxy):
+            shown = proxy.__name__ if isinstance(proxy, type) else type(proxy).__name__
+            raise UserError(f"{shown} is no proxy object", cure="write proxies=(NASWOT(), ...)")
+    parts = [part for proxy in proxies if isinstance(proxy, Proxy) for part in proxy.parts]
+    twice = sorted({part for part in parts if parts.count(part) > 1})
+    if twice:
+        raise UserError(f"two proxies give {', '.join(twice)}", cure="leave one of them out")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,15 @@ from raynas.core import Architecture, Choice, Costs, Graph, Option, UserError, o
 if TYPE_CHECKING:
     from torch import nn
 
-    from raynas.spaces.supernet import Supernet
 
 InputShape = tuple[int, int, int]
+
+
+class HasSubnets(Protocol):
+    """What a space asks of its supernet; :class:`raynas.spaces.supernet.Supernet` has it."""
+
+    def fresh(self, arch: Mapping[str, Option]) -> nn.Module:
+        """Return the plain network of ``arch`` with initial weights of its own."""
 
 
 class SearchSpace(ABC):
@@ -43,7 +49,7 @@ class SearchSpace(ABC):
         """
         return self.supernet(input_shape, num_classes).fresh(arch)
 
-    def supernet(self, input_shape: InputShape = (3, 32, 32), num_classes: int = 10) -> Supernet:
+    def supernet(self, input_shape: InputShape = (3, 32, 32), num_classes: int = 10) -> HasSubnets:
         """One network that holds all architectures; ``supernet(images, arch)`` are logits.
 
         Raises: UserError when the space has none.

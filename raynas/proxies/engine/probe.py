@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Flag
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,10 +15,8 @@ from torch.nn import functional as F
 from raynas.core import InvalidScore
 from raynas.core.errors import first_line
 from raynas.proxies.engine import passes
+from raynas.proxies.engine.batch import Batch
 from raynas.proxies.engine.passes import Layer, Norm, Pass, Watch
-
-if TYPE_CHECKING:
-    from raynas.proxies.base import Batch
 
 
 def ends_all(error: Exception) -> bool:

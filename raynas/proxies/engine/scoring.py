@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
+from typing import Protocol
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from raynas.core import InvalidScore, UserError
+from raynas.core import InvalidScore
 from raynas.core.errors import first_line
 from raynas.layers.kernels import safe_kernels
-from raynas.proxies.base import Batch, Proxy
+from raynas.proxies.engine.batch import Batch
 from raynas.proxies.engine.memory import keep_memory
 from raynas.proxies.engine.probe import Needs, Probe, ends_all
+
+
+class Scorer(Protocol):
+    """What scoring asks of a proxy; see :class:`raynas.proxies.base.Proxy`."""
+
+    @property
+    def name(self) -> str:
+        """The name of the proxy."""
+
+    @property
+    def needs(self) -> Needs:
+        """What it takes from the shared pass."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the numbers that it measures."""
+
+    def measure(self, probe: Probe) -> float | Mapping[str, float]:
+        """Return the score, or part -> number."""
 
 
 @dataclass(frozen=True)
@@ -42,23 +62,7 @@ class Scores:
         return "; ".join(f"no {', '.join(parts)}: {why}" for why, parts in reasons.items())
 
 
-def check_proxies(proxies: Sequence[object]) -> None:
-    """Raises: UserError when there are none, something else among them, or two of one name."""
-    if isinstance(proxies, Proxy) or not isinstance(proxies, Iterable):
-        raise UserError("proxies is no sequence", cure="write proxies=(NASWOT(),)")
-    if not proxies:
-        raise UserError("no proxies", cure="name at least one: proxies=(NASWOT(),)")
-    for proxy in proxies:
-        if not isinstance(proxy, Proxy):
-            shown = proxy.__name__ if isinstance(proxy, type) else type(proxy).__name__
-            raise UserError(f"{shown} is no proxy object", cure="write proxies=(NASWOT(), ...)")
-    parts = [part for proxy in proxies if isinstance(proxy, Proxy) for part in proxy.parts]
-    twice = sorted({part for part in parts if parts.count(part) > 1})
-    if twice:
-        raise UserError(f"two proxies give {', '.join(twice)}", cure="leave one of them out")
-
-
-def score(network: nn.Module, batch: Batch, proxies: Sequence[Proxy], *, seed: int = 0) -> Scores:
+def score(network: nn.Module, batch: Batch, proxies: Sequence[Scorer], *, seed: int = 0) -> Scores:
     """Score ``network`` by all ``proxies``, sharing forward and backward passes.
 
     The network is left exactly as it was: weights, statistics, gradients, modes, random state. A
@@ -93,7 +97,7 @@ def score(network: nn.Module, batch: Batch, proxies: Sequence[Proxy], *, seed: i
     return Scores(values, invalid)
 
 
-def _add(proxy: Proxy, probe: Probe, values: dict[str, float], invalid: dict[str, str]) -> None:
+def _add(proxy: Scorer, probe: Probe, values: dict[str, float], invalid: dict[str, str]) -> None:
     try:
         found = _measured(proxy, probe)
     except InvalidScore as reason:
@@ -111,7 +115,7 @@ def _add(proxy: Proxy, probe: Probe, values: dict[str, float], invalid: dict[str
             invalid[part] = f"it is {value}"
 
 
-def _measured(proxy: Proxy, probe: Probe) -> Mapping[str, float]:
+def _measured(proxy: Scorer, probe: Probe) -> Mapping[str, float]:
     found = proxy.measure(probe)
     given = found if isinstance(found, Mapping) else {proxy.name: found}
     if given.keys() != set(proxy.parts):

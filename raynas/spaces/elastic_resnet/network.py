@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from raynas.spaces.elastic_resnet.space import Block
+from raynas.spaces.elastic_resnet.blocks import Block
 
 
 def elastic_resnet(

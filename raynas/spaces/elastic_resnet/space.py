@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 from raynas.core import Architecture, Choice, Costs, Graph, Option, UserError, one_of
 from raynas.core.fields import check_fields
 from raynas.spaces.base import InputShape, SearchSpace
+from raynas.spaces.elastic_resnet.blocks import Block
 
 if TYPE_CHECKING:
     from raynas.spaces.elastic_resnet.network import ElasticResNetNet
@@ -22,19 +23,6 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Block:
-    """One block as built: 1x1 to ``hidden``, ``kernel`` x ``kernel`` at ``stride``, 1x1 to
-    ``width_out``. The first block of a stage has a ``project``-ed shortcut."""
-
-    width_in: int
-    hidden: int
-    width_out: int
-    kernel: int
-    stride: int
-    project: bool
 
 
 @dataclass(frozen=True)
@@ -188,9 +176,11 @@ class ElasticResNet(SearchSpace):
     def supernet(self, input_shape: InputShape = (3, 32, 32), num_classes: int = 10) -> Supernet:
         """The largest network; smaller ones are leading channels, centres of kernels, first
         blocks. Its ``sort_channels`` brings important channels to the front."""
-        from raynas.spaces.elastic_resnet.supernet import elastic_supernet
+        from raynas.spaces.elastic_resnet.supernet import ElasticResNetBody
+        from raynas.spaces.supernet import Supernet
 
-        return elastic_supernet(self, input_shape, num_classes)
+        body = ElasticResNetBody(self, input_shape[0], num_classes)
+        return Supernet(self, body, input_shape, num_classes)
 
     @property
     def _first_block(self) -> str:

@@ -23,7 +23,7 @@ from raynas.layers import (
 )
 from raynas.layers.base import plain_of, run, size, width_after
 from raynas.layers.sorting import sort_between
-from raynas.spaces.base import InputShape
+from raynas.spaces.elastic_resnet.blocks import ResNetSettings
 from raynas.spaces.elastic_resnet.network import (
     Bottleneck,
     ConvBN,
@@ -31,20 +31,15 @@ from raynas.spaces.elastic_resnet.network import (
     pool_of,
     resized,
 )
-from raynas.spaces.elastic_resnet.space import ElasticResNet
-from raynas.spaces.supernet import Supernet
 
 
-def elastic_supernet(space: ElasticResNet, input_shape: InputShape, num_classes: int) -> Supernet:
-    """Random initial weights, drawn as for the largest network."""
-    return Supernet(space, _Body(space, input_shape, num_classes), input_shape, num_classes)
+class ElasticResNetBody(Elastic):
+    """The largest network of an elastic ResNet space; random weights, drawn as for it alone."""
 
-
-class _Body(Elastic):
-    def __init__(self, space: ElasticResNet, input_shape: InputShape, num_classes: int) -> None:
+    def __init__(self, space: ResNetSettings, image_channels: int, num_classes: int) -> None:
         super().__init__()
         self.space, self.num_classes = space, num_classes
-        self.stem = ElasticConvBN(input_shape[0], space.stem_width, 3)
+        self.stem = ElasticConvBN(image_channels, space.stem_width, 3)
         self.relu = nn.ReLU()
         self.stages = nn.ModuleList(_stages(space))
         self.classifier = ElasticLinear(max(space.widths[-1]), num_classes)
@@ -178,7 +173,7 @@ class ElasticBottleneck(Elastic):
 class _Hidden:
     """Hidden channels of one block: they follow from the stage's width and the expansion."""
 
-    space: ElasticResNet
+    space: ResNetSettings
     stage: int
     block: str
 
@@ -187,7 +182,7 @@ class _Hidden:
         return self.space.hidden(int(width), float(expansion))
 
 
-def _stages(space: ElasticResNet) -> Iterator[Repeat]:
+def _stages(space: ResNetSettings) -> Iterator[Repeat]:
     choices, max_in = {c.name: c for c in space.choices}, space.stem_width
     for stage, stride in enumerate(space.strides, start=1):
         width = choices[f"s{stage}_width"]
@@ -208,6 +203,6 @@ def _stages(space: ElasticResNet) -> Iterator[Repeat]:
         yield Repeat(choices[f"s{stage}_depth"], blocks)
 
 
-def _hidden(space: ElasticResNet, stage: int, block: str, width: Choice) -> Size:
+def _hidden(space: ResNetSettings, stage: int, block: str, width: Choice) -> Size:
     options = {space.hidden(int(w), e) for w in width.options for e in space.expansions}
     return Size(tuple(sorted(options)), _Hidden(space, stage, block))

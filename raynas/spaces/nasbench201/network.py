@@ -12,7 +12,7 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
-from raynas.spaces.nasbench201.space import CONV_1X1, CONV_3X3, EDGES, NONE, POOL
+from raynas.spaces.nasbench201.operations import CONV_1X1, CONV_3X3, EDGES, NONE, POOL
 
 
 def nasbench201_net(

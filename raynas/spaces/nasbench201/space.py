@@ -23,20 +23,20 @@ from numpy.typing import NDArray
 from raynas.core import Architecture, Choice, Costs, Graph, Option, UserError, one_of
 from raynas.core.fields import check_fields
 from raynas.spaces.base import InputShape, SearchSpace
+from raynas.spaces.nasbench201.operations import (
+    CONV_1X1,
+    CONV_3X3,
+    EDGES,
+    NAMES,
+    NONE,
+    OPERATIONS,
+    POOL,
+    SKIP,
+)
 
 if TYPE_CHECKING:
     from raynas.spaces.nasbench201.network import NASBench201Net
     from raynas.spaces.supernet import Supernet
-
-NONE, SKIP, CONV_1X1, CONV_3X3, POOL = OPERATIONS = (
-    "none",
-    "skip_connect",
-    "nor_conv_1x1",
-    "nor_conv_3x3",
-    "avg_pool_3x3",
-)
-EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
-"""(source, target) of the edges, in the order of the text."""
 
 EXAMPLE = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
 
@@ -53,9 +53,6 @@ _SEQUENCES = {
         for path in itertools.product((CONV_1X1, CONV_3X3, POOL), repeat=length)
     )
 }
-
-NAMES = tuple(f"op_{source}_{target}" for source, target in EDGES)
-"""The choices' names, in the order of ``EDGES``."""
 
 _CHOICES = tuple(Choice(name, OPERATIONS) for name in NAMES)
 
@@ -199,9 +196,13 @@ class NASBench201(SearchSpace):
 
     def supernet(self, input_shape: InputShape = (3, 32, 32), num_classes: int = 10) -> Supernet:
         """All operations on all edges of every cell."""
-        from raynas.spaces.nasbench201.supernet import nasbench201_supernet
+        from raynas.spaces.nasbench201.supernet import ElasticNASBench201
+        from raynas.spaces.supernet import Supernet
 
-        return nasbench201_supernet(self, input_shape, num_classes)
+        body = ElasticNASBench201(
+            input_shape[0], num_classes, self.channels, self.cells, self.supernet_affine
+        )
+        return Supernet(self, body, input_shape, num_classes)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from raynas.layers import Arch, Elastic, ElasticBatchNorm2d, ElasticConv2d, OneOf, Part
 from raynas.layers.base import plain_of, run
-from raynas.spaces.base import InputShape
 from raynas.spaces.nasbench201.network import (
     Cell,
     NASBench201Net,
@@ -22,35 +21,30 @@ from raynas.spaces.nasbench201.network import (
     nasbench201_net,
     operation,
 )
-from raynas.spaces.nasbench201.space import (
+from raynas.spaces.nasbench201.operations import (
     CONV_1X1,
     CONV_3X3,
     EDGES,
     NAMES,
     NONE,
     OPERATIONS,
-    NASBench201,
 )
-from raynas.spaces.supernet import Supernet
 
 
-def nasbench201_supernet(space: NASBench201, input_shape: InputShape, num_classes: int) -> Supernet:
-    """Random initial weights; the largest operations of all edges at once."""
-    return Supernet(space, _Body(space, input_shape, num_classes), input_shape, num_classes)
-
-
-class _Body(Elastic):
+class ElasticNASBench201(Elastic):
     """The benchmark's network with elastic cells; stem, residual blocks and head are plain."""
 
-    def __init__(self, space: NASBench201, input_shape: InputShape, num_classes: int) -> None:
+    def __init__(
+        self, image_channels: int, num_classes: int, channels: int, cells: int, affine: bool
+    ) -> None:
         super().__init__()
-        self.width, self.num_classes = space.channels, num_classes
+        self.width, self.num_classes = channels, num_classes
         frame = nasbench201_net(
-            lambda width: ElasticCell(width, space.supernet_affine),
-            image_channels=input_shape[0],
+            lambda width: ElasticCell(width, affine),
+            image_channels=image_channels,
             num_classes=num_classes,
-            channels=space.channels,
-            cells=space.cells,
+            channels=channels,
+            cells=cells,
         )
         self.stem, self.cells, self.lastact = frame.stem, frame.cells, frame.lastact
         self.classifier = frame.classifier

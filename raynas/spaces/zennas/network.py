@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 
-from raynas.spaces.zennas.space import Block, Conv, Link
+from raynas.spaces.zennas.blocks import Block, Conv, Link
 
 
 class ZenNet(nn.Module):

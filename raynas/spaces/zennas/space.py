@@ -22,7 +22,6 @@ would take away.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -34,18 +33,17 @@ from raynas.core import Architecture, Choice, Costs, Graph, Option, UserError, o
 from raynas.core.exact import remember
 from raynas.core.fields import check_fields
 from raynas.spaces.base import InputShape, SearchSpace
+from raynas.spaces.zennas.blocks import (
+    BOTTLENECK,
+    KINDS,
+    PLAIN,
+    RESIDUAL,
+    Block,
+    parse_blocks,
+)
 
 if TYPE_CHECKING:
     from raynas.spaces.zennas.network import ZenNet
-
-KERNELS = (3, 5, 7)
-EXPANSIONS = (1, 2, 4, 6)
-
-PLAIN = ("SuperConvK1BNRELU", "SuperConvK3BNRELU")
-RESIDUAL = tuple(f"SuperResK{k}K{k}" for k in KERNELS)
-BOTTLENECK = tuple(f"SuperResK1K{k}K1" for k in KERNELS)
-INVERTED = tuple(f"SuperResIDWE{e}K{k}" for k in KERNELS for e in EXPANSIONS)
-KINDS = (*PLAIN, *RESIDUAL, *BOTTLENECK, *INVERTED)
 
 CIFAR_START = (
     "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,1,8,1)SuperResK3K3(16,32,2,16,1)"
@@ -56,145 +54,6 @@ CIFAR_START = (
 _SCALES = (2.5, 2, 1.5, 1.25, 1, 1 / 1.25, 1 / 1.5, 1 / 2, 1 / 2.5)
 _DEPTHS = (-2, -1, 0, 1, 2)
 _STEP = 8  # channels are multiples of it
-
-
-@dataclass(frozen=True)
-class Conv:
-    """A convolution without bias, same padding, then batch norm."""
-
-    channels_in: int
-    channels: int
-    kernel: int = 1
-    stride: int = 1
-    groups: int = 1
-
-    @property
-    def weights(self) -> int:
-        """Of the kernel; also the MACs of one output pixel."""
-        return self.kernel**2 * (self.channels_in // self.groups) * self.channels
-
-
-@dataclass(frozen=True)
-class Link:
-    """Convolutions with a ReLU after each; before the last ReLU the shortcut is added.
-
-    ``projection``: the shortcut's convolution; a ``residual`` link without one adds its input.
-    """
-
-    convs: tuple[Conv, ...]
-    residual: bool = True
-    projection: Conv | None = None
-
-
-@dataclass(frozen=True)
-class Block:
-    """One block; ``str`` is its text. ``bottleneck`` is 0 where the kind has none."""
-
-    kind: str
-    channels_in: int
-    channels: int
-    stride: int
-    bottleneck: int
-    sublayers: int
-
-    def __str__(self) -> str:
-        numbers = [self.channels_in, self.channels, self.stride, self.bottleneck, self.sublayers]
-        if self.plain:
-            del numbers[3]
-        return f"{self.kind}({','.join(map(str, numbers))})"
-
-    @property
-    def plain(self) -> bool:
-        """Convolutions without links."""
-        return self.kind in PLAIN
-
-    @property
-    def kernel(self) -> int:
-        """The side of the kernel that sees neighbours, if any does."""
-        return _KERNEL[self.kind]
-
-    def links(self) -> Iterator[Link]:
-        """What the block consists of, in the order of the forward pass."""
-        for number in range(self.sublayers):
-            source, stride = (self.channels, 1) if number else (self.channels_in, self.stride)
-            for place, convs in enumerate(self._sublayer(source, stride)):
-                yield self._link(convs, first=number == place == 0)
-
-    def _sublayer(self, source: int, stride: int) -> tuple[tuple[Conv, ...], ...]:
-        """The convolutions of one sublayer from ``source`` channels, link by link."""
-        k, inner, out = self.kernel, self.bottleneck, self.channels
-        if self.plain:
-            return ((Conv(source, out, k, stride),),)
-        if self.kind in RESIDUAL:
-            return ((Conv(source, inner, k, stride), Conv(inner, out, k)),)
-        if self.kind in BOTTLENECK:
-            return _between(source, inner, out, k, stride), _between(out, inner, out, k)
-        wide, wider = (_EXPANSION[self.kind] * channels for channels in (inner, out))
-        return (
-            _between(source, wide, inner, k, stride, depthwise=True),
-            _between(inner, wider, out, k, depthwise=True),
-        )
-
-    def _link(self, convs: tuple[Conv, ...], first: bool) -> Link:
-        source, out = convs[0].channels_in, convs[-1].channels
-        projects = first or source != out
-        if self.plain or not projects:
-            return Link(convs, residual=not self.plain)
-        return Link(convs, projection=Conv(source, out, stride=self.stride if first else 1))
-
-
-def _between(
-    source: int, inner: int, out: int, kernel: int, stride: int = 1, depthwise: bool = False
-) -> tuple[Conv, ...]:
-    """1x1 to ``inner`` channels, k x k at ``stride``, 1x1 to ``out``."""
-    groups = inner if depthwise else 1
-    return Conv(source, inner), Conv(inner, inner, kernel, stride, groups), Conv(inner, out)
-
-
-_KERNEL = {kind: max(int(side) for side in re.findall(r"K(\d)", kind)) for kind in KINDS}
-_EXPANSION = {f"SuperResIDWE{e}K{k}": e for k in KERNELS for e in EXPANSIONS}
-_BLOCK = re.compile(r"(\w+)\(([^()]*)\)")
-_NUMBERS = re.compile(r"[1-9][0-9]*(,[1-9][0-9]*)*")
-
-
-def parse_blocks(text: str) -> tuple[Block, ...]:
-    """The blocks of a network's text; joined, their texts are ``text``.
-
-    Raises: UserError naming the faulty piece.
-    """
-    blocks = list[Block]()
-    text, place = text.strip(), 0
-    while place < len(text) or not blocks:
-        match = _BLOCK.match(text, place)
-        if match is None:
-            raise _malformed(text[place:], "does not begin with KIND(numbers)")
-        blocks.append(_parse_block(*match.group(0, 1, 2)))
-        place = match.end()
-    return tuple(blocks)
-
-
-def _parse_block(text: str, kind: str, inside: str) -> Block:
-    if kind not in KINDS:
-        raise one_of("Zen-NAS block", kind, KINDS)
-    names = ["in", "out", "stride", "bottleneck", "sublayers"]
-    if kind in PLAIN:
-        names.remove("bottleneck")
-    numbers = [int(n) for n in inside.split(",")] if _NUMBERS.fullmatch(inside) else []
-    if len(numbers) != len(names):
-        raise _malformed(text, f"does not hold {len(names)} integers from 1: {', '.join(names)}")
-    given = dict(zip(names, numbers, strict=True))
-    return Block(
-        kind, given["in"], given["out"], given["stride"], given.get("bottleneck", 0),
-        given["sublayers"],
-    )  # fmt: skip
-
-
-def _malformed(piece: str, problem: str) -> UserError:
-    shown = piece if len(piece) <= 60 else f"{piece[:60]}..."
-    return UserError(
-        f"malformed Zen-NAS network: {shown!r} {problem}",
-        cure="write blocks like SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,1,8,1)",
-    )
 
 
 @dataclass(frozen=True)

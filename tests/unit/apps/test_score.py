@@ -123,7 +123,8 @@ def asked(request: Request, **overrides: object) -> Experiment:
 
 
 def test_a_space_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raynas.experiment.loading.available", lambda data: data)  # as if it were here
+    # as if it were here
+    monkeypatch.setattr("raynas.experiment.loading.available", lambda data: data)
     loaded = load_request(Request("nasbench201", random=7, batch=16, seed=3), {"space.cells": 1})
     assert loaded.experiment == Experiment(
         name="score-nasbench201",

@@ -8,7 +8,8 @@ import pytest
 
 from raynas.core import UserError
 from raynas.data import Digits, Images, ImageSet, Part
-from raynas.data.imageset import channel_statistics, checked, frozen
+from raynas.data.images import frozen
+from raynas.data.imageset import channel_statistics, checked
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from raynas.core import Costs, UserError
 from raynas.spaces import NASBench201
 from raynas.spaces.base import SearchSpace
-from raynas.spaces.nasbench201.space import EDGES, EXAMPLE, OPERATIONS
+from raynas.spaces.nasbench201.operations import EDGES, OPERATIONS
+from raynas.spaces.nasbench201.space import EXAMPLE
 
 torch.set_num_threads(1)
 

@@ -12,7 +12,8 @@ from torch import nn
 from raynas.core import Costs, UserError
 from raynas.spaces import ZenNAS
 from raynas.spaces.base import SearchSpace
-from raynas.spaces.zennas.space import CIFAR_START, INVERTED, KINDS, PLAIN, Block, parse_blocks
+from raynas.spaces.zennas.blocks import INVERTED, KINDS, PLAIN, Block, parse_blocks
+from raynas.spaces.zennas.space import CIFAR_START
 
 torch.set_num_threads(1)
 
