@@ -25,6 +25,6 @@ def experiment() -> Experiment:
         against=(),
         in_order=4,
         seed=1,
-        budget=Budget(trials=40),
+        budget=Budget(trials=30),
         finalists=Finalists(top=2, seeds=1),
     )

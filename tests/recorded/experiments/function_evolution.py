@@ -34,6 +34,6 @@ def experiment() -> Experiment:
         scheduler=ASHA(min_step=1, factor=2),
         against=(Random(),),
         in_order=2,
-        budget=Budget(trials=24),
+        budget=Budget(trials=16),
         finalists=Finalists(top=2, seeds=2),
     )

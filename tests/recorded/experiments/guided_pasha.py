@@ -26,6 +26,6 @@ def experiment() -> Experiment:
         scheduler=PASHA(1, 2, epsilon=0.3),
         against=(RegularizedEvolution(population=5, sample=2),),
         in_order=2,
-        budget=Budget(trials=26),
+        budget=Budget(trials=18),
         finalists=Finalists(top=2, seeds=1),
     )

@@ -21,7 +21,7 @@ def experiment() -> Experiment:
         sampler=LocalSearch(initial=4, improvement="best"),
         against=(Random(),),
         in_order=4,
-        budget=Budget(trials=40),
+        budget=Budget(trials=24),
         finalists=Finalists(top=2, seeds=1),
         resources=Resources(cpus=0.5, concurrent=2),
     )

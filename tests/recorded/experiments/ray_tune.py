@@ -25,7 +25,7 @@ def experiment() -> Experiment:
         scheduler=Hyperband(factor=2),
         against=(),
         in_order=3,
-        budget=Budget(trials=18),
+        budget=Budget(trials=14),
         finalists=Finalists(top=1, seeds=2),
         resources=Resources(cpus=0.5, concurrent=2),
     )

@@ -24,6 +24,6 @@ def experiment() -> Experiment:
         against=(LocalSearch(initial=5),),
         in_order=3,
         seed=4,
-        budget=Budget(trials=22),
+        budget=Budget(trials=18),
         finalists=Finalists(top=3, seeds=1),
     )
