@@ -94,7 +94,7 @@ RUNS = {
         RecordedRun("function_evolution", timed=True),
         RecordedRun("tpe_promotion"),
         RecordedRun("bohb_hyperband"),
-        RecordedRun("guided_pasha"),
+        RecordedRun("guided_asha"),
         RecordedRun("screened_digits", torch=True, timed=True, first=8),
         RecordedRun("supernet_race", torch=True, timed=True, first=7),
         RecordedRun("killed_resumed", where="killed", more=("+4",)),

@@ -1,7 +1,7 @@
-"""A user's function as a generator, some of its calls fail; evolution, ASHA, finalists on test."""
+"""A user's function as a generator, some of its calls fail; evolution, PASHA, finalists."""
 
 from recorded.parts import (
-    ASHA,
+    PASHA,
     Budget,
     Experiment,
     Finalists,
@@ -31,7 +31,7 @@ def experiment() -> Experiment:
         data=ToyData(),
         evaluator=FunctionEvaluator(train, max_step=6, on_test=True),
         sampler=RegularizedEvolution(population=6, sample=3),
-        scheduler=ASHA(min_step=1, factor=2),
+        scheduler=PASHA(1, 2, epsilon=0.3),
         against=(Random(),),
         in_order=2,
         budget=Budget(trials=16),

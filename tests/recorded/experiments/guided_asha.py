@@ -1,7 +1,7 @@
-"""Two objectives and a bound: Guided against elitist evolution, trials pause by PASHA."""
+"""Two objectives and a bound: Guided against elitist evolution, ASHA stops trials."""
 
 from recorded.parts import (
-    PASHA,
+    ASHA,
     Bound,
     Budget,
     Curves,
@@ -23,7 +23,7 @@ def experiment() -> Experiment:
         objectives=(Objective(), Objective("params", "min")),
         bounds=(Bound("macs", max=1500),),
         sampler=Guided(startup=4),
-        scheduler=PASHA(1, 2, epsilon=0.3),
+        scheduler=ASHA(1, 2),
         against=(RegularizedEvolution(population=5, sample=2),),
         in_order=2,
         budget=Budget(trials=18),
