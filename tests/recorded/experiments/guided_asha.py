@@ -1,4 +1,4 @@
-"""Two objectives and a bound: Guided against elitist evolution, ASHA stops trials."""
+"""Two objectives and a bound: Guided against evolution, ASHA stops trials."""
 
 from recorded.parts import (
     ASHA,
