@@ -14,16 +14,14 @@ from recorded.parts import (
 
 
 def train(arch, job):
-    if arch["x"] == 0 and arch["op"] == "b":
+    if arch["x"] == 0:
         raise RuntimeError("the function fails")
-    shift = 3 if job.held_out == "test" else 0
-    best = 80 - 3 * abs(arch["x"] - 3) - 2 * abs(arch["y"] - 4) - shift
-    left = {"a": 0.3, "b": 0.5, "c": 0.8}[arch["op"]]  # curves cross
+    best = 70 - 3 * abs(arch["x"] - 3) - 2 * abs(arch["y"] - 4) - 3 * (job.held_out == "test")
     for step in range(1, 7):
-        if step == 3 and arch["y"] == 0:
+        if step == 2 and arch["y"] == 0:
             return  # it ends early by itself
-        value = best * (1 - left**step) + (job.seed % 97) / 97
-        yield float("nan") if step == 4 and arch["y"] == 1 else value
+        noise = 12 * (job.seed * step % 97) / 97  # so that curves cross
+        yield float("nan") if step == 2 and arch["y"] == 1 else best * (1 - 0.5**step) + noise
 
 
 def experiment() -> Experiment:
