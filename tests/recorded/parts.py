@@ -29,7 +29,6 @@ from raynas.runners.virtual import Cluster
 from raynas.samplers import (
     BOHB,
     TPE,
-    ElitistEvolution,
     Guided,
     LocalSearch,
     Random,
@@ -47,7 +46,7 @@ COMMAND_LINE = "raynas.cli"
 
 __all__ = [
     "ASHA", "BOHB", "Bound", "Budget", "COMMAND_LINE", "Cluster", "Curves", "Digits",
-    "ElasticResNet", "ElitistEvolution", "Ensemble", "Experiment", "FineTune", "Finalists",
+    "ElasticResNet", "Ensemble", "Experiment", "FineTune", "Finalists",
     "FunctionEvaluator", "Guided", "Hyperband", "Inherited", "LocalSearch", "Metric",
     "NASBench201", "NASWOT", "NoStopping", "Objective", "PASHA", "PromotionASHA", "Quick", "Race",
     "Random", "Recipe", "RegularizedEvolution", "Resources", "Retrain", "Screen", "SinglePath",

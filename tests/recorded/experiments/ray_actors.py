@@ -1,4 +1,4 @@
-"""Quick evaluations on Ray's actors; local search, screening by size beside it."""
+"""Quick evaluations by actors on Ray: local search against random search."""
 
 from recorded.parts import (
     Budget,
