@@ -1,0 +1,92 @@
+"""All names of raynas that the recorded runs use, so that a rename touches this file only."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from toys import Curves, Quick, ToyData, ToySpace
+
+from raynas.benchmarks.synthetic import Synthetic
+from raynas.core import Bound, Ensemble, Metric, Objective
+from raynas.data import Digits
+from raynas.evaluators import (
+    FineTune,
+    FunctionEvaluator,
+    Inherited,
+    Retrain,
+    Screen,
+    Tabular,
+    TrainSupernet,
+    ZeroShot,
+)
+from raynas.experiment import Budget, Experiment, Finalists, Truth, load
+from raynas.proxies import NASWOT, SynFlow
+from raynas.runners.base import Resources
+from raynas.runners.virtual import Cluster
+from raynas.samplers import (
+    BOHB,
+    TPE,
+    Guided,
+    LocalSearch,
+    Random,
+    RegularizedEvolution,
+)
+from raynas.schedulers import ASHA, PASHA, Hyperband, NoStopping, PromotionASHA
+from raynas.simulation import payload_for, simulate
+from raynas.spaces import ElasticResNet, NASBench201
+from raynas.supernet import SinglePath
+from raynas.supernet.racing import Race
+from raynas.training import Recipe
+
+COMMAND_LINE = "raynas.cli"
+"""The module that is the command line."""
+
+__all__ = [
+    "ASHA", "BOHB", "Bound", "Budget", "COMMAND_LINE", "Cluster", "Curves", "Digits",
+    "ElasticResNet", "Ensemble", "Experiment", "FineTune", "Finalists",
+    "FunctionEvaluator", "Guided", "Hyperband", "Inherited", "LocalSearch", "Metric",
+    "NASBench201", "NASWOT", "NoStopping", "Objective", "PASHA", "PromotionASHA", "Quick", "Race",
+    "Random", "Recipe", "RegularizedEvolution", "Resources", "Retrain", "Screen", "SinglePath",
+    "SynFlow", "Synthetic", "TPE", "Tabular", "ToyData", "ToySpace", "TrainSupernet", "Truth",
+    "ZeroShot", "simulated_rows",
+]  # fmt: skip
+
+
+def simulated_rows(file: Path, **cluster: Any) -> list[dict[str, Any]]:
+    """Simulate the search of an experiment file.
+
+    Args:
+        file: With ``experiment()``.
+        cluster: Settings of the simulated machines.
+
+    Returns:
+        Every measurement of every trial, then every end of a trial and every new best one with
+        the simulated time, then where the workers' time went.
+    """
+    experiment = load(file).experiment
+    payload, _ = payload_for(experiment)
+    searches: list[Any] = []
+
+    @contextlib.contextmanager
+    def watch(search: Any) -> Iterator[None]:
+        searches.append(search)
+        yield
+
+    found = simulate(experiment, Cluster(**cluster), payload=payload, watch=watch)
+    rows: list[dict[str, Any]] = []
+    for number, trial in sorted(searches[0].trials.items()):
+        about = {"trial": number, "arch": trial.arch.text, "seed": trial.seed}
+        ended = {**about, "state": trial.state.value, "message": trial.message}
+        rows += [
+            {**about, "step": m.step, "seconds": m.seconds, **m.values} for m in trial.measurements
+        ]
+        rows.append({**ended, "attempt": trial.attempt, **trial.costs})
+    rows += [{"what": "end", "clock_s": when, "state": state} for when, state in found.ends]
+    rows += [
+        {"what": "best", "clock_s": b.clock_s, "trial": b.trial, "arch": b.arch, "value": b.value}
+        for b in found.best
+    ]
+    return [*rows, {"what": "usage", **vars(found.usage)}]
