@@ -1,5 +1,6 @@
-"""Tabular benchmarks: what stands for trainings. One of the package is one file here, and one line
-in ``BENCHMARKS``.
+"""Tabular benchmarks, whose recorded or computed results stand for trainings.
+
+Adding one takes a file in this folder and a line in ``BENCHMARKS``.
 """
 
 from raynas.benchmarks.base import NoImages, TabularBenchmark

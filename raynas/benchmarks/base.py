@@ -1,4 +1,4 @@
-"""The contract of a tabular benchmark: ``query`` stands for a training."""
+"""The contract of a tabular benchmark, whose ``query`` stands for a training."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ from raynas.spaces.base import SearchSpace
 
 
 class TabularBenchmark(ABC):
-    """Trainings that were recorded, or are made up by a formula.
+    """A source of training results that were recorded, or are computed by a formula.
 
-    Subclasses are dataclasses whose init fields are settings. ``setup`` is called once per
-    process before the first ``query``; called again with the same space, it changes nothing.
+    Subclasses are dataclasses whose init fields are settings. ``setup`` is called once per process
+    before the first ``query``; called again with the same space, it changes nothing.
+
+    Attributes:
+        name: The name on the command line and in the store.
+        source: The location of the table; None for benchmarks without one.
     """
 
     name: ClassVar[str]
     source: ClassVar[Source | None] = None
-    """Where its table lies; None for what needs none."""
+    """The location of the table; None for benchmarks without one."""
 
     @property
     @abstractmethod
@@ -34,57 +38,109 @@ class TabularBenchmark(ABC):
     @property
     @abstractmethod
     def max_step(self) -> int:
-        """The last step of a whole training."""
+        """The last step of a complete training."""
 
     @property
     @abstractmethod
     def costs(self) -> tuple[Metric, ...]:
-        """What :meth:`cost` knows, such as latencies on devices."""
+        """The metrics that :meth:`cost` can give, such as latencies on devices."""
 
     def has_test(self, dataset: str) -> bool:
         """Return whether test accuracies at the last step are recorded.
 
-        Raises: UserError when there is no table.
+        Args:
+            dataset: One of ``datasets``.
+
+        Raises:
+            UserError: When there is no table.
         """
         return True
 
     def remarks(self) -> tuple[str, ...]:
-        """Return what a user should know of the table before it is used, a sentence each.
+        """Return sentences that a user should read before the table is used.
 
-        Raises: UserError when there is no table.
+        Returns:
+            One text per remark; empty when there is nothing to say.
+
+        Raises:
+            UserError: When there is no table.
         """
         return ()
 
     @abstractmethod
     def setup(self, space: SearchSpace) -> None:
-        """Raises: UserError when there is no table, or it is of another space."""
+        """Load the table and check that it fits ``space``.
+
+        Args:
+            space: The search space of the experiment.
+
+        Raises:
+            UserError: When there is no table.
+            UserError: When the table is of another space.
+        """
 
     @abstractmethod
     def steps(self, dataset: str) -> tuple[int, ...]:
-        """The steps with a measurement, increasing; the last one is ``max_step``.
+        """Return the steps that have a measurement.
 
-        Raises: UserError when the table lacks what the settings ask for.
+        Args:
+            dataset: One of ``datasets``.
+
+        Returns:
+            Increasing step numbers; the last one is ``max_step``.
+
+        Raises:
+            UserError: When the table lacks data that the settings require.
         """
 
     @abstractmethod
     def query(self, arch: Architecture, dataset: str, step: int, seed: int) -> Measurement:
-        """``val_accuracy``, and ``test_accuracy`` where recorded (percent), at one of ``steps``.
+        """Return the measurement of a training at one of ``steps``.
 
-        ``seconds``: simulated, since the step before. A value that is not recorded is left out,
-        and the note says so. Searches must not look at ``test_accuracy``: evaluators drop it.
+        Args:
+            arch: The architecture.
+            dataset: One of ``datasets``.
+            step: One of ``steps``.
+            seed: Of the training.
+
+        Returns:
+            ``val_accuracy``, and ``test_accuracy`` where recorded (percent), with the simulated
+            ``seconds`` since the step before. A value that is not recorded is left out, and the
+            note says so. Searches must not look at ``test_accuracy``: evaluators drop it.
         """
 
     @abstractmethod
     def cost(self, arch: Architecture, dataset: str, metric: str) -> float | None:
-        """The value of one of ``costs``; None where it was not measured."""
+        """Return one of the recorded costs of an architecture.
+
+        Args:
+            arch: The architecture.
+            dataset: One of ``datasets``.
+            metric: The name of one of ``costs``.
+
+        Returns:
+            The value in the unit of the metric; None when it was not measured.
+        """
 
 
 @dataclass(frozen=True)
 class NoImages(Dataset):
-    """Stands for the images that an experiment on a table does not need.
+    """A data set without images, for experiments on a table.
 
-    ``classes`` and ``size`` (height and width; three channels) give the networks' costs: 10 and
-    32 for CIFAR-10, 100 and 32 for CIFAR-100, 120 and 16 for ImageNet16-120.
+    Number of classes and size of images determine the costs of networks: 10 and 32 for CIFAR-10,
+    100 and 32 for CIFAR-100, 120 and 16 for ImageNet16-120.
+
+    Attributes:
+        classes: Number of classes, at least 2.
+        size: Height and width of an image in pixels, at least 1; there are three channels.
+
+    Raises:
+        UserError: When a setting is below its least value.
+
+    Example:
+        >>> view = NoImages(classes=100).search_view(seed=0)
+        >>> view.num_classes, len(view.train)
+        (100, 0)
     """
 
     name: ClassVar[str] = "no_images"
@@ -101,10 +157,12 @@ class NoImages(Dataset):
             )
 
     def search_view(self, seed: int) -> View:
+        """Return a view without training and validation images."""
         none = self._none()
         return View(none, none, "val", self.classes, (0.0,) * 3, (255.0,) * 3)
 
     def final_view(self, seed: int) -> View:
+        """Return a view without training and test images."""
         none = self._none()
         return View(none, none, "test", self.classes, (0.0,) * 3, (255.0,) * 3)
 

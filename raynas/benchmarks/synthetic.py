@@ -1,6 +1,6 @@
-"""A made-up landscape over any search space: the optimum is known, trainings have curves.
+"""A synthetic benchmark over any search space, with a known optimum and learning curves.
 
-For tests of samplers and schedulers, and for planning: what it says of accuracies is invented.
+It serves for tests of samplers and schedulers, and for planning: its accuracies are invented.
 """
 
 from __future__ import annotations
@@ -34,16 +34,36 @@ _KEPT = 100_000
 
 @dataclass
 class Synthetic(TabularBenchmark):
-    """Made up: the accuracy falls with the distance from one hidden architecture.
+    """A synthetic benchmark whose accuracy falls with the distance from one hidden architecture.
 
-    Every choice has a weight, every option a distance from the hidden one's in [0, 1]: along the
-    order of an ordered choice, drawn for the others. A loss in [0, 1] is their weighted mean; of
-    it the share ``interaction`` counts only where two neighbouring choices are both wrong.
-    Final accuracy: ``best - spread * loss`` percent. A training of ``max_step`` steps rises from
-    ``chance``, exponentially, at a speed of the architecture's own, so that curves cross.
-    ``seconds``: of one step, on average; an architecture takes 0.5 to 1.5 of it.
-    ``noise``: standard deviation in percent of a measurement, by the training's seed.
-    ``seed``: of the landscape. Raises: UserError for values that make no sense.
+    Every choice has a weight, every option a distance from the hidden option in [0, 1]: along the
+    order of an ordered choice, drawn at random for other choices. A loss in [0, 1] is their
+    weighted mean; the share ``interaction`` of it counts only where two neighbouring choices are
+    both wrong. The final accuracy is ``best - spread * loss`` percent. A training of ``max_step``
+    steps rises exponentially from ``chance`` at a speed of the architecture's own, so that curves
+    cross.
+
+    Attributes:
+        max_step: Steps of a complete training.
+        best: Final accuracy of the hidden architecture, in percent.
+        spread: Drop of the final accuracy at loss 1, in percent.
+        interaction: Share of the loss that depends on pairs of choices, from 0 to 1.
+        chance: Accuracy before training, in percent.
+        seconds: Mean time of one step; an architecture takes 0.5 to 1.5 of it.
+        noise: Standard deviation of a measurement in percent, drawn by the training's seed.
+        seed: Of the benchmark.
+
+    Raises:
+        UserError: When a setting is outside its range.
+
+    Example:
+        >>> from raynas.spaces.nasbench201.space import NASBench201
+        >>> table = Synthetic(max_step=3)
+        >>> table.setup(NASBench201())
+        >>> table.steps("synthetic")
+        (1, 2, 3)
+        >>> round(table.query(table.optimum, "synthetic", 3, seed=0).values["val_accuracy"], 6)
+        95.0
     """
 
     name: ClassVar[str] = "synthetic"
@@ -81,20 +101,34 @@ class Synthetic(TabularBenchmark):
 
     @property
     def datasets(self) -> tuple[str, ...]:
+        """The name of its only data set."""
         return ("synthetic",)
 
     @property
     def costs(self) -> tuple[Metric, ...]:
+        """The latency in ms, the only cost."""
         return (LATENCY,)
 
     @property
     def optimum(self) -> Architecture:
-        """The hidden architecture; its final accuracy is ``best``."""
+        """The hidden architecture, whose final accuracy is ``best``.
+
+        Returns:
+            The architecture, in canonical form.
+
+        Raises:
+            RaynasError: When :meth:`setup` was not called.
+        """
         if self._hidden is None:
             raise RaynasError("Synthetic is used before setup(space)")
         return self._hidden
 
     def setup(self, space: SearchSpace) -> None:
+        """Draw the hidden architecture, the weights and the distances for ``space``.
+
+        Args:
+            space: Any search space; the same one again changes nothing.
+        """
         if self._space == space:
             return
         rng = rng_for("synthetic", self.seed)
@@ -115,10 +149,25 @@ class Synthetic(TabularBenchmark):
         self._known = {}
 
     def steps(self, dataset: str) -> tuple[int, ...]:
+        """Return 1 to ``max_step``."""
         return tuple(range(1, self.max_step + 1))
 
     def query(self, arch: Architecture, dataset: str, step: int, seed: int) -> Measurement:
-        """Raises: UserError for a step outside the training."""
+        """Return the accuracy of a training at one step.
+
+        Args:
+            arch: Any architecture of the space.
+            dataset: Has no effect.
+            step: From 1 to ``max_step``.
+            seed: Of the noise.
+
+        Returns:
+            ``val_accuracy``, and at the last step ``test_accuracy``, in percent, with the seconds
+            of one step.
+
+        Raises:
+            UserError: When ``step`` is outside the training.
+        """
         if not 1 <= step <= self.max_step:
             raise UserError(f"step {step} of a synthetic training", allowed=f"1..{self.max_step}")
         facts = self._facts(arch)
@@ -130,7 +179,19 @@ class Synthetic(TabularBenchmark):
         return Measurement(step, values, facts.seconds)
 
     def cost(self, arch: Architecture, dataset: str, metric: str) -> float | None:
-        """A latency in ms that grows along the options of every choice."""
+        """Return a latency that grows along the options of every choice.
+
+        Args:
+            arch: Any architecture of the space.
+            dataset: Has no effect.
+            metric: The name of the latency.
+
+        Returns:
+            Milliseconds, from 1 to 10.
+
+        Raises:
+            UserError: When ``metric`` is another one.
+        """
         if metric != LATENCY.name:
             raise one_of("cost of a synthetic benchmark:", metric, [LATENCY.name])
         return self._facts(arch).latency
@@ -174,7 +235,7 @@ class Synthetic(TabularBenchmark):
 
 @dataclass(frozen=True)
 class _Facts:
-    """What the landscape says of one architecture."""
+    """The properties of one architecture in the benchmark."""
 
     id: str
     final: float

@@ -1,7 +1,7 @@
-"""Zero-shot proxies: scores of untrained networks, one paper a file, higher is better.
+"""Zero-shot proxies: scores of untrained networks, one paper per file, higher is better.
 
-Adding one is a file in this folder and a line in ``_HOME``. torch is imported with the first
-name that is used.
+Adding a proxy takes a file in this folder and a line in ``_HOME``. torch is imported when the
+first name is used.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from raynas.proxies.zen import ZenScore
     from raynas.proxies.zico import ZiCo
 
-# proxy -> the module of this package that has it
+# proxy -> the module of this package that defines it
 _HOME = {
     "NASWOT": "naswot",
     "ZenScore": "zen",
@@ -77,6 +77,10 @@ def __getattr__(name: str) -> Any:
 
 
 def proxies() -> dict[str, type[Proxy]]:
-    """Every proxy that raynas brings, by its name."""
+    """Return every proxy of raynas.
+
+    Returns:
+        Name -> class.
+    """
     classes: list[type[Proxy]] = [__getattr__(name) for name in _HOME]
     return {cls.name: cls for cls in classes}

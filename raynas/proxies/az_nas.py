@@ -1,4 +1,4 @@
-"""AZ-NAS: four views of a network, ranked together.
+"""AZ-NAS: four measures of a network whose ranks are combined.
 
 J. Lee, B. Ham, "AZ-NAS: Assembling Zero-Cost Proxies for Network Architecture Search",
 CVPR 2024.
@@ -29,17 +29,23 @@ from raynas.proxies.macs import multiply_adds
 
 @dataclass(frozen=True)
 class AZNAS(Proxy):
-    """Sum of the logarithms of four ranks: what goes through a network's blocks, and its MACs.
+    """Sum of the logarithms of four ranks: expressivity, progressivity, trainability, complexity.
 
-    ``aznas_expressivity``: summed entropy of the channels' principal components, block by
-    block; ``aznas_progressivity``: its smallest growth from a block to the next;
-    ``aznas_trainability``: how close the blocks' Jacobians are to keeping lengths;
-    ``aznas_complexity``: multiply-adds. On ``images`` images and with weights from N(0, 1) and
-    N(0, 2 / fan-in). Blocks are the modules made of modules, such as cells.
+    ``aznas_expressivity``: summed entropy of the channels' principal components, block by block.
+    ``aznas_progressivity``: the smallest growth of that entropy from a block to the next.
+    ``aznas_trainability``: how close the blocks' Jacobians are to keeping lengths.
+    ``aznas_complexity``: multiply-adds. Images are drawn from N(0, 1) and weights from
+    N(0, 2 / fan-in). Blocks are the modules that consist of modules, such as cells.
+
+    Attributes:
+        images: Number of random images, at least 2.
+
+    Raises:
+        UserError: When ``images`` is below 2.
     """
 
     name: ClassVar[str] = "aznas"
-    needs: ClassVar[Needs] = Needs.GRADIENTS  # of passes of its own, in the exact memory format
+    needs: ClassVar[Needs] = Needs.GRADIENTS  # for its own passes, in the exact memory format
 
     images: int = 64
 
@@ -50,17 +56,34 @@ class AZNAS(Proxy):
 
     @property
     def parts(self) -> tuple[str, ...]:
+        """The names of the four numbers that are ranked."""
         kinds = ("expressivity", "progressivity", "trainability", "complexity")
         return tuple(f"aznas_{kind}" for kind in kinds)
 
     def combine(self, table: Table) -> NDArray[np.float64]:
+        """Return (n,) sums of the logarithms of four ranks, comparable within ``table`` only."""
         return log_rank_sum([table[part] for part in self.parts])
 
     def measure(self, probe: Probe) -> Mapping[str, float]:
+        """Return the four numbers of one network.
+
+        Args:
+            probe: The network and a batch, of which only the size and the type of images are used.
+
+        Returns:
+            Part -> number; trainability is at most 0.
+
+        Raises:
+            InvalidScore: When the network has fewer than two blocks with feature maps.
+            InvalidScore: When a block gives constant features.
+            InvalidScore: When a block does not depend on the one before, or passes its gradient on
+                unchanged.
+            InvalidScore: When a block divides the image size by a number that is not whole.
+        """
         generator = torch.Generator().manual_seed(probe.seed)
         weights = drawn(probe, generator, lambda shape: (2 / shape[1:].numel()) ** 0.5)
         images = torch.randn((self.images, *probe.images.shape[1:]), generator=generator)
-        images = images.to(probe.images).requires_grad_()  # the first block may take them
+        images = images.to(probe.images).requires_grad_()  # they may be the first block's input
         leaves = {name: weight.requires_grad_() for name, weight in weights.items()}
         maps = probe.run(images, parameters=leaves, watch=Watch.BLOCKS, gradients=True).blocks
         if len(maps) < 2:
@@ -72,7 +95,7 @@ class AZNAS(Proxy):
 
 
 def _entropy(features: Tensor) -> float:
-    """Of the variances' shares along the principal components of the channels."""
+    """Return the entropy of the variances' shares along the channels' principal components."""
     rows = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
     rows = rows - rows.mean(dim=0)
     variances = torch.linalg.eigvalsh((rows.T @ rows / len(rows)).double())
@@ -83,9 +106,9 @@ def _entropy(features: Tensor) -> float:
 
 
 def _gain(before: Tensor, after: Tensor, generator: torch.Generator) -> float:
-    """2 - s - 1 / s, s the largest singular value of the block's mean Jacobian; at most 0.
+    """Return 2 - s - 1 / s, at most 0, s the largest singular value of the block's mean Jacobian.
 
-    Estimated by sending random signs back through the block.
+    It is estimated by sending random signs back through the block.
     """
     signs = torch.randint(0, 2, after.shape, generator=generator).to(after) * 2 - 1
     (back,) = torch.autograd.grad(after, before, signs, retain_graph=True, allow_unused=True)
@@ -101,7 +124,7 @@ def _gain(before: Tensor, after: Tensor, generator: torch.Generator) -> float:
 
 
 def _folded(back: Tensor, signs: Tensor) -> Tensor:
-    """``back`` with the pixels of a stride as channels, so that it has the size of ``signs``."""
+    """Return ``back`` with the pixels of a stride as channels, in the image size of ``signs``."""
     if back.shape[2:] == signs.shape[2:]:
         return back
     stride = round(back.shape[2] / signs.shape[2])

@@ -19,15 +19,29 @@ from raynas.proxies.engine.scoring import score
 
 
 class Proxy(ABC):
-    """A score of a network that is not trained, from one batch.
+    """A score of a network that is not trained, computed from one batch.
 
-    ``proxy(network, batch)`` works for any ``nn.Module`` that turns images into logits and leaves
-    it as it was. Several proxies of one network are cheaper by :func:`raynas.proxies.score`,
-    which shares passes: ``needs`` says which this one uses, :meth:`measure` takes them from the
-    probe. Subclasses are frozen dataclasses whose fields are settings.
+    ``proxy(network, batch)`` works for any ``nn.Module`` that turns images into logits, and leaves
+    the network unchanged. Several proxies of one network are cheaper by
+    :func:`raynas.proxies.score`, which shares passes: ``needs`` declares the results of the shared
+    pass that this proxy uses, and :meth:`measure` takes them from the probe. Subclasses are frozen
+    dataclasses whose fields are settings.
 
-    A proxy that only ranks networks against each other has several ``parts``, numbers of one
+    A proxy that only ranks networks against each other has several ``parts``: numbers of one
     network that :meth:`combine` turns into scores of a population.
+
+    Attributes:
+        name: The name on the command line and in the store.
+        needs: The results of the shared pass that :meth:`measure` reads.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from raynas.proxies import Batch, Params
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
+        >>> images = torch.rand(4, 3, 2, 2)
+        >>> Params()(network, Batch(images, torch.tensor([0, 1, 2, 3])))
+        52.0
     """
 
     name: ClassVar[str]
@@ -35,28 +49,57 @@ class Proxy(ABC):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Names of the numbers that :meth:`measure` gives; for most proxies its own name."""
+        """The names of the numbers that :meth:`measure` gives, for most proxies its own name."""
         return (self.name,)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """A column of the store for each part."""
+        """The columns of the store for the parts of this proxy.
+
+        Returns:
+            One metric per part, described by the first paragraph of the class's docstring.
+        """
         doc = " ".join((type(self).__doc__ or "").strip().split("\n\n")[0].split())
         return tuple(Metric(part, SCORE_UNIT, "max", doc) for part in self.parts)
 
     @abstractmethod
     def measure(self, probe: Probe) -> float | Mapping[str, float]:
-        """The score, or part -> number. Raises: InvalidScore with the reason."""
+        """Measure one network.
+
+        Args:
+            probe: The network, the batch and the passes that proxies share.
+
+        Returns:
+            The score, or part -> number for a proxy with several parts.
+
+        Raises:
+            InvalidScore: When the network has no score; the message is the reason.
+        """
 
     def combine(self, table: Table) -> NDArray[np.float64]:
-        """(n,) scores of n networks from their parts; comparable within this table only."""
+        """Turn the parts of several networks into their scores.
+
+        Args:
+            table: Part -> (n,) numbers of n networks.
+
+        Returns:
+            (n,) scores float64, higher is better; comparable within this table only.
+        """
         return np.asarray(table[self.name], dtype=np.float64)
 
     def __call__(self, network: nn.Module, batch: Batch) -> float:
-        """The score of ``network`` on ``batch``; higher is better.
+        """Return the score of one network.
 
-        Raises: InvalidScore where there is none; a proxy with several parts has none for a
-        network alone.
+        Args:
+            network: Turns images into logits; it is not changed.
+            batch: Images and labels, on the network's device.
+
+        Returns:
+            The score; higher is better.
+
+        Raises:
+            InvalidScore: When the network has no score.
+            InvalidScore: When the proxy has several parts: it has no score for a single network.
         """
         if len(self.parts) > 1:
             raise InvalidScore(
@@ -67,7 +110,17 @@ class Proxy(ABC):
 
 
 def check_proxies(proxies: Sequence[object]) -> None:
-    """Raises: UserError when there are none, something else among them, or two of one name."""
+    """Check that ``proxies`` is a sequence of proxy objects with different names.
+
+    Args:
+        proxies: The value that a user has given.
+
+    Raises:
+        UserError: When it is not a sequence.
+        UserError: When it is empty.
+        UserError: When an entry is not a proxy object.
+        UserError: When two proxies give a part of the same name.
+    """
     if isinstance(proxies, Proxy) or not isinstance(proxies, Iterable):
         raise UserError("proxies is no sequence", cure="write proxies=(NASWOT(),)")
     if not proxies:

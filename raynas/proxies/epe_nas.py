@@ -1,4 +1,4 @@
-"""EPE-NAS: are input gradients alike within a class?
+"""EPE-NAS: how similar input gradients are within a class.
 
 V. Lopes, S. Alirezazadeh, L. Alexandre, "EPE-NAS: Efficient Performance Estimation Without
 Training for Neural Architecture Search", ICANN 2021.
@@ -19,15 +19,20 @@ from raynas.proxies.engine.probe import Needs, Probe
 from raynas.proxies.jacob_cov import K, correlations
 
 FEW_CLASSES = 100
-"""Up to so many classes the classes' sums are added, above they are compared."""
+"""Up to this number of classes the sums of the classes are added, above it they are compared."""
 
 
 @dataclass(frozen=True)
 class EPENAS(Proxy):
-    """Sum over classes of the logarithms of the input gradients' correlations within the class.
+    """Sum over classes of the logarithms of the correlations of input gradients within the class.
 
-    ``classes``: of the data; None takes the network's number of logits. Batches of 256 in the
-    paper: a class with one image adds next to nothing.
+    The paper uses batches of 256 images: a class with one image adds next to nothing.
+
+    Attributes:
+        classes: Number of classes of the data; None takes the network's number of logits.
+
+    Raises:
+        UserError: When ``classes`` is below 2.
     """
 
     name: ClassVar[str] = "epe_nas"
@@ -41,6 +46,15 @@ class EPENAS(Proxy):
             raise UserError(f"EPENAS(classes={self.classes})", allowed="from 2, or None")
 
     def measure(self, probe: Probe) -> float:
+        """Return the score of one network.
+
+        Args:
+            probe: The network and a batch with labels.
+
+        Raises:
+            InvalidScore: When no class has two images in the batch.
+            InvalidScore: When all images are of one class, for data with more than 100 classes.
+        """
         gradients = probe.input_gradient.cpu().numpy()
         labels = probe.batch.labels.cpu().numpy()
         classes = self.classes or probe.shared.logits.shape[1]

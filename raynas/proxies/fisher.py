@@ -19,7 +19,7 @@ from raynas.proxies.engine.probe import Needs, Probe
 class Fisher(Proxy):
     """Sum over channels of half the mean squared (activation x gradient), times their weights.
 
-    Activations are the outputs of convolutions and linear layers, summed over space; a channel
+    Activations are the outputs of convolutions and linear layers, summed over space. A channel
     counts once for each of its weights.
     """
 
@@ -27,6 +27,14 @@ class Fisher(Proxy):
     needs: ClassVar[Needs] = Needs.LAYERS
 
     def measure(self, probe: Probe) -> float:
+        """Return the score of one network.
+
+        Args:
+            probe: The network and a batch with labels.
+
+        Raises:
+            InvalidScore: When the network calls no convolution or linear layer.
+        """
         if not probe.layers:
             raise InvalidScore("no convolution or linear layer was called")
         total = 0.0

@@ -1,4 +1,4 @@
-"""Gradient norm.
+"""The gradient norm of a network.
 
 M. Abdelfattah, A. Mehrotra, L. Dudziak, N. Lane, "Zero-Cost Proxies for Lightweight NAS",
 ICLR 2021.
@@ -21,4 +21,5 @@ class GradNorm(Proxy):
     needs: ClassVar[Needs] = Needs.GRADIENTS
 
     def measure(self, probe: Probe) -> float:
+        """Return the sum of the layers' gradient norms."""
         return sum(float(gradient.norm()) for gradient in probe.gradients.values())

@@ -1,4 +1,4 @@
-"""GraSP: how much of the gradient's flow each weight carries.
+"""GraSP: how much each weight contributes to the gradient flow.
 
 C. Wang, G. Zhang, R. Grosse, "Picking Winning Tickets Before Training by Preserving Gradient
 Flow", ICLR 2020; as a proxy: Abdelfattah et al., ICLR 2021.
@@ -21,5 +21,6 @@ class GraSP(Proxy):
     needs: ClassVar[Needs] = Needs.CURVATURE
 
     def measure(self, probe: Probe) -> float:
+        """Return minus the sum over weights of w (H g)."""
         weights = probe.weights
         return -sum(float((weights[n].detach() * h).sum()) for n, h in probe.curvature.items())

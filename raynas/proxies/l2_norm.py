@@ -1,4 +1,4 @@
-"""Norm of the weights, which knows nothing but their number and their initial spread.
+"""Norm of the weights, which depends only on their number and their initial spread.
 
 Abdelfattah et al., "Zero-Cost Proxies for Lightweight NAS", ICLR 2021.
 """
@@ -19,4 +19,5 @@ class L2Norm(Proxy):
     name: ClassVar[str] = "l2_norm"
 
     def measure(self, probe: Probe) -> float:
+        """Return the sum of the layers' weight norms."""
         return sum(float(weight.detach().norm()) for weight in probe.weights.values())

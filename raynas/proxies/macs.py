@@ -1,4 +1,4 @@
-"""The multiply-adds of a forward pass: the other baseline."""
+"""The multiply-adds of a forward pass, a baseline beside the number of weights."""
 
 from __future__ import annotations
 
@@ -19,11 +19,19 @@ class MACs(Proxy):
     name: ClassVar[str] = "macs"
 
     def measure(self, probe: Probe) -> float:
+        """Return the multiply-adds of one forward pass of one image."""
         return multiply_adds(probe)
 
 
 def multiply_adds(probe: Probe) -> float:
-    """Counted while one image goes through the network, whatever comes out."""
+    """Count multiply-adds while one image goes through the network.
+
+    Args:
+        probe: The network and a batch, of which the first image is used.
+
+    Returns:
+        The number of multiply-adds; it does not matter whether the outputs are valid logits.
+    """
     with MacCounter() as counter, contextlib.suppress(InvalidScore):
         probe.run(probe.images[:1], norm="off")
     return float(counter.macs)

@@ -1,4 +1,4 @@
-"""MeCo: how independent the channels of feature maps are, from one image.
+"""MeCo: how independent the channels of feature maps are, measured on one image.
 
 T. Jiang, H. Wang, R. Bie, "MeCo: Zero-Shot NAS with One Data and Single Forward Pass via Minimum
 Eigenvalue of Correlation", NeurIPS 2023.
@@ -21,14 +21,23 @@ from raynas.proxies.engine.probe import Probe
 class MeCo(Proxy):
     """Sum over modules of the smallest eigenvalue of their channels' correlation matrix.
 
-    Of the first image of the batch. All modules that give feature maps count, those inside others
-    and those around others, too.
+    It is computed on the first image of the batch. All modules that give feature maps count, also
+    modules inside other modules and the modules around them.
     """
 
     name: ClassVar[str] = "meco"
 
     def measure(self, probe: Probe) -> float:
-        _ = probe.shared  # raises where the output is out of reach
+        """Return the score of one network.
+
+        Args:
+            probe: The network and a batch, of which the first image is used.
+
+        Raises:
+            InvalidScore: When the logits do not depend on the images.
+            InvalidScore: When no module gives a feature map with independent channels.
+        """
+        _ = probe.shared  # raises when the logits do not depend on the images
         smallest: list[float] = []
 
         def gave(_module: nn.Module, _inputs: object, output: object) -> None:
@@ -47,7 +56,7 @@ class MeCo(Proxy):
 
 
 def _smallest(channels: Tensor) -> float:
-    """Of (channels, pixels); constant channels correlate with nothing."""
+    """Return the least eigenvalue for (channels, pixels); constant channels have correlation 0."""
     centred = (channels - channels.mean(dim=1, keepdim=True)).double()
     lengths = centred.norm(dim=1, keepdim=True)
     unit = torch.where(lengths > 0, centred / lengths, 0.0)

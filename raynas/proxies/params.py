@@ -1,4 +1,4 @@
-"""The number of weights: the baseline that every proxy has to beat."""
+"""The number of weights: the baseline that every proxy is compared with."""
 
 from __future__ import annotations
 
@@ -16,4 +16,5 @@ class Params(Proxy):
     name: ClassVar[str] = "params"
 
     def measure(self, probe: Probe) -> float:
+        """Return the number of trainable weights."""
         return float(sum(p.numel() for p in probe.network.parameters() if p.requires_grad))

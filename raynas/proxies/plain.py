@@ -20,5 +20,6 @@ class Plain(Proxy):
     needs: ClassVar[Needs] = Needs.GRADIENTS
 
     def measure(self, probe: Probe) -> float:
+        """Return the sum over weights of w dL/dw."""
         weights = probe.weights
         return sum(float((weights[n].detach() * g).sum()) for n, g in probe.gradients.items())

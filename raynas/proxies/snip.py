@@ -21,5 +21,6 @@ class SNIP(Proxy):
     needs: ClassVar[Needs] = Needs.GRADIENTS
 
     def measure(self, probe: Probe) -> float:
+        """Return the sum over weights of abs(w dL/dw)."""
         weights = probe.weights
         return sum(float((weights[n].detach() * g).abs().sum()) for n, g in probe.gradients.items())

@@ -22,14 +22,22 @@ from raynas.proxies.engine.probe import Needs, Probe
 class SynFlow(Proxy):
     """Natural logarithm of the sum of w dR/dw over all weights, R the summed logits.
 
-    With |w| for weights, an input of ones, batch norm switched off, in float64. The sum spans
-    60 orders of magnitude, hence the logarithm.
+    It is computed in float64 with abs(w) for weights, an input of ones and batch norm switched off.
+    The sum spans 60 orders of magnitude, hence the logarithm.
     """
 
     name: ClassVar[str] = "synflow"
-    needs: ClassVar[Needs] = Needs.GRADIENTS  # of passes of its own, in the exact memory format
+    needs: ClassVar[Needs] = Needs.GRADIENTS  # for its own passes, in the exact memory format
 
     def measure(self, probe: Probe) -> float:
+        """Return the score of one network.
+
+        Args:
+            probe: The network and a batch, of which only the shape of images is used.
+
+        Raises:
+            InvalidScore: When nothing flows from the input to the output.
+        """
         positive = {
             name: p.detach().abs().double().requires_grad_() if p.is_floating_point() else p
             for name, p in probe.parameters.items()

@@ -28,13 +28,21 @@ from raynas.proxies.engine.probe import Needs, Probe, ends_all
 class TENAS(Proxy):
     """Sum of two ranks: condition number of the tangent kernel, and number of linear regions.
 
-    ``tenas_ntk``: minus the logarithm of the condition number of the kernel of ``images`` images
-    (gradients of the summed logits with respect to all weights). ``tenas_regions``: how many
-    ReLU patterns ``patches`` patches of ``side`` x ``side`` pixels make.
+    ``tenas_ntk``: minus the logarithm of the condition number of the kernel (gradients of the
+    summed logits with respect to all weights). ``tenas_regions``: the number of different ReLU
+    patterns of small patches of images.
+
+    Attributes:
+        images: Number of images of the kernel, at least 2.
+        patches: Number of patches, at least 2.
+        side: Height and width of a patch in pixels, at least 1.
+
+    Raises:
+        UserError: When a setting is below its least value.
     """
 
     name: ClassVar[str] = "tenas"
-    needs: ClassVar[Needs] = Needs.GRADIENTS  # of passes of its own, in the exact memory format
+    needs: ClassVar[Needs] = Needs.GRADIENTS  # for its own passes, in the exact memory format
 
     images: int = 16
     patches: int = 1000
@@ -50,12 +58,28 @@ class TENAS(Proxy):
 
     @property
     def parts(self) -> tuple[str, ...]:
+        """The names of the two numbers that are ranked."""
         return ("tenas_ntk", "tenas_regions")
 
     def combine(self, table: Table) -> NDArray[np.float64]:
+        """Return (n,) sums of two ranks, comparable within ``table`` only."""
         return rank_sum([table[part] for part in self.parts])
 
     def measure(self, probe: Probe) -> Mapping[str, float]:
+        """Return the two numbers of one network.
+
+        Args:
+            probe: The network and a batch.
+
+        Returns:
+            Part -> number.
+
+        Raises:
+            InvalidScore: When two images of the batch are equal.
+            InvalidScore: When the tangent kernel is singular.
+            InvalidScore: When the network does not accept patches of this size.
+            InvalidScore: When the network calls no ReLU.
+        """
         probe.refuse_equal_images()
         return {"tenas_ntk": -self._log_condition(probe), "tenas_regions": self._regions(probe)}
 
@@ -73,7 +97,7 @@ class TENAS(Proxy):
     def _regions(self, probe: Probe) -> float:
         try:
             found = probe.run(self._cut(probe), watch=Watch.PATTERNS)
-        except (RuntimeError, ValueError) as error:  # as torch says that sizes do not fit
+        except (RuntimeError, ValueError) as error:  # torch raises these when sizes do not fit
             if ends_all(error):
                 raise
             raise InvalidScore(
@@ -84,7 +108,7 @@ class TENAS(Proxy):
         return float(len(np.unique(found.codes.numpy().round(6), axis=0)))
 
     def _cut(self, probe: Probe) -> Tensor:
-        """(patches, c, side, side) from random places of the batch's images."""
+        """Return (patches, c, side, side) from random locations of the batch's images."""
         n, _, height, width = probe.images.shape
         generator = torch.Generator().manual_seed(probe.seed)
         which, top, left = (

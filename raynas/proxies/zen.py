@@ -1,4 +1,4 @@
-"""Zen-Score: how much a network's features change when its input does a little.
+"""Zen-Score: how much the features of a network change after a small change of its input.
 
 M. Lin, P. Wang, Z. Sun, H. Chen, X. Sun, Q. Qian, H. Li, R. Jin, "Zen-NAS: A Zero-Shot NAS for
 High-Performance Image Recognition", ICCV 2021.
@@ -28,11 +28,18 @@ MIXUP = 1e-2
 
 @dataclass(frozen=True)
 class ZenScore(Proxy):
-    """Logarithm of the mean change of the last feature map, plus what batch norms took away.
+    """Logarithm of the mean change of the last feature map, plus the scales removed by batch norms.
 
-    Weights, images and steps are drawn from N(0, 1): the batch gives only the size. A network
-    with an attribute ``residual: bool`` is scored without its residual links. Batch norm
-    statistics are fresh in every one of ``repeats``, whose scores are averaged.
+    Weights, images and steps are drawn from N(0, 1): of the batch only the size is used. A network
+    with an attribute ``residual: bool`` is scored without its residual links.
+
+    Attributes:
+        images: Number of random images, at least 2.
+        repeats: Number of draws whose scores are averaged, at least 1; batch norm statistics are
+            computed anew for each.
+
+    Raises:
+        UserError: When a setting is below its least value.
     """
 
     name: ClassVar[str] = "zen"
@@ -49,6 +56,15 @@ class ZenScore(Proxy):
             )
 
     def measure(self, probe: Probe) -> float:
+        """Return the mean score over ``repeats`` draws.
+
+        Args:
+            probe: The network and a batch, of which only the shape of images is used.
+
+        Raises:
+            InvalidScore: When the network has no feature map that is pooled or flattened.
+            InvalidScore: When the feature map does not depend on the input.
+        """
         generator = torch.Generator().manual_seed(probe.seed)
         size = (self.images, *probe.images.shape[1:])
         total = 0.0
@@ -60,7 +76,21 @@ class ZenScore(Proxy):
         return total / self.repeats
 
     def change(self, probe: Probe, parameters: Mapping[str, Tensor], x: Tensor, e: Tensor) -> float:
-        """The score for given weights, images ``x`` and steps ``e``, both (n, c, h, w)."""
+        """Return the score for given weights, images and steps.
+
+        Args:
+            probe: The network.
+            parameters: Name -> weight.
+            x: Images (n, c, h, w).
+            e: Steps (n, c, h, w); ``MIXUP`` times ``e`` is added to ``x``.
+
+        Returns:
+            The score.
+
+        Raises:
+            InvalidScore: When the network has no feature map that is pooled or flattened.
+            InvalidScore: When the feature map does not depend on the input.
+        """
         here, there = (self._pass(probe, parameters, i) for i in (x, x + MIXUP * e))
         if here.features is None or there.features is None:
             raise InvalidScore("there is no feature map that is pooled or flattened")
@@ -69,7 +99,7 @@ class ZenScore(Proxy):
             raise InvalidScore("no path from input to output: the feature map does not move")
         scales = 0.0
         for v1, v2 in zip(here.variances, there.variances, strict=True):
-            # what two training passes with momentum 0.1 leave of a running variance of one
+            # a running variance of 1 after two training passes with momentum 0.1
             scales += 0.5 * math.log(float((0.81 + 0.09 * v1 + 0.1 * v2).mean()))
         return math.log(float(moved)) + scales
 

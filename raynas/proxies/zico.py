@@ -1,4 +1,4 @@
-"""ZiCo: gradients that are large and alike from batch to batch train well.
+"""ZiCo: networks whose gradients are large and vary little from batch to batch train well.
 
 G. Li, Y. Yang, K. Bhardwaj, R. Marculescu, "ZiCo: Zero-shot NAS via Inverse Coefficient of
 Variation on Gradients", ICLR 2023.
@@ -26,9 +26,18 @@ class ZiCo(Proxy):
     """
 
     name: ClassVar[str] = "zico"
-    needs: ClassVar[Needs] = Needs.GRADIENTS  # of passes of its own, in the exact memory format
+    needs: ClassVar[Needs] = Needs.GRADIENTS  # for its own passes, in the exact memory format
 
     def measure(self, probe: Probe) -> float:
+        """Return the score of one network.
+
+        Args:
+            probe: The network and a batch of at least 4 images with labels.
+
+        Raises:
+            InvalidScore: When the batch has fewer than 4 images, or two equal ones.
+            InvalidScore: When no gradient varies between the two halves.
+        """
         if len(probe.batch) < 4:
             raise InvalidScore(f"a batch of {len(probe.batch)} images has no two halves")
         probe.refuse_equal_images()

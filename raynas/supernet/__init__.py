@@ -1,4 +1,4 @@
-"""Training a supernet, its weights file, and what its subnets are worth.
+"""Training of a supernet, its weights file, and the measurement of its subnets.
 
 A new rule of a training step is a class in ``rules`` and a line in ``RULES``. Importing this
 package does not import torch.

@@ -1,4 +1,4 @@
-"""Batch norm statistics of one subnet: those that it inherits are of all subnets mixed."""
+"""Batch norm statistics of one subnet, in place of the inherited ones, which mix all subnets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,18 @@ BATCH = 128
 def calibration_batches(
     data: DeviceView, recipe: Recipe, count: int, seed: int, batch: int = BATCH
 ) -> list[Tensor]:
-    """``count`` training images as they are, drawn by ``seed``, in batches (b, c, h, w)."""
+    """Return training images without augmentation, in batches.
+
+    Args:
+        data: The images.
+        recipe: Its memory format is used.
+        count: Number of images; fewer when there are fewer.
+        seed: Of the draw.
+        batch: Images per batch.
+
+    Returns:
+        Batches (b, channels, height, width) float32, normalised.
+    """
     drawn = rng_for(seed, "calibration").permutation(len(data.train))[:count]
     index = torch.as_tensor(drawn, device=data.mean.device)
     return [
@@ -27,9 +38,16 @@ def calibration_batches(
 
 
 def in_batches(images: Tensor, batch: int = BATCH) -> tuple[Tensor, ...]:
-    """Split (n, ...) into batches of ``batch``; a last one of one image joins the one before.
+    """Split images into batches; a last batch of one image is joined to the batch before it.
 
     A single image may give a batch norm one value per channel, which has no variance.
+
+    Args:
+        images: (n, ...).
+        batch: Images per batch.
+
+    Returns:
+        Batches (b, ...).
     """
     sizes = [batch] * (len(images) // batch)
     rest = len(images) % batch
@@ -44,8 +62,8 @@ def in_batches(images: Tensor, batch: int = BATCH) -> tuple[Tensor, ...]:
 def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     """Give every batch norm of ``network`` the mean of its statistics over ``batches``.
 
-    A batch counts by the number of values that its statistics come from, so that a small last one
-    weighs little. Weights stay as they are; the network is left in eval mode.
+    A batch is weighted by the number of values that its statistics come from, so that a small last
+    one counts little. Weights are not changed; the network is left in eval mode.
 
     Args:
         network: With batch norms of any kind; changed in place.
@@ -69,7 +87,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
 
 
 class _BySize:
-    """Sets a batch norm's momentum so that its statistics become a mean weighted by size."""
+    """A hook that makes a batch norm's statistics a mean weighted by size, by its momentum."""
 
     def __init__(self) -> None:
         self._seen = 0

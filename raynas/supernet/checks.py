@@ -1,4 +1,4 @@
-"""Whether a supernet can be trained, cut and sorted: seen before anything is spent on it."""
+"""Checks that a supernet can be trained, cut and sorted, made before its training starts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from raynas.supernet.rules import Phase
 from raynas.training.diagnosis import why_it_differs
 
 _MOST = 12
-"""Architectures that are tried at most, beside those of the first and the last options."""
+"""The most architectures to try, beside those of the first and the last options."""
 
 _ELASTIC = {"Conv2d": "ElasticConv2d", "BatchNorm2d": "ElasticBatchNorm2d",
             "Linear": "ElasticLinear", "Flatten": "Flatten"}  # fmt: skip
@@ -28,17 +28,25 @@ _CONTRACT = "forward(x, arch), plain(arch, width_in) and width_out(arch, width_i
 
 
 def check_supernet(supernet: Supernet, images: Tensor, phases: Sequence[Phase] = ()) -> None:
-    """Run, train and cut architectures that between them have every option of every choice.
+    """Run, train and cut architectures that together have every option of every choice.
 
     Args:
         supernet: With initial weights; it is changed.
         images: (n, *input_shape) of the data, two or more.
-        phases: Of its training.
+        phases: The phases of its training.
 
     Raises:
-        UserError: When a pass or a cut fails: it names the layer and what to use instead; when
-            what is cut out computes something else; when a phase sorts channels and there are
-            none to sort.
+        UserError: When a pass or a cut fails; it names the layer and what to use instead.
+        UserError: When the extracted network computes something else than the supernet.
+        UserError: When a phase sorts channels and there are none to sort, or sorting changes the
+            logits of the largest network.
+
+    Example:
+        >>> import torch
+        >>> from raynas.spaces.nasbench201.space import NASBench201
+        >>> _ = torch.manual_seed(0)
+        >>> space = NASBench201(channels=4, cells=1)
+        >>> check_supernet(space.supernet((3, 8, 8), 10), torch.randn(2, 3, 8, 8))
     """
     archs = covering(supernet.space)
     with torch.random.fork_rng(devices=[]):
@@ -54,14 +62,21 @@ def check_supernet(supernet: Supernet, images: Tensor, phases: Sequence[Phase] =
 
 
 def covering(space: SearchSpace) -> list[Architecture]:
-    """The first and the last options of all choices, and some that have every option among them.
+    """Return architectures that together have every option of every choice.
 
-    The space is not asked for its smallest and its largest, since it may have to build them.
+    At most twelve are added to the first and the last options of all choices. The space is not
+    asked for its smallest and its largest architecture, since it may have to build them.
+
+    Args:
+        space: The search space.
+
+    Returns:
+        Different architectures; the first two have the first and the last options of all choices.
     """
     most = max((len(choice) for choice in space.choices), default=0)
     found = [space.architecture({c.name: c.options[end] for c in space.choices}) for end in (0, -1)]
     for k in range(min(most, _MOST)):
-        # the first choice takes its options as they come, the next ones are one further each
+        # each choice starts one option later than the choice before it
         drawn = {c.name: c.options[(k + n) % len(c)] for n, c in enumerate(space.choices)}
         found.append(space.architecture(drawn))
     return list(dict.fromkeys(found))
@@ -126,7 +141,7 @@ def _check_sorting(supernet: Supernet, phase: Phase, largest: Architecture, imag
 
 
 def _own_layers(supernet: Supernet) -> str:
-    """The elastic layers that are not of this package."""
+    """Return the names of the elastic layers that are not of this package."""
     kinds = {type(m).__name__: m for m in supernet.modules() if isinstance(m, Elastic)}
     own = [n for n, m in kinds.items() if not type(m).__module__.startswith("raynas.layers")]
     return ", ".join(own) or "its layers"
@@ -141,7 +156,8 @@ def _named_errors(
 ) -> Iterator[None]:
     """Turn any error into one line that names the innermost layer at work.
 
-    ``supernet``: whose layers have made ``network``, if it is not the supernet itself.
+    ``supernet`` is the supernet whose layers have made ``network``, if it is not the network
+    itself.
     """
     at_work: list[tuple[str, nn.Module, Any]] = []
 
@@ -177,7 +193,7 @@ def _said(error: Exception) -> str:
 
 
 def _raised_in(network: nn.Module, error: Exception) -> tuple[str, nn.Module, None]:
-    """The innermost module whose code was running, by the frames of the traceback."""
+    """Return the innermost module whose code was running, by the frames of the traceback."""
     names = {id(module): name for name, module in network.named_modules()}
     found: nn.Module = network
     trace = error.__traceback__

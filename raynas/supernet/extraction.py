@@ -1,4 +1,4 @@
-"""A subnet of its own: taken out of the supernet, and seen to be what the supernet computes."""
+"""Extraction of a subnet as a network of its own, checked to compute the same as the supernet."""
 
 from __future__ import annotations
 
@@ -16,13 +16,23 @@ TOLERANCE = 1e-5
 def extract_checked(
     supernet: Supernet, arch: Architecture, seed: int = 0, images: Tensor | None = None
 ) -> tuple[nn.Module, float]:
-    """The plain network of ``arch`` with its weights, in eval mode, and by how much its logits
-    differ from the supernet's at most. The supernet stays as it is.
+    """Return the plain network of a subnet with the supernet's weights, checked.
 
-    ``images``: (n, *input_shape) of the data; None draws two random ones by ``seed``.
-    Raises: RaynasError when they differ by more than 1e-5 (of the largest logit, if that is above
-    1), or when the network has other parameters or multiply-adds than the space counts; UserError
-    for an architecture of another space.
+    Args:
+        supernet: It is not changed.
+        arch: An architecture of its space.
+        seed: Of random images.
+        images: (n, *input_shape) of the data; None draws two random ones by ``seed``.
+
+    Returns:
+        The network in eval mode, and the largest absolute difference of its logits to the
+        supernet's.
+
+    Raises:
+        RaynasError: When the logits differ by more than 1e-5 (of the largest logit, if that is
+            above 1).
+        RaynasError: When the network has other parameters or multiply-adds than the space counts.
+        UserError: When the architecture is of another space.
     """
     training = supernet.training
     supernet.eval()
@@ -49,7 +59,7 @@ def extract_checked(
         )
     trained, every = count_trainable(network), sum(p.numel() for p in network.parameters())
     counted = supernet.space.costs(arch, supernet.input_shape, supernet.num_classes)
-    # a space may count what is frozen, too, and a supernet be frozen after it was made
+    # a space may count frozen weights too, and a supernet may be frozen after it was made
     if counted.params not in (trained, every) or counter.macs != counted.macs:
         raise RaynasError(
             f"the network taken out for {arch} has {trained:,} parameters and {counter.macs:,} "

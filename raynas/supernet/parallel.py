@@ -1,8 +1,8 @@
-"""Data-parallel training: processes that run the same subnets on other images.
+"""Data-parallel training by processes that run the same subnets on different images.
 
-Every rank draws the same subnets and shows them its share of each batch; gradients are summed
-over the ranks, so all take the same step from the same weights. Batch norm normalises by a rank's
-own share of the batch, and running statistics are those of rank 0.
+Every rank draws the same subnets and shows them its share of each batch. Gradients are summed over
+the ranks, so all take the same step from the same weights. Batch norm normalises by a rank's own
+share of the batch, and running statistics are those of rank 0.
 """
 
 from __future__ import annotations
@@ -22,29 +22,48 @@ from torch.multiprocessing.spawn import start_processes
 from raynas.core import RaynasError
 
 PATIENCE = timedelta(minutes=10)
-"""How long a rank waits for the others; measuring and writing weights is done by rank 0 alone."""
+"""The time that a rank waits for the others; only rank 0 measures subnets and writes weights."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those that train together; the default is one that trains alone."""
+    """The number of this process among those that train together; by default one trains alone.
+
+    Attributes:
+        rank: Number of this process, from 0.
+        size: Number of processes.
+    """
 
     rank: int = 0
     size: int = 1
 
     @property
     def first(self) -> bool:
+        """A flag that is True for rank 0."""
         return self.rank == 0
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum of ``values`` over the ranks, in place."""
+        """Sum a tensor over the ranks, in place.
+
+        Args:
+            values: A tensor of the same shape on all ranks.
+
+        Returns:
+            The same tensor.
+        """
         if self.size > 1:
             distributed.all_reduce(values)
         return values
 
     def sum_gradients(self, weights: Iterable[nn.Parameter]) -> None:
-        """Gradients become their sums over the ranks. Weights without one have none anywhere,
-        since all ranks run the same subnets; they stay without."""
+        """Replace gradients by their sums over the ranks.
+
+        A weight without a gradient has none on any rank, since all ranks run the same subnets; it
+        stays without one.
+
+        Args:
+            weights: The weights whose gradients are summed in place.
+        """
         if self.size == 1:
             return
         found = [weight.grad for weight in weights if weight.grad is not None]
@@ -56,9 +75,13 @@ class Ranks:
             gradient.copy_(total.view_as(gradient))
 
     def agree(self, network: nn.Module) -> None:
-        """Take the buffers of rank 0 and see that all ranks hold the same weights.
+        """Take the buffers of rank 0 and check that all ranks hold the same weights.
 
-        Raises: RaynasError when they do not.
+        Args:
+            network: Its buffers are changed in place.
+
+        Raises:
+            RaynasError: When the weights differ.
         """
         if self.size == 1:
             return
@@ -68,7 +91,7 @@ class Ranks:
             mine = torch.cat([weight.reshape(-1) for weight in network.parameters()])
         theirs = mine.clone()
         distributed.broadcast(theirs, 0)
-        # a weight that is not a number is equal on all ranks, too: divergence has its own message
+        # weights that are NaN on all ranks are equal here: divergence has its own message
         differ = (~torch.isclose(mine, theirs, rtol=0, atol=0, equal_nan=True)).sum().float()
         if self.sum(differ).item():
             raise RaynasError(f"the weights of {self.size} ranks are no longer the same")
@@ -79,10 +102,18 @@ ALONE = Ranks()
 
 @contextmanager
 def joined(rank: int, size: int, meeting: Path, device: str) -> Iterator[Ranks]:
-    """The process as ``rank`` of ``size`` for as long as the context lasts.
+    """Make the process ``rank`` of ``size`` for as long as the context lasts.
 
-    ``meeting``: a file that does not exist yet, in a folder that all ranks see. NCCL on GPUs,
-    else gloo.
+    NCCL connects GPUs, gloo other devices.
+
+    Args:
+        rank: Number of this process.
+        size: Number of processes.
+        meeting: A file that does not exist yet, in a folder that all ranks see.
+        device: A torch device; only its kind matters.
+
+    Yields:
+        The ranks.
     """
     distributed.init_process_group(
         "nccl" if device.startswith("cuda") else "gloo",
@@ -98,17 +129,38 @@ def joined(rank: int, size: int, meeting: Path, device: str) -> Iterator[Ranks]:
 
 
 def device_of(device: str, rank: int) -> str:
-    """``cuda`` -> ``cuda:1`` for rank 1; a device with a number is rank 0's, the others follow."""
+    """Return the device of one rank.
+
+    Args:
+        device: The device of rank 0, such as "cuda" or "cuda:2".
+        rank: Number of the rank.
+
+    Returns:
+        The GPU ``rank`` numbers after that of rank 0; other devices as given.
+
+    Example:
+        >>> device_of("cuda", 1), device_of("cuda:2", 1), device_of("cpu", 1)
+        ('cuda:1', 'cuda:3', 'cpu')
+    """
     kind, _, number = device.partition(":")
     return f"{kind}:{int(number or 0) + rank}" if kind == "cuda" else device
 
 
 @contextmanager
 def together(size: int, device: str, other: Callable[..., None], *given: Any) -> Iterator[Ranks]:
-    """This process as rank 0, and ``other(ranks, device, *given)`` in ``size - 1`` more of them.
+    """Run this process as rank 0, and ``other`` in ``size - 1`` more processes.
 
-    ``other`` and ``given`` are pickled. The others end with this context, and with this process
-    if it is killed.
+    ``other`` is called with its ranks, its device and ``given``; both are pickled. The other
+    processes end with this context, and with this process if it is killed.
+
+    Args:
+        size: Number of processes; 1 starts none.
+        device: The device of rank 0.
+        other: A function of a module, called in the other processes.
+        *given: More arguments of ``other``.
+
+    Yields:
+        The ranks of this process.
     """
     if size == 1:
         yield ALONE

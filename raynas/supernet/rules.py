@@ -1,6 +1,6 @@
-"""Which subnets one training step of a supernet runs: the rules that others have published.
+"""Published rules for the subnets that one training step of a supernet runs.
 
-A step is a list of passes, each the forward and backward of one subnet on the same images; their
+A step is a list of passes, each the forward and backward of one subnet on the same images. Their
 gradients add up and the optimizer steps once.
 """
 
@@ -23,8 +23,13 @@ _DRAWS = 100
 
 @dataclass(frozen=True)
 class Pass:
-    """The forward and backward of one subnet. ``taught``: it learns from what the step's first
-    subnet answers, without dropout, instead of from the labels."""
+    """The forward and backward pass of one subnet.
+
+    Attributes:
+        arch: The subnet.
+        taught: Whether it learns from the predictions of the step's first subnet, without dropout,
+            and not from the labels.
+    """
 
     arch: Architecture
     taught: bool = False
@@ -32,12 +37,22 @@ class Pass:
 
 @dataclass(frozen=True)
 class Phase:
-    """From ``epoch`` on (1, 2, ...), choices whose names end in ``opens`` may be smaller.
+    """A point of the training from which choices may have smaller options.
 
-    ``opens``: the last word of their names, as ``kernel`` for ``s1_b1_kernel``. ``options``: how
-    many of their options are open, the last ones of the choice; None opens all. ``sort``: bring
-    the channels with the largest weights to the front before, so that small widths keep them.
-    Raises: UserError for numbers below 1.
+    Attributes:
+        epoch: The first epoch of the phase, from 1.
+        opens: The last word of the names of the choices, as ``kernel`` for ``s1_b1_kernel``.
+        options: How many options of these choices are open, the last ones; None opens all.
+        sort: Whether the channels with the largest weights are moved to the front before, so that
+            small widths keep them.
+
+    Raises:
+        UserError: When ``epoch`` or ``options`` is below 1.
+
+    Example:
+        >>> phase = Phase(epoch=3, opens="kernel", options=2)
+        >>> phase.fits("s1_b1_kernel"), phase.fits("s1_depth")
+        (True, False)
     """
 
     epoch: int
@@ -54,14 +69,24 @@ class Phase:
             )
 
     def fits(self, choice: str) -> bool:
+        """Return whether the phase opens a choice.
+
+        Args:
+            choice: The name of the choice.
+        """
         return choice == self.opens or choice.endswith(f"_{self.opens}")
 
 
 @dataclass(frozen=True)
 class Reach:
-    """What may be drawn at the moment. ``options``: of every choice those that are open.
+    """The part of a search space that may be drawn at the moment.
 
-    ``whole``: all of them are, so that the space's own draws serve.
+    Attributes:
+        space: The search space.
+        options: Choice -> its open options.
+        smallest: The smallest subnet of this part.
+        largest: The largest subnet of the space.
+        whole: Whether all options are open, so that the space's own draws can be used.
     """
 
     space: SearchSpace
@@ -72,15 +97,26 @@ class Reach:
 
     @classmethod
     def of(cls, space: SearchSpace) -> Reach:
-        """All of the space."""
+        """Return the whole of ``space``.
+
+        Args:
+            space: The search space.
+        """
         return cls(space, {c.name: c.options for c in space.choices}, *space.extremes())
 
     def opened(self, phases: Sequence[Phase], epoch: int) -> Reach:
-        """The part that ``phases`` have opened at ``epoch``; what no phase names is all open.
+        """Return the part that ``phases`` have opened at ``epoch``.
 
-        Before its first phase a choice has the option of the largest subnet (H. Cai et al.,
-        "Once-for-All", ICLR 2020: the full network first, then kernels, depths, widths).
-        Raises: UserError when a phase opens no choice of the space.
+        Choices that no phase names are fully open. Before its first phase a choice has the option
+        of the largest subnet (H. Cai et al., "Once-for-All", ICLR 2020: the full network first,
+        then kernels, depths, widths).
+
+        Args:
+            phases: Of the training.
+            epoch: From 1.
+
+        Raises:
+            UserError: When a phase opens no choice of the space.
         """
         for phase in phases:
             if not any(phase.fits(name) for name in self.options):
@@ -108,10 +144,21 @@ class Reach:
         return self.options[name][-last:] if last else self.options[name]
 
     def draw(self, rng: np.random.Generator, canonical: bool = True) -> Architecture:
-        """One subnet: of ``canonical`` ones each class of isomorphic ones is as likely as another
-        where the space knows its classes, else uniform over the options of every choice.
+        """Draw one subnet.
 
-        Drawn again where the space's own code raises. Raises: UserError when it always does.
+        With ``canonical`` each class of isomorphic subnets is equally likely where the space knows
+        its classes; else draws are uniform over the options of every choice. A draw is repeated
+        when the space's own code raises.
+
+        Args:
+            rng: The generator; it is advanced.
+            canonical: Whether the subnet is in canonical form.
+
+        Returns:
+            The subnet.
+
+        Raises:
+            UserError: When the space's code raises in each of 100 draws.
         """
         for _ in range(_DRAWS):
             try:
@@ -135,23 +182,40 @@ class Reach:
 
 
 class Rule(ABC):
-    """How the subnets of one step are drawn. Subclasses are frozen dataclasses."""
+    """A rule that draws the subnets of one training step; subclasses are frozen dataclasses.
 
-    #: whether the recipe's decay may reach norms and biases under this rule
+    Attributes:
+        decays_norms: Whether the recipe's weight decay may apply to norms and biases under this
+            rule.
+    """
+
+    #: whether the recipe's weight decay may apply to norms and biases
     decays_norms: ClassVar[bool] = True
 
     @abstractmethod
     def passes(self, reach: Reach, rng: np.random.Generator) -> list[Pass]:
-        """The passes of one step, in their order; only the first can teach the others."""
+        """Draw the passes of one step.
+
+        Args:
+            reach: The open part of the space.
+            rng: The generator; it is advanced.
+
+        Returns:
+            The passes in their order; only the first can teach the others.
+        """
 
 
 @dataclass(frozen=True)
 class SinglePath(Rule):
-    """One subnet a step, drawn uniformly.
+    """One subnet per step, drawn uniformly.
 
     Z. Guo et al., "Single Path One-Shot Neural Architecture Search with Uniform Sampling",
-    ECCV 2020. ``canonical``: of cells that compute the same, one stands for all (X. Ning et al.,
-    "Evaluating Efficient Performance Estimators of Neural Architectures", NeurIPS 2021).
+    ECCV 2020.
+
+    Attributes:
+        canonical: Whether one of the cells that compute the same stands for all of them (X. Ning et
+            al., "Evaluating Efficient Performance Estimators of Neural Architectures", NeurIPS
+            2021).
     """
 
     canonical: bool = True
@@ -160,6 +224,7 @@ class SinglePath(Rule):
         check_fields(self)
 
     def passes(self, reach: Reach, rng: np.random.Generator) -> list[Pass]:
+        """Return one pass of a drawn subnet."""
         return [Pass(reach.draw(rng, self.canonical))]
 
 
@@ -168,14 +233,15 @@ class StrictFairness(Rule):
     """Every option of every choice in the same number of passes of each step.
 
     X. Chu, B. Zhang, R. Xu, "FairNAS: Rethinking Evaluation Fairness of Weight Sharing Neural
-    Architecture Search", ICCV 2021: with m options a choice, m passes whose k-th takes the k-th
-    option of a random permutation, drawn anew for each choice and step. m is the largest number
-    of options in the space; a choice with fewer goes through permutations of its own until the m
-    passes are full, so some of its options, others in each step, come once more than the rest.
-    Subnets are taken as drawn: the canonical form of a cell would take options away from it.
+    Architecture Search", ICCV 2021: with m options per choice, m passes whose k-th takes the k-th
+    option of a random permutation, drawn anew for each choice and step. m is the largest number of
+    options in the space. A choice with fewer options uses several permutations until the m passes
+    are full, so some of its options, different ones in each step, are used once more than the
+    others. Subnets are used as drawn: the canonical form of a cell would remove options from it.
     """
 
     def passes(self, reach: Reach, rng: np.random.Generator) -> list[Pass]:
+        """Return one pass per option of the choice with the most options."""
         count = max(len(some) for some in reach.options.values())
         columns = {name: _deal(some, count, rng) for name, some in reach.options.items()}
         space = reach.space
@@ -186,7 +252,7 @@ class StrictFairness(Rule):
 
 
 def _deal(options: Sequence[Option], count: int, rng: np.random.Generator) -> list[Option]:
-    """(count,) options, permutation after permutation."""
+    """Return (count,) options, permutation after permutation."""
     dealt: list[Option] = []
     while len(dealt) < count:
         dealt += [options[int(k)] for k in rng.permutation(len(options))]
@@ -195,12 +261,18 @@ def _deal(options: Sequence[Option], count: int, rng: np.random.Generator) -> li
 
 @dataclass(frozen=True)
 class Sandwich(Rule):
-    """The largest subnet, ``random`` drawn ones, the smallest.
+    """The largest subnet, ``random`` drawn ones and the smallest.
 
     J. Yu, T. Huang, "Universally Slimmable Networks and Improved Training Techniques", ICCV 2019;
-    J. Yu et al., "BigNAS", ECCV 2020. ``distil``: all but the largest learn from its answers, in
-    place. Norms and biases are not decayed.
-    Raises: UserError for a negative number.
+    J. Yu et al., "BigNAS", ECCV 2020. Norms and biases are not decayed.
+
+    Attributes:
+        random: Number of drawn subnets, at least 0.
+        distil: Whether all but the largest learn from the predictions of the largest (in-place
+            distillation).
+
+    Raises:
+        UserError: When ``random`` is below 0.
     """
 
     decays_norms: ClassVar[bool] = False
@@ -214,6 +286,7 @@ class Sandwich(Rule):
             raise UserError(f"Sandwich(random={self.random})", allowed="a whole number from 0 up")
 
     def passes(self, reach: Reach, rng: np.random.Generator) -> list[Pass]:
+        """Return the passes of the largest, the drawn and the smallest subnets."""
         drawn = [reach.draw(rng) for _ in range(self.random)]
         rest = [Pass(arch, self.distil) for arch in (*drawn, reach.smallest)]
         return [Pass(reach.largest), *rest]

@@ -1,4 +1,4 @@
-"""Which images weights were trained on: what is measured with them must not be among these."""
+"""A record of the images that weights were trained on, which must not be used to measure them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from raynas.data.base import Images, View
 
 Hashes = NDArray[np.uint64]
 
-#: in the arrays that are sent to workers, beside the weights
+#: its name among the arrays that are sent to workers, beside the weights
 ARRAY = "raynas.trained_on"
 
 _CURE = (
@@ -29,32 +29,52 @@ _CURE = (
 class TrainedOn:
     """The training images of some weights, each as a hash of its pixels.
 
-    ``hashes``: (n,) uint64, sorted; eight bytes an image, so that it can be said how many images of
-    a split were trained on. Labels and the order of the images do not count.
+    With eight bytes per image, messages can say how many images of a split were trained on. Labels
+    and the order of the images do not count.
+
+    Attributes:
+        hashes: (n,) uint64, sorted.
     """
 
     hashes: Hashes
 
     @classmethod
     def of(cls, images: Images) -> TrainedOn:
-        """Take the hashes of ``images``."""
+        """Return the hashes of ``images``.
+
+        Args:
+            images: The training images.
+        """
         return cls(np.sort(_hashes(images)))
 
     @property
     def digest(self) -> str:
-        """Sixteen hexadecimal digits, equal for the same images in any order."""
+        """Sixteen hexadecimal digits that are equal for the same images in any order."""
         return hashlib.blake2b(self.hashes.astype("<u8").tobytes(), digest_size=8).hexdigest()
 
     def to_head(self) -> dict[str, Any]:
-        """JSON data for the head of a file."""
+        """Return JSON data for the head of a file.
+
+        Returns:
+            ``images`` (their number), ``digest`` and ``hashes`` (base64).
+        """
         content = base64.b64encode(self.hashes.astype("<u8").tobytes()).decode()
         return {"images": len(self.hashes), "digest": self.digest, "hashes": content}
 
     @classmethod
     def from_head(cls, head: Mapping[str, Any] | None) -> TrainedOn | None:
-        """Read what :meth:`to_head` gave; None where there is nothing.
+        """Read the data that :meth:`to_head` gave.
 
-        Raises: ValueError, KeyError, TypeError when it is damaged.
+        Args:
+            head: The JSON data; None when the file has none.
+
+        Returns:
+            The record; None for None.
+
+        Raises:
+            ValueError: When it is damaged.
+            KeyError: When an entry is missing.
+            TypeError: When an entry has the wrong type.
         """
         if head is None:
             return None
@@ -65,20 +85,20 @@ class TrainedOn:
         return found
 
     def expect(self, view: View, where: object) -> None:
-        """See that nothing that is held out in ``view`` was trained on.
+        """Check that no held-out image of ``view`` was trained on.
 
-        In a search the weights must be of the very training images of the view. Finalists are
+        In a search the weights must be of exactly the training images of the view. Finalists are
         trained on the validation images as well, so there they must be of some of the training
-        images. An image that is held out and among the training images itself does not count as
+        images. An image that is both held out and among the training images does not count as
         trained on: data sets have some images twice.
 
         Args:
-            view: What the weights are used with.
-            where: Their file, for the message.
+            view: The view that the weights are used with.
+            where: The file of the weights, for the message.
 
         Raises:
-            UserError: When they were trained on other images, saying how many of the held-out ones
-                are among these.
+            UserError: When they were trained on other images; it says how many of the held-out
+                images are among these.
         """
         own = TrainedOn.of(view.train)
         if own.digest == self.digest:
@@ -99,7 +119,7 @@ class TrainedOn:
 
 
 def _hashes(images: Images) -> Hashes:
-    """(n,) of the pixels of each image."""
+    """Return (n,) hashes of the pixels of each image."""
     digests = (
         hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=8).digest()
         for image in images.pixels

@@ -1,4 +1,4 @@
-"""Training a supernet as one page: the epochs of ``raynas.training``, several subnets a step."""
+"""The training of a supernet: the epochs of ``raynas.training``, with several subnets per step."""
 
 from __future__ import annotations
 
@@ -36,10 +36,12 @@ from raynas.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class Look:
-    """How the subnets that show the training's progress are measured after every epoch.
+    """Settings of the measurement of some subnets after every epoch, which shows the progress.
 
-    ``random``: how many drawn ones beside the smallest and the largest, the same in all epochs;
-    ``images``: validation images; ``calibration``: training images for batch norm's statistics.
+    Attributes:
+        random: Number of drawn subnets beside the smallest and the largest, the same in all epochs.
+        images: Number of validation images.
+        calibration: Number of training images for batch norm's statistics.
     """
 
     random: int = 3
@@ -47,14 +49,31 @@ class Look:
     calibration: int = 512
 
     def subnets(self, reach: Reach, seed: int) -> dict[str, list[Architecture]]:
-        """Kind -> the subnets of that kind."""
+        """Return the subnets to measure.
+
+        Args:
+            reach: The part of the space to draw from.
+            seed: Of the draw.
+
+        Returns:
+            Kind ("smallest", "largest", "random") -> its subnets.
+        """
         rng = rng_for(seed, "look")
         drawn = [reach.draw(rng) for _ in range(self.random)]
         return {"smallest": [reach.smallest], "largest": [reach.largest], "random": drawn}
 
 
 class Averaged(nn.Module):
-    """A supernet and, once it was taken, the mean of its weights over the last epochs."""
+    """A supernet and the mean of its weights over the last epochs, if it is taken.
+
+    Args:
+        supernet: The supernet in training.
+        averages: Whether a mean is kept.
+
+    Attributes:
+        supernet: The supernet in training.
+        mean: The averaged model; None without averaging.
+    """
 
     def __init__(self, supernet: Supernet, averages: bool) -> None:
         super().__init__()
@@ -62,18 +81,22 @@ class Averaged(nn.Module):
         self.mean = AveragedModel(supernet) if averages else None
 
     def take(self) -> None:
-        """The weights as they are become a part of the mean."""
+        """Add the current weights to the mean."""
         if self.mean is not None:
             self.mean.update_parameters(self.supernet)
 
     def begin_anew(self) -> None:
-        """Forget what the mean was made of."""
+        """Discard the weights in the mean."""
         if self.mean is not None:
             self.mean.n_averaged.zero_()
 
     @property
     def served(self) -> Supernet:
-        """What others get: the mean if there is one."""
+        """The supernet that is measured and stored.
+
+        Returns:
+            The mean if weights were added to it, else the supernet in training.
+        """
         taken = self.mean is not None and int(self.mean.n_averaged) > 0
         served: Supernet = self.mean.module if taken else self.supernet  # type: ignore[union-attr,assignment]
         return served
@@ -97,23 +120,44 @@ def train_supernet(
     stored: int | None = None,
     ranks: Ranks = ALONE,
 ) -> Iterator[Measurement]:
-    """Train ``supernet`` in place up to ``max_epoch`` (default: all of the recipe's epochs).
+    """Train ``supernet`` in place up to ``max_epoch``.
 
-    Yields one measurement per epoch: ``train_loss`` and ``train_accuracy`` over all passes, and
-    ``smallest_accuracy``, ``largest_accuracy``, ``random_accuracy`` of subnets on held-out images,
-    as ``look`` says; losses in nats, accuracies in percent. Of several ``ranks`` only the first
-    measures subnets and writes files.
-
-    ``average``: over the recipe's last so many epochs the weights are averaged; the mean is what
-    is measured then and what is kept, while the training itself goes on from its own weights.
     With a ``workdir`` there are checkpoints as of ``raynas.training.train``, with the same
-    promises, and before the last measurement ``workdir/weights`` is written.
+    guarantees, and before the last measurement ``workdir/weights`` is written.
 
-    A weight that no loss of a step depends on rests in that step: neither decay nor momentum
-    moves it. Recipes' ``grad_clip`` bounds the gradient of a step, summed over its passes.
+    A weight that no loss of a step depends on is not changed in that step, neither by decay nor by
+    momentum. The recipe's ``grad_clip`` bounds the gradient of a step, summed over its passes.
 
-    Raises: TrainingDiverged at the end of an epoch whose loss is not finite; UserError when
-    ``max_epoch`` is beyond the recipe or the checkpoint is of another training.
+    Args:
+        supernet: (n, *input_shape) float32 and an architecture -> logits (n, classes).
+        view: The training and held-out images, uint8.
+        recipe: Optimizer, schedule and augmentations.
+        rule: Draws the subnets of each step.
+        seed: Of images, subnets and what the network draws. It also identifies the checkpoints.
+        phases: Epochs from which choices may have smaller options.
+        average: Number of the recipe's last epochs over which weights are averaged. The mean is
+            measured and stored, while the training continues with its own weights. 1 averages none.
+        look: The subnets to measure after each epoch; None takes the default settings.
+        device: A torch device, such as "cpu" or "cuda:0".
+        workdir: Folder of checkpoints and weights; None writes none.
+        max_epoch: The epoch to stop after; None takes all epochs of the recipe.
+        threads: CPU threads of torch during an epoch.
+        checkpoint_seconds: Seconds between two checkpoints.
+        stored: The last epoch whose measurement the reader knows; later epochs that were trained
+            before are yielded again. None means that the reader knows all.
+        ranks: The processes that train together. Only the first measures subnets and writes files.
+
+    Yields:
+        One measurement per epoch: ``train_loss`` and ``train_accuracy`` over all passes, and
+        ``smallest_accuracy``, ``largest_accuracy`` and ``random_accuracy`` of subnets on held-out
+        images. Losses are in nats, accuracies in percent.
+
+    Raises:
+        TrainingDiverged: At the end of an epoch with a value that is not finite.
+        UserError: When ``max_epoch`` is beyond the recipe.
+        UserError: When the recipe's augmentation does not fit the images.
+        UserError: When a phase opens no choice of the space.
+        UserError: When the checkpoint is of another training.
     """
     last = last_epoch(recipe, max_epoch)
     check_augmentation(recipe, view)
@@ -140,7 +184,7 @@ def train_supernet(
     def one_epoch(epoch: int) -> dict[str, float]:
         if any(phase.sort and phase.epoch == epoch for phase in phases):
             supernet.sort_channels()
-            optimizer.state.clear()  # momenta and mean are of channels in their old order
+            optimizer.state.clear()  # momenta and mean have the channels in their old order
             whole.begin_anew()
         now = everything.opened(phases, epoch)
         with safe_kernels(supernet, place):
@@ -189,7 +233,22 @@ def train_epoch(
     seed: int,
     ranks: Ranks = ALONE,
 ) -> dict[str, float]:
-    """One pass over the training images; epochs count from 1."""
+    """Train one epoch: one pass over the training images.
+
+    Args:
+        supernet: Trained in place, on the device of ``data``.
+        optimizer: Of the supernet.
+        data: The images.
+        recipe: Batches, augmentation, loss and gradient clipping.
+        rule: Draws the subnets of each step.
+        reach: The open part of the space.
+        epoch: Number of the epoch, from 1.
+        seed: Of images and subnets.
+        ranks: The processes that train together.
+
+    Returns:
+        ``train_accuracy`` in percent and ``train_loss`` in nats, means over all passes and ranks.
+    """
     rng = rng_for(seed, "passes", epoch)
     totals = torch.zeros(3, device=data.mean.device)  # loss, right answers, images shown
     supernet.train()
@@ -246,13 +305,16 @@ def _drop_out(network: nn.Module, on: bool) -> None:
 
 @torch.no_grad()
 def step_used(optimizer: torch.optim.Optimizer) -> None:
-    """``optimizer.step()``, but where a gradient is exactly 0 weight and momentum stay.
+    """Call ``optimizer.step()``, but keep weight and momentum where a gradient is exactly 0.
 
-    Torch leaves weights without a gradient alone, and this goes for parts of a weight, too:
-    channels and rims of kernels that no subnet of the step used.
+    Torch does not change weights without a gradient. Here the same holds for parts of a weight:
+    channels and borders of kernels that no subnet of the step used.
+
+    Args:
+        optimizer: Of weights that have their gradients.
     """
     weights = [w for g in optimizer.param_groups for w in g["params"] if w.grad is not None]
-    rests = [weight.grad == 0 for weight in weights]  # some optimizers change the gradient
+    rests = [weight.grad == 0 for weight in weights]  # before: some optimizers change the gradient
     before = [weight.clone() for weight in weights]
     momenta = [optimizer.state[weight].get("momentum_buffer") for weight in weights]
     momenta = [None if momentum is None else momentum.clone() for momentum in momenta]
@@ -273,7 +335,19 @@ def accuracies(
     look: Look,
     seed: int,
 ) -> dict[str, float]:
-    """Mean ``KIND_accuracy`` (percent) of each kind of subnets, batch norm recalibrated."""
+    """Measure the mean accuracy of each kind of subnets after recalibration of batch norms.
+
+    Args:
+        supernet: It is not changed.
+        subnets: Kind -> subnets.
+        data: The images.
+        recipe: Memory format and precision.
+        look: Numbers of validation and of calibration images.
+        seed: Of the calibration images.
+
+    Returns:
+        ``KIND_accuracy`` -> percent.
+    """
     some = DeviceImages(data.held_out.pixels[: look.images], data.held_out.labels[: look.images])
     calibration = calibration_batches(data, recipe, look.calibration, seed)
 

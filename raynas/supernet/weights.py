@@ -1,8 +1,8 @@
-"""The weights of a trained supernet: one safetensors file, and its sheet to read beside it.
+"""The weights of a trained supernet: one safetensors file, and a readable JSON file beside it.
 
-``weights.safetensors`` carries in its head what the weights are of and a digest of all numbers, so
-the file alone is enough, and one that is cut, altered or of another supernet is refused by name.
-``weights.json`` repeats the head for people.
+The head of ``weights.safetensors`` describes the supernet and the training, and has a digest of
+all numbers. So the file alone is enough, and a file that is cut, altered or of another supernet is
+refused by name. ``weights.json`` repeats the head for people.
 """
 
 from __future__ import annotations
@@ -38,8 +38,15 @@ _AGAIN = "copy the file again, or train the supernet again"
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights on disk. ``version``: twelve hexadecimal digits that depend on the numbers only, so
-    that equal versions give equal subnets. ``identity``: the training that made them."""
+    """The description of a weights file.
+
+    Attributes:
+        path: The file.
+        version: Twelve hexadecimal digits that depend on the numbers only, so that equal versions
+            give equal subnets.
+        epoch: The last epoch of the training.
+        identity: JSON data that identify the training that made them.
+    """
 
     path: Path
     version: str
@@ -55,11 +62,22 @@ def save_weights(
     identity: Mapping[str, Any],
     images: Images | None = None,
 ) -> Weights:
-    """Write all parameters and buffers to ``folder/weights.safetensors``, whole or not at all.
+    """Write all parameters and buffers to ``folder/weights.safetensors`` atomically.
 
-    ``identity``: JSON data that name the training. ``images``: those that they were trained on, so
-    that others can see what must not be measured with them.
-    Raises: TrainingDiverged for numbers that are not finite; OSError; the older file then stays.
+    Args:
+        folder: Created if needed.
+        supernet: The supernet to store.
+        epoch: The last epoch of its training.
+        identity: JSON data that identify the training.
+        images: The training images, recorded so that they are not used to measure the weights; None
+            records none.
+
+    Returns:
+        The description of the file.
+
+    Raises:
+        TrainingDiverged: When numbers are not finite; an older file is then unchanged.
+        OSError: When the file cannot be written; an older file is then unchanged.
     """
     tensors = _tensors(supernet)
     broken = _not_finite(tensors)
@@ -84,10 +102,19 @@ def save_weights(
 
 
 def load_weights(path: Path, supernet: Supernet) -> Weights:
-    """Fill ``supernet`` from the file ``path``, or from the one in the folder ``path``.
+    """Fill ``supernet`` from a weights file.
 
-    Raises: UserError, naming the file, when it is missing, cut, altered, of another supernet, or
-    holds numbers that are not finite; the supernet then stays as it was.
+    Args:
+        path: The file, or its folder.
+        supernet: Filled in place; unchanged when an error is raised.
+
+    Returns:
+        The description of the file.
+
+    Raises:
+        UserError: When the file is missing, cut or altered.
+        UserError: When the weights are of another supernet.
+        UserError: When numbers are not finite.
     """
     file = path / FILE if path.is_dir() else path
     head, tensors = _read(file)
@@ -103,18 +130,31 @@ def load_weights(path: Path, supernet: Supernet) -> Weights:
 
 
 def read_version(path: Path) -> str:
-    """The version of the weights in the file ``path``, or in the folder ``path``, from its head.
+    """Read the version of a weights file from its head.
 
-    Raises: UserError, naming the file, when it is missing or holds no supernet weights.
+    Args:
+        path: The file, or its folder.
+
+    Returns:
+        Twelve hexadecimal digits.
+
+    Raises:
+        UserError: When the file is missing or holds no supernet weights; it names the file.
     """
     return str(_head(path)[1]["version"])
 
 
 def read_trained_on(path: Path) -> TrainedOn | None:
-    """Read which images the weights in the file ``path``, or in the folder ``path``, were trained
-    on; None where the file does not say so, as those of raynas 0.1.
+    """Read the record of the images that the weights in a file were trained on.
 
-    Raises: UserError, naming the file, when it is missing, or damaged.
+    Args:
+        path: The file, or its folder.
+
+    Returns:
+        The record; None when the file has none, as files of raynas 0.1.
+
+    Raises:
+        UserError: When the file is missing or damaged; it names the file.
     """
     file, head = _head(path)
     try:
@@ -124,7 +164,11 @@ def read_trained_on(path: Path) -> TrainedOn | None:
 
 
 def _head(path: Path) -> tuple[Path, dict[str, Any]]:
-    """The file and its head, which has a version. Raises: UserError."""
+    """Return the file and its head, which has a version.
+
+    Raises:
+        UserError: When the file is missing or holds no supernet weights.
+    """
     file = path / FILE if path.is_dir() else path
     try:
         with safe_open(file, framework="pt") as content:
@@ -143,9 +187,16 @@ def _head(path: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """The numbers in the file ``path``, or in the folder ``path``, to be sent to other processes.
+    """Read the numbers of a weights file, to send them to other processes.
 
-    Raises: UserError, naming the file, when it is missing, cut, altered, or not all finite.
+    Args:
+        path: The file, or its folder.
+
+    Returns:
+        Name -> array, for all parameters and buffers.
+
+    Raises:
+        UserError: When the file is missing, cut, altered, or not all finite; it names the file.
     """
     file = path / FILE if path.is_dir() else path
     _, tensors = _read(file)
@@ -154,9 +205,14 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def fill(supernet: Supernet, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Give ``supernet`` copies of what :func:`read_arrays` gave.
+    """Give ``supernet`` copies of the arrays that :func:`read_arrays` gave.
 
-    Raises: UserError when they are of another supernet.
+    Args:
+        supernet: Filled in place.
+        arrays: Name -> array.
+
+    Raises:
+        UserError: When they are of another supernet.
     """
     tensors = {name: torch.tensor(array) for name, array in arrays.items()}
     if other := _misfit(tensors, supernet):
@@ -165,7 +221,11 @@ def fill(supernet: Supernet, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def _read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Head and tensors of a whole file. Raises: UserError."""
+    """Return head and tensors of a complete file.
+
+    Raises:
+        UserError: When the file is missing, cut, altered, or of another format.
+    """
     try:
         content = file.read_bytes()
     except FileNotFoundError as error:
@@ -193,7 +253,7 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _of(supernet: Supernet) -> dict[str, Any]:
-    """What the weights are of, as JSON gives it back."""
+    """Return the description of the supernet in the form that JSON gives back."""
     facts = {
         "space": describe(supernet.space, code=False),
         "input_shape": supernet.input_shape,
@@ -204,7 +264,7 @@ def _of(supernet: Supernet) -> dict[str, Any]:
 
 
 def _difference(head: Mapping[str, Any], supernet: Supernet) -> str:
-    """What differs between the file's supernet and this one, in words, or nothing."""
+    """Return the differences between the file's supernet and this one in words, or ""."""
     theirs, ours = _flat(head), _flat(_of(supernet))
     kinds = theirs.get("space.class"), ours["space.class"]
     if kinds[0] != kinds[1]:
@@ -214,7 +274,7 @@ def _difference(head: Mapping[str, Any], supernet: Supernet) -> str:
 
 
 def _misfit(tensors: Mapping[str, Tensor], supernet: Supernet) -> str:
-    """The first tensor that this supernet does not have, or has in another shape, or nothing."""
+    """Return the first tensor that differs in name or shape from this supernet's, or ""."""
     theirs = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     ours = {name: tuple(tensor.shape) for name, tensor in supernet.state_dict().items()}
     for name in sorted({*theirs, *ours}):
@@ -252,7 +312,7 @@ def _expect_finite(file: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _not_finite(tensors: Mapping[str, Tensor]) -> str:
-    """Which tensors hold how many numbers that are not finite, or nothing."""
+    """Return the tensors with numbers that are not finite and how many, or ""."""
     floats = [(n, t) for n, t in sorted(tensors.items()) if t.is_floating_point()]
     counts = [(name, int((~tensor.isfinite()).sum())) for name, tensor in floats]
     found = [f"{count} of {name}" for name, count in counts if count]

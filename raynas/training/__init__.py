@@ -1,4 +1,7 @@
-"""Recipes, the training loop, checkpoints and exports. Names load when they are first used."""
+"""Recipes, the training loop, checkpoints and exports of networks.
+
+Names load when they are first used, so that importing this package does not import torch.
+"""
 
 from __future__ import annotations
 

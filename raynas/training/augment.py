@@ -1,7 +1,7 @@
 """Images on the device as uint8, turned into normalised and augmented batches there.
 
-Every tensor here is a private copy: arrays of a view may be memory that all workers of a node
-share, and an in-place operation on an alias would change them for everyone.
+Every tensor here is a private copy: the arrays of a view may be memory that all workers of a node
+share, and an in-place operation on an alias would change them for all of these workers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ from raynas.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class DeviceImages:
-    """``pixels`` (n, height, width, channels) uint8 and ``labels`` (n,) int64 on one device."""
+    """Images and labels on one device.
+
+    Attributes:
+        pixels: (n, height, width, channels) uint8.
+        labels: (n,) int64.
+    """
 
     pixels: Tensor
     labels: Tensor
@@ -32,7 +37,14 @@ class DeviceImages:
 
 @dataclass(frozen=True)
 class DeviceView:
-    """A view on one device; ``mean`` and ``std`` are (channels,) float32 in units of 0..255."""
+    """A view of a data set whose arrays are on one device.
+
+    Attributes:
+        train: The training images.
+        held_out: The validation or test images.
+        mean: (channels,) float32, in units of 0..255.
+        std: (channels,) float32, in units of 0..255.
+    """
 
     train: DeviceImages
     held_out: DeviceImages
@@ -40,7 +52,14 @@ class DeviceView:
     std: Tensor
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """(n, h, w, c) uint8 -> (n, h, w, c) float32 with mean 0 and deviation 1."""
+        """Return images with mean 0 and standard deviation 1.
+
+        Args:
+            pixels: (n, height, width, channels) uint8.
+
+        Returns:
+            (n, height, width, channels) float32.
+        """
         return pixels.float().sub_(self.mean).div_(self.std)
 
 
@@ -48,9 +67,19 @@ _loaded: dict[tuple[int, str], DeviceView] = {}
 
 
 def on_device(view: View, device: torch.device) -> DeviceView:
-    """``view`` on ``device``; copied once per process and kept as long as the view lives.
+    """Return ``view`` on ``device``.
 
-    Raises: UserError when its images are not uint8.
+    It is copied once per process and kept as long as the view exists.
+
+    Args:
+        view: A view with uint8 images.
+        device: The device to copy it to.
+
+    Returns:
+        The copy; the same object for every call with the same view and device.
+
+    Raises:
+        UserError: When the images of the view are not uint8.
     """
     key = id(view), str(device)
     if key not in _loaded:
@@ -61,7 +90,7 @@ def on_device(view: View, device: torch.device) -> DeviceView:
             torch.tensor(view.mean, dtype=torch.float32, device=device),
             torch.tensor(view.std, dtype=torch.float32, device=device),
         )
-        # an id may be used again once the view is gone, so the entry goes with it
+        # an id may be used again once the view is deleted, so the entry is deleted with it
         weakref.finalize(view, _loaded.pop, key, None).atexit = False
     return _loaded[key]
 
@@ -74,7 +103,14 @@ def _copy(images: Images, device: torch.device) -> DeviceImages:
 
 
 def check_pixels(view: View) -> None:
-    """Raises: UserError when images of ``view`` are not uint8: others would be cut to 0..255."""
+    """Check that the images of ``view`` are uint8.
+
+    Args:
+        view: The view to check. Pixels of other types would be cut to 0..255.
+
+    Raises:
+        UserError: When training or held-out images are not uint8.
+    """
     for name, images in (("training", view.train), ("held-out", view.held_out)):
         if images.pixels.dtype != np.uint8:
             low, high = (float(end(images.pixels)) for end in (np.min, np.max))
@@ -87,11 +123,16 @@ def check_pixels(view: View) -> None:
 
 
 def check_augmentation(recipe: Recipe, view: View) -> None:
-    """See that what ``recipe`` does to images leaves something of those of ``view``.
+    """Check that the augmentation of ``recipe`` leaves a visible part of every image of ``view``.
+
+    Args:
+        recipe: The recipe whose ``crop_pad`` and ``cutout`` are compared with the image size.
+        view: The view to train on.
 
     Raises:
-        UserError: When crops may lie beside the image, or erased squares cover all of it; when
-            images are not uint8.
+        UserError: When crops may lie outside the image.
+        UserError: When erased squares may cover the whole image.
+        UserError: When images are not uint8.
     """
     check_pixels(view)
     _, height, width = view.input_shape
@@ -113,11 +154,11 @@ def check_augmentation(recipe: Recipe, view: View) -> None:
 
 
 def some_images(view: View, count: int = 5) -> Tensor:
-    """Return the first ``count`` training images of ``view`` as networks are shown them.
+    """Return the first ``count`` training images of ``view`` in the form that networks get them.
 
     Args:
-        view: Any; one with fewer images gives those that it has.
-        count: How many.
+        view: Any view; one with fewer images gives all that it has.
+        count: The number of images.
 
     Returns:
         (count, channels, height, width) float32, normalised, on the CPU.
@@ -129,10 +170,13 @@ def some_images(view: View, count: int = 5) -> Tensor:
 
 @dataclass(frozen=True)
 class Draws:
-    """The random decisions of one epoch over n images, in the order in which they are shown.
+    """The random decisions of one epoch over n images, in the order in which the images are shown.
 
-    ``order`` (n,) image numbers; ``corner`` (n, 2) top and left of the crop in the padded image;
-    ``mirrored`` (n,) bool; ``centre`` (n, 2) row and column of the erased square.
+    Attributes:
+        order: (n,) image numbers.
+        corner: (n, 2) top and left of the crop, in pixels of the padded image.
+        mirrored: (n,) bool.
+        centre: (n, 2) row and column of the centre of the erased square, in pixels.
     """
 
     order: Tensor
@@ -141,7 +185,11 @@ class Draws:
     centre: Tensor
 
     def to(self, device: torch.device) -> Draws:
-        """The same decisions on ``device``."""
+        """Return the same decisions on ``device``.
+
+        Args:
+            device: The device to copy them to.
+        """
         parts = (self.order, self.corner, self.mirrored, self.centre)
         return Draws(*(part.to(device) for part in parts))
 
@@ -149,9 +197,21 @@ class Draws:
 def draw_epoch(
     n: int, height: int, width: int, recipe: Recipe, generator: torch.Generator
 ) -> Draws:
-    """Draw on the CPU, so that every kind of device shows the same images in the same order.
+    """Draw the random decisions of one epoch.
 
-    All decisions are drawn whatever the recipe uses: switching one off leaves the others alone.
+    They are drawn on the CPU, so that all kinds of devices show the same images in the same order.
+    All decisions are drawn, also those that the recipe does not use: switching one off does not
+    change the others.
+
+    Args:
+        n: Number of training images.
+        height: Of the images, in pixels.
+        width: Of the images, in pixels.
+        recipe: Its ``crop_pad`` limits the corners of the crops.
+        generator: A CPU generator; it is advanced.
+
+    Returns:
+        The decisions, on the CPU.
     """
 
     def whole(below: int) -> Tensor:
@@ -168,9 +228,18 @@ def draw_epoch(
 def augmented(
     view: DeviceView, draws: Draws, shown: slice, recipe: Recipe
 ) -> tuple[Tensor, Tensor]:
-    """Images (b, channels, height, width) float32 and labels (b,): number ``shown`` of the epoch.
+    """Return one augmented batch of the training images.
 
-    Crop and mirror are one gather on uint8. The erased square has the value of the mean image.
+    Crop and mirror are one gather on uint8. The erased square gets the value of the mean image.
+
+    Args:
+        view: The data.
+        draws: The decisions of the epoch, on the device of ``view``.
+        shown: The slice of the epoch's order that makes up the batch of b images.
+        recipe: The augmentations to apply, and the memory format.
+
+    Returns:
+        Images (b, channels, height, width) float32 and labels (b,) int64.
     """
     index = draws.order[shown]
     pixels = view.train.pixels[index]
@@ -183,7 +252,15 @@ def augmented(
 
 
 def as_input(images: Tensor, recipe: Recipe) -> Tensor:
-    """(n, h, w, c) -> (n, c, h, w), in memory as the recipe says."""
+    """Move the channels of images to the second dimension, as networks take them.
+
+    Args:
+        images: (n, height, width, channels).
+        recipe: Its ``channels_last`` sets the memory format.
+
+    Returns:
+        (n, channels, height, width).
+    """
     turned = images.permute(0, 3, 1, 2)
     return turned if recipe.channels_last else turned.contiguous()
 

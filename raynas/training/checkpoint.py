@@ -1,9 +1,10 @@
-"""Atomic checkpoints: a folder with ``weights.safetensors`` and a readable ``state.json``.
+"""Atomic checkpoints of trainings, and files with the weights of a network.
 
+A checkpoint is a folder with ``weights.safetensors`` and a readable ``state.json``.
 ``weights.safetensors`` holds the network's state under ``network.`` and the optimizer's momentum
-under ``momentum.``. A checkpoint is written aside, forced to disk and renamed, so a folder named
-``checkpoint-000012`` is whole or, after a failing disk, refused by its digest; then the one
-before it serves.
+under ``momentum.``. A checkpoint is written under a temporary name, forced to disk and renamed. So
+a folder named ``checkpoint-000012`` is complete or, after a disk failure, refused by its digest;
+then the checkpoint before it is used.
 """
 
 from __future__ import annotations
@@ -32,7 +33,13 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Progress:
-    """What ``state.json`` says: ``identity`` names the training (recipe, seed, architecture)."""
+    """The content of ``state.json``: how far a training has come.
+
+    Attributes:
+        epoch: The number of finished epochs.
+        identity: JSON data that identify the training (recipe, seed, architecture).
+        history: The measurements of the finished epochs.
+    """
 
     epoch: int
     identity: Mapping[str, Any]
@@ -42,9 +49,21 @@ class Progress:
 def save_checkpoint(
     folder: Path, progress: Progress, network: nn.Module, optimizer: Optimizer, keep: int = 2
 ) -> Path:
-    """Write ``folder/checkpoint-EPOCH`` in one piece; the ``keep`` newest stay.
+    """Write ``folder/checkpoint-EPOCH`` atomically and delete old checkpoints.
 
-    Raises: OSError (disk full, no permission); what was there before is then untouched.
+    Args:
+        folder: The folder of the training's checkpoints; created if needed.
+        progress: Stored as ``state.json``.
+        network: Its parameters and buffers are stored.
+        optimizer: Its momentum buffers are stored.
+        keep: The number of newest checkpoints to keep.
+
+    Returns:
+        The folder of the new checkpoint.
+
+    Raises:
+        OSError: When the disk is full or writing is not permitted. Earlier checkpoints are then
+            unchanged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{PREFIX}{progress.epoch:06d}"
@@ -57,7 +76,7 @@ def save_checkpoint(
         _write(aside / WEIGHTS, weights)
         _write(aside / STATE, (json.dumps(state, indent=1) + "\n").encode())
         _sync_folder(aside)
-        if target.exists():  # one that could not be read; its epoch was trained again
+        if target.exists():  # it could not be read, so its epoch was trained again
             shutil.rmtree(target)
         aside.rename(target)
     except OSError:
@@ -74,9 +93,19 @@ def load_checkpoint(
     network: nn.Module,
     optimizer: Optimizer | None = None,
 ) -> Progress | None:
-    """Fill network and optimizer from the newest whole checkpoint; None where there is none.
+    """Fill network and optimizer from the newest checkpoint that is complete.
 
-    Raises: UserError when anything that ``identity`` names is other in the checkpoint.
+    Args:
+        folder: The folder of the training's checkpoints; it need not exist.
+        identity: JSON data that identify the training.
+        network: Filled in place.
+        optimizer: Its momentum is filled in place; None leaves the stored momentum out.
+
+    Returns:
+        The progress of the checkpoint; None when there is no complete checkpoint.
+
+    Raises:
+        UserError: When an entry of ``identity`` has another value in the checkpoint.
     """
     wanted = json.loads(json.dumps(identity))
     for path in _newest_first(folder):
@@ -96,7 +125,16 @@ def load_checkpoint(
 
 
 def save_network(path: Path, network: nn.Module, metadata: Mapping[str, str] | None = None) -> None:
-    """The network's state as one safetensors file, written aside and renamed."""
+    """Write the state of a network to one safetensors file, under a temporary name that is renamed.
+
+    Args:
+        path: The file to write; its folder is created if needed.
+        network: Its parameters and buffers are written.
+        metadata: Texts to store in the head of the file.
+
+    Raises:
+        OSError: When the file cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}-{os.getpid()}")
     try:
@@ -108,9 +146,19 @@ def save_network(path: Path, network: nn.Module, metadata: Mapping[str, str] | N
 
 
 def load_network(path: Path, network: nn.Module) -> dict[str, str]:
-    """Fill ``network`` from ``save_network``'s file, all names required; returns the metadata.
+    """Fill ``network`` from a file of :func:`save_network`, which must have all names of its state.
 
-    Raises: UserError when the file is missing, torn, or of another network.
+    Args:
+        path: The file.
+        network: Filled in place.
+
+    Returns:
+        The metadata of the file.
+
+    Raises:
+        UserError: When the file is missing.
+        UserError: When the file is incomplete.
+        UserError: When the weights are of another network.
     """
     try:
         with safe_open(path, framework="pt") as file:

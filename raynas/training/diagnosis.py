@@ -1,4 +1,4 @@
-"""What in a network keeps it from being run, repeated or exported, in a line."""
+"""Messages of one line that say why a network cannot be run, repeated or exported."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _DROPOUTS = {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", 
              "feature_alpha_dropout", "dropout_", "alpha_dropout_"}  # fmt: skip
 
 
-#: a few, since what is dropped may be zero anyway
+#: more than one, since dropped values may be zero anyway
 _PASSES = 4
 
 
 def why_it_fails(network: nn.Module, images: Tensor) -> str:
-    """Run ``network`` once and say what goes wrong.
+    """Run ``network`` once and describe the error.
 
     Args:
         network: In eval mode.
         images: (n, channels, height, width).
 
     Returns:
-        The error and where it was raised, or what is put out instead of logits (n, classes); an
-        empty text where nothing goes wrong.
+        The error and where it was raised, or the type of an output that is not a tensor of logits;
+        an empty text when the pass works.
     """
     try:
         with torch.no_grad():
@@ -49,14 +49,14 @@ def why_it_fails(network: nn.Module, images: Tensor) -> str:
 
 
 def why_it_differs(network: nn.Module, images: Tensor) -> str:
-    """Run ``network``, which works, again and again and say what makes passes differ.
+    """Run ``network``, which works, several times and describe why passes differ.
 
     Args:
         network: In eval mode.
         images: (n, channels, height, width).
 
     Returns:
-        An empty text where all passes give the same logits.
+        The difference and its cause; an empty text when all passes give the same logits.
     """
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -87,12 +87,15 @@ def why_it_differs(network: nn.Module, images: Tensor) -> str:
 
 
 def why_not_exported(network: nn.Module, images: Tensor | None, error: BaseException) -> str:
-    """Say what in ``network`` an exporter did not take.
+    """Describe the part of ``network`` that an exporter did not accept.
 
     Args:
-        network: In eval mode; it works.
-        images: (n, channels, height, width); None where there are none to run it on.
-        error: What the exporter raised.
+        network: In eval mode; a forward pass of it works.
+        images: (n, channels, height, width); None when there are none to run it on.
+        error: The exception that the exporter raised.
+
+    Returns:
+        The reason, with the user's line of code where it is known.
     """
     cause: BaseException | None = error
     while cause is not None and images is not None:
@@ -111,7 +114,7 @@ def _fixed_batch(network: nn.Module, images: Tensor) -> str:
 
 
 def _draws(network: nn.Module, images: Tensor) -> str:
-    """The first function that draws random numbers, and how to stop it."""
+    """Return the first function that draws random numbers with advice, or an empty text."""
     watch = _Watch(network, None)
     with torch.random.fork_rng(devices=[]), torch.no_grad(), watch:
         network(images)
@@ -124,9 +127,13 @@ def _draws(network: nn.Module, images: Tensor) -> str:
 
 
 class _Watch(TorchFunctionMode):
-    """Finds the first torch function for which ``wanted`` holds; None: that draws random numbers.
+    """A mode that finds the first torch function for which ``wanted`` holds.
 
-    ``name``: of the function. ``found``: the module and line that called it.
+    With ``wanted`` None it finds the first one that draws random numbers.
+
+    Attributes:
+        name: The name of the function.
+        found: The module and the line that called it.
     """
 
     def __init__(self, network: nn.Module, wanted: Callable[[Any], bool] | None) -> None:
@@ -178,7 +185,7 @@ def _pop(stack: list[str]) -> Callable[..., None]:
 
 
 def _outputs(network: nn.Module, images: Tensor) -> tuple[list[tuple[str, Tensor]], Tensor]:
-    """What each module puts out, in the order in which they end, and the logits."""
+    """Return the output of each module, in the order in which they end, and the logits."""
     found: list[tuple[str, Tensor]] = []
     with _kept(network, found):
         logits: Tensor = network(images)
@@ -207,7 +214,7 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 
 def _near(one: Tensor, other: Tensor) -> bool:
-    """Whether two passes differ as sums in another order do."""
+    """Return whether two passes differ only as sums in another order do."""
     if one.shape != other.shape:
         return False
     return torch.allclose(one.float(), other.float(), rtol=1e-5, atol=1e-6, equal_nan=True)
@@ -226,7 +233,7 @@ def _with_place(error: BaseException) -> str:
 
 
 def _users_line(frame: FrameType | None) -> str:
-    """The innermost line outside of Python's and other packages' files."""
+    """Return the innermost line outside of the files of Python and of other packages."""
     while frame is not None:
         if _is_users(frame.f_code.co_filename):
             return f"{Path(frame.f_code.co_filename).name}, line {frame.f_lineno}"
@@ -238,5 +245,5 @@ _NOT_USERS = (str(Path(__file__).parent), sysconfig.get_path("stdlib"), "<")
 
 
 def _is_users(file: str) -> bool:
-    """Whether code is a user's: not of Python, of an installed package, or of this one."""
+    """Return whether code is a user's: not of Python, an installed package or this package."""
     return "site-packages" not in Path(file).parts and not file.startswith(_NOT_USERS)

@@ -1,4 +1,4 @@
-"""A trained network as files for others, each checked to compute what the network computes."""
+"""Export of a trained network to files, each checked to compute the same as the network."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from raynas.training.checkpoint import load_network, save_network
 from raynas.training.diagnosis import why_it_differs, why_it_fails, why_not_exported
 
 ABSOLUTE = 1e-5
-#: of the largest logit, by the type in which the network gives them
+#: allowed difference as a share of the largest logit, by the type of the logits
 RELATIVE = {torch.float16: 4e-3, torch.bfloat16: 4e-2}
 INPUT, OUTPUT = "images", "logits"
 
@@ -35,9 +35,9 @@ class Exported:
 
     Attributes:
         paths: Format -> file.
-        differences: Format -> largest absolute difference to the network's own logits; nothing
-            for a format whose logits could not be compared.
-        remarks: What a user should know of the files, a sentence each.
+        differences: Format -> largest absolute difference to the network's own logits; no entry for
+            a format whose logits could not be compared.
+        remarks: Sentences that a user should read about the files.
     """
 
     paths: Mapping[str, Path] = field(default_factory=dict)
@@ -59,25 +59,29 @@ def export_network(
 
     safetensors: the weights, ``network.safetensors``. onnx: ``network.onnx`` with a free batch
     size. torch: a ``torch.export`` program with a free batch size, ``network.pt2``. Each file is
-    loaded again. The weights must be the network's own; the others must give its logits in eval
-    mode, for another batch size, too: within 1e-5 + 1e-4 of the largest logit (more where it gives
-    them in half precision). A file appears under its name only once it has passed its check; one
-    that fails keeps none of the others back.
+    loaded again. The weights must be the network's own. The others must give its logits in eval
+    mode, also for another batch size: within 1e-5 + 1e-4 of the largest logit (more for logits in
+    half precision). A file gets its final name only after it has passed its check. The failure of
+    one format does not prevent the other formats.
 
     Args:
-        network: (n, *input_shape) float32, normalised -> logits (n, classes); it stays as it is.
+        network: (n, *input_shape) float32, normalised -> logits (n, classes); it is not changed.
         input_shape: (channels, height, width).
-        folder: Made where it is not there.
+        folder: Created if needed.
         architecture: JSON data, written beside the files.
-        formats: Any of those above.
+        formats: Any of "safetensors", "onnx" and "torch".
         images: (n, *input_shape) of the data, on which logits are compared; None draws noise by
-            ``seed``, which networks that take whole numbers out of their input may not accept.
+            ``seed``, which networks that take whole numbers from their input may not accept.
         seed: Of the noise.
 
+    Returns:
+        The files and the differences of their logits.
+
     Raises:
-        UserError: For an unknown format or a missing package.
-        RaynasError: When a file computes something else, or what in the network cannot be
-            exported: with all that was not written, in a line.
+        UserError: When a format is unknown.
+        UserError: When a package is missing.
+        RaynasError: When a file computes something else than the network, or a part of the network
+            cannot be exported; the message lists all formats that were not written.
     """
     for name in formats:
         if name not in _FORMATS:
@@ -112,19 +116,19 @@ def export_network(
 
 
 def _first(images: Tensor, count: int) -> Tensor:
-    """So many of the images, again from the first where there are fewer."""
+    """Return ``count`` of the images, starting again at the first where there are fewer."""
     return images[torch.arange(count) % len(images)]
 
 
 def _runnable(network: nn.Module, images: Tensor) -> tuple[nn.Module, str]:
-    """The network in eval mode on the CPU, and why its passes cannot be compared, if so.
+    """Return the network in eval mode on the CPU, and why its passes cannot be compared, or "".
 
-    In float32; one that does not run so keeps the types that it has.
+    It is in float32; a network that does not run in float32 keeps its types.
     """
     own = copy.deepcopy(network).to("cpu").eval()
     own.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     plain = copy.deepcopy(own).to(torch.float32)
-    tried = copy.deepcopy(plain)  # a pass may change it
+    tried = copy.deepcopy(plain)  # a pass may change the network
     reason = why_it_fails(tried, images)
     if reason and not why_it_fails(copy.deepcopy(own), images):
         plain, tried, reason = own, copy.deepcopy(own), ""
@@ -138,7 +142,10 @@ Writer = Callable[[nn.Module, Tensor | None, Path], Forward]
 def _write_and_check(
     name: str, path: Path, write: Writer, network: nn.Module, batches: Sequence[Tensor]
 ) -> float:
-    """The largest difference of logits; without ``batches`` none are compared."""
+    """Write and check one file and return the largest difference of logits.
+
+    Without ``batches`` no logits are compared.
+    """
 
     def write_checked(aside: Path) -> float:
         with _silence():
@@ -234,7 +241,10 @@ _FORMATS: dict[str, tuple[str, Writer]] = {
 
 
 def _in_place(path: Path, write: Callable[[Path], T]) -> T:
-    """``write`` to a name aside, then rename: a failed write leaves what was there."""
+    """Call ``write`` with a temporary name, then rename it.
+
+    A failed write leaves an older file unchanged.
+    """
     aside = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         result = write(aside)
@@ -246,7 +256,7 @@ def _in_place(path: Path, write: Callable[[Path], T]) -> T:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Exporters talk through prints, logs and warnings; what matters is raised."""
+    """Silence prints, logs and warnings of exporters; their errors are still raised."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

@@ -1,4 +1,4 @@
-"""Training as one page: from a network and a view to one measurement per epoch."""
+"""The training loop: from a network and a view to one measurement per epoch."""
 
 from __future__ import annotations
 
@@ -49,28 +49,46 @@ def train(
     pauses: Collection[int] = (),
     stored: int | None = None,
 ) -> Iterator[Measurement]:
-    """Train ``network`` in place up to ``max_epoch`` (default: all of the recipe's epochs).
-
-    Yields one measurement per epoch: ``train_loss``, ``train_accuracy`` and, under the view's
-    name ``val_`` or ``test_``, ``loss`` and ``accuracy`` of the held-out images; losses in nats,
-    accuracies in percent. The held-out images are measured at every ``measure_every``-th epoch
-    and at the last one (0: at the last one alone); other measurements lack their metrics.
+    """Train ``network`` in place up to ``max_epoch``.
 
     With a ``workdir`` a checkpoint is written once ``checkpoint_seconds`` have passed since the
-    last one, and always at the last epoch; a later call with the same arguments goes on from
-    there and yields the epochs that follow. An epoch's checkpoint is written when the reader
-    asks for the next epoch, so no measurement is lost with a worker; the last epoch's is written
-    before it is yielded, and is yielded again by a call that finds nothing left to do. The same
-    holds for the epochs in ``pauses``, after which a reader may not come back for long. A reader
-    that knows the epochs up to ``stored`` only is told those after it again.
-    ``label`` (the architecture's text) and ``seed`` tell whose checkpoint it is.
+    last one, and always at the last epoch. A later call with the same arguments continues from
+    there and yields the epochs that follow. An epoch's checkpoint is written when the reader asks
+    for the next epoch, so no measurement is lost when a worker stops. The checkpoint of the last
+    epoch is written before its measurement is yielded, and a call that finds nothing left to do
+    yields this measurement again. The same holds for the epochs in ``pauses``.
 
-    All randomness comes from (seed, epoch): on a CPU, n epochs in one go or in pieces end in
-    the same weights.
+    All randomness comes from (seed, epoch): on a CPU, n epochs in one call or in several calls end
+    in the same weights.
 
-    Raises: TrainingDiverged at the end of an epoch whose loss is not finite; UserError when
-    ``max_epoch`` is beyond the recipe, the recipe's augmentation does not fit the images, or the
-    checkpoint is of another training.
+    Args:
+        network: (n, channels, height, width) float32 -> logits (n, classes).
+        view: The training and held-out images, uint8.
+        recipe: Optimizer, schedule and augmentations.
+        seed: Of the order and the augmentation of images, and of what the network draws. It also
+            identifies the checkpoints.
+        device: A torch device, such as "cpu" or "cuda:0".
+        workdir: Folder of the checkpoints; None writes none.
+        max_epoch: The epoch to stop after; None takes all epochs of the recipe.
+        threads: CPU threads of torch during an epoch.
+        checkpoint_seconds: Seconds between two checkpoints.
+        measure_every: Held-out images are measured at every epoch that is a multiple of this
+            number, and at the last one; 0 measures at the last one only.
+        label: Text of the architecture; it identifies the checkpoints.
+        pauses: Epochs after which the reader may not continue for a long time.
+        stored: The last epoch whose measurement the reader knows. Later epochs that were trained
+            before are yielded again. None means that the reader knows all.
+
+    Yields:
+        One measurement per epoch: ``train_loss``, ``train_accuracy`` and, under the view's name
+        ``val_`` or ``test_``, ``loss`` and ``accuracy`` of the held-out images. Losses are in nats,
+        accuracies in percent. Epochs at which held-out images are not measured lack their metrics.
+
+    Raises:
+        TrainingDiverged: At the end of an epoch with a value that is not finite.
+        UserError: When ``max_epoch`` is beyond the recipe.
+        UserError: When the recipe's augmentation does not fit the images.
+        UserError: When the checkpoint is of another training.
     """
     last = last_epoch(recipe, max_epoch)
     check_augmentation(recipe, view)
@@ -105,7 +123,18 @@ def train(
 
 
 def last_epoch(recipe: Recipe, max_epoch: int | None) -> int:
-    """``max_epoch``, or the recipe's last one. Raises: UserError when it is beyond the recipe."""
+    """Return the epoch at which a training stops.
+
+    Args:
+        recipe: Its ``epochs`` are the upper limit.
+        max_epoch: The epoch to stop after; None takes the recipe's last one.
+
+    Returns:
+        The epoch, counted from 1.
+
+    Raises:
+        UserError: When ``max_epoch`` is below 1 or beyond the recipe.
+    """
     last = recipe.epochs if max_epoch is None else max_epoch
     if not 1 <= last <= recipe.epochs:
         raise UserError(
@@ -132,12 +161,33 @@ def run_epochs(
     pauses: Collection[int] = (),
     stored: int | None = None,
 ) -> Iterator[Measurement]:
-    """``one_epoch(1)``, ``one_epoch(2)``, ... to ``last`` as measurements, with checkpoints.
+    """Call ``one_epoch(1)``, ``one_epoch(2)``, ... up to ``last``, with checkpoints between them.
 
-    What :func:`train` says of checkpoints and randomness holds for every ``one_epoch`` that draws
-    from torch's global state, which is seeded by ``identity["seed"]`` and the epoch, or from
-    seeds of its own. ``writes``: whether this process writes the checkpoints that it reads.
-    ``at_end``: called with the epoch of the weights before the last measurement is yielded.
+    The checkpoints and the randomness described at :func:`train` hold for every ``one_epoch`` that
+    draws from torch's global state, which is seeded by ``identity["seed"]`` and the epoch, or from
+    seeds of its own.
+
+    Args:
+        one_epoch: Trains one epoch (from 1) and returns its metrics.
+        network: Stored in checkpoints.
+        optimizer: Stored in checkpoints.
+        last: The last epoch.
+        identity: JSON data that identify the training; with the entry "seed".
+        place: The device of the network.
+        workdir: Folder of the checkpoints; None reads and writes none.
+        threads: CPU threads of torch during an epoch.
+        checkpoint_seconds: Seconds between two checkpoints.
+        writes: Whether this process writes the checkpoints that it reads.
+        at_end: Called with the epoch of the weights before the last measurement is yielded.
+        pauses: Epochs whose checkpoint is written before their measurement is yielded.
+        stored: The last epoch whose measurement the reader knows; None means all.
+
+    Yields:
+        One measurement per epoch.
+
+    Raises:
+        TrainingDiverged: At the end of an epoch with a value that is not finite.
+        UserError: When the checkpoint is of another training.
     """
     seed = identity["seed"]
     progress = Progress(0, identity)
@@ -174,10 +224,10 @@ def run_epochs(
 
 
 def _worked(place: torch.device, threads: int) -> float:
-    """A clock of the seconds worked, in which the same work costs the same on a busy machine.
+    """Return a clock of seconds worked, in which work costs the same on a busy machine.
 
-    On a CPU the processor time of this process, shared out over its threads, since searches are
-    compared at equal cost; on a GPU the clock on the wall.
+    On a CPU it is the processor time of this process divided by its threads, since searches are
+    compared at equal cost; on a GPU it is wall-clock time.
     """
     return time.process_time() / max(threads, 1) if place.type == "cpu" else time.monotonic()
 
@@ -190,7 +240,21 @@ def train_epoch(
     epoch: int,
     seed: int,
 ) -> dict[str, float]:
-    """One pass over the training images; epochs count from 1. Nothing waits for the device."""
+    """Train one epoch: one pass over the training images.
+
+    No step waits for the device: sums are read at the end.
+
+    Args:
+        network: Trained in place, on the device of ``data``.
+        optimizer: Of the network.
+        data: The images.
+        recipe: Batches, augmentation, loss and gradient clipping.
+        epoch: Number of the epoch, from 1.
+        seed: Of the order and the augmentation.
+
+    Returns:
+        ``train_accuracy`` in percent and ``train_loss`` in nats, means over the images shown.
+    """
     loss_sum = torch.zeros((), device=data.mean.device)
     right = torch.zeros((), device=data.mean.device, dtype=torch.int64)
     shown = 0
@@ -222,10 +286,22 @@ def batches(
     rank: int = 0,
     ranks: int = 1,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Augmented images and labels, batch by batch, with the optimizer's rate set for each.
+    """Yield the augmented batches of one epoch, with the optimizer's learning rate set for each.
 
-    Of every batch the images number ``rank``, ``rank + ranks``, ...: ``ranks`` processes show an
-    epoch together. A last batch that leaves one of them less than two images is left out.
+    Several processes can show an epoch together: each takes every ``ranks``-th image of every
+    batch. A last batch that leaves one of them with fewer than two images is left out.
+
+    Args:
+        data: The images.
+        recipe: Batch size, schedule and augmentation.
+        epoch: Number of the epoch, from 1.
+        seed: Of the order and the augmentation.
+        optimizer: Its learning rate is set before each batch.
+        rank: Number of this process, from 0.
+        ranks: Number of processes.
+
+    Yields:
+        Images (b, channels, height, width) float32 and labels (b,) int64.
     """
     count, height, width, _ = data.train.pixels.shape
     generator = torch.Generator().manual_seed(seed_for(seed, "augment", epoch))
@@ -241,7 +317,17 @@ def batches(
 def measure(
     network: nn.Module, images: DeviceImages, data: DeviceView, recipe: Recipe
 ) -> dict[str, float]:
-    """``accuracy`` in percent and ``loss`` (cross entropy in nats) of images as they are."""
+    """Measure a network on images without augmentation, in eval mode.
+
+    Args:
+        network: On the device of ``data``; left in eval mode.
+        images: The images to measure on.
+        data: Mean and deviation of the images.
+        recipe: Memory format and precision.
+
+    Returns:
+        ``accuracy`` in percent and ``loss`` (cross entropy in nats).
+    """
     network.eval()
     loss_sum = torch.zeros((), device=data.mean.device)
     right = torch.zeros((), device=data.mean.device, dtype=torch.int64)
@@ -260,7 +346,15 @@ def measure(
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """SGD as the recipe says; one-dimensional weights are a group of their own."""
+    """Make the SGD optimizer of a recipe; one-dimensional weights are a separate parameter group.
+
+    Args:
+        network: Its trainable parameters are optimised.
+        recipe: Learning rate, momentum and weight decay.
+
+    Returns:
+        An optimizer with one or two parameter groups.
+    """
     weights = [p for p in network.parameters() if p.requires_grad]
     plain = [p for p in weights if p.ndim <= 1]
     groups = [
@@ -277,15 +371,42 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
 
 
 def batch_starts(count: int, batch_size: int, ranks: int = 1) -> range:
-    """Where the batches of an epoch start. A last batch of one image a rank is left out.
+    """Return the first image number of each batch of an epoch.
 
-    Batch norm cannot train on one image; which image that is changes from epoch to epoch.
+    A last batch with one image per rank is left out: batch norm cannot train on one image. Which
+    image is left out changes from epoch to epoch.
+
+    Args:
+        count: Number of training images.
+        batch_size: Images per batch, over all ranks.
+        ranks: Number of processes that share a batch.
+
+    Returns:
+        The numbers as a range.
+
+    Example:
+        >>> list(batch_starts(count=9, batch_size=4))
+        [0, 4]
+        >>> list(batch_starts(count=10, batch_size=4))
+        [0, 4, 8]
     """
     return range(0, max(count - 2 * ranks + 1, 1), batch_size)
 
 
 def autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager[object]:
-    """Entered anew for every batch: its cache of cast weights is stale after a step."""
+    """Return the precision context of one batch.
+
+    Enter a new one for every batch: its cache of cast weights is outdated after an optimisation
+    step.
+
+    Args:
+        recipe: Its ``amp`` allows or forbids bfloat16.
+        device: The device of the network.
+
+    Returns:
+        A bfloat16 autocast on a GPU that computes bfloat16 in hardware and a recipe with "auto",
+        else a context that does nothing.
+    """
     if recipe.amp == "auto" and device.type == "cuda" and _computes_bfloat16():
         return torch.autocast("cuda", dtype=torch.bfloat16)
     return nullcontext()
@@ -298,9 +419,9 @@ def _computes_bfloat16() -> bool:
 
 @contextmanager
 def _surroundings(device: torch.device, threads: int, seed: int) -> Iterator[None]:
-    """The process's threads and random state for one epoch, put back after it.
+    """Set the process's threads and random state for one epoch, and restore them after it.
 
-    Never held across a yield: whoever reads the measurements finds the process as it was.
+    It is never held across a yield: the reader of the measurements finds the process unchanged.
     """
     before = torch.get_num_threads()
     gpu = device.type == "cuda"

@@ -1,4 +1,4 @@
-"""How a network is trained: one frozen value, and the recipes that others have published."""
+"""The settings of a training as one frozen value, and the recipes that others have published."""
 
 from __future__ import annotations
 
@@ -14,15 +14,35 @@ from raynas.core.fields import check_fields
 class Recipe:
     """SGD with momentum, a cosine schedule, and the augmentations of small-image training.
 
-    ``epochs`` is the length of the schedule; a training may stop earlier on the same schedule.
-    ``lr`` rises linearly during ``warmup_epochs``, then falls to 0 along half a cosine, step by
-    step (Loshchilov & Hutter 2017). ``decay_norms``: whether ``weight_decay`` also shrinks
-    one-dimensional weights (norms, biases). ``crop_pad``: random crops from images padded by so
-    many black pixels on every side. ``cutout``: side of the erased square in pixels (DeVries &
-    Taylor 2017). ``grad_clip``: largest norm of the whole gradient. ``amp``: "auto" computes in
-    bfloat16 where a GPU can, "off" never.
+    The learning rate rises linearly during ``warmup_epochs``, then falls to 0 along half a cosine,
+    step by step (Loshchilov & Hutter 2017).
 
-    Raises: UserError naming the field, its value and what is allowed.
+    Attributes:
+        epochs: Length of the schedule; a training may stop earlier on the same schedule.
+        batch_size: Images per optimisation step.
+        lr: The largest learning rate.
+        momentum: Of SGD, at least 0 and below 1.
+        nesterov: Whether the momentum is Nesterov's.
+        weight_decay: Factor of the L2 penalty.
+        decay_norms: Whether ``weight_decay`` also shrinks one-dimensional weights (norms, biases).
+        warmup_epochs: Epochs in which the learning rate rises.
+        label_smoothing: Share of the target that is spread over all classes, at least 0 and below
+            1.
+        flip: Whether images are mirrored at random.
+        crop_pad: Random crops are taken from images padded by this many black pixels on each side.
+        cutout: Side of the erased square in pixels (DeVries & Taylor 2017); 0 erases none.
+        grad_clip: Largest norm of the whole gradient; None sets no limit.
+        amp: "auto" computes in bfloat16 where a GPU can, "off" never does.
+        channels_last: Whether images and weights are in the channels-last memory format.
+
+    Raises:
+        UserError: When a field has a value that is not allowed; it names the field, its value and
+            the allowed values.
+
+    Example:
+        >>> recipe = Recipe(epochs=2, lr=0.1, warmup_epochs=1)
+        >>> [round(recipe.lr_at(step, steps_per_epoch=2), 3) for step in range(4)]
+        [0.05, 0.1, 0.1, 0.05]
     """
 
     epochs: int = 12
@@ -62,7 +82,15 @@ class Recipe:
             raise one_of("amp in the recipe", self.amp, ("auto", "off"))
 
     def lr_at(self, step: int, steps_per_epoch: int) -> float:
-        """The learning rate of optimisation step ``step`` (0, 1, ...) of the whole schedule."""
+        """Return the learning rate of one optimisation step.
+
+        Args:
+            step: Number of the step in the whole schedule, from 0.
+            steps_per_epoch: Number of optimisation steps in an epoch.
+
+        Returns:
+            The learning rate, from 0 to ``lr``.
+        """
         warmup, total = self.warmup_epochs * steps_per_epoch, self.epochs * steps_per_epoch
         if step < warmup:
             return self.lr * (step + 1) / warmup

@@ -14,16 +14,23 @@ from raynas.data.base import View
 
 @dataclass(frozen=True)
 class Batch:
-    """Images that a network is scored on, and their labels.
+    """A batch of images and labels that networks are scored on.
 
-    Args:
+    Attributes:
         images: (n, channels, height, width) float32, normalised.
         labels: (n,) int64.
-        num_classes: How many classes the task has. It tells logits (n, num_classes) from other
+        num_classes: Number of classes of the task. It tells logits (n, num_classes) from other
             tensors that a network puts out; None takes the only tensor of two dimensions.
 
     Raises:
-        UserError: For other shapes, or fewer classes than a label says.
+        UserError: When images or labels have other shapes.
+        UserError: When a label is not below ``num_classes``.
+
+    Example:
+        >>> import torch
+        >>> batch = Batch(torch.zeros(2, 3, 8, 8), torch.tensor([0, 1]), num_classes=10)
+        >>> len(batch), batch.equal_images
+        (2, (0, 1))
     """
 
     images: Tensor
@@ -47,7 +54,11 @@ class Batch:
 
     @cached_property
     def equal_images(self) -> tuple[int, int] | None:
-        """The numbers of two equal images, or None."""
+        """The first pair of equal images.
+
+        Returns:
+            Their two numbers; None when all images differ.
+        """
         seen: dict[bytes, int] = {}
         for i, image in enumerate(self.images.cpu().numpy()):
             first = seen.setdefault(image.tobytes(), i)
@@ -57,7 +68,19 @@ class Batch:
 
     @classmethod
     def draw(cls, view: View, size: int, seed: int = 0) -> Batch:
-        """``size`` different training images of the view, normalised, not augmented."""
+        """Draw different training images of a view, normalised and not augmented.
+
+        Args:
+            view: The view to draw from.
+            size: Number of images, at least 2.
+            seed: Of the draw.
+
+        Returns:
+            The batch, on the CPU.
+
+        Raises:
+            UserError: When ``size`` is below 2 or above the number of training images.
+        """
         if not 2 <= size <= len(view.train):
             raise UserError(
                 f"a batch of {size} images from {len(view.train)}", allowed="2 or more, all differ"
@@ -70,4 +93,9 @@ class Batch:
         return cls((pixels - mean) / std, labels, view.num_classes)
 
     def to(self, device: str | torch.device) -> Batch:
+        """Return a copy of the batch on ``device``.
+
+        Args:
+            device: A torch device.
+        """
         return Batch(self.images.to(device), self.labels.to(device), self.num_classes)

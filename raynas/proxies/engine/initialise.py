@@ -1,4 +1,4 @@
-"""Weights that a proxy's definition draws anew, beside the network's own."""
+"""Weights that the definition of a proxy draws anew, beside the network's own."""
 
 from __future__ import annotations
 
@@ -10,11 +10,23 @@ from torch import Tensor, nn
 from raynas.proxies.engine.probe import Probe
 
 Spread = Callable[[torch.Size], float]
-"""Standard deviation for a weight of this shape."""
+"""A function from the shape of a weight to the standard deviation of its values."""
 
 
 def drawn(probe: Probe, generator: torch.Generator, spread: Spread) -> dict[str, Tensor]:
-    """All parameters: weights ~ N(0, spread^2) in the order of their names, biases 0, norms 1."""
+    """Draw new values for the parameters of a network.
+
+    Weights are drawn from N(0, spread^2) in the order of their names, biases are 0 and the weights
+    of norms 1. Other one-dimensional parameters keep their values.
+
+    Args:
+        probe: The network.
+        generator: A CPU generator; it is advanced.
+        spread: Gives the standard deviation for the shape of a weight.
+
+    Returns:
+        Name -> tensor, for all parameters.
+    """
     norms = {
         f"{name}.weight" if name else "weight"
         for name, module in probe.network.named_modules()

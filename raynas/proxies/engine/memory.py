@@ -1,4 +1,4 @@
-"""Memory that goes from pass to pass without a detour through the kernel."""
+"""Settings of the C library that let passes reuse memory without returning it to the kernel."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import ctypes
 import functools
 import sys
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 
 
 @functools.cache
 def keep_memory() -> None:
-    """Let this process keep the memory of feature maps that are gone, for those to come.
+    """Let this process keep the memory of freed feature maps for later feature maps.
 
-    glibc hands blocks of this size back to the kernel, which clears each page before it gives it
-    out again: a fifth of a pass of CIFAR images. The process stays as large as its largest pass
-    made it. Done once; other C libraries are left as they are.
+    glibc returns blocks of this size to the kernel, which clears each page before it gives it out
+    again: a fifth of the time of a pass of CIFAR images. The process stays as large as its largest
+    pass made it. It is done once per process; other C libraries are left unchanged.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

@@ -1,8 +1,8 @@
-"""One pass of images through any network, watched, with nothing of the network changed.
+"""One recorded pass of images through any network, without a change of the network.
 
-The pass runs on the network's own code, but with weights and buffers given from outside
+The pass runs the network's own code, but with weights and buffers given from outside
 (``torch.func.functional_call``), and sees every torch function that the network calls, in modules
-or not. So nothing has to be put back: weights, statistics and gradients are never touched; mode
+or not. So nothing has to be restored: weights, statistics and gradients are never changed. Mode
 and random state are restored.
 """
 
@@ -29,20 +29,25 @@ Norm = Literal["batch", "off"]
 
 
 class Watch(Flag):
-    """What a pass takes down beside the logits."""
+    """The results that a pass records beside the logits."""
 
     NOTHING = 0
-    AGREEMENT = auto()  # of the images' ReLU patterns
+    AGREEMENT = auto()  # agreement of the images' ReLU patterns
     PATTERNS = auto()  # the ReLU patterns themselves, as a number per image
     LAYERS = auto()  # outputs of convolutions and linear layers
-    NORMS = auto()  # variances that batch norms see
-    BLOCKS = auto()  # what goes into the first block and out of every block
+    NORMS = auto()  # variances of the inputs of batch norms
+    BLOCKS = auto()  # the input of the first block and the output of every block
     FEATURES = auto()  # the last feature map before pooling
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A call of a convolution or linear layer: its ``weight`` and what came out."""
+    """A call of a convolution or linear layer.
+
+    Attributes:
+        weight: The weight of the call.
+        output: The output of the call.
+    """
 
     weight: Tensor
     output: Tensor
@@ -50,12 +55,19 @@ class Layer:
 
 @dataclass
 class Pass:
-    """What came of a pass. Fields that were not watched are empty.
+    """The results of a pass; results that were not recorded are empty.
 
-    ``agreement`` (n, n) float64: at how many ReLUs two images are on the same side.
-    ``codes`` (n, 2) float64: equal for images with equal ReLU patterns.
-    ``relus``: ReLU units per image. ``variances``: unbiased, per channel, a batch norm each.
-    ``activations``: how often each activation function was called, by name.
+    Attributes:
+        parameters: Name -> tensor that the pass was run with.
+        logits: (n, classes).
+        agreement: (n, n) float64, the number of ReLUs at which two images are on the same side.
+        codes: (n, 2) float64, equal for images with equal ReLU patterns.
+        relus: ReLU units per image.
+        layers: The calls of convolutions and linear layers.
+        variances: (channels,) unbiased, one per batch norm.
+        blocks: The input of the first block and the output of every block.
+        features: (n, c, h, w), the last feature map before pooling.
+        activations: How often each activation function was called, by name.
     """
 
     parameters: Mapping[str, Tensor]
@@ -81,13 +93,24 @@ def run(
     seed: int = 0,
     num_classes: int | None = None,
 ) -> Pass:
-    """Send ``images`` (n, c, h, w) through ``network`` in train mode, with ``parameters``.
+    """Send images through a network in train mode, with given parameters.
 
-    ``norm``: batch norms use the batch's own statistics, or are switched off.
-    ``seed``: for networks that draw random numbers (dropout).
-    ``num_classes``: of the logits, (n, num_classes); None takes the only tensor (n, anything).
-    Raises: InvalidScore when the network gives no tensor of logits, several that may be them, or
-    one that is not finite.
+    Args:
+        network: Turns images into logits; it is not changed.
+        images: (n, c, h, w).
+        parameters: Name -> tensor, for all parameters of the network.
+        watch: The results to record.
+        norm: "batch": batch norms use the batch's own statistics; "off": they are switched off.
+        gradients: Whether gradients are recorded.
+        seed: For networks that draw random numbers (dropout).
+        num_classes: Of the logits, (n, num_classes); None takes the only tensor (n, anything).
+
+    Returns:
+        The recorded pass.
+
+    Raises:
+        InvalidScore: When the network gives no tensor of logits, or several that may be logits.
+        InvalidScore: When the logits are not finite.
     """
     found = Pass(parameters)
     named = _Named(network) if watch & Watch.AGREEMENT else contextlib.nullcontext()
@@ -113,7 +136,7 @@ def _cast(buffer: Tensor, images: Tensor) -> torch.dtype:
 
 
 def _logits(out: object, count: int, num_classes: int | None) -> Tensor:
-    """Pick the logits out of what a network gives: the first tensor of the task's shape."""
+    """Pick the logits out of a network's output: the first tensor of the task's shape."""
     tensors = [o for o in _parts(out) if isinstance(o, Tensor)]
     wide = [o for o in tensors if o.dim() == 2 and o.shape[0] == count]
     fit = [o for o in wide if num_classes in (None, o.shape[1])]
@@ -132,7 +155,7 @@ def _logits(out: object, count: int, num_classes: int | None) -> Tensor:
 
 
 def _parts(out: object) -> Sequence[object]:
-    """What a network gives, one by one: some give features, too, or name what they give."""
+    """Return the parts of a network's output: some networks give several, in a list or a dict."""
     if isinstance(out, Mapping):
         return tuple(out.values())
     return out if isinstance(out, tuple | list) else (out,)
@@ -150,7 +173,7 @@ def _seeded(device: torch.device, seed: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _train_mode(network: nn.Module) -> Iterator[None]:
-    """Modes are set on each module alone: ``train()`` may be overridden to do more."""
+    """Set train mode on each module alone: a network may override ``train()`` to do more."""
     modes = [(module, module.training) for module in network.modules()]
     for module, _ in modes:
         module.training = True
@@ -165,9 +188,16 @@ def _train_mode(network: nn.Module) -> Iterator[None]:
 
 
 def blocks_of(network: nn.Module) -> list[nn.Module]:
-    """The parts that a network is a chain of: modules made of modules, else its convolutions.
+    """Return the parts that a network is a chain of.
 
+    These are modules that consist of modules or, when there are none, convolutions.
     Containers (lists, sequences) are opened; a residual or search cell is a block.
+
+    Args:
+        network: Any network.
+
+    Returns:
+        The blocks, in the order of the network's modules.
     """
     opened = list(_opened(network))
     made = [m for m in opened if any(True for _ in m.children())]
@@ -186,7 +216,7 @@ def _opened(module: nn.Module) -> Iterator[nn.Module]:
 def _watched_blocks(network: nn.Module, into: list[Tensor], watch: bool) -> Iterator[None]:
     """Append the input of the first block that is called, and the output of every block.
 
-    The network goes on with copies, since it may change them in place.
+    The network continues with copies, since it may change them in place.
     """
     handles = []
 
@@ -218,7 +248,7 @@ def _is_map(value: object) -> bool:
 
 
 class _Named:
-    """The inputs of modules now at work that are no ReLU but have "ReLU" in their class's name.
+    """A record of the inputs of running modules with "ReLU" in their class name that are no ReLU.
 
     The authors of NASWOT find ReLUs by this name, so that a ReLU inside a ``ReLUConvBN`` counts
     twice: for itself, and for the module around it that has the same input.
@@ -268,7 +298,7 @@ _BATCH_NORM: dict[Callable[..., Any], tuple[str, ...]] = {  # function -> its ar
         "input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps",
     ),
 }  # fmt: skip
-_BY_IMAGE = {torch.conv2d, F.avg_pool2d}  # of those that treat each image alone, the dear ones
+_BY_IMAGE = {torch.conv2d, F.avg_pool2d}  # expensive functions that treat each image alone
 _ACTIVATIONS = {
     "relu6", "hardtanh", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu",
     "mish", "hardswish", "softplus", "tanh", "sigmoid", "hardsigmoid",
@@ -276,7 +306,7 @@ _ACTIVATIONS = {
 
 
 class _Tracer(TorchFunctionMode):
-    """Sees every torch function that the network calls, and stands in for batch norm."""
+    """A mode that sees every torch function that the network calls, and replaces batch norm."""
 
     def __init__(
         self, found: Pass, watch: Watch, norm: Norm, images: int, named: Sequence[Tensor]
@@ -339,6 +369,7 @@ class _Tracer(TorchFunctionMode):
         return out
 
     def finish(self) -> None:
+        """Copy the collected ReLU patterns to the pass."""
         if self._agreement is not None:
             self._found.agreement = self._agreement.matrix()
             self._found.relus = self._agreement.units
@@ -347,14 +378,14 @@ class _Tracer(TorchFunctionMode):
 
 
 def _is_relu(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Whether a clamp is a ReLU: from zero, without an upper end."""
+    """Return whether a clamp is a ReLU: from zero, without an upper limit."""
     given = {**dict(zip(("input", "min", "max"), args, strict=False)), **kwargs}
     low, high = given.get("min"), given.get("max")
     return isinstance(low, int | float) and low == 0 and high is None
 
 
 def _pools(x: object, out: object) -> bool:
-    """Whether a feature map went in, and came out without its two dimensions in space."""
+    """Return whether a function takes a feature map and removes its two spatial dimensions."""
     if not isinstance(x, Tensor) or x.dim() != 4 or x.shape[2] * x.shape[3] < 2:
         return False
     if not isinstance(out, Tensor) or out.shape[:1] != x.shape[:1]:
@@ -363,14 +394,14 @@ def _pools(x: object, out: object) -> bool:
 
 
 def _of_nothing(func: Callable[..., Any], args: Any, kwargs: Any) -> Tensor | None:
-    """What all images give where their feature maps are zero: what one gives, far cheaper.
+    """Return the output for feature maps that are zero, computed from one image and repeated.
 
-    Search cells have nodes that nothing leads to. None for other maps.
+    Search cells have nodes without inputs. None for other feature maps.
     """
     x = args[0] if args else None
     if torch.is_grad_enabled() or not isinstance(x, Tensor) or x.dim() != 4:
         return None
-    if x.device.type != "cpu" or bool(x[0, :, 0].any()) or bool(x.any()):  # a GPU would wait for it
+    if x.device.type != "cpu" or bool(x[0, :, 0].any()) or bool(x.any()):  # on a GPU a wait
         return None
     one: Tensor = func(x[:1], *args[1:], **kwargs)
     return one.expand(len(x), -1, -1, -1).clone(memory_format=torch.channels_last)
@@ -380,18 +411,18 @@ def _of_nothing(func: Callable[..., Any], args: Any, kwargs: Any) -> Tensor | No
 
 
 def _last_on_cpu(x: Tensor) -> bool:
-    """Where torch's own batch norm is slow, and loses two digits of its statistics."""
+    """Return whether torch's own batch norm is slow and loses two digits of its statistics."""
     return x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last)
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """(channels,) mean and biased variance; far faster than ``var``, and as exact."""
+    """Return (channels,) mean and biased variance; far faster than ``var``, and as exact."""
     channels = x.permute(0, *range(2, x.dim()), 1).flatten(0, -2)
     rows = max(1, _IN_CACHE // channels.shape[1])
     if x.device.type == "cpu" and len(channels) > rows:
         mean, square = _sums(channels, rows)
         variance = square - mean.square()
-        # the difference of two large numbers is exact where it is not small beside them
+        # the difference of two large numbers is exact when it is not small compared with them
         if bool((variance * 8 >= mean.square()).all()):
             return mean.to(x.dtype), variance.to(x.dtype)
     mean = channels.mean(dim=0)
@@ -399,11 +430,11 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 _IN_CACHE = 1 << 17
-"""Numbers of a part that stays in a core's own cache, with two sums of its size."""
+"""The number of values of a part that fits a core's own cache, with two sums of its size."""
 
 
 def _sums(channels: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    """(m, c) -> (c,) float64 means of values and of squares; each value is read once.
+    """Return (c,) float64 means of values and of squares of (m, c); each value is read once.
 
     Sums grow part by part, ``rows`` side by side, so each has few terms and keeps its digits.
     """
@@ -431,18 +462,31 @@ def _normalised(
 
 
 def rows(x: Tensor) -> Tensor:
-    """(n, ...) -> (n, units) without a copy where the memory allows it."""
+    """Flatten everything but the first dimension, without a copy where the memory layout allows it.
+
+    Args:
+        x: (n, ...).
+
+    Returns:
+        (n, units).
+    """
     if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
         x = x.permute(0, 2, 3, 1)
     return x.reshape(len(x), -1)
 
 
 class Agreement:
-    """At how many units images are on the same side of zero, summed over ReLUs.
+    """The number of units at which images are on the same side of zero, summed over ReLUs.
 
     With c the 0/1 pattern of an image and r = c.c, images i and j agree at
-    units - r_i - r_j + 2 c_i.c_j of them: one matrix product. An input that several ReLUs share
-    is counted as often, but multiplied once.
+    units - r_i - r_j + 2 c_i.c_j of them: one matrix product. An input that several ReLUs share is
+    counted for each of them, but multiplied once.
+
+    Args:
+        images: Number of images n.
+
+    Attributes:
+        units: Number of ReLU units per image so far.
     """
 
     def __init__(self, images: int) -> None:
@@ -452,6 +496,12 @@ class Agreement:
         self._recent: deque[tuple[Tensor, int, Tensor]] = deque(maxlen=8)
 
     def add(self, x: Tensor, times: int = 1) -> None:
+        """Add the input of one ReLU.
+
+        Args:
+            x: (n, ...).
+            times: How often it counts.
+        """
         known = next((p for t, v, p in self._recent if _same(t, v, x)), None)
         if known is None:
             known = both_on(rows(x))
@@ -462,7 +512,11 @@ class Agreement:
         self.units += times * x[0].numel()
 
     def matrix(self) -> NDArray[np.float64]:
-        """(n, n), symmetric, ``units`` on the diagonal."""
+        """Return the agreement of all pairs of images.
+
+        Returns:
+            (n, n) float64, symmetric, ``units`` on the diagonal.
+        """
         if self._products is None:
             return np.zeros((self._images, self._images))
         products = self._products.cpu().numpy().astype(np.float64)
@@ -471,11 +525,17 @@ class Agreement:
 
 
 def both_on(x: Tensor) -> Tensor:
-    """(n, units) -> (n, n): at how many units two rows are both above zero, exactly.
+    """Count at how many units two rows are both above zero, exactly.
 
-    On a CPU in bytes, which is four times as fast as in float32; there numpy compares several
-    times faster than torch. In float32 exact up to 2^24 units. torch's product of bytes is wrong
-    for one unit.
+    On a CPU it is computed in bytes, four times as fast as in float32; the comparison is done by
+    numpy, which is several times faster than torch there. In float32 it is exact up to 2^24 units.
+    torch's product of bytes is wrong for one unit, so float32 is used then.
+
+    Args:
+        x: (n, units).
+
+    Returns:
+        (n, n) int64.
     """
     if x.device.type != "cpu" or x.dtype != torch.float32 or x.shape[1] < 2 or not _BYTES:
         on = (x > 0).to(torch.float32)
@@ -502,13 +562,25 @@ def _same(known: Tensor, version: int, x: Tensor) -> bool:
 
 
 class Codes:
-    """A number pair per image that is equal for equal ReLU patterns: random projections."""
+    """A pair of numbers per image that is equal for equal ReLU patterns, by random projections.
+
+    Args:
+        images: Number of images n.
+
+    Attributes:
+        codes: (n, 2) float64.
+    """
 
     def __init__(self, images: int) -> None:
         self.codes = torch.zeros(images, 2, dtype=torch.float64)
         self._generator = torch.Generator().manual_seed(0)
 
     def add(self, x: Tensor) -> None:
+        """Add the input of one ReLU.
+
+        Args:
+            x: (n, ...).
+        """
         signs = (rows(x) > 0).to(torch.float64).cpu()
         directions = torch.randn(signs.shape[1], 2, dtype=torch.float64, generator=self._generator)
         self.codes += signs @ directions

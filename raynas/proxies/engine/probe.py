@@ -1,4 +1,4 @@
-"""A network under test: the passes that proxies share, each made once, when first asked for."""
+"""A network and the passes that proxies share, each made once, when first asked for."""
 
 from __future__ import annotations
 
@@ -20,16 +20,24 @@ from raynas.proxies.engine.passes import Layer, Norm, Pass, Watch
 
 
 def ends_all(error: Exception) -> bool:
-    """Say whether ``error`` is none of a single proxy: others would meet it, or wrong numbers."""
+    """Return whether ``error`` affects all proxies and not a single one.
+
+    Args:
+        error: An exception that a proxy has raised.
+
+    Returns:
+        True when memory is short or a GPU can no longer be used: other proxies would meet the same
+        error, or get wrong numbers.
+    """
     return isinstance(error, MemoryError) or type(error).__name__ in _ENDS_ALL
 
 
-#: of torch: memory is short, a GPU gives only errors from now on (not in all versions of torch)
+#: torch's errors for short memory and for a GPU that failed for good (not in all versions)
 _ENDS_ALL = {"OutOfMemoryError", "AcceleratorError"}
 
 
 class Needs(Flag):
-    """What a proxy takes from the shared pass; the pass watches for what anyone needs."""
+    """The results of the shared pass that a proxy reads; the pass records what any proxy needs."""
 
     NOTHING = 0
     AGREEMENT = 1  # Probe.agreement
@@ -39,9 +47,21 @@ class Needs(Flag):
 
 
 class Probe:
-    """``network`` with its own weights on one batch, in train mode.
+    """A network with its own weights on one batch, in train mode.
 
-    The network itself stays as it is: passes get its tensors, or copies, from outside.
+    The network itself is not changed: passes get its tensors, or copies, from outside.
+
+    Args:
+        network: Turns images into logits.
+        batch: The images and labels.
+        needs: The results that the shared pass records.
+        seed: Of networks that draw random numbers, and of proxies that draw weights or images.
+
+    Attributes:
+        network: The network.
+        batch: The batch as given.
+        images: (n, c, h, w) of the batch, in the memory format of this probe's passes.
+        seed: The seed.
     """
 
     def __init__(
@@ -56,17 +76,25 @@ class Probe:
 
     @cached_property
     def parameters(self) -> dict[str, Tensor]:
-        """Name -> the network's parameter as a leaf of its own."""
+        """The network's parameters, each as a leaf of its own.
+
+        Returns:
+            Name -> tensor.
+        """
         return {
             name: self.laid_out(p.detach()).requires_grad_(p.is_floating_point())
             for name, p in self.network.named_parameters()
         }
 
     def laid_out(self, tensor: Tensor) -> Tensor:
-        """``tensor`` in the memory format of this probe's passes.
+        """Return ``tensor`` in the memory format of this probe's passes.
 
-        Channels last is the faster one. But on a CPU torch's batch norm then sums its statistics
-        with errors that gradients magnify (GraSP: 10 %), so passes with gradients keep the other.
+        Channels last is faster. But on a CPU torch's batch norm then sums its statistics with
+        errors that gradients magnify (GraSP: 10 %), so passes with gradients use the contiguous
+        format.
+
+        Args:
+            tensor: Any tensor; those without four dimensions become contiguous.
         """
         if tensor.dim() != 4 or (self._with_gradients and tensor.device.type == "cpu"):
             return tensor.contiguous()
@@ -74,10 +102,16 @@ class Probe:
 
     @cached_property
     def weight_names(self) -> tuple[str, ...]:
-        """Weights of convolutions and linear layers: parameters of two or more dimensions.
+        """The names of weights of convolutions and linear layers.
 
-        Tables of embeddings are none; a layer need not be a module to be found.
-        Raises: InvalidScore when there are none.
+        These are parameters of two or more dimensions. Embedding tables do not count. A layer need
+        not be a module to be found.
+
+        Returns:
+            The names, in the network's order.
+
+        Raises:
+            InvalidScore: When there are none.
         """
         tables = {id(m.weight) for m in self.network.modules() if isinstance(m, nn.Embedding)}
         named = self.network.named_parameters()
@@ -88,15 +122,24 @@ class Probe:
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """Name -> weight, of :attr:`weight_names`."""
+        """The weights of :attr:`weight_names`.
+
+        Returns:
+            Name -> tensor.
+        """
         return {name: self.parameters[name] for name in self.weight_names}
 
     @property
     def shared(self) -> Pass:
         """The pass of the whole batch that proxies share.
 
-        Raises: InvalidScore when images are equal, the logits do not depend on them, or the
-        network fails.
+        Returns:
+            The pass, made when first asked for.
+
+        Raises:
+            InvalidScore: When two images of the batch are equal.
+            InvalidScore: When the logits do not depend on the images.
+            InvalidScore: When the network fails.
         """
         if self._refused is not None:
             raise self._refused
@@ -114,7 +157,11 @@ class Probe:
         return self._shared
 
     def refuse_equal_images(self) -> None:
-        """Raises: InvalidScore when two images of the batch are equal."""
+        """Check that all images of the batch differ.
+
+        Raises:
+            InvalidScore: When two images are equal.
+        """
         equal = self.batch.equal_images
         if equal is not None:
             raise InvalidScore(f"images {equal[0]} and {equal[1]} of the batch are equal")
@@ -142,7 +189,21 @@ class Probe:
         self, images: Tensor, *, parameters: Mapping[str, Tensor] | None = None,
         watch: Watch = Watch.NOTHING, norm: Norm = "batch", gradients: bool = False,
     ) -> Pass:  # fmt: skip
-        """A pass of other images, or with other parameters; see :func:`passes.run`."""
+        """Run a pass of other images, or with other parameters; see :func:`passes.run`.
+
+        Args:
+            images: (n, c, h, w).
+            parameters: Name -> tensor; None takes the network's own.
+            watch: The results to record.
+            norm: Whether batch norms use the batch's statistics or are switched off.
+            gradients: Whether gradients are recorded.
+
+        Returns:
+            The pass.
+
+        Raises:
+            InvalidScore: When the network gives no valid logits.
+        """
         return passes.run(
             self.network, images, parameters=self.parameters if parameters is None else parameters,
             watch=watch, norm=norm, gradients=gradients, seed=self.seed,
@@ -153,9 +214,13 @@ class Probe:
 
     @property
     def agreement(self) -> NDArray[np.float64]:
-        """(n, n): at how many ReLUs two images are on the same side of zero.
+        """The number of ReLUs at which two images are on the same side of zero.
 
-        Raises: InvalidScore for a network without ReLUs.
+        Returns:
+            (n, n) float64.
+
+        Raises:
+            InvalidScore: When the network calls no ReLU with a row per image.
         """
         found = self.shared
         if not found.relus or found.agreement is None:
@@ -170,9 +235,15 @@ class Probe:
 
     @cached_property
     def input_gradient(self) -> Tensor:
-        """(n, pixels): gradient of each image's summed logits, a row per image.
+        """The gradient of the summed logits with respect to the images.
 
         Batch norm couples the images; the gradient is that of the sum over all of them.
+
+        Returns:
+            (n, pixels), a row per image.
+
+        Raises:
+            InvalidScore: When the gradient is zero.
         """
         logits = self.shared.logits
         (gradient,) = torch.autograd.grad(logits.sum(), self._leaf, retain_graph=True)
@@ -182,19 +253,30 @@ class Probe:
 
     @cached_property
     def loss(self) -> Tensor:
-        """Cross entropy of the batch."""
+        """The cross entropy of the batch in nats, a scalar."""
         return self.cross_entropy(self.shared.logits, self.batch.labels)
 
     @staticmethod
     def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-        """Raises: InvalidScore when there are more labels than logits."""
+        """Return the mean cross entropy in nats.
+
+        Args:
+            logits: (n, classes).
+            labels: (n,) int64.
+
+        Returns:
+            A scalar.
+
+        Raises:
+            InvalidScore: When a label is not below the number of logits.
+        """
         if int(labels.max()) >= logits.shape[1]:
             raise InvalidScore(f"label {int(labels.max())}, but {logits.shape[1]} logits")
         return F.cross_entropy(logits, labels)
 
     @cached_property
     def _gradients(self) -> dict[str, Tensor]:
-        """Of the loss: for weights by name, for layer outputs by ``output N``."""
+        """The gradients of the loss: for weights by name, for layer outputs by ``output N``."""
         wanted = self.weights
         if self._needs & Needs.LAYERS == Needs.LAYERS:
             wanted |= {f"output {i}": layer.output for i, layer in enumerate(self.layers)}
@@ -212,20 +294,36 @@ class Probe:
 
     @property
     def gradients(self) -> dict[str, Tensor]:
-        """Name -> gradient of the loss for each weight; zero where the loss does not depend.
+        """The gradient of the loss for each weight; zero where the loss does not depend on it.
 
-        Raises: InvalidScore when one is not finite.
+        Returns:
+            Name -> tensor.
+
+        Raises:
+            InvalidScore: When a gradient is not finite.
         """
         return {name: self._gradients[name].detach() for name in self.weight_names}
 
     @property
     def output_gradients(self) -> list[Tensor]:
-        """Gradient of the loss with respect to the output of each of :attr:`layers`."""
+        """The gradients of the loss with respect to the outputs of :attr:`layers`.
+
+        Returns:
+            One tensor per layer call.
+        """
         return [self._gradients[f"output {i}"].detach() for i in range(len(self.layers))]
 
     @cached_property
     def curvature(self) -> dict[str, Tensor]:
-        """Name -> Hessian of the loss times its gradient, for each weight."""
+        """The Hessian of the loss times its gradient, for each weight.
+
+        Returns:
+            Name -> tensor.
+
+        Raises:
+            InvalidScore: When the network has no second derivatives.
+            InvalidScore: When the gradient does not depend on the weights.
+        """
         gradients = {name: self._gradients[name] for name in self.weight_names}
         if self._no_curvature:
             raise InvalidScore(self._no_curvature)
@@ -238,7 +336,7 @@ class Probe:
 def _gradients(
     value: Tensor, wanted: Mapping[str, Tensor], *, create_graph: bool = False
 ) -> dict[str, Tensor]:
-    """Name -> gradient of ``value``; zero for what it does not depend on."""
+    """Return name -> gradient of ``value``; zero for tensors that it does not depend on."""
     names = [name for name, tensor in wanted.items() if tensor.requires_grad]
     found = torch.autograd.grad(
         value, [wanted[n] for n in names], retain_graph=True, create_graph=create_graph,

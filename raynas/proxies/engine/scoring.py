@@ -1,4 +1,4 @@
-"""Many proxies of one network at the price of few passes."""
+"""Scoring of one network by many proxies with few passes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from raynas.proxies.engine.probe import Needs, Probe, ends_all
 
 
 class Scorer(Protocol):
-    """What scoring asks of a proxy; see :class:`raynas.proxies.base.Proxy`."""
+    """The interface that scoring requires of a proxy; see :class:`raynas.proxies.base.Proxy`."""
 
     @property
     def name(self) -> str:
@@ -30,32 +30,55 @@ class Scorer(Protocol):
 
     @property
     def needs(self) -> Needs:
-        """What it takes from the shared pass."""
+        """The results of the shared pass that :meth:`measure` reads."""
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Names of the numbers that it measures."""
+        """The names of the numbers that :meth:`measure` gives."""
 
     def measure(self, probe: Probe) -> float | Mapping[str, float]:
-        """Return the score, or part -> number."""
+        """Measure one network.
+
+        Args:
+            probe: The network, the batch and the shared passes.
+
+        Returns:
+            The score, or part -> number.
+        """
 
 
 @dataclass(frozen=True)
 class Scores:
-    """``values``: part -> number, all finite. ``invalid``: part -> why it has none."""
+    """The scores of one network by several proxies.
+
+    Attributes:
+        values: Part -> number, all finite.
+        invalid: Part -> the reason why it has no number.
+    """
 
     values: Mapping[str, float] = field(default_factory=dict)
     invalid: Mapping[str, str] = field(default_factory=dict)
 
     def value(self, part: str) -> float:
-        """Raises: InvalidScore with the reason where there is no score."""
+        """Return the number of one part.
+
+        Args:
+            part: The name of the part.
+
+        Raises:
+            InvalidScore: When the part has no number; the message is the reason.
+        """
         if part in self.invalid:
             raise InvalidScore(self.invalid[part])
         return self.values[part]
 
     @property
     def note(self) -> str:
-        """Which scores there are not, and why, in one line; equal reasons are said once."""
+        """The missing scores and their reasons in one line.
+
+        Returns:
+            Each reason once, with the parts it applies to; an empty text when no score is missing.
+        """
         reasons: dict[str, list[str]] = {}
         for part, reason in self.invalid.items():
             reasons.setdefault(reason, []).append(part)
@@ -66,21 +89,33 @@ def score(network: nn.Module, batch: Batch, proxies: Sequence[Scorer], *, seed: 
     """Score ``network`` by all ``proxies``, sharing forward and backward passes.
 
     The network is left exactly as it was: weights, statistics, gradients, modes, random state. A
-    proxy that fails on it, by whatever error, has no score, with the error as its reason; the
-    scores of the others stand.
+    proxy that fails on the network has no score, with the error as its reason; the scores of the
+    other proxies are not affected.
 
     Args:
         network: Turns images into logits, alone or among other tensors.
-        batch: On the network's device.
-        proxies: Whose scores are wanted.
+        batch: The images, on the network's device.
+        proxies: The proxies to score by.
         seed: Of proxies that draw weights or images.
 
     Returns:
         A number or a reason for each part of each proxy.
 
     Raises:
-        MemoryError, torch.OutOfMemoryError: When memory runs out: more of it may help.
-        torch.AcceleratorError: When a GPU can no longer be used.
+        MemoryError, torch.OutOfMemoryError: When memory runs out: the same may work with more
+        memory. torch.AcceleratorError: When a GPU can no longer be used.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from raynas.proxies import Batch, Params, SNIP, NASWOT
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
+        >>> batch = Batch(torch.rand(4, 3, 2, 2), torch.tensor([0, 1, 2, 3]))
+        >>> scores = score(network, batch, (Params(), NASWOT()))
+        >>> scores.values["params"]
+        52.0
+        >>> scores.note
+        'no naswot: no ReLU was called with a row per image; activations: none at all'
     """
     keep_memory()
     if lazy := _lazy_layers(network):
@@ -90,7 +125,7 @@ def score(network: nn.Module, batch: Batch, proxies: Sequence[Scorer], *, seed: 
     values: dict[str, float] = {}
     invalid: dict[str, str] = {}
     safe = safe_kernels(network, batch.images.device)
-    with torch.inference_mode(False), torch.enable_grad(), safe:  # whatever the caller has set
+    with torch.inference_mode(False), torch.enable_grad(), safe:  # whatever modes are set
         probe = Probe(network, batch, needs, seed)
         for proxy in proxies:
             _add(proxy, probe, values, invalid)
@@ -103,7 +138,7 @@ def _add(proxy: Scorer, probe: Probe, values: dict[str, float], invalid: dict[st
     except InvalidScore as reason:
         invalid |= dict.fromkeys(proxy.parts, str(reason))
         return
-    except Exception as error:  # any kind: code of any network, or of a user's proxy
+    except Exception as error:  # any type: the code of a network or of a user's proxy may raise it
         if ends_all(error):
             raise
         invalid |= dict.fromkeys(proxy.parts, first_line(error))
@@ -124,7 +159,7 @@ def _measured(proxy: Scorer, probe: Probe) -> Mapping[str, float]:
 
 
 def _lazy_layers(network: nn.Module) -> list[str]:
-    """The names of modules whose weights take their shapes from the first batch."""
+    """Return the names of modules whose weights take their shapes from the first batch."""
     return [
         name
         for name, module in network.named_modules()

@@ -1,11 +1,11 @@
-"""Whether a recorded program computes what its network does.
+"""The check that a recorded program computes the same as its network.
 
 A recording shows one pass over some images. Code that torch does not see, a state that changes
 between calls, or a size that follows from the number of images may make another pass differ. So
 each recording is replayed once for other images, of another number, and compared with the supernet.
 
 Every recording is checked, and not only one per set of operations: two architectures may leave the
-same operations and still be different networks, when what tells them apart was not seen.
+same operations and still be different networks, when the difference between them was not seen.
 The statistics of batch norms are another matter. They are a property of the layer, so networks
 that use the same buffers equally often are calibrated alike, and only the first of them is compared
 with its own network after calibration.
@@ -26,7 +26,7 @@ from raynas.supernet.calibration import recalibrate
 from raynas.supernet.evaluation.batched import Together
 from raynas.supernet.evaluation.tracing import Plan, Program, Step
 
-#: images of the comparison, and of the calibration before it: other numbers than in recordings
+#: numbers of images for the comparison and the calibration, other than those of recordings
 _COMPARED, _CALIBRATED = 3, 8
 #: differences of rounding, as a share of the largest logit: on a CPU, on other devices (which may
 #: multiply in TF32), and of logits with less than 32 bits
@@ -34,12 +34,12 @@ _CPU, _OTHERS, _SHORT = 1e-3, 2e-2, 5e-2
 
 
 class Agreement:
-    """Compares recordings of one supernet with their networks.
+    """A comparison of recordings of one supernet with their networks.
 
     Args:
-        supernet: In eval mode; it stays as it is.
+        supernet: In eval mode; it is not changed.
         images: The number of the images in programs.
-        device: Where the supernet is.
+        device: The device of the supernet.
     """
 
     def __init__(self, supernet: Supernet, images: int, device: torch.device) -> None:
@@ -69,12 +69,12 @@ class Agreement:
             steps: The steps of ``program``.
 
         Returns:
-            What is different, in words; nothing when they agree.
+            The difference, in words; an empty text when they agree.
 
         Raises:
-            UserError: As the supernet raises it.
+            UserError: When the supernet raises it.
         """
-        wanted = self._supernet(self._compared.clone(), values)  # it may overwrite its images
+        wanted = self._supernet(self._compared.clone(), values)  # it may overwrite its input
         together, plan = Together(self._images), self._plan(steps)
         together.inherit(plan)
         found = self._replay(together, plan)
@@ -91,7 +91,12 @@ class Agreement:
         return remark
 
     def runs_in(self, dtype: torch.dtype, steps: Sequence[Step]) -> bool:
-        """Whether a replay in ``dtype`` works: a network may insist on a precision of its own."""
+        """Return whether a replay in ``dtype`` works: a network may require a precision of its own.
+
+        Args:
+            dtype: The type of weights and feature maps.
+            steps: The steps of a program.
+        """
         together, plan = Together(self._images, dtype), self._plan(steps)
         found = self._replay(together, plan, calibrate=True)
         return not isinstance(found, str)
@@ -110,7 +115,7 @@ class Agreement:
         return f"after calibration, {difference}" if difference else ""
 
     def _replay(self, together: Together, plan: Plan, calibrate: bool = False) -> Tensor | str:
-        """The logits, or why there are none."""
+        """Return the logits, or the reason why there are none."""
         try:
             if calibrate:
                 together.calibrate(plan, [self._calibration])
@@ -122,16 +127,19 @@ class Agreement:
             return f"its recording does not run for {count} images: {why}"
 
     def _uses(self, program: Program) -> set[tuple[int, int]]:
-        """Memory of each buffer, and how often it is used; (0, 0) stands for any network."""
+        """Return (memory, uses) of each buffer; (0, 0) stands for any network."""
         tensors = (tensor for operation in program.operations for tensor in operation.constants)
         places = Counter(tensor.untyped_storage().data_ptr() for tensor in tensors)
         return {(0, 0), *((p, count) for p, count in places.items() if p in self._buffers)}
 
 
 def stacks(device: torch.device) -> bool:
-    """Whether equal steps of several networks are done at once.
+    """Return whether equal steps of several networks are computed together.
 
     A GPU would wait for many small launches; a CPU would only copy more.
+
+    Args:
+        device: The device of the networks.
     """
     return device.type == "cuda"
 
@@ -156,5 +164,5 @@ def _tolerance(logits: Tensor) -> float:
 
 
 def _same_for_all(logits: Tensor) -> bool:
-    """Such logits would hide a difference."""
+    """Return whether all images have the same logits, which would hide a difference."""
     return not bool(((logits - logits[:1]).abs() > _tolerance(logits)).any())

@@ -1,4 +1,4 @@
-"""Several networks at work on the same images, each step that they share done once."""
+"""Execution of several networks on the same images, with each shared step computed once."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from torch.nn import functional as F
 from raynas.supernet.evaluation.tracing import Convolution, Norm, Operation, Plan, Step, Value
 
 Values = dict[int, Tensor]
-"""Results so far, by their numbers."""
+"""A mapping from the numbers of values to the results so far."""
 
 
 class _Sum(NamedTuple):
-    """Of one batch norm's statistics. ``first``: values per channel in the first batch; a batch
-    of as many values weighs 1. ``weight``: of all batches so far."""
+    """The sums of one batch norm's statistics.
+
+    ``first``: values per channel in the first batch; a batch of as many values weighs 1.
+    ``weight``: of all batches so far.
+    """
 
     mean: Any
     var: Any
@@ -27,9 +30,16 @@ class _Sum(NamedTuple):
 
 
 class Together:
-    """Runs plans in ``dtype``. Batch norms' statistics stay from ``calibrate`` to ``logits``.
+    """An executor of plans, with batch norm statistics that :meth:`calibrate` collects.
 
-    ``images``: the number of the images in the plans.
+    The statistics stay from :meth:`calibrate` to :meth:`logits`.
+
+    Args:
+        images: The number of the images in the plans.
+        dtype: The type of weights and feature maps.
+
+    Attributes:
+        dtype: The type of weights and feature maps.
     """
 
     def __init__(self, images: int, dtype: torch.dtype = torch.float32) -> None:
@@ -40,10 +50,14 @@ class Together:
 
     @torch.inference_mode()
     def calibrate(self, plan: Plan, batches: Iterable[Tensor]) -> None:
-        """Collect the statistics of all batch norms: their mean over the batches, by size.
+        """Collect the statistics of all batch norms: their mean over the batches, weighted by size.
 
-        As networks do in train mode, each batch is normalised by itself. What is known already
-        stays as it is.
+        As in train mode, each batch is normalised by its own statistics. Statistics that are known
+        already are not changed.
+
+        Args:
+            plan: The steps of the programs.
+            batches: Images (b, c, h, w).
         """
         sums: dict[int, _Sum] = {}
         for batch in batches:
@@ -58,14 +72,26 @@ class Together:
             self._statistics.setdefault(number, (mean / weight, var / weight))
 
     def inherit(self, plan: Plan) -> None:
-        """Take the statistics that the networks have, as long as nothing is calibrated."""
+        """Take the statistics that the networks have, where none were collected.
+
+        Args:
+            plan: The steps of the programs.
+        """
         for step in plan.steps:
             if step.norm is not None and step.norm.mean is not None and step.norm.var is not None:
                 self._statistics.setdefault(step.seen, (step.norm.mean, step.norm.var))
 
     @torch.inference_mode()
     def logits(self, plan: Plan, images: Tensor) -> list[Tensor]:
-        """(n, classes) float32 for each program of the plan, in eval mode."""
+        """Run all programs of a plan in eval mode.
+
+        Args:
+            plan: The steps of the programs.
+            images: (n, c, h, w).
+
+        Returns:
+            (n, classes) float32 for each program of the plan.
+        """
         values = {self._images: images.to(self.dtype)}
         self._run(plan, values, self._infer, self._infer_stacked)
         return [values[number].float() for number in plan.results]
@@ -77,7 +103,10 @@ class Together:
         one: Callable[[Step, Values], Tensor],
         many: Callable[[Sequence[Step], list[Tensor]], Tensor],
     ) -> None:
-        """``one`` does a step, ``many`` do steps of one kind: from their inputs (steps, n, ...)."""
+        """Run all waves of a plan.
+
+        ``one`` does a step, ``many`` does steps of one kind with inputs (steps, n, ...).
+        """
         for wave, ended in zip(plan.waves, plan.ends, strict=True):
             for steps in _alike(wave, values):
                 if len(steps) == 1:
@@ -157,7 +186,7 @@ class Together:
         if isinstance(part, Value):
             return values[part.number]
         if isinstance(part, Tensor):
-            # a constant of another precision is so on purpose
+            # a constant of another precision has it on purpose
             return part.to(self.dtype) if part.dtype is torch.float32 else part
         if isinstance(part, tuple):
             return tuple(self._fill(p, values) for p in part)
@@ -170,7 +199,7 @@ class Together:
         return self._cast[step.seen]
 
     def _fold(self, step: Step, conv: Convolution, norm: Norm, x: Tensor) -> Convolution:
-        """With the statistics in its weights, which are laid out for images like ``x``."""
+        """Return the convolution with the statistics in its weights, laid out for ``x``."""
         if step.seen not in self._folded:
             mean, var = self._statistics[step.seen]
             scale = (var + norm.eps).rsqrt()
@@ -184,12 +213,12 @@ class Together:
 
 
 def _parted(x: Tensor, parts: int) -> Tensor:
-    """(parts * n, ...) -> (parts, n, ...)."""
+    """Reshape (parts * n, ...) to (parts, n, ...)."""
     return x.view(parts, len(x) // parts, *x.shape[1:])
 
 
 def _alike(wave: Sequence[Step], values: Values) -> Iterable[list[Step]]:
-    """The steps of a wave whose inputs have one shape."""
+    """Return the steps of a wave in groups whose inputs have one shape."""
     if len(wave) == 1:
         return [list(wave)]
     groups: dict[Any, list[Step]] = {}
@@ -208,16 +237,17 @@ def _note(sums: dict[int, _Sum], step: Step, mean: Tensor, var: Tensor, count: i
 
 
 def _finish(x: Tensor, step: Step, other: Tensor | None = None) -> Tensor:
-    """What follows a batch norm in its step; overwrites ``x``."""
+    """Apply the sum and the ReLU after a batch norm in its step; overwrites ``x``."""
     if other is not None:
         x = x.add_(other)
     return x.relu_() if step.rectified else x
 
 
 def _packed(conv: Convolution, x: Tensor) -> Convolution:
-    """As oneDNN likes it where it computes, else as it was.
+    """Return the convolution in oneDNN's layout where oneDNN computes it, else unchanged.
 
-    torch's own compiler calls these; they save reading and writing every feature map once more.
+    torch's own compiler calls the same functions; they save reading and writing every feature map
+    once more.
     """
     if x.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return conv
@@ -232,7 +262,7 @@ def _packed(conv: Convolution, x: Tensor) -> Convolution:
 
 
 def _at_once(x: Tensor, conv: Convolution, step: Step, other: Tensor | None) -> Tensor:
-    """Convolution, sum and ReLU in one pass."""
+    """Compute convolution, sum and ReLU in one pass."""
     stride, padding, dilation, groups = conv.settings
     rest = conv.weight, conv.bias, padding, stride, dilation, groups
     fused = torch.ops.mkldnn._convolution_pointwise
@@ -247,7 +277,7 @@ def _at_once(x: Tensor, conv: Convolution, step: Step, other: Tensor | None) -> 
 def _normalise(
     x: Tensor, mean: Tensor, var: Tensor, step: Step, inputs: Sequence[Tensor]
 ) -> Tensor:
-    """(steps, n, c, h, w) by statistics (steps, c); the weights are those of ``step``."""
+    """Normalise (steps, n, c, h, w) by statistics (steps, c); the weights are those of ``step``."""
     assert step.norm is not None
     weight, bias, eps = step.norm[:3]
     scale = (var + eps).rsqrt() if weight is None else (var + eps).rsqrt() * weight

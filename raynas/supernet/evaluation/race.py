@@ -1,12 +1,12 @@
-"""Racing: many subnets see a few images, the promising ones more, the best ones all.
+"""Racing, which shows many subnets a few images, the promising ones more and the best ones all.
 
-Contestants are compared on the same images, and one that is significantly behind leaves (O. Maron
-and A. W. Moore, "Hoeffding Races", NeurIPS 1993). Two of them are compared by the images that one
-gets right and the other does not: if they are equal, either is right with probability 1/2 (the
-exact form of Q. McNemar's test, "Note on the Sampling Error of the Difference between Correlated
-Proportions", Psychometrika 12, 1947).
+Contestants are compared on the same images, and one that is significantly behind is removed (O.
+Maron and A. W. Moore, "Hoeffding Races", NeurIPS 1993). Two of them are compared by the images
+that one classifies correctly and the other does not: if they are equal, either is right with
+probability 1/2 (the exact form of Q. McNemar's test, "Note on the Sampling Error of the Difference
+between Correlated Proportions", Psychometrika 12, 1947).
 
-The probability of an error is shared out among all looks and comparisons, so that it holds for the
+The probability of an error is divided among all looks and comparisons, so that it holds for the
 race as a whole: in equal parts among the looks, whose number is known (alpha spending: K. K. G. Lan
 and D. L. DeMets, "Discrete Sequential Boundaries for Clinical Trials", Biometrika 70, 1983), and by
 Bonferroni's inequality among contestants and rivals (for "behind at least so many": Y. Benjamini
@@ -25,27 +25,34 @@ from raynas.core import UserError
 from raynas.core.fields import check_fields
 
 Right = NDArray[np.bool_]
-"""(contestants, images): whether an answer is right."""
+"""A bool array (contestants, images), True for right answers."""
 
 
 @dataclass(frozen=True)
 class Race:
-    """How subnets that are evaluated together are compared.
+    """Settings of the comparison of subnets that are evaluated together.
 
     The images are those on which ``pilots`` of the contestants differ: on most others all subnets
-    agree. There are two heats. In the first everybody gets batch norm statistics from
-    ``calibration`` training images; who stays gets full statistics. A heat begins with ``first``
-    images, and each round shows ``growth`` times as many as all before. ``keep``: so many are
-    measured exactly in the end. In the next race the best of all have to be beaten.
+    agree. There are two heats. In the first all contestants get batch norm statistics from
+    ``calibration`` training images; those that remain get full statistics in the second. In the
+    next race the best of all have to be beaten.
 
-    ``p``: the probability that a race loses anyone by chance. A contestant leaves when at least
-    ``keep`` others are better than it; that it does so though fewer than ``keep`` are better
-    happens, to whomever and in whichever round, in at most this share of races. Better is meant as
-    the heats measure it: on the images that they show, in the first heat with statistics from
-    ``calibration`` images.
+    Attributes:
+        keep: Number of subnets that are measured exactly in the end.
+        calibration: Training images for batch norm statistics in the first heat, at least 2.
+        pilots: Number of contestants that select the images, at least 2.
+        first: Number of images at the start of a heat.
+        growth: Each round shows ``growth`` times as many images as all rounds before.
+        p: The probability that a race removes any subnet by chance. A contestant is removed when at
+            least ``keep`` others are better than it. That it is removed though fewer than ``keep``
+            are better happens, to any contestant in any round, in at most this share of races.
+            Better is meant as the heats measure it: on the images that they show, in the first heat
+            with statistics from ``calibration`` images.
+        block: Has no effect any more; it is kept so that runs that were started with it can be
+            resumed.
 
-    ``block``: has no effect any more; it stays so that runs that were started with it can be
-    resumed. Raises: UserError for values that make no sense.
+    Raises:
+        UserError: When a setting is outside its range.
     """
 
     keep: int = 8
@@ -76,9 +83,14 @@ class Race:
 
 @dataclass(frozen=True)
 class Course:
-    """How a heat went. ``seen``: images that each contestant saw; ``right``: its answers, False
-    where there are none; ``stayed``: who was there at the end, best first; ``best``: those of
-    them who have a place among the ``keep`` best, leaders included."""
+    """The result of a heat.
+
+    Attributes:
+        seen: (contestants,) images that each contestant saw.
+        right: (contestants, images) their answers, False where there are none.
+        best: Those of ``stayed`` that are among the ``keep`` best, leaders included.
+        stayed: The contestants that remained at the end, best first.
+    """
 
     seen: NDArray[np.int64]
     right: Right
@@ -97,14 +109,14 @@ def run_heat(
 
     Args:
         race: Its settings; ``race.p`` is the probability of an error in this heat.
-        contestants: How many there are.
-        images: How many can be shown, in random order.
+        contestants: Number of contestants.
+        images: Number of images that can be shown, in random order.
         answers: ``answers(some, images)`` are those of some contestants to some of the images.
-        leaders: Answers of the best of earlier heats to the images that they saw; they keep their
-            places among the best until somebody is better.
+        leaders: Answers of the best of earlier heats to the images that they saw; they remain among
+            the best until a contestant is better.
 
     Returns:
-        Who stayed, who is best, and what everybody answered.
+        The remaining and the best contestants, and all answers.
     """
     level = _level(race, contestants, len(leaders), images)
     right = np.zeros((contestants, images), bool)
@@ -127,12 +139,12 @@ def run_heat(
 
 
 def _step(race: Race, shown: int) -> int:
-    """How many images the next round shows."""
+    """Return the number of images that the next round shows."""
     return max(race.first, int(race.growth * shown))
 
 
 def _level(race: Race, contestants: int, leaders: int, images: int) -> float:
-    """The level of one comparison, such that all errors of a heat have probability ``race.p``.
+    """Return the level of one comparison, so that all errors of a heat have probability ``race.p``.
 
     Let fewer than ``keep`` of a contestant's n rivals be better than it. It leaves if of its n
     comparisons at least ``keep`` are significant at this level t, which has probability
@@ -147,23 +159,23 @@ def _level(race: Race, contestants: int, leaders: int, images: int) -> float:
 
 
 def _stays(rivals: Right, count: int, keep: int, level: float) -> NDArray[np.bool_]:
-    """Whom fewer than ``keep`` of all rivals are significantly better than.
+    """Return the contestants that fewer than ``keep`` of all rivals are significantly better than.
 
     Args:
         rivals: (rivals, images) right answers.
-        count: So many of them, the first ones, may leave.
-        keep: How many must be better than one that leaves.
+        count: The first ``count`` rivals are contestants that may leave.
+        keep: The number of better rivals at which a contestant leaves.
         level: Of a comparison of two.
 
     Returns:
-        (count,)
+        (count,) bool.
     """
     from scipy.special import betainc
 
     own, others = rivals[:count].astype(np.float32), rivals.astype(np.float32)
     ahead = np.rint(own @ (1.0 - others.T)).astype(np.float64)  # (count, rivals) images
     behind = np.rint((1.0 - own) @ others.T).astype(np.float64)
-    # of a fair coin, tossed for each image on which the two differ, so many heads or fewer: the
-    # binomial distribution as an incomplete beta function
+    # probability that a fair coin, tossed for each image on which the two differ, shows at most so
+    # many heads: the binomial distribution function, as an incomplete beta function
     chance = np.where(behind > 0, betainc(np.maximum(behind, 1.0), ahead + 1.0, 0.5), 1.0)
     return np.asarray((chance <= level).sum(axis=1) < keep)

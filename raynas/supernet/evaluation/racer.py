@@ -1,4 +1,7 @@
-"""Races among subnets: all show a little, the promising ones more, the best ones everything."""
+"""Races among the subnets of one supernet.
+
+All subnets see a few images, the promising ones more, the best ones all.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,12 @@ from raynas.supernet.evaluation.subnets import Answers, Crowd, Found, Subnets, f
 
 @dataclass(frozen=True)
 class Leader:
-    """One of the best of all races: its answers in the first heat, and to all images."""
+    """One of the best subnets of all races.
+
+    Attributes:
+        first: Its answers in the first heat.
+        whole: Its answers to all images.
+    """
 
     first: Answers
     whole: Answers
@@ -24,8 +32,13 @@ class Leader:
 
 @dataclass(frozen=True)
 class Heat:
-    """``images``: which were shown; ``answers``: by the architecture's id, to the first of them;
-    ``stayed``: who was there at the end, best first."""
+    """The result of one heat of a race.
+
+    Attributes:
+        images: Numbers of the images that were shown.
+        answers: Id of the architecture -> answers to the first of these images.
+        stayed: The architectures that remained at the end, best first.
+    """
 
     images: NDArray[np.intp]
     answers: Mapping[str, Answers]
@@ -33,7 +46,11 @@ class Heat:
 
 
 class Races:
-    """Races of one supernet's subnets, one after the other; the best of all have to be beaten."""
+    """A sequence of races among the subnets of one supernet, in which the best remain leaders.
+
+    Args:
+        subnets: The subnets and their images.
+    """
 
     def __init__(self, subnets: Subnets) -> None:
         self._subnets = subnets
@@ -41,11 +58,20 @@ class Races:
         self._contested: NDArray[np.intp] | None = None
 
     def run(self, archs: Sequence[Architecture], race: Race, threads: int = 1) -> list[Found]:
-        """The best exactly, as ``Subnets.measure`` does; the others estimated, with a note.
+        """Measure the best of some subnets exactly, and estimate the others.
 
-        Networks whose program does not serve are measured exactly, too; their note says why.
+        Networks whose program cannot be used are measured exactly, too; their note says why.
 
-        Raises: UserError for an architecture of another space.
+        Args:
+            archs: The architectures to compare.
+            race: Settings of the comparison.
+            threads: CPU threads.
+
+        Returns:
+            One result per architecture; estimates have a note.
+
+        Raises:
+            UserError: When an architecture is of another space.
         """
         subnets = self._subnets
         subnets.turn_page()
@@ -60,7 +86,7 @@ class Races:
         return [found[a.id] if a.id in found else estimates[a.id] for a in archs]
 
     def _run(self, archs: Sequence[Architecture], race: Race) -> dict[str, Found]:
-        """Estimates for those that are not among the best, who are measured."""
+        """Return estimates for those that are not among the best, which are measured."""
         subnets, images = self._subnets, self._subnets.counts[1]
         began = subnets.worked()
         if self._contested is None:
@@ -89,13 +115,16 @@ class Races:
         return found
 
     def _found_contested(self, archs: Sequence[Architecture], race: Race) -> NDArray[np.intp]:
-        """By pilots, whose batch norm statistics need not be exact for it."""
+        """Return the images on which pilots differ.
+
+        Their batch norm statistics need not be exact for it.
+        """
         places = rng_for(race.pilots, "pilots").permutation(len(archs))[: race.pilots]
         pilots = self._crowd([archs[place] for place in places], race.calibration)
         return _contested(pilots.answers(slice(None)).right)
 
     def _second(self, first: Heat, race: Race) -> Heat:
-        """The second heat; in it those who stay are to be measured exactly."""
+        """Run the second heat; those that remain in it are to be measured exactly."""
         stayed = first.stayed
         if len(stayed) + len(self._leaders) <= race.keep:
             return Heat(np.arange(0), {}, stayed)
@@ -145,7 +174,7 @@ class Races:
 
 
 def _contested(answers: Sequence[NDArray[np.bool_]] | NDArray[np.bool_]) -> NDArray[np.intp]:
-    """The images that some get right and others do not; all if there are none."""
+    """Return the images that some get right and others do not; all images if there are none."""
     share = np.mean(answers, axis=0)
     differ = np.flatnonzero((share > 0) & (share < 1))
     return differ if len(differ) else np.arange(len(share))
@@ -158,9 +187,9 @@ def _to(answers: Answers, images: NDArray[np.intp]) -> Answers:
 def _estimate(
     own: Answers, judges: Sequence[tuple[Found, Answers]], weight: float, seconds: float
 ) -> Found:
-    """What the best have on all images, less by how much they were ahead on the same few.
+    """Return the mean of the best on all images, less the lead that they have on the images shown.
 
-    ``weight``: the share of all images that those shown stand for.
+    ``weight`` is the share of all images that the images shown stand for.
     """
     seen = len(own.right)
     both = min(seen, max(len(judge.right) for _, judge in judges))

@@ -1,4 +1,4 @@
-"""What subnets of one supernet are worth with the weights that they inherit, many at a time."""
+"""Measurement of many subnets of one supernet with the weights that they inherit."""
 
 from __future__ import annotations
 
@@ -26,18 +26,23 @@ from raynas.supernet.evaluation.tracing import Book, NotRecordableError, Plan, S
 from raynas.supernet.extraction import extract_checked
 from raynas.training.augment import on_device
 
-#: validation images at a time: on a CPU the feature maps of a step stay in its cache
+#: validation images per batch: on a CPU the feature maps of a step stay in its cache
 _IMAGES = {"cpu": 64, "cuda": 2048}
-#: architectures whose steps are planned together, and numbers after which the book is begun anew
+#: architectures whose steps are planned together, and values after which numbering starts anew
 _GROUP, _BOOK = 64, 1_000_000
 
 
 @dataclass(frozen=True)
 class Looks:
-    """Which images show what a subnet is worth; the same ones for all.
+    """The images on which subnets are measured, the same ones for all.
 
-    ``calibration``: training images for batch norm's statistics, drawn by ``seed``.
-    ``images``: held-out images, drawn by class; None takes all.
+    Attributes:
+        calibration: Number of training images for batch norm's statistics, drawn by ``seed``.
+        images: Number of held-out images, drawn by class; None takes all.
+        seed: Of the calibration images.
+
+    Raises:
+        UserError: When ``calibration`` is below 2 or ``images`` below 1.
     """
 
     calibration: int = 2000
@@ -51,7 +56,14 @@ class Looks:
             raise UserError(f"images={self.images}", allowed=">= 1, or None for all")
 
     def of(self, view: View) -> View:
-        """The view with these images only. Raises: UserError when there are too few."""
+        """Return the view with these images only.
+
+        Args:
+            view: The view to take images from.
+
+        Raises:
+            UserError: When it has fewer training images than ``calibration``.
+        """
         have = len(view.train)
         if self.calibration > have:
             raise UserError(
@@ -60,16 +72,21 @@ class Looks:
         drawn = rng_for(self.seed, "calibration").permutation(have)[: self.calibration]
         count = min(self.images or len(view.held_out), len(view.held_out))
         rng = rng_for("held-out images")
-        # in random order, so that the first few are as good as any
+        # in random order, so that the first few are a random sample
         shown = rng.permutation(stratified(view.held_out.labels, count, rng))
         return replace(view, train=take(view.train, drawn), held_out=take(view.held_out, shown))
 
 
 @dataclass(frozen=True)
 class Found:
-    """Accuracy in percent and loss in nats on ``images`` held-out images; ``seconds`` spent.
+    """The measurement of one subnet.
 
-    ``note``: why the accuracy is an estimate, or why the network was measured by itself.
+    Attributes:
+        accuracy: On held-out images, in percent.
+        loss: Cross entropy in nats.
+        images: Number of held-out images.
+        seconds: Time spent on it.
+        note: The reason why the accuracy is an estimate, or why the network was measured by itself.
     """
 
     accuracy: float
@@ -81,7 +98,12 @@ class Found:
 
 @dataclass(frozen=True)
 class Recording:
-    """The steps of one network, or None and the ``remark`` why the network has to run itself."""
+    """The recorded steps of one network.
+
+    Attributes:
+        steps: The steps; None when the network has to run itself.
+        remark: The reason why it has to.
+    """
 
     steps: list[Step] | None
     remark: str = ""
@@ -89,17 +111,32 @@ class Recording:
 
 @dataclass(frozen=True)
 class Answers:
-    """``right`` and ``losses``: (images,), or (architectures, images)."""
+    """The answers of one network or of several to the same images.
+
+    Attributes:
+        right: (images,) or (architectures, images) bool.
+        losses: (images,) or (architectures, images) float32, in nats.
+    """
 
     right: NDArray[np.bool_]
     losses: NDArray[np.float32]
 
 
 class Subnets:
-    """Subnets of ``supernet``, whose weights stay as they are, on the images of ``view``.
+    """The subnets of one supernet, measured on the images of one view.
 
-    What is measured is kept: the same architecture is not measured twice. ``known``: all of it, by
-    the architecture's id; ``whole``: the answers of those that the last call measured.
+    Measurements are kept: the same architecture is not measured twice.
+
+    Args:
+        supernet: Moved to the device and set to eval mode; its weights are not changed.
+        view: The training images of calibration and the held-out images.
+        device: A torch device, such as "cpu" or "cuda:0".
+
+    Attributes:
+        place: The device.
+        supernet: The supernet.
+        known: Id of the architecture -> measurement.
+        whole: Id of the architecture -> answers, for those that the last call measured.
     """
 
     def __init__(self, supernet: Supernet, view: View, device: str = "cpu") -> None:
@@ -117,14 +154,25 @@ class Subnets:
         self._agreement = Agreement(self.supernet, self.images, self.place)
 
     def turn_page(self) -> None:
-        """Forget programs when they are too many; numbers of two books do not go together."""
+        """Delete all programs when there are too many values in them.
+
+        Values are then numbered anew: numbers of two books do not fit together.
+        """
         if len(self._book) > _BOOK:
             self._begin()
 
     def measure(self, archs: Sequence[Architecture], threads: int = 1) -> list[Found]:
-        """On all images, after calibration of its own for each.
+        """Measure subnets on all images, each after a calibration of its own.
 
-        Raises: UserError for an architecture of another space.
+        Args:
+            archs: The architectures.
+            threads: CPU threads.
+
+        Returns:
+            One result per architecture.
+
+        Raises:
+            UserError: When an architecture is of another space.
         """
         new = list({a.id: a for a in archs if a.id not in self.known}.values())
         self.whole = {}
@@ -155,7 +203,7 @@ class Subnets:
         return [_summary(found[place], seconds, note) for place, note in enumerate(notes)]
 
     def _alone(self, arch: Architecture) -> Answers:
-        """As anyone would do it: extract, calibrate, look at all images."""
+        """Measure one network without its program: extract, calibrate and run it."""
         network = self.supernet.extract(arch)
         recalibrate(network, self.batches(slice(None)))
         with torch.inference_mode():
@@ -164,11 +212,18 @@ class Subnets:
         return Answers(right.cpu().numpy(), losses.cpu().numpy())
 
     def extract(self, arch: Architecture) -> nn.Module:
-        """The network of ``arch``, calibrated as it is measured; it may be trained on.
+        """Return the network of ``arch``, calibrated as it is measured; it may be trained further.
 
-        What is frozen in the supernet is frozen in it.
+        Weights that are frozen in the supernet are frozen in it.
 
-        Raises: RaynasError when it computes something else than the supernet does.
+        Args:
+            arch: The architecture.
+
+        Returns:
+            The network in eval mode, on the device.
+
+        Raises:
+            RaynasError: When it computes something else than the supernet.
         """
         shown = next(self.batches(slice(2)))
         network, _ = extract_checked(self.supernet, arch, images=shown)
@@ -176,16 +231,34 @@ class Subnets:
         return network
 
     def program(self, arch: Architecture) -> list[Step] | None:
-        """None for a network that cannot be taken apart; see ``remark``."""
+        """Return the recorded program of an architecture.
+
+        Args:
+            arch: The architecture.
+
+        Returns:
+            Its steps; None for a network that cannot be recorded, see :meth:`remark`.
+        """
         return self._recording(arch).steps
 
     def remark(self, arch: Architecture) -> str:
-        """Why the network of ``arch`` is measured by itself; nothing where its program serves."""
+        """Return the reason why the network of ``arch`` is measured by itself.
+
+        Args:
+            arch: The architecture.
+
+        Returns:
+            One sentence; an empty text when its program can be used.
+        """
         remark = self._recording(arch).remark
         return f"measured by itself: {remark}" if remark else ""
 
     def races(self, arch: Architecture) -> bool:
-        """Whether its program serves in the precision of races, too."""
+        """Return whether the program of ``arch`` also works in the precision of races.
+
+        Args:
+            arch: The architecture.
+        """
         program, dtype = self.program(arch), fastest(self.place)
         if program is None or dtype is torch.float32:
             return program is not None
@@ -198,9 +271,9 @@ class Subnets:
         return self._recorded[arch.id]
 
     def _checked(self, arch: Architecture, values: Mapping[str, Option]) -> Recording:
-        """A recording that was compared with its network.
+        """Return a recording that was compared with its network.
 
-        Whatever goes wrong, the network itself will do, or say what is wrong with it.
+        When the recording fails, the network runs itself, or raises its own error.
         """
         image = torch.zeros(self.supernet.input_shape, device=self.place)
         try:
@@ -216,17 +289,31 @@ class Subnets:
         return Recording(None, remark) if remark else Recording(found)
 
     def batches(self, some: slice) -> Iterator[Tensor]:
-        """Training images (b, c, h, w), channels last."""
+        """Yield training images in batches.
+
+        Args:
+            some: The slice of the training images.
+
+        Yields:
+            (b, c, h, w) float32, normalised, channels last.
+        """
         for pixels in in_batches(self._data.train.pixels[some]):
             yield self._data.normalise(pixels).permute(0, 3, 1, 2)
 
     @property
     def counts(self) -> tuple[int, int]:
-        """How many training and held-out images there are."""
+        """The numbers of training and of held-out images."""
         return len(self._data.train), len(self._data.held_out)
 
     def shown(self, some: slice | NDArray[np.intp]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Held-out images (b, c, h, w), channels last, and their labels (b,)."""
+        """Yield held-out images and their labels in batches.
+
+        Args:
+            some: The slice or the numbers of the held-out images.
+
+        Yields:
+            Images (b, c, h, w) float32, normalised, channels last, and labels (b,) int64.
+        """
         size, held_out = _IMAGES.get(self.place.type, 256), self._data.held_out
         index = some if isinstance(some, slice) else torch.from_numpy(some).to(self.place)
         pixels_of = torch.split(held_out.pixels[index], size)
@@ -236,18 +323,32 @@ class Subnets:
 
     @property
     def images(self) -> int:
-        """The number of the images in programs."""
+        """The number of the value "images" in programs."""
         return self._book.number("images")
 
     def worked(self) -> float:
-        """On a CPU processor time, in which the same work costs the same on a busy machine."""
+        """Return a clock of the seconds worked.
+
+        Returns:
+            On a CPU the processor time of this process divided by its threads, in which the same
+            work costs the same on a busy machine; else wall-clock time.
+        """
         if self.place.type == "cpu":
             return time.process_time() / torch.get_num_threads()
         return time.monotonic()
 
 
 class Crowd:
-    """Networks that are calibrated and measured together, by their steps."""
+    """A group of networks that are calibrated and measured together, by their steps.
+
+    Args:
+        subnets: Their images and device.
+        programs: Their steps.
+        dtype: The type of weights and feature maps.
+
+    Attributes:
+        places: Indices into ``programs`` of the networks that remain.
+    """
 
     def __init__(
         self,
@@ -261,18 +362,33 @@ class Crowd:
         self.keep(range(len(programs)))
 
     def keep(self, places: Sequence[int]) -> None:
-        """Go on with those of the networks, by their places among what there was at first."""
+        """Continue with some of the networks.
+
+        Args:
+            places: Their indices among the programs of the beginning.
+        """
         self.places = list(places)
         programs = [self._programs[place] for place in self.places]
         results = [program[-1].number for program in programs]
         self._plan = Plan(programs, results, stacks(self._subnets.place))
 
     def calibrate(self, count: int) -> None:
-        """With the first ``count`` training images."""
+        """Collect batch norm statistics of all networks.
+
+        Args:
+            count: The first ``count`` training images are used.
+        """
         self._together.calibrate(self._plan, self._subnets.batches(slice(count)))
 
     def answers(self, some: slice | NDArray[np.intp]) -> Answers:
-        """To ``some`` of the held-out images."""
+        """Return the answers of the remaining networks.
+
+        Args:
+            some: The slice or the numbers of the held-out images.
+
+        Returns:
+            (networks, images) answers.
+        """
         parts = [
             _judge(self._together.logits(self._plan, images), labels)
             for images, labels in self._subnets.shown(some)
@@ -282,7 +398,7 @@ class Crowd:
 
 
 def _judge(logits: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(networks, images): whether right, and the cross entropy."""
+    """Return (networks, images): whether the answer is right, and the cross entropy in nats."""
     every = torch.stack(list(logits))
     right = every.argmax(2) == labels
     losses = F.cross_entropy(
@@ -298,7 +414,14 @@ def _summary(answers: Answers, seconds: float, note: str) -> Found:
 
 
 def fastest(place: torch.device) -> torch.dtype:
-    """For numbers that are only compared: bfloat16 where the device computes it by itself."""
+    """Return the type for numbers that are only compared.
+
+    Args:
+        place: The device.
+
+    Returns:
+        bfloat16 where the device computes it in hardware, else float32.
+    """
     if place.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
@@ -308,7 +431,11 @@ def fastest(place: torch.device) -> torch.dtype:
 
 @contextmanager
 def threads_of(count: int) -> Iterator[None]:
-    """So many threads for a while."""
+    """Set the number of torch's CPU threads for as long as the context lasts.
+
+    Args:
+        count: Number of threads.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -1,4 +1,4 @@
-"""What a network computes, as a list of operations, so that several networks share what they can.
+"""The recording of a network as a list of operations, so that networks can share computations.
 
 A forward pass is recorded once per architecture. Equal operations with equal weights on equal
 inputs get the same number (value numbering, as compilers do), so that networks which agree on
@@ -24,11 +24,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-#: images that are shown for a recording; the next number where one is among a layer's settings
+#: images of a recording; the next number is tried when a layer has one among its settings
 _SHOWN = (11, 13, 17)
 _CONVOLUTIONS = {F.conv2d}
 _RELUS = {F.relu, torch.relu, Tensor.relu, Tensor.relu_, torch.relu_}
-#: they do the same to every image
+#: functions that treat each image alone
 _IMAGEWISE = {*_RELUS, F.avg_pool2d, F.max_pool2d, F.adaptive_avg_pool2d, F.linear}
 _SUMS = {torch.add, Tensor.add, Tensor.__add__}
 _METHODS = (
@@ -41,8 +41,8 @@ _PROPERTIES = (
     "grad_fn", "grad", "is_cpu", "is_cuda", "is_meta", "is_mps", "is_sparse", "is_quantized",
     "_base", "_version",
 )  # fmt: skip
-#: what may be asked of a result without looking at its values: it is the same for other images,
-#: up to their number
+#: functions that read a property of a result without its values: the property is the same for
+#: other images, apart from their number
 _METADATA = {
     torch.numel,
     torch.is_floating_point,
@@ -53,11 +53,11 @@ _METADATA = {
 
 
 class NotRecordableError(Exception):
-    """The network does things that cannot be repeated for other images from a list."""
+    """The error for a network whose operations cannot be repeated for other images."""
 
 
 class CountUsedError(NotRecordableError):
-    """The number of images is used, or it is also a setting of a layer."""
+    """The error for a network that uses the number of images, or has it as a setting of a layer."""
 
 
 class Value(NamedTuple):
@@ -68,11 +68,17 @@ class Value(NamedTuple):
 
 @dataclass(frozen=True)
 class Operation:
-    """``function(*given)``; ``given`` and ``named`` hold ``Value`` where results go in.
+    """One call of a function, ``function(*given, **named)``.
 
-    ``own``: the place in ``given`` of what the function overwrites, or None. ``kind``: a number of
-    the function with all that is not a result, the same for equal operations on other inputs.
-    ``even``: all tensors in it have one shape.
+    Attributes:
+        number: Of the result.
+        kind: A number of the function with all arguments that are not results, the same for equal
+            operations on other inputs.
+        function: The torch function.
+        given: Positional arguments, with a ``Value`` for each result.
+        named: Arguments by name, with a ``Value`` for each result.
+        own: The index in ``given`` of the argument that the function overwrites, or None.
+        even: Whether all tensors in it have one shape.
     """
 
     number: int
@@ -85,18 +91,25 @@ class Operation:
 
     @cached_property
     def inputs(self) -> list[int]:
+        """The numbers of the results among the arguments."""
         leaves = _leaves((self.given, tuple(self.named.values())))
         return [leaf.number for leaf in leaves if isinstance(leaf, Value)]
 
     @property
     def constants(self) -> list[Tensor]:
+        """The tensors among the arguments that are not results."""
         leaves = _leaves((self.given, tuple(self.named.values())))
         return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 
 @dataclass(frozen=True)
 class Program:
-    """The operations of one network in their order; ``result``: the number of its logits."""
+    """The recorded operations of one network.
+
+    Attributes:
+        operations: In their order.
+        result: The number of the logits.
+    """
 
     operations: tuple[Operation, ...]
     result: int
@@ -104,10 +117,11 @@ class Program:
 
 @dataclass
 class Book:
-    """Numbers of values: the same for what is the same in any network of one supernet.
+    """A numbering of values: equal values of any networks of one supernet get the same number.
 
-    ``weights``: tensors that stay as they are as long as the book is used; their parts are known
-    by their place in memory, other constants by what is in them.
+    Attributes:
+        weights: Tensors that do not change as long as the book is used; their parts are identified
+            by their location in memory, other constants by their content.
     """
 
     weights: Iterable[Tensor] = ()
@@ -118,10 +132,20 @@ class Book:
         self._places = {_memory(weight) for weight in self.weights} - {0}
 
     def number(self, key: Any) -> int:
+        """Return the number of a value.
+
+        Args:
+            key: Any hashable description; a new one gets the next number.
+        """
         return self._numbers.setdefault(key, len(self._numbers))
 
     def kind(self, number: int, key: Any) -> int:
-        """The number of the operation ``key`` without its inputs; ``number``: its own."""
+        """Return the number of an operation without its inputs.
+
+        Args:
+            number: Of the operation.
+            key: Of the operation.
+        """
         if number not in self._kinds:
             self._kinds[number] = self.number(("kind", _without_inputs(key)))
         return self._kinds[number]
@@ -130,11 +154,22 @@ class Book:
         return len(self._numbers)
 
     def holds(self, tensor: Tensor) -> bool:
-        """Whether it is one of the weights, or a part of one."""
+        """Return whether a tensor is one of the weights, or a part of one.
+
+        Args:
+            tensor: Any tensor.
+        """
         return _memory(tensor) in self._places
 
     def constant(self, tensor: Tensor) -> Any:
-        """What a constant is known by: place and geometry of a weight, or content."""
+        """Return the key of a constant.
+
+        Args:
+            tensor: A tensor that does not follow from the images.
+
+        Returns:
+            Location and geometry of a weight, or a digest of the content of another tensor.
+        """
         if self.holds(tensor):
             geometry = tensor.shape, tensor.stride(), tensor.dtype, tensor.is_conj()
             return _memory(tensor), tensor.storage_offset(), *geometry
@@ -144,24 +179,24 @@ class Book:
 
 @torch.no_grad()
 def record(forward: Callable[[Tensor], Tensor], image: Tensor, book: Book) -> Program:
-    """Record the operations of ``forward`` at work on copies of ``image``.
+    """Record the operations of ``forward`` on copies of ``image``.
 
-    What can be seen at work is refused here. What cannot (a state that changes between calls, code
-    that torch does not see) shows when the program is compared with the network on other images:
-    see ``raynas.supernet.evaluation.agreement``.
+    Problems that the recording can see are refused here. Others (a state that changes between
+    calls, code that torch does not see) are found when the program is compared with the network on
+    other images: see ``raynas.supernet.evaluation.agreement``.
 
     Args:
         forward: (n, channels, h, w) -> logits (n, classes), in eval mode.
-        image: (channels, h, w); its values are of no consequence.
+        image: (channels, h, w); its values do not matter.
         book: Numbers that programs of one supernet share.
 
     Returns:
-        The program; its constants are copies, but for the weights in ``book``.
+        The program; its constants are copies, except for the weights in ``book``.
 
     Raises:
-        NotRecordableError: When what ``forward`` does depends on the images' values or number, is
-            random, changes its weights, or uses a tensor after another name for the same memory
-            was overwritten.
+        NotRecordableError: When ``forward`` depends on the images' values or number, is random,
+            changes its weights, or uses a tensor after another name for the same memory was
+            overwritten.
     """
     for count in _SHOWN[:-1]:
         with contextlib.suppress(CountUsedError):
@@ -179,7 +214,7 @@ def _record(forward: Callable[[Tensor], Tensor], images: Tensor, book: Book) -> 
 
 
 class _Recorder(TorchFunctionMode):
-    """Notes every function of torch that is given the images or what follows from them.
+    """A mode that records every torch function that is given the images or a result of them.
 
     ``_known``: those tensors, by id; ``_aliases``: the same by memory. ``_follows``: memory whose
     content follows from the images. ``_stale``: ids of tensors whose memory was overwritten under
@@ -190,7 +225,7 @@ class _Recorder(TorchFunctionMode):
         super().__init__()
         self.operations: list[Operation] = []
         self._numbers: dict[int, int] = {}
-        self._kept: list[Any] = []  # an id or a memory must not be used again
+        self._kept: list[Any] = []  # so that no id and no memory is used again
         self._aliases: dict[int, list[Tensor]] = defaultdict(list)
         self._follows: set[int] = set()
         self._stale: set[int] = set()
@@ -199,6 +234,15 @@ class _Recorder(TorchFunctionMode):
         self._know(images, book.number("images"), follows=True)
 
     def number_of(self, logits: Any) -> int:
+        """Return the number of the logits.
+
+        Args:
+            logits: The output of the network.
+
+        Raises:
+            NotRecordableError: When they do not follow from the images.
+            NotRecordableError: When their memory was overwritten through a view.
+        """
         if id(logits) not in self._numbers or not self.operations:
             raise NotRecordableError("the logits do not follow from the images")
         self._refuse_stale([logits])
@@ -219,7 +263,7 @@ class _Recorder(TorchFunctionMode):
     def _constant(
         self, func: Any, args: Any, named: Any, leaves: list[Any], tensors: list[Tensor]
     ) -> Any:
-        """A function that is given nothing that follows from the images."""
+        """Call a function that is given nothing that follows from the images."""
         self._refuse_aliases(tensors)
         before = [_version(tensor) for tensor in tensors]
         out = func(*args, **named)
@@ -279,7 +323,10 @@ class _Recorder(TorchFunctionMode):
             self._follows.add(_memory(tensor))
 
     def _overwritten(self, tensor: Tensor, number: int) -> None:
-        """Other names of the same numbers are the new result, those of parts of them are stale."""
+        """Update tensors that share overwritten memory.
+
+        Views of the same numbers become the new result, views of parts of them become stale.
+        """
         for other in self._aliases[_memory(tensor)]:
             if _geometry(other) == _geometry(tensor):
                 self._numbers[id(other)] = number
@@ -332,12 +379,12 @@ def _memory(tensor: Tensor) -> int:
 
 
 def _geometry(tensor: Tensor) -> tuple[Any, ...]:
-    """Equal for tensors that are the same part of their memory."""
+    """Return a key that is equal for tensors that are the same part of their memory."""
     return tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
 
 
 def _version(tensor: Tensor) -> int:
-    """It grows whenever the tensor is overwritten."""
+    """Return the tensor's version, which grows whenever the tensor is overwritten."""
     if tensor.is_inference():
         raise NotRecordableError("a part of the network runs in inference mode")
     return tensor._version
@@ -376,13 +423,19 @@ def _leaves(part: Any) -> list[Any]:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One thing to do: an operation as it is, or a batch norm with what is merged into it.
+    """One unit of execution: an operation, or a batch norm with the operations merged into it.
 
-    ``number``: of the result. ``kind``: equal for steps that differ in their inputs only; None
-    where several inputs may not be given as one, image below image. ``norm``: the batch norm of
-    ``operation``, ``conv`` the convolution before it, ``added`` whether the second input is added
-    to it, ``rectified`` whether a ReLU follows; ``seen``: the number by which the batch norm's
-    statistics are known.
+    Attributes:
+        number: Of the result.
+        inputs: Numbers of the inputs.
+        operation: The operation; for a merged step that of the batch norm.
+        kind: Equal for steps that differ in their inputs only; None where several inputs may not be
+            concatenated along the images.
+        norm: The batch norm of ``operation``, or None.
+        conv: The convolution before it, or None.
+        added: Whether the second input is added to the result of the batch norm.
+        rectified: Whether a ReLU follows.
+        seen: The number by which the batch norm's statistics are known.
     """
 
     number: int
@@ -397,21 +450,46 @@ class Step:
 
 
 class Norm(NamedTuple):
+    """The arguments of a batch norm.
+
+    Attributes:
+        weight: (channels,) or None.
+        bias: (channels,) or None.
+        eps: Added to the variance.
+        mean: (channels,) of the network itself, before it is calibrated, or None.
+        var: (channels,) of the network itself, before it is calibrated, or None.
+    """
+
     weight: Tensor | None
     bias: Tensor | None
     eps: float
-    mean: Tensor | None  # of the network itself, before it is calibrated
+    mean: Tensor | None  # the network's own, before it is calibrated
     var: Tensor | None
 
 
 class Convolution(NamedTuple):
+    """The arguments of a convolution.
+
+    Attributes:
+        weight: (channels out, channels in / groups, h, w).
+        bias: (channels out,) or None.
+        settings: Stride, padding, dilation, groups.
+    """
+
     weight: Tensor
     bias: Tensor | None
     settings: tuple[Any, ...]  # stride, padding, dilation, groups
 
 
 def steps(program: Program) -> list[Step]:
-    """The program with convolutions, batch norms and ReLUs merged, and nothing without effect."""
+    """Merge convolutions, batch norms, sums and ReLUs, and remove operations without effect.
+
+    Args:
+        program: The recorded operations.
+
+    Returns:
+        The steps in an order in which inputs come first; the last one gives the logits.
+    """
     uses = Counter(n for o in program.operations for n in o.inputs)
     uses[program.result] += 1
     made = {o.number: o for o in program.operations}
@@ -434,7 +512,7 @@ def _merge(
     inputs = tuple(operation.inputs)
     is_sum = operation.function in _SUMS and operation.even
     imagewise = (is_sum or operation.function in _IMAGEWISE) and operation.own is None
-    # x + x is of another kind than x + y
+    # x + x has another kind than x + y
     alike = (operation.kind, *map(inputs.index, inputs)) if imagewise else None
     plain = Step(operation.number, inputs, operation, alike)
     if operation.function is F.batch_norm:
@@ -469,7 +547,10 @@ _CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 
 
 def _norm(operation: Operation) -> Norm | None:
-    """None for one whose weights follow from the images, or that has no statistics to inherit."""
+    """Return the arguments of a batch norm.
+
+    None for one whose weights follow from the images, or that has no statistics to inherit.
+    """
     found = dict(zip(_NORM, operation.given, strict=False)) | dict(operation.named)
     weight, bias = found.get("weight"), found.get("bias")
     mean, var = found.get("running_mean"), found.get("running_var")
@@ -490,10 +571,17 @@ def _convolution(operation: Operation) -> Convolution | None:
 
 
 class Plan:
-    """All steps of several programs, each once, in an order that goes.
+    """All steps of several programs, each once, in an order in which inputs come first.
 
-    ``waves``: steps that are done at once; single ones, unless ``stacked`` puts steps of one kind
-    together. ``ends``: after each wave, the results that nobody needs any more.
+    Args:
+        programs: The steps of each program.
+        results: Numbers of the logits of each program.
+        stacked: Whether steps of one kind are done together.
+
+    Attributes:
+        results: Numbers of the logits of each program.
+        waves: Lists of steps that are done together; single steps unless ``stacked``.
+        ends: After each wave, the numbers of results that no later step needs.
     """
 
     def __init__(
@@ -518,11 +606,12 @@ class Plan:
 
     @property
     def steps(self) -> list[Step]:
+        """All steps in their order."""
         return [step for wave in self.waves for step in wave]
 
 
 def _waves(ordered: Sequence[Step]) -> list[list[Step]]:
-    """Steps of one kind together: they wait for one another as long as there is else to do."""
+    """Group steps of one kind: each group waits as long as other steps can be done."""
     made = {step.number for step in ordered}
     missing = {step.number: len(made.intersection(step.inputs)) for step in ordered}
     users: dict[int, list[Step]] = defaultdict(list)
@@ -550,5 +639,5 @@ def _waves(ordered: Sequence[Step]) -> list[list[Step]]:
 
 
 def _alike(step: Step) -> Any:
-    """What steps of one wave have in common."""
+    """Return the key that the steps of one wave share."""
     return step.number if step.kind is None else step.kind
