@@ -1,4 +1,4 @@
-"""What chance gives a search: exact statements about ranks, for any distribution of results.
+"""Exact probabilities that a search is ahead by chance, for any distribution of results.
 
 S. Rosenbaum, "Tables for a Nonparametric Test of Location", The Annals of Mathematical Statistics
 25(1), 1954: of two samples of one distribution, the number of values in one of them that are above
@@ -21,10 +21,12 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Lead:
-    """The ``above`` best results are all of one search, and above all results of the other one.
+    """The lead of one search: its ``above`` best results exceed all results of another search.
 
-    ``chance``: the probability of at least so many, if both drew from one distribution.
-    ``possible``: the least that it could have been with these numbers of results.
+    Attributes:
+        above: Number of results above all of the other search's.
+        chance: Probability of at least so many if both searches drew from one distribution.
+        possible: Smallest such probability that these numbers of results allow.
     """
 
     above: int
@@ -33,21 +35,34 @@ class Lead:
 
     @property
     def beyond_chance(self) -> bool:
+        """True when chance gives such a lead in at most ``LEVEL`` of all cases."""
         return self.chance <= LEVEL
 
     @property
     def can_be_judged(self) -> bool:
-        """Whether any outcome could have been beyond chance."""
+        """True when some outcome with these numbers of results would have been beyond chance."""
         return self.possible <= LEVEL
 
 
 def lead(ours: Floats, theirs: Floats) -> Lead:
-    """How far the best of ``ours`` are ahead of all of ``theirs``.
+    """Compute how far the best of ``ours`` are ahead of all of ``theirs``.
 
-    ``ours``, ``theirs``: one value per evaluated trial, higher is better; NaN where the trial was
-    stopped or failed. Under schedulers it is not known which trials a search would have completed,
-    so both are asked: what is probable for the trials that ended with a result, and for all that
-    were started. The larger probability counts. Ties are no lead, which only makes it smaller.
+    Under schedulers it is not known which trials a search would have completed. So the probability
+    is computed twice: for the trials that ended with a result, and for all that were started. The
+    larger one counts. Ties are no lead, which only makes it smaller.
+
+    Args:
+        ours: (n,) one value per evaluated trial, higher is better; NaN where the trial was stopped
+            or failed.
+        theirs: (m,) the same for the search that it is compared with.
+
+    Returns:
+        The number of results ahead and its probability by chance.
+
+    Example:
+        >>> import numpy as np
+        >>> lead(np.array([0.9, 0.8, 0.7]), np.array([0.6, 0.5, 0.4])).above
+        3
     """
     ends = [one[np.isfinite(one)] for one in (ours, theirs)]
     best = ends[1].max() if len(ends[1]) else math.inf
@@ -61,9 +76,21 @@ def lead(ours: Floats, theirs: Floats) -> Lead:
 
 
 def chance(above: int, ours: int, theirs: int) -> float:
-    """The probability that the ``above`` best of all values are among ``ours`` of them.
+    """Return the probability that the ``above`` best of all values are among ``ours`` of them.
 
-    Of ``ours + theirs`` exchangeable values without ties: C(ours, above) / C(ours + theirs, above).
+    The values are exchangeable and without ties: C(ours, above) / C(ours + theirs, above).
+
+    Args:
+        above: Number of best values.
+        ours: Number of values of one sample.
+        theirs: Number of values of the other sample.
+
+    Returns:
+        A probability from 0 to 1; 1 where the other sample is empty.
+
+    Example:
+        >>> round(chance(3, 3, 3), 3)
+        0.05
     """
     if theirs <= 0:
         return 1.0
@@ -73,10 +100,21 @@ def chance(above: int, ours: int, theirs: int) -> float:
 
 
 def sign_test(ahead: int, behind: int) -> float:
-    """The two-sided probability of so uneven a count, or a more uneven one, by chance alone.
+    """Return the two-sided probability of so uneven a count, or a more uneven one, by chance alone.
 
-    Of pairs of runs (the same seeds under two methods, say) ``ahead`` and ``behind`` are those in
-    which one method was better, and worse; ties are left out. Exact, for any distribution.
+    It is exact for any distribution. Ties are to be left out of both counts.
+
+    Args:
+        ahead: Number of pairs of runs, such as the same seeds under two methods, in which one
+            method was better.
+        behind: Number of pairs in which it was worse.
+
+    Returns:
+        A probability from 0 to 1.
+
+    Example:
+        >>> sign_test(5, 0)
+        0.0625
     """
     pairs = ahead + behind
     tail = sum(math.comb(pairs, k) for k in range(min(ahead, behind) + 1)) / 2**pairs
@@ -85,7 +123,13 @@ def sign_test(ahead: int, behind: int) -> float:
 
 @dataclass(frozen=True)
 class Band:
-    """Between ``low`` and ``high`` at each ``cost`` (all (k,)); NaN where nothing is known."""
+    """A band between ``low`` and ``high`` at each ``cost``.
+
+    Attributes:
+        cost: (k,) costs, in the unit of the search's cost.
+        low: (k,) lower ends; NaN where unknown.
+        high: (k,) upper ends; NaN where unknown.
+    """
 
     cost: Floats
     low: Floats
@@ -95,13 +139,23 @@ class Band:
 def reordered_band(
     quality: Floats, until: float, *, level: float = 0.95, points: int = 80
 ) -> Band | None:
-    """Where the best-so-far of a random search lies in ``level`` of all orders of its trials.
+    """Compute a band for the best-so-far of a random search over all orders of its trials.
 
-    ``quality``: (n,) of its trials, higher is better, NaN without a result. A part of ``until``
-    holds as large a part of the trials, drawn without replacement: the best of ``k`` of ``n`` is
-    at most the ``i``-th lowest with probability C(i, k) / C(n, k). At the end all are in, and the
-    band is a single point: it shows how the order scatters, not what another search would find.
-    None with fewer than five results.
+    The best-so-far lies inside it in ``level`` of all orders.
+
+    A part of ``until`` holds as large a part of the trials, drawn without replacement: the best of
+    ``k`` of ``n`` is at most the ``i``-th lowest with probability C(i, k) / C(n, k). At the end all
+    trials are included, and the band is a single point: it shows how the order scatters, not what
+    another search would find.
+
+    Args:
+        quality: (n,) values of its trials, higher is better; NaN without a result.
+        until: Cost of all trials together.
+        level: Share of the orders inside the band, from 0 to 1.
+        points: Number of costs at which the band is computed.
+
+    Returns:
+        The band, or None with fewer than five results or no cost.
     """
     n = len(quality)
     if np.isfinite(quality).sum() < 5 or until <= 0:

@@ -1,4 +1,4 @@
-"""What a report takes from the description of an experiment, which may be anyone's."""
+"""Objectives and bounds read from the description of an experiment, which may be damaged."""
 
 from __future__ import annotations
 
@@ -11,9 +11,20 @@ from raynas.core.printable import brief
 
 
 def objectives_of(description: Mapping[str, Any]) -> tuple[Objective, ...]:
-    """The objectives that a described experiment states; validation accuracy when it has none.
+    """Return the objectives that a described experiment states.
 
-    Raises: UserError for a description that raynas did not write.
+    Args:
+        description: The ``description`` of a run's run.json.
+
+    Returns:
+        Its objectives; validation accuracy when it states none.
+
+    Raises:
+        UserError: The description was not written by raynas.
+
+    Example:
+        >>> objectives_of({"objectives": [{"metric": "val_loss", "direction": "min"}]})[0].metric
+        'val_loss'
     """
     check_description(description)
     found = description.get("objectives") or ()
@@ -22,9 +33,16 @@ def objectives_of(description: Mapping[str, Any]) -> tuple[Objective, ...]:
 
 
 def bounds_of(description: Mapping[str, Any]) -> tuple[Bound, ...]:
-    """The bounds that a described experiment states.
+    """Return the bounds that a described experiment states.
 
-    Raises: UserError for a description that raynas did not write.
+    Args:
+        description: The ``description`` of a run's run.json.
+
+    Returns:
+        Its bounds; an absent side is infinite.
+
+    Raises:
+        UserError: The description was not written by raynas.
     """
     check_description(description)
     found = description.get("bounds") or ()
@@ -35,9 +53,13 @@ def bounds_of(description: Mapping[str, Any]) -> tuple[Bound, ...]:
 
 
 def check_description(description: Mapping[str, Any]) -> None:
-    """See that what is read of a described experiment is what raynas writes.
+    """Check that a described experiment has the form that raynas writes, where it is read.
 
-    Raises: UserError.
+    Args:
+        description: The ``description`` of a run's run.json.
+
+    Raises:
+        UserError: A part of it has another form.
     """
     try:
         _check(description)

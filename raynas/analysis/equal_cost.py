@@ -1,13 +1,14 @@
-"""The arms of a search at equal cost: the one accounting that sentences, tables and figures use.
+"""Comparison of a search's methods at equal cost, used by sentences, tables and figures alike.
 
-An arm's trials are taken in the order of their numbers, each with all that it cost in the end,
+A method's trials are taken in the order of their numbers, each with all that it cost in the end,
 whatever ran beside it. An order of ends would put those last that take long, and a cost of rows
-would charge an arm for trials that others of its trials kept from ending: both depend on the number
-of workers, and on which of two arms was told to stop. The arms are compared at the cost that the
-cheapest of them has spent. A trial belongs to what was spent by then when at least half of its own
-cost does, so that neither arm has an advantage by the trial in which it is cut: without it the arm
-that is never cut (the one that gave the others their budget) is ahead by half a trial, and by more
-where long trainings are rare and good, since a cut falls into a long training more often.
+would charge a method for trials that others of its trials kept from ending: both depend on the
+number of workers, and on which of two methods was told to stop. The methods are compared at the
+cost that the cheapest of them has spent. A trial belongs to what was spent by then when at least
+half of its own cost does, so that neither method has an advantage by the trial in which it is cut:
+without it the method that is never cut (the one that gave the others their budget) is ahead by half
+a trial, and by more where long trainings are rare and good, since a cut falls into a long training
+more often.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ from raynas.core import TrialState
 
 @dataclass(frozen=True)
 class Trace:
-    """The best value of an arm so far, in the order of its trials.
+    """The best value of a method so far, in the order of its trials.
 
-    ``trials``: (n,) indices of the arm's trials, and ``spent``: (n,) the arm's cost when each of
-    them is paid. The best value becomes ``value[k]`` with the trial that is paid at ``cost[k]``
-    (both (k,)), and counts from ``since[k]`` on, when half of that trial is paid.
-    ``total``: all that the arm spent, also on trials that were stopped or failed. ``value`` is in
-    the objective's own sign; of several objectives it is the hypervolume's share of a common box.
+    Attributes:
+        arm: Name of the method.
+        trials: (n,) indices of the method's trials.
+        spent: (n,) cost of the method when each of them is paid: worker seconds, or steps.
+        cost: (k,) cost at which a trial with a new best value is paid.
+        since: (k,) cost from which the new best value counts, when half of that trial is paid.
+        value: (k,) best values, in the objective's own sign; with several objectives the
+            hypervolume's share of a common box, from 0 to 1.
     """
 
     arm: str
@@ -42,15 +46,30 @@ class Trace:
 
     @property
     def total(self) -> float:
+        """The cost of all trials of the method, including those that were stopped or failed."""
         return float(self.spent[-1]) if len(self.spent) else 0.0
 
     def at(self, cost: float) -> float:
-        """The best value of the trials that belong to ``cost``; NaN without any."""
+        """Return the best value of the trials that belong to ``cost``.
+
+        Args:
+            cost: Worker seconds, or steps.
+
+        Returns:
+            The best value; NaN without any.
+        """
         found = int(np.searchsorted(self.since, _with_rounding(cost), side="right"))
         return float(self.value[found - 1]) if found else math.nan
 
     def within(self, cost: float) -> Ints:
-        """Indices of the arm's trials that belong to ``cost``, in their order."""
+        """Return the indices of the method's trials that belong to ``cost``, in their order.
+
+        Args:
+            cost: Worker seconds, or steps.
+
+        Returns:
+            (m,) indices into the run's trials.
+        """
         own = np.diff(self.spent, prepend=0.0)
         return self.trials[self.spent - own / 2 <= _with_rounding(cost)]
 
@@ -60,20 +79,38 @@ def _with_rounding(cost: float) -> float:
 
 
 def counts_steps(run: Run) -> bool:
-    """True when no worker time of any training was recorded, so that steps are the cost."""
+    """Return True when no worker time of any training was recorded, so that steps are the cost.
+
+    Args:
+        run: The loaded run.
+    """
     return not run.rows.seconds[~run.rows.scoring].any()
 
 
 def trial_costs(run: Run) -> Floats:
-    """(trials,) worker seconds, those of scoring included; or steps, where no time was recorded.
+    """Return the cost of each trial.
 
     A step of a screening's scores trains nothing and counts as none.
+
+    Args:
+        run: The loaded run.
+
+    Returns:
+        (trials,) worker seconds, those of scoring included; or steps, where no time was recorded.
     """
     return run.trials.step.astype(np.float64) if counts_steps(run) else run.trials.seconds
 
 
 def trace(run: Run, arm: str) -> Trace:
-    """Best-so-far of one arm against its cost, in the order of its trials' numbers."""
+    """Return the best-so-far of one method against its cost, in the order of its trials' numbers.
+
+    Args:
+        run: The loaded run.
+        arm: Name of the method.
+
+    Returns:
+        Its trace; empty arrays without completed trials.
+    """
     mine = np.flatnonzero(run.searching(arm))  # trials are ordered by number
     own = trial_costs(run)[mine]
     spent = np.cumsum(own)
@@ -85,12 +122,23 @@ def trace(run: Run, arm: str) -> Trace:
 
 
 def traces(run: Run) -> tuple[Trace, ...]:
-    """One per arm, the main arm first."""
+    """Return the traces of all methods, the main one first.
+
+    Args:
+        run: The loaded run.
+    """
     return tuple(trace(run, arm) for arm in run.arms)
 
 
 def common_cost(found: tuple[Trace, ...]) -> float:
-    """What the cheapest of the arms has spent; 0 without any."""
+    """Return the cost that the cheapest of the methods has spent.
+
+    Args:
+        found: One trace per method.
+
+    Returns:
+        Worker seconds, or steps; 0 without any trace.
+    """
     return min((one.total for one in found), default=0.0)
 
 
@@ -104,8 +152,17 @@ def _running_best(run: Run, chosen: Ints) -> Floats:
 
 
 def reordered(run: Run, one: Trace) -> luck.Band | None:
-    """:func:`~raynas.analysis.chance.reordered_band` of an arm, in the objective's own sign; None
-    for several objectives."""
+    """Compute the band of a method over all orders of its trials, in the objective's own sign.
+
+    See :func:`~raynas.analysis.chance.reordered_band`.
+
+    Args:
+        run: The loaded run.
+        one: The trace of the method.
+
+    Returns:
+        The band; None with several objectives or too few results.
+    """
     if len(run.objectives) > 1:
         return None
     band = luck.reordered_band(_quality(run, one.trials), one.total)
@@ -116,11 +173,16 @@ def reordered(run: Run, one: Trace) -> luck.Band | None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The main arm and random search at the cost that both have spent.
+    """The main method and random search at the cost that both have spent.
 
-    ``main``, ``random``: the best of each. ``luck``: how far the lead is beyond what random search
-    has by chance; None for several objectives, and where one of the arms is not finished or was
-    cut off. ``pending``: why.
+    Attributes:
+        cost: Worker seconds, or steps.
+        main: Best value of the main method.
+        random: Best value of random search.
+        better: True when the main method's value is better.
+        luck: Lead of the main method and its probability by chance; None with several objectives,
+            and where one of the methods is not finished or was cut off.
+        pending: Reason why the lead cannot be judged; empty when it can.
     """
 
     cost: float
@@ -132,11 +194,19 @@ class Comparison:
 
     @property
     def beyond_luck(self) -> bool:
+        """True when the main method is better by more than chance gives random search."""
         return self.better and self.luck is not None and self.luck.beyond_chance
 
 
 def compare(run: Run) -> Comparison | None:
-    """Main arm against random search at equal cost; None when one of them has nothing to show."""
+    """Compare the main method with random search at equal cost.
+
+    Args:
+        run: The loaded run.
+
+    Returns:
+        The comparison; None when one of the two is absent or has no result at that cost.
+    """
     if run.main is None or run.random is None:
         return None
     main, other = trace(run, run.main), trace(run, run.random)
@@ -152,12 +222,12 @@ def compare(run: Run) -> Comparison | None:
     return Comparison(cost, ours, theirs, sign * ours > sign * theirs, lead, pending)
 
 
-#: the message of trials that an earlier version stopped in the middle, at an arm's budget
+#: message of trials that an earlier version stopped before their end, at a method's budget
 CUT_OFF = "the arm's worker time is spent"
 
 
 def _pending(run: Run, arms: tuple[str, str]) -> str:
-    """Why what the arms found cannot be weighed (yet); empty when it can."""
+    """Return why the results of the methods cannot be compared yet; empty when they can."""
     mine = run.searching(arms[0]) | run.searching(arms[1])
     if (mine & run.has_state(TrialState.RUNNING)).any():
         return "some of their trials are not finished"
@@ -167,7 +237,7 @@ def _pending(run: Run, arms: tuple[str, str]) -> str:
 
 
 def _quality(run: Run, chosen: Ints) -> Floats:
-    """(n,) signed so that higher is better, of the trials that were evaluated; NaN: no result."""
+    """Return (m,) values of the evaluated trials, higher is better; NaN without a result."""
     complete = np.zeros(len(run.trials), dtype=bool)
     complete[run.complete()] = True
     began = chosen[run.trials.step[chosen] > 0]

@@ -1,4 +1,4 @@
-"""Numbers and names as a reader wants to see them: few digits, always a unit."""
+"""Numbers and names formatted for readers: few digits, always a unit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,18 @@ _PREFIXES = {"val": "validation"}
 
 
 def label(metric: str) -> str:
-    """``val_accuracy`` -> "validation accuracy"."""
+    """Return the readable name of a metric.
+
+    Args:
+        metric: Name of a column.
+
+    Returns:
+        Its name in words.
+
+    Example:
+        >>> label("val_accuracy")
+        'validation accuracy'
+    """
     if metric in _LABELS:
         return _LABELS[metric]
     first, *rest = metric.split("_")
@@ -33,24 +44,68 @@ def label(metric: str) -> str:
 
 
 def axis(metric: str, unit: str) -> str:
-    """An axis label: name and, where it says more than the name, the unit in parentheses."""
+    """Return an axis label: the name and, where it adds something, the unit in parentheses.
+
+    Args:
+        metric: Name of a column.
+        unit: Unit of the metric.
+
+    Returns:
+        The label.
+
+    Example:
+        >>> axis("val_accuracy", "%")
+        'validation accuracy (%)'
+    """
     name = named(metric, unit)
     return name if metric in ("params", "macs") or unit in ("", SCORE) else f"{name} ({unit})"
 
 
 def named(metric: str, unit: str) -> str:
-    """The label; of a proxy "naswot score", with no second "score" behind ``zen_score``."""
+    """Return the label of a metric, followed by "score" where it is the score of a proxy.
+
+    Args:
+        metric: Name of a column.
+        unit: Unit of the metric.
+
+    Returns:
+        Such as "naswot score"; a name that ends in "score" gets no second one.
+    """
     name = label(metric)
     return f"{name} {SCORE}" if unit == SCORE and not name.endswith(SCORE) else name
 
 
 def count(value: int, noun: str, plural: str = "") -> str:
-    """``count(1, "trial")`` -> "1 trial"; thousands are set off."""
+    """Return a number with its noun in singular or plural.
+
+    Args:
+        value: The number; thousands are separated by commas.
+        noun: The singular.
+        plural: The plural, where it is not the singular with an "s".
+
+    Returns:
+        Such as "1 trial".
+
+    Example:
+        >>> count(1200, "trial")
+        '1,200 trials'
+    """
     return f"{value:,} {noun if value == 1 else plural or noun + 's'}"
 
 
 def si(value: float) -> str:
-    """Three digits and a letter: 1234567 -> "1.23 M"."""
+    """Return a number with three digits and a letter for its magnitude.
+
+    Args:
+        value: The number.
+
+    Returns:
+        Such as "1.23 M"; a dash where it is not finite.
+
+    Example:
+        >>> si(1234567)
+        '1.23 M'
+    """
     if not math.isfinite(value):
         return DASH
     size = abs(value)
@@ -61,7 +116,11 @@ def si(value: float) -> str:
 
 
 def tick(value: float) -> str:
-    """:func:`si` for an axis: no digit more than needed."""
+    """Return :func:`si` for an axis, without trailing zeros.
+
+    Args:
+        value: The number.
+    """
     text, _, letter = si(value).partition(" ")
     return f"{float(text):g} {letter}".rstrip() if math.isfinite(value) else text
 
@@ -72,7 +131,18 @@ def _three(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Two units at most: 4000 -> "1 h 7 min"."""
+    """Return a time in at most two units.
+
+    Args:
+        seconds: The time in seconds.
+
+    Returns:
+        Such as "1 h 6 min"; a dash where it is not finite.
+
+    Example:
+        >>> duration(4000)
+        '1 h 6 min'
+    """
     if not math.isfinite(seconds):
         return DASH
     if seconds < 1:
@@ -92,9 +162,17 @@ def duration(seconds: float) -> str:
 
 
 def quantity(metric: str, value: float, unit: str = "") -> str:
-    """A value of ``metric`` with its unit: accuracies with two decimals, costs in k, M, G.
+    """Return a value of ``metric`` with its unit: accuracies with two decimals, costs in k, M, G.
 
     Scores have no unit, but five digits, since large ones differ little.
+
+    Args:
+        metric: Name of a column.
+        value: The value.
+        unit: Its unit.
+
+    Returns:
+        The text; a dash where the value is not finite.
     """
     if not math.isfinite(value):
         return DASH
@@ -110,21 +188,49 @@ def quantity(metric: str, value: float, unit: str = "") -> str:
 
 
 def finding(metric: str, value: float, unit: str = "") -> str:
-    """A value and what it is of: "93.20 % validation accuracy", "a naswot score of 1612.3"."""
+    """Return a value and the name of its metric.
+
+    Args:
+        metric: Name of a column.
+        value: The value.
+        unit: Its unit.
+
+    Returns:
+        Such as "93.20 % validation accuracy" or "a naswot score of 1612.3".
+    """
     if unit == SCORE:
         return f"a {named(metric, unit)} of {quantity(metric, value, unit)}"
     return f"{quantity(metric, value, unit)} {label(metric)}"
 
 
 def difference(metric: str, value: float, unit: str = "") -> str:
-    """The size of a difference; of percentages it is in points."""
+    """Return the size of a difference with its unit.
+
+    Args:
+        metric: Name of a column.
+        value: The difference, of either sign.
+        unit: Unit of the metric; differences of percentages are in points.
+
+    Returns:
+        Such as "1.20 points".
+    """
     if unit == "%":
         return f"{abs(value):.2f} points"
     return quantity(metric, abs(value), unit)
 
 
 def spread(metric: str, mean: float, std: float, unit: str = "") -> str:
-    """``mean ± std`` with the unit said once."""
+    """Return ``mean ± std`` with the unit once.
+
+    Args:
+        metric: Name of a column.
+        mean: The mean.
+        std: The standard deviation; NaN leaves it out.
+        unit: Unit of both.
+
+    Returns:
+        Such as "93.20 ± 0.31 %".
+    """
     if not math.isfinite(std):
         return quantity(metric, mean, unit)
     if unit == "%":

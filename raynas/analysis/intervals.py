@@ -1,7 +1,7 @@
-"""Intervals and tests that hold for few architectures and few runs.
+"""Confidence intervals and tests that hold for few architectures and few runs.
 
 How often each covers the truth is measured in docs/calibration.md; below the sizes at which they
-were found to hold, nothing is given.
+were found to hold, no interval is given.
 """
 
 from __future__ import annotations
@@ -28,7 +28,13 @@ _BLOCK = 512  # rows of the matrix of pairs that are in memory at a time
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % interval; NaN where not defined."""
+    """A value with its 95 % interval.
+
+    Attributes:
+        value: The value; NaN where not defined.
+        low: Lower end of the interval; NaN where there is none.
+        high: Upper end of the interval; NaN where there is none.
+    """
 
     value: float
     low: float = math.nan
@@ -37,7 +43,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Correlation:
-    """A rank correlation of n items, and what it is without each of them.
+    """A rank correlation of n items, with its value without each of them.
 
     Attributes:
         value: The correlation, NaN where one side is constant.
@@ -55,12 +61,12 @@ class Correlation:
 
     @property
     def z(self) -> float:
-        """Fisher's transform, finite for a perfect order, too."""
+        """Fisher's transform of the value, finite for a perfect order, too."""
         return math.atanh(self._inside)
 
     @property
     def slope(self) -> float:
-        """The derivative of ``z``."""
+        """The derivative of ``z`` by the value."""
         return 1 / (1 - self._inside**2)
 
     @property
@@ -73,6 +79,9 @@ class Correlation:
         The interval is Fisher's z with a jackknife variance and the quantile of Student's t with
         n - 2 degrees of freedom. A perfect order has no variance; its interval ends where such an
         order has a chance of 2.5 %.
+
+        Returns:
+            The estimate; its interval is NaN with fewer than ``PAIRS_FROM`` items.
         """
         n = len(self.without)
         if n < PAIRS_FROM or not (math.isfinite(self.value) and math.isfinite(self.variance)):
@@ -85,7 +94,11 @@ class Correlation:
 
 
 def constant_correlation(n: int) -> Correlation:
-    """Return the correlation of a constant with n items: 0, its mean over all orders of ties."""
+    """Return the correlation of a constant with n items: 0, its mean over all orders of ties.
+
+    Args:
+        n: Number of items.
+    """
     return Correlation(0.0, np.zeros(n), 0.0, 1.0, math.nan)
 
 
@@ -103,6 +116,12 @@ def rank_correlations(x: Floats, y: Floats) -> tuple[Correlation, Correlation]:
 
     Returns:
         rho and tau-b, NaN where one side is constant.
+
+    Example:
+        >>> import numpy as np
+        >>> rho, tau = rank_correlations(np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0]))
+        >>> round(rho.value, 2), round(tau.value, 2)
+        (0.5, 0.33)
     """
     n = len(x)
     a, b = _Ranks(x), _Ranks(y)
@@ -196,7 +215,7 @@ def _kendall(a: _Ranks, b: _Ranks, agreement: Floats) -> Correlation:
 
 
 def _bounded(value: float) -> float:
-    """Rounding must not turn a perfect order into another."""
+    """Return a correlation of exactly 1 or -1 where rounding made it slightly smaller."""
     return math.copysign(1.0, value) if abs(value) > 1 - 1e-12 else value
 
 
@@ -212,7 +231,7 @@ def _flawless_tau(n: int) -> float:
 
 @dataclass(frozen=True)
 class CorrelationGap:
-    """By how much one correlation is above another.
+    """The difference between one correlation and another.
 
     Attributes:
         estimate: The difference with its 95 % interval.
@@ -253,7 +272,7 @@ def correlation_gap(one: Correlation, other: Correlation) -> CorrelationGap:
 
 
 def _ends(correlation: Correlation) -> Estimate:
-    """The interval; of a constant's 0 there is no doubt."""
+    """Return the interval; that of a constant's 0 has no width."""
     if correlation.value == 0 and not correlation.without.any():
         return Estimate(0.0, 0.0, 0.0)
     return correlation.estimate()
@@ -270,16 +289,26 @@ def _chances(one: Correlation, other: Correlation) -> tuple[float, float]:
 
     n, lead = len(one.without), one.z - other.z
     spread = math.sqrt(_jackknife_variance(one.without * one.slope - other.without * other.slope))
-    if spread <= 1e-12:  # equal at each place, or no item tells anything of the scatter
+    if spread <= 1e-12:  # equal for each item, or no item gives information on the scatter
         return (1.0, 1.0) if abs(lead) <= 1e-12 else (math.nan, math.nan)
     return float(stdtr(n - 2, -lead / spread)), float(stdtr(n - 2, lead / spread))
 
 
 def holm(chances: Sequence[float]) -> list[float]:
-    """Adjust chances for their number, so that one is below a level only as often as that.
+    """Adjust probabilities for their number with the method of Holm.
 
-    S. Holm, "A simple sequentially rejective multiple test procedure", 1979. NaN stays NaN and
-    counts as no test.
+    After it, one of them is below a level by chance only as often as that level says. S. Holm, "A
+    simple sequentially rejective multiple test procedure", 1979.
+
+    Args:
+        chances: (k,) probabilities from 0 to 1; NaN counts as no test.
+
+    Returns:
+        (k,) adjusted probabilities; NaN stays NaN.
+
+    Example:
+        >>> holm([0.01, 0.04])
+        [0.02, 0.04]
     """
     given = np.asarray(chances, dtype=np.float64)
     order = np.argsort(given)[: int(np.isfinite(given).sum())]
@@ -290,7 +319,14 @@ def holm(chances: Sequence[float]) -> list[float]:
 
 
 def t_quantile(freedom: float) -> float:
-    """Return by how many standard errors a 95 % interval reaches to either side (Student's t)."""
+    """Return by how many standard errors a 95 % interval reaches to either side (Student's t).
+
+    Args:
+        freedom: Degrees of freedom.
+
+    Returns:
+        The quantile at 97.5 %.
+    """
     from scipy.special import stdtrit
 
     return float(stdtrit(freedom, 1 - TAIL))
@@ -331,5 +367,12 @@ def mean_half_widths(values: Floats) -> Floats:
 
 
 def mean_half_width(values: Floats) -> float:
-    """Compute :func:`mean_half_widths` of one column (n,)."""
+    """Compute :func:`mean_half_widths` of one column.
+
+    Args:
+        values: (n,) independent values.
+
+    Returns:
+        Half the width of the mean's 95 % interval; NaN where it has none.
+    """
     return float(mean_half_widths(values[:, None])[0])

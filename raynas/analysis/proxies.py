@@ -1,4 +1,4 @@
-"""A run's proxies: how their scores rank what was trained, and what screening kept and cost.
+"""Analysis of a run's proxies: ranking by their scores, and effect and cost of screening.
 
 Scores are the metrics whose unit is ``SCORE_UNIT``. They stand in a trial's row of step 0 where
 a search screens its candidates, and in the only row of a trial where nothing is trained.
@@ -23,8 +23,15 @@ _FIXED = frozenset(column.name for column in COLUMNS)
 
 @dataclass(frozen=True)
 class Screening:
-    """Candidates of one arm that were scored before training, those left out, and the seconds of
-    worker time that scoring and all else took."""
+    """The candidates of one method that were scored before training, with the time that they took.
+
+    Attributes:
+        arm: Name of the method.
+        candidates: Number of candidates that were scored.
+        out: Number of those that were screened out.
+        scoring: Seconds of worker time of scoring.
+        training: Seconds of worker time of everything else.
+    """
 
     arm: str
     candidates: int
@@ -34,11 +41,19 @@ class Screening:
 
     @property
     def kept(self) -> int:
+        """The number of candidates that were kept for training."""
         return self.candidates - self.out
 
 
 def screenings(run: st.Run) -> list[Screening]:
-    """The arms that screened, the main one first."""
+    """Return the screenings of a run, the main method's first.
+
+    Args:
+        run: The loaded run.
+
+    Returns:
+        One entry for each method that screened.
+    """
     found = []
     for arm in run.arms:
         scored = run.screened(arm)
@@ -61,12 +76,18 @@ def screenings(run: st.Run) -> list[Screening]:
 class Proxies:
     """The scores of a run's architectures, one entry each.
 
-    ``names``: the proxies. ``objective``: what they are judged by; None where the search measured
-    nothing but scores and costs. ``index``: (n,) trials of the architectures that were scored and
-    trained to the end, one each, as :func:`statistics.sample` takes them; where they are fewer
-    than four, of all that were scored. ``left_out``: architectures that a search chose by results.
-    ``scores``: proxy, ``params`` and ``macs`` -> (n,), NaN where invalid. ``trained``: how many
-    there are to judge by. ``qualities``: the highest Spearman first; empty with fewer than four.
+    Attributes:
+        names: The proxies.
+        objective: Objective by which they are judged; None where the search measured nothing but
+            scores and costs.
+        index: (n,) trials of the architectures that were scored and trained to the end, one each,
+            as :func:`statistics.sample` takes them; where they are fewer than four, of all that
+            were scored.
+        scores: Proxy, ``params`` and ``macs`` -> (n,), NaN where invalid.
+        trained: Number of architectures to judge by.
+        qualities: Rank quality of each score, the highest Spearman first; empty with fewer than
+            four architectures.
+        left_out: Number of architectures left out because a search chose them by results.
     """
 
     names: tuple[str, ...]
@@ -79,13 +100,21 @@ class Proxies:
 
     @property
     def best(self) -> str | None:
-        """The proxy that ranks best, baselines left out; None where none can be judged."""
+        """The proxy that ranks best, baselines left out.
+
+        Returns:
+            Its name; None where none can be judged.
+        """
         judged = [q.name for q in self.qualities if np.isfinite(q.whole.spearman.value)]
         return next((name for name in judged if name in self.names), None)
 
     @property
     def agreement(self) -> st.Floats:
-        """(k, k) Spearman's rho between ``scores``, each pair where both are valid."""
+        """The Spearman correlations between all ``scores``, each pair where both are valid.
+
+        Returns:
+            (k, k) correlations, 1 on the diagonal.
+        """
         columns = list(self.scores.values())
         table = np.eye(len(columns))
         for i, one in enumerate(columns):
@@ -96,12 +125,26 @@ class Proxies:
         return table
 
     def arms(self, run: st.Run) -> Counter[str]:
-        """Arm -> architectures of :attr:`index` that it found."""
+        """Count the architectures of :attr:`index` by the method that found them.
+
+        Args:
+            run: The run that they are of.
+
+        Returns:
+            Method -> number of architectures.
+        """
         return Counter(run.trials.arm[self.index])
 
 
 def proxies(run: st.Run) -> Proxies | None:
-    """The scores of a run and what they are worth; None where nothing was scored."""
+    """Collect the scores of a run and judge them.
+
+    Args:
+        run: The loaded run.
+
+    Returns:
+        The scores and their rank qualities; None where nothing was scored.
+    """
     values = run.trials.values
     names = tuple(m for m in values if run.is_score(m) and np.isfinite(values[m]).any())
     if not names:

@@ -1,6 +1,6 @@
-"""How well scores rank architectures: the statistics of zero-shot proxies, on plain arrays.
+"""Quality of rankings by scores: the statistics of zero-shot proxies, on plain arrays.
 
-Where scores are tied, nothing is left to a lucky order: what depends on it is the mean over all
+Results do not depend on the order of tied scores: what would depend on it is the mean over all
 orders, in closed form.
 """
 
@@ -39,7 +39,13 @@ FEWEST = 4  # architectures below which a correlation says nothing
 
 @dataclass(frozen=True)
 class Agreement:
-    """Spearman's rho and Kendall's tau-b of a score with the truth over ``n`` architectures."""
+    """The rank correlations of a score with the truth over ``n`` architectures.
+
+    Attributes:
+        n: Number of architectures.
+        spearman: Spearman's rho with its 95 % interval.
+        kendall: Kendall's tau-b with its 95 % interval.
+    """
 
     n: int
     spearman: Estimate
@@ -48,18 +54,27 @@ class Agreement:
 
 @dataclass(frozen=True)
 class RankQuality:
-    """How one score ranks the architectures whose truth is known. Signs are kept.
+    """The quality with which one score ranks the architectures whose truth is known.
 
-    ``invalid``: architectures without a score, left out of all but ``precision``, where they are
-    never among the chosen. ``distinct``: different scores; ``tied``: architectures that share
-    theirs. ``top``: inside the true best tenth; None with fewer than 4 there.
-    ``precision``: share of the best 5 % by score (at least one) that are of the true best 5 %.
-    ``best``: k -> best truth among the k best scored, the mean over all orders of ties.
-    ``beyond``: baseline -> by how much Spearman is higher than the baseline's, over the
-    architectures that both rank; a constant baseline ranks by 0. ``unranked``: baselines that
-    are constant there. ``chance_ahead``, ``chance_behind``: how often chance alone puts some score
-    so far above, or below, every baseline, corrected for the number of scores (Holm); NaN where
-    that cannot be told.
+    The sign of a score is kept.
+
+    Attributes:
+        name: Name of the score.
+        whole: Agreement over all architectures with a score.
+        top: Agreement inside the true best tenth; None with fewer than 4 there.
+        invalid: Number of architectures without a score, left out of all but ``precision``, where
+            they are never among the chosen.
+        distinct: Number of different scores.
+        tied: Number of architectures that share their score with another.
+        precision: Share of the best 5 % by score (at least one) that are of the true best 5 %, from
+            0 to 1.
+        best: k -> best truth among the k best scored, the mean over all orders of ties.
+        beyond: Baseline -> difference between Spearman's rho and the baseline's, over the
+            architectures that both rank; a constant baseline ranks by 0.
+        unranked: Baselines that are constant there.
+        chance_ahead: Probability that chance alone puts some score so far above every baseline,
+            corrected for the number of scores (Holm); NaN where it cannot be computed.
+        chance_behind: The same for so far below every baseline.
     """
 
     name: str
@@ -77,29 +92,36 @@ class RankQuality:
 
     @property
     def beats_all(self) -> bool:
-        """Every baseline is beaten beyond chance; False where there is none to compare with."""
+        """True when every baseline is beaten beyond chance.
+
+        Returns:
+            False where there is no baseline to compare with.
+        """
         return self.ahead and self.chance_ahead < TAIL
 
     @property
     def worse_than_all(self) -> bool:
-        """Every baseline is better beyond chance."""
+        """True when every baseline is better beyond chance."""
         behind = bool(self.beyond) and all(gap.high < 0 for gap in self.beyond.values())
         return behind and self.chance_behind < TAIL
 
     @property
     def ahead(self) -> bool:
-        """Looked at alone, every baseline is beaten."""
+        """True when every baseline is beaten, without the correction for the number of scores."""
         return bool(self.beyond) and all(gap.low > 0 for gap in self.beyond.values())
 
     @property
     def no_better_than(self) -> tuple[str, ...]:
-        """The baselines that this score is not shown to beat: the interval reaches 0."""
+        """The baselines that this score is not shown to beat.
+
+        The interval of the difference reaches 0 there.
+        """
         known = {name: gap for name, gap in self.beyond.items() if math.isfinite(gap.value)}
         return tuple(name for name, gap in known.items() if not gap.low > 0)
 
     @property
     def undecided(self) -> bool:
-        """Too few architectures, or too few that differ, to compare this score with a baseline."""
+        """True when a comparison with a baseline needs more architectures, or more that differ."""
         return any(
             math.isfinite(g.value) and not math.isfinite(g.low) for g in self.beyond.values()
         )
@@ -122,13 +144,18 @@ def rank_qualities(
         baselines: Names in ``scores`` that the others are compared with. All scores that are no
             baseline are one family: their leads are corrected for their number.
         independent: Whether the architectures are independent draws, or all there are. Those that
-            a search chose by results are not: they get no interval, and nothing is claimed.
+            a search chose by results are not: they get no interval, and no claim is made.
 
     Returns:
         One entry for each score.
 
     Raises:
         ValueError: Lengths differ.
+
+    Example:
+        >>> found = rank_qualities({"naswot": [1, 2, 3, 4]}, [91.0, 92.0, 93.0, 94.0])
+        >>> found[0].name, found[0].whole.spearman.value
+        ('naswot', 1.0)
     """
     goal = sign * np.asarray(truth, dtype=np.float64)
     known = np.isfinite(goal)
@@ -148,7 +175,7 @@ def rank_qualities(
 
 
 class _Judge:
-    """One truth, by which all scores are judged."""
+    """A judge of all scores by one truth."""
 
     def __init__(
         self, scores: Mapping[str, Floats], goal: Floats, sign: float, independent: bool
@@ -222,7 +249,7 @@ class _Judge:
 
 
 def _highest(chances: Sequence[float]) -> float:
-    """NaN where one is, or there is none."""
+    """Return the highest; NaN where one of them is NaN or there are none."""
     return float(np.max(chances)) if chances else math.nan
 
 
@@ -246,10 +273,17 @@ def _centred_ranks(weights: Floats, group: Ints) -> Floats:
 
 
 def spearman_draws(weights: Floats, x: Floats, y: Floats) -> Floats:
-    """(draws,) Spearman's rho of x and y (n,) with each row of ``weights`` (draws, n).
+    """Compute Spearman's rho with each row of weights.
 
-    A weight of k is k copies of an architecture. Ties have mid-ranks; NaN where one of the two is
-    constant.
+    A weight of k is k copies of an architecture. Ties have mid-ranks.
+
+    Args:
+        weights: (draws, n) weights, such as the counts of a bootstrap.
+        x: (n,) values.
+        y: (n,) values.
+
+    Returns:
+        (draws,) correlations; NaN where one of the two is constant.
     """
     if not len(x):
         return np.full(len(weights), math.nan)
@@ -264,9 +298,19 @@ def _ratio(both: Floats, one: Floats, other: Floats) -> Floats:
 
 
 def chances(values: Floats, k: int) -> Floats:
-    """(n,) chance of each to be among the ``k`` highest when ties are ordered at random.
+    """Compute the chance of each value to be among the ``k`` highest, ties in random order.
 
-    NaN is never among them; with fewer than ``k`` numbers all are.
+    Args:
+        values: (n,) values; NaN is never among the highest.
+        k: Number of values that are chosen.
+
+    Returns:
+        (n,) probabilities from 0 to 1; with at most ``k`` numbers all of them have 1.
+
+    Example:
+        >>> import numpy as np
+        >>> chances(np.array([3.0, 2.0, 2.0]), 2).tolist()
+        [1.0, 0.5, 0.5]
     """
     valid = np.isfinite(values)
     if valid.sum() <= k:
@@ -277,8 +321,16 @@ def chances(values: Floats, k: int) -> Floats:
 
 
 def precision(values: Floats, goal: Floats, share: float = 0.05) -> float:
-    """Which part of the best ``share`` by ``values`` is of the best ``share`` by ``goal``; at
-    least one architecture is chosen. NaN without architectures."""
+    """Compute which part of the best ``share`` by ``values`` is of the best ``share`` by ``goal``.
+
+    Args:
+        values: (n,) scores; NaN is never among the best.
+        goal: (n,) truth, higher is better.
+        share: Share from 0 to 1; at least one architecture is chosen.
+
+    Returns:
+        A share from 0 to 1; NaN without architectures.
+    """
     if not len(goal):
         return math.nan
     k = max(1, round(share * len(goal)))
@@ -286,9 +338,19 @@ def precision(values: Floats, goal: Floats, share: float = 0.05) -> float:
 
 
 def best_of(values: Floats, goal: Floats, k: int) -> float:
-    """Highest ``goal`` among the ``k`` <= n highest ``values``, the mean over all orders of ties.
+    """Return the highest ``goal`` among the ``k`` highest ``values``.
+
+    It is the mean over all orders of ties.
 
     Of a tied group of g, m are taken: P(best of them <= j-th lowest) = C(j, m) / C(g, m).
+
+    Args:
+        values: (n,) scores without NaN.
+        goal: (n,) truth, higher is better.
+        k: Number of architectures chosen, at most n.
+
+    Returns:
+        The expected highest truth.
     """
     from scipy.special import gammaln
 
@@ -303,9 +365,17 @@ def best_of(values: Floats, goal: Floats, k: int) -> float:
 
 
 def rank_table(qualities: Sequence[RankQuality], title: str = "", digits: int = 2) -> Table:
-    """The qualities for a terminal of 110 columns, a line each; ``digits`` of the best truths.
+    """Make a table of rank qualities for a terminal of 110 columns, with a line each.
 
     "top" is inside the true best tenth; brackets are 95 % intervals; "values": different scores.
+
+    Args:
+        qualities: One line each, in this order.
+        title: Title of the table; empty for none.
+        digits: Decimals of the best truths.
+
+    Returns:
+        The table, to be printed by a console of rich.
     """
     from rich.table import Table
 

@@ -1,5 +1,7 @@
-"""What a run's table says: costs, best values, rungs, fronts, intervals. numpy only, no loops
-over rows, so that 100,000 rows take a fraction of a second."""
+"""A run's table as arrays, and its costs, best values, rungs, fronts and intervals.
+
+It uses numpy only, without loops over rows, so that 100,000 rows take a fraction of a second.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ Strings = NDArray[np.object_]
 
 RANDOM = "random"
 DRAWN = ("random", "optuna-random", "exhaustive", "listed")
-"""Arms that propose without regard to results: only their architectures are independent draws."""
+"""Methods that propose without regard to results: only their architectures are independent draws."""
 COSTS = ("params", "macs")
 LATENCY = "latency_ms"
 _TIMES = (0.0, 253_402_300_799.0)  # the years 1970 to 9999, which calendars know
@@ -40,9 +42,23 @@ _FIXED = frozenset(column.name for column in COLUMNS)
 
 @dataclass(frozen=True)
 class Trials:
-    """One entry per trial, by number. ``values``: metric -> its last finite value, or NaN;
-    ``measured``: index of the row that carries the last finite value of the first objective, or
-    -1. ``step``: the last step measured, 0 before the first."""
+    """The trials of a run as arrays, one entry per trial, ordered by number.
+
+    Attributes:
+        number: (n,) numbers.
+        stage: (n,) stages of the run.
+        arm: (n,) names of the methods that proposed them.
+        state: (n,) states.
+        arch: (n,) architectures as texts.
+        arch_id: (n,) ids of the architectures.
+        message: (n,) last messages; empty without one.
+        seed: (n,) seeds.
+        seconds: (n,) worker seconds of all their rows.
+        step: (n,) last step measured, 0 before the first.
+        values: Metric -> (n,) its last finite value, or NaN.
+        measured: (n,) index of the row that carries the last finite value of the first objective,
+            or -1.
+    """
 
     number: Ints
     stage: Strings
@@ -63,9 +79,18 @@ class Trials:
 
 @dataclass(frozen=True)
 class Rows:
-    """One entry per row of the table, ordered by trial and step (0 where the store has null).
-    ``owner``: index of the row's trial in :class:`Trials`. ``time`` in seconds since 1970.
-    ``scoring``: the row is of step 0, a candidate's scores, and measured no training."""
+    """The rows of a run's table as arrays, ordered by trial and step.
+
+    Attributes:
+        owner: (rows,) index of the row's trial in :class:`Trials`.
+        step: (rows,) steps; 0 where the store has null.
+        seconds: (rows,) worker seconds.
+        time: (rows,) seconds since 1970.
+        session: (rows,) number of the start of the run that wrote the row.
+        scoring: (rows,) True where the row is of step 0, the scores of a candidate, and measured no
+            training.
+        values: Metric -> (rows,) values, NaN where absent.
+    """
 
     owner: Ints
     step: Ints
@@ -78,7 +103,16 @@ class Rows:
 
 @dataclass(frozen=True)
 class Run:
-    """A run's table as arrays. ``arms``: the arms of the search, the main one first."""
+    """The table of a run as arrays.
+
+    Attributes:
+        objectives: Objectives of the search.
+        description: The described experiment.
+        units: Metric -> unit, where it has one.
+        arms: Methods of the search, the main one first.
+        trials: One entry per trial.
+        rows: One entry per row.
+    """
 
     objectives: tuple[Objective, ...]
     description: Mapping[str, Any]
@@ -89,38 +123,88 @@ class Run:
 
     @property
     def main(self) -> str | None:
-        """The arm of the smallest trial number; the others are what it is compared with."""
+        """The method of the smallest trial number, with which the others are compared.
+
+        Returns:
+            Its name; None without trials of a search.
+        """
         return self.arms[0] if self.arms else None
 
     @property
     def random(self) -> str | None:
-        """The comparing arm that searches at random, if there is one beside the main arm."""
+        """The compared method that searches at random.
+
+        Returns:
+            Its name; None where there is none beside the main method.
+        """
         return next((a for a in self.arms[1:] if a.lower().startswith(RANDOM)), None)
 
     def unit(self, metric: str) -> str:
+        """Return the unit of a metric.
+
+        Args:
+            metric: Name of a column.
+
+        Returns:
+            The unit; empty where it is not known.
+        """
         return self.units.get(metric, UNITS.get(metric, ""))
 
     def is_score(self, metric: str) -> bool:
-        """Whether the metric is a proxy's score, by its unit."""
+        """Return True when the metric is a proxy's score, by its unit.
+
+        Args:
+            metric: Name of a column.
+        """
         return self.unit(metric) == SCORE_UNIT
 
     def searching(self, arm: str | None = None) -> Bools:
-        """(trials,) True for the trials of the search, of one arm or of all."""
+        """Select the trials of the search.
+
+        Args:
+            arm: Only those of this method; None for all methods.
+
+        Returns:
+            (trials,) True for the trials of the search.
+        """
         mask: Bools = self.trials.stage == SEARCH
         return mask if arm is None else mask & (self.trials.arm == arm)
 
     def has_state(self, state: TrialState) -> Bools:
+        """Select the trials in one state.
+
+        Args:
+            state: The state.
+
+        Returns:
+            (trials,) True for the trials in it.
+        """
         return np.asarray(self.trials.state == state.value, dtype=np.bool_)
 
     def screened(self, arm: str | None = None) -> Bools:
-        """(trials,) True for candidates of the search that were scored to be kept or left out."""
+        """Select the candidates of the search that were scored to be kept or screened out.
+
+        Args:
+            arm: Only those of this method; None for all methods.
+
+        Returns:
+            (trials,) True for the candidates.
+        """
         mask = np.zeros(len(self.trials), dtype=bool)
         mask[self.rows.owner[self.rows.scoring]] = True
         return mask & self.searching(arm)
 
     def screened_out(self, arm: str | None = None) -> Bools:
-        """(trials,) True for candidates of the search that their scores kept from training, or
-        the want of scores."""
+        """Select the candidates of the search that were not trained because of their scores.
+
+        Candidates for which there are no scores count, too.
+
+        Args:
+            arm: Only those of this method; None for all methods.
+
+        Returns:
+            (trials,) True for the candidates that were screened out.
+        """
         scored = self.screened()
         stopped, failed = self.has_state(TrialState.STOPPED), self.has_state(TrialState.FAILED)
         once = np.bincount(self.rows.owner, minlength=len(scored)) == 1  # else it was started
@@ -130,18 +214,40 @@ class Run:
         return np.asarray(mine & (stopped | beyond | unscored), dtype=np.bool_)
 
     def points(self) -> Floats:
-        """(trials, objectives), signed so that higher is better; NaN where not measured."""
+        """Return the objectives of all trials, signed so that higher is better.
+
+        Returns:
+            (trials, objectives) values; NaN where not measured.
+        """
         columns = [o.sign * self.trials.values[o.metric] for o in self.objectives]
         return np.stack(columns, axis=1)
 
     def complete(self, arm: str | None = None) -> Ints:
-        """Indices of the search's COMPLETE trials whose objectives are all finite."""
+        """Return the indices of the search's COMPLETE trials whose objectives are all finite.
+
+        Args:
+            arm: Only those of this method; None for all methods.
+
+        Returns:
+            (m,) indices into the run's trials.
+        """
         finite = np.isfinite(self.points()).all(axis=1)
         return np.flatnonzero(self.searching(arm) & self.has_state(TrialState.COMPLETE) & finite)
 
 
 def load(table: pa.Table, description: Mapping[str, Any]) -> Run:
-    """The store's table as arrays. Rows may come in any order; an empty table is fine."""
+    """Load the table of a store as arrays.
+
+    Args:
+        table: Rows in any order; it may be empty.
+        description: The ``description`` of the run's run.json.
+
+    Returns:
+        The run.
+
+    Raises:
+        UserError: The description was not written by raynas.
+    """
     import pyarrow as pa
 
     description = description if isinstance(description, Mapping) else {}
@@ -231,7 +337,7 @@ def _arms(trials: Trials) -> tuple[str, ...]:
 
 
 def running_hypervolume(points: Floats, everything: Floats) -> Floats:
-    """Share of the box spanned by ``everything`` that the first trials dominate, trial by trial.
+    """Compute the share of the box spanned by ``everything`` that the first trials dominate.
 
     Args:
         points: (n, d) objectives, higher is better, in the order in which they were found.
@@ -258,7 +364,14 @@ def running_hypervolume(points: Floats, everything: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Rank:
-    """Kendall's tau-b over ``n`` pairs with its 95 % interval (NaN below ``PAIRS_FROM``)."""
+    """A rank correlation, Kendall's tau-b, with its 95 % interval.
+
+    Attributes:
+        tau: The correlation, from -1 to 1.
+        low: Lower end of the interval; NaN with fewer than ``PAIRS_FROM`` pairs.
+        high: Upper end of the interval; NaN with fewer than ``PAIRS_FROM`` pairs.
+        n: Number of pairs.
+    """
 
     tau: float
     low: float
@@ -267,9 +380,20 @@ class Rank:
 
 
 def kendall(x: Floats, y: Floats, *, independent: bool = True) -> Rank | None:
-    """Rank correlation of two (n,) arrays; None where it is not defined (n < 3, a constant).
+    """Compute Kendall's tau-b of two arrays.
 
-    Without an interval where the pairs are not ``independent``.
+    Args:
+        x: (n,) values without NaN.
+        y: (n,) values without NaN.
+        independent: Whether the pairs are independent; else there is no interval.
+
+    Returns:
+        The correlation; None where it is not defined (n < 3, or one side is constant).
+
+    Example:
+        >>> import numpy as np
+        >>> kendall(np.arange(4.0), np.array([0.0, 1.0, 3.0, 2.0])).n
+        4
     """
     if len(x) < 3 or len(np.unique(x)) < 2 or len(np.unique(y)) < 2:
         return None
@@ -279,16 +403,29 @@ def kendall(x: Floats, y: Floats, *, independent: bool = True) -> Rank | None:
 
 
 def distinct(run: Run, chosen: Ints) -> Ints:
-    """``chosen`` with one trial per architecture, the first of each."""
+    """Reduce ``chosen`` to one trial per architecture, the first of each.
+
+    Args:
+        run: The run.
+        chosen: (n,) indices of trials.
+
+    Returns:
+        (m,) indices, in their order.
+    """
     _, first = np.unique(run.trials.arch_id[chosen].astype(str), return_index=True)
     return chosen[np.sort(first)]
 
 
 @dataclass(frozen=True)
 class SizeRanking:
-    """Does size alone do as well? ``rank``: of parameters with the first objective over ``n``
-    distinct COMPLETE architectures, see :func:`sample`; ``largest``: index of the trial with most
-    parameters of all."""
+    """The baseline that ranks architectures by their number of parameters alone.
+
+    Attributes:
+        rank: Correlation of parameters with the first objective over ``n`` distinct COMPLETE
+            architectures, see :func:`sample`; None where it is not defined.
+        largest: Index of the trial with the most parameters of all.
+        n: Number of architectures.
+    """
 
     rank: Rank | None
     largest: int
@@ -296,7 +433,14 @@ class SizeRanking:
 
 
 def size_ranking(run: Run) -> SizeRanking | None:
-    """The params-only baseline over all arms; None without a COMPLETE trial of known size."""
+    """Compute the params-only baseline over all methods.
+
+    Args:
+        run: The loaded run.
+
+    Returns:
+        The ranking; None without a COMPLETE trial of known size.
+    """
     done = ranked(run)
     params = run.trials.values["params"][done]
     done, params = done[np.isfinite(params)], params[np.isfinite(params)]
@@ -312,10 +456,17 @@ def size_ranking(run: Run) -> SizeRanking | None:
 
 @dataclass(frozen=True)
 class RungCount:
-    """One rung: its step and the trials that reached it, that the scheduler stopped there (or
-    later, before the next rung), and that went on: measured beyond it and not stopped there.
-    ``rank``: does the order at this rung foretell the last one? (COMPLETE trials only, so the
-    worst are missing.)"""
+    """The counts of one rung of a scheduler.
+
+    Attributes:
+        arm: Name of the method.
+        step: Step of the rung.
+        reached: Number of trials that reached it.
+        went_on: Number of trials that were measured beyond it and not stopped there.
+        stopped: Number of trials that the scheduler stopped there, or later, before the next rung.
+        rank: Correlation of the values at this rung with the last ones, over COMPLETE trials only,
+            so that the worst are missing; None where it is not computed.
+    """
 
     arm: str
     step: int
@@ -326,13 +477,29 @@ class RungCount:
 
 
 def last_step(run: Run) -> int:
-    """The step at which trials are complete, as far as the table knows; 0 when empty."""
+    """Return the step at which trials are complete, as far as the table shows it.
+
+    Args:
+        run: The loaded run.
+
+    Returns:
+        The step; 0 when there are no trials.
+    """
     steps = run.trials.step[run.complete()]
     return int(steps.max() if len(steps) else max(run.trials.step, default=0))
 
 
 def rung_steps(run: Run) -> list[int]:
-    """The rungs below the last step: from the scheduler's settings, else where trials stopped."""
+    """Return the rungs below the last step.
+
+    They come from the scheduler's settings, else from the steps at which trials were stopped.
+
+    Args:
+        run: The loaded run.
+
+    Returns:
+        Steps in ascending order.
+    """
     settings = run.description.get("scheduler") or {}
     # while nothing is complete, the highest step seen may be a rung itself
     top = settings.get("max_step") or last_step(run) + (not len(run.complete()))
@@ -348,7 +515,18 @@ def rung_steps(run: Run) -> list[int]:
 
 
 def rungs(run: Run, arm: str, *, ranks: bool = False) -> list[RungCount]:
-    """The rungs of one arm, low to high. A rung counts at a trial's first step at or above it."""
+    """Count the trials of one method at its rungs, low to high.
+
+    A rung counts at a trial's first step at or above it.
+
+    Args:
+        run: The loaded run.
+        arm: Name of the method.
+        ranks: Whether rank correlations with the last values are computed, too.
+
+    Returns:
+        One entry per rung.
+    """
     steps = rung_steps(run)
     mine = run.searching(arm)
     halted = mine & run.has_state(TrialState.STOPPED)
@@ -386,8 +564,16 @@ def _rung_rank(run: Run, arm: str, step: int) -> Rank | None:
 
 
 def front(run: Run, arm: str | None, metrics: Sequence[tuple[str, float]]) -> Ints:
-    """Indices of the COMPLETE trials on the front of ``metrics``: pairs of name and sign (+1
-    higher is better), the best of the first metric first; one trial per architecture."""
+    """Return the COMPLETE trials on the Pareto front of ``metrics``, one trial per architecture.
+
+    Args:
+        run: The loaded run.
+        arm: Only those of this method; None for all methods.
+        metrics: Pairs of name and sign (+1: higher is better).
+
+    Returns:
+        (m,) indices of trials, the best of the first metric first.
+    """
     done = ranked(run, arm)
     points = np.stack([sign * run.trials.values[m][done] for m, sign in metrics], axis=1)
     known = np.isfinite(points).all(axis=1)
@@ -396,7 +582,15 @@ def front(run: Run, arm: str | None, metrics: Sequence[tuple[str, float]]) -> In
 
 @dataclass(frozen=True)
 class Final:
-    """One architecture retrained from scratch over seeds and measured on the test images."""
+    """One architecture, retrained from scratch over seeds and measured on the test images.
+
+    Attributes:
+        arch_id: Id of the architecture.
+        arm: Method of its first trial in this stage.
+        seeds: Seeds of the trainings that are complete.
+        values: (seeds,) test results, in the unit of the test metric.
+        failed: Number of trainings that failed.
+    """
 
     arch_id: str
     arm: str
@@ -406,18 +600,25 @@ class Final:
 
     @property
     def mean(self) -> float:
+        """The mean over seeds; NaN without any."""
         return float(self.values.mean()) if len(self.values) else math.nan
 
     @property
     def std(self) -> float:
-        """Sample standard deviation; NaN with one seed."""
+        """The sample standard deviation over seeds; NaN with one seed."""
         return float(self.values.std(ddof=1)) if len(self.values) > 1 else math.nan
 
 
 def test_metric(run: Run) -> str | None:
-    """The test set's counterpart of the first objective, if the table has such a column.
+    """Return the name of the test set's counterpart of the first objective.
 
     A proxy's score has none: finalists that were chosen by one show their accuracy.
+
+    Args:
+        run: The loaded run.
+
+    Returns:
+        The name of the column; None where the table has none.
     """
     first = run.objectives[0].metric
     name = TEST_ACCURACY.name if run.is_score(first) else "test_" + first.removeprefix("val_")
@@ -425,7 +626,15 @@ def test_metric(run: Run) -> str | None:
 
 
 def finals(run: Run, stage: str = FINAL) -> dict[str, Final]:
-    """arch_id -> what the final stage, or the one of fine-tuning, found; empty before it began."""
+    """Return the test results of the finalists.
+
+    Args:
+        run: The loaded run.
+        stage: The final stage, or the one of fine-tuning.
+
+    Returns:
+        Id of the architecture -> its result; empty before the stage began.
+    """
     metric = test_metric(run)
     mine: Bools = run.trials.stage == stage
     if metric is None or not mine.any():
@@ -444,9 +653,18 @@ def finals(run: Run, stage: str = FINAL) -> dict[str, Final]:
 
 
 def best(run: Run, arm: str | None = None) -> int | None:
-    """Index of the best COMPLETE search trial by the first objective (never by test data).
+    """Return the index of the best COMPLETE search trial by the first objective.
 
-    Before the first is COMPLETE: the best among those measured furthest. None before that.
+    Test data are never used.
+
+    Before the first is COMPLETE: the best among those measured furthest.
+
+    Args:
+        run: The loaded run.
+        arm: Only those of this method; None for all methods.
+
+    Returns:
+        The index; None before the first measurement.
     """
     quality = run.points()[:, 0] if len(run.trials) else np.empty(0)
     done = run.complete(arm)
@@ -459,7 +677,15 @@ def best(run: Run, arm: str | None = None) -> int | None:
 
 
 def ranked(run: Run, arm: str | None = None) -> Ints:
-    """COMPLETE search trials, one per architecture, best first: by the first objective."""
+    """Return the COMPLETE search trials, one per architecture, best first by the first objective.
+
+    Args:
+        run: The loaded run.
+        arm: Only those of this method; None for all methods.
+
+    Returns:
+        (m,) indices of trials.
+    """
     done = run.complete(arm)
     order = np.argsort(-run.points()[done, 0], kind="stable")
     return distinct(run, done[order])
@@ -473,10 +699,10 @@ def sample(run: Run, usable: Bools) -> tuple[Ints, bool]:
 
     Args:
         run: The run.
-        usable: (trials,) which may be taken.
+        usable: (trials,) True for those that may be taken.
 
     Returns:
-        COMPLETE search trials, one per architecture, best first: those of the arms ``DRAWN``
+        COMPLETE search trials, one per architecture, best first: those of the methods ``DRAWN``
         where they are enough for an interval, and True; else all of them, and False.
     """
     every = ranked(run)
@@ -488,7 +714,14 @@ def sample(run: Run, usable: Bools) -> tuple[Ints, bool]:
 
 
 def wall_seconds(run: Run) -> float:
-    """Time from the first to the last row, pauses between sessions left out."""
+    """Return the time from the first to the last row, pauses between sessions left out.
+
+    Args:
+        run: The loaded run.
+
+    Returns:
+        Seconds.
+    """
     total = 0.0
     for session in np.unique(run.rows.session):
         index = np.flatnonzero(run.rows.session == session)

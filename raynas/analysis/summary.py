@@ -1,4 +1,4 @@
-"""The run in a few plain values, for the terminal and for the report's tables."""
+"""Summary of a run in plain values, for the terminal and for the report's tables."""
 
 from __future__ import annotations
 
@@ -24,8 +24,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Found:
-    """One trial as a row of a table. ``values``: objective -> value. ``complete``: False when
-    the value is one of an unfinished trial. ``test_*``: of the finalists only, else NaN."""
+    """One trial as a row of a table.
+
+    Attributes:
+        trial: Number of the trial.
+        arm: Name of the method that proposed it.
+        arch: The architecture as text.
+        arch_id: Id of the architecture.
+        step: Last step measured.
+        complete: False when the values are those of an unfinished trial.
+        values: Objective -> value.
+        params: Number of parameters; NaN where unknown.
+        macs: Multiply-adds of one forward pass; NaN where unknown.
+        test_mean: Mean test result of a finalist; else NaN.
+        test_std: Standard deviation over a finalist's seeds; else NaN.
+        test_n: Number of a finalist's seeds; else 0.
+    """
 
     trial: int
     arm: str
@@ -43,9 +57,19 @@ class Found:
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """One arm of the search. ``trials``: proposals, of which ``screened`` were left out by their
-    scores and ``rejected`` by bounds on costs. ``states``: state -> trials, all five present;
-    STOPPED ones are those of the scheduler. ``seconds``: worker time."""
+    """The summary of one method of the search.
+
+    Attributes:
+        arm: Name of the method.
+        main: True for the main method.
+        trials: Number of proposals.
+        screened: Number of proposals that were screened out by their scores.
+        rejected: Number of proposals that were rejected by bounds on costs.
+        states: State -> number of trials, all five present; STOPPED ones are those of the
+            scheduler.
+        seconds: Worker seconds.
+        best: Its best trial; None before the first result.
+    """
 
     arm: str
     main: bool
@@ -58,22 +82,41 @@ class ArmSummary:
 
     @property
     def started(self) -> int:
-        """Trials that were not left out by their scores."""
+        """The number of trials that were not screened out."""
         return self.trials - self.screened
 
     @property
     def evaluated(self) -> int:
-        """Trials that count for the budget: neither bounds nor scores kept them from a start."""
+        """The number of trials that count for the budget, neither rejected nor screened out."""
         return self.started - self.rejected
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A run in plain values. ``best``: of the main arm; ``front``: with several objectives, its
-    Pareto front, else empty. ``budget``: trials asked for, None when unknown. ``others``: stage
-    beside search and finals -> its trials, and those that are complete. Times in seconds:
-    ``elapsed`` without the pauses between sessions, ``worker_seconds`` over all workers.
-    ``failure``: that every trial of the search failed, and why; empty when one did not."""
+    """A run in plain values.
+
+    Attributes:
+        name: Name of the run.
+        objectives: Objectives of the search.
+        units: Metric -> unit.
+        rows: Number of rows of the table.
+        sessions: Number of starts of the run.
+        budget: Number of trials asked for; None when unknown.
+        arms: Methods of the search, the main one first.
+        best: Best trial of the main method; None before the first result.
+        front: With several objectives, the Pareto front of the main method; else empty.
+        rungs: Counts of the rungs of all methods.
+        finals: Number of trainings of finalists.
+        finals_complete: Number of those that are complete.
+        others: Stage beside search and finals -> number of its trials, and of those that are
+            complete.
+        training: Training of the supernet; None where there is none.
+        elapsed: Seconds by the clock, without the pauses between sessions.
+        worker_seconds: Seconds over all workers.
+        last_time: Time of the last row, seconds since 1970; None without rows.
+        failure: Statement that every trial of the search failed, with the reason; empty when one
+            did not.
+    """
 
     name: str
     objectives: tuple[Objective, ...]
@@ -95,17 +138,37 @@ class Summary:
     failure: str = ""
 
     def show(self, metric: str, value: float) -> str:
-        """A value with its unit, as text."""
+        """Return a value of a metric with its unit, as text.
+
+        Args:
+            metric: Name of a column.
+            value: The value.
+        """
         return words.quantity(metric, value, self.units.get(metric, words.UNITS.get(metric, "")))
 
 
 def summary(table: pa.Table, description: Mapping[str, Any]) -> Summary:
-    """The state of a run from its table alone; works at any moment, also on no rows."""
+    """Summarise a run from its table alone, at any moment, also without rows.
+
+    Args:
+        table: The table of the run's store.
+        description: The ``description`` of the run's run.json.
+
+    Returns:
+        The summary.
+
+    Raises:
+        UserError: The description was not written by raynas.
+    """
     return summarise(st.load(table, description))
 
 
 def summarise(run: st.Run) -> Summary:
-    """:func:`summary` of a loaded run."""
+    """Compute :func:`summary` of a loaded run.
+
+    Args:
+        run: The loaded run.
+    """
     is_final, complete = run.trials.stage == FINAL, run.has_state(TrialState.COMPLETE)
     budget = (run.description.get("budget") or {}).get("trials")
     return Summary(
@@ -135,7 +198,7 @@ def summarise(run: st.Run) -> Summary:
 
 
 def _failure(run: st.Run) -> str:
-    """That every trial of the search failed, in words; empty when one did not."""
+    """Return in words that every trial of the search failed; empty when one did not."""
     failed = run.searching() & (run.has_state(TrialState.FAILED) | _unfit(run))
     open_ = run.has_state(TrialState.RUNNING)
     if (run.searching() & ~failed & ((run.trials.step > 0) | open_)).any():
@@ -144,7 +207,7 @@ def _failure(run: st.Run) -> str:
 
 
 def _unfit(run: st.Run) -> st.Bools:
-    """(trials,) INFEASIBLE for a reason of their evaluation, such as memory: no bound is broken."""
+    """Select INFEASIBLE trials whose evaluation failed, such as for memory, within all bounds."""
     told = [is_failure_message(str(message)) for message in run.trials.message]
     return np.asarray(run.has_state(TrialState.INFEASIBLE) & np.array(told, dtype=bool))
 
@@ -165,13 +228,27 @@ def _arm(run: st.Run, arm: str) -> ArmSummary:
 
 
 def best(run: st.Run) -> Found | None:
-    """The main arm's best trial."""
+    """Return the best trial of the main method.
+
+    Args:
+        run: The loaded run.
+
+    Returns:
+        The trial; None before the first result.
+    """
     index = st.best(run, run.main)
     return None if index is None else found(run, index, st.finals(run))
 
 
 def front(run: st.Run) -> tuple[Found, ...]:
-    """The main arm's Pareto front over several objectives; empty with one."""
+    """Return the Pareto front of the main method over several objectives.
+
+    Args:
+        run: The loaded run.
+
+    Returns:
+        The best of the first objective first; empty with one objective.
+    """
     if len(run.objectives) < 2:
         return ()
     final = st.finals(run)
@@ -180,8 +257,15 @@ def front(run: st.Run) -> tuple[Found, ...]:
 
 
 def top(run: st.Run, n: int = 10) -> tuple[Found, ...]:
-    """The ``n`` best architectures of all arms and every finalist, ordered by the first
-    objective on the validation images."""
+    """Return the ``n`` best architectures of all methods and every finalist.
+
+    Args:
+        run: The loaded run.
+        n: Number of architectures beside finalists.
+
+    Returns:
+        Trials ordered by the first objective on the validation images.
+    """
     final = st.finals(run)
     order = st.ranked(run)
     chosen = [int(i) for k, i in enumerate(order) if k < n or run.trials.arch_id[i] in final]
@@ -189,12 +273,27 @@ def top(run: st.Run, n: int = 10) -> tuple[Found, ...]:
 
 
 def shown(summary: Summary, best: Sequence[Found]) -> list[Found]:
-    """The trials whose architectures a report draws."""
+    """Return the trials whose architectures a report draws.
+
+    Args:
+        summary: The summary of the run.
+        best: The best trials, of :func:`top`.
+    """
     return [*([summary.best] if summary.best else []), *summary.front, *best]
 
 
 def shown_architectures(folder: RunFolder) -> list[str]:
-    """The architectures that the report of a run draws now, as texts."""
+    """Return the architectures that the report of a run draws now.
+
+    Args:
+        folder: The folder of the run.
+
+    Returns:
+        Architectures as texts, each once.
+
+    Raises:
+        UserError: The store cannot be read.
+    """
     from raynas.store import read
 
     run = st.load(read(folder), folder.info.description)
@@ -202,7 +301,13 @@ def shown_architectures(folder: RunFolder) -> list[str]:
 
 
 def found(run: st.Run, index: int, final: Mapping[str, st.Final]) -> Found:
-    """Trial ``index`` with its costs and, for a finalist, its test result."""
+    """Return one trial with its costs and, for a finalist, its test result.
+
+    Args:
+        run: The loaded run.
+        index: Index of the trial.
+        final: Results of the finalists, of :func:`statistics.finals`.
+    """
     t = run.trials
     test = final.get(t.arch_id[index])
     return Found(
@@ -223,7 +328,15 @@ def found(run: st.Run, index: int, final: Mapping[str, st.Final]) -> Found:
 
 @dataclass(frozen=True)
 class Reason:
-    """Trials of one stage that ended alike. ``examples``: numbers of the first few."""
+    """A reason for which trials of one stage ended.
+
+    Attributes:
+        state: State in which they ended.
+        stage: Stage of the trials.
+        message: The message that they share.
+        count: Number of trials.
+        examples: Numbers of the first few trials.
+    """
 
     state: str
     stage: str
@@ -233,7 +346,15 @@ class Reason:
 
 
 def reasons(run: st.Run, state: TrialState) -> list[Reason]:
-    """Why trials ended in ``state``, the most frequent first, grouped by stage and message."""
+    """Group the trials that ended in one state by stage and message.
+
+    Args:
+        run: The loaded run.
+        state: The state.
+
+    Returns:
+        Reasons, the most frequent first.
+    """
     index = np.flatnonzero(run.has_state(state))
     groups: dict[tuple[str, str], list[int]] = {}
     for i in index:
@@ -247,7 +368,15 @@ def reasons(run: st.Run, state: TrialState) -> list[Reason]:
 
 
 def counted(table: pa.Table, column: str) -> list[tuple[str, int]]:
-    """Distinct values of a text column with their rows, the most frequent first."""
+    """Count the rows of each distinct value of a text column.
+
+    Args:
+        table: The table of the run's store.
+        column: Name of the column.
+
+    Returns:
+        Pairs of value and number of rows, the most frequent first; empty values are left out.
+    """
     pairs = table[column].value_counts().to_pylist()
     listed = [(str(p["values"] or ""), int(p["counts"])) for p in pairs]
     return sorted(((v, n) for v, n in listed if v), key=lambda p: (-p[1], p[0]))

@@ -1,5 +1,7 @@
-"""A run whose search goes by inherited weights: their training, what their ranking is worth beside
-trained networks, finalists from scratch and from what they inherit, and the archive of all sizes.
+"""Analysis of a run that searches with inherited weights.
+
+It covers the training of the supernet, the ranking by inherited weights beside trained networks,
+finalists from scratch and from inherited weights, and the archive of networks of all sizes.
 """
 
 from __future__ import annotations
@@ -18,14 +20,24 @@ from raynas.core.metrics import TRAIN_ACCURACY
 from raynas.core.pareto import pareto_front
 from raynas.store.schema import FINAL, SUPERNET, TRUTH, TUNED
 
-SEARCHED = "searched"  # the name of the search's own values among the scores
-SHOWN = 12  # networks of the archive in the table
+SEARCHED = "searched"  # name of the search's own values among the scores
+SHOWN = 12  # number of networks of the archive in the table
 
 
 @dataclass(frozen=True)
 class Training:
-    """The supernet's training. ``curves``: accuracy of subnets -> (k, 2) epochs and percent.
-    Workers' time: ``seconds`` of the training, ``searching`` of ``evaluated`` trials after it."""
+    """The training of a supernet.
+
+    Attributes:
+        trainer: Name of the evaluator that trained it.
+        state: State of its trial.
+        message: Its last message.
+        step: Last step measured.
+        seconds: Worker seconds of the training.
+        searching: Worker seconds of the trials after it.
+        evaluated: Number of those trials.
+        curves: Subnets -> (k, 2) epochs and accuracy in percent.
+    """
 
     trainer: str
     state: str
@@ -38,7 +50,14 @@ class Training:
 
 
 def training(run: st.Run) -> Training | None:
-    """The last training of the run's supernet; None where it trained none."""
+    """Return the last training of the run's supernet.
+
+    Args:
+        run: The loaded run.
+
+    Returns:
+        The training; None where the run trained none.
+    """
     mine = np.flatnonzero(run.trials.stage == SUPERNET)
     if not len(mine):
         return None
@@ -63,13 +82,17 @@ def training(run: st.Run) -> Training | None:
 
 @dataclass(frozen=True)
 class Judged:
-    """How the search's own values rank what was trained to know better, beside the sizes.
+    """The search's own ranking compared with networks that were trained from scratch.
 
-    ``index``: (n,) the search's trials of the architectures, one each, as
-    :func:`statistics.sample` takes them; ``truth``: (n,) what the training gave, the mean over
-    seeds; ``wanted``: how many were to be trained. ``qualities``: of ``SEARCHED``, params and
-    macs, the highest Spearman first; empty with fewer than four. ``left_out``: architectures that
-    the search chose by results.
+    Attributes:
+        objective: First objective of the search.
+        index: (n,) the search's trials of the architectures, one each, as :func:`statistics.sample`
+            takes them.
+        truth: (n,) results of the training, the mean over seeds.
+        wanted: Number of architectures that were to be trained.
+        qualities: Rank quality of ``SEARCHED``, params and macs, the highest Spearman first; empty
+            with fewer than four architectures.
+        left_out: Number of architectures left out because the search chose them by results.
     """
 
     objective: Objective
@@ -81,11 +104,19 @@ class Judged:
 
     @property
     def search(self) -> RankQuality | None:
+        """The rank quality of the search's own values; None where they cannot be judged."""
         return next((q for q in self.qualities if q.name == SEARCHED), None)
 
 
 def judged(run: st.Run) -> Judged | None:
-    """The search's ranking beside the truth; None where the run trained nothing for that."""
+    """Judge the search's ranking by the networks that were trained from scratch.
+
+    Args:
+        run: The loaded run.
+
+    Returns:
+        The judgement; None where the run trained no networks to judge by.
+    """
     metric = run.objectives[0].metric
     mine = run.trials.stage == TRUTH
     if metric in (*st.COSTS, "seconds") or not mine.any():
@@ -109,7 +140,16 @@ def judged(run: st.Run) -> Judged | None:
 
 @dataclass(frozen=True)
 class Twice:
-    """A finalist, trained from scratch and from what it inherits; seconds of one training."""
+    """A finalist that was trained from scratch and from the weights that it inherits.
+
+    Attributes:
+        arch: The architecture as text.
+        searched: Value of the first objective in the search.
+        scratch: Test results of the training from scratch.
+        tuned: Test results of the training from inherited weights; None before the first.
+        scratch_seconds: Worker seconds of one training from scratch; NaN before the first.
+        tuned_seconds: Worker seconds of one training from inherited weights; NaN before the first.
+    """
 
     arch: str
     searched: float
@@ -120,12 +160,23 @@ class Twice:
 
     @property
     def gain(self) -> float:
-        """What the inherited weights add to the test result, NaN while one of them is missing."""
+        """The difference that inherited weights make to the mean test result.
+
+        Returns:
+            The difference, in the metric's own sign; NaN while one of the two is missing.
+        """
         return self.tuned.mean - self.scratch.mean if self.tuned else math.nan
 
 
 def twice(run: st.Run) -> list[Twice]:
-    """The finalists, best on the validation images first; empty where none was fine-tuned."""
+    """Return the finalists with both ways of training, best on the validation images first.
+
+    Args:
+        run: The loaded run.
+
+    Returns:
+        One entry per finalist; empty where none was fine-tuned.
+    """
     scratch, tuned = st.finals(run), st.finals(run, TUNED)
     if not tuned:
         return []
@@ -185,7 +236,14 @@ def _seconds(run: st.Run, stage: str, arch_id: str) -> float:
 
 
 def costs_of(run: st.Run) -> tuple[str, ...]:
-    """What networks of the search cost, as far as it is stored: params, macs, latency_ms."""
+    """Return the costs of networks that the search has stored, of params, macs and latency_ms.
+
+    Args:
+        run: The loaded run.
+
+    Returns:
+        Names of the costs.
+    """
     done = run.complete()
     return tuple(
         name
@@ -195,8 +253,15 @@ def costs_of(run: st.Run) -> tuple[str, ...]:
 
 
 def archive(run: st.Run, most: int = SHOWN) -> tuple[st.Ints, int]:
-    """Trials that no other beats in the first objective and in every cost at once, smallest first:
-    up to ``most`` of them from small to large; and how many there are."""
+    """Return the networks that no other beats in the first objective and in every cost at once.
+
+    Args:
+        run: The loaded run.
+        most: Largest number of networks returned; they are spread evenly over the sizes.
+
+    Returns:
+        (k,) indices of trials, smallest network first; and the number of all such networks.
+    """
     done, costs = st.ranked(run), costs_of(run)
     columns = [run.points()[done, 0], *(-run.trials.values[cost][done] for cost in costs)]
     points = np.stack(columns, axis=1)
