@@ -1,7 +1,7 @@
-"""Evaluators: what an architecture is worth. One of the package is one file here, and one line in
-``EVALUATORS``.
+"""Evaluators measure how good an architecture is.
 
-Importing this package does not import torch; ``evaluate`` does.
+Each evaluator of the package is one file here and one line in ``EVALUATORS``. Importing this
+package does not import torch; ``evaluate`` does.
 """
 
 from raynas.evaluators.base import Evaluator

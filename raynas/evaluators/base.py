@@ -1,4 +1,4 @@
-"""The contract of an evaluator: a generator of measurements."""
+"""This module defines the contract of an evaluator: a generator of measurements."""
 
 from __future__ import annotations
 
@@ -18,56 +18,96 @@ if TYPE_CHECKING:
 
 
 class Evaluator(ABC):
-    """``for m in evaluator.evaluate(arch, job)``; whoever iterates may stop, that is pruning.
+    """A way to measure architectures, as a generator of measurements.
 
-    Subclasses are dataclasses whose init fields are settings. ``setup`` is called once per
-    process before the first ``evaluate``; it must leave the settings as they are.
-    An exception out of ``evaluate`` makes the trial FAILED; a metric that is not finite, too.
+    ``evaluate`` yields one measurement after the other. Whoever iterates may stop, which ends the
+    evaluation early (pruning).
+
+    Subclasses are dataclasses whose init fields are settings. ``setup`` is called once per process
+    before the first ``evaluate``; it must leave the settings as they are. An exception out of
+    ``evaluate`` makes the trial FAILED; so does an objective that is not finite.
+
+    Attributes:
+        name: Name in ``EVALUATORS``, in the store and on the command line.
+        quick: Whether an evaluation takes milliseconds to seconds and keeps no files.
+        serial: Whether it measures time, so that evaluations must run one after the other.
+        needs_network: Whether it builds the network of an architecture.
+        crowd: Number of architectures that are cheaper to measure together.
+        simulated: Whether the seconds of its measurements are looked up instead of spent.
+        processes: Number of processes that one evaluation keeps busy.
     """
 
     name: ClassVar[str]
-    #: An evaluation takes milliseconds to seconds and keeps nothing (it gets no ``job.workdir``).
+    #: An evaluation takes milliseconds to seconds and keeps no files (``job.workdir`` is None).
     #: Batches of quick evaluations go through persistent actors; none is stopped in the middle.
     quick: ClassVar[bool] = False
-    #: It takes the time of something: one evaluation after the other, in a worker of its own,
-    #: beside which room for one trial is left free.
+    #: It measures time: evaluations run one after the other, in a worker of their own, and the
+    #: resources of one more trial are left free beside it.
     serial: ClassVar[bool] = False
-    #: It builds the network of an architecture. Where that raises, the trial fails before it is
-    #: given to a worker; without the need it goes without costs.
+    #: It builds the network of an architecture. Where building raises, the trial fails before a
+    #: worker gets it. If this is False, the trial is evaluated without costs instead.
     needs_network: ClassVar[bool] = True
-    #: So many architectures at a time are cheaper than one after the other.
+    #: Number of architectures that are cheaper to measure together than one after the other.
     crowd: int = 1
-    #: Its measurements' seconds are looked up or made up, not spent: it needs no cluster.
+    #: The seconds of its measurements are looked up or simulated, not spent: it needs no cluster.
     simulated: ClassVar[bool] = False
 
-    #: How many processes one evaluation keeps busy at once; each gets the resources of a trial.
+    #: Number of processes that one evaluation keeps busy; each gets the resources of a trial.
     processes: int = 1
 
     @property
     @abstractmethod
     def metrics(self) -> tuple[Metric, ...]:
-        """All metrics that its measurements carry, in the order of the store's columns."""
+        """The metrics of a search.
+
+        Returns:
+            All metrics that measurements carry, in the order of the store's columns.
+        """
 
     @property
     @abstractmethod
     def max_step(self) -> int:
-        """The last step of a full evaluation (epochs for training, else 1)."""
+        """The last step of a full evaluation.
+
+        Returns:
+            Number of epochs for a training, 1 for an evaluation with a single measurement.
+        """
 
     @abstractmethod
     def setup(self, space: SearchSpace, view: View) -> None:
-        """Take the space and the data; both may be shared memory: read only."""
+        """Take the space and the data.
+
+        Args:
+            space: The search space. It may be in shared memory: read only.
+            view: Training and held-out images. They may be in shared memory: read only.
+        """
 
     @abstractmethod
     def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
-        """Yield measurements with increasing steps, the last one at ``job.max_step``."""
+        """Yield measurements of one architecture.
+
+        Args:
+            arch: The architecture.
+            job: Seed, device, threads, last step and folder of the evaluation.
+
+        Yields:
+            Measurements with increasing steps, the last one at ``job.max_step``.
+        """
 
     def evaluate_many(
         self, archs: Sequence[Architecture], jobs: Sequence[Job]
     ) -> Iterator[tuple[int, Measurement | Exception | None]]:
-        """What ``evaluate`` yields for each architecture, with its place among them.
+        """Yield what ``evaluate`` yields for each of several architectures.
 
-        Places may come in any order; None or an exception is a place's last. One architecture
-        after the other is the default; a better way raises ``crowd``.
+        The default evaluates one architecture after the other. A faster way also raises ``crowd``.
+
+        Args:
+            archs: The n architectures.
+            jobs: Their n jobs.
+
+        Yields:
+            Pairs of an index from 0 to n - 1 and a result of that architecture, in any order. The
+            last result of an index is None, or the exception that ended its evaluation.
         """
         for place, (arch, job) in enumerate(zip(archs, jobs, strict=True)):
             try:
@@ -79,74 +119,137 @@ class Evaluator(ABC):
                 yield place, None
 
     def assets(self) -> Mapping[str, NDArray[Any]]:
-        """Large arrays that every worker needs beside the view, such as weights.
+        """Return large arrays that every worker needs beside the view, such as weights.
 
-        Raises: UserError when they cannot be read.
+        Returns:
+            Arrays by name; empty where there are none.
+
+        Raises:
+            UserError: The arrays cannot be read.
         """
         return {}
 
     def equip(self, assets: Mapping[str, NDArray[Any]]) -> None:
-        """Take what :meth:`assets` gave, before ``setup``; it is shared memory: read only."""
+        """Take what :meth:`assets` returned, before ``setup``.
+
+        Args:
+            assets: Arrays by name, in shared memory: read only.
+        """
 
     @property
     def final_metrics(self) -> tuple[Metric, ...]:
-        """The metrics of a finalist's evaluation, on the test images."""
+        """The metrics of a finalist's evaluation, on the test images.
+
+        Returns:
+            The metrics in the order of the store's columns.
+        """
         return self.metrics
 
     def no_test_reason(self) -> str:
-        """Why it cannot measure finalists on the test images; nothing where it can."""
+        """Return the reason why finalists cannot be measured on the test images.
+
+        Returns:
+            A sentence; empty where finalists can be measured.
+        """
         return ""
 
     def network(self, arch: Architecture, workdir: Path) -> nn.Module | None:
-        """The trained network that ``evaluate`` left in ``workdir``, on the CPU, or None."""
+        """Load the trained network that ``evaluate`` left in a folder.
+
+        Args:
+            arch: The architecture of the network.
+            workdir: The folder of its trial.
+
+        Returns:
+            The network in eval mode on the CPU, or None where no network is kept.
+        """
         return None
 
     def needs(self) -> Evaluator | None:
-        """What must be evaluated once before: it makes the weights that this one works with.
+        """Return the evaluator that must run once before this one, to make its weights.
 
-        None when nothing is missing. It is evaluated on the space's largest architecture, which
-        is a label only, and leaves what is to be kept in ``job.workdir / "weights"``.
+        It is evaluated on the space's largest architecture, which is a label only. It leaves what
+        is to be kept in ``job.workdir / "weights"``.
+
+        Returns:
+            The evaluator, or None when nothing is missing.
         """
         return None
 
     def with_prepared(self, folder: Path) -> Evaluator:
-        """A copy that works with what :meth:`needs` has left, now in ``folder``.
+        """Return a copy that works with what :meth:`needs` has left.
 
-        Raises: UserError when there is nothing of the kind in ``folder``.
+        Args:
+            folder: The folder with the prepared weights.
+
+        Returns:
+            The copy, or the evaluator itself where nothing has to be prepared.
+
+        Raises:
+            UserError: ``folder`` holds no such weights.
         """
         return self
 
     def weights_version(self) -> str | None:
-        """The version of the inherited weights; None without any. Every row is stored with it.
+        """Return the version of the inherited weights, which every row is stored with.
 
-        Raises: UserError when they cannot be read.
+        Returns:
+            The version, or None where no weights are inherited.
+
+        Raises:
+            UserError: The weights cannot be read.
         """
         return None
 
     def remarks(self) -> tuple[str, ...]:
-        """What a user should know before the search begins, a sentence each.
+        """Return what a user should know before the search begins.
 
-        Raises: UserError when the weights cannot be read.
+        Returns:
+            One sentence for each remark.
+
+        Raises:
+            UserError: The weights cannot be read.
         """
         return ()
 
     def memory(self, arch: Architecture, space: SearchSpace, view: View) -> int | None:
-        """Bytes that an evaluation takes of its device, by the network's shapes; None when that is
-        not known. It needs no ``setup``."""
+        """Estimate the device memory of an evaluation from the shapes of the network.
+
+        It does not need ``setup``.
+
+        Args:
+            arch: The architecture.
+            space: The search space that builds it.
+            view: The data; its images count too.
+
+        Returns:
+            Bytes, or None when the memory is not known.
+        """
         return None
 
     def passes(self, view: View) -> float:
         """Return the forward passes of single images that one step takes, without ``setup``.
 
-        Forward and backward together count as three. Where results take effect in a fixed order
-        seconds cannot be a price, and scores cost their part of a training step by this number.
-        The default is an epoch of training and one measurement on the held-out images.
+        A forward and backward pass together count as three forward passes. Searches with a
+        deterministic order cannot use seconds as a price. There a screening score is charged as a
+        part of a training step, by the ratio of these numbers. The default is one epoch of training
+        and one measurement on the held-out images.
+
+        Args:
+            view: Training and held-out images.
+
+        Returns:
+            Number of passes, at least 1.
         """
         return max(3.0 * len(view.train.labels) + len(view.held_out.labels), 1.0)
 
     def check(self, arch: Architecture) -> None:
-        """Cheap test on one architecture before anything is spent, after ``setup``.
+        """Run a cheap test on one architecture before anything is spent, after ``setup``.
 
-        Raises: UserError when space and data do not fit together.
+        Args:
+            arch: The architecture to test with.
+
+        Raises:
+            UserError: Space and data do not fit together.
         """
         return

@@ -1,4 +1,7 @@
-"""Train what an architecture inherits from a supernet: a start that is worth most of a training."""
+"""This module trains architectures that begin with the weights of a supernet.
+
+Such a start saves most of a training.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +29,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class FineTune(Retrain):
-    """``Retrain`` that begins with the weights of the architecture in a supernet.
+    """A training that begins with the weights of the architecture in a supernet.
 
-    ``weights``: the file of the supernet's weights; None takes those that the run has trained.
-    The recipe is that of a short training: few epochs, a low learning rate.
+    The recipe is that of a short training: few epochs and a low learning rate.
+
+    Attributes:
+        recipe: How the network is trained.
+        checkpoint_seconds: Training time between two checkpoints, in seconds.
+        weights: File of the supernet's weights; None takes those that the run has trained.
     """
 
     name: ClassVar[str] = "fine_tune"
@@ -39,47 +46,97 @@ class FineTune(Retrain):
     _assets: Assets | None = field(default=None, init=False, repr=False, compare=False)
 
     def with_prepared(self, folder: Path) -> Evaluator:
+        """Return a copy with the weights of the run, unless a file of weights was given.
+
+        Args:
+            folder: The folder with the weights that the run has trained.
+
+        Returns:
+            The copy, or the evaluator itself where it has weights.
+        """
         return replace(self, weights=folder) if self.weights is None else self
 
     def __getstate__(self) -> dict[str, Any]:
-        """The settings alone: what it took on is made again elsewhere."""
+        """Return the settings alone; what ``setup`` and ``equip`` took is made again elsewhere."""
         return self.__dict__ | {"_given": None, "_supernet": None, "_assets": None}
 
     def weights_version(self) -> str | None:
+        """Return the version of the inherited weights.
+
+        Returns:
+            The version, or None while there is no file of weights.
+
+        Raises:
+            UserError: The weights are missing or damaged.
+        """
         from raynas.supernet.weights import read_version
 
         return None if self.weights is None else read_version(self.weights)
 
     def assets(self) -> Assets:
-        """The weights. Raises: UserError, naming the file, when they cannot be used."""
+        """Return the weights, to be sent to workers.
+
+        Returns:
+            Arrays by name; empty while there is no file of weights.
+
+        Raises:
+            UserError: The weights cannot be used; the message names the file.
+        """
         return weights_as_assets(self.weights)
 
     def equip(self, assets: Assets) -> None:
+        """Take the weights that were sent.
+
+        Args:
+            assets: Arrays by name, in shared memory.
+        """
         self._assets = assets
 
     def remarks(self) -> tuple[str, ...]:
+        """Say that it is unknown which images the weights were trained on, where it is.
+
+        Returns:
+            At most one sentence.
+
+        Raises:
+            UserError: The weights cannot be read.
+        """
         return remarks_on(self.weights)
 
     def setup(self, space: SearchSpace, view: View) -> None:
+        """Take the space and the data, and forget a supernet of earlier data.
+
+        Args:
+            space: The search space, which must have a supernet.
+            view: Training and held-out images.
+        """
         super().setup(space, view)
         self._supernet = None
 
     def check(self, arch: Architecture) -> None:
-        """Also looks at the weights, where there are some.
+        """Check the network of one architecture, and the weights where there are some.
 
-        Raises: UserError when they are damaged, of another supernet, or were trained on images that
-            are held out.
+        Args:
+            arch: The architecture to test with.
+
+        Raises:
+            UserError: The network does not fit the data, or the weights are damaged, of another
+                supernet, or were trained on images that are held out.
         """
         super().check(arch)
         if self.weights is not None:
             self._inherited()
 
     def _start(self, arch: Architecture, seed: int) -> nn.Module:
-        """Raises: UserError when there are no weights, or those of another supernet."""
+        """Return the network with its inherited weights.
+
+        Raises:
+            UserError: There are no weights, or those of another supernet.
+        """
         return self._inherited().extract(arch).train()
 
     def _inherited(self) -> Supernet:
-        """The supernet with its weights, read once per process."""
+        """Return the supernet with its weights, which are read once per process."""
         if self.weights is None and self._assets is None:
             raise UserError(
                 "FineTune has no weights to begin with",

@@ -1,4 +1,4 @@
-"""Any Python function as an evaluator: own training code, formulas, toy problems."""
+"""This module makes an evaluator of any Python function: training code, formulas, toy problems."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ _NO_IDENTITY = {"fingerprint": False}
 
 @dataclass(frozen=True)
 class _TrainedNetwork:
-    """What the user's ``network`` function gives, as others need it."""
+    """The user's ``network`` function, with its result checked."""
 
     load: Callable[[Architecture, Path], Any] | None = None
 
     def __call__(self, arch: Architecture, workdir: Path) -> Any:
-        """The trained network in eval mode on the CPU, or None.
+        """Return the trained network in eval mode on the CPU, or None.
 
-        Raises: UserError when the function fails, or gives something else.
+        Raises:
+            UserError: The function fails, or returns something else.
         """
         if self.load is None or not workdir.is_dir():
             return None
@@ -56,12 +57,12 @@ class _TrainedNetwork:
 
 
 class _BeginAnew(Exception):
-    """Steps cannot be told from what the function gave: it is to begin with an empty folder."""
+    """The steps are not known, so the function must begin with an empty folder."""
 
 
 @dataclass(frozen=True)
 class _Said:
-    """One thing that the function gave. ``step``: None where it is to be counted."""
+    """One value that the function gave. ``step`` is None where steps are counted."""
 
     step: int | None
     values: Mapping[str, float]
@@ -71,40 +72,49 @@ class _Said:
 
 @dataclass
 class FunctionEvaluator(Evaluator):
-    """Training code of your own: a function that gives the metrics of an architecture.
+    """A Python function of your own that returns or yields the metrics of an architecture.
 
     ``function(arch)`` or ``function(arch, job)`` returns a value, or yields one per step where
     ``max_step`` is above 1. A value is a number (the first of ``metrics``), a mapping metric name
     -> number, which may also have the ``"step"``, or a ``Measurement``. ``function(arch, job,
-    report)`` calls ``report`` with such a value instead, from the callback of a trainer for
-    instance; ``report(step=3, val_accuracy=91.5)`` is a mapping.
+    report)`` calls ``report`` with such a value instead, for instance from the callback of a
+    trainer; ``report(step=3, val_accuracy=91.5)`` is a mapping.
 
-    Steps: values without one count from 1. A function that goes on from files in ``job.workdir``
-    must name the steps, since nothing else tells with which it goes on; where it does not, the
-    files are removed and it begins anew. Steps rise; every fifth is as good as every one. A
-    function that ends before ``max_step`` has made up its mind: its trial is COMPLETE, with a note.
+    Steps: values without one are counted from 1. A function that continues from files in
+    ``job.workdir`` must name the steps, because nothing else tells at which step it continues.
+    If it does not name them, the files are removed and it begins anew. Steps must rise, but need
+    not be consecutive. A function that ends before ``max_step`` has ended its trial by itself:
+    the trial is COMPLETE, with a note.
 
     When the search stops or pauses a trial, a generator is closed and ``report`` raises
-    ``EvaluationStopped``, so ``finally`` blocks clean up. After the last step the function is let
-    run to its end first, and may keep its network.
+    ``EvaluationStopped``, so ``finally`` blocks clean up. After the last step the function runs
+    to its end first, and may keep its network.
 
-    Finalists are measured on the test data. ``job.held_out`` says which data it is to be, "val" or
-    "test"; for "test" the metrics are renamed, ``val_accuracy`` to ``test_accuracy``, whichever of
-    both names the function gives. What ends a training early, or chooses among its epochs, must not
-    look at test data. Without ``on_test`` no finalists are trained.
+    Finalists are measured on the test data. ``job.held_out`` says which data to measure on,
+    "val" or "test". For "test" the metrics are renamed, ``val_accuracy`` to ``test_accuracy``;
+    the function may use either name. Code that ends a training early, or chooses among its
+    epochs, must not use test data. Without ``on_test`` no finalists are trained.
 
-    Args:
+    Attributes:
         function: As above; all randomness comes from ``job.seed``, files go to ``job.workdir``.
-        max_step: The last step of a full evaluation, epochs for instance.
-        metrics: What it measures in the search; the first is what a bare number is.
+        max_step: Last step of a full evaluation, for instance the number of epochs.
+        metrics: Metrics of a search; a bare number is a value of the first one.
         strict: Whether a trial whose function ends before ``max_step`` is FAILED.
-        on_test: Whether the function heeds ``job.held_out``.
-        network: ``network(arch, workdir)`` gives the trained network (``torch.nn.Module``) that
+        on_test: Whether the function measures on the data that ``job.held_out`` names.
+        network: ``network(arch, workdir)`` returns the trained network (``torch.nn.Module``) that
             the function has left in ``workdir``, or None. With it the best network is saved and
             can be exported.
 
     Raises:
         UserError: A setting is wrong.
+
+    Example:
+        >>> from raynas.core import Job
+        >>> from raynas.spaces import NASBench201
+        >>> evaluator = FunctionEvaluator(lambda arch: 100.0 - len(set(arch.options)))
+        >>> arch = NASBench201().architecture("|none~0|+|none~0|none~1|+|none~0|none~1|none~2|")
+        >>> [m.values for m in evaluator.evaluate(arch, Job(trial=0, seed=1, max_step=1))]
+        [{'val_accuracy': 99.0}]
     """
 
     name: ClassVar[str] = "function"
@@ -140,9 +150,19 @@ class FunctionEvaluator(Evaluator):
 
     @property
     def final_metrics(self) -> tuple[Metric, ...]:
+        """The metrics of a finalist's evaluation, under their names on test data.
+
+        Returns:
+            One metric for each of ``metrics``, in the same order.
+        """
         return tuple(metric.on_test() for metric in self.metrics)
 
     def no_test_reason(self) -> str:
+        """Return the reason why the function does not measure on test data.
+
+        Returns:
+            A sentence; empty when ``on_test`` is set.
+        """
         if self.on_test:
             return ""
         return (
@@ -151,10 +171,27 @@ class FunctionEvaluator(Evaluator):
         )
 
     def setup(self, space: SearchSpace, view: View) -> None:
-        """Nothing to take: the function brings what it needs."""
+        """Do nothing: the function brings its own data.
+
+        Args:
+            space: The search space, not used.
+            view: The data, not used.
+        """
 
     def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
-        """Raises: UserError for steps or metrics other than they should be."""
+        """Call the function, and yield what it measures.
+
+        Args:
+            arch: First argument of the function.
+            job: Second argument of the function, if it takes one.
+
+        Yields:
+            Measurements with increasing steps. Seconds are wall-clock time, unless the function
+            gives a ``Measurement`` with seconds of its own.
+
+        Raises:
+            UserError: Steps or metrics are wrong, or test data are asked for without ``on_test``.
+        """
         if job.held_out == "test" and (reason := self.no_test_reason()):
             raise UserError(reason)
         with _made(job.workdir if _parameters(self.function) > 1 else None):
@@ -168,7 +205,10 @@ class FunctionEvaluator(Evaluator):
             yield from self._measure(arch, job, goes_on=False)
 
     def _measure(self, arch: Architecture, job: Job, *, goes_on: bool) -> Iterator[Measurement]:
-        """``goes_on``: there are files by which the function may go on."""
+        """Yield the measurements of one call.
+
+        ``goes_on``: the folder holds files from which the function may continue.
+        """
         began, last = time.monotonic(), 0
         counted: bool | None = None
         given, single = self._call(arch, job)
@@ -179,7 +219,7 @@ class FunctionEvaluator(Evaluator):
                     self._expect_countable(goes_on, single)
                 counted = self._alike(counted, said)
                 step = last + 1 if said.step is None else self._rising(said.step, last)
-                if step > job.max_step:  # it is asked for less than it gives
+                if step > job.max_step:  # the function gives more steps than the job asks for
                     return
                 seconds = said.seconds or time.monotonic() - began
                 if step == self.max_step:  # it may keep its network now
@@ -188,12 +228,12 @@ class FunctionEvaluator(Evaluator):
                 began, last = time.monotonic(), step
                 if step == job.max_step:
                     break
-        if goes_on and last == 0:  # what it kept was not told to anyone, or is the end
+        if goes_on and last == 0:  # its files gave no new step
             raise _BeginAnew
         self._expect_enough(last, job)
 
     def _call(self, arch: Architecture, job: Job) -> tuple[Iterable[Any], bool]:
-        """What the function gives, and whether it is a single value that it returned."""
+        """Return the values of the function, and whether there is a single one that it returned."""
         count = _parameters(self.function)
         if count == 3:
             return PushedValues(self.function, arch, job), False
@@ -213,7 +253,11 @@ class FunctionEvaluator(Evaluator):
             raise _BeginAnew
 
     def _alike(self, before: bool | None, said: _Said) -> bool:
-        """Whether steps are counted. Raises: UserError when they were not before, or were."""
+        """Return whether steps are counted.
+
+        Raises:
+            UserError: Some values have a step and others do not.
+        """
         counted = said.step is None
         if before not in (None, counted):
             raise UserError(
@@ -223,7 +267,11 @@ class FunctionEvaluator(Evaluator):
         return counted
 
     def _rising(self, step: int, last: int) -> int:
-        """Raises: UserError when the steps do not rise from 1 to the last one."""
+        """Return the step.
+
+        Raises:
+            UserError: The steps do not rise from 1 to the last one.
+        """
         if not last < step <= self.max_step:
             after = f"after step {last}" if last else "as its first"
             raise UserError(
@@ -241,7 +289,11 @@ class FunctionEvaluator(Evaluator):
             )
 
     def _read(self, found: Any, job: Job) -> _Said:
-        """Raises: UserError when it is none of what a function may give."""
+        """Return the value with its step.
+
+        Raises:
+            UserError: The value is not of a kind that a function may give.
+        """
         if isinstance(found, Measurement):
             values = self._values(found.values, job)
             return _Said(self._whole(found.step), values, found.seconds, found.note)
@@ -251,7 +303,7 @@ class FunctionEvaluator(Evaluator):
         return _Said(None, self._values(found, job))
 
     def _whole(self, step: Any) -> int:
-        """A step as an integer; trainers that count epochs in floats give 3.0 for the third."""
+        """Return a step as an integer; some trainers count epochs in floats, as 3.0."""
         if not isinstance(step, bool):
             with contextlib.suppress(TypeError, ValueError, OverflowError):
                 return operator.index(int(step) if float(step).is_integer() else step)
@@ -284,7 +336,7 @@ class FunctionEvaluator(Evaluator):
             ) from error
 
     def _renamed(self, values: Mapping[str, Any], names: list[str]) -> Mapping[str, Any]:
-        """What was measured on the test data under the names of a search, by its right ones."""
+        """Return values measured on the test data under the names of test metrics."""
         new = {on_test(name) if name in names else name: value for name, value in values.items()}
         if len(new) < len(values):
             raise UserError(
@@ -299,13 +351,14 @@ class FunctionEvaluator(Evaluator):
 
 
 def _parameters(function: Callable[..., Any]) -> int:
-    """How many arguments the function is called with: 1, 2 or 3.
+    """Return the number of arguments the function is called with: 1, 2 or 3.
 
-    Raises: UserError when it can be called with none of these.
+    Raises:
+        UserError: The function cannot be called with any of these.
     """
     try:
         parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # of some that are written in C nothing is known
+    except (TypeError, ValueError):  # some functions written in C have no signature
         return 1
     needed = [p for p in parameters if p.default is p.empty]
     placed = [p for p in needed if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -326,7 +379,7 @@ def _name_of(function: Callable[..., Any]) -> str:
 
 @contextlib.contextmanager
 def _closing(given: Iterable[Any]) -> Iterator[None]:
-    """Close what the function gave. Whoever stops it hears nothing of errors of its cleaning."""
+    """Close what the function gave. After a stop, errors of its clean-up are ignored."""
     close = getattr(given, "close", lambda: None)
     try:
         yield
@@ -339,7 +392,7 @@ def _closing(given: Iterable[Any]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _made(folder: Path | None) -> Iterator[None]:
-    """Make the folder for the function, unless it is None; one that stays empty goes again."""
+    """Make the folder for the function, unless it is None; one that stays empty is removed."""
     if folder is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""A supernet with weights from a file, or from what was sent to a worker, for evaluators."""
+"""This module makes a supernet with weights from a file, or from arrays sent to a worker."""
 
 from __future__ import annotations
 
@@ -19,14 +19,18 @@ Assets = Mapping[str, NDArray[Any]]
 
 
 def weights_as_assets(weights: Path | None) -> Assets:
-    """Return the numbers of the weights and which images they were trained on, to be sent to
-    workers that do not see the file.
+    """Return the weights and the hashes of their training images, to be sent to workers.
+
+    Workers need not see the file then.
 
     Args:
-        weights: The file, or its folder; None gives nothing.
+        weights: The file, or its folder; None gives no arrays.
+
+    Returns:
+        Arrays by name.
 
     Raises:
-        UserError: Naming the file, when it cannot be used.
+        UserError: The file cannot be used; the message names it.
     """
     if weights is None:
         return {}
@@ -41,16 +45,19 @@ def weights_as_assets(weights: Path | None) -> Assets:
 def supernet_with_weights(
     space: SearchSpace, view: View, weights: Path | None, assets: Assets | None
 ) -> Supernet:
-    """Make the supernet and fill it.
+    """Make the supernet and fill it with weights.
 
     Args:
-        space: Of the supernet.
+        space: The space of the supernet.
         view: The images that it is used with; none that is held out may have been trained on.
-        weights: The file, or its folder. It need not be there where there are ``assets``.
-        assets: What :func:`weights_as_assets` gave.
+        weights: The file, or its folder. It need not exist where there are ``assets``.
+        assets: The result of :func:`weights_as_assets`, or None to read the file.
+
+    Returns:
+        The supernet.
 
     Raises:
-        UserError: When the weights are of another supernet or of other images, or damaged.
+        UserError: The weights are of another supernet or of other images, or damaged.
     """
     from raynas.supernet.trained_on import ARRAY, TrainedOn
     from raynas.supernet.weights import fill, load_weights, read_trained_on
@@ -69,9 +76,16 @@ def supernet_with_weights(
 
 
 def remarks_on(weights: Path | None) -> tuple[str, ...]:
-    """Say that nobody knows which images the weights were trained on, where it is so.
+    """Say that it is unknown which images the weights were trained on, where it is.
 
-    Raises: UserError, naming the file, when it cannot be read.
+    Args:
+        weights: The file, or its folder; None gives no remark.
+
+    Returns:
+        At most one sentence.
+
+    Raises:
+        UserError: The file cannot be read; the message names it.
     """
     if weights is None:
         return ()

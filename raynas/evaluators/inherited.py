@@ -1,4 +1,4 @@
-"""Evaluate architectures with the weights that they inherit from a trained supernet."""
+"""This module evaluates architectures with the weights that they inherit from a supernet."""
 
 from __future__ import annotations
 
@@ -31,16 +31,25 @@ IMAGES = Metric("images", "images", "max", "held-out images that the accuracy co
 
 @dataclass
 class Inherited(Evaluator):
-    """Accuracy of subnets on held-out images, without training: one measurement.
+    """The accuracy of subnets with inherited weights on held-out images, without training.
 
-    Each one gets batch norm statistics of its own from ``calibration`` training images, drawn by
-    ``calibration_seed`` and the same for all. ``images``: held-out images; None takes all.
-    ``training``: makes the weights, unless there are ``weights``: the file, or its folder. Those
-    must be of the search's own training images, so that none that is held out was trained on.
-    ``crowd``: architectures that are measured together, which saves what they share.
-    ``race``: of those only the best are measured exactly; the values of the others, who carry a
-    note, come from fewer images and depend on whom they met. None measures all exactly.
-    The result does not depend on the job's seed.
+    There is one measurement. Each subnet gets batch norm statistics of its own, from the same
+    training images for all. The result does not depend on the job's seed.
+
+    Attributes:
+        training: Makes the weights, unless ``weights`` are given.
+        calibration: Number of training images for batch norm statistics.
+        images: Number of held-out images; None takes all.
+        calibration_seed: Seed that draws the training images for the statistics.
+        crowd: Number of architectures measured together, which saves what they share.
+        race: Of the architectures measured together, only the best are measured exactly. The
+            values of the others carry a note; they come from fewer images and depend on which
+            architectures they were compared with. None measures all exactly.
+        weights: The file of the weights, or its folder. They must be of the search's own training
+            images, so that no held-out image was trained on.
+
+    Raises:
+        UserError: A setting is outside its range.
     """
 
     name: ClassVar[str] = "inherited"
@@ -74,30 +83,57 @@ class Inherited(Evaluator):
             raise UserError(f"Inherited has crowd={self.crowd}", allowed=">= 1")
 
     def __getstate__(self) -> dict[str, Any]:
-        """The settings alone: what it took on is made again elsewhere."""
+        """Return the settings alone; what ``setup`` and ``equip`` took is made again elsewhere."""
         return self.__dict__ | {"_given": None, "_subnets": {}, "_races": {}, "_assets": None}
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Those of the view it was set up with; of a search before that."""
+        """The metrics on the held-out images: accuracy, loss and number of images.
+
+        Returns:
+            Those of the view it was set up with; those of a search before ``setup``.
+        """
         name = self._given[1].held_out_name if self._given else "val"
         return (*_HELD_OUT[name], IMAGES)
 
     @property
     def max_step(self) -> int:
+        """The last step: 1, since there is one measurement."""
         return 1
 
     def needs(self) -> Evaluator | None:
+        """Return the training of the supernet, while there are no weights.
+
+        Returns:
+            The training, or None when weights were given.
+        """
         return self.training if self.weights is None else None
 
     def with_prepared(self, folder: Path) -> Inherited:
-        """Raises: UserError when there are no whole weights in ``folder``."""
+        """Return a copy with the weights of a folder.
+
+        Args:
+            folder: The folder with the weights.
+
+        Returns:
+            The copy.
+
+        Raises:
+            UserError: ``folder`` holds no whole weights.
+        """
         ready = replace(self, weights=folder)
         ready.weights_version()
         return ready
 
     def weights_version(self) -> str | None:
-        """Raises: UserError, naming the file, when the weights are missing or damaged."""
+        """Return the version of the weights.
+
+        Returns:
+            The version, or None while there is no file of weights.
+
+        Raises:
+            UserError: The weights are missing or damaged; the message names the file.
+        """
         if self.weights is None:
             return None
         from raynas.supernet.weights import read_version
@@ -105,30 +141,70 @@ class Inherited(Evaluator):
         return read_version(self.weights)
 
     def assets(self) -> Mapping[str, NDArray[Any]]:
-        """The weights. Raises: UserError, naming the file, when they cannot be used."""
+        """Return the weights, to be sent to workers.
+
+        Returns:
+            Arrays by name; empty while there is no file of weights.
+
+        Raises:
+            UserError: The weights cannot be used; the message names the file.
+        """
         return weights_as_assets(self.weights)
 
     def equip(self, assets: Mapping[str, NDArray[Any]]) -> None:
+        """Take the weights that were sent.
+
+        Args:
+            assets: Arrays by name, in shared memory.
+        """
         self._assets = assets
 
     def remarks(self) -> tuple[str, ...]:
-        """Also name settings that are not used. Raises: UserError when weights are damaged."""
+        """Name what is unknown about the weights, and settings that are not used.
+
+        Returns:
+            One sentence for each remark.
+
+        Raises:
+            UserError: The weights are damaged.
+        """
         found = list(remarks_on(self.weights))
         if self.race is not None and self.race.block != Race().block:
             found.append(f"race.block={self.race.block}: not used any more")
         return tuple(found)
 
     def setup(self, space: SearchSpace, view: View) -> None:
+        """Take the space and the data, and forget networks of earlier data.
+
+        Args:
+            space: The search space, which must have a supernet.
+            view: Training and held-out images.
+        """
         self._given, self._subnets, self._races = (space, view), {}, {}
 
     def passes(self, view: View) -> float:
-        """Return the images that statistics are taken from and accuracy is measured on."""
+        """Return the images that statistics are taken from and accuracy is measured on.
+
+        Args:
+            view: Training and held-out images.
+
+        Returns:
+            Number of forward passes of single images.
+        """
         held_out = len(view.held_out.labels)
         measured = held_out if self.images is None else min(self.images, held_out)
         return float(min(self.calibration, len(view.train.labels)) + measured)
 
     def check(self, arch: Architecture) -> None:
-        """Raises: UserError for weights of another supernet or of other images, or too few."""
+        """Check that weights and images fit together, on one architecture.
+
+        Args:
+            arch: The architecture to test with.
+
+        Raises:
+            UserError: The weights are of another supernet or of other images, or there are fewer
+                training images than ``calibration``.
+        """
         have = len(self._ready()[1].train)
         if self.calibration > have:
             raise UserError(
@@ -142,21 +218,50 @@ class Inherited(Evaluator):
             self._on("cpu").supernet.values(arch)
 
     def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
-        """Raises: UserError for an architecture of another space."""
+        """Measure one subnet.
+
+        Args:
+            arch: The architecture.
+            job: Device and threads of the evaluation.
+
+        Yields:
+            One measurement: accuracy (%), loss and number of images.
+
+        Raises:
+            UserError: The architecture is of another space.
+        """
         (found,) = self._on(job.device).measure([arch], job.threads)
         yield self._row(found)
 
     def network(self, arch: Architecture, workdir: Path) -> nn.Module | None:
-        """The subnet as a network of its own, with batch norm recalibrated; None without weights.
+        """Cut the subnet out as a network of its own, with batch norm recalibrated.
 
-        Raises: RaynasError when it computes something else than the supernet does.
+        Args:
+            arch: The architecture.
+            workdir: The folder of its trial, not used.
+
+        Returns:
+            The network, or None without weights.
+
+        Raises:
+            RaynasError: The network computes something else than the supernet does.
         """
         return None if self.weights is None else self._on("cpu").extract(arch)
 
     def evaluate_many(
         self, archs: Sequence[Architecture], jobs: Sequence[Job]
     ) -> Iterator[tuple[int, Measurement | Exception | None]]:
-        """All together; see ``race``. One that fails leaves the others alone."""
+        """Measure several subnets together; see ``race``.
+
+        An architecture that fails does not affect the others.
+
+        Args:
+            archs: The n architectures.
+            jobs: Their n jobs; device and threads are those of the first.
+
+        Yields:
+            Pairs of an index from 0 to n - 1 and its measurement or exception, then None.
+        """
         from raynas.supernet.evaluation.racer import Races
 
         subnets, known = self._on(jobs[0].device), []

@@ -1,4 +1,4 @@
-"""Time the plain network of every architecture, so that latency can bound a search."""
+"""This module times the network of an architecture, so that latency can bound a search."""
 
 from __future__ import annotations
 
@@ -34,17 +34,26 @@ if TYPE_CHECKING:
 
 @dataclass
 class MeasuredLatency(Evaluator):
-    """Median milliseconds of a forward pass of ``batch`` images; one measurement.
+    """The median time of a forward pass in milliseconds, measured on the worker's device.
 
-    What runs is the network that ``space.build`` gives, which is what a supernet's ``extract``
-    gives, in eval mode, ``repeats`` times after ten passes that do not count. A hard bound before
-    anything is evaluated: ``screen=Screen(MeasuredLatency(), keep=1.0)`` with
-    ``bounds=(Bound("latency_ms", max=2),)``.
+    There is one measurement. The network is the one that ``space.build`` returns, which equals
+    what a supernet's ``extract`` returns. It runs in eval mode, ``repeats`` times after ten
+    passes that do not count.
 
-    ``table``: 0 times every network. Else each distinct layer is timed once and a line makes a
-    network's latency of the sum, fitted on so many drawn networks; its error on as many others is
-    the remark of every measurement, and there is no interquartile range.
-    Raises: UserError for values that make no sense.
+    ``screen=Screen(MeasuredLatency(), keep=1.0)`` with ``bounds=(Bound("latency_ms", max=2),)``
+    is a hard bound before anything is evaluated.
+
+    Attributes:
+        batch: Images per forward pass.
+        repeats: Number of timed passes.
+        dtype: Type of weights and images, "float32" for instance.
+        table: 0 times every network. Else each distinct layer is timed once, and a line maps the
+            sum of the layers to a network's latency. The line is fitted on this many drawn
+            networks; its error on as many others is the note of every measurement. There is no
+            interquartile range then.
+
+    Raises:
+        UserError: A setting is outside its range.
     """
 
     name: ClassVar[str] = "latency"
@@ -72,25 +81,61 @@ class MeasuredLatency(Evaluator):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
+        """The metrics: median latency, and its interquartile range where networks are timed.
+
+        Returns:
+            ``latency_ms`` and, with ``table=0``, ``latency_iqr_ms``.
+        """
         return (LATENCY,) if self.table else (LATENCY, LATENCY_IQR)
 
     @property
     def max_step(self) -> int:
+        """The last step: 1, since there is one measurement."""
         return 1
 
     def setup(self, space: SearchSpace, view: View) -> None:
+        """Take the space and the data, and forget tables of earlier data.
+
+        Args:
+            space: The search space.
+            view: The data, of which only the input shape and the classes count.
+        """
         self._given, self._tables = (space, view), {}
 
     def passes(self, view: View) -> float:
-        """Return the images of all timed passes; none where a table is asked instead."""
+        """Return the images of all timed passes.
+
+        Args:
+            view: The data, not used.
+
+        Returns:
+            Number of forward passes of single images; 0 where a table is used instead.
+        """
         from raynas.costs.latency import passes_of
 
         return 0.0 if self.table else float(passes_of(self.batch, self.repeats))
 
     def check(self, arch: Architecture) -> None:
+        """Build the network and run it on two images.
+
+        Args:
+            arch: The architecture to test with.
+
+        Raises:
+            UserError: The network fails, or its output is not (2, classes) logits.
+        """
         check_network(self._ready()[0], arch, self._ready()[1])
 
     def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
+        """Time one network, or look it up in the table.
+
+        Args:
+            arch: The architecture.
+            job: Device and threads of the evaluation.
+
+        Yields:
+            One measurement, in milliseconds.
+        """
         from raynas.costs import measure_latency
 
         began, network = time.monotonic(), self._network(arch)
@@ -105,7 +150,7 @@ class MeasuredLatency(Evaluator):
         yield Measurement(1, values, time.monotonic() - began, note=note)
 
     def _table(self, job: Job) -> tuple[LatencyTable, str]:
-        """The table for the job's device, fitted, and what it is worth."""
+        """Return the fitted table for the job's device, and a note on its error."""
         if job.device not in self._tables:
             from raynas.costs import LatencyTable
 
@@ -119,9 +164,10 @@ class MeasuredLatency(Evaluator):
         return self._tables[job.device]
 
     def _drawn(self, count: int, rng: np.random.Generator) -> list[nn.Module]:
-        """Random networks; architectures that have none, or one that does not run, are left out.
+        """Return random networks; architectures whose network does not run are left out.
 
-        Raises: UserError when more than nine of ten have none.
+        Raises:
+            UserError: More than nine of ten networks do not run.
         """
         space, view = self._ready()
         found: list[nn.Module] = []
@@ -147,7 +193,7 @@ class MeasuredLatency(Evaluator):
         return build_network(space, arch, view.input_shape, view.num_classes, seed=0)
 
     def _under(self, job: Job) -> dict[str, Any]:
-        """What the times are taken under."""
+        """Return the conditions under which times are measured."""
         shared = {"batch": self.batch, "repeats": self.repeats, "dtype": self.dtype}
         return {**shared, "device": job.device, "threads": job.threads}
 

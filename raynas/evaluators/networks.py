@@ -1,4 +1,4 @@
-"""Networks as evaluators need them: with seeded weights, and seen to fit the data."""
+"""This module builds networks with seeded weights, and checks that they fit the data."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def check_seconds(owner: str, seconds: float) -> None:
-    """Check the training time between two checkpoints, in seconds.
+    """Check the training time between two checkpoints.
 
     Args:
         owner: Name of the evaluator's class, for the message.
-        seconds: From 0 up.
+        seconds: The time in seconds, 0 or more.
 
     Raises:
         UserError: ``seconds`` is negative.
@@ -29,7 +29,18 @@ def check_seconds(owner: str, seconds: float) -> None:
 def build_network(
     space: SearchSpace, arch: Architecture, input_shape: InputShape, num_classes: int, seed: int
 ) -> nn.Module:
-    """The network with initial weights that depend on ``seed`` alone."""
+    """Build the network with initial weights that depend on ``seed`` alone.
+
+    Args:
+        space: The space of the architecture.
+        arch: The architecture.
+        input_shape: Shape of one image: (channels, height, width).
+        num_classes: Number of classes.
+        seed: Seed of the initial weights.
+
+    Returns:
+        The network on the CPU.
+    """
     import torch
 
     with torch.random.fork_rng(devices=[]):
@@ -38,9 +49,15 @@ def build_network(
 
 
 def check_network(space: SearchSpace, arch: Architecture, view: View) -> None:
-    """Build the network and show it two training images.
+    """Build the network and run it on two training images.
 
-    Raises: UserError when that fails or gives anything but (2, classes) logits.
+    Args:
+        space: The space of the architecture.
+        arch: The architecture.
+        view: Training and held-out images.
+
+    Raises:
+        UserError: The network fails, or its output is not (2, classes) logits.
     """
     import torch
     from torch import nn

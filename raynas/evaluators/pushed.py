@@ -1,4 +1,4 @@
-"""Training code that reports what it finds, as an iterator that is asked for it."""
+"""This module turns training code that reports its values into an iterator of these values."""
 
 from __future__ import annotations
 
@@ -15,40 +15,52 @@ Fit = Callable[[Architecture, Job, Report], object]
 
 
 class EvaluationStopped(BaseException):
-    """Raised out of ``report`` when the search goes no further with the trial.
+    """The exception that ``report`` raises when the search goes no further with the trial.
 
-    It is no ``Exception``, as ``GeneratorExit`` is none, so that training code which goes on after
-    errors ends. ``finally`` blocks are run as usual.
+    It is not an ``Exception``, like ``GeneratorExit``, so that training code which catches errors
+    and continues ends too. ``finally`` blocks are run as usual.
     """
 
 
 @final
 class PushedValues(Iterator[Any]):
-    """What ``fit(arch, job, report)`` reports, one value after the other.
+    """An iterator over the values that ``fit(arch, job, report)`` reports.
 
     The function runs in a thread of its own, and only while a value is asked for: its ``report``
-    returns when the next one is wanted. So both never run at once, and random numbers are drawn as
-    if there were one thread.
+    returns when the next value is wanted. So both threads never run at once, and random numbers
+    are drawn as if there were one thread.
 
     Args:
         fit: The function.
         arch: Its first argument.
-        job: Its second one.
+        job: Its second argument.
+
+    Example:
+        >>> def fit(arch, job, report):
+        ...     report(90.0)
+        ...     report(step=2, val_accuracy=91.5)
+        >>> list(PushedValues(fit, None, None))
+        [90.0, {'step': 2, 'val_accuracy': 91.5}]
     """
 
     def __init__(self, fit: Fit, arch: Architecture, job: Job) -> None:
         self._fit = fit, arch, job
         self._wanted: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        self._given: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()  # more to come, what
+        self._given: queue.SimpleQueue[tuple[bool, Any]] = (
+            queue.SimpleQueue()
+        )  # (is there more, the value or error)
         self._thread: threading.Thread | None = None
         self._stopped = self._ended = False
 
     def __next__(self) -> Any:
-        """Let the function run up to its next report.
+        """Run the function up to its next report.
+
+        Returns:
+            The reported value.
 
         Raises:
-            StopIteration: It has ended.
-            BaseException: What the function raised.
+            StopIteration: The function has ended.
+            BaseException: The error that the function raised.
         """
         if self._ended:
             raise StopIteration
@@ -62,9 +74,9 @@ class PushedValues(Iterator[Any]):
         raise StopIteration
 
     def close(self) -> None:
-        """Stop the function where it reports, and wait until it has cleaned up.
+        """Stop the function at its next report, and wait until it has cleaned up.
 
-        What it raises meanwhile is lost: nobody asks for its result any more.
+        An error that it raises meanwhile is dropped, because its result is not needed any more.
         """
         if self._ended:
             return
@@ -87,7 +99,7 @@ class PushedValues(Iterator[Any]):
     def _wait(self) -> tuple[bool, Any]:
         try:
             return self._given.get()
-        except BaseException:  # a second Ctrl-C waits for nobody
+        except BaseException:  # a second Ctrl-C must not wait for the thread
             self._ended = self._stopped = True
             self._wanted.put(False)
             raise
@@ -104,7 +116,7 @@ class PushedValues(Iterator[Any]):
             self._given.put((False, None))
 
     def _report(self, found: Any = None, /, **values: Any) -> None:
-        """Hand over a measurement: what a generator would yield, or its values by name."""
+        """Pass on a measurement: a value as a generator would yield it, or values by name."""
         if (found is None) == (not values):
             raise UserError(
                 "report() was called with " + ("two sets of values" if values else "nothing"),

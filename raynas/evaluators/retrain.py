@@ -1,4 +1,4 @@
-"""Train every architecture from scratch: the dear and true way to evaluate one."""
+"""This module trains every architecture from scratch, the expensive and exact evaluation."""
 
 from __future__ import annotations
 
@@ -32,11 +32,18 @@ _HELD_OUT = {"val": (VAL_ACCURACY, VAL_LOSS), "test": (TEST_ACCURACY, TEST_LOSS)
 
 @dataclass
 class Retrain(Evaluator):
-    """Trains the network of an architecture by ``recipe``; one measurement per epoch.
+    """A training from scratch by a recipe, with one measurement per epoch.
 
     In a search the validation images are measured after every epoch. Test images, which only a
     finalist's training gets to see, are measured once, after the last epoch.
-    ``checkpoint_seconds``: training time between two checkpoints; 0 writes one every epoch.
+
+    Attributes:
+        recipe: How the network is trained.
+        checkpoint_seconds: Training time between two checkpoints, in seconds; 0 writes one every
+            epoch.
+
+    Raises:
+        UserError: A setting is outside its range.
     """
 
     name: ClassVar[str] = "retrain"
@@ -53,20 +60,47 @@ class Retrain(Evaluator):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Those of the view it was set up with; of a search before that."""
+        """The metrics of the view it was set up with.
+
+        Returns:
+            Accuracy and loss on held-out and training images; those of a search before ``setup``.
+        """
         return self.metrics_for(self._given[1].held_out_name if self._given else "val")
 
     @staticmethod
     def metrics_for(held_out_name: str) -> tuple[Metric, ...]:
-        """The metrics of a search ("val") or of a finalist's training ("test")."""
+        """Return the metrics of a search or of a finalist's training.
+
+        Args:
+            held_out_name: "val" for a search, "test" for a finalist.
+
+        Returns:
+            Accuracy and loss on held-out images, then on training images.
+        """
         return (*_HELD_OUT[held_out_name], TRAIN_ACCURACY, TRAIN_LOSS)
 
     @property
     def final_metrics(self) -> tuple[Metric, ...]:
+        """The metrics of a finalist's training, on the test images.
+
+        Returns:
+            Accuracy and loss on test images, then on training images.
+        """
         return self.metrics_for("test")
 
     def network(self, arch: Architecture, workdir: Path) -> nn.Module | None:
-        """From the job's last checkpoint, in eval mode; None where there is none."""
+        """Load the network from the last checkpoint.
+
+        Args:
+            arch: The architecture.
+            workdir: The folder of its trial.
+
+        Returns:
+            The network in eval mode on the CPU, or None where the folder does not exist.
+
+        Raises:
+            UserError: The folder holds no whole checkpoint, or another architecture's.
+        """
         if not workdir.is_dir():
             return None
         space, view = self._ready()
@@ -74,12 +108,28 @@ class Retrain(Evaluator):
 
     @property
     def max_step(self) -> int:
+        """The last step: the number of epochs of the recipe."""
         return self.recipe.epochs
 
     def setup(self, space: SearchSpace, view: View) -> None:
+        """Take the space and the data.
+
+        Args:
+            space: The search space.
+            view: Training and held-out images.
+        """
         self._given = space, view
 
     def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
+        """Train one architecture.
+
+        Args:
+            arch: The architecture.
+            job: Seed, device, threads, last epoch and folder of the training.
+
+        Yields:
+            One measurement per epoch.
+        """
         from raynas.training.loop import train
 
         _, view = self._ready()
@@ -100,12 +150,21 @@ class Retrain(Evaluator):
         )
 
     def _start(self, arch: Architecture, seed: int) -> nn.Module:
-        """The network as it is before the first step."""
+        """Return the network as it is before the first step."""
         space, view = self._ready()
         return build_network(space, arch, view.input_shape, view.num_classes, seed)
 
     def memory(self, arch: Architecture, space: SearchSpace, view: View) -> int | None:
-        """Of a step of training in float32, and the images."""
+        """Estimate the memory of a training step in float32, and of the images.
+
+        Args:
+            arch: The architecture.
+            space: The search space that builds it.
+            view: Training and held-out images.
+
+        Returns:
+            Bytes.
+        """
         from raynas.costs import training_memory
 
         build = partial(space.build, arch, view.input_shape, view.num_classes)
@@ -113,10 +172,14 @@ class Retrain(Evaluator):
         return images + training_memory(build, view.input_shape).at(self.recipe.batch_size)
 
     def check(self, arch: Architecture) -> None:
-        """Build the network and show it two images.
+        """Build the network and run it on two images.
 
-        Raises: UserError when that fails or gives anything but (2, classes) logits, and when the
-        recipe's augmentation does not fit the images.
+        Args:
+            arch: The architecture to test with.
+
+        Raises:
+            UserError: The network fails, its output is not (2, classes) logits, or the recipe's
+                augmentation does not fit the images.
         """
         from raynas.training.augment import check_augmentation
 
@@ -137,9 +200,20 @@ def load_trained(
     num_classes: int,
     workdir: Path,
 ) -> nn.Module:
-    """The network in eval mode on the CPU, from the newest checkpoint that ``Retrain`` left.
+    """Load the network from the newest checkpoint that ``Retrain`` left.
 
-    Raises: UserError when ``workdir`` holds no whole checkpoint, or another architecture's.
+    Args:
+        space: The space of the architecture.
+        arch: The architecture.
+        input_shape: Shape of one image: (channels, height, width).
+        num_classes: Number of classes.
+        workdir: The folder of the trial.
+
+    Returns:
+        The network in eval mode on the CPU.
+
+    Raises:
+        UserError: ``workdir`` holds no whole checkpoint, or another architecture's.
     """
     from raynas.training.checkpoint import load_checkpoint
 

@@ -1,4 +1,4 @@
-"""Screening: a cheap evaluator looks at every proposal, the dear one only at the best."""
+"""This module screens proposals: a cheap evaluator scores all, an expensive one only the best."""
 
 from __future__ import annotations
 
@@ -15,22 +15,31 @@ from raynas.evaluators.base import Evaluator
 
 @dataclass(frozen=True)
 class Screen:
-    """Proposals that keep the bounds are scored in batches; a share of them goes on.
+    """A filter that scores proposals in batches and passes a share of them on.
 
-    ``evaluator``: gives the scores, in one measurement (``ZeroShot``, or any other that is
-    cheap). ``keep``: share that goes on to the search's own evaluator, at least one of a batch.
-    ``batch``: proposals scored together. ``within``: the share is of each ``batch``, or of all
-    scored so far in the search (``run``), a quantile that is learned on the way and may let a
-    whole batch fall. ``by``: what ranks them, an ``Ensemble`` or a ``Cascade``; None takes the
-    ranks by all metrics together.
+    Proposals that keep the bounds are scored. With ``keep=1`` only those are screened out that
+    break a bound on a metric which ``evaluator`` alone measures, as in
+    ``Screen(MeasuredLatency(), keep=1.0)`` for bounds on ``latency_ms``.
 
-    With ``keep=1`` nothing is held back but what breaks a bound on a metric that only ``evaluator``
-    gives, as ``Screen(MeasuredLatency(), keep=1.0)`` for bounds on ``latency_ms``.
+    Proposals that are screened out are stored with their scores and told to the sampler as
+    stopped; the budget counts only those that go on. A candidate whose scoring fails is FAILED.
+    One that breaks a bound on a metric which ``evaluator`` alone measures is INFEASIBLE, and
+    does not take the place of another.
 
-    Those that fall are stored with their scores and told to the sampler as stopped, and the
-    budget counts only those that go on. A candidate whose scoring fails has failed; what breaks
-    a bound on a metric that only ``evaluator`` gives is infeasible, and takes nobody's place.
-    Raises: UserError for values that make no sense.
+    Attributes:
+        evaluator: Measures the scores, in one measurement: ``ZeroShot``, or another cheap one.
+        keep: Share above 0 and up to 1 that goes on to the search's own evaluator, at least one
+            of a batch.
+        batch: Number of proposals scored together.
+        within: The share is of each "batch", or of all proposals scored so far in the search
+            ("run"). The latter is a quantile that is learned on the way; a whole batch may be
+            screened out then.
+        by: An ``Ensemble`` or a ``Cascade`` that ranks proposals; None takes the ranks by all
+            metrics together.
+
+    Raises:
+        UserError: A setting is outside its range, the evaluator takes more than one step, or
+            ``by`` names an unknown score.
     """
 
     evaluator: Evaluator
@@ -66,26 +75,41 @@ class Screen:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """What screening adds to the columns of the store."""
+        """The metrics that screening adds to the columns of the store.
+
+        Returns:
+            The metrics of its evaluator.
+        """
         return self.evaluator.metrics
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The names of the metrics."""
         return tuple(metric.name for metric in self.metrics)
 
     @property
     def ranking(self) -> Ranking:
-        """What ranks proposals, higher is better."""
+        """The ranking of proposals, higher is better.
+
+        Returns:
+            ``by``, or the ranks by all metrics together, each in its direction.
+        """
         if self.by is not None:
             return self.by
         signs = tuple(1.0 if metric.direction == "max" else -1.0 for metric in self.metrics)
         return Ensemble(self.names, signs)
 
     def kept(self, table: Table, earlier: int) -> list[int]:
-        """Which rows of ``table`` go on, best first, counted from ``earlier``.
+        """Choose the proposals that go on.
 
-        The first ``earlier`` rows are proposals scored before; they count when ``within`` is
-        "run". Equal scores: the earlier proposal goes first.
+        Args:
+            table: Score name -> (n,) column, one row per proposal, in the order of scoring.
+            earlier: Number of first rows that were scored before; they count when ``within`` is
+                "run".
+
+        Returns:
+            Indices of the chosen rows, best first, counted from ``earlier``. Of equal scores the
+            earlier proposal is first.
         """
         count = len(np.asarray(next(iter(table.values()))))
         first = earlier if self.within == "batch" else 0

@@ -1,4 +1,4 @@
-"""Look an architecture's training up in a tabular benchmark instead of training it."""
+"""This module looks a training up in a tabular benchmark instead of running it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,20 @@ _HELD_OUT = {"val": VAL_ACCURACY, "test": TEST_ACCURACY}
 
 @dataclass
 class Tabular(Evaluator):
-    """One measurement per recorded step; its seconds are those that the training took then.
+    """The recorded training of an architecture in a tabular benchmark.
 
-    ``dataset``: one of the benchmark's; empty: its first. ``costs``: which of its costs every
-    measurement carries, as ``edgegpu_latency_ms``; one that was not measured is missing, and the
-    note says so.
-    In a search the test accuracy stays in the table. A finalist's training gives it, in its only
-    measurement, at the last step.
+    There is one measurement per recorded step; its seconds are those that the training took when
+    it was recorded. In a search the test accuracy is not read. A finalist's training reads it, in
+    a single measurement at the last step.
+
+    Attributes:
+        benchmark: The table.
+        dataset: One of the benchmark's data sets; empty takes the first.
+        costs: Names of costs of the benchmark that every measurement carries, such as
+            ``edgegpu_latency_ms``. A cost that was not recorded is missing, and the note says so.
+
+    Raises:
+        UserError: The benchmark has no such data set or cost.
     """
 
     name: ClassVar[str] = "tabular"
@@ -52,38 +59,83 @@ class Tabular(Evaluator):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
+        """The metrics of a search: validation accuracy and the chosen costs.
+
+        Returns:
+            The metrics in the order of the store's columns.
+        """
         return (VAL_ACCURACY, *self._cost_metrics())
 
     @property
     def final_metrics(self) -> tuple[Metric, ...]:
+        """The metrics of a finalist: test accuracy and the chosen costs.
+
+        Returns:
+            The metrics in the order of the store's columns.
+        """
         return (TEST_ACCURACY, *self._cost_metrics())
 
     @property
     def max_step(self) -> int:
+        """The last recorded step of the benchmark."""
         return self.benchmark.max_step
 
     def no_test_reason(self) -> str:
+        """Return the reason why the table cannot measure finalists.
+
+        Returns:
+            A sentence; empty where the table has the test accuracy.
+        """
         if self.benchmark.has_test(self.dataset):
             return ""
         table = f"the table of {self.benchmark.name}"
         return f"{table} has no {TEST_ACCURACY.name} of {self.dataset}; take one that has"
 
     def remarks(self) -> tuple[str, ...]:
+        """Return the remarks of the benchmark.
+
+        Returns:
+            One sentence for each remark.
+        """
         return self.benchmark.remarks()
 
     def setup(self, space: SearchSpace, view: View) -> None:
-        """Raises: UserError when the table is not there or not of this space."""
+        """Load the table.
+
+        Args:
+            space: The search space, which must be that of the benchmark.
+            view: Names the held-out data, "val" or "test".
+
+        Raises:
+            UserError: The table is missing, or not of this space.
+        """
         self.benchmark.setup(space)
         self._view = view
 
     def check(self, arch: Architecture) -> None:
-        """Raises: UserError when the table lacks the accuracy that is asked for."""
+        """Check that the table has the accuracy that is asked for.
+
+        Args:
+            arch: The architecture to look up.
+
+        Raises:
+            UserError: The table lacks it.
+        """
         held_out, last = _HELD_OUT[self._ready().held_out_name].name, self.max_step
         self.benchmark.steps(self.dataset)
         if held_out not in self.benchmark.query(arch, self.dataset, last, 0).values:
             raise UserError(f"{self.benchmark.name} has no {held_out} of {self.dataset}")
 
     def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
+        """Look one architecture up.
+
+        Args:
+            arch: The architecture.
+            job: Seed and last step of the evaluation.
+
+        Yields:
+            One measurement per recorded step; a finalist has one, at the last step.
+        """
         held_out = self._ready().held_out_name
         accuracy = _HELD_OUT[held_out].name
         costs = {name: self.benchmark.cost(arch, self.dataset, name) for name in self.costs}

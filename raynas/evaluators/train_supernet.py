@@ -1,4 +1,4 @@
-"""Train a whole supernet: what searches over inherited weights need once, before they begin."""
+"""This module trains a supernet, which searches with inherited weights need once."""
 
 from __future__ import annotations
 
@@ -28,17 +28,27 @@ RANDOM = Metric("random_accuracy", "%", "max", "mean of some drawn subnets, inhe
 
 @dataclass
 class TrainSupernet(Evaluator):
-    """Trains the supernet of the space by ``recipe``; one measurement per epoch.
+    """A training of the space's supernet by a recipe, with one measurement per epoch.
 
-    The architecture that it is asked for is a label only. ``rule``: the subnets of each step;
-    ``phases``: when which choices open (none: all from the start); ``average``: over so many last
-    epochs, or all, the weights are averaged. After every epoch the smallest, the largest and
-    ``look_random`` drawn subnets are measured on ``look_images`` held-out images, with batch norm
-    recalibrated on ``look_calibration`` training images. ``processes``: so many share every batch
-    (data-parallel), each with a GPU of its own from the job's device on, if that is one; batch
-    norm sees a share only. Reserve them: ``resources.gpus``, or ``resources.cpus``.
+    The architecture that is passed in is a label only. After every epoch the smallest, the
+    largest and some drawn subnets are measured on held-out images, with batch norm recalibrated.
     The weights are left in ``job.workdir / "weights"``.
-    Raises: UserError for values that make no sense.
+
+    Attributes:
+        recipe: How the supernet is trained.
+        rule: Chooses the subnets of each step.
+        phases: When which choices open; empty opens all from the start.
+        average: Number of last epochs over which the weights are averaged.
+        processes: Number of processes that share every batch (data-parallel). Each has a GPU of
+            its own, counted from the job's device, if that is a GPU. Batch norm sees a share of
+            the batch only. Reserve the devices by ``resources.gpus`` or ``resources.cpus``.
+        look_random: Number of drawn subnets measured after every epoch.
+        look_images: Number of held-out images they are measured on.
+        look_calibration: Number of training images for batch norm statistics.
+        checkpoint_seconds: Training time between two checkpoints, in seconds.
+
+    Raises:
+        UserError: A setting is outside its range.
     """
 
     name: ClassVar[str] = "train_supernet"
@@ -69,20 +79,36 @@ class TrainSupernet(Evaluator):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
+        """The metrics: training loss and accuracy, and accuracies of subnets in percent.
+
+        Returns:
+            The metrics in the order of the store's columns.
+        """
         return (TRAIN_LOSS, TRAIN_ACCURACY, SMALLEST, LARGEST, RANDOM)
 
     @property
     def max_step(self) -> int:
+        """The last step: the number of epochs of the recipe."""
         return self.recipe.epochs
 
     def setup(self, space: SearchSpace, view: View) -> None:
+        """Take the space and the data.
+
+        Args:
+            space: The search space, which must have a supernet.
+            view: Training and held-out images.
+        """
         self._given = space, view
 
     def check(self, arch: Architecture) -> None:
-        """Make the supernet, and see that it can be trained, cut and sorted on the data.
+        """Make the supernet, and check that it can be trained, cut and sorted on the data.
 
-        Raises: UserError when the space has no supernet, phases open what it does not have, a
-        layer fails, which is named then, or data, recipe and supernet do not fit together.
+        Args:
+            arch: An architecture of the space.
+
+        Raises:
+            UserError: The space has no supernet, phases open choices that it does not have, a layer
+                fails (the message names it), or data, recipe and supernet do not fit together.
         """
         from raynas.supernet.checks import check_supernet
         from raynas.training.augment import check_augmentation, some_images
@@ -104,6 +130,15 @@ class TrainSupernet(Evaluator):
         Reach.of(space).opened(self.phases, epoch=1)
 
     def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
+        """Train the supernet.
+
+        Args:
+            arch: A label, not used.
+            job: Seed, device, threads, last epoch and folder of the training.
+
+        Yields:
+            One measurement per epoch.
+        """
         from raynas.supernet.parallel import device_of, together
 
         device = device_of(job.device, 0) if self.processes > 1 else job.device
@@ -111,7 +146,16 @@ class TrainSupernet(Evaluator):
             yield from self.steps(job, device, ranks)
 
     def steps(self, job: Job, device: str, ranks: Ranks) -> Iterator[Measurement]:
-        """The training as one rank sees it; only the first measures subnets and writes files."""
+        """Train as one rank; only the first rank measures subnets and writes files.
+
+        Args:
+            job: Seed, threads, last epoch and folder of the training.
+            device: Device of the rank.
+            ranks: The processes that share every batch.
+
+        Returns:
+            Measurements, one per epoch.
+        """
         from raynas.supernet.training import Look, train_supernet
 
         space, view = self._ready()
@@ -140,9 +184,18 @@ class TrainSupernet(Evaluator):
 
 
 def new_supernet(space: SearchSpace, view: View, seed: int) -> Supernet:
-    """The supernet with initial weights that depend on ``seed`` alone.
+    """Make the supernet with initial weights that depend on ``seed`` alone.
 
-    Raises: UserError when the space has none.
+    Args:
+        space: The search space.
+        view: Gives the input shape and the number of classes.
+        seed: Seed of the initial weights.
+
+    Returns:
+        The supernet on the CPU.
+
+    Raises:
+        UserError: The space has no supernet.
     """
     import torch
 
@@ -161,6 +214,6 @@ def new_supernet(space: SearchSpace, view: View, seed: int) -> Supernet:
 
 
 def _beside(ranks: Ranks, device: str, own: TrainSupernet, job: Job) -> None:
-    """What the other processes do: the same training, whose measurements nobody reads."""
+    """Run the same training in another process; its measurements are not used."""
     for _ in own.steps(job, device, ranks):
         pass

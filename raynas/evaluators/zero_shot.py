@@ -1,4 +1,4 @@
-"""Score every architecture without training it: the cheap way to evaluate one."""
+"""This module scores architectures without training them, the cheap evaluation."""
 
 from __future__ import annotations
 
@@ -18,17 +18,23 @@ from raynas.spaces.base import SearchSpace
 if TYPE_CHECKING:
     from raynas.proxies import Batch, Proxy
 
-_COSTS = {PARAMS.name, MACS.name}  # every search has them already, exactly
+_COSTS = {PARAMS.name, MACS.name}  # every search counts these exactly
 
 
 @dataclass
 class ZeroShot(Evaluator):
-    """Scores of ``proxies`` for networks with initial weights; one measurement.
+    """The scores of zero-cost proxies for networks with initial weights.
 
-    ``batch``: training images, the same for every architecture, and what the passes share.
-    ``latency``: also time a forward pass of so many images (milliseconds); 0 does not.
-    An architecture without a score of an objective fails, with the reason; other missing scores
-    are remarks. Raises: UserError for proxies that cannot stand together.
+    There is one measurement. An architecture without a score of an objective fails, with the
+    reason; other missing scores are noted.
+
+    Attributes:
+        proxies: The proxies.
+        batch: Number of training images, the same for every architecture.
+        latency: Number of images of a timed forward pass (milliseconds); 0 times nothing.
+
+    Raises:
+        UserError: The proxies cannot be combined, or a setting is outside its range.
     """
 
     name: ClassVar[str] = "zero_shot"
@@ -55,17 +61,29 @@ class ZeroShot(Evaluator):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
+        """The metrics of the proxies, and the latency if it is measured.
+
+        Returns:
+            The metrics without parameters and MACs, which every search counts anyway.
+        """
         scores = (m for p in self.proxies for m in p.metrics if m.name not in _COSTS)
         return (*scores, *([LATENCY] if self.latency else []))
 
     @property
     def max_step(self) -> int:
+        """The last step: 1, since there is one measurement."""
         return 1
 
     def passes(self, view: View) -> float:
-        """Return one pass forward and backward of the batch per proxy, and those that are timed.
+        """Return one forward and backward pass of the batch per proxy, and the timed passes.
 
-        Proxies that share passes cost less, those with passes of their own may cost more.
+        Proxies that share passes cost less; those with passes of their own may cost more.
+
+        Args:
+            view: The data, not used.
+
+        Returns:
+            Number of forward passes of single images.
         """
         from raynas.costs.latency import passes_of
 
@@ -73,16 +91,41 @@ class ZeroShot(Evaluator):
         return 3.0 * self.batch * counted + (passes_of(self.latency) if self.latency else 0)
 
     def setup(self, space: SearchSpace, view: View) -> None:
-        """Raises: UserError for too few images."""
+        """Take the space and the data, and draw the batch.
+
+        Args:
+            space: The search space.
+            view: Training images, of which ``batch`` are drawn.
+
+        Raises:
+            UserError: There are too few images.
+        """
         from raynas.proxies import Batch
 
         self._given = space, view
         self._batch = Batch.draw(view, self.batch)
 
     def check(self, arch: Architecture) -> None:
+        """Build the network and run it on two images.
+
+        Args:
+            arch: The architecture to test with.
+
+        Raises:
+            UserError: The network fails, or its output is not (2, classes) logits.
+        """
         check_network(self._ready()[0], arch, self._ready()[1])
 
     def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
+        """Score one network.
+
+        Args:
+            arch: The architecture.
+            job: Seed, device and threads of the evaluation.
+
+        Yields:
+            One measurement. On a CPU its seconds are processor time divided by the threads.
+        """
         import torch
 
         from raynas.proxies import score
@@ -112,7 +155,7 @@ class ZeroShot(Evaluator):
 
 
 def _worked(job: Job) -> float:
-    """On a CPU processor time, in which the same work costs the same on a busy machine."""
+    """Return a clock in seconds; on a CPU processor time, which does not depend on other load."""
     if job.device == "cpu":
         return time.process_time() / max(job.threads, 1)
     return time.monotonic()
