@@ -43,7 +43,7 @@ class SearchSetup:
         arm: Name of the method: the sampler, or the supernet's trainer.
         objectives: The objectives.
         seed: Seed of the experiment.
-        past: The stored trials of this stage and arm.
+        past: The stored trials of this stage and method.
         numbers: Numbers that new trials may get; None: any above those of ``past``.
         threads: CPU threads of an evaluation.
         keep: Number of best trials that are kept.

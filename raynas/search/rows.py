@@ -11,7 +11,7 @@ from raynas.search.context import Rows, one_line
 
 
 class RowWriter:
-    """A writer of the rows of one stage and arm.
+    """A writer of the rows of one stage and method.
 
     Args:
         rows: The store's writer.

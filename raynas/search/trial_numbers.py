@@ -14,7 +14,7 @@ MOST_LOST = 100_000
 
 @dataclass(frozen=True)
 class NumberPlan:
-    """The numbers that new trials of a stage and arm may get.
+    """The numbers that new trials of a stage and method may get.
 
     Attributes:
         first: The lowest number above all that are stored.
@@ -29,7 +29,7 @@ class NumberPlan:
 
     @classmethod
     def of(cls, past: Iterable[Trial], stored: Collection[int]) -> NumberPlan:
-        """Plan the numbers of a stage and arm.
+        """Plan the numbers of a stage and method.
 
         Args:
             past: Its stored trials.
@@ -63,7 +63,7 @@ class NumberPlan:
 
 
 def _begin(own: Collection[int], taken: Collection[int]) -> int:
-    """Return the first number of a stage and arm: above all that were stored before it."""
+    """Return the first number of a stage and method: above all that were stored before it."""
     lowest = min(own, default=None)
     return max((n for n in taken if lowest is None or n < lowest), default=-1) + 1
 
