@@ -1,5 +1,7 @@
-"""Observers: where else results are shown while a run goes on. One of the package is one file here,
-and one line in ``OBSERVERS``. The store stays the only truth: an observer may miss rows.
+"""Observers show the results of a run elsewhere while it goes on.
+
+Each observer of the package is one file here, and one line in ``OBSERVERS``. An observer may miss
+rows; only the store is complete.
 """
 
 from raynas.callbacks.base import Board, Observer, Row

@@ -1,4 +1,4 @@
-"""The contract of an observer, and the board that keeps observers from holding up a run."""
+"""This module has the contract of an observer, and queues so that observers do not delay a run."""
 
 from __future__ import annotations
 
@@ -17,64 +17,116 @@ Row = Mapping[str, Any]
 
 
 class Observer(ABC):
-    """Hears of every row after it is stored, in a thread of its own; may be slow, and may fail."""
+    """A receiver of every row after it is stored, in a thread of its own.
+
+    It may be slow, and it may fail.
+
+    Attributes:
+        name: Name in ``OBSERVERS`` and on the command line.
+    """
 
     name: ClassVar[str]
 
     @abstractmethod
     def open(self, run: str, folder: Path, description: Mapping[str, Any]) -> None:
-        """The run begins, or goes on. Raises: UserError when a package is missing."""
+        """Prepare for a run that begins, or goes on.
+
+        Args:
+            run: The run's id.
+            folder: The run's folder.
+            description: Plain description of the experiment.
+
+        Raises:
+            UserError: A package is missing.
+        """
 
     @abstractmethod
     def show(self, row: Row) -> None:
-        """A row of the result table: what was measured, or how a trial ended."""
+        """Show a row of the result table.
+
+        Args:
+            row: Column -> value: a measurement, or how a trial ended.
+        """
 
     def close(self) -> None:
-        """The run ends."""
+        """Finish at the end of the run."""
 
 
 class Board:
-    """Hands rows to observers without ever waiting for them.
+    """A dispatcher that passes rows to observers without waiting for them.
 
-    Each has a queue of ``room`` rows; what does not fit is dropped, and counted. An observer that
-    raises is left alone from then on: ``remarks`` say which, and why.
+    Each observer has a queue; rows that do not fit are dropped, and counted. An observer that
+    raises gets no more rows; ``remarks`` say which one, and why.
+
+    Args:
+        observers: The observers.
+        room: Number of rows that each queue holds.
+
+    Example:
+        >>> board = Board([])
+        >>> board.show([{"trial": 0}])
+        >>> board.close()
+        >>> board.remarks
+        []
     """
 
     def __init__(self, observers: Sequence[Observer], room: int = 10_000) -> None:
         self._desks = [_Desk(observer, room) for observer in observers]
 
     def open(self, run: str, folder: Path, description: Mapping[str, Any]) -> None:
-        """Raises: UserError when an observer cannot be used at all, with the reason."""
+        """Open all observers and start their threads.
+
+        Args:
+            run: The run's id.
+            folder: The run's folder.
+            description: Plain description of the experiment.
+
+        Raises:
+            UserError: An observer cannot be used at all; the message has the reason.
+        """
         for desk in self._desks:
             try:
                 desk.observer.open(run, folder, description)
             except UserError:
                 raise
-            except Exception as error:  # a server that is away, settings that it does not take
+            except Exception as error:  # for instance an unreachable server, or invalid settings
                 told = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
                 name = desk.observer.name
                 raise UserError(f"{name} cannot be used: {told}", cure="leave it out") from error
             desk.thread.start()
 
     def show(self, rows: Sequence[Row]) -> None:
+        """Put rows into the queue of every observer.
+
+        Args:
+            rows: Rows of the result table.
+        """
         for desk in self._desks:
             for row in rows:
                 desk.take(row)
 
     def close(self, patience: float = 5.0) -> None:
-        """Waits up to ``patience`` seconds in all for what is still in the queues."""
+        """Close all observers, after they were given time for the rows in their queues.
+
+        Args:
+            patience: Longest time to wait, in seconds, for all observers together.
+        """
         deadline = time.monotonic() + patience
         for desk in self._desks:
             desk.end(deadline)
 
     @property
     def remarks(self) -> list[str]:
-        """What a user should know of observers that missed something."""
+        """The remarks on observers that missed rows.
+
+        Returns:
+            One sentence for each such observer.
+        """
         return [remark for desk in self._desks if (remark := desk.remark)]
 
 
 class _Desk:
-    """One observer, its queue and its thread."""
+    """An observer with its queue and its thread."""
 
     def __init__(self, observer: Observer, room: int) -> None:
         self.observer = observer
@@ -96,7 +148,7 @@ class _Desk:
                 continue
             try:
                 self.observer.show(row)
-            except Exception as error:  # whatever it is, the search goes on
+            except Exception as error:  # any error: the search must go on
                 self._missed += 1
                 self._failure = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         with contextlib.suppress(Exception):
@@ -111,7 +163,7 @@ class _Desk:
 
     @property
     def remark(self) -> str:
-        with self._rows.mutex:  # the end may wait among them, or be behind it already
+        with self._rows.mutex:  # the None that ends it may be among them
             late = sum(row is not None for row in self._rows.queue)
         if not (self._missed or late or self._failure):
             return ""
@@ -120,7 +172,18 @@ class _Desk:
 
 
 def metrics_of(row: Row) -> dict[str, float]:
-    """What a row measured: its columns of numbers that are no costs, seeds or counts."""
+    """Return the measured values of a row.
+
+    Args:
+        row: A row of the result table.
+
+    Returns:
+        Metric -> value: the numeric columns that are not costs, seeds or counts.
+
+    Example:
+        >>> metrics_of({"trial": 3, "step": 1, "state": "complete", "val_accuracy": 91.5})
+        {'val_accuracy': 91.5}
+    """
     return {
         name: float(value)
         for name, value in row.items()

@@ -1,4 +1,4 @@
-"""MLflow: a run of its own per trial, inside one for the search."""
+"""This module writes to MLflow: one run per trial, inside a run for the search."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ _STATUS = {TrialState.FAILED: "FAILED", TrialState.STOPPED: "KILLED"}
 
 @dataclass
 class MLflow(Observer):
-    """Where the environment's ``MLFLOW_TRACKING_URI`` says, else in ``mlruns``."""
+    """An observer that writes to MLflow.
+
+    The environment variable ``MLFLOW_TRACKING_URI`` names the server or folder; the default is
+    ``mlruns``.
+    """
 
     name: ClassVar[str] = "mlflow"
     _client: Any = field(default=None, init=False, repr=False)
@@ -23,6 +27,16 @@ class MLflow(Observer):
     _runs: dict[int, str] = field(default_factory=dict, init=False, repr=False)
 
     def open(self, run: str, folder: Path, description: Mapping[str, Any]) -> None:
+        """Create the run of the search.
+
+        Args:
+            run: The run's id, used as its name.
+            folder: The run's folder, stored as a tag.
+            description: Plain description of the experiment, not used.
+
+        Raises:
+            UserError: The package ``mlflow`` is missing.
+        """
         try:
             from mlflow import MlflowClient
         except ImportError as error:
@@ -34,6 +48,11 @@ class MLflow(Observer):
         self._client.set_tag(self._parent.run_id, "raynas.folder", str(folder))
 
     def show(self, row: Row) -> None:
+        """Log the metrics of a row; the first row of a trial creates its run.
+
+        Args:
+            row: A row of the result table.
+        """
         trial = int(row["trial"])
         if trial not in self._runs:
             self._runs[trial] = self._begin(row)
@@ -53,4 +72,5 @@ class MLflow(Observer):
         return str(info.run_id)
 
     def close(self) -> None:
+        """Mark the run of the search as ended."""
         self._client.set_terminated(self._parent.run_id)

@@ -1,7 +1,7 @@
-"""Prometheus: what Grafana plots of a run, through an endpoint that is there already.
+"""This module serves metrics of a run to Prometheus, for instance for Grafana.
 
-Ray serves metrics of every process of a cluster to Prometheus. Who can give a gauge or a counter is
-handed in, since only runners know Ray.
+Ray serves the metrics of all processes of a cluster to Prometheus. The function that makes a gauge
+or a counter is passed in, since only runners may use Ray.
 """
 
 from __future__ import annotations
@@ -22,11 +22,16 @@ MakeMeter = Callable[[str, str, str, tuple[str, ...]], Any]
 
 @dataclass
 class Prometheus(Observer):
-    """``ray_raynas_trials_ended_total`` by state, ``ray_raynas_worker_seconds_total``, and of each
-    metric ``ray_raynas_last``, ``_most`` and ``_least``: last, highest and lowest value since this
-    driver began; labelled with run, stage and arm.
+    """An observer that sets Ray's gauges and counters, which Prometheus collects.
 
-    ``every``: seconds after which gauges are told again, since Ray forgets those that are not.
+    The counters are ``ray_raynas_trials_ended_total`` by state and
+    ``ray_raynas_worker_seconds_total``. The gauges of each metric are ``ray_raynas_last``,
+    ``_most`` and ``_least``: the last, highest and lowest value since this driver began. All are
+    labelled with run, stage and arm.
+
+    Attributes:
+        make: Makes a gauge or a counter; None where there is no Ray.
+        every: Seconds after which gauges are set again, since Ray forgets those that are not.
     """
 
     name: ClassVar[str] = "prometheus"
@@ -43,6 +48,16 @@ class Prometheus(Observer):
     _LABELS: ClassVar[tuple[str, ...]] = ("run", "stage", "arm")
 
     def open(self, run: str, folder: Path, description: Mapping[str, Any]) -> None:
+        """Make the gauges and counters, and start the thread that sets gauges again.
+
+        Args:
+            run: The run's id, used as a label.
+            folder: The run's folder, not used.
+            description: Plain description of the experiment, not used.
+
+        Raises:
+            UserError: There is no Ray that serves metrics.
+        """
         if self.make is None:
             raise UserError("metrics for Prometheus come from Ray", cure="leave --local out")
         self._run = run
@@ -57,6 +72,11 @@ class Prometheus(Observer):
         threading.Thread(target=self._repeat, name="prometheus-gauges", daemon=True).start()
 
     def show(self, row: Row) -> None:
+        """Count a row and set the gauges of its metrics.
+
+        Args:
+            row: A row of the result table.
+        """
         values = (self._run, str(row["stage"]), str(row["arm"]))
         labels = dict(zip(self._LABELS, values, strict=True))
         state = TrialState(row["state"])
@@ -80,9 +100,10 @@ class Prometheus(Observer):
 
     def _repeat(self) -> None:
         while not self._ended.wait(self.every):
-            with self._mutex, contextlib.suppress(Exception):  # Ray is on its way out
+            with self._mutex, contextlib.suppress(Exception):  # Ray may be shutting down
                 for (gauge, key), value in self._gauges.items():
                     self._set(gauge, key, value)
 
     def close(self) -> None:
+        """Stop the thread that sets gauges again."""
         self._ended.set()

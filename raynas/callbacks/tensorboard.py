@@ -1,4 +1,4 @@
-"""TensorBoard: a curve per trial, and the best so far."""
+"""This module writes event files for TensorBoard: a curve per trial."""
 
 from __future__ import annotations
 
@@ -13,8 +13,13 @@ from raynas.core import UserError
 
 @dataclass
 class TensorBoard(Observer):
-    """Event files in ``RUN/tensorboard``, a folder per trial; see them by
-    ``tensorboard --logdir RUN/tensorboard``. ``most``: trials with a folder of their own."""
+    """An observer that writes TensorBoard event files to ``RUN/tensorboard``, a folder per trial.
+
+    ``tensorboard --logdir RUN/tensorboard`` shows them.
+
+    Attributes:
+        most: Largest number of trials with a folder of their own.
+    """
 
     name: ClassVar[str] = "tensorboard"
     most: int = 500
@@ -22,6 +27,16 @@ class TensorBoard(Observer):
     _writers: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def open(self, run: str, folder: Path, description: Mapping[str, Any]) -> None:
+        """Choose the folder for event files.
+
+        Args:
+            run: The run's id, not used.
+            folder: The run's folder.
+            description: Plain description of the experiment, not used.
+
+        Raises:
+            UserError: The package ``tensorboardX`` is missing.
+        """
         try:
             import tensorboardX  # noqa: F401
         except ImportError as error:
@@ -29,6 +44,11 @@ class TensorBoard(Observer):
         self._folder = folder / "tensorboard"
 
     def show(self, row: Row) -> None:
+        """Write the metrics of a row, if it has a step.
+
+        Args:
+            row: A row of the result table.
+        """
         found = metrics_of(row)
         if row.get("step") is None or not found:
             return
@@ -49,5 +69,6 @@ class TensorBoard(Observer):
         return writer
 
     def close(self) -> None:
+        """Close all event files."""
         for writer in self._writers.values():
             writer.close()

@@ -1,4 +1,4 @@
-"""Weights & Biases: one run for the search, its trials as a table of points."""
+"""This module logs to Weights & Biases: one run for the search, its rows as points."""
 
 from __future__ import annotations
 
@@ -13,13 +13,29 @@ from raynas.core import UserError
 
 @dataclass
 class WandB(Observer):
-    """Where ``wandb login`` or ``WANDB_MODE=offline`` says; a resumed run goes on there."""
+    """An observer that logs to Weights & Biases.
+
+    ``wandb login`` or ``WANDB_MODE=offline`` says where. A resumed run is continued there.
+
+    Attributes:
+        project: Name of the project.
+    """
 
     name: ClassVar[str] = "wandb"
     project: str = "raynas"
     _run: Any = field(default=None, init=False, repr=False)
 
     def open(self, run: str, folder: Path, description: Mapping[str, Any]) -> None:
+        """Begin or continue the run of the search.
+
+        Args:
+            run: The run's id.
+            folder: The run's folder, where files are kept.
+            description: Plain description of the experiment, logged as the configuration.
+
+        Raises:
+            UserError: The package ``wandb`` is missing.
+        """
         try:
             import wandb
         except ImportError as error:
@@ -35,10 +51,16 @@ class WandB(Observer):
         )
 
     def show(self, row: Row) -> None:
+        """Log a row as one point.
+
+        Args:
+            row: A row of the result table.
+        """
         point: dict[str, Any] = metrics_of(row)
         for key in ("trial", "step", "stage", "arm", "state", "arch", "params", "macs"):
             point[key] = row.get(key)
         self._run.log(point)
 
     def close(self) -> None:
+        """Finish the run."""
         self._run.finish(quiet=True)

@@ -239,7 +239,7 @@ class Evaluator(ABC):
             view: Training and held-out images.
 
         Returns:
-            Number of passes, at least 1.
+            Number of passes.
         """
         return max(3.0 * len(view.train.labels) + len(view.held_out.labels), 1.0)
 

@@ -38,7 +38,8 @@ class TrainSupernet(Evaluator):
         recipe: How the supernet is trained.
         rule: Chooses the subnets of each step.
         phases: When which choices open; empty opens all from the start.
-        average: Number of last epochs over which the weights are averaged.
+        average: Number of last epochs, or all if there are fewer, over which the weights are
+            averaged.
         processes: Number of processes that share every batch (data-parallel). Each has a GPU of
             its own, counted from the job's device, if that is a GPU. Batch norm sees a share of
             the batch only. Reserve the devices by ``resources.gpus`` or ``resources.cpus``.

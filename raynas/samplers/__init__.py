@@ -1,7 +1,7 @@
-"""Samplers: what to try next, by ask and tell.
+"""Samplers choose which architecture to try next, by ask and tell.
 
-Adding one is a file in this folder and a line in ``_HOME``. Nothing heavy is imported before a
-sampler is used: Optuna only in ``setup``.
+To add one, write a file in this folder and a line in ``_HOME``. Optuna is imported only in
+``setup`` of a sampler that uses it.
 """
 
 from __future__ import annotations
@@ -54,6 +54,10 @@ def __getattr__(name: str) -> Any:
 
 
 def samplers() -> dict[str, type[Sampler]]:
-    """Every sampler that raynas brings, by its name."""
+    """Return every sampler of the package.
+
+    Returns:
+        Name -> class.
+    """
     classes: list[type[Sampler]] = [__getattr__(name) for name in _HOME]
     return {cls.name: cls for cls in classes}

@@ -1,4 +1,4 @@
-"""The model of BOHB: two kernel density estimates over good and bad architectures.
+"""This module has the model of BOHB: two kernel density estimates, of good and bad architectures.
 
 Falkner, Klein, Hutter, "BOHB: Robust and Efficient Hyperparameter Optimization at Scale",
 ICML 2018, https://arxiv.org/abs/1807.01774. The method is this sampler with ``Hyperband`` as the
@@ -29,21 +29,25 @@ Places = NDArray[np.intp]  # (..., choices): the option's index in its choice
 
 @dataclass(frozen=True)
 class _Density:
-    """``points`` (n, choices), ``widths`` (choices,): how likely a choice is drawn anew."""
+    """A kernel density over options.
+
+    ``points`` is (n, choices) option indices, ``widths`` (choices,) the probability that a choice
+    is drawn anew.
+    """
 
     points: Places
     widths: Floats
     options: Places  # (choices,) how many there are
 
     def __call__(self, places: Places) -> Floats:
-        """(m, choices) -> (m,)"""
+        """Return the densities (m,) at option indices (m, choices)."""
         others = self.widths / np.maximum(self.options - 1, 1)
         same = self.points == places[:, None]
         kernel = np.where(same, 1 - self.widths, others)
         return np.asarray(np.maximum(kernel.prod(axis=2).mean(axis=1), 1e-32), dtype=np.float64)
 
     def draw(self, count: int, rng: np.random.Generator) -> Places:
-        """(count, choices)"""
+        """Draw option indices, (count, choices)."""
         near = self.points[rng.integers(len(self.points), size=count)]
         anew = rng.random(near.shape) < self.widths
         return np.where(anew, rng.integers(self.options, size=near.shape), near)
@@ -51,23 +55,26 @@ class _Density:
 
 @dataclass
 class BOHB(Sampler):
-    """Proposes what is likely among the good architectures and unlikely among the bad ones.
+    """A sampler that proposes what is likely among good architectures and unlikely among bad ones.
 
     The model is of the highest step at which enough trials were measured for it: one more than
-    there are choices for the good ones and for the bad ones. While a higher rung fills, the model
-    is of the step below (Falkner et al., algorithm 2; the least number is that of the authors'
-    code, where good and bad ones do not overlap).
-
-    ``top``: share of a step's trials that are good. ``candidates``: draws per ask, of which the
-    best by the ratio of the densities is taken; ``random``: share of proposals that are random;
-    ``width``: the narrowest kernel. Defaults are the authors'. ``distinct``: turn from what is
-    known up to isomorphism to a mutant of it.
+    there are choices for the good ones, and as many for the bad ones. While a higher rung fills,
+    the model is of the step below (Falkner et al., algorithm 2; the least number is that of the
+    authors' code, where good and bad ones do not overlap).
 
     The authors' rule makes kernels of unordered choices so wide that in small spaces the model
-    says little: on NAS-Bench-201 it does as well as random search, as published. TPE models better.
+    says little: on NAS-Bench-201 it does as well as random search, as published. TPE models
+    better. Trials that break a bound or failed are not in the model.
 
-    Trials that break a bound or failed are not in the model. Raises at setup: UserError for
-    several objectives.
+    Attributes:
+        top: Share of a step's trials that count as good, above 0 and up to 1.
+        candidates: Draws per ask, of which the best by the ratio of the densities is taken.
+        random: Share of proposals that are random, from 0 to 1.
+        width: The narrowest kernel. The defaults are the authors'.
+        distinct: Whether a proposal that is known up to isomorphism is replaced by a mutant of it.
+
+    Raises:
+        UserError: A setting is outside its range, or at ``setup`` there are several objectives.
     """
 
     top: float = 0.15
@@ -98,6 +105,15 @@ class BOHB(Sampler):
                 raise UserError(f"BOHB: {setting} = {value}", allowed="a share, up to 1")
 
     def setup(self, space: SearchSpace, problem: Problem) -> None:
+        """Start without any history for this space and problem.
+
+        Args:
+            space: The search space.
+            problem: The search problem, with one objective.
+
+        Raises:
+            UserError: There are several objectives.
+        """
         one_objective("BOHB", problem)
         self._problem, self._space = problem, space
         self._distinct = Distinct(space, problem.seed)
@@ -106,6 +122,17 @@ class BOHB(Sampler):
         self._measured, self._model = {}, None
 
     def ask(self, number: int) -> Architecture:
+        """Return a random architecture, or the best of some draws by the model.
+
+        Args:
+            number: Number of the trial.
+
+        Returns:
+            The proposed architecture.
+
+        Raises:
+            SpaceExhausted: Nothing new is left to propose.
+        """
         if number in self._repeats:
             return self._repeats[number]
         arch = self._propose(number)
@@ -128,7 +155,11 @@ class BOHB(Sampler):
         return self._distinct.variant(arch, rng, number) if known else arch
 
     def tell(self, trial: Trial) -> None:
-        """A trial teaches with all its steps, once it has ended."""
+        """Learn from all steps of a trial that has ended.
+
+        Args:
+            trial: A trial; only COMPLETE and STOPPED ones count.
+        """
         if trial.state not in (TrialState.COMPLETE, TrialState.STOPPED):
             return
         if trial.number in self._repeats:
@@ -142,13 +173,14 @@ class BOHB(Sampler):
         self._model = None
 
     def replay(self, trials: Iterable[Trial]) -> None:
+        """Take over a stored history, in the order of the trials' numbers."""
         for trial in trials if self.distinct else self._repeats.within(trials, self._propose):
             self._distinct.replay(trial)
             if trial.state.ended:
                 self.tell(trial)
 
     def _fit(self) -> tuple[_Density, _Density] | None:
-        """The densities of good and bad ones at the highest step that has enough of both."""
+        """Return the densities of good and bad ones at the highest step that has enough of both."""
         least = len(self._space.choices) + 1
         for step in sorted(self._measured, reverse=True):
             found = self._measured[step]
@@ -160,7 +192,10 @@ class BOHB(Sampler):
         return None
 
     def _density(self, points: Places) -> _Density:
-        """Widths by the normal reference rule, no wider than a uniform kernel."""
+        """Return the density of points, with widths by the normal reference rule.
+
+        Kernels are at most as wide as a uniform one.
+        """
         n, d = points.shape
         widths = np.maximum(1.06 * points.std(axis=0) * n ** (-1 / (4 + d)), self.width)
         uniform = (self._options - 1) / self._options

@@ -1,4 +1,7 @@
-"""What a model chooses from: every architecture of a small space, else mutants of the best."""
+"""This module lists the candidates that a model chooses from.
+
+In a small space these are all architectures, else mutants of the best and random ones.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,19 @@ from raynas.spaces.guard import ArchitectureError, canonical_or_itself, one_arch
 Floats = NDArray[np.float64]
 
 WHOLE = 20_000
-"""Spaces of at most so many architectures are candidates as a whole."""
+"""Largest space, in architectures, of which all are candidates."""
 _MEMORY = 64_000_000
 _SAMPLE = 256
 
 
 class Features:
-    """``space.features`` of canonical architectures, remembered.
+    """A cache of ``space.features`` of canonical architectures.
 
-    Where the space's own code raises, an architecture has none.
+    An architecture for which the space's own code raises has no features.
+
+    Args:
+        space: The search space.
+        most: Number of remembered architectures above which the cache is cleared.
     """
 
     def __init__(self, space: SearchSpace, most: int = 50_000) -> None:
@@ -31,7 +38,14 @@ class Features:
         self._known: dict[Architecture, NDArray[np.float32] | None] = {}
 
     def __call__(self, architectures: Sequence[Architecture]) -> tuple[list[Architecture], Floats]:
-        """Return the n architectures that have features, in their order, and these: (n, d)."""
+        """Return the features of architectures.
+
+        Args:
+            architectures: Canonical architectures.
+
+        Returns:
+            The n architectures that have features, in their order, and the features (n, d) float64.
+        """
         if len(self._known) > self._most:
             self._known.clear()
         found, rows = list[Architecture](), list[NDArray[np.float32]]()
@@ -53,10 +67,19 @@ class Features:
 
 
 class Candidates:
-    """Canonical architectures, each once, and how far they are from each other.
+    """A set of canonical architectures with the distances between them.
 
-    Those without features are left out. ``place``: architecture -> its number. The unit of distance
-    is the median between some of the first ``count`` ones (default: all), the same every time.
+    Architectures without features are left out.
+
+    Args:
+        architectures: Canonical architectures; repeated ones count once.
+        features: Returns their features.
+        count: The unit of distance is the median distance between some of the first ``count``
+            architectures; None takes all.
+
+    Attributes:
+        architectures: The architectures that have features.
+        place: Architecture -> its index.
     """
 
     def __init__(
@@ -73,7 +96,14 @@ class Candidates:
         return len(self.architectures)
 
     def distances(self, places: Sequence[int]) -> Floats:
-        """(n, m) from these candidates to all, (n = len(places), m = len(self))."""
+        """Return distances from some candidates to all, in units of the median distance.
+
+        Args:
+            places: Indices of n candidates.
+
+        Returns:
+            (n, m) distances, m = ``len(self)``.
+        """
         from scipy.spatial.distance import cdist
 
         new = [place for place in dict.fromkeys(places) if place not in self._rows]
@@ -86,7 +116,14 @@ class Candidates:
 
 
 def whole(space: SearchSpace) -> Candidates:
-    """All classes of isomorphic architectures of a small space; made once per process."""
+    """Return all classes of isomorphic architectures of a small space; made once per process.
+
+    Args:
+        space: A space of at most ``WHOLE`` architectures.
+
+    Returns:
+        The candidates.
+    """
     return _remembered(space)
 
 
@@ -106,8 +143,22 @@ def around(
     rng: np.random.Generator,
     count: int,
 ) -> Candidates:
-    """``count`` draws: three of four are one of the ``best`` changed once or more often, the
-    others are random. The ``known`` ones come after them."""
+    """Draw candidates around the best architectures of a large space.
+
+    Three of four draws are one of the ``best`` changed once or more often; the others are random.
+    The ``known`` architectures follow after the draws.
+
+    Args:
+        space: The search space.
+        features: Returns features of architectures.
+        best: Architectures to mutate; where it is empty, all draws are random.
+        known: Architectures that are added.
+        rng: Source of random numbers.
+        count: Number of draws.
+
+    Returns:
+        The candidates.
+    """
     drawn: dict[Architecture, None] = {}
     for number in range(count):
         if not best or number % 4 == 3:

@@ -1,4 +1,4 @@
-"""The memory of what a sampler proposed, and where to turn when a proposal is not new."""
+"""This module remembers what a sampler proposed, and replaces proposals that are not new."""
 
 from __future__ import annotations
 
@@ -16,13 +16,24 @@ _MUTATIONS = 64
 
 
 class Distinct:
-    """Which canonical architectures are taken, and a stream of those that are not.
+    """The set of canonical architectures that are taken, and a stream of those that are not.
 
     The stream depends on space and seed only. In a space of up to ``EXACT_UP_TO`` architectures
     it is a uniform shuffle of all of them in which only the first member of each class of
     isomorphic architectures is kept, so each class comes once (large classes tend to come
-    earlier, as in sampling architectures uniformly without replacement). In a larger space place
+    earlier, as in sampling architectures uniformly without replacement). In a larger space item
     ``n`` of the stream is a draw of ``space.sample`` with a seed of its own.
+
+    Args:
+        space: The search space.
+        seed: Seed of the stream.
+
+    Example:
+        >>> from raynas.spaces import NASBench201
+        >>> distinct = Distinct(NASBench201(), seed=1)
+        >>> arch = distinct.fresh(0)
+        >>> distinct.claim(arch), distinct.claim(arch), len(distinct)
+        (True, False, 1)
     """
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
@@ -44,17 +55,35 @@ class Distinct:
         return len(self._taken)
 
     def add(self, arch: Architecture) -> None:
-        """``arch``, and all that are isomorphic to it, are taken from now on."""
+        """Take ``arch``, and with it all architectures that are isomorphic to it.
+
+        Args:
+            arch: An architecture of the space.
+        """
         self._taken.add(self._canonical(arch))
 
     def claim(self, arch: Architecture) -> bool:
-        """Take ``arch``; whether it was new."""
+        """Take ``arch``, and return whether it was new.
+
+        Args:
+            arch: An architecture of the space.
+
+        Returns:
+            True if neither it nor an isomorphic one was taken before.
+        """
         before = len(self)
         self.add(arch)
         return len(self) > before
 
     def replay(self, trial: Trial) -> None:
-        """Take a stored proposal. Raises: UserError when it is not of this space (any more)."""
+        """Take the proposal of a stored trial.
+
+        Args:
+            trial: The stored trial.
+
+        Raises:
+            UserError: The proposal is not of this space (any more).
+        """
         arch = trial.proposal
         names = tuple(choice.name for choice in self._space.choices)
         fits = (
@@ -72,16 +101,34 @@ class Distinct:
         self.add(arch)
 
     def fresh(self, number: int) -> Architecture:
-        """The architecture at place ``number`` of the stream, or the next that is not taken.
+        """Return item ``number`` of the stream, or the next one that is not taken.
 
-        Raises: SpaceExhausted.
+        Args:
+            number: Index in the stream, usually the number of a trial.
+
+        Returns:
+            An architecture that is not taken.
+
+        Raises:
+            SpaceExhausted: Nothing new was found.
         """
         return self._fresh_exact(number) if self._exact else self._fresh_sampled(number)
 
     def variant(self, arch: Architecture, rng: np.random.Generator, number: int) -> Architecture:
-        """A mutant of ``arch`` that is not taken: one change away, else some, else ``fresh``.
+        """Return a mutant of ``arch`` that is not taken.
 
-        Raises: SpaceExhausted.
+        It tries mutants one change away, then mutants several changes away, then :meth:`fresh`.
+
+        Args:
+            arch: The architecture to mutate.
+            rng: Source of random numbers.
+            number: Index in the stream, for :meth:`fresh`.
+
+        Returns:
+            An architecture that is not taken.
+
+        Raises:
+            SpaceExhausted: Nothing new was found.
         """
         walker = arch
         for attempt in range(2 * _MUTATIONS):
@@ -91,7 +138,7 @@ class Distinct:
         return self.fresh(number)
 
     def _canonical(self, arch: Architecture) -> Architecture:
-        """Worked out once for one that is looked up and then added."""
+        """Return the canonical form; that of the last argument is remembered."""
         if self._last is None or self._last[0] is not arch:
             self._last = arch, canonical_or_itself(self._space, arch)
         return self._last[1]
@@ -115,7 +162,7 @@ class Distinct:
         )
 
     def _has(self, place: int) -> bool:
-        """Whether the stream has this place, after drawing as far as needed."""
+        """Return whether the stream has this index, after drawing as far as needed."""
         while len(self._firsts) <= place:
             drawn = self._draw()
             if drawn is None:
@@ -127,7 +174,7 @@ class Distinct:
         return True
 
     def _draw(self) -> Architecture | None:
-        """The next architecture of the shuffled space, or None after the last."""
+        """Return the next architecture of the shuffled space, or None after the last."""
         if self._shuffled is None:
             self._shuffled = self._shuffle()
         if self._drawn == len(self._shuffled):
@@ -137,7 +184,7 @@ class Distinct:
         return drawn if isinstance(drawn, Architecture) else self._decode(drawn)
 
     def _shuffle(self) -> list[Architecture] | list[int]:
-        """Indices only, so that a large table costs nothing before it is used."""
+        """Return the shuffled space, as indices where possible, so that a large table is cheap."""
         rng = rng_for(self._seed, "shuffle")
         if type(self._space).enumerate is SearchSpace.enumerate:
             indices: list[int] = rng.permutation(self._space.size).tolist()
@@ -146,7 +193,7 @@ class Distinct:
         return [every[i] for i in rng.permutation(len(every))]
 
     def _decode(self, index: int) -> Architecture:
-        """The architecture at ``index`` of ``space.enumerate()``: the last choice is fastest."""
+        """Return item ``index`` of ``space.enumerate()``; the last choice varies fastest."""
         values = {}
         for choice in reversed(self._space.choices):
             index, digit = divmod(index, len(choice))
@@ -166,13 +213,31 @@ class Distinct:
 
 
 def at_least(sampler: str, setting: str, value: int, least: int) -> None:
-    """Raises: UserError when ``value`` is below ``least``."""
+    """Check that a setting is not too low.
+
+    Args:
+        sampler: Name of the sampler's class, for the message.
+        setting: Name of the setting.
+        value: Its value.
+        least: The lowest value that is allowed.
+
+    Raises:
+        UserError: ``value`` is below ``least``.
+    """
     if value < least:
         raise UserError(f"{sampler}: {setting} = {value}", allowed=f"{least} or more")
 
 
 def one_objective(sampler: str, problem: Problem) -> None:
-    """Raises: UserError when there are several objectives."""
+    """Check that a problem has one objective.
+
+    Args:
+        sampler: Name of the sampler's class, for the message.
+        problem: The search problem.
+
+    Raises:
+        UserError: There are several objectives.
+    """
     if len(problem.objectives) != 1:
         raise UserError(
             f"{sampler} cannot serve {len(problem.objectives)} objectives",

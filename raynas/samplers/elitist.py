@@ -1,4 +1,4 @@
-"""The evolution of Zen-NAS: the population are the best architectures ever found.
+"""This module has the evolution of Zen-NAS, whose population are the best architectures ever found.
 
 Lin et al., "Zen-NAS: A Zero-Shot NAS for High-Performance Image Recognition", ICCV 2021,
 https://arxiv.org/abs/2102.01063, algorithm 1.
@@ -19,21 +19,28 @@ from raynas.samplers.distinct import Distinct, at_least, one_objective
 from raynas.spaces.base import SearchSpace
 
 FOUNDERS = 11
-"""So many completed trials make a population that breeds, as in the authors' code."""
+"""Number of completed trials from which parents are drawn, as in the authors' code."""
 
 
 @dataclass
 class ElitistEvolution(Sampler):
-    """A parent drawn uniformly from the population has a mutated child; the worst dies.
+    """An evolution that mutates uniformly drawn members of the best trials so far.
 
     The population are the ``population`` best of all trials that completed; of equals the younger
     ones, so that the search drifts on a plateau. Rejected, stopped and failed trials never enter.
-    Until there are eleven members, or ``population`` if that is less, mutants of ``start``, a text
-    of the space, are proposed, after ``start`` itself; without a ``start`` random architectures.
-    A child that is known up to isomorphism is mutated anew.
+    Until there are eleven members, or ``population`` if that is less, mutants of ``start`` are
+    proposed, after ``start`` itself; without a ``start``, random architectures. A child that is
+    known up to isomorphism is mutated again.
 
-    A proposal depends on seed and history only: not on the order in which trials ended.
-    Raises at setup: UserError for several objectives, or a ``start`` that is not of the space.
+    A proposal depends on seed and history only, not on the order in which trials ended.
+
+    Attributes:
+        population: Largest number of members.
+        start: Text form of the first architecture; empty begins with random ones.
+
+    Raises:
+        UserError: A setting is outside its range, or at ``setup`` there are several objectives or
+            ``start`` is not of the space.
     """
 
     population: int = 256
@@ -52,12 +59,32 @@ class ElitistEvolution(Sampler):
         at_least("ElitistEvolution", "population", self.population, 1)
 
     def setup(self, space: SearchSpace, problem: Problem) -> None:
+        """Start with an empty population.
+
+        Args:
+            space: The search space.
+            problem: The search problem, with one objective.
+
+        Raises:
+            UserError: There are several objectives, or ``start`` is not of the space.
+        """
         one_objective("ElitistEvolution", problem)
         self._problem, self._distinct = problem, Distinct(space, problem.seed)
         self._start = space.architecture(self.start) if self.start else None
         self._members = []
 
     def ask(self, number: int) -> Architecture:
+        """Return a mutant of a member, or an architecture to begin with.
+
+        Args:
+            number: Number of the trial.
+
+        Returns:
+            The proposed architecture.
+
+        Raises:
+            SpaceExhausted: Nothing new is left to propose.
+        """
         child = self._propose(number)
         self._distinct.add(child)
         return child
@@ -75,6 +102,7 @@ class ElitistEvolution(Sampler):
         return self._distinct.variant(parent, rng, number)
 
     def tell(self, trial: Trial) -> None:
+        """Let a completed trial join the population; the worst member leaves."""
         values = trial.values()
         score = values.get(self._problem.objectives[0].metric, math.nan)
         if trial.state is not TrialState.COMPLETE or not math.isfinite(score):
@@ -84,6 +112,7 @@ class ElitistEvolution(Sampler):
         del self._members[: -self.population]
 
     def replay(self, trials: Iterable[Trial]) -> None:
+        """Take over a stored history, in the order of the trials' numbers."""
         for trial in trials:
             self._distinct.replay(trial)
             if trial.state.ended:

@@ -1,4 +1,7 @@
-"""What ended trials tell a model: complete values, and estimates for those that were stopped."""
+"""This module turns ended trials into data for a model.
+
+Completed trials give values, stopped ones give estimates.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,23 @@ from raynas.core.ranks import ranks
 Floats = NDArray[np.float64]
 
 ENOUGH = 5
-"""So many trials must have gone further before they say what became of a stopped one."""
+"""Number of trials that must have gone further before a stopped one is estimated from them."""
 DOUBT = 4.0
 """Noise of an estimated value, in units of that of a measured one."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """A trial at rest. ``curve``: step -> objectives, higher is better; ``complete``: whether the
-    last of them is the trial's result. ``scores``: of a screening. ``limits``: the value of each
-    bounded metric, NaN where it is not known."""
+    """The data that one ended trial gives to a model.
+
+    Attributes:
+        number: Number of the trial.
+        arch: Its canonical architecture.
+        curve: Step -> objectives, higher is better.
+        complete: Whether the last step of ``curve`` is the trial's result.
+        scores: Scores of a screening by name.
+        limits: Value of each bounded metric, NaN where it is not known.
+    """
 
     number: int
     arch: Architecture
@@ -35,17 +45,27 @@ class Evidence:
 
     @property
     def step(self) -> int:
+        """The last step of the curve, 0 without one."""
         return max(self.curve, default=0)
 
     @property
     def last(self) -> tuple[float, ...]:
+        """The objectives at the last step, higher is better."""
         return self.curve[self.step]
 
 
 def evidence(trial: Trial, arch: Architecture, problem: Problem) -> Evidence | None:
-    """What the trial tells of the canonical ``arch``, or None where that is nothing.
+    """Return the data that a trial gives to a model.
 
-    A trial that broke a bound was measured all the same. One that failed tells nothing.
+    A trial that broke a bound was measured all the same. A failed one gives no data.
+
+    Args:
+        trial: The trial.
+        arch: Its canonical architecture.
+        problem: Names objectives and bounds.
+
+    Returns:
+        The data, or None where there are none.
     """
     if trial.state is TrialState.FAILED or not trial.state.ended:
         return None
@@ -66,12 +86,19 @@ def evidence(trial: Trial, arch: Architecture, problem: Problem) -> Evidence | N
 
 
 def standing(found: Sequence[Evidence], objective: int) -> tuple[Floats, Floats]:
-    """Where each trial stands by one objective, (n,) from 0 to 1 and NaN if it has no value; and
-    the doubt in it, (n,), 1 for a complete trial.
+    """Rank the trials by one objective.
 
     A stopped trial is put beside those that went further and had about the same value at its
     last step (isotonic regression), if there are enough of them. Where that does not tell two
     apart the one with more steps is better, then the one with the better value there.
+
+    Args:
+        found: Data of n trials.
+        objective: Index of the objective.
+
+    Returns:
+        (n,) ranks from 0 to 1, NaN for a trial without a value, and (n,) factors of the noise of
+        each rank, 1 for a complete trial.
     """
     value = np.array([e.last[objective] if e.complete else np.nan for e in found])
     stopped = [i for i, e in enumerate(found) if e.curve and not e.complete]
@@ -96,7 +123,10 @@ def _last(found: Evidence, objective: int) -> float:
 
 
 def _estimated(values: Floats, seen: Floats, results: Floats) -> Floats:
-    """Results to expect of ``values`` at a step at which others had ``seen`` and ended so."""
+    """Return the results to expect of ``values`` at a step.
+
+    Other trials had the values ``seen`` at this step, and ended with ``results``.
+    """
     if len(seen) < ENOUGH:
         lowest = results.min() if len(results) else 0.0
         return np.full(len(values), lowest)
@@ -107,7 +137,7 @@ def _estimated(values: Floats, seen: Floats, results: Floats) -> Floats:
 
 
 def _from_scores(found: Sequence[Evidence], value: Floats) -> None:
-    """Fill in what screening held back: by a ridge regression on the ranks of all scores."""
+    """Estimate trials that were screened out, by a ridge regression on the ranks of all scores."""
     names = sorted({name for e in found for name in e.scores})
     held = np.array([not e.curve and bool(e.scores) for e in found])
     known = np.array([bool(e.scores) for e in found]) & ~np.isnan(value)
@@ -123,7 +153,7 @@ def _from_scores(found: Sequence[Evidence], value: Floats) -> None:
 
 
 def _places(keys: Sequence[tuple[float, float, float]]) -> Floats:
-    """Ranks from 0 to 1 by value, then step, then the value there; equal ones share theirs."""
+    """Return ranks from 0 to 1 by value, step, and the value there; equal ones share theirs."""
     known = [i for i, key in enumerate(keys) if not math.isnan(key[0])]
     place = {key: n for n, key in enumerate(sorted({keys[i] for i in known}))}
     found = np.full(len(keys), np.nan)

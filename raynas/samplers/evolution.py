@@ -1,4 +1,4 @@
-"""Regularized (aging) evolution.
+"""This module has regularized (aging) evolution.
 
 Real, Aggarwal, Huang, Le, "Regularized Evolution for Image Classifier Architecture Search",
 AAAI 2019, https://arxiv.org/abs/1802.01548.
@@ -33,18 +33,35 @@ class _Individual:
 
 @dataclass
 class RegularizedEvolution(Sampler):
-    """The best of a random sample of the population has a mutated child; the oldest dies.
+    """An evolution that mutates the best of a random sample of the youngest trials.
 
     The first ``population`` trials are random. Then ``sample`` members are drawn without
     replacement and the best one's proposal is mutated in one choice; a child that is known up to
-    isomorphism is mutated anew, unless ``distinct`` is off. The population are the ``population``
-    trials of highest number that ended with a value: age is the number, not the time of the end,
-    so that a proposal depends on seed and history only, with any number of workers and after any
-    interruption.
+    isomorphism is mutated again, unless ``distinct`` is off. The population are the
+    ``population`` trials of highest number that ended with a value. Age is the number, not the
+    time of the end, so that a proposal depends on seed and history only, with any number of
+    workers and after any interruption.
 
     Infeasible and failed trials are never parents. A completed trial beats every stopped one;
-    among stopped ones more steps win, then the value there: values of unlike fidelity are never
-    compared. Several objectives are compared by Pareto rank, then crowding.
+    among stopped ones more steps win, then the value there: values of different fidelity are
+    never compared. Several objectives are compared by Pareto rank, then crowding.
+
+    Attributes:
+        population: Number of members, 2 or more.
+        sample: Number of members drawn for one child.
+        distinct: Whether known architectures are never proposed again.
+
+    Raises:
+        UserError: A setting is outside its range.
+
+    Example:
+        >>> from raynas.core import Objective, Problem
+        >>> from raynas.spaces import NASBench201
+        >>> sampler = RegularizedEvolution(population=10, sample=3)
+        >>> problem = Problem((Objective("val_accuracy", "max"),), max_step=1, seed=1, run="a")
+        >>> sampler.setup(NASBench201(), problem)
+        >>> sampler.ask(0).space
+        'nasbench201'
     """
 
     population: int = 30
@@ -66,6 +83,12 @@ class RegularizedEvolution(Sampler):
         at_least("RegularizedEvolution", "sample", self.sample, 1)
 
     def setup(self, space: SearchSpace, problem: Problem) -> None:
+        """Start with an empty population.
+
+        Args:
+            space: The search space.
+            problem: The search problem, with one or several objectives.
+        """
         self._problem, self._space = problem, space
         self._distinct = Distinct(space, problem.seed)
         self._repeats = Repeats(space)
@@ -73,6 +96,17 @@ class RegularizedEvolution(Sampler):
         self._hopeful = 0
 
     def ask(self, number: int) -> Architecture:
+        """Return a random architecture, or a mutant of the best of a sample.
+
+        Args:
+            number: Number of the trial.
+
+        Returns:
+            The proposed architecture.
+
+        Raises:
+            SpaceExhausted: Nothing new is left to propose.
+        """
         if number in self._repeats:
             return self._repeats[number]
         child = self._propose(number)
@@ -90,6 +124,7 @@ class RegularizedEvolution(Sampler):
         return self._distinct.variant(parent, rng, number)
 
     def tell(self, trial: Trial) -> None:
+        """Let a trial with a value join the population; the oldest member leaves."""
         if trial.number in self._repeats:
             return
         member = self._individual(trial)
@@ -99,6 +134,7 @@ class RegularizedEvolution(Sampler):
             bisect.insort(self._members, member, key=lambda m: m.number)
 
     def replay(self, trials: Iterable[Trial]) -> None:
+        """Take over a stored history, in the order of the trials' numbers."""
         for trial in trials if self.distinct else self._repeats.within(trials, self._propose):
             self._distinct.replay(trial)
             self._hopeful += 1
@@ -106,7 +142,7 @@ class RegularizedEvolution(Sampler):
                 self.tell(trial)
 
     def _individual(self, trial: Trial) -> _Individual | None:
-        """None for a trial that cannot be a parent."""
+        """Return the member, or None for a trial that cannot be a parent."""
         if trial.state not in (TrialState.COMPLETE, TrialState.STOPPED) or trial.last is None:
             return None
         values = trial.values()
@@ -125,7 +161,7 @@ class RegularizedEvolution(Sampler):
 
 
 def _ranked(individuals: list[_Individual]) -> list[_Individual]:
-    """Best first: those with most steps, ordered among themselves by their values, and so on."""
+    """Return the members best first: those with most steps first, equals by their values."""
     ranked: list[_Individual] = []
     by_step = sorted(individuals, key=lambda i: (-i.step, i.number))
     for _, level in groupby(by_step, key=lambda i: i.step):

@@ -1,4 +1,4 @@
-"""Predictor-guided search: a model of what was measured proposes what to measure next.
+"""This module has a predictor-guided search, in which a model proposes what to measure next.
 
 The model is a Gaussian process on ranks; the choice among candidates is an upper confidence bound
 (N. Srinivas et al., "Gaussian Process Optimization in the Bandit Setting", ICML 2010); for several
@@ -37,35 +37,43 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 PARENTS = 10
-"""So many of the best have mutants among the candidates of a large space."""
+"""Number of best trials whose mutants are candidates in a large space."""
 _HOPELESS = 0.01
 _DIRECTIONS = 64
-_LITTLE = (
-    1e-3  # of the mean of all objectives, so that where no gain is hoped for the better goes on
-)
+_LITTLE = 1e-3  # weight of the mean of all objectives, which decides where no gain is expected
 
 
 @dataclass
 class Guided(Sampler):
-    """Proposes what a model of the trials so far finds most promising.
+    """A sampler that proposes what a Gaussian process over the trials so far finds most promising.
 
     The first ``startup`` trials are random. Then a Gaussian process over ``space.features`` learns
-    where trials stand by rank, high ranks spread out, and the candidate of the highest mean plus
-    ``explore`` deviations is proposed. Candidates are all architectures of a space of up to 20,000,
-    else ``candidates`` of them: mutants of the best, and random ones. What is being evaluated
-    narrows the deviation around it, so that many workers get unlike proposals.
+    the ranks of trials, high ranks spread out, and the candidate of the highest mean plus
+    ``explore`` standard deviations is proposed. Candidates are all architectures of a space of up
+    to 20,000, else ``candidates`` of them: mutants of the best, and random ones. Pending trials
+    reduce the deviation around them, so that many workers get different proposals.
 
-    Stopped trials count with the rank that their curve promises, those held back by a screening
-    with the one that their scores promise. Several objectives have a model each, and the proposal
-    is hoped to push their front furthest. A bound has a model of its own, of the bounded metric.
-    Failed trials tell nothing.
+    Stopped trials count with the rank that their curve predicts, those that were screened out
+    with the rank that their scores predict. Several objectives have a model each, and the
+    proposal is the one expected to extend their front most. A bound has a model of its own, of
+    the bounded metric. Failed trials give no data.
 
-    The model is made anew after ``refit`` trials, later after a twentieth of all, of at most
-    ``most`` trials, which takes tenths of a second: what is evaluated in less wants evolution. Of
-    more, each model gets the best that keep all bounds, the latest and some of every value; that of
-    an objective its top, that of a bound also those next to the border on both sides. It
-    depends on the trials that ended, by their numbers, not on the order in which they did; with
-    many workers it is made anew more often.
+    Each model gets at most ``most`` trials: the best that keep all bounds, the latest and some of
+    every value; a model of an objective also its best trials, a model of a bound also those next
+    to the bound on both sides. It is made again after ``refit`` trials, later after a twentieth
+    of all, which takes tenths of a second: where an evaluation takes less, use evolution. It
+    depends on the numbers of the trials that ended, not on the order in which they ended; with
+    many workers it is made again more often.
+
+    Attributes:
+        startup: Number of random trials at the beginning.
+        explore: Number of standard deviations that are added to the mean.
+        candidates: Number of candidates in a large space.
+        refit: Least number of new trials after which the model is made again.
+        most: Largest number of trials in one model.
+
+    Raises:
+        UserError: A setting is outside its range.
     """
 
     startup: int = 5
@@ -94,6 +102,12 @@ class Guided(Sampler):
             raise UserError(f"Guided: explore = {self.explore}", allowed="0 or more")
 
     def setup(self, space: SearchSpace, problem: Problem) -> None:
+        """Start without any history for this space and problem.
+
+        Args:
+            space: The search space.
+            problem: The search problem, with one or several objectives.
+        """
         self._space, self._problem = space, problem
         self._distinct = Distinct(space, problem.seed)
         self._features = Features(space)
@@ -101,11 +115,23 @@ class Guided(Sampler):
         self._model = None
 
     def ask(self, number: int) -> Architecture:
+        """Return the candidate with the highest score, or a random architecture at the beginning.
+
+        Args:
+            number: Number of the trial.
+
+        Returns:
+            The proposed architecture.
+
+        Raises:
+            SpaceExhausted: Nothing new is left to propose.
+        """
         proposal = self._proposal(number)
         self._enter(number, proposal)
         return proposal
 
     def tell(self, trial: Trial) -> None:
+        """Add the data of an ended trial to those that the next model is made of."""
         found = evidence(trial, self._open[trial.number], self._problem)
         if found is None:
             self._open.pop(trial.number, None)
@@ -115,6 +141,7 @@ class Guided(Sampler):
             self._hopeful -= 1
 
     def replay(self, trials: Iterable[Trial]) -> None:
+        """Take over a stored history, in the order of the trials' numbers."""
         for trial in trials:
             self._distinct.replay(trial)
             self._enter(trial.number, trial.proposal)
@@ -144,14 +171,17 @@ class Guided(Sampler):
     def _start(
         self, number: int, known: Sequence[Evidence], rng: np.random.Generator
     ) -> Architecture:
-        """Random; where a bound was broken already, among those that seem to keep it."""
+        """Return a random architecture.
+
+        Where a bound was broken already, it is drawn among those that are likely to keep it.
+        """
         if not any(self._breaks(e) for e in known):
             return self._distinct.fresh(number)
         model = self._up_to_date(known)
         return self._best(model, model.chance() * rng.uniform(size=len(model.pool)), number)
 
     def _best(self, model: _Model, score: Floats, number: int) -> Architecture:
-        """The candidate of the highest score that is not taken."""
+        """Return the candidate of the highest score that is not taken."""
         if not len(model.pool):
             return self._distinct.fresh(number)
         # rounded, so that the order of a sum's terms cannot decide
@@ -161,7 +191,7 @@ class Guided(Sampler):
         return model.pool.architectures[place]
 
     def _up_to_date(self, known: Sequence[Evidence]) -> _Model:
-        """The model after ``known``, which expects every other trial that may have a value."""
+        """Return the model of the trials ``known``, with the other open trials as pending ones."""
         numbers = [e.number for e in known]
         others = sorted(self._open.keys() - set(numbers))
         model = self._model
@@ -207,8 +237,11 @@ class Guided(Sampler):
         doubts: Iterable[Floats],
         orders: Iterable[Iterable[Iterable[int]]],
     ) -> list[Surrogate]:
-        """A model of each of ``values``, (n,) at ``places`` of the pool, that has any; of too
-        many the first ones by its ``orders``. What has no features has no place."""
+        """Return a model of each of ``values`` that has any.
+
+        ``values`` are (n,) arrays; ``places`` are the indices of the n trials in the pool, None
+        without features. Of too many trials the first ones by ``orders`` are taken.
+        """
         from raynas.samplers.surrogate import Surrogate
 
         models = []
@@ -225,7 +258,7 @@ class Guided(Sampler):
         return [_excess(b, v) for b, v in zip(self._problem.bounds, limits, strict=True)]
 
     def _parents(self, known: Sequence[Evidence], best: Sequence[int]) -> list[Architecture]:
-        """The best that keep all bounds; before there are such, those that break them least."""
+        """Return the best that keep all bounds; if there are none, those that break them least."""
         if best:
             return [known[i].arch for i in best[:PARENTS]]
         return [e.arch for e in sorted(known, key=self._violation)][:PARENTS]
@@ -243,13 +276,13 @@ class Guided(Sampler):
         return self._violation(found) > 0
 
     def _violation(self, found: Evidence) -> float:
-        """Of the bound that is broken most, <= 0 where none is known to be."""
+        """Return the largest violation of a bound, 0 or less where none is known to be broken."""
         pairs = zip(self._problem.bounds, found.limits, strict=True)
         return max((b.violation(v) for b, v in pairs if not math.isnan(v)), default=0.0)
 
 
 class _Model:
-    """What is known of the candidates ``pool`` after the trials ``numbers``."""
+    """The model of the candidates ``pool`` after the trials ``numbers``."""
 
     def __init__(
         self,
@@ -262,23 +295,23 @@ class _Model:
         self.numbers, self.pool, self.expected = numbers, pool, list[int]()
         self._objectives, self._reached = objectives, reached
         self.taken = np.zeros(len(pool), dtype=bool)
-        self._kept: Floats = np.zeros(len(pool))  # logarithm of the chance that all bounds are
+        self._kept: Floats = np.zeros(len(pool))  # log-probability that all bounds are kept
         for bound in bounds:
             self._kept = self._kept + _log_probability(-bound.mean / bound.deviation)
 
     @property
     def learned(self) -> bool:
-        """Whether there are candidates, and values of some to judge them by."""
+        """Whether there are candidates and values."""
         return len(self.pool) > 0 and len(self._objectives) > 0
 
     def take(self, arch: Architecture) -> None:
-        """The architecture is known, and no longer a candidate."""
+        """Mark an architecture as known, so that it is no candidate any more."""
         place = self.pool.place.get(arch)
         if place is not None:
             self.taken[place] = True
 
     def expect(self, trials: Mapping[int, Architecture]) -> None:
-        """These trials may have a value; number -> architecture."""
+        """Add pending trials, number -> architecture, that may have a value later."""
         self.expected += trials
         places = [self.pool.place[arch] for arch in trials.values() if arch in self.pool.place]
         if places:
@@ -287,7 +320,10 @@ class _Model:
                 model.expect(places, distances)
 
     def chance(self) -> Floats:
-        """(m,) the chance to keep all bounds; where no candidate has one, who is nearest to it."""
+        """Return the probability (m,) that each candidate keeps all bounds.
+
+        Where no candidate is likely to keep them, those nearest to it rank first.
+        """
         chance = np.exp(self._kept)
         if self.hopeless:
             chance = chance + (self._kept - self._kept.min()) / max(np.ptp(self._kept), 1e-9)
@@ -295,11 +331,11 @@ class _Model:
 
     @property
     def hopeless(self) -> bool:
-        """Whether nothing that is left is likely to keep the bounds."""
+        """Whether no candidate that is left is likely to keep the bounds."""
         return float(self._kept.max(where=~self.taken, initial=-np.inf)) < math.log(_HOPELESS)
 
     def score(self, rng: np.random.Generator, explore: float) -> Floats:
-        """(m,) how promising each candidate is, 0 or more."""
+        """Return how promising each candidate is, (m,) values of 0 or more."""
         if self.hopeless:
             return self.chance()
         hopes = np.array([o.mean + explore * o.deviation for o in self._objectives])
@@ -307,16 +343,16 @@ class _Model:
         return np.asarray(np.maximum(hope, 0.0) * self.chance(), dtype=np.float64)
 
     def _gain(self, hopes: Floats, rng: np.random.Generator) -> Floats:
-        """(m,) growth of the dominated hypervolume by points (objectives, m), up to a factor.
+        """Return the growth of the dominated hypervolume, (m,) up to a factor.
 
-        A mean over random directions: the length of each within the dominated region, to the
-        power of the number of objectives.
+        ``hopes`` are m points, (objectives, m). The growth is a mean over random directions: the
+        length of each within the dominated region, to the power of the number of objectives.
         """
         directions = np.abs(rng.normal(size=(_DIRECTIONS, len(hopes)))) + 1e-9
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
 
         def reach(points: Floats) -> Floats:
-            """(directions, points)"""
+            """Return the reach of each point in each direction, (directions, points)."""
             return np.asarray(np.min(points[None] / directions[:, :, None], axis=1).clip(0.0))
 
         longest = reach(self._reached).max(axis=1, initial=0.0)
@@ -326,7 +362,10 @@ class _Model:
 
 
 def _settled(count: int, least: int) -> int:
-    """How many of ``count`` trials the model is made of: it grows by ``least``, later by 1/20."""
+    """Return how many of ``count`` trials a model is made of.
+
+    The number grows by ``least``, later by 1/20.
+    """
     settled = 0
     while (following := settled + max(least, settled // 20)) <= count:
         settled = following
@@ -334,7 +373,7 @@ def _settled(count: int, least: int) -> int:
 
 
 def _among(stand: Floats, feasible: NDArray[np.bool_]) -> Floats:
-    """Standings as places among the feasible trials, above 0 and below 1."""
+    """Return ranks among the feasible trials, above 0 and below 1."""
     rivals = np.sort(stand[feasible & ~np.isnan(stand)])
     if not len(rivals):
         return stand
@@ -345,14 +384,16 @@ def _among(stand: Floats, feasible: NDArray[np.bool_]) -> Floats:
 
 
 def _best_first(stands: Floats) -> list[int]:
-    """Trials with values from the best on; (n, objectives)."""
+    """Return indices of trials that have values, best first; ``stands`` is (n, objectives)."""
     there = np.flatnonzero(~np.isnan(stands).any(axis=1))
     return [int(i) for i in there[pareto_order(stands[there])]] if len(there) else []
 
 
 def _excess(bound: Bound, values: Floats) -> Floats:
-    """(n,) how far values are beyond the bound, negative within it, in robust units; what is far
-    away from it and from the other values is put nearer."""
+    """Return how far values are beyond a bound, (n,) in robust units, negative within it.
+
+    Values far from the bound and from the other values are clipped.
+    """
     values = np.clip(values, -LARGEST_VALUE, LARGEST_VALUE)
     high, low = (
         limit if math.isinf(limit) else max(min(limit, LARGEST_VALUE), -LARGEST_VALUE)

@@ -1,4 +1,4 @@
-"""Fixed lists instead of a search: named architectures, or every one of a space."""
+"""This module has samplers of fixed lists: named architectures, or every one of a space."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from raynas.spaces.base import SearchSpace
 
 @dataclass
 class _Finite(Sampler):
-    """Proposes a list in its order; of isomorphic architectures the first one only."""
+    """A sampler that proposes a list in its order; of isomorphic architectures only the first."""
 
     finite: ClassVar[bool] = True
 
@@ -25,14 +25,16 @@ class _Finite(Sampler):
     _left: Iterator[Architecture] = field(init=False, repr=False, compare=False)
 
     def setup(self, space: SearchSpace, problem: Problem) -> None:
+        """Start at the beginning of the list."""
         self._space, self._distinct = space, Distinct(space, problem.seed)
         self._left = iter(self._all(space))
 
     @abstractmethod
     def _all(self, space: SearchSpace) -> Iterable[Architecture]:
-        """The list; isomorphic ones may be in it."""
+        """Return the list; isomorphic architectures may be in it."""
 
     def ask(self, number: int) -> Architecture:
+        """Return the next architecture of the list."""
         for arch in self._left:
             if self._distinct.claim(arch):
                 return arch
@@ -42,18 +44,23 @@ class _Finite(Sampler):
         )
 
     def tell(self, trial: Trial) -> None:
-        """Nothing to learn."""
+        """Do nothing: results do not change the list."""
 
     def replay(self, trials: Iterable[Trial]) -> None:
+        """Skip the architectures of stored trials."""
         for trial in trials:
             self._distinct.replay(trial)
 
 
 @dataclass
 class Listed(_Finite):
-    """These ``architectures`` (text forms of the space), in this order.
+    """A sampler that proposes the given architectures in their order.
 
-    Raises at setup: UserError for a text that is not of the space, or no text at all.
+    Attributes:
+        architectures: Text forms of the space.
+
+    Raises:
+        UserError: At ``setup``, a text is not of the space, or there is none.
     """
 
     name: ClassVar[str] = "listed"
@@ -70,9 +77,15 @@ class Listed(_Finite):
 
 @dataclass
 class Exhaustive(_Finite):
-    """Every architecture of the space, each once up to isomorphism, in the space's own order.
+    """A sampler that proposes every architecture of the space, each once up to isomorphism.
 
-    Raises at setup: UserError when the space has more than ``most`` architectures.
+    The order is the space's own.
+
+    Attributes:
+        most: The largest space it accepts, in architectures.
+
+    Raises:
+        UserError: At ``setup``, the space has more than ``most`` architectures.
     """
 
     name: ClassVar[str] = "exhaustive"

@@ -1,4 +1,4 @@
-"""Local search: from the best known architecture to a better neighbour.
+"""This module has local search, which moves from the best known architecture to a better neighbor.
 
 White, Nolen, Savani, "Exploring the Loss Landscape in Neural Architecture Search", UAI 2021,
 https://arxiv.org/abs/2005.02960, where it is a hard baseline on tables.
@@ -24,15 +24,21 @@ Score = tuple[int, float]  # steps reached (a complete trial: beyond all), value
 
 @dataclass
 class LocalSearch(Sampler):
-    """Random architectures, then neighbours (one choice changed) of the best of them.
+    """A sampler that climbs from random architectures to better neighbors.
 
-    ``initial``: random ones of a climb. ``improvement``: ``"first"`` moves to a neighbour as soon
-    as it is better, ``"best"`` to the best one when all neighbours are known. When no neighbour
-    is better a new climb starts from new random architectures.
+    A neighbor differs in one choice.
 
-    Where a climb stands follows from the history alone: the numbers of the trials and how they
-    ended, not when. Failed and infeasible trials are nothing to climb to; a completed trial beats
-    every stopped one. Raises at setup: UserError for several objectives.
+    When no neighbor is better, a new climb starts from new random architectures. The state of a
+    climb follows from the history alone: the numbers of the trials and how they ended, not when.
+    Failed and infeasible trials are never moved to; a completed trial beats every stopped one.
+
+    Attributes:
+        initial: Number of random architectures at the start of a climb.
+        improvement: "first" moves to a neighbor as soon as it is better, "best" to the best one
+            when all neighbors are known.
+
+    Raises:
+        UserError: A setting is outside its range, or at ``setup`` there are several objectives.
     """
 
     initial: int = 10
@@ -54,12 +60,32 @@ class LocalSearch(Sampler):
             raise UserError(f"LocalSearch: improvement = {self.improvement}", allowed="first, best")
 
     def setup(self, space: SearchSpace, problem: Problem) -> None:
+        """Start the first climb.
+
+        Args:
+            space: The search space, which gives neighbors.
+            problem: The search problem, with one objective.
+
+        Raises:
+            UserError: There are several objectives.
+        """
         one_objective("LocalSearch", problem)
         self._problem, self._space = problem, space
         self._distinct = Distinct(space, problem.seed)
         self._numbers, self._scores, self._near = {}, {}, {}
 
     def ask(self, number: int) -> Architecture:
+        """Return an unknown neighbor, or a random architecture at the start of a climb.
+
+        Args:
+            number: Number of the trial.
+
+        Returns:
+            The proposed architecture.
+
+        Raises:
+            SpaceExhausted: Nothing new is left to propose.
+        """
         arch = self._propose(number)
         self._distinct.add(arch)
         self._numbers[canonical_or_itself(self._space, arch)] = number
@@ -73,6 +99,7 @@ class LocalSearch(Sampler):
         return open_[int(rng.integers(len(open_)))]
 
     def tell(self, trial: Trial) -> None:
+        """Remember the value of a COMPLETE or STOPPED trial."""
         if trial.state not in (TrialState.COMPLETE, TrialState.STOPPED) or trial.last is None:
             return
         values = trial.values()
@@ -83,6 +110,7 @@ class LocalSearch(Sampler):
             self._scores[trial.number] = (step, value), trial.proposal
 
     def replay(self, trials: Iterable[Trial]) -> None:
+        """Take over a stored history, in the order of the trials' numbers."""
         for trial in trials:
             self._distinct.replay(trial)
             self._numbers.setdefault(canonical_or_itself(self._space, trial.proposal), trial.number)
@@ -90,7 +118,7 @@ class LocalSearch(Sampler):
                 self.tell(trial)
 
     def _open(self) -> list[Architecture]:
-        """The unknown neighbours of where the climb stands; none while it has not begun."""
+        """Return the unknown neighbors of the climb's position; none before it has one."""
         asked = sorted(self._numbers.values())
         begin = 0
         while True:
@@ -106,7 +134,7 @@ class LocalSearch(Sampler):
             begin = 1 + self._closed(here)  # a climb has ended; the next one began after it
 
     def _here(self, members: list[int]) -> Architecture | None:
-        """Where the climb of these trials (numbers from its beginning on) stands."""
+        """Return the position of the climb of these trials (numbers from its beginning on)."""
         first = members if self.improvement == "first" else members[: self.initial]
         here = self._best(first)
         while here is not None and self.improvement == "best":
@@ -122,12 +150,12 @@ class LocalSearch(Sampler):
         return None if here is None else self._scores[here][1]
 
     def _best(self, numbers: Iterable[int]) -> int | None:
-        """Of equals the lowest number."""
+        """Return the number of the best trial; of equals the lowest number."""
         scored = [n for n in numbers if n in self._scores]
         return max(scored, key=lambda n: (self._scores[n][0], -n), default=None)
 
     def _closed(self, here: Architecture) -> int:
-        """The number with which the last neighbour became known."""
+        """Return the number of the trial with which the last neighbor became known."""
         around = [here, *self._neighbours(here)]
         return max(self._numbers[canonical_or_itself(self._space, a)] for a in around)
 

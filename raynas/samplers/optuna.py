@@ -1,7 +1,7 @@
-"""Optuna's samplers behind ask and tell.
+"""This module puts Optuna's samplers behind ask and tell.
 
-The study is in memory and bears the run's id; the store is the only truth, and ``replay`` makes
-the study anew. What Optuna is told of a trial:
+The study is in memory and has the run's id as its name. The store is the only truth, and
+``replay`` makes the study again. Optuna is told of a trial:
 
 ===========  ====================================================================================
 COMPLETE     its values; with one objective also the value at every step
@@ -53,7 +53,7 @@ _STOPPED_VIOLATION = 1e-6  # far below the violation of a real bound
 
 @dataclass(frozen=True)
 class _Ending:
-    """How Optuna hears of an ended trial: its state by name, and what belongs to it."""
+    """An ended trial in Optuna's terms: the name of its state, values, curve and constraints."""
 
     state: str
     values: list[float] | None
@@ -63,12 +63,12 @@ class _Ending:
 
 @dataclass
 class OptunaSampler(Sampler):
-    """What all of Optuna's samplers share; a subclass gives its settings and ``_part``.
+    """The common part of Optuna's samplers; a subclass adds settings and ``_part``.
 
-    An ordered choice is the integer index of its option, another is categorical. The proposal for
-    a number depends on seed and history only: Optuna's random state is made anew for every ask.
-    A proposal that is known up to isomorphism (Optuna repeats itself readily in a small space)
-    gives way to a mutant of it that is not.
+    An ordered choice is the integer index of its option, any other choice is categorical. The
+    proposal for a number depends on seed and history only: Optuna's random state is made anew for
+    every ask. Optuna often repeats itself in a small space; a proposal that is known up to
+    isomorphism is replaced by a mutant that is not.
     """
 
     _learns_bounds: ClassVar[bool] = True
@@ -83,9 +83,18 @@ class OptunaSampler(Sampler):
 
     @abstractmethod
     def _part(self, seed: int) -> BaseSampler:
-        """Optuna's sampler with every setting explicit."""
+        """Return Optuna's sampler with every setting explicit."""
 
     def setup(self, space: SearchSpace, problem: Problem) -> None:
+        """Start with an empty study.
+
+        Args:
+            space: The search space.
+            problem: The search problem.
+
+        Raises:
+            UserError: The sampler cannot work in this space.
+        """
         self._space, self._problem = space, problem
         self._distinct = Distinct(space, problem.seed)
         self._distributions = _distributions(space)
@@ -93,6 +102,17 @@ class OptunaSampler(Sampler):
         self._pending = {}
 
     def ask(self, number: int) -> Architecture:
+        """Return Optuna's proposal, or a mutant of it where it is known.
+
+        Args:
+            number: Number of the trial.
+
+        Returns:
+            The proposed architecture.
+
+        Raises:
+            SpaceExhausted: Nothing new is left to propose.
+        """
         trial = self._draw(number)
         arch = self._architecture(trial)
         if arch in self._distinct:
@@ -105,6 +125,11 @@ class OptunaSampler(Sampler):
         return arch
 
     def tell(self, trial: Trial) -> None:
+        """Tell Optuna how a trial ended; the module's table says in which terms.
+
+        Args:
+            trial: A trial that has ended.
+        """
         from optuna.trial import TrialState as OptunaState
 
         ending = self._ending(trial)
@@ -118,6 +143,11 @@ class OptunaSampler(Sampler):
         self._study.tell(asked, values, state=OptunaState[ending.state])
 
     def replay(self, trials: Iterable[Trial]) -> None:
+        """Make the study again from stored trials.
+
+        Args:
+            trials: Stored trials in the order of their numbers.
+        """
         for trial in trials:
             self._distinct.replay(trial)
             if self._replays_by_asking:
@@ -133,12 +163,12 @@ class OptunaSampler(Sampler):
         return seed_for(self._problem.seed, self.name, number)
 
     def _draw(self, number: int) -> optuna.Trial:
-        """Optuna's own proposal, known or not; RUNNING from now on."""
+        """Return Optuna's own proposal, known or not, as a RUNNING trial."""
         self._study.sampler = self._part(self._seed(number))
         return self._study.ask(self._distributions)
 
     def _pin(self, arch: Architecture) -> optuna.Trial:
-        """A RUNNING trial with these options."""
+        """Return a RUNNING trial with these options."""
         if not self._replays_by_asking:
             from raynas.samplers.optuna_parts import RandomPart
 
@@ -200,7 +230,7 @@ class OptunaSampler(Sampler):
         return _Ending("PRUNED", last, curve, constraints)
 
     def _curve(self, trial: Trial) -> dict[int, float]:
-        """Step -> value, with one objective; Optuna refuses it with several."""
+        """Return step -> value, with one objective; Optuna refuses it with several."""
         if len(self._problem.objectives) > 1:
             return {}
         metric = self._problem.objectives[0].metric
@@ -208,7 +238,7 @@ class OptunaSampler(Sampler):
         return {step: value for step, value in points.items() if math.isfinite(value)}
 
     def _bound_violations(self, trial: Trial) -> dict[str, float]:
-        """One entry per bound, as the GP wants the same ones on every trial."""
+        """Return one entry per bound; the GP needs the same entries on every trial."""
         found = {str(b): trial.violations.get(str(b), 0.0) for b in self._problem.bounds}
         return {name: 1.0 if math.isnan(v) else v for name, v in found.items()}
 
@@ -227,10 +257,17 @@ class OptunaSampler(Sampler):
 
 @dataclass
 class TPE(OptunaSampler):
-    """Tree-structured Parzen estimator (Bergstra et al. 2011); a good default.
+    """The tree-structured Parzen estimator of Optuna (Bergstra et al. 2011); a good default.
 
-    ``n_startup``: random trials first. ``candidates``: draws per ask. ``multivariate``: model the
-    choices together; also several times faster. ``constant_liar``: pending trials repel.
+    Attributes:
+        n_startup: Number of random trials at the beginning.
+        candidates: Draws per ask.
+        multivariate: Whether the choices are modelled together, which is also several times
+            faster.
+        constant_liar: Whether pending trials repel proposals.
+
+    Raises:
+        UserError: A setting is outside its range.
     """
 
     n_startup: int = 10
@@ -262,9 +299,18 @@ class TPE(OptunaSampler):
 
 @dataclass
 class NSGA2(OptunaSampler):
-    """NSGA-II (Deb et al. 2002), for several objectives and fast evaluators (some ms an ask).
+    """The NSGA-II of Optuna (Deb et al. 2002), for several objectives and fast evaluators.
 
-    ``mutation``: probability per choice, None for one over the number of choices.
+    An ask takes some milliseconds.
+
+    Attributes:
+        population: Size of a generation, 2 or more.
+        crossover: Probability of a crossover, from 0 to 1.
+        swapping: Probability per choice that a crossover swaps it, from 0 to 1.
+        mutation: Probability per choice, None for one over the number of choices.
+
+    Raises:
+        UserError: A setting is outside its range.
     """
 
     population: int = 50
@@ -285,6 +331,7 @@ class NSGA2(OptunaSampler):
                 raise UserError(f"NSGA2: {setting} = {value}", allowed="0 to 1")
 
     def setup(self, space: SearchSpace, problem: Problem) -> None:
+        """Start with an empty study and no generations."""
         super().setup(space, problem)
         self._generations = {}
 
@@ -306,9 +353,15 @@ class NSGA2(OptunaSampler):
 
 @dataclass
 class GP(OptunaSampler):
-    """Gaussian process (log expected improvement); for dear evaluators, 0.1 s an ask and more.
+    """The Gaussian process of Optuna (log expected improvement), for expensive evaluators.
 
-    ``n_startup``: random trials until so many are complete.
+    An ask takes 0.1 seconds and more.
+
+    Attributes:
+        n_startup: Number of complete trials before which proposals are random.
+
+    Raises:
+        UserError: A setting is outside its range.
     """
 
     n_startup: int = 10
@@ -335,11 +388,18 @@ class GP(OptunaSampler):
 
 @dataclass
 class CMAES(OptunaSampler):
-    """CMA-ES (Hansen 2016), for one objective and spaces whose choices are all ordered.
+    """The CMA-ES of Optuna (Hansen 2016), for one objective and spaces of ordered choices only.
 
-    ``population``: None for 4 + 3 ln(choices). Bounds reject proposals but teach it nothing. Its
-    state is not in the store: after a resume the history counts as if told in the order of the
-    trials' numbers, which is exact with one worker.
+    Bounds reject proposals, but it learns nothing from them. Its state is not in the store: after
+    a resume the history counts as if told in the order of the trials' numbers, which is exact
+    with one worker.
+
+    Attributes:
+        n_startup: Number of random trials at the beginning.
+        population: Size of a generation; None for 4 + 3 ln(choices).
+
+    Raises:
+        UserError: A setting is outside its range.
     """
 
     n_startup: int = 1
@@ -356,6 +416,16 @@ class CMAES(OptunaSampler):
             at_least("CMAES", "population", self.population, 2)
 
     def setup(self, space: SearchSpace, problem: Problem) -> None:
+        """Start with an empty study.
+
+        Args:
+            space: A search space of ordered choices.
+            problem: The search problem, with one objective.
+
+        Raises:
+            UserError: Some choices have no order, there are several objectives, or the package
+                ``cmaes`` is not installed.
+        """
         unordered = [c.name for c in space.choices if not c.ordered and len(c) > 1]
         if unordered:
             raise UserError(
@@ -391,7 +461,7 @@ class CMAES(OptunaSampler):
 
 @dataclass
 class OptunaRandom(OptunaSampler):
-    """Optuna's random sampler, to compare with; ``Random`` is exact and faster."""
+    """The random sampler of Optuna, to compare with; ``Random`` is exact and faster."""
 
     name: ClassVar[str] = "optuna-random"
 
@@ -426,13 +496,31 @@ def _new_study(problem: Problem) -> optuna.Study:
 
 
 def directions(objectives: Iterable[Objective]) -> list[Literal["maximize", "minimize"]]:
-    """The objectives' directions in Optuna's words."""
+    """Return the objectives' directions in Optuna's words.
+
+    Args:
+        objectives: The objectives.
+
+    Returns:
+        "maximize" or "minimize" for each.
+
+    Example:
+        >>> from raynas.core import Objective
+        >>> directions([Objective("val_accuracy", "max"), Objective("params", "min")])
+        ['maximize', 'minimize']
+    """
     return ["maximize" if o.direction == "max" else "minimize" for o in objectives]
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Optuna announces every new study; its level is put back, for users who log with it."""
+    """Keep Optuna from announcing new studies within the block.
+
+    Its log level is restored after the block, for users who log with it.
+
+    Yields:
+        Nothing of use; the value is None.
+    """
     import optuna
 
     before = optuna.logging.get_verbosity()

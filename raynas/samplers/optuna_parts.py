@@ -1,4 +1,7 @@
-"""Optuna's samplers made functions of seed and history. Imported only by a sampler in use."""
+"""This module makes Optuna's samplers functions of seed and history.
+
+It is imported only by a sampler in use, because it imports Optuna.
+"""
 
 from __future__ import annotations
 
@@ -20,51 +23,91 @@ Generations = dict[int, tuple[tuple[int, ...], list[FrozenTrial]]]
 
 
 class _KnownSpace(BaseSampler):
-    """The distributions are known from the start; Optuna would infer them at every ask."""
+    """A mixin with the distributions; Optuna would infer them at every ask."""
 
     space: Distributions
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> Distributions:
+        """Return the distributions that have more than one option."""
         return {n: d for n, d in sorted(self.space.items()) if not d.single()}
 
 
 class RandomPart(_KnownSpace, RandomSampler):
-    """Each option uniform and independent of the others."""
+    """A sampler that draws each option uniformly and independently of the others."""
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> Distributions:
+        """Return no distributions, so that Optuna draws each choice by itself.
+
+        Returns:
+            An empty mapping.
+        """
         return {}
 
 
 class TPEPart(_KnownSpace, TPESampler):
-    """Bergstra et al. 2011; its state is the study."""
+    """The TPE of Optuna (Bergstra et al. 2011); its state is the study."""
 
 
 class GPPart(_KnownSpace, GPSampler):
-    """Gaussian process with log expected improvement; its state is the study."""
+    """The Gaussian process of Optuna with log expected improvement; its state is the study."""
 
 
 class CMAESPart(_KnownSpace, CmaEsSampler):
-    """Hansen 2016; its state lies pickled in the trials, so a history is asked through again."""
+    """The CMA-ES of Optuna (Hansen 2016).
+
+    Its state is pickled in the trials, so a stored history is asked for again.
+    """
 
 
 class NSGA2Part(_KnownSpace, NSGAIISampler):
-    """Generations by trial number: the k-th completed trial is of generation k // population.
+    """The NSGA-II of Optuna with generations by trial number.
 
-    Optuna writes the generation on a trial when it is asked, and caches the parents in the study:
-    both depend on the order of asks and tells, which a stored history does not have. Counted by
-    number they follow from the completed trials alone. With one worker the two are the same.
+    The k-th completed trial is of generation k // population. Optuna writes the generation on a
+    trial when it is asked, and caches the parents in the study: both depend on the order of asks
+    and tells, which a stored history does not have. Counted by number they follow from the
+    completed trials alone. With one worker the two are the same.
+
+    Attributes:
+        generations: Generation -> (ids of the pool it was selected from, its parents).
     """
 
     generations: Generations
 
     def get_trial_generation(self, study: Study, trial: FrozenTrial) -> int:
+        """Return the generation that a new trial belongs to.
+
+        Args:
+            study: The study.
+            trial: The new trial, not used.
+
+        Returns:
+            Index of the generation, from 0.
+        """
         return len(_completed(study)) // self._size()
 
     def get_population(self, study: Study, generation: int) -> list[FrozenTrial]:
+        """Return the trials of a generation.
+
+        Args:
+            study: The study.
+            generation: Index of the generation, from 0.
+
+        Returns:
+            Completed trials in the order of their numbers.
+        """
         size = self._size()
         return _completed(study)[generation * size : (generation + 1) * size]
 
     def get_parent_population(self, study: Study, generation: int) -> list[FrozenTrial]:
+        """Return the parents of a generation.
+
+        Args:
+            study: The study.
+            generation: Index of the generation, from 0.
+
+        Returns:
+            The selected trials; none for generation 0.
+        """
         parents: list[FrozenTrial] = []
         for g in range(1, generation + 1):
             pool = self.get_population(study, g - 1) + parents

@@ -1,4 +1,4 @@
-"""Random search without replacement: the baseline of every report."""
+"""This module has random search without replacement, the baseline of every report."""
 
 from __future__ import annotations
 
@@ -14,11 +14,20 @@ from raynas.spaces.base import SearchSpace
 
 @dataclass
 class Random(Sampler):
-    """Uniform, each architecture once up to isomorphism.
+    """A uniform random sampler that proposes each architecture once up to isomorphism.
 
     The proposal for a number depends on space, seed and number only, unless it is taken already
     (see :class:`~raynas.samplers.distinct.Distinct`): neither results nor the number of workers
     nor an interruption change it.
+
+    Example:
+        >>> from raynas.core import Objective, Problem
+        >>> from raynas.spaces import NASBench201
+        >>> sampler = Random()
+        >>> problem = Problem((Objective("val_accuracy", "max"),), max_step=1, seed=1, run="a")
+        >>> sampler.setup(NASBench201(), problem)
+        >>> sampler.ask(0) == sampler.ask(1)
+        False
     """
 
     name: ClassVar[str] = "random"
@@ -26,16 +35,34 @@ class Random(Sampler):
     _distinct: Distinct = field(init=False, repr=False, compare=False)
 
     def setup(self, space: SearchSpace, problem: Problem) -> None:
+        """Start a new stream of architectures.
+
+        Args:
+            space: The search space.
+            problem: The search problem, of which only the seed counts.
+        """
         self._distinct = Distinct(space, problem.seed)
 
     def ask(self, number: int) -> Architecture:
+        """Return the architecture for a number, or the next one that is not taken.
+
+        Args:
+            number: Number of the trial.
+
+        Returns:
+            The proposed architecture.
+
+        Raises:
+            SpaceExhausted: Nothing new is left to propose.
+        """
         arch = self._distinct.fresh(number)
         self._distinct.add(arch)
         return arch
 
     def tell(self, trial: Trial) -> None:
-        """Nothing to learn."""
+        """Do nothing: random search does not learn."""
 
     def replay(self, trials: Iterable[Trial]) -> None:
+        """Take the proposals of stored trials."""
         for trial in trials:
             self._distinct.replay(trial)

@@ -1,4 +1,4 @@
-"""REINFORCE: a controller learns which option of each choice is worth drawing.
+"""This module has REINFORCE: a controller learns which option of each choice is worth drawing.
 
 Williams, "Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement
 Learning", Machine Learning 8, 1992; for architectures Zoph, Le, "Neural Architecture Search with
@@ -26,16 +26,16 @@ from raynas.samplers.repeats import Repeats
 from raynas.spaces.base import SearchSpace
 
 Floats = NDArray[np.float64]
-_DRAWS = 64  # of the controller for a proposal that is new
+_DRAWS = 64  # largest number of draws for a new proposal
 _BETAS = (0.9, 0.999)  # of Adam
 
 
 @dataclass(frozen=True)
 class _Lesson:
-    """A trial as the controller sees it.
+    """An ended trial in the form the controller learns from.
 
-    ``reward``: NaN for one that breaks a bound. ``complete``: only then is it better than the
-    baseline, and part of it.
+    ``reward`` is NaN for a trial that breaks a bound. Only a ``complete`` trial can count as
+    better than the baseline, and only it enters the baseline.
     """
 
     number: int
@@ -46,7 +46,10 @@ class _Lesson:
 
 @dataclass(frozen=True)
 class _State:
-    """Logits (choices, options), Adam's moments, the moving average of rewards, the worst one."""
+    """The state of the controller after some lessons.
+
+    Logits (choices, options), Adam's moments, the moving average of rewards and the worst reward.
+    """
 
     logits: Floats
     mean: Floats
@@ -57,7 +60,7 @@ class _State:
     worst: float = math.inf
 
     def told(self, reward: float, momentum: float) -> _State:
-        """With ``reward`` in the average."""
+        """Return the state with ``reward`` in the moving average."""
         return replace(
             self,
             total=momentum * self.total + (1 - momentum) * reward,
@@ -71,16 +74,21 @@ class _State:
 
 @dataclass
 class Reinforce(Sampler):
-    """One independent categorical distribution a choice, by policy gradient with a baseline.
-
-    ``lr``: of Adam on the logits; ``momentum``: of the moving average of rewards that is the
-    baseline. ``distinct``: draw again what is known up to isomorphism; without it a controller
-    that is sure of itself repeats its favourite, as in the published runs.
+    """A policy gradient on one independent categorical distribution per choice, with a baseline.
 
     The reward is the objective. A stopped trial counts with its last value but never as better
-    than the baseline, one that breaks a bound as the worst so far; failed ones teach nothing.
+    than the baseline, one that breaks a bound as the worst so far; failed trials teach nothing.
     Lessons are learned in the order of the trials' numbers, whatever the order of their ends.
-    Raises at setup: UserError for several objectives.
+
+    Attributes:
+        lr: Learning rate of Adam on the logits.
+        momentum: Momentum of the moving average of rewards, which is the baseline; from 0, below
+            1.
+        distinct: Whether a known architecture (up to isomorphism) is drawn again. If not, a
+            controller that has converged repeats its favorite, as in the published runs.
+
+    Raises:
+        UserError: A setting is outside its range, or at ``setup`` there are several objectives.
     """
 
     lr: float = 0.1
@@ -104,6 +112,15 @@ class Reinforce(Sampler):
             raise UserError(f"Reinforce: momentum = {self.momentum}", allowed="from 0, below 1")
 
     def setup(self, space: SearchSpace, problem: Problem) -> None:
+        """Start with uniform distributions.
+
+        Args:
+            space: The search space.
+            problem: The search problem, with one objective.
+
+        Raises:
+            UserError: There are several objectives.
+        """
         one_objective("Reinforce", problem)
         self._problem, self._space = problem, space
         self._distinct = Distinct(space, problem.seed)
@@ -115,6 +132,17 @@ class Reinforce(Sampler):
         self._states = [_State(np.where(there, 0.0, -np.inf), none, none)]
 
     def ask(self, number: int) -> Architecture:
+        """Draw an architecture from the controller.
+
+        Args:
+            number: Number of the trial.
+
+        Returns:
+            The proposed architecture.
+
+        Raises:
+            SpaceExhausted: Nothing new is left to propose.
+        """
         if number in self._repeats:
             return self._repeats[number]
         arch = self._propose(number)
@@ -141,6 +169,7 @@ class Reinforce(Sampler):
         )
 
     def tell(self, trial: Trial) -> None:
+        """Remember the reward of a trial; it is learned at the next ask."""
         lesson = self._lesson(trial)
         if lesson is None or trial.number in self._repeats:
             return
@@ -149,13 +178,14 @@ class Reinforce(Sampler):
         del self._states[place + 1 :]  # what was learned later is learned again
 
     def replay(self, trials: Iterable[Trial]) -> None:
+        """Take over a stored history, in the order of the trials' numbers."""
         for trial in trials if self.distinct else self._repeats.within(trials, self._propose):
             self._distinct.replay(trial)
             if trial.state.ended:
                 self.tell(trial)
 
     def _lesson(self, trial: Trial) -> _Lesson | None:
-        """None for a trial that teaches nothing."""
+        """Return the lesson of a trial, or None for a trial that teaches nothing."""
         options = np.array([c.options.index(trial.proposal[c.name]) for c in self._space.choices])
         if trial.state is TrialState.INFEASIBLE:
             return _Lesson(trial.number, options, math.nan, False)
@@ -176,7 +206,7 @@ class Reinforce(Sampler):
         state = replace(state, worst=min(state.worst, reward))
         if lesson.complete:
             state = state.told(reward, self.momentum)
-        if not state.weight:  # nothing to compare it with
+        if not state.weight:  # there is no baseline yet
             return state
         advantage = reward - state.baseline
         return self._step(
@@ -184,7 +214,10 @@ class Reinforce(Sampler):
         )
 
     def _step(self, state: _State, options: NDArray[np.intp], advantage: float) -> _State:
-        """One of Adam's, on minus the log-probability of ``options`` times ``advantage``."""
+        """Return the state after one step of Adam.
+
+        The loss is minus the log-probability of ``options`` times ``advantage``.
+        """
         chosen = np.zeros_like(state.mean)
         chosen[np.arange(len(chosen)), options] = 1.0
         gradient = advantage * (_softmax(state.logits) - chosen)

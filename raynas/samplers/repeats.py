@@ -1,4 +1,4 @@
-"""Proposals of what is known already, which a stored history does not hold."""
+"""This module restores proposals of known architectures, which a stored history does not hold."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from raynas.core import Architecture, Trial
 from raynas.spaces.base import SearchSpace
 from raynas.spaces.guard import canonical_or_itself
 
-#: of more numbers in a row none was a repeat
+#: Largest gap of missing numbers that can be repeats; a larger gap was never given out.
 MOST_MISSING = 100_000
 
 
 class Repeats:
-    """Restores what a sampler that repeats itself was told of its repeats.
+    """The restored answers that a sampler got when it repeated a known architecture.
 
     A search answers a proposal of a known architecture from what is known of it and stores no row.
     The sampler has learned from the answer all the same. In a stored history such proposals are
@@ -24,6 +24,9 @@ class Repeats:
 
     With one worker this gives back the state that was lost. With several the repeats count as if
     each trial had been told before the next number was asked.
+
+    Args:
+        space: The search space.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -31,11 +34,11 @@ class Repeats:
         self._restored: dict[int, Architecture] = {}
 
     def __contains__(self, number: int) -> bool:
-        """Whether the number was restored: it was asked for and told."""
+        """Return whether the number was restored: it was asked for and told."""
         return number in self._restored
 
     def __getitem__(self, number: int) -> Architecture:
-        """The proposal for a restored number."""
+        """Return the proposal for a restored number."""
         return self._restored[number]
 
     def within(
@@ -45,8 +48,11 @@ class Repeats:
 
         Args:
             trials: A stored history in the order of its numbers.
-            propose: Gives the sampler's proposal for a number. It is called when all that was
+            propose: Returns the sampler's proposal for a number. It is called when all that was
                 yielded before has been taken in, and must change nothing.
+
+        Yields:
+            Stored and restored trials in the order of their numbers.
         """
         known: dict[Architecture, Trial] = {}
         expected: int | None = None

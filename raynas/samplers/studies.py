@@ -1,6 +1,6 @@
-"""Trials of a run as studies of Optuna, for optuna-dashboard and Optuna's own plots.
+"""This module writes the trials of a run as studies of Optuna, for its dashboard and plots.
 
-A study of the file is a copy to look at: a run never reads it. What Optuna sees of a trial:
+A study of the file is a copy to look at: a run never reads it. Optuna shows a trial as:
 
 ===========  ====================================================================================
 COMPLETE     COMPLETE
@@ -47,7 +47,18 @@ def write_studies(
 
     Parameters are the space's options themselves; metrics, costs, seed and message are user
     attributes. Optuna needs some 40 ms a trial with 24 choices.
-    Raises: UserError when ``file`` is there already; OSError.
+
+    Args:
+        file: The file, which must not exist.
+        choices: The choices of the space.
+        objectives: The objectives of the search.
+        bounds: The bounds of the search.
+        studies: Name of a study -> its trials.
+        times: Trial number -> times at which its first and its last row were stored.
+
+    Raises:
+        UserError: ``file`` exists already.
+        OSError: The file cannot be written.
     """
     if file.exists():
         raise UserError(f"{file} is there already", cure="remove it, or name another file")
@@ -86,7 +97,7 @@ def _write(
 
 
 def _storage(file: Path) -> RDBStorage:
-    """On SQLite that leaves it to the system when bytes reach the disk: the file is new."""
+    """Return a storage on SQLite that does not wait for the disk, because the file is new."""
     from optuna.storages import RDBStorage
     from sqlalchemy import event
 
@@ -159,13 +170,13 @@ def _state(trial: Trial, measured: bool) -> str:
 
 
 def _curve(trial: Trial, metric: str) -> dict[int, float]:
-    """Step -> value of the first objective, also with several, where it was measured."""
+    """Return step -> value of the first objective where it was measured, also with several."""
     points = {m.step: trial.values(m).get(metric, math.nan) for m in trial.measurements}
     return {step: value for step, value in points.items() if math.isfinite(value)}
 
 
 def _constraints(trial: Trial, bounds: tuple[Bound, ...]) -> dict[str, float]:
-    """One of each bound, <= 0 feasible; one more for what did not fit into memory."""
+    """Return one value per bound, 0 or less if it holds; one more if memory did not suffice."""
     found = {str(bound): trial.violations.get(str(bound), math.nan) for bound in bounds}
     known = {name: value for name, value in found.items() if not math.isnan(value)}
     infeasible = trial.state is TrialState.INFEASIBLE
@@ -189,7 +200,7 @@ def _attributes(trial: Trial) -> dict[str, Any]:
 
 
 def _distribution(choice: Choice) -> BaseDistribution:
-    """Equal steps of whole numbers are a range, all else a list of what there is."""
+    """Return a range for equal steps of whole numbers, else a list of options."""
     from optuna.distributions import CategoricalDistribution, IntDistribution
 
     options = choice.options
@@ -201,5 +212,5 @@ def _distribution(choice: Choice) -> BaseDistribution:
 
 
 def _shown(option: Any) -> Any:
-    """What a data base can keep."""
+    """Return the option as a value that a database can keep."""
     return option if isinstance(option, bool | int | float | str) else str(option)

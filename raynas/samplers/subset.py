@@ -1,4 +1,4 @@
-"""Which trials a model is made of when there are too many for it."""
+"""This module chooses the trials that a model is made of when there are too many for it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ def by_turns(orders: Iterable[Iterable[int]], most: int) -> Ints:
     Args:
         orders: Each has indices from the most to the least wanted one. One that has no new index
             left is passed over.
-        most: How many are chosen, fewer where the orders have no more.
+        most: Number of indices to choose, fewer where the orders have no more.
 
     Returns:
         (k,) indices in ascending order, k <= most.
+
+    Example:
+        >>> by_turns([[5, 1, 2], [5, 4, 3]], most=3).tolist()
+        [1, 4, 5]
     """
     chosen: set[int] = set()
     left = [iter(order) for order in orders]
@@ -35,11 +39,14 @@ def by_turns(orders: Iterable[Iterable[int]], most: int) -> Ints:
 
 
 def objective_orders(y: Floats, best: Sequence[int]) -> list[Iterable[int]]:
-    """Orders for a model of an objective: the best, the latest, and some of every value.
+    """Order trials for a model of an objective: the best, the latest, and some of every value.
 
     Args:
         y: (n,) in the order of the trials' numbers, higher is better; NaN where there is none.
         best: Indices of the trials that keep all bounds, best first.
+
+    Returns:
+        Four orders of indices, for :func:`by_turns`.
     """
     there = np.flatnonzero(~np.isnan(y))
     top = there[np.argsort(-y[there], kind="stable")]
@@ -48,15 +55,18 @@ def objective_orders(y: Floats, best: Sequence[int]) -> list[Iterable[int]]:
 
 
 def bound_orders(excess: Floats, best: Sequence[int]) -> list[Iterable[int]]:
-    """Orders for a model of a bound: next to the border from both sides, the best, the latest,
-    and some of every value.
+    """Order trials for a model of a bound.
 
-    What is far beyond the bound tells little of where the border is.
+    The orders are: next to the bound from both sides, the best, the latest, and some of every
+    value. Trials far beyond the bound tell little of where it is.
 
     Args:
         excess: (n,) in the order of the trials' numbers, how far each is beyond the bound,
             negative within it; NaN where that is not known.
         best: Indices of the trials that keep all bounds, best first.
+
+    Returns:
+        Five orders of indices, for :func:`by_turns`.
     """
     there = np.flatnonzero(~np.isnan(excess))
     near = there[np.argsort(np.abs(excess[there]), kind="stable")]
@@ -72,9 +82,9 @@ def bound_orders(excess: Floats, best: Sequence[int]) -> list[Iterable[int]]:
 
 
 def _spread(ordered: Ints) -> list[int]:
-    """A new order, of which every beginning is spread evenly over ``ordered``.
+    """Return a new order, of which every beginning is spread evenly over ``ordered``.
 
-    The places are those of J. van der Corput's sequence: 0, 1/2, 1/4, 3/4, 1/8, ...
+    The positions are those of J. van der Corput's sequence: 0, 1/2, 1/4, 3/4, 1/8, ...
     """
     bits = max(len(ordered) - 1, 0).bit_length()
     places = range(len(ordered))
@@ -82,5 +92,5 @@ def _spread(ordered: Ints) -> list[int]:
 
 
 def _reversed(number: int, bits: int) -> int:
-    """The number with the order of its lowest ``bits`` binary digits reversed."""
+    """Return the number with the order of its lowest ``bits`` binary digits reversed."""
     return int(f"{number:0{bits}b}"[::-1], 2) if bits else 0

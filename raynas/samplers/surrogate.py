@@ -1,13 +1,13 @@
-"""A Gaussian process over a fixed list of candidates.
+"""This module has a Gaussian process over a fixed list of candidates.
 
 C. E. Rasmussen, C. K. I. Williams, "Gaussian Processes for Machine Learning", MIT Press 2006:
 equations 2.25 and 2.26 (prediction), 2.30 (evidence), 4.17 (the Matern kernel with nu = 5/2).
 Pending evaluations as in T. Desautels, A. Krause, J. Burdick, "Parallelizing
-Exploration-Exploitation Tradeoffs in Gaussian Process Bandit Optimization", JMLR 2014: what is
-being evaluated narrows the deviation and leaves the mean.
+Exploration-Exploitation Tradeoffs in Gaussian Process Bandit Optimization", JMLR 2014: a pending
+evaluation reduces the deviation and leaves the mean.
 
-It stands on scipy's Cholesky factor, which pending evaluations extend by a row each, and its
-settings come from a fixed grid, so that equal data give an equal model.
+It uses scipy's Cholesky factor, which pending evaluations extend by a row each. Its settings come
+from a fixed grid, so that equal data give an equal model.
 """
 
 from __future__ import annotations
@@ -25,15 +25,20 @@ LENGTHS = (1.0, 2.0, 4.0, 8.0)
 NOISES = (0.01, 0.03, 0.1, 0.3)
 """Variances of a measurement to choose from, relative to that of the function."""
 CHOSEN_BY = 256
-"""The settings are chosen by the evidence of at most so many of the data."""
+"""Largest number of data whose evidence chooses the settings."""
 
 
 class Surrogate:
-    """The posterior over m candidates after ``y`` (n,), n >= 1.
+    """The posterior of a Gaussian process at m candidates, after n >= 1 values.
 
-    ``distances`` (n, m): from the candidates that were measured, at ``places`` (n,), to all.
-    ``doubt`` (n,): factors of the noise of each value, 1 for a plain measurement.
-    ``mean`` (m,) is fixed; ``deviation`` (m,) shrinks with each :meth:`expect`.
+    Args:
+        distances: (n, m) distances from the measured candidates to all.
+        places: (n,) indices of the measured candidates.
+        y: (n,) their values.
+        doubt: (n,) factors of the noise of each value, 1 for a plain measurement.
+
+    Attributes:
+        mean: (m,) posterior mean, which does not change.
     """
 
     def __init__(self, distances: Floats, places: Sequence[int], y: Floats, doubt: Floats) -> None:
@@ -53,11 +58,20 @@ class Surrogate:
 
     @property
     def deviation(self) -> Floats:
-        """(m,) standard deviation of the function, without the noise of a measurement."""
+        """The standard deviation of the function, without the noise of a measurement.
+
+        Returns:
+            (m,) float64; it shrinks with each :meth:`expect`.
+        """
         return np.asarray(self._scale * np.sqrt(self._left.clip(1e-12)), dtype=np.float64)
 
     def expect(self, candidates: Sequence[int], distances: Floats) -> None:
-        """The values of these p candidates will be known; ``distances`` (p, m) are from them."""
+        """Reduce the deviation as if the values of some candidates were known.
+
+        Args:
+            candidates: Indices of p pending candidates.
+            distances: (p, m) distances from them to all candidates.
+        """
         before = self._room[: self._count]
         own = before[:, list(candidates)]
         towards = _matern(distances / self._length)
@@ -68,9 +82,9 @@ class Surrogate:
         )
 
     def _append(self, rows: Floats) -> None:
-        """More of the factor's inverse times the covariance with the candidates; (k, m)."""
+        """Append rows (k, m) of the factor's inverse times the covariance with the candidates."""
         count = self._count + len(rows)
-        if count > len(self._room):  # some room more, as pending evaluations come one by one
+        if count > len(self._room):  # spare rows, because pending evaluations come one by one
             room = np.empty((count + count // 8 + 16, rows.shape[1]))
             room[: self._count] = self._room[: self._count]
             self._room = room
@@ -80,7 +94,10 @@ class Surrogate:
 
 
 def _settings(distances: Floats, y: Floats, doubt: Floats) -> tuple[float, float]:
-    """Length scale and noise of the highest evidence; the function's variance is profiled out."""
+    """Return the length scale and the noise of the highest evidence.
+
+    The function's variance is profiled out.
+    """
     some = np.linspace(0, len(y) - 1, min(len(y), CHOSEN_BY)).astype(int)
     distances, y, doubt = distances[np.ix_(some, some)], y[some], doubt[some]
     best, chosen = -np.inf, (LENGTHS[-1], NOISES[-1])
@@ -96,7 +113,7 @@ def _settings(distances: Floats, y: Floats, doubt: Floats) -> tuple[float, float
 
 
 def _factor(covariance: Floats, noise: Floats) -> Floats:
-    """The lower Cholesky factor of the data's covariance."""
+    """Return the lower Cholesky factor of the data's covariance."""
     noisy = covariance + np.diag(noise)
     return np.asarray(cholesky(noisy, lower=True, check_finite=False), dtype=np.float64)
 

@@ -1,6 +1,6 @@
-"""Schedulers: which trials go on and which stop early.
+"""Schedulers decide which trials go on and which stop early.
 
-Adding one is a file in this folder and a line in ``SCHEDULERS``.
+To add one, write a file in this folder and a line in ``SCHEDULERS``.
 """
 
 from raynas.schedulers.asha import ASHA
@@ -28,5 +28,9 @@ __all__ = [
 
 
 def schedulers() -> dict[str, type[Scheduler]]:
-    """Every scheduler that raynas brings, by its name."""
+    """Return every scheduler of the package.
+
+    Returns:
+        Name -> class.
+    """
     return {cls.name: cls for cls in SCHEDULERS}

@@ -1,4 +1,4 @@
-"""The contract of a scheduler: which trials go on."""
+"""This module defines the contract of a scheduler, which decides which trials go on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from raynas.core import Decision, Problem, Trial, TrialState, UserError
 
 @dataclass(frozen=True)
 class Rung:
-    """One rung for display: its step, how many trials reached it, how many went on."""
+    """A rung for display.
+
+    Attributes:
+        step: The step of the rung.
+        reached: Number of trials that reached it.
+        promoted: Number of trials that went on from it.
+    """
 
     step: int
     reached: int
@@ -21,60 +27,120 @@ class Rung:
 
 
 class Scheduler(ABC):
-    """Decides at every measurement. Depends on nothing but the measurements it was shown.
+    """A rule that decides after every measurement whether a trial goes on.
 
-    A trial that it pauses keeps its checkpoint and gives its worker back; in the store it is
-    RUNNING as before. ``review`` says later which paused trials go on. Those that still wait when
-    the search ends are STOPPED then. A trial that was told to go on and was not measured since
-    counts as paused after a resume, and is reviewed again.
+    It depends on nothing but the measurements it was shown.
+
+    A paused trial keeps its checkpoint and frees its worker; in the store it is RUNNING as
+    before. ``review`` says later which paused trials go on. Those that still wait when the search
+    ends are STOPPED then. A trial that was told to go on and was not measured since counts as
+    paused after a resume, and is reviewed again.
+
+    Attributes:
+        name: Name in the store and on the command line.
     """
 
     name: ClassVar[str]
 
     @abstractmethod
     def setup(self, problem: Problem) -> None:
-        """Start from nothing; called again, it forgets all. Raises: UserError for bad settings."""
+        """Start without any history; a second call forgets everything.
+
+        Args:
+            problem: Objectives and last step of the search.
+
+        Raises:
+            UserError: A setting does not fit the problem.
+        """
 
     @abstractmethod
     def decide(self, trial: Trial) -> Decision:
-        """The decision after ``trial.last``, whose objectives are finite (checked before)."""
+        """Decide on a trial after its last measurement.
+
+        Args:
+            trial: The trial; the objectives of ``trial.last`` are finite (checked before).
+
+        Returns:
+            CONTINUE, PAUSE or STOP.
+        """
 
     @abstractmethod
     def replay(self, trials: Iterable[Trial]) -> None:
-        """Rebuild all state from stored trials after ``setup``."""
+        """Rebuild all state from stored trials after ``setup``.
+
+        Args:
+            trials: Stored trials in the order of their numbers.
+        """
 
     def admits(self) -> bool:
-        """Whether a new trial may start now; False only while some trial is going on."""
+        """Return whether a new trial may start now.
+
+        Returns:
+            False only while some trial is going on.
+        """
         return True
 
     def begin(self, trial: Trial) -> None:
-        """A new trial is about to start. Once per trial, in the order of their starts."""
+        """Register a new trial that is about to start.
+
+        It is called once per trial, in the order of their starts.
+
+        Args:
+            trial: The trial.
+        """
 
     def end(self, trial: Trial) -> None:
-        """The trial is at rest. Once per trial that began."""
+        """Register that a trial has ended; called once per trial that began.
+
+        Args:
+            trial: The trial in its final state.
+        """
 
     def review(self, last: bool = False) -> Sequence[tuple[int, Decision]]:
-        """Numbers of paused trials, and whether each shall CONTINUE now or STOP; the others wait.
+        """Decide on paused trials; asked whenever a worker is free.
 
-        Asked whenever a worker is free. ``last``: nothing runs and nothing new will start, so what
-        waits for more trials is to be decided with those that there are.
+        Args:
+            last: Nothing runs and nothing new will start, so trials that wait for more trials must
+                be decided on with those that there are.
+
+        Returns:
+            Pairs of a trial number and CONTINUE or STOP; trials that are not named go on waiting.
         """
         return ()
 
     def pauses(self) -> Sequence[int]:
-        """The steps at which it may pause a trial, after ``setup``."""
+        """Return the steps at which a trial may be paused, after ``setup``.
+
+        Returns:
+            Steps from low to high; empty where it never pauses.
+        """
         return ()
 
     def paused(self) -> Collection[int]:
-        """Numbers of the trials that wait for a review."""
+        """Return the trials that wait for a review.
+
+        Returns:
+            Their numbers.
+        """
         return ()
 
     def leaders(self, top: int) -> Collection[int]:
-        """Numbers of the ``top`` best trials of each rung."""
+        """Return the best trials of each rung.
+
+        Args:
+            top: Number of trials per rung.
+
+        Returns:
+            Their numbers.
+        """
         return ()
 
     def rungs(self) -> tuple[Rung, ...]:
-        """The rungs from low to high, for the live view and the report."""
+        """Return the rungs for the live view and the report.
+
+        Returns:
+            Rungs from low to high; empty without rungs.
+        """
         return ()
 
 
@@ -84,11 +150,18 @@ def require_integer(scheduler: str, setting: str, value: float, least: int) -> i
     Args:
         scheduler: Name of its class, for the message.
         setting: Name of the setting.
-        value: What was given; a float such as 3.0 is allowed.
+        value: The given value; a float such as 3.0 is allowed.
         least: The lowest value that is allowed.
+
+    Returns:
+        The integer.
 
     Raises:
         UserError: ``value`` is not an integer, or is below ``least``.
+
+    Example:
+        >>> require_integer("ASHA", "factor", 3.0, least=2)
+        3
     """
     if not (math.isfinite(value) and value >= least and value == int(value)):
         raise UserError(f"{scheduler}: {setting} = {value}", allowed=f"integers from {least}")
@@ -96,7 +169,14 @@ def require_integer(scheduler: str, setting: str, value: float, least: int) -> i
 
 
 def began(trial: Trial) -> bool:
-    """Whether a stored trial was started: it broke no bound beforehand and passed the screening."""
+    """Return whether a stored trial was started.
+
+    Args:
+        trial: A stored trial.
+
+    Returns:
+        False if it broke a bound beforehand or did not pass the screening.
+    """
     if trial.state is TrialState.INFEASIBLE and not trial.measurements:
         return not any(violation > 0 for violation in trial.violations.values())
     return trial.state is not TrialState.STOPPED or trial.step > 0

@@ -1,7 +1,7 @@
-"""Early stopping by predicted learning curves.
+"""This module has early stopping by predicted learning curves.
 
-A trial is compared with how those fared that looked like it: the gain from its step to a later
-one, learned from the run's own curves. Like the predictive termination of K. Swersky, J. Snoek,
+A trial is compared with earlier trials that had similar values: the gain from its step to a later
+one is learned from the run's own curves. Like the predictive termination of K. Swersky, J. Snoek,
 R. Adams, "Freeze-Thaw Bayesian Optimization" (arXiv 1406.3896) and T. Domhan, J. Springenberg, F.
 Hutter, "Speeding up Automatic Hyperparameter Optimization of Deep Neural Networks by Extrapolation
 of Learning Curves" (IJCAI 2015), with a regression in place of a family of curves.
@@ -27,19 +27,28 @@ Curve = dict[int, tuple[float, ...]]
 
 @dataclass
 class CurvePrediction(Scheduler):
-    """Trials that will not be among the ``best`` stop, when that is sure by ``confidence``.
+    """A scheduler that stops trials whose predicted curve will not be among the best ones.
 
     After each measurement from ``min_step`` on, the trial's objectives at a later step, the
     horizon, are predicted from its curve so far: by a linear regression of the gain on the value
     and on its last growth, over at most ``neighbours`` trials that were measured at both steps,
     those with the nearest values. The horizon is the last step that ``enough`` others reached. The
     trial stops when at least ``best`` others have there, in every objective, more than the upper
-    end of its interval, which ``confidence`` (one-sided) of such trials stay below.
+    end of its interval. A share ``confidence`` of such trials stays below this end (one-sided).
 
     Before ``enough`` others went further, nothing stops. The interval is as wide as the trials
-    differ, so it is noise in the curves, not a fixed share, that decides how much is stopped. A
-    measurement without finite objectives stops the trial. Decisions depend on the measurements
-    only.
+    differ, so noise in the curves, not a fixed share, decides how many trials stop. A measurement
+    without finite objectives stops the trial. Decisions depend on the measurements only.
+
+    Attributes:
+        best: Number of trials that must be better at the horizon.
+        confidence: Confidence of the interval, from 0.5 to below 1.
+        min_step: First step after which a trial may stop.
+        enough: Number of other trials that a prediction needs, 4 or more.
+        neighbours: Largest number of trials in a regression, 4 or more.
+
+    Raises:
+        UserError: A setting is outside its range.
     """
 
     best: int = 3
@@ -67,6 +76,14 @@ class CurvePrediction(Scheduler):
             )
 
     def setup(self, problem: Problem) -> None:
+        """Start without any curves.
+
+        Args:
+            problem: Objectives and last step of the search.
+
+        Raises:
+            UserError: ``min_step`` is above the last step.
+        """
         self._objectives, self._end = problem.objectives, problem.max_step
         if self.min_step > self._end:
             raise UserError(
@@ -77,6 +94,14 @@ class CurvePrediction(Scheduler):
         self._curves, self._reached, self._values = {}, {}, {}
 
     def decide(self, trial: Trial) -> Decision:
+        """Return STOP for a trial whose predicted end is below the best ones, else CONTINUE.
+
+        Args:
+            trial: The trial, with its last measurement.
+
+        Returns:
+            CONTINUE or STOP.
+        """
         if trial.last is None or not self._enter(trial, trial.last):
             return Decision.STOP
         step = trial.step
@@ -90,13 +115,22 @@ class CurvePrediction(Scheduler):
         return Decision.STOP if better >= self.best else Decision.CONTINUE
 
     def replay(self, trials: Iterable[Trial]) -> None:
+        """Take over the curves of stored trials."""
         for trial in trials:
             for measurement in trial.measurements:
                 self._enter(trial, measurement)
 
     def predict(self, number: int, step: int) -> tuple[int, Floats] | None:
-        """The horizon, and the upper end of the interval there for each objective (signed, higher
-        is better) of trial ``number`` after ``step``; None where too few others went further."""
+        """Predict the objectives of a trial at the last step that enough others reached.
+
+        Args:
+            number: Number of the trial.
+            step: Its last measured step.
+
+        Returns:
+            The horizon and the upper ends of the intervals there, (objectives,) signed so that
+            higher is better; None where too few others went further.
+        """
         here = self._reached.get(step, set())
         for horizon in sorted(self._reached, reverse=True):
             if horizon <= step:
@@ -111,7 +145,7 @@ class CurvePrediction(Scheduler):
         return None
 
     def _rivals(self, step: int) -> Floats:
-        """(n, objectives) of all trials that reached the step; made anew when one more did."""
+        """Return the objectives (n, objectives) of all trials that reached the step."""
         if step not in self._values:
             values = [self._curves[number][step] for number in self._reached[step]]
             self._values[step] = np.array(values, dtype=np.float64)
@@ -130,14 +164,14 @@ class CurvePrediction(Scheduler):
         return float(own[0] + mean + student.ppf(self.confidence, freedom) * deviation)
 
     def _seen(self, number: int, step: int, objective: int) -> Floats:
-        """(2,) the value at ``step`` and what it grew by since half of it."""
+        """Return (2,) the value at ``step`` and its growth since half of the steps."""
         curve = self._curves[number]
         value = curve[step][objective]
         before = max((s for s in curve if s <= step // 2), default=step)
         return np.array([value, value - curve[before][objective]])
 
     def _enter(self, trial: Trial, measurement: Measurement) -> bool:
-        """Remember the measurement; whether all its objectives are finite."""
+        """Remember the measurement; return whether all its objectives are finite."""
         values = trial.values(measurement)
         known = [values.get(o.metric, math.nan) for o in self._objectives]
         if not all(map(math.isfinite, known)):
@@ -151,10 +185,11 @@ class CurvePrediction(Scheduler):
 
 
 def _regression(x: Floats, y: Floats, at: Floats) -> tuple[float, float, int]:
-    """Mean, deviation and degrees of freedom of a new ``y`` at ``at`` (d,), for x (n, d), y (n,).
+    """Return mean, deviation and degrees of freedom of a new ``y`` at ``at``.
 
-    Ridge regression on standardised columns, so that few or equal values do no harm; the spread
-    is that of the residuals, wider away from the data.
+    ``at`` is (d,), ``x`` (n, d), ``y`` (n,). This is a ridge regression on standardised columns,
+    so that few or equal values do no harm; the deviation is that of the residuals, larger away
+    from the data.
     """
     centre, unit = x.mean(axis=0), x.std(axis=0)
     unit = np.where(unit > 0, unit, 1.0)

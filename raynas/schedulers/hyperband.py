@@ -1,4 +1,4 @@
-"""Successive halving and Hyperband, which wait for a whole rung.
+"""This module has successive halving and Hyperband, which wait for a whole rung.
 
 Jamieson, Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter Optimization",
 AISTATS 2016, https://arxiv.org/abs/1502.07943; Li, Jamieson, DeSalvo, Rostamizadeh, Talwalkar,
@@ -19,7 +19,10 @@ from raynas.schedulers.rungs import Halving, Standing
 
 @dataclass(eq=False)
 class _Bracket:
-    """Up to ``size`` trials that are halved together. ``alive``: of these, who has not ended."""
+    """A group of up to ``size`` trials that are halved together.
+
+    ``alive`` are the numbers of those that have not ended.
+    """
 
     size: int
     rungs: list[Standing]
@@ -28,7 +31,7 @@ class _Bracket:
     waiting: dict[int, Standing] = field(default_factory=dict)
 
     def verdicts(self, factor: int, last: bool) -> list[tuple[int, Decision]]:
-        """When all that are alive wait, those at the lowest of their rungs are judged."""
+        """Return the decisions on the trials at the lowest rung, once all that are alive wait."""
         complete = self.begun == self.size or last
         if not complete or not self.waiting or len(self.waiting) < len(self.alive):
             return []
@@ -43,22 +46,30 @@ class _Bracket:
 
 
 def _bracket_size(most: int, halvings: int, factor: int) -> int:
-    """``ceil((most + 1) / (halvings + 1) * factor**halvings)`` in integers, where floats err."""
+    """Return ``ceil((most + 1) / (halvings + 1) * factor**halvings)`` in exact integers."""
     return -(-(most + 1) * int(factor**halvings) // (halvings + 1))
 
 
 @dataclass
 class Hyperband(Halving):
-    """Brackets of successive halving, from one that stops early to one that stops nothing.
+    """A scheduler of brackets of successive halving, from early stopping to no stopping.
 
     With ``k`` rungs below the last step, a bracket with ``s`` halvings, ``s = k, ..., 0``, begins
     with ``ceil((k + 1) / (s + 1) * factor**s)`` trials, which are compared at the highest ``s``
     rungs: of ``n`` in a rung the ``max(1, floor(n / factor))`` best go on once all have come, the
-    others stop. After the last kind of bracket the first comes again. ``brackets``: how many kinds
-    there are, those with most halvings first; None for all.
+    others stop. After the last kind of bracket the first comes again.
 
     A worker that finds nothing to do in the brackets that have begun starts a new trial, of the
     next bracket if need be. Rungs and ranks as in :class:`~raynas.schedulers.asha.ASHA`.
+
+    Attributes:
+        min_step: Step of the lowest rung.
+        factor: Ratio of the steps of neighboring rungs, 2 or more.
+        max_step: Step below which rungs are; None takes the problem's last step.
+        brackets: Number of kinds of brackets, those with most halvings first; None for all.
+
+    Raises:
+        UserError: A setting is outside its range.
     """
 
     brackets: int | None = None
@@ -77,14 +88,27 @@ class Hyperband(Halving):
             self.brackets = require_integer(name, "brackets", self.brackets, 1)
 
     def setup(self, problem: Problem) -> None:
+        """Start without any bracket.
+
+        Args:
+            problem: Objectives and last step of the search.
+
+        Raises:
+            UserError: ``min_step`` is above the last step.
+        """
         super().setup(problem)
         most = len(self._rungs)
         kinds = range(most, max(-1, most - (self.brackets or most + 1)), -1)
-        # (where its rungs begin, how many trials)
+        # (index of its first rung, number of trials)
         self._sizes = [(most - s, _bracket_size(most, s, self.factor)) for s in kinds]
         self._open, self._opened, self._of = [], 0, {}
 
     def begin(self, trial: Trial) -> None:
+        """Put a new trial into the last bracket, or into a new one when that is full.
+
+        Args:
+            trial: The trial.
+        """
         bracket = self._open[-1] if self._open else None
         if bracket is None or bracket.begun == bracket.size:
             first, size = self._sizes[self._opened % len(self._sizes)]
@@ -96,6 +120,14 @@ class Hyperband(Halving):
         self._of[trial.number] = bracket
 
     def decide(self, trial: Trial) -> Decision:
+        """Return PAUSE at a rung of the trial's bracket, else CONTINUE.
+
+        Args:
+            trial: The trial, with its last measurement.
+
+        Returns:
+            CONTINUE or PAUSE; STOP for a measurement without finite objectives.
+        """
         if not self._finite(trial, trial.last):
             return Decision.STOP
         self._enter(trial, trial.last)  # the rungs for display hold all brackets
@@ -107,6 +139,14 @@ class Hyperband(Halving):
         return Decision.PAUSE
 
     def review(self, last: bool = False) -> Sequence[tuple[int, Decision]]:
+        """Decide on the trials of a rung when all trials of its bracket wait.
+
+        Args:
+            last: Nothing new will start, so brackets that are not full are decided on, too.
+
+        Returns:
+            Pairs of a trial number and CONTINUE or STOP.
+        """
         found = [v for bracket in self._open for v in bracket.verdicts(self.factor, last)]
         for number, decision in found:
             if decision is Decision.CONTINUE:
@@ -115,6 +155,7 @@ class Hyperband(Halving):
         return found
 
     def end(self, trial: Trial) -> None:
+        """Take a trial that has ended out of its bracket."""
         bracket = self._of[trial.number]
         bracket.alive.discard(trial.number)
         bracket.waiting.pop(trial.number, None)
@@ -122,12 +163,23 @@ class Hyperband(Halving):
             self._open.remove(bracket)
 
     def pauses(self) -> Sequence[int]:
+        """Return the steps of all rungs.
+
+        Returns:
+            Steps from low to high.
+        """
         return [rung.step for rung in self._rungs]
 
     def paused(self) -> Collection[int]:
+        """Return the trials that wait in a bracket.
+
+        Returns:
+            Their numbers.
+        """
         return {number for bracket in self._open for number in bracket.waiting}
 
     def replay(self, trials: Iterable[Trial]) -> None:
+        """Rebuild brackets and rungs from stored trials."""
         for trial in trials:
             if not began(trial):
                 continue
@@ -157,11 +209,21 @@ class Hyperband(Halving):
 
 @dataclass
 class SuccessiveHalving(Hyperband):
-    """Brackets of one kind: ``size`` trials (None: ``factor**k``), compared at each of ``k`` rungs.
+    """A scheduler of brackets of one kind, compared at each of the ``k`` rungs.
 
-    The synchronous method whose waiting :class:`~raynas.schedulers.asha.ASHA` does away with.
-    ``overlap``: workers that would wait begin the next bracket; without it they wait until the
-    bracket is over.
+    It is the synchronous method; :class:`~raynas.schedulers.asha.ASHA` does not wait.
+
+    Attributes:
+        min_step: Step of the lowest rung.
+        factor: Ratio of the steps of neighboring rungs, 2 or more.
+        max_step: Step below which rungs are; None takes the problem's last step.
+        brackets: Number of kinds of brackets, here 1.
+        size: Number of trials in a bracket; None for ``factor**k``.
+        overlap: Whether workers that would wait begin the next bracket. If not, they wait until
+            the bracket is over.
+
+    Raises:
+        UserError: A setting is outside its range.
     """
 
     brackets: int | None = 1
@@ -176,9 +238,22 @@ class SuccessiveHalving(Hyperband):
             self.size = require_integer("SuccessiveHalving", "size", self.size, 1)
 
     def setup(self, problem: Problem) -> None:
+        """Start without any bracket.
+
+        Args:
+            problem: Objectives and last step of the search.
+
+        Raises:
+            UserError: ``min_step`` is above the last step.
+        """
         super().setup(problem)
         if self.size is not None:
             self._sizes = [(first, self.size) for first, _ in self._sizes]
 
     def admits(self) -> bool:
+        """Return whether a new trial may start now.
+
+        Returns:
+            False while a full bracket is open and brackets must not overlap.
+        """
         return self.overlap or not self._open or self._open[-1].begun < self._open[-1].size

@@ -1,4 +1,4 @@
-"""The scheduler that stops nothing."""
+"""This module has the scheduler that stops nothing."""
 
 from __future__ import annotations
 
@@ -12,15 +12,28 @@ from raynas.schedulers.base import Scheduler
 
 @dataclass
 class NoStopping(Scheduler):
-    """Every trial is measured to its last step."""
+    """A scheduler that lets every trial run to its last step.
+
+    Example:
+        >>> NoStopping().rungs()
+        ()
+    """
 
     name: ClassVar[str] = "none"
 
     def setup(self, problem: Problem) -> None:
-        """Nothing to prepare."""
+        """Do nothing: there is nothing to prepare."""
 
     def decide(self, trial: Trial) -> Decision:
+        """Return CONTINUE for every trial.
+
+        Args:
+            trial: The trial, not used.
+
+        Returns:
+            CONTINUE.
+        """
         return Decision.CONTINUE
 
     def replay(self, trials: Iterable[Trial]) -> None:
-        """Nothing to rebuild."""
+        """Do nothing: there is no state to rebuild."""

@@ -1,4 +1,4 @@
-"""Progressive ASHA: long trainings only while they change the ranking.
+"""This module has progressive ASHA, with long trainings only while they change the ranking.
 
 Bohdal, Balles, Wistuba, Ermis, Archambeau, Zappella, "PASHA: Efficient HPO and NAS with
 Progressive Resource Allocation", ICLR 2023, https://arxiv.org/abs/2207.06940.
@@ -16,14 +16,23 @@ from raynas.schedulers.rungs import Standing
 
 @dataclass
 class PASHA(PromotionASHA):
-    """Promotion as in :class:`PromotionASHA`, at first to the second rung only.
+    """A scheduler that promotes trials as PromotionASHA does, at first to the second rung only.
 
     The rung above the top one is opened while the top rung and the one below it order their common
-    trials differently. Places may differ among trials whose values in the lower rung are within
-    ``epsilon`` of each other, in the objective's unit.
+    trials differently. Ranks may differ among trials whose values in the lower rung are within
+    ``epsilon`` of each other.
 
-    Unlike the published method, which never goes back, the top rung follows from what is measured
-    now, whatever the order in which it came; so a resumed search goes on as it was.
+    Unlike the published method, which never goes back, the top rung follows from the present
+    measurements, whatever the order in which they came; so a resumed search goes on as it was.
+
+    Attributes:
+        min_step: Step of the lowest rung.
+        factor: Ratio of the steps of neighboring rungs, 2 or more.
+        max_step: Step below which rungs are; None takes the problem's last step.
+        epsilon: Difference up to which values count as equal, in the objective's unit; 0 or more.
+
+    Raises:
+        UserError: A setting is outside its range.
     """
 
     epsilon: float = field(default=0.5, metadata={"infinite": True})
@@ -42,7 +51,7 @@ class PASHA(PromotionASHA):
         return self._rungs[:top]
 
     def _agree(self, low: Standing, high: Standing) -> bool:
-        """Whether both order the trials of ``high`` alike; a single one tells nothing."""
+        """Return whether both rungs order the trials of ``high`` alike; a single one always is."""
         common = [n for n in high.best(len(high.entries)) if n in low.entries]
         if len(common) < 2:
             return True

@@ -1,4 +1,4 @@
-"""Asynchronous successive halving as published: trials pause at rungs and are promoted.
+"""This module has asynchronous successive halving as published: paused trials are promoted.
 
 Li, Jamieson, Rostamizadeh, Gonina, Ben-tzur, Hardt, Recht, Talwalkar, "A System for Massively
 Parallel Hyperparameter Tuning", MLSys 2020, https://arxiv.org/abs/1810.05934, algorithm 2.
@@ -16,16 +16,24 @@ from raynas.schedulers.rungs import Halving, Standing
 
 @dataclass
 class PromotionASHA(Halving):
-    """Every trial pauses at its rung. A free worker takes the best that may be promoted.
+    """A scheduler that pauses every trial at its rung; a free worker takes the best promotable one.
 
-    May be promoted: of ``n`` trials in a rung the ``floor(n / factor)`` best, those of the highest
+    Promotable are, of ``n`` trials in a rung, the ``floor(n / factor)`` best, those of the highest
     rung first. Where there is none, a new trial starts. So no trial goes on before ``factor``
-    trials were compared, and one that was overlooked early is promoted when its rung has grown;
+    trials were compared, and a trial can be promoted later, when its rung has grown.
     :class:`~raynas.schedulers.asha.ASHA` decides at once and for good instead, and keeps no
-    checkpoints. Rungs as there.
+    checkpoints. Rungs are the same as there.
 
     When nothing new starts and no trial has reached the last step, the best one of the highest
     rung goes on to it: a search always has a winner.
+
+    Attributes:
+        min_step: Step of the lowest rung.
+        factor: Ratio of the steps of neighboring rungs, 2 or more.
+        max_step: Step below which rungs are; None takes the problem's last step.
+
+    Raises:
+        UserError: A setting is outside its range.
     """
 
     name: ClassVar[str] = "asha_promotion"
@@ -34,10 +42,26 @@ class PromotionASHA(Halving):
     _finished: bool = field(init=False, repr=False, compare=False)  # some trial is complete
 
     def setup(self, problem: Problem) -> None:
+        """Start with empty rungs.
+
+        Args:
+            problem: Objectives and last step of the search.
+
+        Raises:
+            UserError: ``min_step`` is above the last step.
+        """
         super().setup(problem)
         self._waiting, self._finished = set(), False
 
     def decide(self, trial: Trial) -> Decision:
+        """Return PAUSE when the trial reaches a rung, else CONTINUE.
+
+        Args:
+            trial: The trial, with its last measurement.
+
+        Returns:
+            CONTINUE or PAUSE; STOP for a measurement without finite objectives.
+        """
         if not self._finite(trial, trial.last):
             return Decision.STOP
         rung = self._arrive(trial)
@@ -47,6 +71,14 @@ class PromotionASHA(Halving):
         return Decision.PAUSE
 
     def review(self, last: bool = False) -> Sequence[tuple[int, Decision]]:
+        """Promote the best paused trial, if any may be promoted.
+
+        Args:
+            last: Nothing new will start; if no trial is complete, the best one is promoted anyway.
+
+        Returns:
+            At most one pair of a trial number and CONTINUE.
+        """
         found = self._promotable()
         if found is None and last and not self._finished:
             found = self._foremost()
@@ -58,17 +90,28 @@ class PromotionASHA(Halving):
         return ((number, Decision.CONTINUE),)
 
     def end(self, trial: Trial) -> None:
-        """Its last measurement it was not asked about."""
+        """Forget a paused trial that has ended; it is not shown its last measurement."""
         self._waiting.discard(trial.number)
         self._finished |= trial.state is TrialState.COMPLETE
 
     def pauses(self) -> Sequence[int]:
+        """Return the steps of all rungs.
+
+        Returns:
+            Steps from low to high.
+        """
         return [rung.step for rung in self._rungs]
 
     def paused(self) -> Collection[int]:
+        """Return the trials that wait for their promotion.
+
+        Returns:
+            Their numbers.
+        """
         return self._waiting
 
     def replay(self, trials: Iterable[Trial]) -> None:
+        """Enter stored trials in their rungs; those that did not end are paused."""
         for trial in trials:
             rung = None
             for measurement in trial.measurements:
@@ -83,7 +126,7 @@ class PromotionASHA(Halving):
                 rung.stopped.add(trial.number)
 
     def _arrive(self, trial: Trial) -> Standing | None:
-        """The rung that the trial reaches with its last measurement, if any."""
+        """Return the rung that the trial reaches with its last measurement, if any."""
         rung = self._enter(trial, trial.last)
         return rung if rung is not None and self._rests(trial, rung) else None
 
@@ -102,11 +145,11 @@ class PromotionASHA(Halving):
         return None
 
     def _promoting(self) -> list[Standing]:
-        """The rungs from which trials are promoted."""
+        """Return the rungs from which trials are promoted."""
         return self._rungs
 
     def _foremost(self) -> tuple[int, Standing] | None:
-        """The best trial that waits in the highest rung that has any."""
+        """Return the best trial that waits in the highest rung that has any."""
         for rung in reversed(self._rungs):
             for number in rung.best(len(rung.entries)):
                 if number in self._waiting and number in rung.stopped:

@@ -1,4 +1,4 @@
-"""What successive halving in all its forms stands on: rungs, and the order of trials in them."""
+"""This module has the rungs of successive halving, and the order of trials in them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,20 @@ Values = tuple[float, ...]
 
 
 def rung_steps(first: int, factor: int, end: int) -> list[int]:
-    """``first * factor**k`` below ``end``, in exact integers."""
+    """Return the steps ``first * factor**k`` below ``end``, in exact integers.
+
+    Args:
+        first: Step of the lowest rung.
+        factor: Ratio of neighboring steps.
+        end: Step that all rungs are below.
+
+    Returns:
+        Steps from low to high.
+
+    Example:
+        >>> rung_steps(1, 3, 27)
+        [1, 3, 9]
+    """
     steps, step = [], first
     while step < end:
         steps.append(step)
@@ -29,11 +42,19 @@ def rung_steps(first: int, factor: int, end: int) -> list[int]:
 
 @dataclass
 class Halving(Scheduler):
-    """Rungs at ``min_step * factor**k`` below ``max_step`` (default: the problem's).
+    """The common part of schedulers with rungs at ``min_step * factor**k`` below ``max_step``.
 
     A trial is entered in a rung with its first measurement at or after that step; one that jumps
     over several rungs is entered in the highest only. Of equal values the lower trial number
     ranks first; several objectives rank by Pareto front, then crowding.
+
+    Attributes:
+        min_step: Step of the lowest rung.
+        factor: Ratio of the steps of neighboring rungs, 2 or more.
+        max_step: Step below which rungs are; None takes the problem's last step.
+
+    Raises:
+        UserError: A setting is outside its range.
     """
 
     min_step: int = 1
@@ -52,6 +73,14 @@ class Halving(Scheduler):
                 setattr(self, setting, require_integer(type(self).__name__, setting, value, least))
 
     def setup(self, problem: Problem) -> None:
+        """Start with empty rungs.
+
+        Args:
+            problem: Objectives and last step of the search.
+
+        Raises:
+            UserError: ``min_step`` is above the last step.
+        """
         self._objectives = problem.objectives
         self._end = problem.max_step
         if self.max_step is not None:
@@ -65,9 +94,18 @@ class Halving(Scheduler):
         self._rungs = self._standings()
 
     def rungs(self) -> tuple[Rung, ...]:
+        """Return the rungs from low to high, with their numbers of trials."""
         return tuple(Rung(r.step, len(r.entries), r.promoted) for r in self._rungs)
 
     def leaders(self, top: int) -> Collection[int]:
+        """Return the ``top`` best trials of each rung.
+
+        Args:
+            top: Number of trials per rung.
+
+        Returns:
+            Their numbers.
+        """
         return {number for rung in self._rungs for number in rung.best(top)}
 
     def _standings(self) -> list[Standing]:
@@ -84,8 +122,10 @@ class Halving(Scheduler):
     def _enter(
         self, trial: Trial, measurement: Measurement | None, rungs: list[Standing] | None = None
     ) -> Standing | None:
-        """The highest of ``rungs`` (default: all) that the trial is entered in by this step,
-        entered where due."""
+        """Enter the trial in the highest rung that its step reaches, where due.
+
+        Returns the highest of ``rungs`` (default: all) that it is entered in by this step, or None.
+        """
         assert measurement is not None
         rungs = self._rungs if rungs is None else rungs
         step = measurement.step
@@ -94,7 +134,7 @@ class Halving(Scheduler):
             return None
         rung = rungs[place - 1]
         entry = rung.entries.get(trial.number)
-        # a worker that resumed measures a step again; the store keeps its later word
+        # a resumed worker may measure a step again; the store keeps the later row
         if entry is None or entry[0] == step:
             rung.enter(
                 trial.number, step, signed_values(self._objectives, trial.values(measurement))
@@ -103,22 +143,43 @@ class Halving(Scheduler):
 
 
 class Standing:
-    """The trials entered at one step, and their order."""
+    """The trials entered in one rung, and their order.
+
+    Args:
+        step: Step of the rung.
+        factor: Ratio of the steps of neighboring rungs.
+        single: Whether there is one objective.
+
+    Attributes:
+        step: Step of the rung.
+        entries: Trial number -> (measured step, objectives; higher is better).
+        stopped: Numbers of trials that the measurement which entered them stopped or paused.
+    """
 
     def __init__(self, step: int, factor: int, single: bool) -> None:
         self.step = step
-        self.entries: dict[int, tuple[int, Values]] = {}  # number -> (step measured, values)
+        self.entries: dict[int, tuple[int, Values]] = {}  # number -> (measured step, values)
         self.stopped: set[int] = set()  # by the measurement that entered them
         self._factor = factor
         self._single = single
         self._sorted: list[tuple[float, int]] = []  # one objective: (-value, number)
-        self._places: dict[int, int] | None = None  # several: number -> place, when up to date
+        self._places: dict[int, int] | None = (
+            None  # several objectives: number -> rank; None when outdated
+        )
 
     @property
     def promoted(self) -> int:
+        """The number of trials that went on from the rung."""
         return len(self.entries) - len(self.stopped)
 
     def enter(self, number: int, step: int, values: Values) -> None:
+        """Enter a trial, or replace its values.
+
+        Args:
+            number: Number of the trial.
+            step: Step of its measurement.
+            values: Its objectives, higher is better.
+        """
         old = self.entries.get(number)
         if old == (step, values):
             return
@@ -130,13 +191,28 @@ class Standing:
             bisect.insort(self._sorted, (-values[0], number))
 
     def best(self, count: int) -> list[int]:
-        """Numbers of the ``count`` best trials, best first."""
+        """Return the best trials.
+
+        Args:
+            count: Number of trials.
+
+        Returns:
+            Their numbers, best first; fewer where the rung has fewer.
+        """
         if self._single:
             return [number for _, number in self._sorted[:count]]
         return sorted(self.entries, key=self._place)[:count]
 
     def keeps(self, number: int, times: int = 1) -> bool:
-        """Whether the trial is among the best ``times`` the rung's share."""
+        """Return whether a trial is among the best of its rung.
+
+        Args:
+            number: Number of the trial.
+            times: Multiple of the rung's share, ``ceil(n / factor)`` of n trials.
+
+        Returns:
+            True if its rank is within the multiple.
+        """
         share = -(-len(self.entries) // self._factor)  # rounded up
         return self._place(number) < times * share
 

@@ -1,5 +1,6 @@
-"""A search as one state machine: it proposes, bounds, screens, starts, judges, stores, ends trials.
+"""This package has the search as one state machine, from proposals to stored trials.
 
-Nothing here knows Ray. :mod:`raynas.search.builder` puts searches together; a runner carries out
-any :class:`~raynas.search.job_source.JobSource`.
+It proposes, checks bounds, screens, starts, judges, stores and ends trials. It does not use Ray.
+:mod:`raynas.search.builder` puts searches together; a runner carries out any
+:class:`~raynas.search.job_source.JobSource`.
 """

@@ -1,4 +1,4 @@
-"""Puts searches together: the one place that knows of which parts."""
+"""This module puts searches together; it is the only one that knows all their parts."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ from raynas.search.trial_numbers import NumberPlan, TrialNumbers
 
 @dataclass(frozen=True)
 class SearchSetup:
-    """What all searches of a run have in common, whatever they look for.
+    """The settings that all searches of a run have in common.
 
     Attributes:
-        payload: What workers need.
-        rows: Where results go.
-        stage: Of the run, as the store names it.
-        arm: Name of the sampler, or of the supernet's trainer.
-        objectives: What is sought.
-        seed: Of the experiment.
-        past: The stored trials of this stage and arm.
-        numbers: Which numbers new trials may get; None: any behind those of ``past``.
-        threads: How many CPU threads an evaluation may use.
-        keep: How many of the best are kept.
+        payload: Space, evaluator and data, which workers need.
+        rows: Writer of the store.
+        stage: Stage of the run, as the store names it.
+        arm: Name of the method: the sampler, or the supernet's trainer.
+        objectives: The objectives.
+        seed: Seed of the experiment.
+        past: The stored trials of this stage and method.
+        numbers: Numbers that new trials may get; None: any above those of ``past``.
+        threads: CPU threads of an evaluation.
+        keep: Number of best trials that are kept.
         weights: Version of the inherited weights, stored with every row.
-        folders: Where checkpoints are; nothing is kept of quick evaluations.
-        retention: Which checkpoints stay; None: those that are needed.
-        clock: Gives seconds; the runner's own where its time is simulated.
-        first_trials: A search whose first so many trials all fail ends; None: it goes on.
-        failed_before: Numbers of trials that failed in earlier sessions, which that leaves out.
+        folders: Folders of checkpoints; quick evaluations keep none.
+        retention: Chooses the checkpoints that stay; None keeps only those that are needed.
+        clock: Returns seconds; the runner's own clock where its time is simulated.
+        first_trials: The search ends when this many first trials all fail; None: it never does.
+        failed_before: Numbers of trials that failed in earlier sessions; these do not count.
     """
 
     payload: Payload
@@ -125,7 +125,7 @@ class _Parts:
         self.controller: SearchController
 
     def finish(self, proposer: Proposer) -> SearchController:
-        """Return the controller, and let it hear of trials that end."""
+        """Return the controller, and connect it with the writer that tells it of ended trials."""
         setup = self._setup
         self.controller = SearchController(
             setup.payload,
@@ -157,17 +157,20 @@ def build_search(
     bounds: tuple[Bound, ...] = (),
     screening: Screening | None = None,
 ) -> SearchController:
-    """Return a search: a sampler proposes, bounds reject, a scheduler stops.
+    """Build a search: a sampler proposes, bounds reject, a scheduler stops.
 
     Args:
-        setup: What it has in common with others.
-        sampler: Proposes.
-        fallback: Proposes where the sampler is at a loss.
+        setup: Settings that it shares with other searches of the run.
+        sampler: Proposes architectures.
+        fallback: Proposes where the sampler repeats itself or stays beyond the bounds.
         scheduler: Decides which trials go on.
-        limits: When it admits nothing new.
-        run: The run's id; what a sampler keeps elsewhere goes under this name.
-        bounds: That trials must keep.
-        screening: Scores proposals before they are evaluated.
+        limits: Limits after which nothing new is admitted.
+        run: The run's id; samplers that keep data elsewhere use it as the name.
+        bounds: Bounds that trials must keep.
+        screening: Scores proposals before they are evaluated; None for no screening.
+
+    Returns:
+        The controller of the search.
     """
     parts = _Parts(
         setup,
@@ -214,11 +217,24 @@ def build_ordered_search(
     bounds: tuple[Bound, ...] = (),
     screening: Screening | None = None,
 ) -> DeterministicOrder:
-    """Return a search whose table is that of ``lanes`` equally fast workers.
+    """Build a search whose table is that of ``lanes`` equally fast workers.
 
-    It goes through what is stored (``setup.past``) once more, with the same numbers. Its price is
-    in multiply-adds, since seconds are never the same twice. Other arguments are those of
-    :func:`build_search`.
+    It goes through the stored trials (``setup.past``) once more, with the same numbers. Its price
+    is in multiply-adds, since seconds are never the same twice.
+
+    Args:
+        setup: Settings that it shares with other searches of the run.
+        lanes: Number of logical workers.
+        sampler: Proposes architectures.
+        fallback: Proposes where the sampler repeats itself or stays beyond the bounds.
+        scheduler: Decides which trials go on.
+        limits: Limits after which nothing new is admitted.
+        run: The run's id.
+        bounds: Bounds that trials must keep.
+        screening: Scores proposals before they are evaluated; None for no screening.
+
+    Returns:
+        The search in its deterministic order.
     """
     past = unbroken(setup.past)
     plan = (setup.numbers or NumberPlan.of(past.values(), past)).from_the_start(past.values())
@@ -242,11 +258,14 @@ def build_ordered_search(
 
 
 def build_single_training(setup: SearchSetup, arch: Architecture) -> SearchController:
-    """Return one evaluation that others need: of a supernet, say.
+    """Build the search of a single evaluation that others need, of a supernet for instance.
 
     Args:
-        setup: What it has in common with others.
+        setup: Settings that it shares with other searches of the run.
         arch: The label of the evaluation.
+
+    Returns:
+        The controller.
     """
     parts = _no_search(setup, blind=False)
     begun = bool(parts.ledger.waiting or parts.incumbents.best)
@@ -257,15 +276,18 @@ def build_single_training(setup: SearchSetup, arch: Architecture) -> SearchContr
 def build_retraining(
     setup: SearchSetup, architectures: Iterable[Architecture], seeds: int
 ) -> SearchController:
-    """Return the training of chosen architectures, each anew over several seeds.
+    """Build the training of chosen architectures, each over several seeds.
 
-    These are the finalists, which are measured on the test split, and others that show what the
-    search's values are worth.
+    These are the finalists, which are measured on the test split, and others that check the
+    ranking of the search.
 
     Args:
-        setup: What it has in common with others.
-        architectures: To train.
-        seeds: How often each.
+        setup: Settings that it shares with other searches of the run.
+        architectures: Architectures to train.
+        seeds: Number of trainings of each.
+
+    Returns:
+        The controller.
     """
     parts = _no_search(setup, blind=True)
     wanted = [(a, seed_for(setup.seed, "final", k)) for a in architectures for k in range(seeds)]

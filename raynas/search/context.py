@@ -1,4 +1,4 @@
-"""What a search works with: its payload, its limits, what it shows, and its common state."""
+"""This module has what a search works with: payload, limits, status, meter and interruption."""
 
 from __future__ import annotations
 
@@ -19,14 +19,26 @@ from raynas.spaces.guard import checked_costs
 
 @dataclass(frozen=True)
 class Payload:
-    """What every worker needs once: large arrays in it are shared, never copied per trial."""
+    """The data that every worker needs once; large arrays in it are shared, not copied per trial.
+
+    Attributes:
+        space: The search space.
+        evaluator: Measures architectures.
+        view: Training and held-out images.
+    """
 
     space: SearchSpace
     evaluator: Evaluator
     view: View
 
     def costs(self, arch: Any) -> dict[str, float]:
-        """Return the costs of an architecture that the space counts, by name.
+        """Return the costs of an architecture that the space counts.
+
+        Args:
+            arch: The architecture.
+
+        Returns:
+            Name of a cost -> value.
 
         Raises:
             ArchitectureError: The space's own code raised.
@@ -35,24 +47,34 @@ class Payload:
 
 
 class Rows(Protocol):
-    """Where rows go: the store's writer, or a list in tests."""
+    """A receiver of rows: the store's writer, or a list in tests."""
 
-    def append(self, rows: Sequence[Mapping[str, Any]]) -> object: ...
+    def append(self, rows: Sequence[Mapping[str, Any]]) -> object:
+        """Append rows of the result table.
+
+        Args:
+            rows: Rows, each column -> value.
+
+        Returns:
+            Any value; it is not used.
+        """
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When a search admits nothing new. What runs then is finished. None: no such limit.
+    """The limits after which a search admits nothing new; running trials are finished.
+
+    A limit of None does not apply.
 
     Attributes:
-        trials: Trials evaluated; proposals beyond a bound, duplicates and those that screening
-            holds back do not count.
-        seconds: Worker seconds, or what else ``price`` counts, of all measurements. Paused trials
-            are decided on as at the end of any other search.
-        expected: What trials will have cost at their ends. Those that run count as this much of
+        trials: Number of evaluated trials; proposals beyond a bound, duplicates and trials that
+            were screened out do not count.
+        seconds: Worker seconds, or the unit of ``price``, of all measurements. When they are
+            spent, paused trials are decided on as at the end of any other search.
+        expected: Expected price of a trial at its end. Running trials count as this much of
             ``seconds``, so that many workers spend little more than one does.
         deadline: Seconds on the search's clock. Paused trials do not go on after it, either.
-        price: What a measurement counts where searches are compared at equal cost.
+        price: Price of a measurement, where searches are compared at equal cost.
     """
 
     trials: int | None = None
@@ -64,7 +86,28 @@ class Limits:
 
 @dataclass(frozen=True)
 class Status:
-    """What a live view shows; plain values, safe to read from another thread."""
+    """The state of a search for a live view, in plain values that another thread may read.
+
+    Attributes:
+        stage: Stage of the run.
+        arm: Name of the method.
+        counts: State -> number of trials.
+        target: Number of trials to evaluate, or None.
+        running: Number, architecture, step and first objective of each running trial.
+        best: Number, architecture and first objective of the best trial, or None.
+        objective: The first objective.
+        rungs: The scheduler's rungs.
+        rejected: Number of proposals beyond a bound.
+        duplicates: Number of proposals of known architectures.
+        screened_out: Number of trials that were screened out.
+        seconds: Price paid so far; worker seconds by default.
+        max_seconds: Limit of worker seconds, or None.
+        elapsed: Seconds since the search began.
+        max_step: Last step of a full evaluation.
+        progress: Share of the price that is paid, or of the only trial that is measured, from 0
+            to 1.
+        waits_for: Words on what the runner waits for; empty if nothing.
+    """
 
     stage: str
     arm: str
@@ -86,12 +129,20 @@ class Status:
 
     @property
     def ended(self) -> int:
-        """Trials at rest that were evaluated: proposals beyond a bound do not count."""
+        """The number of trials that have ended and were evaluated.
+
+        Returns:
+            The number, without proposals beyond a bound.
+        """
         return sum(n for s, n in self.counts.items() if s != TrialState.RUNNING)
 
     @property
     def share(self) -> float:
-        """How much of the budget is used, 0..1."""
+        """The used share of the budget.
+
+        Returns:
+            A number from 0 to 1.
+        """
         parts = [self.progress]
         if self.target:
             parts.append(self.ended / self.target)
@@ -101,11 +152,16 @@ class Status:
 
 
 class Meter:
-    """What a search has spent, and whether it may begin anything new.
+    """The account of what a search has spent, which says whether it may begin anything new.
 
     Args:
-        limits: Of the search.
-        clock: Gives seconds; the runner's own where its time is simulated.
+        limits: Limits of the search.
+        clock: Returns seconds; the runner's own clock where its time is simulated.
+
+    Attributes:
+        spent: Worker seconds of all measurements.
+        paid: Price of all measurements.
+        paid_by: Trial number -> price of its measurements.
     """
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
@@ -115,7 +171,7 @@ class Meter:
         self._running: Mapping[int, Trial] = {}
 
     def watch(self, running: Mapping[int, Trial]) -> None:
-        """Count trials that have not ended as what they are expected to cost.
+        """Count running trials as what they are expected to cost.
 
         Args:
             running: All trials that have begun and not ended, kept up to date by its owner.
@@ -123,7 +179,12 @@ class Meter:
         self._running = running
 
     def pay(self, trial: Trial, measurement: Measurement) -> None:
-        """Add one measurement of a trial."""
+        """Add one measurement of a trial.
+
+        Args:
+            trial: The trial.
+            measurement: The measurement, with its seconds.
+        """
         price = self.limits.price(trial, measurement)
         self.spent += measurement.seconds
         self.paid += price
@@ -131,7 +192,11 @@ class Meter:
 
     @property
     def spent_up(self) -> bool:
-        """Whether the price is spent, or will be by the trials that have begun."""
+        """True if the price is spent, or will be by the trials that have begun.
+
+        Returns:
+            Always False without a limit.
+        """
         limit, expected = self.limits.seconds, self.limits.expected
         if limit is None:
             return False
@@ -142,23 +207,47 @@ class Meter:
 
     @property
     def past_deadline(self) -> bool:
-        """Whether the time on the clock is over."""
+        """True if the time on the clock is over.
+
+        Returns:
+            Always False without a deadline.
+        """
         return self.limits.deadline is not None and self.clock() >= self.limits.deadline
 
     @property
     def late(self) -> bool:
-        """Whether nothing new may begin."""
+        """True if nothing new may begin.
+
+        Returns:
+            True if the price is spent or the deadline is over.
+        """
         return self.spent_up or self.past_deadline
 
 
 @dataclass
 class Interruption:
-    """Whether somebody ended the search early: a user, or an error of its runner."""
+    """The request to end a search early, by a user or by an error of its runner.
+
+    Attributes:
+        requested: Whether the end was requested.
+        error: The error that caused it, or None.
+    """
 
     requested: bool = False
     error: BaseException | None = None
 
 
 def one_line(text: str) -> str:
-    """Return the text in one line of at most 500 characters."""
+    r"""Return the text in one line of at most 500 characters.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The text with each run of whitespace as one space.
+
+    Example:
+        >>> one_line("CUDA out of memory:\n  tried 2 GiB")
+        'CUDA out of memory: tried 2 GiB'
+    """
     return " ".join(text.split())[:500]

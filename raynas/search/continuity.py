@@ -1,4 +1,4 @@
-"""Whether the measurements of a trial follow on one another, or some were lost between them."""
+"""This module checks that measurements of a trial follow on one another without a lost step."""
 
 from __future__ import annotations
 
@@ -9,16 +9,25 @@ from typing import final
 
 from raynas.core import Trial
 
-#: so often a trial is started anew of which nothing is stored; a worker died before each time
+#: Number of fresh starts of a trial of which nothing is stored; each time a worker died before.
 _FRESH_STARTS = 10
 
 
 @final
 class Continuity:
-    """What is known of the steps that an evaluator measures: all of them, or every fifth.
+    """A record of the distance between the steps of an evaluator.
 
-    A worker that measured from the start shows it. Of one that goes on from a checkpoint nobody
-    knows which step was measured before, and whether its row was lost with the driver.
+    An evaluator may measure every step, or every fifth for instance.
+    A worker that measured from the start shows this distance. For one that goes on from a
+    checkpoint it is unknown which step was measured before, and whether its row was lost with the
+    driver.
+
+    Example:
+        >>> steps = Continuity()
+        >>> steps.broken(last=2, step=4, after=2, before=[1, 2])
+        False
+        >>> steps.broken(last=4, step=6, after=5, before=[1, 2, 4])
+        True
     """
 
     def __init__(self) -> None:
@@ -26,15 +35,18 @@ class Continuity:
         self._anew: Counter[int] = Counter()
 
     def broken(self, last: int, step: int, after: int | None, before: Iterable[int]) -> bool:
-        """Whether a measurement leaves a hole in the curve of its trial.
+        """Return whether a measurement leaves a hole in the curve of its trial.
 
         Args:
             last: The last step before it; 0 for none.
-            step: Of the measurement, beyond ``last``.
+            step: Step of the measurement, beyond ``last``.
             after: The step that its worker had measured before; None when that is not known. Then
-                it follows when it is no farther from ``last`` than steps are apart, of this trial
-                or of others.
+                the measurement follows if it is no farther from ``last`` than steps are apart, of
+                this trial or of others.
             before: All steps of the trial before it, from the first one up.
+
+        Returns:
+            True if a step between is missing.
         """
         if after is None:
             distances = (b - a for a, b in pairwise(chain([0], before)))
@@ -44,24 +56,42 @@ class Continuity:
         return after > last
 
     def may_begin_anew(self, number: int, last: int) -> bool:
-        """Whether a trial with a hole is started from nothing to fill it, which is counted.
+        """Return whether a trial with a hole may start from the beginning to fill it, and count it.
 
         Args:
-            number: Of the trial.
-            last: The last step before the hole. With none before, how far apart its steps are is
-                not known, and nothing but time is lost; else once must do.
+            number: Number of the trial.
+            last: The last step before the hole. With 0 the distance of its steps is not known, and
+                nothing but time is lost: ten starts are allowed. Else only one is.
+
+        Returns:
+            False when the allowed starts are used up.
         """
         self._anew[number] += 1
         return self._anew[number] <= (1 if last else _FRESH_STARTS)
 
 
 def steps_of(trial: Trial) -> Iterator[int]:
-    """Return the steps that are known of a trial's evaluation, from the first one up."""
+    """Return the known steps of a trial's evaluation.
+
+    Args:
+        trial: The trial.
+
+    Returns:
+        Steps from the first one up, without screening scores at step 0.
+    """
     return (m.step for m in trial.measurements if m.step > 0)
 
 
 def hole_message(step: int, last: int) -> str:
-    """Return the message of a trial whose evaluator left out steps before ``step``."""
+    """Return the message of a trial whose evaluator left out steps.
+
+    Args:
+        step: Step of the measurement after the hole.
+        last: The last step before the hole.
+
+    Returns:
+        The message.
+    """
     return (
         f"the evaluator reported step {step} after step {last}, and the steps between are "
         "missing; it must report every step, in order"

@@ -1,7 +1,7 @@
-"""The one place that decides: jobs go out, measurements come in, each is stored at once.
+"""This module has the controller of a search: jobs go out, measurements come in and are stored.
 
-A runner (this process, Ray Tune, actors) only carries jobs to workers, so the same experiment gives
-the same table on each.
+A runner (this process, Ray Tune, actors) only carries jobs to workers, so the same experiment
+gives the same table on each.
 """
 
 from __future__ import annotations
@@ -39,19 +39,26 @@ from raynas.search.screening import broken
 
 @final
 class SearchController(JobSource):
-    """Carries trials from their proposal to their end; :mod:`raynas.search.builder` makes it.
+    """A job source that carries trials from their proposal to their end.
+
+    :mod:`raynas.search.builder` makes it.
 
     Args:
-        payload: What workers need.
-        proposer: Where trials come from.
-        scheduler: Which of them go on.
-        ledger, incumbents, checkpoints, rows, meter, interruption: Its parts; see their classes.
-        objectives: What a measurement must carry, finite.
-        bounds: What breaks them at its last step is INFEASIBLE.
+        payload: Space, evaluator and data, which workers need.
+        proposer: Source of new trials.
+        scheduler: Decides which trials go on.
+        ledger: The trials and their states.
+        incumbents: The best trials.
+        checkpoints: Decides which trials keep their checkpoints.
+        rows: Writes the rows of the store.
+        meter: Counts what was spent.
+        interruption: The request to end the search early.
+        objectives: Metrics that a measurement must have, finite.
+        bounds: A trial that breaks them at its last step is INFEASIBLE.
         first_failures: Ends the search when its first trials all fail.
-        threads: How many CPU threads an evaluation may use.
-        blind: Whether the objectives are measured at the last step alone, and what is best is
-            nobody's business: the test data are looked at once.
+        threads: CPU threads of an evaluation.
+        blind: Whether the objectives are measured at the last step only, and the best trial is
+            not shown: test data are looked at once.
     """
 
     def __init__(
@@ -85,6 +92,11 @@ class SearchController(JobSource):
     # -- jobs go out -------------------------------------------------------------------------------
 
     def next(self) -> Job | None:
+        """Return a job of a waiting, paused or new trial.
+
+        Returns:
+            The job, or None: :attr:`done` says whether to wait or to end.
+        """
         if self.interrupted:
             return None
         self.join()
@@ -100,7 +112,7 @@ class SearchController(JobSource):
         return job
 
     def _begin(self) -> Trial | None:
-        """Begin with a new trial; those that cannot be evaluated end at once."""
+        """Begin a new trial; those that cannot be evaluated end at once."""
         while not self.interrupted and (trial := self.proposer.propose()) is not None:
             self.ledger.add(trial)
             self.scheduler.begin(trial)
@@ -130,6 +142,7 @@ class SearchController(JobSource):
         )
 
     def join(self) -> None:
+        """Register the trials that have checkpoints with the retention."""
         self.checkpoints.join()
 
     # -- paused trials -----------------------------------------------------------------------------
@@ -147,7 +160,7 @@ class SearchController(JobSource):
                 self._rest(self.trials[number], "")
 
     def _last(self) -> Trial | None:
-        """Nothing runs and nothing is new: of the paused trials one goes on, or they end."""
+        """Return a paused trial to go on with when nothing runs and nothing is new, or end all."""
         if self.interrupted or self.proposer.has_room:
             return None
         while self.ledger.paused and not self.meter.past_deadline:
@@ -162,7 +175,7 @@ class SearchController(JobSource):
         return None
 
     def _rest(self, trial: Trial, when: str) -> None:
-        """A paused trial will not go on."""
+        """Stop a paused trial that will not go on."""
         message = f"{self.scheduler.name} at step {trial.step}{when}"
         self._close(trial, TrialState.STOPPED, message)
 
@@ -177,6 +190,19 @@ class SearchController(JobSource):
         host: str = "",
         device: str = "cpu",
     ) -> Decision:
+        """Take a measurement, store it, decide.
+
+        Args:
+            job: The job of the worker that measured.
+            measurement: The measurement.
+            after: The step that the worker had measured before; 0 when it began from the start;
+                None when it went on from a checkpoint of an earlier worker.
+            host: The machine that measured.
+            device: The device that measured.
+
+        Returns:
+            Whether the worker goes on.
+        """
         if not self.ledger.is_current(job):
             return Decision.STOP
         trial = self.trials[job.trial]
@@ -197,7 +223,7 @@ class SearchController(JobSource):
         return decision
 
     def _required(self, trial: Trial, measurement: Measurement) -> list[str]:
-        """The metrics that the measurement must carry, finite."""
+        """Return the metrics that the measurement must have, finite."""
         if self._blind and measurement.step < self.max_step:
             return []
         return [o.metric for o in self.objectives if o.metric not in trial.costs]
@@ -216,14 +242,16 @@ class SearchController(JobSource):
             self.ledger.move(trial, TrialState.STOPPED, message)
         elif decision is Decision.PAUSE:
             self.ledger.pause(trial.number)
-        if not trial.state.ended and not trial.oom_retries:  # of these a resume must know
+        if (
+            not trial.state.ended and not trial.oom_retries
+        ):  # a resumed search needs this message of a trial that ran out of memory
             trial.message = ""
         return decision
 
     def _spoil(
         self, trial: Trial, measurement: Measurement, bad: list[str], host: str, device: str
     ) -> None:
-        """The measurement lacks an objective: the trial failed, but what else it found is kept."""
+        """Fail a trial whose measurement lacks an objective; its other values are stored."""
         shown = ", ".join(f"{n} is {measurement.values.get(n, 'missing')}" for n in bad)
         note = f": {measurement.note}" if measurement.note else ""
         trial.failure = one_line(f"{shown} at step {measurement.step}{note}")
@@ -236,7 +264,7 @@ class SearchController(JobSource):
         self.rows.write(trial, measurement if finite else None, host, device)
 
     def _fill_hole(self, job: Job, trial: Trial, measurement: Measurement) -> None:
-        """Steps are missing before the measurement: start from nothing, or give up."""
+        """Start a trial with missing steps from the beginning, or fail it."""
         if not self._steps.may_begin_anew(trial.number, trial.step):
             self.fail(job, hole_message(measurement.step, trial.step))
             return
@@ -244,6 +272,11 @@ class SearchController(JobSource):
         self.again(job)
 
     def complete(self, job: Job) -> None:
+        """End a trial whose evaluator is done; without a valid last measurement it is FAILED.
+
+        Args:
+            job: The job of the worker.
+        """
         if not self.ledger.is_current(job):
             return
         trial = self.trials[job.trial]
@@ -255,7 +288,7 @@ class SearchController(JobSource):
         self._close(trial, state, message or early_message(trial.step, self.max_step))
 
     def _lacking(self, trial: Trial) -> str:
-        """Why a trial whose evaluator has ended early is worth nothing, or nothing."""
+        """Return why a trial whose evaluator has ended early is invalid; empty if it is valid."""
         if trial.last is None or trial.step == 0:
             return "the evaluator ended without a measurement"
         wanted = [o.metric for o in self.objectives if o.metric not in trial.costs]
@@ -265,6 +298,13 @@ class SearchController(JobSource):
         return ""
 
     def fail(self, job: Job, message: str, *, infeasible: bool = False) -> None:
+        """End a trial as FAILED or INFEASIBLE.
+
+        Args:
+            job: The job of the worker.
+            message: The reason; it is stored in one line.
+            infeasible: Whether the trial does not fit, rather than crashed.
+        """
         if not self.ledger.is_current(job):
             return
         trial = self.trials[job.trial]
@@ -273,6 +313,14 @@ class SearchController(JobSource):
         self._close(trial, state, trial.failure)
 
     def no_memory(self, job: Job, reason: str, room: str = "", *, last: bool = False) -> None:
+        """Start a trial once more with more memory, or end it as INFEASIBLE.
+
+        Args:
+            job: The job of the worker.
+            reason: The error of the worker.
+            room: The memory that it had, in words.
+            last: Whether there is no more memory.
+        """
         if not self.ledger.is_current(job):
             return
         message = memory_message(reason, room)
@@ -283,7 +331,12 @@ class SearchController(JobSource):
         self.again(job)
 
     def note_memory(self, trial: Trial, message: str) -> None:
-        """Store that the trial ran out of memory and is tried once more."""
+        """Store that a trial ran out of memory and is started once more.
+
+        Args:
+            trial: The trial.
+            message: The stored message.
+        """
         trial.oom_retries += 1
         trial.message = message
         self.rows.write(trial, None)
@@ -293,13 +346,28 @@ class SearchController(JobSource):
         self.rows.write(trial, None)
 
     def again(self, job: Job) -> None:
+        """Let the trial of a lost worker wait for another one.
+
+        Args:
+            job: The job of the lost worker.
+        """
         if self.ledger.is_current(job):
             self.ledger.requeue(job)
 
     def restarted(self, job: Job) -> None:
+        """Take the new attempt of a job that the runner gave to another worker.
+
+        Args:
+            job: The job with its new attempt.
+        """
         self.ledger.restarted(job)
 
     def together(self) -> contextlib.AbstractContextManager[None]:
+        """Return a block whose reports are stored by one append.
+
+        Returns:
+            A context manager.
+        """
         return self.rows.together()
 
     def settle(self) -> None:
@@ -307,7 +375,11 @@ class SearchController(JobSource):
         self.rows.settle()
 
     def ended(self, trial: Trial) -> None:
-        """A trial is at rest and stored: rank it, keep its checkpoints or not, tell the others."""
+        """Rank a stored trial that has ended, decide on its checkpoints, and tell the other parts.
+
+        Args:
+            trial: The trial.
+        """
         self.incumbents.enter(trial)
         self.checkpoints.ended(trial)
         if began(trial):
@@ -319,58 +391,88 @@ class SearchController(JobSource):
 
     @property
     def done(self) -> bool:
+        """True if nothing runs and nothing more will be started."""
         return not self.ledger.jobs and (self.interrupted or not self._more())
 
     def _more(self) -> bool:
-        """Whether jobs may still come when nothing is running."""
+        """Return whether jobs may still come when nothing is running."""
         ledger, proposer = self.ledger, self.proposer
         return bool(ledger.waiting or ledger.paused) or proposer.has_ready or proposer.has_room
 
     def interrupt(self, error: BaseException | None = None) -> None:
+        """Request the end of the search.
+
+        Args:
+            error: The error for the runner to raise, if any; the first one counts.
+        """
         self._interruption.requested = True
         self._interruption.error = self._interruption.error or error
 
     @property
     def interrupted(self) -> bool:
+        """True if the end of the search was requested."""
         return self._interruption.requested
 
     @property
     def error(self) -> BaseException | None:
+        """The first error that the search was interrupted with.
+
+        Returns:
+            The error, or None.
+        """
         return self._interruption.error
 
     @property
     def jobs(self) -> Mapping[int, Job]:
+        """The jobs that workers have now, by trial number."""
         return self.ledger.jobs
 
     @property
     def trials(self) -> Mapping[int, Trial]:
+        """The trials of the search, by number."""
         return self.ledger.trials
 
     @property
     def best(self) -> tuple[Trial, ...]:
-        """The best COMPLETE trials, best first."""
+        """The best COMPLETE trials.
+
+        Returns:
+            The trials, best first.
+        """
         return self.incumbents.best
 
     @property
     def note(self) -> str:
-        """Why the search ended early, if it did."""
+        """The reason why the search ended early.
+
+        Returns:
+            A sentence; empty if it did not end early.
+        """
         return self.proposer.note
 
     @property
     def breadth(self) -> int:
+        """The largest number of workers that could be busy at once."""
         target = self.proposer.target
         trials = self.payload.space.size if target is None else target
         return max(trials - self.status().ended, 0)
 
     @property
     def timed(self) -> bool:
+        """True if something is timed while its trials run."""
         return self.proposer.timed
 
     @property
     def folder(self) -> Path | None:
+        """The folder that holds the trials' checkpoints.
+
+        Returns:
+            The folder, or None where nothing is kept.
+        """
         return self.checkpoints.folders.folder
 
     def status(self) -> Status:
+        """Return the state of the search for a live view."""
         objective, counts, limits = self.objectives[0], self.proposer.counts, self.meter.limits
         best = None if self._blind else self.incumbents.first
         return Status(
@@ -397,7 +499,7 @@ class SearchController(JobSource):
         )
 
     def _progress(self) -> float:
-        """The share of the price that is paid, or of the only trial that is measured, 0..1."""
+        """Return the paid share of the price, or the share of the only trial, from 0 to 1."""
         limit = self.meter.limits.seconds
         if limit:
             return self.meter.paid / limit
@@ -408,10 +510,30 @@ class SearchController(JobSource):
 
 
 def memory_message(reason: str, room: str) -> str:
-    """Return the message of a trial that ran out of memory."""
+    """Return the message of a trial that ran out of memory.
+
+    Args:
+        reason: The error of the worker.
+        room: The memory that it had, in words; empty if unknown.
+
+    Returns:
+        The message in one line.
+    """
     return one_line(f"{OUT_OF_MEMORY}{f' with {room}' if room else ''}: {reason}")
 
 
 def early_message(step: int, last: int) -> str:
-    """Return the remark on a trial that nobody stopped before the last step."""
+    """Return the note on a trial whose evaluator ended it before the last step.
+
+    Args:
+        step: Its last measured step.
+        last: Last step of a full evaluation.
+
+    Returns:
+        The note.
+
+    Example:
+        >>> early_message(7, 10)
+        'its evaluator ended it at step 7 of 10'
+    """
     return f"its evaluator ended it at step {step} of {last}"

@@ -1,14 +1,14 @@
-"""A search whose table does not depend on how many workers it has, or on how fast they are.
+"""This module makes a search whose table does not depend on the number or speed of workers.
 
-Results take effect in a logical order: as if some equally fast workers, the lanes, measured in
-step, one step per tick. What arrives before its turn waits. So proposals and decisions see the same
-results whatever really happened, with one worker or with many. A trial that reaches a rung before
-its turn is laid aside with its checkpoint, such that no worker trains what may be stopped, where
-that is possible; :class:`DiscardedWork` tells the rest of the price.
+Results take effect in a logical order: as if some equally fast logical workers, the lanes,
+measured in step, one step per tick. A result that arrives before its turn is kept until then. So
+proposals and decisions see the same results with one worker or with many. A trial that reaches a
+rung before its turn is paused with its checkpoint, so that no worker trains what may be stopped,
+where that is possible; :class:`DiscardedWork` counts the work that was still lost.
 
 :class:`DeterministicOrder` wraps a :class:`~raynas.search.controller.SearchController`, which sees
-the lanes as its workers. What stands between the two: the controller's job of a trial is held by a
-lane; a worker's job of the same trial has a ticket of its own, and may outlive it.
+the lanes as its workers. The controller's job of a trial is held by a lane. A real worker's job of
+the same trial has a ticket of its own, and may end later.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from raynas.search.ledger import recall_failure
 
 @dataclass
 class _Lane:
-    """A logical worker: its tick, and the controller's job that it has."""
+    """A logical worker with its tick and the controller's job that it has."""
 
     index: int
     tick: int = 0
@@ -39,14 +39,14 @@ class _Lane:
 
     @property
     def turn(self) -> tuple[int, bool, int]:
-        """What happens first: results, then starts; of equals the lower lane."""
+        """A sort key of what happens first: results, then starts; of equals the lower lane."""
         idle = self.job is None
         return self.tick + (not idle), idle, self.index
 
 
 @dataclass(frozen=True)
 class _Event:
-    """What is known of a trial before its turn: a measurement, or how it ended."""
+    """A fact about a trial that is known before its turn: a measurement, or how it ended."""
 
     measurement: Measurement | None = None
     host: str = ""
@@ -57,12 +57,12 @@ class _Event:
 
 @dataclass
 class DiscardedWork:
-    """What the order cost.
+    """The cost of the deterministic order.
 
     Attributes:
         kept: Seconds of workers whose results count.
-        dropped: Seconds of workers whose results were not wanted in the end.
-        aside: How often a trial waited for its turn without a worker.
+        dropped: Seconds of workers whose results were not needed in the end.
+        aside: Number of times a trial waited for its turn without a worker.
     """
 
     kept: float = 0.0
@@ -79,16 +79,20 @@ class DiscardedWork:
 
 @final
 class DeterministicOrder(JobSource):
-    """Lets results take effect in their logical order; see the module.
+    """A job source that lets results take effect in their logical order; see the module.
 
-    A resume goes through the search once more with what is stored, from the first proposal on, so
-    sampler and scheduler are where they were.
+    A resumed search is gone through once more with the stored trials, from the first proposal on,
+    so sampler and scheduler reach the state they had.
 
     Args:
-        controller: Of the search, without any past; it writes through
+        controller: Controller of the search, without any past; it writes through
             :class:`~raynas.search.rows.NewRows`.
-        lanes: Logical workers; more real ones find nothing to do.
+        lanes: Number of logical workers; additional real ones find nothing to do.
         past: The stored trials.
+
+    Attributes:
+        controller: Controller of the search.
+        discarded: Cost of the order so far.
     """
 
     def __init__(
@@ -98,8 +102,8 @@ class DeterministicOrder(JobSource):
         self._stored = unbroken(past)
         self._lanes = [_Lane(i) for i in range(lanes)]
         self._known = {number: deque(_events(trial)) for number, trial in self._stored.items()}
-        self._workers: dict[int, Job] = {}  # what real workers have
-        self._wanted: deque[int] = deque()  # trials that need one
+        self._workers: dict[int, Job] = {}  # jobs of real workers, by trial
+        self._wanted: deque[int] = deque()  # trials that need a worker
         self._started: set[int] = set()  # trials that began in this session
         self._steps = Continuity()
         self._tickets = 0
@@ -108,6 +112,11 @@ class DeterministicOrder(JobSource):
     # -- jobs go out -------------------------------------------------------------------------------
 
     def next(self) -> Job | None:
+        """Return a job of a trial whose next result is needed.
+
+        Returns:
+            The job, or None: :attr:`done` says whether to wait or to end.
+        """
         self._advance()
         if self.interrupted or not self._wanted:
             return None
@@ -116,7 +125,7 @@ class DeterministicOrder(JobSource):
         return self._workers[number]
 
     def _physical(self, job: Job) -> Job:
-        """The job of a real worker, which keeps a checkpoint at every rung."""
+        """Return the job of a real worker, which keeps a checkpoint at every rung."""
         trial, folders = self.trials[job.trial], self.controller.checkpoints.folders
         rungs = (rung.step for rung in self.controller.scheduler.rungs())
         self._tickets += 1
@@ -131,12 +140,13 @@ class DeterministicOrder(JobSource):
         )
 
     def join(self) -> None:
+        """Register the trials that have checkpoints with the retention."""
         self.controller.join()
 
     # -- the order ---------------------------------------------------------------------------------
 
     def _advance(self) -> None:
-        """All that can happen with what is known, one after the other."""
+        """Let all known results take effect, one after the other in their order."""
         while not self.interrupted:
             lane = min(self._lanes, key=lambda lane: lane.turn)
             if not (self._start(lane) if lane.job is None else self._step(lane, lane.job)):
@@ -144,9 +154,9 @@ class DeterministicOrder(JobSource):
         self._request_workers()
 
     def _start(self, lane: _Lane) -> bool:
-        """A trial for an idle lane; without one it waits for the next result.
+        """Start a trial on an idle lane; without one the lane waits for the next result.
 
-        False: nothing will happen any more.
+        Returns False when nothing will happen any more.
         """
         job = self.controller.next()
         if job is not None:
@@ -160,16 +170,17 @@ class DeterministicOrder(JobSource):
         return True
 
     def _meet(self, trial: Trial) -> None:
-        """A trial that an earlier session left goes on as it was, in a new attempt.
+        """Continue a trial that an earlier session left, in a new attempt.
 
-        Raises: UserError when a resumed search goes another way than the stored one.
+        Raises:
+            UserError: The resumed search proposes something else than the stored one.
         """
         stored = self._stored.get(trial.number)
         if stored is None or trial.number in self._started:
             self._started.add(trial.number)
             return
         self._started.add(trial.number)
-        never_began = bool(stored.failure) and not stored.measurements  # it may be mended now
+        never_began = bool(stored.failure) and not stored.measurements  # the cause may be fixed now
         if stored.arch != trial.arch and not never_began:
             raise UserError(
                 f"trial {trial.number} was {stored.arch.text}, and is {trial.arch.text} in this "
@@ -183,7 +194,7 @@ class DeterministicOrder(JobSource):
             self._rejoin(trial)
 
     def _rejoin(self, trial: Trial) -> None:
-        """The lane's job has the attempt that its trial has now."""
+        """Give the lane's job the present attempt of its trial."""
         job = self.controller.jobs[trial.number]
         self.controller.restarted(replace(job, attempt=trial.attempt))
         for lane in self._lanes:
@@ -191,7 +202,7 @@ class DeterministicOrder(JobSource):
                 lane.job = self.controller.jobs[trial.number]
 
     def _step(self, lane: _Lane, job: Job) -> bool:
-        """The next result of a lane's trial takes effect. False when it is not known yet."""
+        """Let the next result of a lane's trial take effect; return False while it is not known."""
         known = self._known.get(job.trial)
         if not known:
             return False
@@ -215,7 +226,7 @@ class DeterministicOrder(JobSource):
             controller.settle()  # the sampler must have heard of it before the next proposal
 
     def _leave(self, number: int) -> None:
-        """No lane has the trial any more: it needs no worker now."""
+        """Free the worker of a trial that no lane has any more."""
         if number in self._wanted:
             self._wanted.remove(number)
         if self.trials[number].state.ended:
@@ -225,7 +236,7 @@ class DeterministicOrder(JobSource):
                 self.discarded.dropped += seconds
 
     def _request_workers(self) -> None:
-        """Trials that wait for a result, and whose next one nobody is working on."""
+        """Request workers for trials whose next result nobody is working on."""
         for lane in sorted(self._lanes, key=lambda lane: lane.turn):
             if lane.job is None or self._known.get(lane.job.trial):
                 continue
@@ -243,11 +254,24 @@ class DeterministicOrder(JobSource):
         host: str = "",
         device: str = "cpu",
     ) -> Decision:
+        """Keep a measurement until its turn, and let all results take effect whose turn has come.
+
+        Args:
+            job: The job of the worker that measured.
+            measurement: The measurement.
+            after: The step that the worker had measured before; 0 when it began from the start;
+                None when it went on from a checkpoint of an earlier worker.
+            host: The machine that measured.
+            device: The device that measured.
+
+        Returns:
+            Whether the worker goes on; PAUSE at a rung that the trial reached before its turn.
+        """
         if not self._is_current(job):
             self.discarded.dropped += measurement.seconds
             return Decision.STOP
         number, known = job.trial, self._last_known(job.trial)
-        if self.trials[number].state.ended:  # its turn was an end that the worker did not know of
+        if self.trials[number].state.ended:  # it ended at its turn; the worker does not know yet
             self.discarded.dropped += measurement.seconds
             del self._workers[number]
             return Decision.STOP
@@ -263,7 +287,7 @@ class DeterministicOrder(JobSource):
         return self._goes_on(job, measurement.step)
 
     def _goes_on(self, job: Job, step: int) -> Decision:
-        """Whether the worker measures the next step at once."""
+        """Return whether the worker measures the next step at once."""
         number = job.trial
         if not self._is_current(job):
             return Decision.STOP
@@ -285,12 +309,24 @@ class DeterministicOrder(JobSource):
         self.again(job)
 
     def complete(self, job: Job) -> None:
+        """Keep the end of a trial until its turn.
+
+        Args:
+            job: The job of the worker.
+        """
         failure = (
             None if self._last_known(job.trial) else "the evaluator ended without a measurement"
         )
         self._end(job, _Event(failure=failure))
 
     def fail(self, job: Job, message: str, *, infeasible: bool = False) -> None:
+        """Keep the failure of a trial until its turn.
+
+        Args:
+            job: The job of the worker.
+            message: The reason.
+            infeasible: Whether the trial does not fit, rather than crashed.
+        """
         self._end(job, _Event(failure=message, infeasible=infeasible))
 
     def _end(self, job: Job, event: _Event) -> None:
@@ -302,7 +338,16 @@ class DeterministicOrder(JobSource):
             self._advance()
 
     def no_memory(self, job: Job, reason: str, room: str = "", *, last: bool = False) -> None:
-        """The second try is no event: only how it ends has its turn."""
+        """Start a trial once more with more memory, or fail it.
+
+        The second start has no turn; only its result has.
+
+        Args:
+            job: The job of the worker.
+            reason: The error of the worker.
+            room: The memory that it had, in words.
+            last: Whether there is no more memory.
+        """
         if not self._is_current(job):
             return
         trial = self.trials[job.trial]
@@ -314,6 +359,11 @@ class DeterministicOrder(JobSource):
         self.again(job)
 
     def again(self, job: Job) -> None:
+        """Let the trial of a lost worker wait for another one.
+
+        Args:
+            job: The job of the lost worker.
+        """
         if not self._is_current(job):
             return
         del self._workers[job.trial]
@@ -326,6 +376,11 @@ class DeterministicOrder(JobSource):
             self._wanted.appendleft(job.trial)
 
     def restarted(self, job: Job) -> None:
+        """Take the new attempt of a job that the runner gave to another worker.
+
+        Args:
+            job: The job with its new attempt.
+        """
         now = self._workers.get(job.trial)
         if now is not None and now.ticket == job.ticket:
             self._workers[job.trial] = job
@@ -339,57 +394,92 @@ class DeterministicOrder(JobSource):
         return now is not None and (now.ticket, now.attempt) == (job.ticket, job.attempt)
 
     def _last_known(self, number: int) -> int:
-        """The last step that is known of a trial, whether it has had its turn or not."""
+        """Return the last known step of a trial, whether it has had its turn or not."""
         return max(self._later_steps(number), default=self.trials[number].step)
 
     def _later_steps(self, number: int) -> Iterator[int]:
-        """The steps that are known of a trial and have not had their turn."""
+        """Return the known steps of a trial that have not had their turn."""
         events = self._known.get(number, ())
         return (event.measurement.step for event in events if event.measurement is not None)
 
     # -- what is asked -----------------------------------------------------------------------------
 
     def together(self) -> contextlib.AbstractContextManager[None]:
+        """Return a block whose reports are stored by one append.
+
+        Returns:
+            A context manager.
+        """
         return self.controller.together()
 
     @property
     def done(self) -> bool:
+        """True if nothing runs and nothing more will be started."""
         if self.interrupted:
             return not self._workers
         return self.controller.done
 
     def interrupt(self, error: BaseException | None = None) -> None:
+        """Request the end of the search.
+
+        Args:
+            error: The error for the runner to raise, if any; the first one counts.
+        """
         self.controller.interrupt(error)
 
     @property
     def interrupted(self) -> bool:
+        """True if the end of the search was requested."""
         return self.controller.interrupted
 
     @property
     def error(self) -> BaseException | None:
+        """The first error that the search was interrupted with.
+
+        Returns:
+            The error, or None.
+        """
         return self.controller.error
 
     @property
     def jobs(self) -> Mapping[int, Job]:
+        """The jobs that real workers have now.
+
+        Returns:
+            Trial number -> job, in the order of the numbers.
+        """
         return dict(sorted(self._workers.items()))
 
     @property
     def trials(self) -> Mapping[int, Trial]:
+        """The trials of the search, by number."""
         return self.controller.trials
 
     @property
     def breadth(self) -> int:
+        """The largest number of workers that could be busy at once.
+
+        Returns:
+            At most the number of lanes.
+        """
         return min(self.controller.breadth, len(self._lanes))
 
     @property
     def timed(self) -> bool:
+        """True if something is timed while its trials run."""
         return self.controller.timed
 
     @property
     def folder(self) -> Path | None:
+        """The folder that holds the trials' checkpoints.
+
+        Returns:
+            The folder, or None where nothing is kept.
+        """
         return self.controller.folder
 
     def status(self) -> Status:
+        """Return the state of the search for a live view, with the worker seconds that count."""
         now, spent = self.controller.status(), self.controller.meter.spent
         return replace(now, seconds=spent, waits_for=self.waits_for)
 
@@ -397,8 +487,14 @@ class DeterministicOrder(JobSource):
 def unbroken(past: Iterable[Trial]) -> dict[int, Trial]:
     """Return stored trials by number, none with a hole in its curve.
 
-    Of one that lacks a step that others have (its fragment was torn), what it found before stays:
-    decisions need all of a curve, so it goes on from there.
+    A trial may lack a step that others have, because its fragment was damaged. It keeps the steps
+    before the hole and goes on from there, as decisions need all of a curve.
+
+    Args:
+        past: Stored trials.
+
+    Returns:
+        Number -> trial.
     """
     found = {trial.number: trial for trial in past}
     steps = sorted({m.step for trial in found.values() for m in trial.measurements})
@@ -415,7 +511,7 @@ def unbroken(past: Iterable[Trial]) -> dict[int, Trial]:
 
 
 def _events(trial: Trial) -> list[_Event]:
-    """What is stored of a trial, as it happened."""
+    """Return the stored events of a trial in their order."""
     found = [_Event(m) for m in trial.measurements if m.step > 0]
     if trial.state in (TrialState.FAILED, TrialState.INFEASIBLE):
         infeasible = trial.state is TrialState.INFEASIBLE

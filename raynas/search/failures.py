@@ -1,4 +1,4 @@
-"""When a search is given up: its first trials all failed."""
+"""This module gives up a search whose first trials all failed."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from raynas.core import AllTrialsFailed, Trial, TrialState
 from raynas.core.failures import every_trial_failed
 from raynas.search.context import Interruption
 
-#: so many trials that fail before any is measured end a search
+#: Number of trials whose failures, before any trial is measured, end a search.
 FIRST_TRIALS = 10
 
 
 class FirstFailures:
-    """Ends a search whose first trials have all failed: what failed them fails the others.
+    """A rule that ends a search when its first trials have all failed.
 
-    The first ones are those of the lowest numbers, so that it waits for what still runs among them.
-    INFEASIBLE trials count neither way: they say nothing about the code that evaluates.
+    The cause of their failures would fail the others, too. The first trials are those of the
+    lowest numbers, so the rule waits for those of them that still run. INFEASIBLE trials do not
+    count: they say nothing about the code that evaluates.
 
     Args:
-        limit: So many failures in this session, and no measurement ever, are enough; None: none
-            are.
-        interruption: Of the search; it is requested with the error.
+        limit: Number of failures in this session, without any measurement ever, that ends the
+            search; None: it is never ended.
+        interruption: Interruption of the search; it is requested with the error.
         running: All trials that have begun and not ended, kept up to date by its owner.
         past: The stored trials of the search.
         stored: Numbers of trials that failed in an earlier session: a resumed search that goes
@@ -43,11 +44,15 @@ class FirstFailures:
         self._stored, self._messages = frozenset(stored), dict[int, str]()
 
     def one_works(self) -> None:
-        """A trial was measured: the search is never given up from here on."""
+        """Switch the rule off, because a trial was measured."""
         self._limit = None
 
     def heard(self, *trials: Trial) -> None:
-        """Hear of trials at rest, and request the end of the search if it is to end."""
+        """Count trials that have ended, and end the search when all first ones failed.
+
+        Args:
+            trials: Trials that have ended.
+        """
         if self._limit is None or self._interruption.requested:
             return
         for trial in trials:

@@ -1,4 +1,4 @@
-"""The best trials so far."""
+"""This module keeps the best trials so far."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Incumbents:
     """The best COMPLETE trials of a search, and its Pareto front.
 
     Args:
-        objectives: What is sought, the first one being that which is shown.
-        keep: How many of the best are kept.
+        objectives: The objectives; the first one is shown.
+        keep: Number of best trials to keep.
         past: Stored trials.
     """
 
@@ -28,7 +28,11 @@ class Incumbents:
             self.enter(trial)
 
     def enter(self, trial: Trial) -> None:
-        """Rank a trial at rest; one that is not COMPLETE changes nothing."""
+        """Rank a trial that has ended; one that is not COMPLETE changes nothing.
+
+        Args:
+            trial: The trial.
+        """
         if trial.state is not TrialState.COMPLETE:
             return
         values = self.score(trial)
@@ -46,28 +50,47 @@ class Incumbents:
         self._best = [candidates[i] for i in order[: self._keep]]
 
     def score(self, trial: Trial) -> tuple[float, ...]:
-        """Return the objectives' values, higher is better; minus infinity where one is missing."""
+        """Return the objectives' values, higher is better.
+
+        Args:
+            trial: The trial.
+
+        Returns:
+            One value per objective; minus infinity where one is missing.
+        """
         known = {o.metric: -o.sign * math.inf for o in self._objectives}
         return signed(self._objectives, {**known, **trial.values()})
 
     @property
     def best(self) -> tuple[Trial, ...]:
-        """The best, best first; by Pareto rank for several objectives."""
+        """The best trials.
+
+        Returns:
+            At most ``keep`` trials, best first; by Pareto rank for several objectives.
+        """
         return tuple(self._best)
 
     @property
     def front(self) -> Mapping[int, object]:
-        """The numbers of the trials that no other dominates."""
+        """The trials that no other dominates.
+
+        Returns:
+            A mapping whose keys are their numbers.
+        """
         return self._front
 
     @property
     def first(self) -> Trial | None:
-        """The best trial by the first objective; of equals the lowest number."""
+        """The best trial by the first objective.
+
+        Returns:
+            The trial, of equals the one of the lowest number; None without a COMPLETE trial.
+        """
         if not self._front:
             return None
         return max(self._front.values(), key=lambda e: (e[1][0], -e[0].number))[0]
 
 
 def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    """Nowhere worse and somewhere better; higher is better."""
+    """Return whether ``one`` is nowhere worse and somewhere better; higher is better."""
     return one != other and all(a >= b for a, b in zip(one, other, strict=True))

@@ -1,4 +1,4 @@
-"""The trials of a search: their states, and which of them a worker has."""
+"""This module keeps the trials of a search: their states, and which of them a worker has."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from raynas.core.failures import is_failure_message
 
 
 class TrialLedger:
-    """All trials by number, each in one place: waiting, with a worker, paused, or at rest.
+    """The trials of a search by number, each waiting, with a worker, paused, or ended.
 
     Args:
-        past: The stored trials. Those that did not end wait for a worker. What ran out of memory
-            before is known from the stored message, here and nowhere else.
+        past: The stored trials. Those that did not end wait for a worker. Whether one ran out of
+            memory before is read from its stored message, here only.
 
     Attributes:
-        trials: All of them.
-        open: Those that have not ended.
-        jobs: What workers have now, by number of the trial.
-        paused: Numbers of those that wait for the scheduler.
-        waiting: Those that go on as soon as a worker is free.
-        counts: How many there are in each state, of those that count.
+        trials: Number -> trial, all of them.
+        open: Number -> trial, those that have not ended.
+        jobs: Trial number -> job that a worker has now.
+        paused: Numbers of trials that wait for the scheduler.
+        waiting: Trials that go on as soon as a worker is free.
+        counts: State -> number of trials, of those that count.
     """
 
     def __init__(self, past: Iterable[Trial]) -> None:
@@ -39,61 +39,110 @@ class TrialLedger:
         self._tickets = 0
 
     def ticket(self) -> int:
-        """Return a ticket that no job of this search has had."""
+        """Return a ticket that no job of this search has had.
+
+        Returns:
+            A number from 1 up.
+        """
         self._tickets += 1
         return self._tickets
 
     def add(self, trial: Trial) -> None:
-        """Enter a new trial, which is RUNNING."""
+        """Enter a new trial, which is RUNNING.
+
+        Args:
+            trial: The trial.
+        """
         self.trials[trial.number] = self.open[trial.number] = trial
         self.counts[TrialState.RUNNING] += 1
 
     def enter_at_rest(self, trial: Trial) -> None:
-        """Enter a trial that ended before its evaluation began; it counts nowhere."""
+        """Enter a trial that ended before its evaluation began; ``counts`` do not include it.
+
+        Args:
+            trial: The trial.
+        """
         self.trials[trial.number] = trial
 
     def assign(self, job: Job) -> None:
-        """A worker has the trial now."""
+        """Record that a worker has the trial now.
+
+        Args:
+            job: The job of the worker.
+        """
         self.paused.discard(job.trial)
         self.jobs[job.trial] = job
 
     def is_current(self, job: Job) -> bool:
-        """Whether ``job`` is what a worker has of its trial now, and no earlier one."""
+        """Return whether a job is the one that a worker has of its trial now.
+
+        Args:
+            job: The job.
+
+        Returns:
+            False for an earlier job of the trial.
+        """
         now = self.jobs.get(job.trial)
         return now is not None and (now.ticket, now.attempt) == (job.ticket, job.attempt)
 
     def restarted(self, job: Job) -> None:
-        """A runner gave the job to another worker by itself, as a new attempt."""
+        """Record that a runner gave the job to another worker by itself, as a new attempt.
+
+        Args:
+            job: The job with its new attempt.
+        """
         now = self.jobs.get(job.trial)
         if now is not None and now.ticket == job.ticket:
             self.jobs[job.trial] = job
             self.trials[job.trial].attempt = job.attempt
 
     def requeue(self, job: Job) -> None:
-        """The job's worker is gone: the trial waits for another, as a new attempt."""
+        """Let the trial of a lost worker wait for another one, as a new attempt.
+
+        Args:
+            job: The job of the lost worker.
+        """
         trial = self.trials[job.trial]
         del self.jobs[job.trial]
         trial.attempt += 1
         self.waiting.append(trial)
 
     def pause(self, number: int) -> None:
-        """No worker has the trial until it is said that it goes on."""
+        """Take the trial from its worker until it is resumed.
+
+        Args:
+            number: Number of the trial.
+        """
         self.jobs.pop(number, None)
         self.paused.add(number)
 
     def wait_again(self, paused: Iterable[int]) -> None:
-        """Stored trials that were paused are no trials that a killed driver left."""
+        """Pause stored trials that were paused, instead of restarting them as lost ones.
+
+        Args:
+            paused: Their numbers.
+        """
         self.paused.update(paused)
         for trial in [t for t in self.waiting if t.number in self.paused]:
             self.waiting.remove(trial)
             trial.attempt -= 1
 
     def resume(self, number: int) -> None:
-        """A paused trial goes on as soon as a worker is free."""
+        """Let a paused trial go on as soon as a worker is free.
+
+        Args:
+            number: Number of the trial.
+        """
         self.waiting.append(self.trials[number])
 
     def move(self, trial: Trial, state: TrialState, message: str) -> None:
-        """Give the trial a state; one at rest has no worker."""
+        """Give the trial a state; one that has ended has no worker.
+
+        Args:
+            trial: The trial.
+            state: Its new state.
+            message: Its new message.
+        """
         self.counts[trial.state] -= 1
         self.counts[state] += 1
         trial.state, trial.message = state, message
@@ -104,12 +153,16 @@ class TrialLedger:
 
     @property
     def running(self) -> int:
-        """How many trials have not ended."""
+        """The number of trials that have not ended."""
         return len(self.open)
 
 
 def recall_failure(trial: Trial) -> None:
-    """Fill in the fields of a stored trial that its row tells by message and state."""
+    """Fill in the fields of a stored trial that follow from its message and state.
+
+    Args:
+        trial: The stored trial, which is changed.
+    """
     short = trial.message.startswith(OUT_OF_MEMORY)
     if not trial.state.ended:
         trial.oom_retries = max(trial.oom_retries, int(short))

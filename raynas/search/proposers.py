@@ -1,4 +1,4 @@
-"""Where the trials of a search come from: a sampler, a fixed list, or a single architecture."""
+"""This module has the sources of trials: a sampler, a fixed list, a single architecture."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ from raynas.spaces.guard import ArchitectureError, checked_canonical
 
 @dataclass(frozen=True)
 class ProposalCounts:
-    """What became of proposals that were not evaluated.
+    """The numbers of proposals that were not evaluated.
 
     Attributes:
-        rejected: Beyond a bound.
-        duplicates: Known already.
-        screened_out: Held back by screening.
+        rejected: Proposals beyond a bound.
+        duplicates: Proposals of known architectures.
+        screened_out: Proposals that did not pass the screening.
     """
 
     rejected: int = 0
@@ -51,59 +51,90 @@ class ProposalCounts:
 
 
 class Proposer(ABC):
-    """Gives the trials of a search, one by one, and hears how each ended."""
+    """A source of the trials of a search, one by one, that is told how each ended."""
 
     @property
     @abstractmethod
     def target(self) -> int | None:
-        """How many trials there are to be; None where that is open."""
+        """The number of trials to evaluate.
+
+        Returns:
+            The number; None where it is open.
+        """
 
     @property
     @abstractmethod
     def has_room(self) -> bool:
-        """Whether there may be new trials."""
+        """True if there may be new trials.
+
+        Returns:
+            False when the list, the space or the limits are used up.
+        """
 
     @property
     @abstractmethod
     def has_ready(self) -> bool:
-        """Whether trials wait that were proposed and not started."""
+        """True if trials wait that were proposed and not started.
+
+        Returns:
+            True if :meth:`propose` has a trial without asking a sampler.
+        """
 
     @abstractmethod
     def propose(self) -> Trial | None:
-        """Return a new trial, or None when there is none to start now.
+        """Return a new trial.
 
         A trial with a ``failure`` cannot be evaluated, and ends as soon as it begins: the space's
         own code raised for its architecture.
+
+        Returns:
+            The trial, or None when there is none to start now.
         """
 
     @abstractmethod
     def told(self, trial: Trial) -> None:
-        """Hear of a trial that is at rest and stored."""
+        """Take the result of a trial that has ended and is stored.
+
+        Args:
+            trial: The trial.
+        """
 
     @property
     def counts(self) -> ProposalCounts:
-        """What became of proposals that were not evaluated."""
+        """The numbers of proposals that were not evaluated.
+
+        Returns:
+            The numbers; zeros by default.
+        """
         return ProposalCounts()
 
     @property
     def timed(self) -> bool:
-        """Whether something is timed while trials run."""
+        """True if something is timed while trials run.
+
+        Returns:
+            True if a screening measures time.
+        """
         return False
 
     @property
     def note(self) -> str:
-        """Why there are no more proposals, where that was not to be expected."""
+        """The reason why proposals ended unexpectedly.
+
+        Returns:
+            A sentence; empty by default.
+        """
         return ""
 
 
 class SingleProposer(Proposer):
-    """One evaluation that others need: of a supernet, say.
+    """A proposer of one evaluation that others need, of a supernet for instance.
 
-    It is tried again where it failed before: whoever resumes the run has removed the cause.
+    It is tried again where it failed before: a user who resumes the run has removed the cause.
 
     Args:
-        arch: Its label.
-        seed: Of the trial.
+        arch: The label of the evaluation.
+        seed: Seed of the trial.
         numbers: Gives its number.
         begun: Whether a stored trial of it is complete or waits.
     """
@@ -113,28 +144,32 @@ class SingleProposer(Proposer):
 
     @property
     def target(self) -> int | None:
+        """The number of trials, which is 1."""
         return 1
 
     @property
     def has_room(self) -> bool:
+        """True while the trial has not begun."""
         return not self._begun
 
     @property
     def has_ready(self) -> bool:
+        """True if trials wait that were not started; always False."""
         return False
 
     def propose(self) -> Trial | None:
+        """Return the trial the first time, then None."""
         if self._begun:
             return None
         self._begun = True
         return Trial(self._numbers.take(), self._arch, self._arch, seed=self._seed)
 
     def told(self, trial: Trial) -> None:
-        """Nothing depends on it."""
+        """Do nothing: no proposal depends on results."""
 
 
 class ListProposer(Proposer):
-    """Chosen architectures, each with several seeds; those that are stored are left out.
+    """A proposer of chosen architectures with several seeds each, without those that are stored.
 
     Args:
         wanted: Architecture and seed of each trial.
@@ -156,17 +191,21 @@ class ListProposer(Proposer):
 
     @property
     def target(self) -> int | None:
+        """The number of trials, those that are stored included."""
         return self._count
 
     @property
     def has_room(self) -> bool:
+        """True if trials of the list are left."""
         return bool(self._todo)
 
     @property
     def has_ready(self) -> bool:
+        """True if trials wait that were not started; always False."""
         return False
 
     def propose(self) -> Trial | None:
+        """Return the next trial of the list, or None after the last."""
         if not self._todo:
             return None
         arch, seed = self._todo.popleft()
@@ -175,16 +214,17 @@ class ListProposer(Proposer):
         return trial
 
     def told(self, trial: Trial) -> None:
-        """Nothing depends on it."""
+        """Do nothing: no proposal depends on results."""
 
 
 def count_costs(trial: Trial, payload: Payload, needed: Collection[str]) -> None:
     """Give the trial its costs, or its failure where the space's own code raises.
 
     Args:
-        trial: Without costs.
-        payload: Has the space. An evaluator that needs no network goes without costs.
-        needed: Metrics that must be known all the same: of objectives and bounds.
+        trial: A trial without costs, which is changed.
+        payload: Has the space. Where its evaluator needs no network, an architecture whose costs
+            cannot be counted is evaluated without costs.
+        needed: Metrics of objectives and bounds. If a cost is among them, it must be known.
     """
     try:
         trial.costs = payload.costs(trial.arch)
@@ -197,19 +237,25 @@ _COSTS = frozenset(cost.name for cost in fields(Costs))
 
 
 def refuse(trial: Trial, error: ArchitectureError) -> None:
-    """Give the trial its failure: it ends as soon as it begins."""
+    """Give the trial its failure, so that it ends as soon as it begins.
+
+    Args:
+        trial: The trial, which is changed.
+        error: The error of the space's own code.
+    """
     trial.failure, trial.infeasible = one_line(str(error)), error.infeasible
 
 
 @dataclass
 class Patience:
-    """How long a search puts up with proposals that cannot be evaluated.
+    """The limits of a search on proposals that cannot be evaluated.
 
     Attributes:
-        duplicates: After so many known architectures in a row an unseen one is drawn at random.
+        duplicates: Number of known architectures in a row after which an unseen one is drawn at
+            random.
         beyond_bounds: The same for proposals beyond the bounds.
-        rejections: After so many proposals beyond the bounds in a row the search ends.
-        screened: After so many candidates in a row that did not pass the screening, too.
+        rejections: Number of proposals beyond the bounds in a row after which the search ends.
+        screened: The same for candidates that did not pass the screening.
     """
 
     duplicates: int = 20
@@ -219,18 +265,26 @@ class Patience:
 
 
 class SamplerProposer(Proposer):
-    """What a sampler proposes, within bounds, each architecture once, screened where asked.
+    """A proposer that asks a sampler, checks bounds, removes duplicates and screens where asked.
 
-    An architecture that is known (stored, or being evaluated) is answered from what is known.
+    A proposal of a known architecture (stored, or being evaluated) is answered from what is
+    known.
 
     Args:
         sampler: Proposes and is told.
-        fallback: Proposes where the sampler repeats itself or is lost beyond the bounds.
-        problem: Of the search, for both.
+        fallback: Proposes where the sampler repeats itself or stays beyond the bounds.
+        problem: Problem of the search, for both.
         scheduler: Says whether a new trial may start.
         screening: Scores proposals before they are evaluated, or None.
-        ledger, numbers, rows, meter, payload, interruption, first_failures: Of the search.
-        threads: How many CPU threads a score may use.
+        payload: Space, evaluator and data.
+        ledger: The trials of the search.
+        numbers: Gives the trials' numbers.
+        rows: Writes the rows of trials that are rejected or screened out.
+        meter: Counts what was spent.
+        interruption: The request to end the search early.
+        first_failures: Ends the search when its first trials all fail.
+        threads: CPU threads of a score.
+        past: The stored trials.
     """
 
     def __init__(
@@ -260,12 +314,14 @@ class SamplerProposer(Proposer):
         self._numbers, self._rows, self._meter = numbers, rows, meter
         self._interruption, self._first_failures = interruption, first_failures
         self._ready: deque[Trial] = deque()  # passed the screening, not started yet
-        self._refused: deque[Trial] = deque()  # cannot be scored, and end as they begin
+        self._refused: deque[Trial] = deque()  # cannot be scored; they end as they begin
         self._scores = any(t.measurements and t.measurements[0].step == 0 for t in past)
-        self._fallen = 0  # candidates since one passed it
+        self._fallen = 0  # candidates since the last one that passed the screening
         self._exhausted, self._note = False, ""
-        self._followers: dict[int, list[Trial]] = {}  # proposals of what is being evaluated
-        self._drawn: set[int] = set()  # trials of the fallback: the sampler never asked for them
+        self._followers: dict[
+            int, list[Trial]
+        ] = {}  # running trial -> proposals of its architecture
+        self._drawn: set[int] = set()  # trials of the fallback, which the sampler does not know
         self._rejected_rows: list[dict[str, Any]] = []
         self._rejected = self._duplicates = self._screened_out = 0
         for one in (sampler, fallback):
@@ -288,31 +344,42 @@ class SamplerProposer(Proposer):
 
     @property
     def target(self) -> int | None:
+        """The number of trials to evaluate, or None without a limit."""
         return self._meter.limits.trials
 
     @property
     def has_room(self) -> bool:
+        """True if limits, sampler and scheduler allow new trials."""
         limit = self.target
         enough = limit is not None and self._evaluated() >= limit
         return not (self._exhausted or enough or self._meter.late) and self._scheduler.admits()
 
     @property
     def has_ready(self) -> bool:
+        """True if trials wait that passed the screening or cannot be scored."""
         return bool(self._ready or self._refused)
 
     @property
     def counts(self) -> ProposalCounts:
+        """The numbers of proposals that were not evaluated."""
         return ProposalCounts(self._rejected, self._duplicates, self._screened_out)
 
     @property
     def timed(self) -> bool:
+        """True if the screening measures time."""
         return self.screening is not None and self.screening.screen.evaluator.serial
 
     @property
     def note(self) -> str:
+        """The reason why proposals ended unexpectedly."""
         return self._note
 
     def propose(self) -> Trial | None:
+        """Return the next proposal that keeps the bounds and passes the screening.
+
+        Returns:
+            The trial, or None when there is none to start now.
+        """
         if self.screening is None:
             return self._candidate()
         while not self.has_ready and (batch := self._candidates(self.screening.screen.batch)):
@@ -325,6 +392,11 @@ class SamplerProposer(Proposer):
         return min(queues, key=lambda queue: queue[0].number).popleft()
 
     def told(self, trial: Trial) -> None:
+        """Tell the sampler how a trial and the proposals that repeated it ended.
+
+        Args:
+            trial: The trial.
+        """
         if trial.number in self._drawn:
             self._drawn.discard(trial.number)
             self.sampler.replay([trial])
@@ -340,7 +412,7 @@ class SamplerProposer(Proposer):
         return len(self._ledger.trials) - apart + len(self._ready) + len(self._refused)
 
     def _candidate(self) -> Trial | None:
-        """The next new proposal within the bounds, or one that cannot be evaluated, or None."""
+        """Return the next new proposal within the bounds, or one that cannot be evaluated."""
         if not self.has_room:
             return None
         duplicates = rejected = 0
@@ -354,7 +426,7 @@ class SamplerProposer(Proposer):
                 break
             known = self._known.get(trial.arch.id)
             if known is not None:
-                # a repeat of an earlier session is no sign that the sampler is at a loss now
+                # a repeat of an earlier session does not count: the sampler may be fine now
                 duplicates += not self._numbers.is_lost(trial.number)
                 self._answer(trial, known)
                 continue
@@ -399,7 +471,7 @@ class SamplerProposer(Proposer):
         return Trial(number, proposal, arch, seed=seed_for(self._seed, arch.id))
 
     def _answer(self, trial: Trial, known: Trial) -> None:
-        """Tell the sampler of a duplicate what is known, now or when the first one ends."""
+        """Tell the sampler the result of a duplicate, now or when the first trial ends."""
         self._duplicates += 1
         if trial.number in self._drawn:  # the sampler never asked for it
             self._drawn.discard(trial.number)
@@ -429,7 +501,7 @@ class SamplerProposer(Proposer):
     # -- screening ---------------------------------------------------------------------------------
 
     def _candidates(self, count: int) -> list[Trial]:
-        """Up to ``count`` new proposals within the bounds; none when the search is at its end."""
+        """Return up to ``count`` new proposals within the bounds; none when the search ends."""
         found: list[Trial] = []
         while max(len(found), len(self._refused)) < count:
             if (trial := self._candidate()) is None:
@@ -471,7 +543,7 @@ class SamplerProposer(Proposer):
             )
 
     def _drop_ready(self) -> None:
-        """There is no time left to start what passed the screening."""
+        """Stop the trials that passed the screening, because no time is left to start them."""
         for trial in self._ready:
             trial.state, trial.message = TrialState.STOPPED, "screened: the time is used up"
         self._rows.append([self._rows.row(trial, None) for trial in self._ready])
@@ -480,7 +552,7 @@ class SamplerProposer(Proposer):
         self._hold_back(dropped)
 
     def _hold_back(self, trials: Iterable[Trial]) -> None:
-        """They ended before their evaluation began, and are stored."""
+        """Count stored trials that were screened out, and tell the sampler."""
         for trial in trials:
             self._ledger.enter_at_rest(trial)
             self._screened_out += 1
@@ -488,7 +560,7 @@ class SamplerProposer(Proposer):
 
 
 def _no_proposal(sampler: Sampler, space: str, number: int, error: Exception) -> RaynasError:
-    """The error of a sampler that has no proposal, in one line that says where it arose."""
+    """Return the error of a sampler that raised, in one line that says where it arose."""
     if isinstance(error, RaynasError):
         return error
     last = traceback.extract_tb(error.__traceback__)[-1]
@@ -501,11 +573,11 @@ def _no_proposal(sampler: Sampler, space: str, number: int, error: Exception) ->
 
 
 def _beyond_bounds(trial: Trial) -> bool:
-    """Whether a stored trial was never evaluated, since its costs were too high."""
+    """Return whether a stored trial was never evaluated, since its costs were too high."""
     infeasible = trial.state is TrialState.INFEASIBLE
     return infeasible and not trial.measurements and not trial.failure
 
 
 def _copy_outcome(known: Trial, asked: Trial) -> Trial:
-    """``asked`` with what is known of its architecture."""
+    """Return ``asked`` with what is known of its architecture."""
     return replace(known, number=asked.number, proposal=asked.proposal)

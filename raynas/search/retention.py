@@ -1,4 +1,4 @@
-"""Which trials keep their checkpoints: a quota for the whole experiment."""
+"""This module applies the experiment's quota of checkpoints."""
 
 from __future__ import annotations
 
@@ -12,15 +12,24 @@ from raynas.core.fields import check_fields
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """How many trials of an experiment may have checkpoints at a time, and whose go first.
+    """The number of trials of an experiment that may have checkpoints at a time.
 
-    Trials that run or wait to go on, and the best, of which finalists are made, always keep theirs,
-    if need be beyond the quota; so do the Pareto front and the ``top`` best of each rung. Others
-    at rest keep theirs while there is room, those that got farthest, of equals the better; a trial
-    that failed or does not fit keeps none.
+    Trials that run or wait to go on always keep theirs, if need be beyond the quota. So do the
+    best, of which finalists are made, the Pareto front, and the ``top`` best of each rung. Other
+    ended trials keep theirs while there is room: those that got farthest, of equals the better. A
+    trial that failed or does not fit keeps none.
 
-    ``quota``: trials with checkpoints; None all. 0 keeps what is needed to go on, and the best:
-    neither front nor rungs.
+    Attributes:
+        quota: Number of trials with checkpoints; None for all. 0 keeps what is needed to go on,
+            and the best, but neither front nor rungs.
+        top: Number of trials per rung that keep their checkpoints.
+
+    Raises:
+        UserError: A setting is negative.
+
+    Example:
+        >>> Checkpoints(quota=5)
+        Checkpoints(quota=5, top=3)
     """
 
     quota: int | None = 20
@@ -39,42 +48,83 @@ class Checkpoints:
 
 
 class Owner(Protocol):
-    """What a :class:`Retention` asks a work."""
+    """A search, as :class:`Retention` needs it."""
 
     @property
-    def best(self) -> tuple[Trial, ...]: ...
+    def best(self) -> tuple[Trial, ...]:
+        """The trials that keep their checkpoints whatever the quota is.
+
+        Returns:
+            The best trials, best first.
+        """
 
     @property
-    def unfinished(self) -> int: ...
+    def unfinished(self) -> int:
+        """The number of trials that have not ended and keep files."""
 
-    def leaders(self, top: int) -> Collection[int]: ...
+    def leaders(self, top: int) -> Collection[int]:
+        """Return the trials whose checkpoints are discarded after those of others.
 
-    def worth(self, trial: Trial) -> tuple[float, ...]: ...
+        Args:
+            top: Number of trials per rung.
 
-    def discard(self, trial: Trial) -> None: ...
+        Returns:
+            Their numbers.
+        """
+
+    def worth(self, trial: Trial) -> tuple[float, ...]:
+        """Return how much a trial's checkpoints are worth.
+
+        Args:
+            trial: A trial that has ended.
+
+        Returns:
+            A sort key, higher is better.
+        """
+
+    def discard(self, trial: Trial) -> None:
+        """Remove the checkpoints of a trial.
+
+        Args:
+            trial: The trial.
+        """
 
 
 class Retention:
-    """The books of who has checkpoints, over all works of an experiment."""
+    """The trials with checkpoints, over all searches of an experiment.
+
+    Args:
+        settings: The quota.
+    """
 
     def __init__(self, settings: Checkpoints) -> None:
         self._settings = settings
         self._owners: list[Owner] = []
-        self._held: dict[int, tuple[Owner, Trial]] = {}  # at rest
+        self._held: dict[int, tuple[Owner, Trial]] = {}  # of ended trials
 
     def join(self, owner: Owner, held: Iterable[Trial]) -> None:
-        """A work begins; ``held``: its trials at rest that have checkpoints already."""
+        """Register a search that begins.
+
+        Args:
+            owner: The search.
+            held: Its ended trials that have checkpoints already.
+        """
         self._owners.append(owner)
         self._held |= {trial.number: (owner, trial) for trial in held}
         self.enforce()
 
     def rests(self, owner: Owner, trial: Trial) -> None:
-        """The trial has ended and left checkpoints."""
+        """Register a trial that has ended and left checkpoints.
+
+        Args:
+            owner: Its search.
+            trial: The trial.
+        """
         self._held[trial.number] = owner, trial
         self.enforce()
 
     def enforce(self) -> None:
-        """Discard what is beyond the quota."""
+        """Discard the checkpoints beyond the quota, the least valuable first."""
         quota = self._settings.quota
         if quota is None:
             return

@@ -1,4 +1,4 @@
-"""How measurements become rows of the store."""
+"""This module turns measurements into rows of the store."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from raynas.search.context import Rows, one_line
 
 
 class RowWriter:
-    """Writes the rows of one stage and arm.
+    """A writer of the rows of one stage and method.
 
     Args:
         rows: The store's writer.
-        stage: Of the run, as the store names it.
-        arm: Name of the sampler that proposed, or of the supernet's trainer.
+        stage: Stage of the run, as the store names it.
+        arm: Name of the method: the sampler that proposed, or the supernet's trainer.
         weights: Version of the inherited weights, stored with every row.
-        ended: Called with each trial at rest once it is stored.
+        ended: Called with each trial that has ended, once it is stored.
     """
 
     def __init__(
@@ -40,7 +40,14 @@ class RowWriter:
     def write(
         self, trial: Trial, measurement: Measurement | None, host: str = "", device: str = ""
     ) -> None:
-        """Store what is new of a trial: a measurement, or how it ended."""
+        """Store a measurement of a trial, or how it ended.
+
+        Args:
+            trial: The trial.
+            measurement: The measurement, or None.
+            host: The machine that measured.
+            device: The device that measured.
+        """
         self._new_rows.append(self.row(trial, measurement, host, device))
         if trial.state.ended:
             self._new_ends.append(trial)
@@ -48,7 +55,7 @@ class RowWriter:
             self.settle()
 
     def settle(self) -> None:
-        """Store what was written, then let ended trials have their consequences."""
+        """Store the rows that wait, then let ended trials have their consequences."""
         rows, ends, self._new_rows, self._new_ends = self._new_rows, self._new_ends, [], []
         if rows:
             self.rows.append(rows)
@@ -57,7 +64,13 @@ class RowWriter:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """What is written within is stored by one append, which costs as much as one row."""
+        """Store all rows that are written within the block by one append.
+
+        One append costs as much as one row.
+
+        Yields:
+            None.
+        """
         self._gathering = True
         try:
             yield
@@ -66,13 +79,27 @@ class RowWriter:
             self.settle()
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Store rows at once, made by :meth:`row`."""
+        """Store rows at once.
+
+        Args:
+            rows: Rows made by :meth:`row`.
+        """
         self.rows.append(rows)
 
     def row(
         self, trial: Trial, measurement: Measurement | None, host: str = "", device: str = ""
     ) -> dict[str, Any]:
-        """Return one row of the result table."""
+        """Return one row of the result table.
+
+        Args:
+            trial: The trial.
+            measurement: The measurement, or None.
+            host: The machine that measured.
+            device: The device that measured.
+
+        Returns:
+            Column -> value.
+        """
         note = one_line(measurement.note if measurement else "")
         return {
             "stage": self.stage,
@@ -98,10 +125,12 @@ class RowWriter:
 
 
 class NewRows:
-    """Passes on the rows that are not stored yet, for a search that is gone through again.
+    """A filter that passes on only rows that are not stored yet.
+
+    It is for a search that is gone through again.
 
     Args:
-        rows: Where new rows go.
+        rows: Receiver of new rows.
         stored: The stored trials.
     """
 
@@ -112,7 +141,11 @@ class NewRows:
         self._ended = {t.number for t in stored if t.state.ended}
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Append those rows that are new."""
+        """Append those rows that are new.
+
+        Args:
+            rows: Rows of the result table.
+        """
         if new := [row for row in rows if self._is_new(row)]:
             self._rows.append(new)
 
@@ -122,5 +155,5 @@ class NewRows:
             return number not in self._ended
         if (number, step) in self._have:
             return False
-        self._ended.discard(number)  # it goes on now, so how it ends is news again
+        self._ended.discard(number)  # it goes on now, so its end is new again
         return True

@@ -1,4 +1,4 @@
-"""Screening in a search: scores for a batch of proposals, and which of them go on."""
+"""This module scores batches of proposals in a search, and decides which of them go on."""
 
 from __future__ import annotations
 
@@ -13,18 +13,27 @@ from raynas.evaluators.screen import Screen
 
 
 class Scored(Protocol):
-    """What is used of a runner's outcomes."""
+    """A runner's outcome, as the screening needs it."""
 
     @property
-    def measurement(self) -> Measurement | None: ...
+    def measurement(self) -> Measurement | None:
+        """The scores, or None where scoring failed."""
+
     @property
-    def failure(self) -> str: ...
+    def failure(self) -> str:
+        """The reason why scoring failed; empty if it did not."""
+
     @property
-    def infeasible(self) -> bool: ...
+    def infeasible(self) -> bool:
+        """True if scoring did not fit into memory."""
+
     @property
-    def host(self) -> str: ...
+    def host(self) -> str:
+        """The machine that scored."""
+
     @property
-    def device(self) -> str: ...
+    def device(self) -> str:
+        """The device that scored."""
 
 
 Scorer = Callable[[Sequence[tuple[Architecture, Job]]], Sequence[Sequence[Scored]]]
@@ -32,7 +41,14 @@ Scorer = Callable[[Sequence[tuple[Architecture, Job]]], Sequence[Sequence[Scored
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a proposal that was scored; ``goes_on`` to the search's own evaluator."""
+    """The result of screening one proposal.
+
+    Attributes:
+        trial: The scored trial.
+        goes_on: Whether it goes on to the search's own evaluator.
+        host: The machine that scored.
+        device: The device that scored.
+    """
 
     trial: Trial
     goes_on: bool
@@ -41,10 +57,16 @@ class Verdict:
 
 
 class Screening:
-    """A :class:`Screen` at work. Scores are measurements at step 0, before any training.
+    """The screening of one search, by the settings of a :class:`Screen`.
 
-    ``past``: trials of the search so far. ``bounds``: on metrics that nothing but screening
-    measures; what breaks them is INFEASIBLE and takes no place among the best.
+    Scores are measurements at step 0, before any training.
+
+    Args:
+        screen: The settings.
+        scorer: Evaluates a batch of architectures.
+        past: Trials of the search so far.
+        bounds: Bounds on metrics that only screening measures; a trial that breaks one is
+            INFEASIBLE and takes no place among the best.
     """
 
     def __init__(
@@ -60,7 +82,15 @@ class Screening:
         self._scores = [self._score(t) for t in scored if not self.broken(t)]
 
     def __call__(self, trials: Sequence[Trial], threads: int) -> list[Verdict]:
-        """Score ``trials`` and judge them, best first; each gets its scores and state."""
+        """Score trials and judge them; each gets its scores and state.
+
+        Args:
+            trials: New trials.
+            threads: CPU threads of a score.
+
+        Returns:
+            One verdict per trial, best first.
+        """
         jobs = [(t.arch, Job(t.number, t.seed, max_step=1, threads=threads)) for t in trials]
         lasts = [outcomes[-1] if outcomes else None for outcomes in self._scorer(jobs)]
         for trial, last in zip(trials, lasts, strict=True):
@@ -76,12 +106,26 @@ class Screening:
         return [Verdict(trials[i], i in on, *places[i]) for i in order]
 
     def broken(self, trial: Trial) -> str:
-        """Which bounds the trial's scores break, in words; empty when they keep them all."""
+        """Return the bounds that the trial's scores break.
+
+        Args:
+            trial: The trial.
+
+        Returns:
+            The bounds in words; empty when all are kept.
+        """
         first = trial.measurements[0] if trial.measurements else None
         return broken(violations(self._bounds, trial.values(first)))
 
     def held_back(self, trial: Trial) -> bool:
-        """Whether screening ended the trial: by its scores, or for want of any."""
+        """Return whether screening ended the trial: by its scores, or because it has none.
+
+        Args:
+            trial: The trial.
+
+        Returns:
+            True if it was screened out.
+        """
         if not trial.state.ended or trial.step > 0:
             return False
         if not trial.measurements:  # what fails in its evaluation was scored before
@@ -118,6 +162,17 @@ class Screening:
 
 
 def broken(found: Mapping[str, float]) -> str:
-    """Which bounds are broken by their violations, in words; empty when none is."""
+    """Return the broken bounds in words.
+
+    Args:
+        found: Bound in words -> violation, above 0 where it is broken.
+
+    Returns:
+        The words; empty when no bound is broken.
+
+    Example:
+        >>> broken({"params <= 1": 0.5, "macs <= 9": -2.0})
+        'breaks params <= 1'
+    """
     names = [name for name, violation in found.items() if violation > 0]
     return "breaks " + ", ".join(names) if names else ""

@@ -1,4 +1,4 @@
-"""The numbers of a search's trials."""
+"""This module gives out the numbers of a search's trials."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 from raynas.core import Trial
 
-#: a driver that was killed has started and not stored fewer trials than this
+#: Upper limit on trials that a killed driver can have started and not stored.
 MOST_LOST = 100_000
 
 
 @dataclass(frozen=True)
 class NumberPlan:
-    """Which numbers the new trials of a stage and arm may get.
+    """The numbers that new trials of a stage and method may get.
 
     Attributes:
-        first: The lowest one behind all that are stored.
+        first: The lowest number above all that are stored.
         gaps: Numbers to give out before: those of trials that a killed driver had started and
             never stored.
         taken: Numbers of all other trials of the run.
@@ -29,16 +29,19 @@ class NumberPlan:
 
     @classmethod
     def of(cls, past: Iterable[Trial], stored: Collection[int]) -> NumberPlan:
-        """Plan the numbers of a stage and arm.
+        """Plan the numbers of a stage and method.
 
         Args:
             past: Its stored trials.
             stored: The numbers of all trials of the run.
+
+        Returns:
+            The plan.
         """
         own = {trial.number for trial in past}
         taken = frozenset(stored) - own
         lost: set[int] = set()
-        # more are missing than any driver can have lost: the numbers were not given out by us
+        # if more are missing than a driver can lose, the numbers were never given out
         if own and max(own) - _begin(own, taken) - len(stored) <= MOST_LOST:
             lost = set(range(_begin(own, taken), max(own))) - set(stored)
         return cls(max(stored, default=-1) + 1, sorted(lost), taken)
@@ -46,23 +49,35 @@ class NumberPlan:
     def from_the_start(self, past: Iterable[Trial]) -> NumberPlan:
         """Plan the same for a search that is gone through again from its first proposal on.
 
-        Its numbers begin behind all that were there before it; what others took since is skipped.
+        Its numbers begin above all that were stored before it; numbers that others took since are
+        skipped.
+
+        Args:
+            past: Its stored trials.
+
+        Returns:
+            The plan.
         """
         own = {trial.number for trial in past}
         return NumberPlan(_begin(own, self.taken), (), self.taken)
 
 
 def _begin(own: Collection[int], taken: Collection[int]) -> int:
-    """The number with which a stage and arm began: behind all that were stored before it."""
+    """Return the first number of a stage and method: above all that were stored before it."""
     lowest = min(own, default=None)
     return max((n for n in taken if lowest is None or n < lowest), default=-1) + 1
 
 
 class TrialNumbers:
-    """Gives out trial numbers, none twice and none that belongs to others.
+    """A source of trial numbers, none twice and none that belongs to others.
 
     Args:
-        plan: Which ones.
+        plan: The numbers that may be given out.
+
+    Example:
+        >>> numbers = TrialNumbers(NumberPlan(first=5, gaps=(2,), taken=frozenset({5})))
+        >>> [numbers.take() for _ in range(3)]
+        [2, 6, 7]
     """
 
     def __init__(self, plan: NumberPlan) -> None:
@@ -70,7 +85,11 @@ class TrialNumbers:
         self._gaps, self._lost = deque(plan.gaps), frozenset(plan.gaps)
 
     def take(self) -> int:
-        """Return the next number."""
+        """Return the next number.
+
+        Returns:
+            A number that was not given out before.
+        """
         if self._gaps:
             return self._gaps.popleft()
         while self._next in self._taken:
@@ -79,9 +98,20 @@ class TrialNumbers:
         return self._next - 1
 
     def is_lost(self, number: int) -> bool:
-        """Whether ``number`` was given out before, in an earlier session that did not store it."""
+        """Return whether an earlier session gave the number out and did not store its trial.
+
+        Args:
+            number: The number.
+
+        Returns:
+            True for a number of a gap.
+        """
         return number in self._lost
 
     def give_back(self, number: int) -> None:
-        """Give out ``number`` again before all others: nothing was made of it."""
+        """Give out a number again before all others, because no trial was made of it.
+
+        Args:
+            number: The number.
+        """
         self._gaps.appendleft(number)

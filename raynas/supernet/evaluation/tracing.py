@@ -571,7 +571,7 @@ def _convolution(operation: Operation) -> Convolution | None:
 
 
 class Plan:
-    """All steps of several programs, each once, in an order in which inputs come first.
+    """The steps of several programs, each once, in an order in which inputs come first.
 
     Args:
         programs: The steps of each program.
@@ -606,7 +606,7 @@ class Plan:
 
     @property
     def steps(self) -> list[Step]:
-        """All steps in their order."""
+        """The steps of all waves in their order."""
         return [step for wave in self.waves for step in wave]
 
 
