@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from raynas.runners.virtual import Cluster
+from raynas.simulation import payload_for, simulate
+from raynas.supernet.racing import Race
 from toys import Curves, Quick, ToyData, ToySpace
 
 from raynas.benchmarks.synthetic import Synthetic
@@ -25,7 +28,6 @@ from raynas.evaluators import (
 from raynas.experiment import Budget, Experiment, Finalists, Truth, load
 from raynas.proxies import NASWOT, SynFlow
 from raynas.runners.base import Resources
-from raynas.runners.virtual import Cluster
 from raynas.samplers import (
     BOHB,
     TPE,
@@ -35,10 +37,8 @@ from raynas.samplers import (
     RegularizedEvolution,
 )
 from raynas.schedulers import ASHA, PASHA, Hyperband, NoStopping, PromotionASHA
-from raynas.simulation import payload_for, simulate
 from raynas.spaces import ElasticResNet, NASBench201
 from raynas.supernet import SinglePath
-from raynas.supernet.racing import Race
 from raynas.training import Recipe
 
 COMMAND_LINE = "raynas.cli"

@@ -273,7 +273,7 @@ def test_targets_that_the_guide_names_exist() -> None:
 
 BELOW_RUNNERS = (
     "core", "costs", "layers", "store", "data", "spaces", "training", "proxies", "benchmarks",
-    "supernet", "evaluators", "samplers", "schedulers", "observers", "reports",
+    "supernet", "evaluators", "samplers", "schedulers", "callbacks", "analysis", "reports",
 )  # fmt: skip
 
 

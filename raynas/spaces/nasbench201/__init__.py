@@ -1,1 +1,6 @@
 """The search space of NAS-Bench-201: its choices, networks and supernet."""
+
+from raynas.spaces.nasbench201.operations import EDGES, NAMES, OPERATIONS
+from raynas.spaces.nasbench201.space import EXAMPLE, NASBench201, NASBench201Cells
+
+__all__ = ["EDGES", "EXAMPLE", "NAMES", "OPERATIONS", "NASBench201", "NASBench201Cells"]
