@@ -139,7 +139,7 @@ def _read_one_parquet(path: Path, label_column: str, side: int) -> Images:
 
 
 def _expect_plausible(path: Path, schema: Any, rows: int, column: str) -> None:
-    """Raises: UserError where pictures are no pictures, or more than a file of its size holds."""
+    """Check the column's type and the number of pictures. Raises: UserError if they are wrong."""
     import pyarrow as pa
 
     kind = schema.field(column).type

@@ -156,7 +156,7 @@ def _whole(source: Source, folder: str | Path | None) -> Found | None:
 
 
 def _expect_folder(place: Path) -> None:
-    """Raises: UserError where something else has the name that the folder of the set would get."""
+    """Check that the name of the target folder is not taken. Raises: UserError if it is."""
     if os.path.lexists(place) and not place.is_dir():
         raise UserError(
             f"{place} is no folder", cure="move it away, or give another folder: --folder DIR"
@@ -164,7 +164,7 @@ def _expect_folder(place: Path) -> None:
 
 
 def _expect_space(download: Download, target: Path, work: Path) -> None:
-    """Raises: UserError where the disk has no room for the files and what they unpack to."""
+    """Check that the disk has room for the files, packed and unpacked. Raises: UserError if not."""
     there = next(place for place in (target, *target.absolute().parents) if place.exists())
     free = shutil.disk_usage(there).free
     needed = download.size - _here(download, work) + download.unpacked
@@ -320,7 +320,7 @@ class _Resuming:
         return None if _size(self.part) >= self.file.size else EOFError("the connection was closed")
 
     def _write(self, blocks: Iterator[bytes], start: int) -> None:
-        """Raises: UserError where there is more than the publisher's file has."""
+        """Append blocks to the part. Raises: UserError if there are more bytes than expected."""
         with self.part.open("r+b" if start else "wb", buffering=0) as file:
             file.truncate(start)
             file.seek(start)
@@ -336,7 +336,7 @@ class _Resuming:
             raise _other_file(self.file, f"has more than {self.file.size:,} bytes")
 
     def _expect_file(self, answer: Any, start: int) -> None:
-        """Raises: UserError for another answer than the file, or the rest of it."""
+        """Check that the answer is the file, or the rest of it. Raises: UserError if not."""
         size = _total(answer)
         if answer.status_code == 416:  # what is here already is all that it has
             self.part.unlink()
@@ -469,7 +469,7 @@ def _strange(name: str, how: str) -> UserError:
 
 
 def _check_unpacked(source: Source, place: Path) -> None:
-    """Raises: UserError unless the folder is what the data set reads."""
+    """Check that the data set can be read from the folder. Raises: UserError if not."""
     lacking = [layout.missing(place) for layout in source.layouts]
     if all(lacking):
         raise _strange(place.name, f"has no {lacking[0][0]}")

@@ -134,7 +134,7 @@ class FragmentLog:
             number += 1
 
     def _seals_before(self, epoch: int, slot: int, first: int) -> list[str]:
-        """This writer's seal, and those right before it: there an earlier writer would go on."""
+        """Return the names of this writer's seal and of the seals directly before it."""
         found = [Name(epoch, slot).text]
         for number in range(slot - 1, first - 1, -1):
             name = Name(epoch, number).text
@@ -252,7 +252,7 @@ class FragmentLog:
             raise self._taken_over()
 
     def _publish(self, new: Manifest) -> bool:
-        """Whether ``new`` is the newest manifest now; False when its version was taken."""
+        """Create the manifest ``new``; return False if its version was taken."""
         self._publishing = True
         try:
             self._storage.create(f"{FOLDER}/{manifest_name(new.version)}", new.to_json())
@@ -263,15 +263,17 @@ class FragmentLog:
         return True
 
     def _is_late(self, version: int) -> bool:
-        """Whether a newer manifest is there, so that the one just made took a version which another
-        writer had used and removed. It removes versions when newer ones are older than any listing.
+        """Return True if a newer manifest than ``version`` is listed.
+
+        Then the manifest just made took a version that another writer had used and removed. That
+        writer removes a version only when the newer ones are older than any listing.
         """
         if self._seals is None:
             return False
         return newest_version(self._storage.stats(FOLDER)) > version
 
     def _other_version(self, version: int, merged: str) -> None:
-        """Deal with a version that was taken: by an earlier attempt of this writer or another's."""
+        """Handle a version that an earlier attempt of this writer, or another writer, has taken."""
         data = self._storage.read(f"{FOLDER}/{manifest_name(version)}")
         there = Manifest.from_json(data)
         if there.epoch == self.epoch:
@@ -311,7 +313,7 @@ class FragmentLog:
             self._remove(self._storage.stats(FOLDER), since)
 
     def _collect(self, base: Manifest | None) -> None:
-        """At the beginning: what an earlier writer left is due by the storage's own clock."""
+        """Remove the files of earlier writers whose grace has passed on the storage's own clock."""
         self._waiting.append((system().monotonic() + self._grace, self._manifest))
         if self._grace == 0:
             self.clean()
@@ -325,7 +327,7 @@ class FragmentLog:
                 self._remove(listed, base)
 
     def _remove(self, listed: Mapping[str, Stat], since: Manifest) -> None:
-        """What counts neither by ``since`` nor now, by version, then by the order of the rows."""
+        """Remove files that count neither by ``since`` nor now: manifests first, then fragments."""
         start = len(FOLDER) + 1
         named = {*since.fragments, *self._manifest.fragments, *self._manifest.seals}
         for name in sorted((n[start:] for n in listed), key=_order):

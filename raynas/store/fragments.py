@@ -142,7 +142,7 @@ _FEW_ROWS = 100_000
 
 
 def _expect_plausible(file: pq.ParquetFile, size: int) -> None:
-    """Raises: ValueError for a file of ``size`` bytes that claims rows of less than a byte each."""
+    """Check the number of rows. Raises: ValueError if ``size`` bytes cannot hold that many."""
     if (rows := file.metadata.num_rows) > max(_FEW_ROWS, size):
         raise ValueError(f"it claims to hold {rows} rows in {size} bytes")
 

@@ -120,7 +120,7 @@ def _sessions(rows: Sequence[_Stored]) -> Iterator[str]:
 
 
 def _grids(rows: Sequence[_Stored]) -> dict[str, frozenset[int]]:
-    """By stage the steps at which its evaluator measures; 0, a screening, is none."""
+    """Return the measured steps of each stage. Step 0, a screening, does not count."""
     found: dict[str, set[int]] = {}
     for stored in rows:
         steps = found.setdefault(stored.row["stage"], set())

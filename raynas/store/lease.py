@@ -112,7 +112,7 @@ class Lease:
         raise self._busy(newest(self._remote))
 
     def _expect_gone(self, seen: Claim) -> None:
-        """Wait until the holder counts as dead. Raises: UserError once it shows that it is alive."""
+        """Wait until the holder counts as dead. Raises: UserError once it renews its claim."""
         if system().is_dead(seen.holder):
             return
         self._waiting(
