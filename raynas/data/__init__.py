@@ -1,6 +1,7 @@
-"""Data sets. One of the package is one file here, and one line in ``DATASETS``.
+"""This package has the data sets: one file for each, and one entry for each in ``DATASETS``.
 
-Importing this package imports neither scikit-learn nor Pillow nor pyarrow; reading files does.
+Importing this package imports neither scikit-learn nor Pillow nor pyarrow. They are imported when
+files are read.
 """
 
 from raynas.data.arrays import Arrays

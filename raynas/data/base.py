@@ -1,4 +1,4 @@
-"""Images as uint8 arrays, splits, and the views that searches and final trainings get."""
+"""This module has the base class of data sets, and the views of a set that evaluators get."""
 
 from __future__ import annotations
 
@@ -15,11 +15,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class View:
-    """What an evaluator sees: images to train on and images held out to measure on.
+    """A pair of image sets for an evaluator: images to train on, and held-out images to measure on.
 
-    In a search the held-out images are the validation split (``held_out_name == "val"``) and no
-    test image is reachable from here. The finalists' training gets train + valid, and the test
-    split as held-out images (``"test"``). ``mean`` and ``std`` per channel, in units of 0..255.
+    In a search the held-out images are the validation split, and no test image can be reached from
+    the view. The training of finalists gets train + validation images, and the test split as
+    held-out images.
+
+    Attributes:
+        train: Images to train on.
+        held_out: Images to measure on.
+        held_out_name: ``"val"`` for validation images, ``"test"`` for test images.
+        num_classes: The number of classes.
+        mean: Mean per channel, in grey levels from 0 to 255.
+        std: Standard deviation per channel, in grey levels from 0 to 255.
     """
 
     train: Images
@@ -31,21 +39,26 @@ class View:
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width), as networks are built for it."""
+        """The shape of one image as networks take it.
+
+        Returns:
+            (channels, height, width).
+        """
         _, height, width, channels = self.train.pixels.shape
         return channels, height, width
 
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a data set says of its images without reading a file.
+    """A description of a data set's images that needs no file.
 
     Attributes:
-        title: Its name in words.
+        title: The name of the data set in words.
         shape: (height, width, channels) of an image.
-        num_classes: How many classes there are.
-        train: Training images, before a subset is taken or validation images are split off.
-        test: Test images.
+        num_classes: The number of classes.
+        train: The number of training images, before a subset is taken or validation images are
+            split off.
+        test: The number of test images.
     """
 
     title: str
@@ -63,45 +76,78 @@ class Declaration:
 
 
 class Dataset(ABC):
-    """A data set; subclasses are frozen dataclasses (``Digits()``, ``CIFAR10(folder=...)``).
+    """A data set that gives one view to searches and one to the training of finalists.
 
-    ``search_view(seed)`` and ``final_view(seed)`` are what the rest of raynas uses.
+    Subclasses are frozen dataclasses (``Digits()``, ``CIFAR10(folder=...)``). The rest of raynas
+    gets images through ``search_view(seed)`` and ``final_view(seed)``.
+
+    Attributes:
+        name: The name of the data set, as in ``DATASETS`` and in ``raynas data``.
     """
 
     name: ClassVar[str]
     source: ClassVar[Source | None] = None
-    """Where its files lie and who publishes them; None for what raynas knows no place of."""
+    """The folders in which its files may lie, and their publisher; None if raynas knows neither."""
 
     @property
     def declared(self) -> Declaration | None:
-        """What is known of its images without its files; None where nothing is."""
+        """The description of the images that needs no file.
+
+        Returns:
+            The declaration, or None for a data set that declares nothing (the default).
+        """
         return None
 
     def remarks(self) -> tuple[str, ...]:
-        """What a user should know of its images before they are used, a sentence each."""
+        """Return what a user should know about the images before they are used.
+
+        Returns:
+            One sentence for each remark; empty by default.
+        """
         return ()
 
     @abstractmethod
     def search_view(self, seed: int) -> View:
-        """Train and validation images. Raises: UserError naming the file and the cure."""
+        """Return the training images and the validation images.
+
+        Args:
+            seed: The run's seed, which draws the validation split.
+
+        Returns:
+            A view with ``held_out_name == "val"``.
+
+        Raises:
+            UserError: A file is missing or damaged. The error names the file and what to do.
+        """
 
     @abstractmethod
     def final_view(self, seed: int) -> View:
-        """Train + validation images, and the test images held out. For finalists only."""
+        """Return train + validation images, and the test images held out; for finalists only.
+
+        Args:
+            seed: The run's seed.
+
+        Returns:
+            A view with ``held_out_name == "test"``.
+
+        Raises:
+            UserError: A file is missing or damaged. The error names the file and what to do.
+        """
 
     def check_test_images(self, view: View, seed: int) -> None:
-        """Check that the test images fit what the search will see, before anything is spent.
+        """Check that the test images fit the search's view, before any search time is spent.
 
-        It is called once, in the driver, where there will be finalists. Nothing of the test images
-        goes to a search, nor out of this method but the reason for which they do not fit. The
-        default makes the whole final view for that.
+        The driver calls it once, if the run will have finalists. It passes nothing about the test
+        images on to the search, except the error message if they do not fit. The default reads the
+        whole final view.
 
         Args:
             view: The search's view.
             seed: The run's seed.
 
         Raises:
-            UserError: The images have another shape, or labels beyond the classes of ``view``.
+            UserError: The images have another shape than those of ``view``.
+            UserError: A label is not a class of ``view``, or the number of classes differs.
         """
         final = self.final_view(seed)
         for what, images in (("training", final.train), ("test", final.held_out)):
@@ -115,15 +161,16 @@ class Dataset(ABC):
 
 
 def expect_like(view: View, images: Images, what: str) -> None:
-    """Check that images could stand among those of a view.
+    """Check that images have the shape and the classes of a view.
 
     Args:
-        view: With the shape and the classes that are expected.
-        images: To be checked.
-        what: They are, for the message.
+        view: The view with the expected image shape and number of classes.
+        images: The images to check.
+        what: The name of the images, which opens the error message.
 
     Raises:
-        UserError: They have another shape, or a label that is no class of ``view``.
+        UserError: The images have another shape.
+        UserError: A label is not a class of ``view``.
     """
     found, expected = images.pixels.shape[1:], view.train.pixels.shape[1:]
     if found != expected:

@@ -1,4 +1,7 @@
-"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009): the publisher's batches, or Parquet with PNGs."""
+"""This module has CIFAR-10 and CIFAR-100 (Krizhevsky 2009).
+
+Two layouts are read: the publisher's pickled batches, and Parquet files with encoded pictures.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +39,21 @@ _OTHERWISE = "give the folder of its batches or Parquet files: folder=... or $RA
 
 
 def read_batches(paths: Sequence[Path], label_key: str, side: int = SIDE) -> Images:
-    """Images of pickled batches: ``data`` (n, 3 * side * side) uint8, channels first.
+    """Read the images of pickled batches.
 
-    Raises: UserError naming the file.
+    A batch is a dict with ``data`` (n, 3 * side * side) uint8, channels first, and a list of
+    labels.
+
+    Args:
+        paths: Files of the batches, in the order of the images.
+        label_key: The key of the labels in each batch.
+        side: Height and width of an image in pixels.
+
+    Returns:
+        Pixels (n, side, side, 3) uint8 and labels (n,) int64.
+
+    Raises:
+        UserError: A file is damaged, lacks a key, or has data of another shape. The error names it.
     """
     pixels, labels = [], []
     for path in paths:
@@ -59,10 +74,23 @@ def read_batches(paths: Sequence[Path], label_key: str, side: int = SIDE) -> Ima
 
 
 def read_parquet(paths: Sequence[Path], label_column: str, side: int = SIDE) -> Images:
-    """Images of Parquet files with encoded pictures in a column ``img`` or ``image`` (a struct
-    with ``bytes``) and integers in ``label_column``; decoded in threads.
+    """Read the images of Parquet files with encoded pictures.
 
-    Raises: UserError naming the file, and the row of a picture that cannot be decoded.
+    The pictures are in a column ``img`` or ``image`` (a struct with ``bytes``). They are decoded in
+    threads.
+
+    Args:
+        paths: Parquet files, in the order of the images.
+        label_column: The name of the column with integer labels.
+        side: Expected height and width of a picture in pixels.
+
+    Returns:
+        Pixels (n, side, side, 3) uint8 and labels (n,) int64.
+
+    Raises:
+        UserError: A file is damaged, lacks a column, or has a column of another type.
+        UserError: A picture cannot be decoded or has another size. The error names file and row.
+        UserError: Memory is exhausted.
     """
     parts = [_read_one_parquet(path, label_column, side) for path in paths]
     return Images(
@@ -111,7 +139,7 @@ def _read_one_parquet(path: Path, label_column: str, side: int) -> Images:
 
 
 def _expect_plausible(path: Path, schema: Any, rows: int, column: str) -> None:
-    """Raises: UserError where pictures are no pictures, or more than a file of its size holds."""
+    """Check the column's type and the number of pictures. Raises: UserError if they are wrong."""
     import pyarrow as pa
 
     kind = schema.field(column).type
@@ -171,7 +199,18 @@ def _decode_block(path: Path, pictures: Any, pixels: NDArray[np.uint8], start: i
 
 @dataclass(frozen=True)
 class CIFAR(ImageSet):
-    """What CIFAR-10 and CIFAR-100 share: finding either layout, checking, reading."""
+    """A base class for CIFAR-10 and CIFAR-100, which finds, checks and reads either layout.
+
+    Attributes:
+        title: The name of the data set in words.
+        classes: The number of classes.
+        batches: File names of the batches, by part.
+        md5: MD5 sums of the batches as the publisher gives them, by file name.
+        batch_labels: The key of the labels in a batch.
+        parquet_labels: The name of the label column in Parquet files.
+        folder: The data folder to look into; None looks in the usual folders.
+        verify: Check the MD5 sums of the batches, and the number of images.
+    """
 
     source: ClassVar[Source]
     title: ClassVar[str]
@@ -186,9 +225,22 @@ class CIFAR(ImageSet):
 
     @property
     def declared(self) -> Declaration:
+        """The declared images: 50,000 for training and 10,000 for tests, 32 x 32, in colour."""
         return Declaration(self.title, (SIDE, SIDE, 3), self.classes, 50_000, 10_000)
 
     def load(self, part: Part) -> Images:
+        """Read the images of one part from whichever layout is found.
+
+        Args:
+            part: ``"train"`` or ``"test"``.
+
+        Returns:
+            Pixels (n, 32, 32, 3) uint8 and labels (n,) int64.
+
+        Raises:
+            UserError: The files are missing or damaged, or the number of images is not the
+                publisher's.
+        """
         found = self.source.require(self.folder)
         place, read = found.place, {BATCHES: self._from_batches, PARQUET: self._from_parquet}
         images = read[found.layout.name](place, part)
@@ -201,6 +253,7 @@ class CIFAR(ImageSet):
         return images
 
     def count_classes(self, train: Images) -> int:
+        """Return the number of classes of the data set, 10 or 100, whatever the labels."""
         return self.classes
 
     def _from_batches(self, place: Path, part: Part) -> Images:
@@ -227,11 +280,14 @@ class CIFAR(ImageSet):
 class CIFAR10(CIFAR):
     """CIFAR-10: 50,000 + 10,000 colour images 32 x 32, 10 classes.
 
-    ``folder`` (default $RAYNAS_DATA, then where ``raynas data get cifar10`` puts it) holds
-    ``cifar-10-batches-py`` or is it, or holds ``train-*.parquet`` and ``test-*.parquet``.
-    ``verify``: check the batches' MD5 sums as their publisher gives them, and the number of images.
-    ``valid_share=0.5`` is the split that
-    NAS-Bench-201 calls cifar10-valid: 25,000 to train on, 25,000 to validate on.
+    ``valid_share=0.5`` is the split that NAS-Bench-201 calls cifar10-valid: 25,000 images to train
+    on, 25,000 to validate on.
+
+    Attributes:
+        folder: A folder that holds ``cifar-10-batches-py`` or is it, or that holds
+            ``train-*.parquet`` and ``test-*.parquet``. None looks in $RAYNAS_DATA, then where
+            ``raynas data get cifar10`` puts the set.
+        verify: Check the batches' MD5 sums as their publisher gives them, and the number of images.
     """
 
     name = "cifar10"
@@ -281,9 +337,11 @@ class CIFAR10(CIFAR):
 class CIFAR100(CIFAR):
     """CIFAR-100: 50,000 + 10,000 colour images 32 x 32, 100 (fine) classes.
 
-    ``folder`` (default $RAYNAS_DATA, then where ``raynas data get cifar100`` puts it) holds
-    ``cifar-100-python`` or is it, or holds ``train-*.parquet`` and ``test-*.parquet``.
-    ``verify``: as for :class:`CIFAR10`.
+    Attributes:
+        folder: A folder that holds ``cifar-100-python`` or is it, or that holds ``train-*.parquet``
+            and ``test-*.parquet``. None looks in $RAYNAS_DATA, then where ``raynas data get
+            cifar100`` puts the set.
+        verify: Check the batches' MD5 sums as their publisher gives them, and the number of images.
     """
 
     name = "cifar100"

@@ -1,4 +1,4 @@
-"""Handwritten digits that come with scikit-learn: 1,797 images of 8 x 8, no download."""
+"""This module has the handwritten digits that come with scikit-learn; no download is needed."""
 
 from __future__ import annotations
 
@@ -17,8 +17,12 @@ from raynas.data.source import Layout, Source
 class Digits(ImageSet):
     """UCI optical digits (Alpaydin and Kaynak 1998): 1,797 grey images 8 x 8, 10 classes.
 
-    Grey levels 0..16 are scaled to 0..255. There is no published test split in this form:
-    ``test_share`` is split off once for all, by class.
+    Grey levels 0..16 are scaled to 0..255. There is no published test split in this form: test
+    images are split off by class, the same in every run.
+
+    Attributes:
+        valid_share: Share of the training images that is held out for validation, between 0 and 1.
+        test_share: Share of all images that are the test images, between 0 and 1.
     """
 
     name = "digits"
@@ -40,6 +44,14 @@ class Digits(ImageSet):
         check_share("test_share", self.test_share)
 
     def load(self, part: Part) -> Images:
+        """Return the images of one part of the fixed split.
+
+        Args:
+            part: ``"train"`` or ``"test"``.
+
+        Returns:
+            Pixels (n, 8, 8, 1) uint8 and labels (n,) int64.
+        """
         return hold_out(_digits(), self.test_share, self.name, part)
 
 

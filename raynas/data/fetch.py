@@ -1,7 +1,7 @@
-"""Fetch a data set from its publisher: whole and with the right sum, or not at all.
+"""This module fetches a data set from its publisher, complete and with the right sums.
 
-Nothing here is called but by ``raynas data get``. Files grow under ``.raynas-NAME.part`` in the
-data folder, where the next call goes on after one that broke off.
+Only ``raynas data get`` calls it. Partial files are kept under ``.raynas-NAME.part`` in the data
+folder. The next call continues there after an interruption.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from raynas.data.files import expanded, own_roots
 from raynas.data.source import Download, File, Found, Source, size_text
 
 Told = Callable[[str, int, int], None]
-"""Gets the name of a file, how many of its bytes are here, and how many it has."""
+"""A function that is called with a file name, the bytes received so far, and the bytes in all."""
 
 TIMEOUT = 30.0
-"""Seconds that a publisher may be silent."""
+"""The longest time without an answer of the publisher, in seconds."""
 
 _BLOCK = 1 << 16
 _MEMBERS = 1000
@@ -36,7 +36,12 @@ _MEMBERS = 1000
 
 @dataclass(frozen=True)
 class Got:
-    """Where a data set is now, and whether it was fetched for that."""
+    """The folder of a data set, and the information if this call fetched it.
+
+    Attributes:
+        found: The folder, with the complete set.
+        fetched: The set was fetched by this call; False if it was there already.
+    """
 
     found: Found
     fetched: bool
@@ -50,18 +55,23 @@ def get(
 ) -> Got:
     """Fetch a data set unless it is there.
 
-    What is there is compared with the publisher's sums. What lies incomplete or damaged in the
-    folder to which it would be fetched is replaced, file by file.
+    A set that is there is compared with the publisher's sums. Files that are missing or damaged in
+    the target folder are replaced, file by file.
 
     Args:
-        source: Of the data set.
-        folder: The data folder to look into and to put it into; None takes the first of the user's
+        source: The source of the data set.
+        folder: The data folder to look into and to fetch into. None takes the first of the user's
             own: $RAYNAS_DATA, or a folder of raynas.
-        told: Hears of the progress.
-        waiting: Is called when another process is fetching the same set into the folder.
+        told: Called with the progress: file name, bytes received, bytes in all.
+        waiting: Called when another process is fetching the same set into the folder.
+
+    Returns:
+        The folder of the complete set.
 
     Raises:
-        UserError: It cannot be fetched or not written; one line that says what to do.
+        UserError: The set cannot be fetched: no network, another file than expected, no download.
+        UserError: The set cannot be written: no folder, no room, no rights.
+        UserError: A damaged copy lies in a folder into which raynas does not fetch.
     """
     with _lines(source, folder):
         found = _whole(source, folder)
@@ -80,7 +90,14 @@ def get(
 
 
 def begun(source: Source) -> int:
-    """Return how many bytes an earlier call has fetched already, which the next one will keep."""
+    """Return the number of bytes that an interrupted call has fetched and the next one keeps.
+
+    Args:
+        source: The source of the data set.
+
+    Returns:
+        Bytes in the user's first data folder; 0 if there are none.
+    """
     roots = own_roots()
     if source.download is None or not roots:
         return 0
@@ -139,7 +156,7 @@ def _whole(source: Source, folder: str | Path | None) -> Found | None:
 
 
 def _expect_folder(place: Path) -> None:
-    """Raises: UserError where something else has the name that the folder of the set would get."""
+    """Check that the name of the target folder is not taken. Raises: UserError if it is."""
     if os.path.lexists(place) and not place.is_dir():
         raise UserError(
             f"{place} is no folder", cure="move it away, or give another folder: --folder DIR"
@@ -147,7 +164,7 @@ def _expect_folder(place: Path) -> None:
 
 
 def _expect_space(download: Download, target: Path, work: Path) -> None:
-    """Raises: UserError where the disk has no room for the files and what they unpack to."""
+    """Check that the disk has room for the files, packed and unpacked. Raises: UserError if not."""
     there = next(place for place in (target, *target.absolute().parents) if place.exists())
     free = shutil.disk_usage(there).free
     needed = download.size - _here(download, work) + download.unpacked
@@ -207,7 +224,7 @@ def _is_at(handle: int, path: Path) -> bool:
 
 
 def _fetch_all(source: Source, download: Download, work: Path, target: Path, told: Told) -> None:
-    """All files of a publisher, checked; then what they make takes its place in ``target``."""
+    """Fetch and check all files, then move the finished folder into ``target``."""
     made = work / "whole"
     place = made / download.folder
     to = work if download.unpacked else place
@@ -232,19 +249,21 @@ def _part(file: File) -> str:
 
 
 def fetch_file(file: File, folder: Path, part: Path, told: Told = _silent) -> Path:
-    """Fetch one file, unless it is in ``folder`` with the right sum.
+    """Fetch one file, unless it is in the folder with the right sum.
 
     Args:
-        file: Of a publisher.
-        folder: It gets its name there once it is whole and its sum is right.
-        part: Where it grows until then; what an earlier call left there is not fetched again.
-        told: Hears of the progress.
+        file: The publisher's file.
+        folder: The folder into which it is moved once it is complete and its sum is right.
+        part: The partial file. Bytes that an earlier call left there are not fetched again.
+        told: Called with the progress: file name, bytes received, bytes in all.
 
     Returns:
-        Its path.
+        The path of the file in ``folder``.
 
     Raises:
-        UserError: It cannot be reached or is another file than the one that is known.
+        UserError: The publisher cannot be reached, or the connection ended too early.
+        UserError: The file has another size or MD5 sum than expected.
+        requests.RequestException: Another failure of the request.
     """
     import pooch
     import requests
@@ -283,7 +302,7 @@ class _Resuming:
         self.part.replace(output_file)
 
     def _receive(self, start: int) -> Exception | None:
-        """Append what one connection gives; what broke it off, where something did."""
+        """Append the bytes of one connection; return the error that ended it too early, or None."""
         import requests
         from urllib3.exceptions import HTTPError
 
@@ -301,7 +320,7 @@ class _Resuming:
         return None if _size(self.part) >= self.file.size else EOFError("the connection was closed")
 
     def _write(self, blocks: Iterator[bytes], start: int) -> None:
-        """Raises: UserError where there is more than the publisher's file has."""
+        """Append blocks to the part. Raises: UserError if there are more bytes than expected."""
         with self.part.open("r+b" if start else "wb", buffering=0) as file:
             file.truncate(start)
             file.seek(start)
@@ -317,7 +336,7 @@ class _Resuming:
             raise _other_file(self.file, f"has more than {self.file.size:,} bytes")
 
     def _expect_file(self, answer: Any, start: int) -> None:
-        """Raises: UserError for another answer than the file, or the rest of it."""
+        """Check that the answer is the file, or the rest of it. Raises: UserError if not."""
         size = _total(answer)
         if answer.status_code == 416:  # what is here already is all that it has
             self.part.unlink()
@@ -360,7 +379,7 @@ def _other_file(file: File, how: str) -> UserError:
 
 
 def _write_all(file: Any, block: bytes) -> None:
-    """An unbuffered file may take less than it is given, as on a disk that becomes full."""
+    """Write all of ``block``: an unbuffered file may accept only a part of it in one call."""
     view = memoryview(block)
     while view:
         view = view[file.write(view) :]
@@ -382,13 +401,13 @@ def _total(answer: Any) -> int | None:
 
 
 def _first(answer: Any) -> int | None:
-    """The place in the file of the first byte of an answer."""
+    """Return the index in the file of the first byte of an answer; None if it does not say."""
     text = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
     return int(text) if text.isascii() and text.isdigit() else None
 
 
 def _reason(error: BaseException) -> str:
-    """What the system said at the bottom of an error of the network, in a line."""
+    """Return the root cause of a network error in one line."""
     seen: list[BaseException] = []
     waiting = [error]
     while waiting and len(seen) < 20:
@@ -450,7 +469,7 @@ def _strange(name: str, how: str) -> UserError:
 
 
 def _check_unpacked(source: Source, place: Path) -> None:
-    """Raises: UserError unless the folder is what the data set reads."""
+    """Check that the data set can be read from the folder. Raises: UserError if not."""
     lacking = [layout.missing(place) for layout in source.layouts]
     if all(lacking):
         raise _strange(place.name, f"has no {lacking[0][0]}")
@@ -461,7 +480,7 @@ def _check_unpacked(source: Source, place: Path) -> None:
 
 
 def _put(made: Path, place: Path) -> None:
-    """Give a folder its name at once, or, where it is there, each of its files.
+    """Move a folder to its final name; if that exists, move each file into it.
 
     Files of others in the folder stay as they are.
     """

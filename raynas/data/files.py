@@ -1,4 +1,4 @@
-"""Data files: where they lie, whether they are whole, and remembering what was read."""
+"""This module finds data files, checks their sums, and caches the images that were read."""
 
 from __future__ import annotations
 
@@ -27,9 +27,17 @@ _lock = threading.RLock()
 
 
 def roots(folder: str | Path | None, *usual: str) -> list[Path]:
-    """Where to look: ``folder`` only when given, else the user's own and the ``usual`` places.
+    """Return the data folders to look into.
 
-    Raises: UserError for a folder of a user who does not exist (``~nobody/data``).
+    Args:
+        folder: The one folder to look into. None takes the user's own data folders and ``usual``.
+        *usual: Data folders besides the user's own.
+
+    Returns:
+        The folders in the order of the search. They may not exist.
+
+    Raises:
+        UserError: ``folder`` is of a user who does not exist (``~nobody/data``).
     """
     if folder is not None:
         return [expanded(folder)]
@@ -37,17 +45,26 @@ def roots(folder: str | Path | None, *usual: str) -> list[Path]:
 
 
 def own_roots() -> list[Path]:
-    """The user's data folders, the one into which ``raynas data get`` puts a set first.
+    """Return the user's data folders; ``raynas data get`` puts a data set into the first.
 
-    $RAYNAS_DATA when set, and ``data`` in the folder of what raynas keeps for the user
-    ($RAYNAS_CACHE, default ~/.cache/raynas), where there is one.
+    Returns:
+        $RAYNAS_DATA if it is set, then ``data`` in the cache folder of raynas ($RAYNAS_CACHE,
+        default ~/.cache/raynas) if there is one.
+
+    Raises:
+        UserError: $RAYNAS_DATA names a folder of a user who does not exist.
     """
     named, kept = os.environ.get(DATA_VARIABLE), kept_folder()
     return [*([expanded(named)] if named else []), *([kept / "data"] if kept else [])]
 
 
 def kept_folder() -> Path | None:
-    """$RAYNAS_CACHE, default ~/.cache/raynas; None for ``off`` and for a user without a home."""
+    """Return the cache folder of raynas.
+
+    Returns:
+        $RAYNAS_CACHE, default ~/.cache/raynas. None if it is ``off``, and for a user without a
+        home.
+    """
     folder = os.environ.get(CACHE_VARIABLE) or DEFAULT_CACHE
     try:
         return None if folder == "off" else Path(folder).expanduser()
@@ -56,7 +73,17 @@ def kept_folder() -> Path | None:
 
 
 def expanded(folder: str | Path) -> Path:
-    """The folder with ``~`` replaced. Raises: UserError where that user has no home."""
+    """Return the folder with ``~`` replaced by the home folder.
+
+    Args:
+        folder: A path, which may begin with ``~`` or ``~user``.
+
+    Returns:
+        The path without ``~``.
+
+    Raises:
+        UserError: The user has no home folder.
+    """
     try:
         return Path(folder).expanduser()
     except RuntimeError:
@@ -64,29 +91,53 @@ def expanded(folder: str | Path) -> Path:
 
 
 class DataNotFound(UserError):
-    """The files of a data set are in none of the usual places, and no folder was named."""
+    """An error for a data set that is in none of the usual folders, when no folder was named."""
 
 
 def not_found(
     what: str, looked: Sequence[Path], cure: str, folder: str | Path | None = None
 ) -> UserError:
-    """The error for a data set that is in none of the folders; ``folder``: that the user named."""
+    """Return the error for a data set that is in none of the folders.
+
+    Args:
+        what: The data set in words.
+        looked: The folders that were looked into.
+        cure: The advice how to get the data set.
+        folder: The folder that the user named, or None.
+
+    Returns:
+        A :class:`DataNotFound` if no folder was named, else a plain UserError.
+    """
     kind = DataNotFound if folder is None else UserError
     where = ", ".join(map(str, looked)) or f"no folder given and ${DATA_VARIABLE} not set"
     return kind(f"{what} not found (looked in: {where})", cure=cure)
 
 
 def require(paths: Iterable[Path], what: str) -> None:
-    """Raises: UserError naming the first of ``paths`` that is no file."""
+    """Check that all files exist.
+
+    Args:
+        paths: The files.
+        what: The name of the data set, which opens the error message.
+
+    Raises:
+        UserError: One of ``paths`` is not a file. The error names the first one.
+    """
     for path in paths:
         if not path.is_file():
             raise UserError(f"{what}: file {path} is missing", cure="unpack the data set again")
 
 
 def check_md5(folder: Path, expected: Mapping[str, str]) -> None:
-    """Compare files of ``folder`` with their sums.
+    """Compare files of a folder with their MD5 sums.
 
-    Raises: UserError naming file, expected and found sum where they differ.
+    Args:
+        folder: The folder of the files.
+        expected: The MD5 sum in hexadecimal digits, by file name.
+
+    Raises:
+        UserError: A sum differs. The error names the file, the expected and the found sum.
+        OSError: A file cannot be read.
     """
     for name, md5 in expected.items():
         with (folder / name).open("rb") as file:
@@ -96,7 +147,16 @@ def check_md5(folder: Path, expected: Mapping[str, str]) -> None:
 
 
 def wrong_md5(path: Path, expected: str, found: str) -> UserError:
-    """The error for a file whose content is not what its publisher gave out."""
+    """Return the error for a file whose content is not the publisher's.
+
+    Args:
+        path: The file.
+        expected: The publisher's MD5 sum in hexadecimal digits.
+        found: The MD5 sum of the file.
+
+    Returns:
+        The error, to be raised by the caller.
+    """
     return UserError(
         f"{path} has MD5 {found}, its publisher gives {expected}",
         cure="download it again (`raynas data` shows how), or set verify=False if it is meant to "
@@ -105,7 +165,21 @@ def wrong_md5(path: Path, expected: str, found: str) -> UserError:
 
 
 def once(name: str, paths: Sequence[Path], read: Callable[[], Images]) -> Images:
-    """``read()``, or what it gave before in this process for the same unchanged files."""
+    """Return the images of ``read()``, called once in this process while the files stay the same.
+
+    The last four results are kept: train and test images of two sets.
+
+    Args:
+        name: The name of the images. With the files it is the key in the memory.
+        paths: The files that are read. A changed size or modification time counts as a change.
+        read: The function that reads them.
+
+    Returns:
+        The images, in read-only arrays.
+
+    Raises:
+        UserError: The system refuses to read a file.
+    """
     key = (name, _stamps(paths))
     with _lock:
         if key not in _memory:
@@ -120,10 +194,19 @@ def once(name: str, paths: Sequence[Path], read: Callable[[], Images]) -> Images
 
 
 def on_disk(name: str, paths: Sequence[Path], read: Callable[[], Images]) -> Images:
-    """``read()``, or what it gave in an earlier process for the same unchanged files.
+    """Return the images of ``read()``, or those kept by an earlier process for unchanged files.
 
-    Kept as one .npz in $RAYNAS_CACHE (default ~/.cache/raynas; ``off`` keeps nothing). A folder
-    that cannot be written and a damaged file are no errors: the images are read again.
+    The images are kept in one .npz file in $RAYNAS_CACHE (default ~/.cache/raynas; ``off`` keeps
+    nothing). A cache that cannot be written, or is damaged, is not an error: the images are read
+    again.
+
+    Args:
+        name: The name of the images, which begins the name of the .npz file.
+        paths: The files that are read. A changed size or modification time counts as a change.
+        read: The function that reads them.
+
+    Returns:
+        The images.
     """
     folder = kept_folder()
     if folder is None:

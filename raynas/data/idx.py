@@ -1,4 +1,7 @@
-"""IDX files (MNIST and its kin), gzipped or plain; Fashion-MNIST."""
+"""This module has data sets of IDX files (the format of MNIST), and Fashion-MNIST.
+
+Files may be gzipped or plain.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +36,23 @@ _MOST_DIMENSIONS = 8
 
 
 def read_idx(path: Path, md5: str | None = None) -> NDArray[np.uint8]:
-    """The array of unsigned bytes in an IDX file; its header gives the shape.
+    """Read the array of unsigned bytes in an IDX file; its header gives the shape.
 
-    Format: two zero bytes, type (8 = unsigned byte), number of dimensions, each dimension as
-    four bytes (big endian), then the bytes themselves. ``md5``: of the unpacked file, so that it
-    holds however the file was compressed.
-    Raises: UserError when it is cut short, no IDX file, or not the one that ``md5`` says.
+    The format is: two zero bytes, the type (8 = unsigned byte), the number of dimensions, each
+    dimension as four bytes (big endian), then the bytes themselves.
+
+    Args:
+        path: The file, plain or gzipped.
+        md5: The MD5 sum of the unpacked file, so that it holds however the file was compressed.
+            None checks no sum.
+
+    Returns:
+        An array of uint8 with 1 to 8 dimensions.
+
+    Raises:
+        UserError: The file cannot be read, is cut short, or is not an IDX file of unsigned bytes.
+        UserError: Its sum is not ``md5``.
+        UserError: Memory is exhausted.
     """
     content = _unpacked(path)
     _check_header(path, content)
@@ -67,7 +81,7 @@ def _unpacked(path: Path) -> bytes:
                 head = unpacked.read(4)
                 head += unpacked.read(4 * head[3] if len(head) == 4 else 0)
                 _check_header(path, head)
-                # no more than the header says, and a byte that tells that there is more
+                # one byte more than the header says, to notice surplus data
                 return head + unpacked.read(math.prod(_shape(head)) + 1)
     except MemoryError:
         raise UserError(
@@ -102,9 +116,19 @@ def _check_header(path: Path, content: bytes) -> None:
 
 
 def read_pair(images: Path, labels: Path, md5: Mapping[str, str] | None = None) -> Images:
-    """Images (n, h, w[, c]) and labels (n,) from two IDX files; ``md5`` by name without .gz.
+    """Read images and their labels from two IDX files.
 
-    Raises: UserError as :func:`read_idx`, and when the two do not belong together.
+    Args:
+        images: The file of the images, (n, height, width) or (n, height, width, channels).
+        labels: The file of the labels, (n,).
+        md5: MD5 sums of the unpacked files by file name without .gz. None checks no sum.
+
+    Returns:
+        Pixels (n, height, width, channels) uint8 and labels (n,) int64.
+
+    Raises:
+        UserError: A file is refused by :func:`read_idx`.
+        UserError: The two files do not belong together, for example with different counts.
     """
     sums = md5 or {}
     pixels, classes = (read_idx(p, sums.get(p.name.removesuffix(".gz"))) for p in (images, labels))
@@ -113,10 +137,23 @@ def read_pair(images: Path, labels: Path, md5: Mapping[str, str] | None = None) 
 
 @dataclass(frozen=True)
 class IDX(ImageSet):
-    """Any set of IDX files: ``IDX("folder")``, or with the four files' own names or paths.
+    """A data set of IDX files (the format of MNIST), given by folder and file names.
 
-    Names are relative to ``folder``; ``.gz`` may be left out. With ``test_images=None`` and
-    ``test_labels=None``, ``test_share`` (default 0.2) of the images is split off by class.
+    Without test files, ``test_share`` of the images is split off by class.
+
+    Attributes:
+        folder: The folder of the files; their names are relative to it.
+        train_images: The file of the training images; ``.gz`` may be left out, as for all files.
+        train_labels: The file of the training labels.
+        test_images: The file of the test images, or None.
+        test_labels: The file of the test labels, or None. Given exactly when ``test_images`` is
+            given.
+        test_share: Share of the images to split off as test images, between 0 and 1. None means
+            0.2. Only for sets without test files.
+
+    Raises:
+        UserError: Only one of ``test_images`` and ``test_labels`` is given.
+        UserError: ``test_share`` is not between 0 and 1, or is given together with test files.
     """
 
     name = "idx"
@@ -135,15 +172,34 @@ class IDX(ImageSet):
         check_test_share(self.test_share, self.test_images is not None)
 
     def load(self, part: Part) -> Images:
+        """Read the images of one part, or split them off if there are no test files.
+
+        Args:
+            part: ``"train"`` or ``"test"``.
+
+        Returns:
+            Pixels (n, height, width, channels) uint8 and labels (n,) int64.
+
+        Raises:
+            UserError: A file is missing, damaged, or does not belong to the other.
+        """
         paths = self._paths()
         if len(paths) == 4:
             return _remembered(paths[:2] if part == "train" else paths[2:])
         return hold_out(_remembered(paths), self.test_share, self.name, part)
 
     def count_classes(self, train: Images) -> int:
-        """Of all labels in the file of training labels, before any are split off for the test.
+        """Return the number of classes in the file of training labels.
 
-        Raises: UserError when the labels are not 0, 1, 2, ... without gaps.
+        Args:
+            train: The training images. They are not used: all labels in the file are counted,
+                before any image is split off as a test image.
+
+        Returns:
+            The number of classes.
+
+        Raises:
+            UserError: The labels are not 0, 1, 2, ... without gaps.
         """
         more = "or read the files and give Arrays(..., num_classes=N)"
         return classes_of(_remembered(self._paths()[:2]).labels, self.name, more)
@@ -170,9 +226,11 @@ def _gzipped(name: str, md5: str, size: int) -> File:
 class FashionMNIST(ImageSet):
     """Fashion-MNIST (Xiao et al. 2017): 60,000 + 10,000 grey images 28 x 28, 10 classes.
 
-    Looked for in ``folder`` when given, else in $RAYNAS_DATA (itself or its ``fashion-mnist``),
-    and where ``raynas data get`` and Debian's package ``dataset-fashion-mnist`` put it.
-    ``verify``: compare the MD5 of each unpacked file with the publisher's.
+    Attributes:
+        folder: The folder to look into. None looks in $RAYNAS_DATA (itself or its
+            ``fashion-mnist``), and where ``raynas data get`` and Debian's package
+            ``dataset-fashion-mnist`` put the set.
+        verify: Compare the MD5 sum of each unpacked file with the publisher's.
     """
 
     name = "fashion-mnist"
@@ -208,13 +266,26 @@ class FashionMNIST(ImageSet):
 
     @property
     def declared(self) -> Declaration:
+        """The declared images: 60,000 for training and 10,000 for tests, 28 x 28, grey."""
         return Declaration("Fashion-MNIST", (28, 28, 1), 10, 60_000, 10_000)
 
     def load(self, part: Part) -> Images:
+        """Read the images of one part.
+
+        Args:
+            part: ``"train"`` or ``"test"``.
+
+        Returns:
+            Pixels (n, 28, 28, 1) uint8 and labels (n,) int64.
+
+        Raises:
+            UserError: A file is missing or damaged, or its MD5 sum is not the publisher's.
+        """
         place = self.source.require(self.folder).place
         paths = [one_of_both(place / name) for name in FILES]
         md5 = self.md5 if self.verify else None
         return _remembered(paths[:2] if part == "train" else paths[2:], md5)
 
     def count_classes(self, train: Images) -> int:
+        """Return 10, whatever the labels."""
         return 10

@@ -1,4 +1,7 @@
-"""ImageNet16-120: the downsampled ImageNet (Chrabaszcz et al. 2017) as NAS-Bench-201 uses it."""
+"""This module has ImageNet16-120, the downsampled ImageNet that NAS-Bench-201 uses.
+
+The downsampling is that of Chrabaszcz et al. (2017).
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,17 @@ _TRAINING_IMAGES = {120: 151_700, ALL_CLASSES: 1_281_167}
 class ImageNet16(ImageSet):
     """The first ``classes`` of ImageNet's 1,000 classes at 16 x 16, in colour.
 
-    With 120 classes: 151,700 training images; ImageNet's 6,000 validation images of these
-    classes are the test images here. ``folder`` (default $RAYNAS_DATA) holds
-    ``train_data_batch_1`` to ``_10`` and ``val_data``, or ``ImageNet16`` with them. ``verify``:
-    check the MD5 sums as the benchmark gives them.
+    With 120 classes there are 151,700 training images. ImageNet's 6,000 validation images of these
+    classes are the test images here.
+
+    Attributes:
+        folder: A folder that holds ``train_data_batch_1`` to ``_10`` and ``val_data``, or a folder
+            ``ImageNet16`` with them. None looks in the user's data folders, $RAYNAS_DATA first.
+        classes: The number of classes, 2 to 1000.
+        verify: Check the MD5 sums as the benchmark gives them.
+
+    Raises:
+        UserError: ``classes`` is out of range.
     """
 
     name = "imagenet16"
@@ -66,11 +76,27 @@ class ImageNet16(ImageSet):
 
     @property
     def declared(self) -> Declaration:
-        """With other classes than 120 or all, the training images are counted by their mean."""
+        """The declared images of the chosen classes.
+
+        Returns:
+            The declaration. The number of training images is exact for 120 and for 1,000 classes,
+            and otherwise estimated from the mean number of images of a class.
+        """
         train = _TRAINING_IMAGES.get(self.classes, round(1281.167 * self.classes))
         return Declaration("ImageNet16", (SIDE, SIDE, 3), self.classes, train, 50 * self.classes)
 
     def load(self, part: Part) -> Images:
+        """Read the images of one part, of the chosen classes only.
+
+        Args:
+            part: ``"train"`` or ``"test"``.
+
+        Returns:
+            Pixels (n, 16, 16, 3) uint8 and labels (n,) int64.
+
+        Raises:
+            UserError: A file is missing or damaged, or its MD5 sum is not the benchmark's.
+        """
         place = self.source.require(self.folder).place
         paths = [place / name for name in self.md5 if name.startswith("train") == (part == "train")]
 
@@ -82,11 +108,23 @@ class ImageNet16(ImageSet):
         return once(f"imagenet16 {self.classes} verify={self.verify}", paths, read)
 
     def count_classes(self, train: Images) -> int:
+        """Return ``classes``, whatever the labels."""
         return self.classes
 
 
 def first_classes(images: Images, classes: int) -> Images:
-    """The images whose label, counted from 1 in the files, is at most ``classes``; from 0 then."""
+    """Return the images of the first classes.
+
+    Args:
+        images: Images with labels from 1, as in the files.
+        classes: The number of classes to keep.
+
+    Returns:
+        The images with labels 1 to ``classes``, renumbered from 0.
+
+    Raises:
+        UserError: No image has such a label.
+    """
     kept = (images.labels >= 1) & (images.labels <= classes)
     if not kept.any():
         raise UserError(f"ImageNet16: no image has a label of 1 to {classes}")

@@ -1,4 +1,4 @@
-"""Images and their labels as arrays."""
+"""This module has the container for images and labels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Images:
-    """``pixels`` (n, height, width, channels) uint8 and ``labels`` (n,) int64."""
+    """A set of images with one label each.
+
+    Attributes:
+        pixels: (n, height, width, channels) uint8.
+        labels: (n,) int64.
+
+    Example:
+        >>> import numpy as np
+        >>> len(Images(np.zeros((5, 8, 8, 1), dtype=np.uint8), np.zeros(5, dtype=np.int64)))
+        5
+    """
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -20,7 +30,14 @@ class Images:
 
 
 def frozen(images: Images) -> Images:
-    """The same images through arrays that refuse to be written, as in a worker of a cluster."""
+    """Return the same images through read-only arrays, as in a worker of a cluster.
+
+    Args:
+        images: The images. Their arrays are neither copied nor changed.
+
+    Returns:
+        Images whose arrays are read-only views of the given arrays.
+    """
     pixels, labels = images.pixels.view(), images.labels.view()
     pixels.flags.writeable = labels.flags.writeable = False
     return Images(pixels, labels)

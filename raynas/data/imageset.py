@@ -1,11 +1,11 @@
-"""Where data sets come together: read images, check them, split them, hand out views.
+"""This module has the base class of data sets that fit into memory.
 
-A new data set is one class with ``load``::
+It reads images, checks them, splits them and makes the views. A new data set is one class with
+``load``::
 
     @dataclass(frozen=True)
     class Leaves(ImageSet):
-        name = "leaves"
-        folder: str = "leaves"
+        name = "leaves" folder: str = "leaves"
 
         def load(self, part: Part) -> Images:
             with np.load(f"{self.folder}/{part}.npz") as arrays:
@@ -34,12 +34,20 @@ DEFAULT_TEST_SHARE = 0.2
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSet(Dataset):
-    """A data set that fits into memory. Subclasses give ``name`` and ``load``.
+    """A data set that fits into memory; subclasses give ``name`` and ``load``.
 
-    ``valid_share``: this share of the training images is held out for validation, drawn by
-    class from the run's seed. ``subset``: use at most so many training images (before valid is
-    split off), ``test_subset``: at most so many test images; both drawn by class, the same in
-    every run. The test split never depends on the run's seed.
+    The test split never depends on the run's seed.
+
+    Attributes:
+        valid_share: Share of the training images that is held out for validation, between 0 and 1.
+            The split is drawn by class from the run's seed.
+        subset: The largest number of training images, 2 or more, counted before the validation
+            images are split off; drawn by class, the same in every run. None takes all.
+        test_subset: The largest number of test images, 2 or more; drawn by class, the same in every
+            run. None takes all.
+
+    Raises:
+        UserError: A field has a value of the wrong type or out of range.
     """
 
     statistics: ClassVar[Statistics | None] = None
@@ -58,25 +66,48 @@ class ImageSet(Dataset):
 
     @abstractmethod
     def load(self, part: Part) -> Images:
-        """All images of the publisher's (or a fixed) ``part``: pixels (n, h, w) or (n, h, w, c)
-        uint8, labels (n,) integers from 0.
+        """Return all images of one part, as the publisher split them or by a fixed split.
 
-        A search asks for ``"train"`` only; files of both parts should be looked for already
-        then, so that a missing one is told before anything is spent.
-        Raises: UserError naming the file and the cure.
+        A search asks for ``"train"`` only. The files of both parts should be looked for even then,
+        so that a missing file is reported before any search time is spent.
+
+        Args:
+            part: ``"train"`` or ``"test"``.
+
+        Returns:
+            Pixels (n, height, width) or (n, height, width, channels) uint8, and labels (n,)
+            integers from 0.
+
+        Raises:
+            UserError: A file is missing or damaged. The error names the file and what to do.
         """
 
     def count_classes(self, train: Images) -> int:
-        """How many classes there are; the default is the number of different training labels.
+        """Return the number of classes; the default is the number of different training labels.
 
-        Raises: UserError when the labels are not 0, 1, 2, ... without gaps.
+        Args:
+            train: All training images, before a subset is taken.
+
+        Returns:
+            The number of classes.
+
+        Raises:
+            UserError: The labels are not 0, 1, 2, ... without gaps.
         """
         return classes_of(train.labels, self.name)
 
     def search_view(self, seed: int) -> View:
-        """Train and validation images, in arrays of their own. The test images are not read.
+        """Return training and validation images as copies; the test images are not read.
 
-        Raises: UserError naming the file and the cure.
+        Args:
+            seed: The run's seed, which draws the validation split.
+
+        Returns:
+            A view with ``held_out_name == "val"``.
+
+        Raises:
+            UserError: A file is missing or damaged. The error names the file and what to do.
+            UserError: A split would be empty, or labels do not fit the classes.
         """
         train, classes = self._train()
         rng = rng_for(seed, self.name, "split")
@@ -84,9 +115,17 @@ class ImageSet(Dataset):
         return self._view(take(train, kept), take(train, valid), "val", classes)
 
     def final_view(self, seed: int) -> View:
-        """Train + validation images to train on, the test images held out. For finalists only.
+        """Return train + validation images, and the test images held out; for finalists only.
 
-        Raises: UserError naming the file and the cure.
+        Args:
+            seed: The run's seed. The view does not depend on it.
+
+        Returns:
+            A view with ``held_out_name == "test"``.
+
+        Raises:
+            UserError: A file is missing or damaged. The error names the file and what to do.
+            UserError: The test images do not fit the training images.
         """
         train, classes = self._train()
         test = self._part("test", self.test_subset)
@@ -94,9 +133,15 @@ class ImageSet(Dataset):
         return self._view(train, test, "test", classes)
 
     def check_test_images(self, view: View, seed: int) -> None:
-        """Reads the test images as well, and keeps nothing of them.
+        """Check that the test images fit the search's view; they are read, but not returned.
 
-        Raises: UserError when they have another shape, or labels beyond the classes of ``view``.
+        Args:
+            view: The search's view.
+            seed: The run's seed. The check does not depend on it.
+
+        Raises:
+            UserError: The test images have another shape than the training images of ``view``.
+            UserError: A label is not a class of ``view``.
         """
         self._expect_to_fit(self._part("test", None), view.train, view.num_classes)
 
@@ -135,13 +180,16 @@ class ImageSet(Dataset):
 
 
 def classes_of(labels: NDArray[np.int64], name: str, more: str = "") -> int:
-    """Return how many classes there are, from the labels of all images.
+    """Return the number of classes in the labels of all images.
 
     Args:
-        labels: (n,) of the whole set, those of images that are split off for the test too: a rare
-            class may be among them alone.
-        name: Of the data set, for the message.
-        more: Another cure than to number the classes.
+        labels: (n,) of the whole set, with those of images that are split off as test images: a
+            rare class may occur only among them.
+        name: The name of the data set, for the error message.
+        more: Another advice than to renumber the classes, for the error message.
+
+    Returns:
+        The number of classes.
 
     Raises:
         UserError: The labels are not 0, 1, 2, ... without gaps.
@@ -161,10 +209,21 @@ def classes_of(labels: NDArray[np.int64], name: str, more: str = "") -> int:
 
 
 def hold_out(images: Images, share: float | None, name: str, part: Part) -> Images:
-    """``part`` of a set whose publisher gives no test split: fixed, drawn by class.
+    """Return one part of a set whose publisher gives no test split.
 
-    ``share`` of the images (None: 0.2) are the test images.
-    Raises: UserError when a part would be empty.
+    The split is drawn by class and depends only on ``name`` and the labels.
+
+    Args:
+        images: All images of the set.
+        share: Share of the images that are the test images, between 0 and 1. None means 0.2.
+        name: The name of the data set.
+        part: ``"train"`` or ``"test"``.
+
+    Returns:
+        The images of that part, as copies.
+
+    Raises:
+        UserError: A part would be empty.
     """
     share = DEFAULT_TEST_SHARE if share is None else share
     rng = rng_for(name, "test split")
@@ -173,22 +232,50 @@ def hold_out(images: Images, share: float | None, name: str, part: Part) -> Imag
 
 
 def take(images: Images, indices: Indices) -> Images:
-    """Those images as copies: nothing else is reachable through the result."""
+    """Return chosen images as read-only copies, so that no other image can be reached through them.
+
+    Args:
+        images: The images to choose from.
+        indices: (k,) indices into ``images``.
+
+    Returns:
+        The k chosen images.
+    """
     return frozen(Images(images.pixels[indices], images.labels[indices]))
 
 
 def smaller(images: Images, count: int | None, name: str) -> Images:
-    """At most ``count`` images by class, always the same ones; all when ``count`` is None."""
+    """Return at most ``count`` images, drawn by class, always the same ones.
+
+    Args:
+        images: The images to choose from.
+        count: The largest number of images; None returns all.
+        name: The name of the data set, from which the draw is seeded.
+
+    Returns:
+        The chosen images, or ``images`` itself if there are no more than ``count``.
+    """
     if count is None or count >= len(images):
         return images
     return take(images, stratified(images.labels, count, rng_for(name, "subset")))
 
 
 def channel_statistics(pixels: NDArray[np.uint8]) -> Statistics:
-    """Mean and standard deviation per channel of (n, h, w, c), in units of 0..255.
+    """Return the mean and the standard deviation of each channel.
 
-    Counted by grey level in blocks of images: exact, and without a float copy of the set. A
-    channel that never changes gets a deviation of 1, so that nobody divides by 0.
+    Grey levels are counted in blocks of images. That is exact, and needs no float copy of the set.
+
+    Args:
+        pixels: (n, height, width, channels) uint8.
+
+    Returns:
+        Means and standard deviations, one per channel, in grey levels from 0 to 255. The deviation
+        of a constant channel is given as 1, so that dividing by it is safe.
+
+    Example:
+        >>> import numpy as np
+        >>> channel_statistics(np.array([0, 100], dtype=np.uint8).reshape(2, 1, 1, 1))
+        ((50.0,), (50.0,))
     """
     channels = pixels.shape[-1]
     counts = np.zeros((channels, 256), dtype=np.int64)
@@ -205,13 +292,30 @@ def channel_statistics(pixels: NDArray[np.uint8]) -> Statistics:
 
 
 def check_share(name: str, share: float) -> None:
-    """Raises: UserError unless 0 < share < 1."""
+    """Check that a share is a number between 0 and 1, both excluded.
+
+    Args:
+        name: The name of the setting, for the error message.
+        share: The value to check.
+
+    Raises:
+        UserError: ``share`` is not a number, or not between 0 and 1.
+    """
     if not isinstance(share, int | float) or not 0 < share < 1:
         raise UserError(f"{name}={share!r} is no share", allowed="numbers between 0 and 1")
 
 
 def check_test_share(share: float | None, has_test: bool) -> None:
-    """Raises: UserError for a share that is none, or that has nothing to split."""
+    """Check that a test share is valid, and that there are no test images besides.
+
+    Args:
+        share: Share of the images to split off as test images; None is always valid.
+        has_test: The set has test images of its own.
+
+    Raises:
+        UserError: ``share`` is not between 0 and 1.
+        UserError: ``share`` is given although the set has test images.
+    """
     if share is None:
         return
     check_share("test_share", share)
@@ -220,9 +324,20 @@ def check_test_share(share: float | None, has_test: bool) -> None:
 
 
 def checked(pixels: NDArray[np.uint8], labels: NDArray[np.int64], what: str) -> Images:
-    """Read-only images (n, h, w, c) with int64 labels from what somebody gave.
+    """Check arrays that a user or a file gave, and return them as read-only images.
 
-    Raises: UserError when dtype, shape or labels are wrong; ``what`` opens its message.
+    Args:
+        pixels: (n, height, width) or (n, height, width, channels) uint8.
+        labels: (n,) integers from 0.
+        what: The name of the images, which opens the error message.
+
+    Returns:
+        Pixels (n, height, width, channels) uint8 and labels (n,) int64.
+
+    Raises:
+        UserError: A value is not an array.
+        UserError: The pixels have the wrong type or shape.
+        UserError: The labels are negative, not integers, or not one for each image.
     """
     try:
         pixels, labels = np.asarray(pixels), np.asarray(labels)

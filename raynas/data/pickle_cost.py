@@ -1,9 +1,9 @@
-"""What a pickle would cost, told from its instructions before any of them is carried out.
+"""This module computes the cost of a pickle from its instructions, before any of them is executed.
 
-A few bytes of a pickle can stand for an exponential amount of work (a tuple of the same tuple
-twice, many times over, that becomes a key), or for gigabytes of memory (a million empty dicts, an
-index of its memo beyond all others). Here each instruction is read, nothing is built, and a stack
-of numbers stands for the stack of values.
+A few bytes of a pickle can cause an exponential amount of work (a tuple of the same tuple twice,
+many times over, that becomes a key), or gigabytes of memory (a million empty dicts, a memo index
+beyond all others). Here each instruction is read and nothing is built. A stack of numbers
+represents the stack of values.
 """
 
 from __future__ import annotations
@@ -12,29 +12,34 @@ from collections.abc import Callable, Sequence
 from struct import unpack_from
 
 _MOST_PARTS = 1_000
-"""Of a tuple or a frozen set, with all that is in it: so much is hashed for one key."""
+"""The largest number of parts of a tuple or frozen set, nested parts included."""
 _MOST_HASHED = 20_000_000
-"""Parts of all keys together; some 0.2 s."""
+"""The largest number of parts in all keys together; hashing them takes about 0.2 s."""
 _MOST_INSTRUCTIONS = 3_000_000
-"""Some 1.5 s to look at, and as many values."""
+"""The largest number of instructions; checking them takes about 1.5 s."""
 
 # bytes of an empty value, with its place on the stack and in the memo
 _SMALL, _LIST, _DICT, _SET = 64, 88, 96, 248
 
 
 class Refused(Exception):
-    """Why a pickle is not carried out."""
+    """An error that says why a pickle is not read."""
 
 
 def check_cost(data: bytes, most: int) -> None:
-    """Walk over a pickle.
+    """Check that a pickle is complete and takes neither too much memory nor too much time.
 
     Args:
         data: The pickle.
-        most: Bytes of memory that its values may take, by estimate.
+        most: The largest number of bytes of memory that its values may take, by estimate.
 
     Raises:
-        Refused: It would take more memory or time than allowed, or is no whole pickle.
+        Refused: The pickle would take more memory or time than allowed.
+        Refused: The pickle is incomplete or not a pickle of data.
+
+    Example:
+        >>> import pickle
+        >>> check_cost(pickle.dumps({"data": [1, 2, 3]}), most=10_000)
     """
     walk = _Walk(data, most)
     try:
@@ -48,7 +53,11 @@ def check_cost(data: bytes, most: int) -> None:
 
 
 class _Walk:
-    """One walk. ``stack``: parts of each value, as they count for a hash; 1 for what has none."""
+    """One pass over a pickle.
+
+    ``stack`` has the number of parts of each value, as they count for a hash; 1 for a value without
+    parts.
+    """
 
     def __init__(self, data: bytes, most: int) -> None:
         self.data, self.most = data, most
@@ -83,7 +92,7 @@ class _Walk:
         self.stack.append(parts)
 
     def take(self, size: int) -> int:
-        """Pass over so many bytes of the pickle; gives their number."""
+        """Skip ``size`` bytes of the pickle and return ``size``."""
         if size < 0 or self.place + size > len(self.data):
             raise Refused("it is cut off")
         self.place += size
@@ -134,7 +143,7 @@ def _constant(width: int) -> Step:
 
 
 def _sized(layout: str, width: int, factor: int) -> Step:
-    """A value whose length stands before it; a letter takes up to ``factor`` bytes."""
+    """Return the step for a value with its length before it; a character takes ``factor`` bytes."""
 
     def step(w: _Walk) -> None:
         (size,) = unpack_from(layout, w.data, w.place)
@@ -228,7 +237,7 @@ def _frozen_set(w: _Walk) -> None:
 
 
 def _call(taken: int) -> Step:
-    """An instruction that calls, or looks a name up: its operands make one value."""
+    """Return the step for a call or a look-up of a name: ``taken`` operands become one value."""
 
     def step(w: _Walk) -> None:
         if len(w.stack) < taken:

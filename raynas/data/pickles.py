@@ -1,8 +1,8 @@
-"""Pickles from the internet, read without running them.
+"""This module reads pickles from the internet without executing them.
 
 Some image sets come as pickles of dicts, lists and numpy arrays, some benchmarks as pickles of
-dicts and numbers. A pickle may name any function of the machine and call it. Here only the few
-names that such data need are known, and even those lead to stand-ins of our own: numpy's own
+dicts and numbers. A pickle may name any function on the machine and call it. Here only the few
+names that such data need are allowed, and even those are replaced by our own classes: numpy's own
 unpickling never sees the file.
 """
 
@@ -31,12 +31,30 @@ def load_pickle(
     known: Globals | None = None,
     opened: Callable[[Path], BinaryIO] = lambda path: path.open("rb"),
 ) -> dict[str, Any]:
-    """The dict that ``path`` holds: text keys; arrays as numpy arrays, strings as bytes or str.
+    """Read the dict that a pickle holds.
 
-    ``known``: what the pickle may name, ``ARRAYS`` (the default), ``RECORDS`` or nothing.
-    ``opened``: opens a file that is compressed.
-    Raises: UserError naming the file when it is damaged, or names a function that such data do
-    not need; nothing of it has been called then.
+    Args:
+        path: The file.
+        known: The names that the pickle may use: ``ARRAYS`` (the default), ``RECORDS``, or an empty
+            mapping.
+        opened: Opens the file, for one that is compressed.
+
+    Returns:
+        The dict, with keys as text. Arrays are numpy arrays; strings are bytes or str.
+
+    Raises:
+        UserError: The file is damaged, or is not a pickle of a dict with text keys.
+        UserError: The pickle names a function that such data do not need. No function was called.
+        UserError: Memory is exhausted, or the pickle would take too much.
+        UserError: The system refuses to read the file.
+
+    Example:
+        >>> import pickle, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "data.pkl")
+        ...     _ = path.write_bytes(pickle.dumps({"labels": [3, 1]}))
+        ...     load_pickle(path)
+        {'labels': [3, 1]}
     """
     known = ARRAYS if known is None else known
     try:
@@ -76,11 +94,15 @@ def _line(error: Exception) -> str:
 
 _MOST_RECORDS = 200 << 20
 _MOST_ARRAYS = 256 << 20
-"""Bytes of memory that a pickle's values may take, by estimate; of arrays beside the file's own."""
+"""The largest estimated memory of a pickle's values in bytes; for arrays, plus 8 x file size."""
 
 
 class _Reader(pickle.Unpickler):
-    """``most``: bytes that all calls together may be given, since one value may be given often."""
+    """An unpickler that knows only the allowed names.
+
+    ``most`` is the number of bytes that all calls together may receive as arguments, since one
+    value may be passed many times.
+    """
 
     def __init__(self, file: BinaryIO, path: Path, known: Globals, most: int) -> None:
         super().__init__(file, encoding="bytes")
@@ -106,7 +128,7 @@ class _Reader(pickle.Unpickler):
 
 
 class _Known:
-    """A callable that a pickle may name; it can be called, and nothing be written to it."""
+    """A callable that a pickle may name; it can be called, but not changed."""
 
     __slots__ = ("_call",)
 
@@ -121,7 +143,7 @@ class _Known:
 
 
 class _Metered:
-    """A callable that a pickle may name, for one reader."""
+    """A known callable that counts the bytes passed to it against one reader's limit."""
 
     __slots__ = ("_known", "_reader")
 
@@ -137,7 +159,7 @@ class _Metered:
 
 
 class _Dtype:
-    """Stands for numpy.dtype: plain numbers only, in either byte order."""
+    """A replacement of numpy.dtype: plain numbers only, in either byte order."""
 
     __slots__ = ("code", "order")
 
@@ -156,7 +178,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands for numpy.ndarray: takes the state of a pickled array and checks it."""
+    """A replacement of numpy.ndarray that checks the state of a pickled array."""
 
     __slots__ = ("value",)
 
@@ -174,7 +196,7 @@ class _Array:
 
 
 def _encode(text: str, encoding: Any) -> bytes:
-    """How Python 3 writes bytes into a pickle of protocol 2: as text of 256 letters."""
+    """Return the bytes that Python 3 writes into a pickle of protocol 2 as Latin-1 text."""
     if _text(encoding) not in ("latin1", "latin-1"):
         raise pickle.UnpicklingError(f"encoding {brief(encoding)} is not allowed")
     return text.encode("latin-1")
@@ -192,7 +214,7 @@ def _scalar(dtype: Any, raw: Any) -> int | float | bool:
 
 
 def _ordered(*arguments: Any) -> OrderedDict[Any, Any]:
-    """Empty, as Python 3 writes it: what it holds follows."""
+    """Return an empty ordered dict, as Python 3 pickles it; its items follow in the pickle."""
     if arguments and arguments != ((),) and arguments != ([],):
         raise pickle.UnpicklingError("an ordered dict is made of values that were read before")
     return OrderedDict()
@@ -205,13 +227,13 @@ ARRAYS: Globals = {
     ("numpy", "dtype"): _Known(_Dtype),
     ("_codecs", "encode"): _Known(_encode),
 }
-"""What numpy arrays need, in pickles of Python 2 and 3."""
+"""The names that numpy arrays need, in pickles of Python 2 and 3."""
 RECORDS: Globals = {
     ("collections", "OrderedDict"): _Known(_ordered),
     ("numpy.core.multiarray", "scalar"): _Known(_scalar),
     ("numpy", "dtype"): _Known(_Dtype),
 }
-"""What dicts of numpy numbers need."""
+"""The names that dicts of numpy numbers need."""
 
 
 def _text(value: Any) -> str:

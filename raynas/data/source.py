@@ -1,7 +1,7 @@
-"""Where the files of a data set may lie, in which forms, and who publishes them.
+"""This module describes where the files of data sets are, in which forms, and who publishes them.
 
-A data set says so once, in the ``source`` of its class: reading it, ``raynas data`` and
-``raynas data get`` go by it.
+A data set says so once, in the ``source`` of its class. Reading the set, ``raynas data`` and
+``raynas data get`` all use it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from raynas.core import UserError
 from raynas.data.files import not_found, roots
 
 _LARGEST = 1 << 30
-"""Bytes of a file of images; what unpacks to more is none."""
+"""The largest unpacked size in bytes of a file of images."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Layout:
     """A form in which a data set lies in one folder.
 
     Attributes:
-        name: What its files are called together.
-        files: Their names, or patterns with ``*``; the set is whole when all are there. A name
+        name: The name of the form, as in "IDX files".
+        files: File names, or patterns with ``*``. The set is complete when all are there. A name
             stands for the file with ``.gz`` and without.
-        md5: Sums of the files by name, unpacked where they are gzipped; empty where the publisher
-            gives none.
-        own: Whether a folder with some of the names holds this set, though it is incomplete. Names
-            that other sets have too say so only when all are there.
+        md5: MD5 sums of the files by name, of the unpacked content where they are gzipped; empty
+            where the publisher gives none.
+        own: A folder with only some of the names holds this set, incomplete. False for names that
+            other sets have too: then only a folder with all of them holds this set.
     """
 
     name: str
@@ -45,11 +45,25 @@ class Layout:
     own: bool = True
 
     def missing(self, place: Path) -> tuple[str, ...]:
-        """Return the names that are not in the folder ``place``."""
+        """Return the names of the layout that are not in a folder.
+
+        Args:
+            place: The folder. It may not exist.
+
+        Returns:
+            The missing names or patterns; empty for a complete set.
+        """
         return tuple(name for name in self.files if not _there(place, name))
 
     def damaged(self, place: Path) -> Path | None:
-        """Return the first file that is not what its publisher gives out; all must be there."""
+        """Return the first file whose content is not the publisher's.
+
+        Args:
+            place: A folder in which all files of the layout are there.
+
+        Returns:
+            The path of the file, or None if all sums are right.
+        """
         for name, md5 in self.md5.items():
             path = one_of_both(place / name)
             if _content_md5(path) != md5:
@@ -58,7 +72,14 @@ class Layout:
 
 
 def one_of_both(path: Path) -> Path:
-    """``path``, or the one with .gz (without it) when only that is there."""
+    """Return a path, or its twin with or without .gz if only the twin exists.
+
+    Args:
+        path: The path of a file.
+
+    Returns:
+        ``path`` if it is a file, or if neither exists; else the other one.
+    """
     other = path.with_suffix("") if path.suffix == ".gz" else path.with_name(path.name + ".gz")
     return other if _is_file(other) and not _is_file(path) else path
 
@@ -70,7 +91,7 @@ def _there(place: Path, name: str) -> bool:
 
 
 def _names(place: Path) -> list[str]:
-    """What a folder holds; nothing where it is none, or nobody may look."""
+    """Return the names in a folder; empty if it is not a folder or cannot be read."""
     try:
         return os.listdir(place)  # noqa: PTH208 - names, as many as there are
     except (OSError, ValueError):
@@ -78,12 +99,12 @@ def _names(place: Path) -> list[str]:
 
 
 def _is_file(path: Path) -> bool:
-    """False for what nobody may look at, where the method of Path raises an error."""
+    """Return False for a file that cannot be looked at, where ``Path.is_file`` raises an error."""
     return os.path.isfile(path)  # noqa: PTH113
 
 
 def _content_md5(path: Path) -> str:
-    """Of the unpacked content; empty for a gzip file that is damaged or far too large."""
+    """Return the sum of the unpacked content; empty for a damaged or far too large gzip file."""
     digest, read = hashlib.md5(usedforsecurity=False), 0
     with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
@@ -102,7 +123,13 @@ def _content_md5(path: Path) -> str:
 
 @dataclass(frozen=True)
 class File:
-    """A file that a publisher gives out: its address, MD5 sum and size in bytes."""
+    """A file as its publisher provides it.
+
+    Attributes:
+        url: The address of the file.
+        md5: Its MD5 sum in hexadecimal digits.
+        size: Its size in bytes.
+    """
 
     url: str
     md5: str
@@ -110,18 +137,21 @@ class File:
 
     @property
     def name(self) -> str:
+        """The file name, the last part of the URL."""
         return self.url.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
 class Download:
-    """What is fetched for a data set.
+    """A description of the files to fetch for a data set.
 
     Attributes:
-        publisher: Who gives the files out, in words.
-        files: Tar archives, or the files themselves.
-        folder: What then lies in the data folder. An archive holds it; other files are put there.
-        unpacked: Bytes that all archives may unpack to; 0 where the files are no archives.
+        publisher: The publisher's name in words.
+        files: Tar archives, or the data files themselves.
+        folder: The folder that is then in the data folder. An archive contains it; other files are
+            put into it.
+        unpacked: The largest size in bytes of everything the archives unpack to; 0 if the files are
+            not archives.
     """
 
     publisher: str
@@ -131,13 +161,19 @@ class Download:
 
     @property
     def size(self) -> int:
-        """Bytes to fetch."""
+        """The number of bytes to fetch."""
         return sum(file.size for file in self.files)
 
 
 @dataclass(frozen=True)
 class Found:
-    """A folder with files of a data set, and the names that are not there."""
+    """A folder with files of a data set.
+
+    Attributes:
+        place: The folder.
+        layout: The form in which the set lies there.
+        missing: The names of files that are not there; empty for a complete set.
+    """
 
     place: Path
     layout: Layout
@@ -146,19 +182,19 @@ class Found:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set may lie, and how to get it.
+    """A description of where a data set may lie, and how to get it.
 
     Attributes:
-        name: As in ``raynas data get NAME``.
-        title: In words.
+        name: The name, as in ``raynas data get NAME``.
+        title: The name in words.
         what: Images and classes, in one line.
-        layouts: The forms in which it is known.
-        otherwise: How else to get it, for people; the cure where it is not found.
-        below: Subfolders of a data folder that are looked into, after the data folder itself.
+        layouts: The forms in which the set is known.
+        otherwise: Advice how else to get it, for error messages.
+        below: Subfolders of a data folder to look into, after the data folder itself.
         usual: Data folders besides the user's own.
-        package: Name under which a package is imported that holds the files; it is not imported.
-        in_folders: Whether it may lie in data folders.
-        download: None for what nobody gives out as a plain file.
+        package: The import name of a package that contains the files; it is not imported.
+        in_folders: The set may lie in data folders.
+        download: A description of the files to fetch; None if nobody provides them as plain files.
     """
 
     name: str
@@ -173,11 +209,25 @@ class Source:
     download: Download | None = None
 
     def roots(self, folder: str | Path | None = None) -> list[Path]:
-        """Return the data folders that are looked into: ``folder`` only when given."""
+        """Return the data folders to look into.
+
+        Args:
+            folder: The one data folder; None takes all usual ones.
+
+        Returns:
+            Folders in the order of the search; empty for a set that never lies in data folders.
+        """
         return roots(folder, *self.usual) if self.in_folders else []
 
     def places(self, folder: str | Path | None = None) -> list[Path]:
-        """Return every folder that is looked into, the first one first."""
+        """Return every folder to look into, with subfolders and the package's folder.
+
+        Args:
+            folder: The one data folder; None takes all usual ones.
+
+        Returns:
+            Folders in the order of the search. They may not exist.
+        """
         found = [root / below for root in self.roots(folder) for below in ("", *self.below)]
         if self.package and (folder is None or not self.in_folders):
             package = package_folder(self.package)
@@ -185,13 +235,14 @@ class Source:
         return found
 
     def find(self, folder: str | Path | None = None) -> Found | None:
-        """Look for the files.
+        """Look for the files of the data set.
 
         Args:
-            folder: The one data folder to look into; None looks where users have data.
+            folder: The one data folder to look into; None looks into the usual ones.
 
         Returns:
-            The first folder in which the set is whole, else the first with some of it, else None.
+            The first folder in which the set is complete, else the first with some of it, else
+            None.
         """
         some: Found | None = None
         for place in self.places(folder):
@@ -204,10 +255,18 @@ class Source:
         return some
 
     def require(self, folder: str | Path | None = None) -> Found:
-        """Look for the files, all of which must be there.
+        """Look for the files of the data set, all of which must be there.
+
+        Args:
+            folder: The one data folder to look into; None looks into the usual ones.
+
+        Returns:
+            The folder with the complete set.
 
         Raises:
-            UserError: They are not, or not all; names the command that fetches them.
+            DataNotFound: No file of the set was found in the usual folders. The error names the
+                command that fetches it.
+            UserError: No file was found in ``folder``, or a file of the set is missing.
         """
         found = self.find(folder)
         if found is None:
@@ -221,25 +280,57 @@ class Source:
         return found
 
     def command(self, folder: str | Path | None = None) -> str:
-        """What to type for it."""
+        """Return the shell command that fetches the data set.
+
+        Args:
+            folder: The data folder to fetch it into; None takes the default.
+
+        Returns:
+            The command line, quoted for a shell.
+        """
         return f"raynas data get {self.name}" + (
             f" --folder {shlex.quote(str(folder))}" if folder is not None else ""
         )
 
     def cure(self, folder: str | Path | None = None) -> str:
-        """How to get it, as a cure of an error."""
+        """Return advice how to get the data set, for an error message.
+
+        Args:
+            folder: The data folder to fetch it into; None takes the default.
+
+        Returns:
+            The command that fetches it, if there is one, and other ways.
+        """
         if self.download is None:
             return self.otherwise
         return f"`{self.command(folder)}` fetches it; or {self.otherwise}"
 
 
 def package_folder(name: str) -> Path | None:
-    """The folder of an installed package, which is not imported."""
+    """Return the folder of an installed package without importing it.
+
+    Args:
+        name: The import name of a top-level package.
+
+    Returns:
+        The folder, or None if the package is not installed.
+    """
     found = importlib.util.find_spec(name)
     places = found.submodule_search_locations if found is not None else None
     return Path(places[0]) if places else None
 
 
 def size_text(count: int) -> str:
-    """``31_000_000`` -> ``31 MB``."""
+    """Return a size in words, in MB, or in kB if it is below one MB.
+
+    Args:
+        count: The size in bytes.
+
+    Returns:
+        The rounded size with its unit.
+
+    Example:
+        >>> size_text(31_000_000), size_text(5_148)
+        ('31 MB', '6 kB')
+    """
     return f"{count / 1e6:,.0f} MB" if count >= 999_500 else f"{math.ceil(count / 1e3)} kB"

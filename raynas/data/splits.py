@@ -1,4 +1,4 @@
-"""Deterministic, disjoint, stratified splits. All functions give sorted indices."""
+"""This module has deterministic, disjoint, stratified splits, as sorted indices."""
 
 from __future__ import annotations
 
@@ -11,10 +11,27 @@ Indices = NDArray[np.intp]
 
 
 def stratified(labels: NDArray[np.int64], count: int, rng: np.random.Generator) -> Indices:
-    """``count`` of ``len(labels)`` indices, sorted; every class in its share (within one image).
+    """Draw ``count`` indices so that every class keeps its share, to within one image.
 
-    Whole images are handed out by largest remainder, ties by lot, so that ``count`` is exact.
-    Raises: ValueError when ``count`` is not within 0..len(labels).
+    Whole images are distributed by largest remainder, with ties broken at random, so that ``count``
+    is exact.
+
+    Args:
+        labels: (n,) the class of each image.
+        count: The number of indices to draw.
+        rng: The generator that draws.
+
+    Returns:
+        (count,) sorted, distinct indices into ``labels``.
+
+    Raises:
+        ValueError: ``count`` is not within 0..n.
+
+    Example:
+        >>> import numpy as np
+        >>> labels = np.array([0, 0, 0, 0, 1, 1])
+        >>> labels[stratified(labels, 3, np.random.default_rng(0))].tolist()
+        [0, 0, 1]
     """
     if not 0 <= count <= len(labels):
         raise ValueError(f"cannot take {count} of {len(labels)} images")
@@ -33,9 +50,25 @@ def stratified(labels: NDArray[np.int64], count: int, rng: np.random.Generator) 
 def partition(
     labels: NDArray[np.int64], share: float, rng: np.random.Generator, what: str = "images"
 ) -> tuple[Indices, Indices]:
-    """(kept, held out): disjoint, together all; ``share`` of the images is held out.
+    """Split images by class into a kept part and a held-out part.
 
-    Raises: UserError when ``share`` of so few images leaves one of the two empty.
+    Args:
+        labels: (n,) the class of each image.
+        share: Share of the images that is held out, between 0 and 1.
+        rng: The generator that draws.
+        what: The name of the images, for the error message.
+
+    Returns:
+        Two arrays of sorted indices, (kept, held out): disjoint, and together all images.
+
+    Raises:
+        UserError: ``share`` of so few images leaves one of the two empty.
+
+    Example:
+        >>> import numpy as np
+        >>> kept, held_out = partition(np.arange(10) % 2, 0.2, np.random.default_rng(0))
+        >>> len(kept), len(held_out)
+        (8, 2)
     """
     count = round(share * len(labels))
     if not 0 < count < len(labels):

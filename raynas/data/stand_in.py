@@ -1,4 +1,4 @@
-"""Random images in the place of a data set whose files are not there."""
+"""This module has random images that replace a data set whose files are missing."""
 
 from __future__ import annotations
 
@@ -17,8 +17,14 @@ from raynas.data.imageset import ImageSet, Part
 class StandIn(ImageSet):
     """Random images of the shape, classes and counts that another data set declares.
 
-    Sizes, costs and times are those of ``of``; accuracies, and scores that depend on images, mean
+    Sizes, costs and times are those of ``of``. Accuracies, and scores that depend on images, mean
     nothing. :func:`stand_in` makes one with the subset and the validation share of ``of``.
+
+    Attributes:
+        of: The data set that is replaced. It must declare its images.
+
+    Raises:
+        UserError: ``of`` does not declare its images.
     """
 
     name = "stand-in"
@@ -30,14 +36,25 @@ class StandIn(ImageSet):
         _declaration(self.of)
 
     def load(self, part: Part) -> Images:
+        """Return random images of one part, the same in every call.
+
+        Args:
+            part: ``"train"`` or ``"test"``.
+
+        Returns:
+            Pixels (n, height, width, channels) uint8 of the declared shape, and labels (n,) int64
+            with the same number of images of each class, to within one.
+        """
         declared = _declaration(self.of)
         count = declared.train if part == "train" else declared.test
         return _random(self.of.name, part, (count, *declared.shape), declared.num_classes)
 
     def count_classes(self, train: Images) -> int:
+        """Return the declared number of classes, whatever the labels."""
         return _declaration(self.of).num_classes
 
     def remarks(self) -> tuple[str, ...]:
+        """Return one remark: the images are random, and how to get the real ones."""
         declared = _declaration(self.of)
         try:
             self.of.search_view(0)
@@ -51,10 +68,16 @@ class StandIn(ImageSet):
 
 
 def stand_in(data: Dataset) -> StandIn:
-    """Return random images that stand for ``data``, with its subset and its validation share.
+    """Return random images that replace a data set, with its subset and its validation share.
+
+    Args:
+        data: The data set to replace. It must declare its images.
+
+    Returns:
+        A data set of random images.
 
     Raises:
-        UserError: ``data`` does not declare what its images are.
+        UserError: ``data`` does not declare its images.
     """
     if not isinstance(data, ImageSet):
         return StandIn(of=data)
@@ -67,11 +90,14 @@ def stand_in(data: Dataset) -> StandIn:
 
 
 def available(data: Dataset) -> Dataset:
-    """Return ``data``, or what stands in for it where its files are in none of the usual places.
+    """Return the data set, or random images in its place if its files are not found.
 
     Args:
         data: A data set. One that declares nothing, or for which a folder is named, is returned as
-            it is: whoever reads it says what is missing.
+            it is: reading it later raises the error about missing files.
+
+    Returns:
+        ``data``, or a :class:`StandIn` for it.
 
     Raises:
         UserError: Its files are there, and damaged.

@@ -1,8 +1,9 @@
-"""The results of a run, the only truth about it: Parquet fragments, appended by one writer.
+"""This package has the stored results of a run: Parquet fragments, appended by one writer.
 
-A run is a folder: ``run.json`` (what it is), ``experiment.py`` (its source as it was started),
-``results/*.parquet`` (one row per measurement), ``checkpoints/``, ``best/``, ``figures/``,
-``report.html`` and ``writer.lock``.  Importing this package does not import pyarrow.
+The result table is the only authority on a run. A run is a folder: ``run.json`` (the run's
+identity), ``experiment.py`` (its source as it was started), ``results/*.parquet`` (one row per
+measurement), ``checkpoints/``, ``best/``, ``figures/``, ``report.html`` and ``writer.lock``.
+Importing this package does not import pyarrow.
 """
 
 from __future__ import annotations

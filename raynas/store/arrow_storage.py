@@ -1,6 +1,6 @@
-"""Every other file system that pyarrow knows, as ``hdfs://``.
+"""This module has every other file system that pyarrow knows, as ``hdfs://``.
 
-None of them makes a file on condition that there is none in one step, so ``create`` looks and then
+None of them can create a file in one step only if it does not exist. So ``create`` checks and then
 moves: two drivers that claim a run within the same milliseconds may both get it there.
 """
 
@@ -20,19 +20,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ArrowStorage:
-    """A :class:`~raynas.store.storage.Storage` below ``base`` on a file system of pyarrow."""
+    """A storage on a file system of pyarrow; see :class:`~raynas.store.storage.Storage`.
+
+    Attributes:
+        system: The file system.
+        base: The path on it that all names are relative to.
+    """
 
     system: fs.FileSystem
     base: str
 
     def read(self, name: str) -> bytes:
+        """Return the contents of a file; see :meth:`Storage.read`."""
         with self.system.open_input_stream(self._at(name)) as stream:
             return bytes(stream.read())
 
     def write(self, name: str, data: Bytes) -> None:
+        """Write a temporary file, then move it to its name; see :meth:`Storage.write`."""
         self.system.move(self._put_beside(name, data), self._at(name))
 
     def create(self, name: str, data: Bytes) -> None:
+        """Create a file that does not exist; see :meth:`Storage.create`.
+
+        The check and the move are two steps.
+
+        Args:
+            name: The name of the file, with ``/``.
+            data: Its contents.
+
+        Raises:
+            FileExistsError: A file with this name exists.
+            OSError: The file system refuses.
+        """
         from pyarrow import fs
 
         path = self._at(name)
@@ -49,6 +68,7 @@ class ArrowStorage:
         return temp
 
     def stats(self, folder: str = "") -> dict[str, Stat]:
+        """List all files in a folder and below it; see :meth:`Storage.stats`."""
         from pyarrow import fs
 
         chosen = fs.FileSelector(self._at(folder), recursive=True, allow_not_found=True)
@@ -62,10 +82,12 @@ class ArrowStorage:
         }
 
     def remove(self, name: str) -> None:
+        """Remove a file if it exists; see :meth:`Storage.remove`."""
         with contextlib.suppress(FileNotFoundError):
             self.system.delete_file(self._at(name))
 
     def remove_folder(self, name: str) -> None:
+        """Remove a folder with its contents if it exists; see :meth:`Storage.remove_folder`."""
         with contextlib.suppress(FileNotFoundError):
             self.system.delete_dir(self._at(name))
 
@@ -74,7 +96,19 @@ class ArrowStorage:
 
 
 def open_uri(uri: str) -> ArrowStorage:
-    """Open what pyarrow opens. Raises: ValueError, OSError, pyarrow.ArrowException."""
+    """Open a storage that pyarrow knows.
+
+    Args:
+        uri: The URI, for example ``hdfs://host:port/path``.
+
+    Returns:
+        The storage.
+
+    Raises:
+        ValueError: pyarrow does not know the scheme or an option.
+        OSError: The file system cannot be reached.
+        pyarrow.ArrowException: pyarrow refuses for another reason.
+    """
     from pyarrow import fs
 
     system, base = fs.FileSystem.from_uri(uri)

@@ -1,7 +1,7 @@
-"""Names of the folders in which the jobs of one trial keep their files.
+"""This module names the folders in which the jobs of one trial keep their files.
 
-``0001-000012-ab12cd34ef``: session of the run, ticket of the job, id of the architecture. A later
-job of the trial sorts behind an earlier one.
+``0001-000012-ab12cd34ef`` is: session of the run, ticket of the job, id of the architecture. A
+later job of the trial sorts behind an earlier one.
 """
 
 from __future__ import annotations
@@ -15,11 +15,15 @@ _NAME = re.compile(r"(\d{4,}-\d{6,})-(.+)")
 
 @dataclass(frozen=True)
 class Claim:
-    """Whose a folder is.
+    """The owner of a folder: a job and the architecture that it evaluates.
 
     Attributes:
-        job: Session and ticket, as ``Job.claim`` has them.
-        arch_id: Id of the architecture.
+        job: Session and ticket, in the form of ``Job.claim``.
+        arch_id: The id of the architecture.
+
+    Example:
+        >>> Claim.parse("0001-000012-ab12cd34ef").order
+        (1, 12)
     """
 
     job: str
@@ -32,23 +36,37 @@ class Claim:
 
     @property
     def order(self) -> tuple[int, int]:
-        """Sorts claims by session, then ticket."""
+        """The key that sorts claims by time.
+
+        Returns:
+            (session, ticket).
+        """
         session, _, ticket = self.job.partition("-")
         return int(session), int(ticket)
 
     @classmethod
     def parse(cls, name: str) -> Claim | None:
-        """Return the claim of a folder, or None for any other name."""
+        """Return the claim that a folder name states.
+
+        Args:
+            name: The name of a folder.
+
+        Returns:
+            The claim, or None for any other name.
+        """
         match = _NAME.fullmatch(name)
         return cls(match[1], match[2]) if match else None
 
 
 def newest(names: Iterable[str], own: Claim | None = None) -> str | None:
-    """Return the folder of the latest job among ``names``, or None.
+    """Return the folder of the latest job.
 
     Args:
-        names: Of folders; others are passed over.
-        own: If given, only folders of its architecture and of jobs up to it count.
+        names: Names of folders. Those that are not claims are ignored.
+        own: If given, only folders of its architecture, and of jobs up to it, count.
+
+    Returns:
+        The name of the folder, or None if no name counts.
     """
     found = [claim for name in names if (claim := Claim.parse(name)) is not None]
     if own is not None:

@@ -1,4 +1,4 @@
-"""Whole files or none, and the lock of the one writer."""
+"""This module writes files whole or not at all, and has the lock of a run's one writer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ TEMP_PREFIX = ".tmp-"
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in ``folder`` to the disk."""
+    """Flush the file names in a folder to the disk.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        OSError: The system refuses.
+    """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -26,10 +33,17 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Write ``path`` such that readers, and a crash at any moment, see all of it or nothing.
+    """Write a file such that readers, and a crash at any moment, see all of it or none of it.
 
-    The temporary file lies beside it, begins with a dot and has no suffix: no reader looks for it.
-    Raises: OSError; the temporary file is gone then, an older ``path`` is as it was.
+    The temporary file lies beside it. Its name begins with a dot and has no suffix, so that no
+    reader takes it for a result.
+
+    Args:
+        path: The file to write or replace.
+        data: Its contents.
+
+    Raises:
+        OSError: The system refuses. The temporary file is removed, an older ``path`` is unchanged.
     """
     temp = _written_beside(path, data)
     try:
@@ -41,13 +55,17 @@ def write_whole(path: Path, data: bytes | memoryview) -> None:
 
 
 def create_whole(path: Path, data: bytes | memoryview) -> None:
-    """Write ``path`` as :func:`write_whole` does, but only where there is no such file.
+    """Write a file as :func:`write_whole` does, but only if it does not exist.
 
-    On a file system without hard links the look and the writing are two steps.
+    On a file system without hard links, the check and the write are two steps.
+
+    Args:
+        path: The file to create.
+        data: Its contents.
 
     Raises:
-        FileExistsError: there is one; it is as it was.
-        OSError: the system refuses.
+        FileExistsError: The file exists; it is unchanged.
+        OSError: The system refuses.
     """
     temp = _written_beside(path, data)
     try:
@@ -86,13 +104,27 @@ def _written_beside(path: Path, data: bytes | memoryview) -> Path:
 
 
 def reason(error: OSError) -> str:
-    """What the system says, for instance ``No space left on device (ENOSPC)``."""
+    """Return the system's words for an error, for instance ``No space left on device (ENOSPC)``.
+
+    Args:
+        error: The error of the system.
+
+    Returns:
+        The message and the name of the error number, in one line.
+    """
     name = errno.errorcode.get(error.errno or 0, type(error).__name__)
     return f"{error.strerror or error} ({name})"
 
 
 def what_helps(error: OSError) -> str:
-    """What a user can do about what the system refuses, to be followed by how to go on."""
+    """Return what a user can do after the system refused; the caller appends how to continue.
+
+    Args:
+        error: The error of the system.
+
+    Returns:
+        Advice in the imperative, without a full stop.
+    """
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return "allow more open files, as with `ulimit -n 4096`"
     return "make room or access"
@@ -102,16 +134,22 @@ LOCK_FILE = "writer.lock"
 
 
 class Lock:
-    """An exclusive lock on a file, held until ``release`` or the death of the process.
+    """An exclusive lock on a file, held until ``release`` or the end of the process.
 
-    The system drops the lock with the process, however it dies, so a stale one cannot exist.
-    The file stays behind; it names the holder.
+    The system releases the lock together with the process, however it ends, so a stale lock cannot
+    exist. The file remains; it names the holder.
     """
 
     def __init__(self, path: Path, patience: float = 0.3) -> None:
-        """Take the lock, waiting up to ``patience`` seconds.
+        """Take the lock.
 
-        Raises: UserError when another writer is alive; OSError when the file cannot be written.
+        Args:
+            path: The file to lock; it is created if it does not exist.
+            patience: The longest time to wait for another holder, in seconds.
+
+        Raises:
+            UserError: Another process holds the lock.
+            OSError: The file cannot be written.
         """
         self._path = path
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -144,9 +182,13 @@ class Lock:
         )
 
     def in_place(self) -> bool:
-        """Whether the file that is locked still is the one at its path.
+        """Return True if the locked file still is the file at its path.
 
-        Raises: OSError when the system does not say.
+        Returns:
+            False if the file was removed, moved or replaced.
+
+        Raises:
+            OSError: The system does not say.
         """
         held = os.fstat(self._handle)
         try:
@@ -156,7 +198,7 @@ class Lock:
         return (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)
 
     def release(self) -> None:
-        """Give the lock back; a second call does nothing."""
+        """Release the lock; a second call does nothing."""
         if self._handle >= 0:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._handle, 0)
@@ -165,7 +207,14 @@ class Lock:
 
 
 def lock_holder(path: Path) -> int | None:
-    """The process that holds the lock at ``path``, or None when nobody does; -1 if unnamed."""
+    """Return the process that holds a lock.
+
+    Args:
+        path: The locked file.
+
+    Returns:
+        The process id; None if no process holds the lock, -1 if the holder is not named.
+    """
     try:
         handle = os.open(path, os.O_RDONLY)
     except OSError:

@@ -1,6 +1,6 @@
-"""The fragments of a run as the writer of one epoch appends, merges and removes them.
+"""This module appends, merges and removes the fragments of a run, for the writer of one epoch.
 
-Contents are opaque here. :mod:`raynas.store.manifest` says what the files mean.
+It does not look into the contents. :mod:`raynas.store.manifest` defines which files count.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ from raynas.store.storage import Bytes, Stat, Storage
 from raynas.store.system import system
 
 GRACE_SECONDS = 30.0
-"""So long a file that no longer counts stays on shared storage, for readers that are at it."""
+"""Time that a file which no longer counts stays on shared storage, for readers that use it."""
 
 
 @dataclass(frozen=True)
 class Seals:
-    """How the slots of an earlier epoch are closed.
+    """The means to close the slots of an earlier epoch.
 
     Attributes:
         data: The contents of this writer's seal.
-        epoch_of: Contents of a fragment -> the epoch of the writer whose seal it is, or None.
+        epoch_of: A function from the contents of a fragment to the epoch of the writer whose seal
+            it is, or to None.
     """
 
     data: Bytes
@@ -44,17 +45,15 @@ class Seals:
 
 
 class FragmentLog:
-    """The one writer's view of the fragments on one storage.
-
-    Not for several threads at once.
+    """The one writer's view of the fragments on one storage; not safe for several threads at once.
 
     Args:
-        storage: Of the run.
-        epoch: The writer's; no other process ever has it, but where a lock of the operating system
-            keeps others out (then ``seals`` is None).
-        seals: To close earlier epochs with; None where no earlier writer can be alive.
-        grace: How long files stay that no longer count, in seconds.
-        shown: The place, for messages.
+        storage: The run's storage.
+        epoch: The writer's epoch. No other process ever has the same one, except where a lock of
+            the operating system excludes other writers (then ``seals`` is None).
+        seals: The means to close earlier epochs; None where no earlier writer can be alive.
+        grace: The time that files stay after they no longer count, in seconds.
+        shown: The run's location, for error messages.
     """
 
     def __init__(
@@ -77,13 +76,15 @@ class FragmentLog:
     # -- beginning -----------------------------------------------------------------------------
 
     def begin(self) -> Snapshot:
-        """Take over what counts, and open this epoch.
+        """Take over the fragments that count, and open this epoch.
 
         Returns:
-            What counts now.
+            The fragments that count now.
 
         Raises:
-            TakenOver: a later epoch has begun. UserError, OSError: as of ``snapshot``.
+            TakenOver: A later epoch has begun.
+            UserError: The results cannot be read as a whole, or hold files that are not of raynas.
+            OSError: The storage refuses.
         """
         for _ in attempts():
             seen = snapshot(self._storage)
@@ -133,7 +134,7 @@ class FragmentLog:
             number += 1
 
     def _seals_before(self, epoch: int, slot: int, first: int) -> list[str]:
-        """This writer's seal, and those right before it: there an earlier writer would go on."""
+        """Return the names of this writer's seal and of the seals directly before it."""
         found = [Name(epoch, slot).text]
         for number in range(slot - 1, first - 1, -1):
             name = Name(epoch, number).text
@@ -150,6 +151,7 @@ class FragmentLog:
 
     @property
     def manifest(self) -> Manifest:
+        """The newest manifest that this writer has published or taken over."""
         return self._manifest
 
     @property
@@ -159,18 +161,26 @@ class FragmentLog:
 
     @property
     def fragments(self) -> tuple[str, ...]:
-        """The names of those that count, in the order of their rows."""
+        """The fragments that count.
+
+        Returns:
+            File names in the order of their rows.
+        """
         return (*self._manifest.fragments, *self._slots)
 
     def append(self, data: bytes) -> list[tuple[str, bytes]]:
-        """Store a fragment behind all others; when this returns, it counts.
+        """Store a fragment behind all others; it counts once this method returns.
+
+        Args:
+            data: The contents of the fragment.
 
         Returns:
-            The fragments that count since then: this one, and before it one of an earlier call that
-            failed, where the storage had taken it nevertheless.
+            (name, contents) of each fragment that counts since then: this one, and before it one of
+            an earlier call that raised an error although the storage had stored it.
 
         Raises:
-            TakenOver: another writer has the run. OSError: it may count or not.
+            TakenOver: Another writer has the run.
+            OSError: The storage refuses; the fragment may count or not.
         """
         added: list[tuple[str, bytes]] = []
         while True:
@@ -192,18 +202,19 @@ class FragmentLog:
                 return added
 
     def merge(self, chosen: Sequence[str], data: Bytes) -> str:
-        """Replace the last of the fragments by one that holds their rows.
+        """Replace the last fragments by one that holds their rows.
 
         Args:
             chosen: The names of the last fragments that count, two or more.
-            data: Of the merged fragment.
+            data: The contents of the merged fragment.
 
         Returns:
-            Its name.
+            The name of the merged fragment.
 
         Raises:
-            TakenOver: another writer has the run; nothing was removed. OSError: what counts is as
-            it was, or the merged fragment counts in place of the others.
+            TakenOver: Another writer has the run; no file was removed.
+            OSError: The storage refuses. Either the same fragments count as before, or the merged
+                fragment counts in place of the others.
         """
         first, last = parsed(chosen[0]), parsed(chosen[-1])
         assert first is not None
@@ -224,10 +235,11 @@ class FragmentLog:
         return merged
 
     def verify(self) -> None:
-        """Ask the storage whether another writer has closed this epoch.
+        """Ask the storage if another writer has closed this epoch.
 
         Raises:
-            TakenOver: it has. OSError: the storage does not answer.
+            TakenOver: Another writer has closed it.
+            OSError: The storage does not answer.
         """
         if self._seals is None:
             return
@@ -240,7 +252,7 @@ class FragmentLog:
             raise self._taken_over()
 
     def _publish(self, new: Manifest) -> bool:
-        """Whether ``new`` is the newest manifest now; False when its version was taken."""
+        """Create the manifest ``new``; return False if its version was taken."""
         self._publishing = True
         try:
             self._storage.create(f"{FOLDER}/{manifest_name(new.version)}", new.to_json())
@@ -251,15 +263,17 @@ class FragmentLog:
         return True
 
     def _is_late(self, version: int) -> bool:
-        """Whether a newer manifest is there, so that the one just made took a version which another
-        writer had used and removed. It removes versions when newer ones are older than any listing.
+        """Return True if a newer manifest than ``version`` is listed.
+
+        Then the manifest just made took a version that another writer had used and removed. That
+        writer removes a version only when the newer ones are older than any listing.
         """
         if self._seals is None:
             return False
         return newest_version(self._storage.stats(FOLDER)) > version
 
     def _other_version(self, version: int, merged: str) -> None:
-        """Deal with a version that was taken: by an earlier attempt of this writer or another's."""
+        """Handle a version that an earlier attempt of this writer, or another writer, has taken."""
         data = self._storage.read(f"{FOLDER}/{manifest_name(version)}")
         there = Manifest.from_json(data)
         if there.epoch == self.epoch:
@@ -287,7 +301,11 @@ class FragmentLog:
     # -- removing ------------------------------------------------------------------------------
 
     def clean(self) -> None:
-        """Remove what does not count, if its grace has passed. Raises: OSError."""
+        """Remove files that no longer count, once their grace time has passed.
+
+        Raises:
+            OSError: The storage refuses.
+        """
         now, since = system().monotonic(), None
         while self._waiting and self._waiting[0][0] <= now and not self._publishing:
             _, since = self._waiting.popleft()
@@ -295,7 +313,7 @@ class FragmentLog:
             self._remove(self._storage.stats(FOLDER), since)
 
     def _collect(self, base: Manifest | None) -> None:
-        """At the beginning: what an earlier writer left is due by the storage's own clock."""
+        """Remove the files of earlier writers whose grace has passed on the storage's own clock."""
         self._waiting.append((system().monotonic() + self._grace, self._manifest))
         if self._grace == 0:
             self.clean()
@@ -309,7 +327,7 @@ class FragmentLog:
                 self._remove(listed, base)
 
     def _remove(self, listed: Mapping[str, Stat], since: Manifest) -> None:
-        """What counts neither by ``since`` nor now, by version, then by the order of the rows."""
+        """Remove files that count neither by ``since`` nor now: manifests first, then fragments."""
         start = len(FOLDER) + 1
         named = {*since.fragments, *self._manifest.fragments, *self._manifest.seals}
         for name in sorted((n[start:] for n in listed), key=_order):

@@ -1,7 +1,7 @@
-"""The fragments of a result table: which of them count, what one holds, and how one is made.
+"""This module lists, reads and makes the fragments of a result table.
 
-Every append makes one fragment, ``EPOCH-NUMBER.parquet``; a merge puts one in the place of several,
-``EPOCH-FIRST-LAST.parquet``. :mod:`raynas.store.manifest` says which count.
+Every append makes one fragment, ``EPOCH-NUMBER.parquet``. A merge replaces several by one,
+``EPOCH-FIRST-LAST.parquet``. :mod:`raynas.store.manifest` defines which fragments count.
 """
 
 from __future__ import annotations
@@ -29,7 +29,14 @@ _SEAL_KEY = b"raynas.sealed_by"
 
 @dataclass(frozen=True)
 class Fragment:
-    """One file of rows: the appends number ``first`` to ``last``, both included."""
+    """A file of rows: the appends number ``first`` to ``last``, both included.
+
+    Attributes:
+        path: The path of the file.
+        session: The session (the writer's epoch) that stored it.
+        first: The number of its first append.
+        last: The number of its last append.
+    """
 
     path: Path
     session: int
@@ -38,16 +45,36 @@ class Fragment:
 
     @property
     def appends(self) -> int:
+        """The number of appends in the fragment."""
         return self.last - self.first + 1
 
 
 def name_for(session: int, first: int, last: int | None = None) -> str:
-    """The file name of an append, or of the merged appends from ``first`` to ``last``."""
+    """Return the file name of an append, or of merged appends.
+
+    Args:
+        session: The session (the writer's epoch).
+        first: The number of the first append.
+        last: The number of the last merged append; None for a single append.
+
+    Returns:
+        The file name, without a folder.
+    """
     return Name(session, first, last).text
 
 
 def fragment_at(path: Path) -> Fragment:
-    """The fragment with this file name. Raises: ValueError for another name."""
+    """Return the fragment that a file name describes; the file is not read.
+
+    Args:
+        path: The path of the file.
+
+    Returns:
+        The fragment.
+
+    Raises:
+        ValueError: The file name is not the name of a fragment.
+    """
     name = parsed(path.name)
     if name is None:
         raise ValueError(f"{path.name} is not the name of a fragment")
@@ -55,9 +82,16 @@ def fragment_at(path: Path) -> Fragment:
 
 
 def list_fragments(folder: Path) -> tuple[list[Fragment], list[Fragment]]:
-    """The fragments in a run's ``results`` that count, in the order of their rows, and the others.
+    """List the fragments in a run's ``results`` folder.
 
-    Raises: UserError for a Parquet file that is not a fragment, and where one is missing.
+    Args:
+        folder: The ``results`` folder of a run on this machine.
+
+    Returns:
+        The fragments that count, in the order of their rows, and the others, sorted by name.
+
+    Raises:
+        UserError: A Parquet file is not a fragment, or a fragment that counts is missing.
     """
     seen = snapshot(LocalStorage(folder.parent))
     expect_fragments(seen.listed, str(folder))
@@ -69,11 +103,20 @@ def list_fragments(folder: Path) -> tuple[list[Fragment], list[Fragment]]:
 
 
 def read_fragment(path: Path) -> pa.Table:
-    """The rows of one fragment.
+    """Read the rows of one fragment.
 
-    Raises: OSError when it cannot be opened (FileNotFoundError: a compaction has just removed it);
-    UserError when memory does not suffice, when it is torn (not by raynas' writer, but a disk can),
-    of a newer schema, or holds rows that raynas does not write.
+    Args:
+        path: The path of the file.
+
+    Returns:
+        The rows, in the order in which they were stored.
+
+    Raises:
+        FileNotFoundError: A merge has just removed the file.
+        OSError: The file cannot be opened.
+        UserError: Memory is exhausted.
+        UserError: The fragment is torn. The writer never leaves such a file, but a disk can fail.
+        UserError: The fragment has a newer schema, or rows that raynas does not write.
     """
     try:
         with pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
@@ -99,7 +142,7 @@ _FEW_ROWS = 100_000
 
 
 def _expect_plausible(file: pq.ParquetFile, size: int) -> None:
-    """Raises: ValueError for a file of ``size`` bytes that claims rows of less than a byte each."""
+    """Check the number of rows. Raises: ValueError if ``size`` bytes cannot hold that many."""
     if (rows := file.metadata.num_rows) > max(_FEW_ROWS, size):
         raise ValueError(f"it claims to hold {rows} rows in {size} bytes")
 
@@ -113,7 +156,7 @@ def _exhausted(path: Path, error: MemoryError) -> UserError:
 
 
 def _unlike(table: pa.Table) -> str:
-    """What in the rows cannot be of raynas' writer; empty for what can."""
+    """Return what in the rows raynas' writer cannot have written; empty if all is valid."""
     columns = schema_for(())
     for field in columns:
         if not field.nullable and field.name not in table.column_names:
@@ -162,9 +205,19 @@ def _torn(path: Path, why: object, what: str = "is torn") -> UserError:
 
 
 def join(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
-    """All rows in order, in ``schema``; columns that only the fragments have follow.
+    """Join the rows of fragments in the given order.
 
-    Raises: UserError when a column has a type that does not fit.
+    Args:
+        tables: The rows of each fragment.
+        schema: The columns that come first; missing ones are null. Columns that only fragments have
+            follow.
+
+    Returns:
+        One table with all rows.
+
+    Raises:
+        UserError: A column has types that do not fit together.
+        UserError: Memory is exhausted.
     """
     alike = all(table.schema.equals(schema) for table in tables)
     mode = "none" if alike else "permissive"
@@ -184,7 +237,15 @@ def join(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
 
 
 def parquet(table: pa.Table, *, small: bool) -> memoryview:
-    """The contents of a fragment with the rows of ``table``; ``small``: of a few rows."""
+    """Return the contents of a fragment.
+
+    Args:
+        table: The rows.
+        small: The table has a few rows: leave out dictionaries and statistics.
+
+    Returns:
+        The bytes of a Parquet file with page checksums.
+    """
     sink = pa.BufferOutputStream()
     pq.write_table(
         table,
@@ -198,13 +259,28 @@ def parquet(table: pa.Table, *, small: bool) -> memoryview:
 
 
 def seal(schema: pa.Schema, epoch: int) -> memoryview:
-    """The contents of a fragment without rows by which the writer of ``epoch`` closes another."""
+    """Return the contents of a seal, a fragment without rows that closes an earlier writer's epoch.
+
+    Args:
+        schema: The columns of the run.
+        epoch: The epoch of the writer that makes the seal.
+
+    Returns:
+        The bytes of a Parquet file.
+    """
     metadata = {**(schema.metadata or {}), _SEAL_KEY: str(epoch).encode()}
     return parquet(schema.with_metadata(metadata).empty_table(), small=True)
 
 
 def sealed_by(data: bytes) -> int | None:
-    """The epoch of the writer whose seal this is; None for rows, and for a torn fragment."""
+    """Return the epoch of the writer that made a seal.
+
+    Args:
+        data: The contents of a fragment.
+
+    Returns:
+        The epoch; None for a fragment with rows, and for a torn one.
+    """
     try:
         metadata = pq.read_schema(io.BytesIO(data)).metadata or {}
     except (pa.ArrowException, OSError):

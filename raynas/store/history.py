@@ -1,6 +1,7 @@
-"""What must be true of the rows of every run, checked over what is stored.
+"""This module checks what must be true of the stored rows of every run.
 
-:func:`raynas.store.read` shows one row per trial and step; here are all rows, as appended.
+:func:`raynas.store.read` returns one row per trial and step; here all rows are checked, as
+appended.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from raynas.store.run import RunFolder
 Row = dict[str, Any]
 
 _IDENTITY = ("stage", "arm", "arch_id", "arch", "proposal", "seed")
-"""What a trial's number stands for: the same in all its rows."""
+"""The columns that a trial's number identifies: they are the same in all its rows."""
 
 _COLUMNS = ("trial", "session", "attempt", "step", "state", *_IDENTITY)
 
@@ -46,13 +47,13 @@ def check(folder: RunFolder) -> list[str]:
     * After a trial has ended, only a later session or attempt has rows of it.
 
     Args:
-        folder: The run; of one that lives elsewhere its working copy, brought up to date.
+        folder: The run. Of one that lives elsewhere, its up-to-date working copy.
 
     Returns:
-        A line per violation; empty for a history that holds.
+        One line per violation; empty for a valid history.
 
     Raises:
-        UserError: the rows cannot be read.
+        UserError: The rows cannot be read.
     """
     try:
         fragments, _ = list_fragments(folder.results)
@@ -119,7 +120,7 @@ def _sessions(rows: Sequence[_Stored]) -> Iterator[str]:
 
 
 def _grids(rows: Sequence[_Stored]) -> dict[str, frozenset[int]]:
-    """By stage the steps at which its evaluator measures; 0, a screening, is none."""
+    """Return the measured steps of each stage. Step 0, a screening, does not count."""
     found: dict[str, set[int]] = {}
     for stored in rows:
         steps = found.setdefault(stored.row["stage"], set())

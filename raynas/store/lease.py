@@ -1,12 +1,13 @@
-"""One writer for a run on shared storage, where no operating system keeps a lock.
+"""This module keeps one writer for a run on shared storage, where no operating system keeps a lock.
 
-A writer claims an epoch by creating ``lease/EPOCH.json``, which only one process can do, and renews
-its claim by writing it again with a higher counter. Whether a holder lives is judged by change: its
-claim is looked at until it changes, or has not changed for the time that stands in it, on one's own
-clock. Clocks of two machines are never compared. Claims stay, so no epoch comes twice.
+A writer claims an epoch by creating ``lease/EPOCH.json``, which only one process can do. It renews
+its claim by writing the file again with a higher counter. Whether a holder is alive is judged by
+change: another process watches the claim until it changes, or has not changed for the time that
+stands in it, on that process's own clock. Clocks of two machines are never compared. Claims stay,
+so no epoch is used twice.
 
-That keeps two drivers apart as far as clocks and pauses allow. What keeps rows whole when they do
-not is the seal of :mod:`raynas.store.manifest`.
+That keeps two drivers apart as far as clocks and pauses allow. Where it fails, the seal of
+:mod:`raynas.store.manifest` keeps the rows whole.
 """
 
 from __future__ import annotations
@@ -26,24 +27,24 @@ FOLDER = "lease"
 _NAME = re.compile(r"lease/(\d{6,})(?:-[0-9a-f]{8})?\.(json|held|free)")
 _ROUNDS = 20
 _RENEWALS, _LOOKS = 4, 12
-"""In the time after which a silent writer is gone: its own, and of who waits for a sign of it."""
+"""Counts within ``ttl`` seconds: renewals of a holder, looks of a process that waits for it."""
 
 
 class TakenOver(UserError):
-    """Another writer has the run now: nothing more may be written there."""
+    """An error for a writer whose run another writer has taken over: it must not write any more."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A writer's file.
+    """A writer's claim file.
 
     Attributes:
-        name: Of the file.
-        epoch: What it claims.
-        ttl: After so many seconds without a change its holder is gone.
-        free: It was given back.
-        holder: Who made it.
-        mark: Changes with every renewal.
+        name: The name of the file.
+        epoch: The epoch that it claims.
+        ttl: The time without a change after which its holder counts as dead, in seconds.
+        free: The holder has given the claim back.
+        holder: The process that made it; see :meth:`System.identity`.
+        mark: A value that changes with every renewal.
     """
 
     name: str
@@ -55,22 +56,26 @@ class Claim:
 
     @property
     def in_words(self) -> str:
-        """The holder, for people."""
+        """The holder in words, for error messages."""
         pid, host = self.holder.get("pid"), self.holder.get("host")
         return f"process {pid} on {host}" if pid and host else "another process"
 
 
 class Lease:
-    """The right to write a run, from its making until ``release`` or ``ttl`` seconds of silence.
+    """The right to write a run, held until ``release`` or until ``ttl`` seconds without a renewal.
+
+    A background thread renews it.
 
     Args:
-        remote: Where the run lives.
-        least: The epoch is at least this.
-        ttl: Seconds.
-        waiting: Is told in words when the making waits, to see whether an earlier holder lives.
+        remote: The run's storage.
+        least: The smallest epoch to claim.
+        ttl: The time without a renewal after which the right is lost, in seconds.
+        waiting: Called with a sentence when the constructor must wait to see if an earlier holder
+            is alive.
 
     Raises:
-        UserError: naming the holder, when another writer is alive. OSError: the storage refuses.
+        UserError: Another writer is alive. The error names it.
+        OSError: The storage refuses.
     """
 
     def __init__(
@@ -107,7 +112,7 @@ class Lease:
         raise self._busy(newest(self._remote))
 
     def _expect_gone(self, seen: Claim) -> None:
-        """Raises: UserError once the holder shows that it lives."""
+        """Wait until the holder counts as dead. Raises: UserError once it renews its claim."""
         if system().is_dead(seen.holder):
             return
         self._waiting(
@@ -139,13 +144,14 @@ class Lease:
     # -- holding -------------------------------------------------------------------------------
 
     def check(self, *, at_once: bool = False) -> None:
-        """Look, before a write, whether the right is still there.
+        """Check, before a write, that the right is still held.
 
         Args:
-            at_once: Ask the storage, however short ago that was.
+            at_once: Ask the storage even if it was asked a short time ago.
 
         Raises:
-            TakenOver: another writer has the run. OSError: the storage does not answer.
+            TakenOver: Another writer has the run.
+            OSError: The storage does not answer.
         """
         late = at_once or system().monotonic() - self._touched > self._ttl / 2
         if self._lost is None and late:
@@ -154,7 +160,11 @@ class Lease:
             raise self._lost
 
     def taken_over(self) -> TakenOver:
-        """Note that another writer has the run; the error says who."""
+        """Note that another writer has the run.
+
+        Returns:
+            The error for it, which names the other writer; the caller raises it.
+        """
         if self._lost is None:
             try:
                 holder = newest(self._remote)
@@ -210,12 +220,32 @@ def _file(epoch: int) -> str:
 
 
 def epochs(remote: Remote) -> list[int]:
-    """All that were ever claimed. Raises: OSError."""
+    """Return all epochs that were ever claimed.
+
+    Args:
+        remote: The run's storage.
+
+    Returns:
+        Epochs, in no order.
+
+    Raises:
+        OSError: The storage does not answer.
+    """
     return [int(m[1]) for name in remote.names(FOLDER) if (m := _NAME.fullmatch(name))]
 
 
 def newest(remote: Remote) -> Claim | None:
-    """The claim of the highest epoch; None where nobody ever wrote. Raises: OSError."""
+    """Return the claim of the highest epoch.
+
+    Args:
+        remote: The run's storage.
+
+    Returns:
+        The claim, or None if no process has ever written the run.
+
+    Raises:
+        OSError: The storage does not answer.
+    """
     stats = remote.stats(FOLDER)
     known = [(int(m[1]), m[2] == "held", name) for name in stats if (m := _NAME.fullmatch(name))]
     if not known:
@@ -225,7 +255,7 @@ def newest(remote: Remote) -> Claim | None:
         while (later := _read(remote, epoch + 1, _file(epoch + 1))) is not None:
             epoch, name = epoch + 1, later.name  # the listing was old
         return _read(remote, epoch, name)
-    # of a raynas that touched its file instead of counting
+    # a claim of an older raynas, which touched its file instead of counting renewals
     held, mark = name.endswith(".held"), stats[name].modified
     return Claim(name, epoch, longest_silence(), not held, _holder(remote, name), mark)
 
@@ -254,13 +284,19 @@ _SEEN: dict[str, tuple[Claim, float]] = {}
 
 
 def writer_of(remote: Remote) -> str:
-    """Who holds the run, in words; empty when nobody does.
+    """Return the holder of a run in words.
 
-    At the first look a claim that was not given back counts; later ones judge by its change between
-    the looks of this process.
+    At the first look, a claim that was not given back counts. Later looks of this process judge by
+    its change between the looks.
+
+    Args:
+        remote: The run's storage.
+
+    Returns:
+        The holder in words; empty if no process holds the run.
 
     Raises:
-        OSError: the storage does not answer.
+        OSError: The storage does not answer.
     """
     claim, now = newest(remote), system().monotonic()
     if claim is None or claim.free or system().is_dead(claim.holder):
@@ -274,9 +310,13 @@ def writer_of(remote: Remote) -> str:
 
 
 def longest_silence() -> float:
-    """After so much silence a writer is gone: ``$RAYNAS_LEASE_SECONDS``, or 60.
+    """Return the time without a renewal after which a writer counts as dead.
 
-    Raises: UserError for what is no such time.
+    Returns:
+        Seconds: ``$RAYNAS_LEASE_SECONDS``, or 60.
+
+    Raises:
+        UserError: The variable is not a number from 0.1 to 86400.
     """
     text = os.environ.get("RAYNAS_LEASE_SECONDS", "60")
     try:

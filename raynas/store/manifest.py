@@ -1,18 +1,20 @@
-"""Which fragments of a result table count, and in which order.
+"""This module defines which fragments of a result table count, and in which order.
 
 Every append takes the next *slot* of its writer's epoch: the file ``EPOCH-NUMBER.parquet``, which
-is only ever created, never replaced; numbers go on over epochs. A manifest says which files count:
+is only ever created, never replaced. Numbers continue over epochs. A manifest says which files
+count:
 
 * those it lists, in the order of their rows: merged appends, and appends of earlier epochs,
 * then the slots of one open epoch, from a first number on, up to the first that is empty.
 
-Manifests have versions that count up, and each is created where there was none, so there is one
-chain of them. Who takes a run over first puts a *seal*, a fragment without rows, into the next slot
-of the open epoch: from then on an append of the earlier writer meets a taken slot and fails, and a
-row that it was told is stored lies before the seal. Then comes the manifest that opens the new
-epoch. Files that the newest manifest does not name may be removed, the oldest manifests first.
+Manifests have versions that count up. Each is created only if its version does not exist, so there
+is one chain of them. A writer that takes a run over first puts a *seal*, a fragment without rows,
+into the next slot of the open epoch. From then on an append of the earlier writer meets a taken
+slot and fails, and a row that was acknowledged to it lies before the seal. Then it creates the
+manifest that opens the new epoch. Files that the newest manifest does not name may be removed, the
+oldest manifests first.
 
-Nothing here trusts a listing to be new: the next slot and the next version are asked for by name.
+No listing is trusted to be current: the next slot and the next version are asked for by name.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from raynas.store.system import system
 
 FOLDER = "results"
 TORN = ".torn"
-"""Behind a fragment's name: the user took it away, and its rows are measured again."""
+"""The suffix of a fragment that the user has moved away: its rows are measured again."""
 
 _MANIFEST = re.compile(r"_manifest-(\d{8,})\.json")
 _TRIES = 50
@@ -40,21 +42,23 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.2  # seconds
 
 
 class Source(Protocol):
-    """What a reader needs of a storage; see :class:`raynas.store.storage.Storage`."""
+    """The methods of a storage that a reader needs; see :class:`raynas.store.storage.Storage`."""
 
-    def read(self, name: str) -> bytes: ...
+    def read(self, name: str) -> bytes:
+        """Return the contents of a file; see :meth:`raynas.store.storage.Storage.read`."""
 
-    def stats(self, folder: str = "") -> dict[str, Stat]: ...
+    def stats(self, folder: str = "") -> dict[str, Stat]:
+        """List all files below a folder; see :meth:`raynas.store.storage.Storage.stats`."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What counts, as one writer published it.
+    """A list of the fragments that count, as one writer published it.
 
     Attributes:
-        version: From 1; the highest counts.
-        epoch: The writer's; its slots are open.
-        fragments: File names, in the order of their rows, before those of the open epoch.
+        version: The number of the manifest, from 1; the highest counts.
+        epoch: The writer's epoch; its slots are open.
+        fragments: File names in the order of their rows, before those of the open epoch.
         first: The number of the first slot of the open epoch.
         seals: Slots that are never removed, so that no earlier writer finds them empty.
     """
@@ -66,11 +70,26 @@ class Manifest:
     seals: tuple[str, ...] = ()
 
     def to_json(self) -> bytes:
+        """Return the contents of the manifest's file."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Manifest:
-        """Raises: ValueError for what ``to_json`` did not write."""
+        """Return the manifest that a file holds.
+
+        Args:
+            data: The contents of the file.
+
+        Returns:
+            The manifest.
+
+        Raises:
+            ValueError: ``to_json`` did not write ``data``.
+
+        Example:
+            >>> Manifest.from_json(Manifest(version=1, epoch=1).to_json()).first
+            1
+        """
         try:
             found: dict[str, Any] = json.loads(data)
             numbers = [found[name] for name in ("version", "epoch", "first")]
@@ -91,12 +110,26 @@ class Manifest:
 
 
 def manifest_name(version: int) -> str:
-    """Of the file, in the folder of the results; other readers of Parquet pass it over."""
+    """Return the file name of a manifest in the results folder; other readers of Parquet ignore it.
+
+    Args:
+        version: The manifest's version.
+
+    Returns:
+        The file name.
+    """
     return f"_manifest-{version:08d}.json"
 
 
 def version_of(name: str) -> int | None:
-    """The version of a manifest's file name; None for another file."""
+    """Return the version that a manifest's file name states.
+
+    Args:
+        name: A file name.
+
+    Returns:
+        The version; None for another file.
+    """
     match = _MANIFEST.fullmatch(name)
     return int(match[1]) if match else None
 
@@ -106,11 +139,11 @@ class Snapshot:
     """The fragments that count at one moment.
 
     Attributes:
-        manifest: None for a run of a raynas that wrote none.
-        names: Of fragments, in the order of their rows.
+        manifest: The newest manifest; None for a run of an older raynas, which wrote none.
+        names: Names of the fragments, in the order of their rows.
         next: The number of the first empty slot of the open epoch.
-        found: Contents that were met on the way, by name.
-        listed: All files of the results folder, by name, as a listing told.
+        found: Contents that were read on the way, by name.
+        listed: All files of the results folder, by name, from a listing.
     """
 
     manifest: Manifest | None
@@ -125,16 +158,19 @@ class _Again(Exception):
 
 
 def snapshot(source: Source, listed: Mapping[str, Stat] | None = None) -> Snapshot:
-    """See which fragments count.
+    """Determine which fragments count.
 
     Args:
         source: A storage; the results lie in its folder ``results``.
-        listed: All its files, where they were just listed.
+        listed: All its files, if they were just listed.
+
+    Returns:
+        The fragments that count.
 
     Raises:
-        UserError: a fragment that counts is missing for good, or the folder holds a Parquet file
-            that is not of raynas.
-        OSError: the storage refuses.
+        UserError: A fragment that counts is still missing after many tries, or the newest manifest
+            cannot be read.
+        OSError: The storage refuses.
     """
     why = ""
     for patience in attempts():
@@ -147,7 +183,11 @@ def snapshot(source: Source, listed: Mapping[str, Stat] | None = None) -> Snapsh
 
 
 def attempts() -> Iterable[int]:
-    """Numbers from 0, with ever longer pauses between them, until patience ends."""
+    """Yield the numbers of tries from 0, with ever longer pauses between them.
+
+    Yields:
+        0 to 49. The pauses grow from 1 ms to 0.2 s.
+    """
     pause = _FIRST_PAUSE
     for number in range(_TRIES):
         if number:
@@ -157,7 +197,14 @@ def attempts() -> Iterable[int]:
 
 
 def unsettled(why: str) -> UserError:
-    """The error for results that do not come to rest."""
+    """Return the error for results that keep changing, or that lack a fragment.
+
+    Args:
+        why: The reason of the last failed try.
+
+    Returns:
+        The error, to be raised by the caller.
+    """
     return UserError(
         f"the results cannot be read as a whole: {why}",
         cure="try again in a moment; where a fragment was lost for good, make an empty file of its "
@@ -166,7 +213,14 @@ def unsettled(why: str) -> UserError:
 
 
 def newest_version(listed: Iterable[str]) -> int:
-    """Return the version of the newest manifest among these files of a run; 0 without any."""
+    """Return the version of the newest manifest in a listing.
+
+    Args:
+        listed: Names of files of a run, with or without the folder ``results``.
+
+    Returns:
+        The version; 0 without any manifest.
+    """
     versions = (version_of(name.removeprefix(f"{FOLDER}/")) for name in listed)
     return max((v for v in versions if v is not None), default=0)
 
@@ -255,5 +309,12 @@ def _try(source: Source, name: str) -> bytes | None:
 
 
 def numbers(names: Sequence[str]) -> int:
-    """The last number that one of these fragments holds; 0 without any."""
+    """Return the highest append number in the names of fragments.
+
+    Args:
+        names: File names. Those that are not fragments are ignored.
+
+    Returns:
+        The number; 0 without any fragment.
+    """
     return max((n.last for name in names if (n := parsed(name))), default=0)

@@ -1,7 +1,8 @@
-"""Object stores: S3 and what speaks its language, Google Cloud Storage, Azure Blob Storage.
+"""This module has object stores: S3 and compatible ones, Google Cloud Storage, Azure Blob Storage.
 
-A small object is stored by one request, so an interruption leaves all of it or nothing; a large one
-in parts, and appears when the last is there. ``create`` is one request with a condition.
+A small object is stored by one request, so an interruption leaves all of it or nothing. A large one
+is stored in parts, and appears when the last part is there. ``create`` is one request with a
+condition.
 """
 
 from __future__ import annotations
@@ -26,17 +27,33 @@ _CLIENT = {"timeout": "120s", "connect_timeout": "10s"}
 
 @dataclass(frozen=True)
 class ObjectStorage:
-    """A :class:`~raynas.store.storage.Storage` below a prefix of a bucket."""
+    """A storage below a prefix of a bucket; see :class:`~raynas.store.storage.Storage`.
+
+    Attributes:
+        store: The store of obstore that all names are relative to.
+    """
 
     store: ObjectStore
 
     def read(self, name: str) -> bytes:
+        """Return the contents of an object; see :meth:`Storage.read`."""
         import obstore
 
         with _translated():
             return bytes(obstore.get(self.store, name).bytes())
 
     def write(self, name: str, data: Bytes) -> None:
+        """Write or replace an object.
+
+        Args:
+            name: The name of the object, with ``/``.
+            data: Its contents. More than 8 MiB are stored in parts.
+
+        Raises:
+            Refused: The bucket does not exist, or the credentials are wrong.
+            PermissionError: The credentials do not allow it.
+            OSError: The store does not answer, or fails.
+        """
         import obstore
 
         with _translated(writing=True):
@@ -44,12 +61,24 @@ class ObjectStorage:
             obstore.put(self.store, name, _plain(data), use_multipart=parts, chunk_size=_PART)
 
     def create(self, name: str, data: Bytes) -> None:
+        """Create an object that does not exist, in one request with a condition.
+
+        Args:
+            name: The name of the object, with ``/``.
+            data: Its contents.
+
+        Raises:
+            FileExistsError: An object with this name exists.
+            Refused: The bucket does not exist, or the credentials are wrong.
+            OSError: The store refuses, does not answer, or fails.
+        """
         import obstore
 
         with _translated(writing=True):
             obstore.put(self.store, name, _plain(data), mode="create", use_multipart=False)
 
     def stats(self, folder: str = "") -> dict[str, Stat]:
+        """List all objects in a folder and below it; see :meth:`Storage.stats`."""
         import obstore
 
         with _translated():
@@ -61,12 +90,14 @@ class ObjectStorage:
         }
 
     def remove(self, name: str) -> None:
+        """Remove an object if it exists; see :meth:`Storage.remove`."""
         import obstore
 
         with contextlib.suppress(FileNotFoundError), _translated():
             obstore.delete(self.store, name)
 
     def remove_folder(self, name: str) -> None:
+        """Remove all objects below a folder; see :meth:`Storage.remove_folder`."""
         import obstore
 
         if names := list(self.stats(name)):
@@ -75,13 +106,13 @@ class ObjectStorage:
 
 
 def _plain(data: Bytes) -> Bytes:
-    """As unsigned bytes, which is the only form of a view that obstore takes for a file."""
+    """Return a view of unsigned bytes, the only kind of view that obstore accepts as contents."""
     return data if isinstance(data, bytes) else memoryview(data).cast("B")
 
 
 @contextlib.contextmanager
 def _translated(writing: bool = False) -> Iterator[None]:
-    """Errors of the library as those of the system, without its pages of details."""
+    """Raise errors of the library as errors of the system, without their long details."""
     from obstore import exceptions
 
     try:
@@ -119,10 +150,16 @@ def _brief(error: Exception) -> str:
 
 
 def open_uri(uri: str) -> ObjectStorage:
-    """Open what a URI names, with the options that pyarrow's file systems know.
+    """Open the object store of a URI, with the options that pyarrow's file systems know.
+
+    Args:
+        uri: The URI: ``s3://``, ``gs://``, ``gcs://``, ``abfs://``, ``abfss://`` or ``az://``.
+
+    Returns:
+        The storage.
 
     Raises:
-        ValueError: an unknown option, or no bucket.
+        ValueError: The URI has an unknown option, or names no bucket.
     """
     place = taken_apart(uri)
     scheme = scheme_of(uri)
@@ -212,7 +249,7 @@ def _s3_profile() -> dict[str, Any]:
 
 
 def _boto3_provider() -> dict[str, Any]:
-    """Where boto3 is installed and a profile is named, as for single sign-on, it is asked."""
+    """Return boto3's credentials if a profile is named (as for single sign-on), else nothing."""
     if not os.environ.get("AWS_PROFILE"):
         return {}
     try:

@@ -1,9 +1,9 @@
-"""The names of fragments, and which of them count where no manifest says so.
+"""This module parses the names of fragments, and decides which count where no manifest says so.
 
-A raynas that wrote no manifest merged neighbours into ``SESSION-FIRST-LAST.parquet`` and removed
-them afterwards, so the names say which fragments a merged one replaces. They also say what a writer
-stored after the next session had begun: a fragment of an earlier session at or behind the number
-with which a later session begins does not count.
+An older raynas, which wrote no manifest, merged neighbours into ``SESSION-FIRST-LAST.parquet`` and
+removed them afterwards. So the names say which fragments a merged one replaces. They also show what
+a writer stored after the next session had begun: a fragment of an earlier session at or behind the
+number with which a later session begins does not count.
 """
 
 from __future__ import annotations
@@ -19,9 +19,16 @@ _NAME = re.compile(r"(\d{4,})-(\d{8,})(?:-(\d{8,}))?\.parquet")
 
 @dataclass(frozen=True)
 class Name:
-    """The name of a fragment: the appends ``first`` to ``last`` of ``session``, both included.
+    """The name of a fragment: the appends ``first`` to ``last`` of a session, both included.
 
-    ``to`` is None for a single append.
+    Attributes:
+        session: The session (the writer's epoch).
+        first: The number of the first append.
+        to: The number of the last append; None for a single append.
+
+    Example:
+        >>> Name(2, 7, 9).text
+        '0002-00000007-00000009.parquet'
     """
 
     session: int
@@ -30,21 +37,34 @@ class Name:
 
     @property
     def last(self) -> int:
+        """The number of the last append."""
         return self.first if self.to is None else self.to
 
     @property
     def merged(self) -> bool:
+        """True for merged appends, False for a single one."""
         return self.to is not None
 
     @property
     def text(self) -> str:
-        """The file's name."""
+        """The name of the file, without a folder."""
         end = "" if self.to is None else f"-{self.to:08d}"
         return f"{self.session:04d}-{self.first:08d}{end}.parquet"
 
 
 def parsed(name: str) -> Name | None:
-    """The parts of a fragment's file name; None for another file."""
+    """Return the parts of a fragment's file name.
+
+    Args:
+        name: A file name, without a folder.
+
+    Returns:
+        The parts; None for another file.
+
+    Example:
+        >>> parsed("0002-00000007.parquet")
+        Name(session=2, first=7, to=None)
+    """
     match = _NAME.fullmatch(name)
     if match is None:
         return None
@@ -53,7 +73,15 @@ def parsed(name: str) -> Name | None:
 
 
 def expect_fragments(names: Iterable[str], where: str) -> None:
-    """Raises: UserError for a Parquet file that is not a fragment."""
+    """Check that all Parquet files of a folder are fragments.
+
+    Args:
+        names: File names. Those that do not end with ``.parquet`` are ignored.
+        where: The folder, for the error message.
+
+    Raises:
+        UserError: A Parquet file is not a fragment.
+    """
     for name in names:
         if name.endswith(".parquet") and parsed(name) is None:
             raise UserError(
@@ -64,7 +92,13 @@ def expect_fragments(names: Iterable[str], where: str) -> None:
 
 @dataclass(frozen=True)
 class Counted:
-    """What counts of a listing, in the order of its rows, and the gaps between its numbers."""
+    """The fragments of a listing that count, by their names alone.
+
+    Attributes:
+        names: File names in the order of their rows.
+        gaps: (last number before, first number after) of each gap between the numbers.
+        end: The last number; 0 without any fragment.
+    """
 
     names: tuple[str, ...]
     gaps: tuple[tuple[int, int], ...]
@@ -72,7 +106,14 @@ class Counted:
 
     @classmethod
     def of(cls, listed: Iterable[str]) -> Counted:
-        """Apply the rule of names."""
+        """Apply the rule of names to a listing.
+
+        Args:
+            listed: File names. Those that are not fragments are ignored.
+
+        Returns:
+            The fragments that count.
+        """
         found = [n for name in listed if (n := parsed(name)) is not None and n.session]
         begins: dict[int, int] = {}  # session -> its first number
         for n in found:

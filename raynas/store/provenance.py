@@ -1,4 +1,4 @@
-"""What made a row: source revision, versions, machine."""
+"""This module records the origin of a row: source revision, versions, machine."""
 
 from __future__ import annotations
 
@@ -18,11 +18,17 @@ _PACKAGES = ("torch", "ray", "optuna", "numpy", "pyarrow")
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where results come from. Every field may be empty where it cannot be known.
+    """The origin of results. A field is empty where its value cannot be known.
 
-    ``git``: revision of the experiment's source, with ``-dirty`` when a tracked file has changed
-    or the experiment's file is not tracked. ``versions``: package -> version.
-    Devices are not here: only the worker knows its own.
+    Devices are not included: only the worker knows its own.
+
+    Attributes:
+        git: The revision of the experiment's source, with ``-dirty`` if a tracked file has changed
+            or the experiment's file is not tracked.
+        versions: Versions by package.
+        host: The name of the machine.
+        platform: The operating system, as Python describes it.
+        cpus: The number of CPUs of the machine.
     """
 
     git: str
@@ -33,9 +39,16 @@ class Provenance:
 
     @classmethod
     def collect(cls, source_file: Path | str | None = None) -> Provenance:
-        """Look around; never fails, and imports none of the packages it names.
+        """Return the provenance of this process.
 
-        ``source_file``: the experiment's. Outside any repository, raynas' own revision is taken.
+        It never fails, and imports none of the packages whose versions it records.
+
+        Args:
+            source_file: The experiment's file. Outside any repository, raynas' own revision is
+                taken.
+
+        Returns:
+            The provenance.
         """
         own = Path(raynas.__file__).resolve()
         source = Path(source_file).resolve() if source_file else own
@@ -49,7 +62,11 @@ class Provenance:
 
     @property
     def versions_text(self) -> str:
-        """``python 3.12.1, raynas 0.1.0, ...``, as the rows carry it."""
+        """The versions in the form of the result table.
+
+        Returns:
+            Text like ``python 3.12.1, raynas 0.1.0, ...``.
+        """
         return ", ".join(f"{name} {version}" for name, version in self.versions.items())
 
 
@@ -77,7 +94,7 @@ def _revision(file: Path, only_tracked: bool = False) -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git answers; None when it is missing, refuses, or takes long."""
+    """Return the output of git; None if git is missing, refuses, or takes more than 10 seconds."""
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments],

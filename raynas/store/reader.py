@@ -1,4 +1,4 @@
-"""Reading a run, while it is written or at rest."""
+"""This module reads the results of a run, also while it is being written."""
 
 from __future__ import annotations
 
@@ -23,20 +23,37 @@ Ints = NDArray[np.int64]
 
 
 def read(folder: RunFolder) -> pa.Table:
-    """The result table: one row per (trial, step), sorted by trial and step.
+    """Read the result table: one row per (trial, step), sorted by trial and step.
 
-    A worker that goes on from its last checkpoint measures some steps again; of rows with the same
-    trial and step the last one counts: latest session, then highest attempt, then last stored.
-    Rows without a step (how a trial ended) count as one step behind all others; where the trial was
-    to be tried again (memory was short) they count until the later attempt has rows.
-    Safe while a writer is at work; never shows half an append.
-    Raises: UserError for a torn fragment, or one of a newer schema.
+    A worker that continues from its last checkpoint measures some steps again. Of rows with the
+    same trial and step the last one counts: latest session, then highest attempt, then last stored.
+    Rows without a step (how a trial ended) count as one step behind all others. Where the trial was
+    to be tried again (memory was short), they count until the later attempt has rows.
+
+    It is safe while a writer is at work, and never returns half an append.
+
+    Args:
+        folder: The run.
+
+    Returns:
+        The rows, with the columns of :func:`raynas.store.schema_for` first.
+
+    Raises:
+        UserError: A fragment is torn, or has a newer schema.
+        UserError: The results cannot be read, or memory is exhausted.
     """
     return _one_per_step(_all_rows(folder))
 
 
 def next_session(table: pa.Table) -> int:
-    """The number of the session that a resume of the run with this table begins."""
+    """Return the number of the session that a resume of the run begins.
+
+    Args:
+        table: The result table, from :func:`read`.
+
+    Returns:
+        One more than the latest session in the table; 1 for an empty table.
+    """
     return int(pc.max(table["session"]).as_py() or 0) + 1
 
 
@@ -100,10 +117,26 @@ def _ends(*keys: Ints) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class StoredTrial(Measured):
-    """A trial as the store knows it; ``arch`` and ``proposal`` are texts of its search space.
+    """A trial as it is stored.
 
-    ``measurements``: by step; each holds only metrics that were stored. ``weights``: version of
-    the inherited weights, or None.
+    Attributes:
+        number: The trial's number, unique in the run.
+        stage: One of ``raynas.store.schema.STAGES``.
+        arm: The name of the sampler that proposed it; of a supernet's trainer.
+        arch_id: The id of the canonical architecture.
+        arch: The canonical architecture as a text of its search space.
+        proposal: The architecture that the sampler asked for, as a text of its search space.
+        seed: The seed of weights and batches.
+        state: The state after the trial's last row.
+        message: The reason why it ended, or a remark; may be empty.
+        session: The session of its last row, from 1.
+        attempt: The attempt of its last row, from 0.
+        params: The number of trainable weights, or None.
+        macs: Multiply-adds of one forward pass of one image, or None.
+        layers: The depth in layers, or None where the search space does not count it.
+        weights: The version of the inherited weights, or None.
+        measurements: One for each step, in the order of the steps; each has only the metrics that
+            were stored.
     """
 
     number: int
@@ -125,7 +158,12 @@ class StoredTrial(Measured):
 
     @property
     def costs(self) -> Mapping[str, float]:
-        """Those of ``params``, ``macs`` and ``layers`` that are known."""
+        """The known costs of the trial.
+
+        Returns:
+            A mapping with those of ``params`` (weights), ``macs`` (multiply-adds) and ``layers``
+            that are known.
+        """
         known = {name: getattr(self, name) for name in _COSTS}
         return {name: value for name, value in known.items() if value is not None}
 
@@ -137,11 +175,19 @@ _AS_STORED = (
 
 
 def trials(table: pa.Table) -> list[StoredTrial]:
-    """The trials in a table from ``read`` (or in a selection of its rows), by number.
+    """Return the trials in a result table, by number.
 
     State, message and attempt are those of the trial's last row: latest session, then highest
     attempt, then the row without a step, then the highest step.
-    Raises: ValueError when the rows are not sorted by trial and step.
+
+    Args:
+        table: The table from :func:`read`, or a selection of its rows.
+
+    Returns:
+        The trials, sorted by number.
+
+    Raises:
+        ValueError: The rows are not sorted by trial and step.
     """
     if table.num_rows == 0:
         return []

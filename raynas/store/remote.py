@@ -1,8 +1,8 @@
-"""Runs that live on object stores and other file systems: S3, GCS, Azure, HDFS, a mounted disk.
+"""This module has runs that live elsewhere: on S3, GCS, Azure, HDFS or a mounted disk.
 
-A run at a URI has a working copy, an ordinary run folder on this machine, and the URI is the truth:
-an append returns only when its fragment is there, too. Whoever opens the run elsewhere fetches
-what is new.
+A run at a URI has a working copy, an ordinary run folder on this machine. The URI is the authority:
+an append returns only when its fragment is stored there, too. A process that opens the run on
+another machine fetches what is new.
 """
 
 from __future__ import annotations
@@ -37,26 +37,40 @@ from raynas.store.uris import scrubbed, shown, without_secrets
 T = TypeVar("T")
 
 URI_FILE = "remote.uri"
-"""In a working copy: where the run lives; without the secrets of the URI."""
+"""The file of a working copy that names the run's URI, without its secrets."""
 
 _WHOLE: dict[str, str] = {}
-"""URI without secrets -> as the user gave it to this process."""
+"""A URI without secrets -> the URI as the user gave it to this process."""
 
 _TRIES = 6
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0  # seconds
 
 
 def is_uri(place: object) -> bool:
-    """Whether a user's text names a place by a scheme, as ``s3://bucket/run``."""
+    """Return True if a user's text names a location by a scheme, as ``s3://bucket/run``.
+
+    Args:
+        place: The text, or a path.
+
+    Returns:
+        False for a path.
+
+    Example:
+        >>> is_uri("s3://bucket/run"), is_uri("runs/first")
+        (True, False)
+    """
     return bool(scheme_of(str(place)))
 
 
 @dataclass(frozen=True)
 class Remote:
-    """The files below one URI, by names with ``/``. Calls are tried again for about 20 seconds.
+    """The files below one URI, by names with ``/``.
 
-    Every file is there as a whole or not at all. Pickled, it is its URI. No message of an error
-    holds a secret of the URI.
+    Calls that fail are repeated for about 20 seconds. Every file is there as a whole or not at all.
+    The pickled form is the URI. No error message contains a secret of the URI.
+
+    Attributes:
+        uri: The URI, possibly with secrets.
     """
 
     uri: str = field(repr=False)
@@ -86,7 +100,11 @@ class Remote:
 
     @property
     def shown(self) -> str:
-        """The URI for people: without credentials and options."""
+        """The URI for messages.
+
+        Returns:
+            The URI without credentials and options.
+        """
         return shown(self.uri)
 
     def __getstate__(self) -> dict[str, str]:
@@ -96,19 +114,41 @@ class Remote:
         object.__setattr__(self, "uri", state["uri"])
 
     def below(self, name: str) -> Remote:
-        """The files in a folder of this one."""
+        """Return the files in a folder of this one.
+
+        Args:
+            name: The name of the folder, with ``/``.
+
+        Returns:
+            A remote whose names are relative to that folder.
+        """
         path, question, query = self.uri.partition("?")
         return Remote(f"{path.rstrip('/')}/{name}{question}{query}")
 
     def write(self, name: str, data: Bytes) -> None:
-        """All of it or nothing, and an older file until then. Raises: OSError."""
+        """Write or replace a file, whole or not at all; until then readers see the older one.
+
+        Args:
+            name: The name of the file, with ``/``.
+            data: Its contents.
+
+        Raises:
+            OSError: The storage still refuses after all tries.
+            UserError: The storage cannot be opened.
+        """
         self._patiently(lambda: self._storage.write(name, data), f"writing {name}")
 
     def create(self, name: str, data: Bytes) -> None:
-        """Make a file where there is none; one that holds ``data`` already is no error.
+        """Create a file that does not exist; a file that already holds ``data`` is not an error.
+
+        Args:
+            name: The name of the file, with ``/``.
+            data: Its contents.
 
         Raises:
-            FileExistsError: there is another. OSError: it may be there or not, or come yet.
+            FileExistsError: A file with other contents exists.
+            OSError: The storage refuses. The file may exist, or appear later.
+            UserError: The storage cannot be opened.
         """
 
         def put() -> None:
@@ -121,22 +161,56 @@ class Remote:
         self._patiently(put, f"creating {name}")
 
     def _holds(self, name: str, data: Bytes) -> bool:
-        """Whether a file is there with this contents, as after a request that seemed to fail."""
+        """Return True if the file has these contents, as after a request that seemed to fail."""
         try:
             return self._storage.read(name) == data
         except FileNotFoundError:  # two requests met, and neither was carried out
             raise OSError(5, f"{name} is there and is not") from None
 
     def read(self, name: str) -> bytes:
-        """Raises: FileNotFoundError; OSError."""
+        """Return the contents of a file.
+
+        Args:
+            name: The name of the file, with ``/``.
+
+        Returns:
+            The contents.
+
+        Raises:
+            FileNotFoundError: The file does not exist.
+            OSError: The storage still refuses after all tries.
+            UserError: The storage cannot be opened.
+        """
         return self._patiently(lambda: self._storage.read(name), f"reading {name}")
 
     def names(self, folder: str = "") -> dict[str, int]:
-        """Name (from here) -> size in bytes, of all files in ``folder`` and below it."""
+        """Return the sizes of all files in a folder and below it.
+
+        Args:
+            folder: The name of the folder; empty for all files.
+
+        Returns:
+            Sizes in bytes, by name relative to this remote.
+
+        Raises:
+            OSError: The storage still refuses after all tries.
+            UserError: The storage cannot be opened, or lists a name that is not below it.
+        """
         return {name: stat.size for name, stat in self.stats(folder).items()}
 
     def stats(self, folder: str = "") -> dict[str, Stat]:
-        """The same, with all that a listing tells."""
+        """Return size, tag and time of all files in a folder and below it.
+
+        Args:
+            folder: The name of the folder; empty for all files.
+
+        Returns:
+            Stats by name relative to this remote.
+
+        Raises:
+            OSError: The storage still refuses after all tries.
+            UserError: The storage cannot be opened, or lists a name that is not below it.
+        """
         found = self._patiently(lambda: self._storage.stats(folder), f"listing {folder or 'all'}")
         for name in found:
             if not is_below(name):
@@ -148,15 +222,29 @@ class Remote:
         return found
 
     def remove(self, name: str) -> None:
-        """A file that is not there is no error."""
+        """Remove a file; a missing file is not an error.
+
+        Args:
+            name: The name of the file, with ``/``.
+
+        Raises:
+            OSError: The storage still refuses after all tries.
+        """
         self._patiently(lambda: self._storage.remove(name), f"removing {name}")
 
     def remove_folder(self, name: str) -> None:
-        """With all that is in it; one that is not there is no error."""
+        """Remove a folder with its contents; a missing folder is not an error.
+
+        Args:
+            name: The name of the folder, with ``/``.
+
+        Raises:
+            OSError: The storage still refuses after all tries.
+        """
         self._patiently(lambda: self._storage.remove_folder(name), f"removing {name}")
 
     def _patiently(self, action: Callable[[], T], doing: str) -> T:
-        """Storage that is slow or answers with errors of its own is asked again, ever later."""
+        """Return the result of ``action``, repeated with growing pauses while the storage fails."""
         pause = _FIRST_PAUSE
         for rest in reversed(range(_TRIES)):
             try:
@@ -179,7 +267,7 @@ class Remote:
 
 
 def _is_final(error: OSError) -> bool:
-    """Refused, whoever asks again: no rights, no bucket, wrong credentials."""
+    """Return True for an error that repeating does not change: no rights, no bucket, wrong keys."""
     text = str(error)
     words = ("ACCESS_DENIED", "AccessDenied", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE")
     return isinstance(error, PermissionError | Refused) or any(word in text for word in words)
@@ -191,28 +279,47 @@ FETCH_LOCK = "fetch.lock"
 FETCHED = ".fetched.json"
 _NOTFETCHED = ("checkpoints/", "lease/", f"{RESULTS}/")
 _PATIENCE = 120.0
-"""So long a fetch waits for another into the same working copy, in seconds."""
+"""The longest time that a fetch waits for another into the same working copy, in seconds."""
 
 
 def cache_folder() -> Path:
-    """Where working copies lie: ``$RAYNAS_CACHE``, or ``~/.cache/raynas``."""
+    """Return the cache folder of raynas, in which the working copies lie.
+
+    Returns:
+        ``$RAYNAS_CACHE``, or ``~/.cache/raynas``.
+    """
     named = os.environ.get("RAYNAS_CACHE")
     return Path(named) if named else Path.home() / ".cache" / "raynas"
 
 
 def working_copy(uri: str) -> Path:
-    """The folder on this machine that stands for the run at ``uri``; it may not exist yet."""
+    """Return the folder on this machine for the working copy of a run.
+
+    Args:
+        uri: The URI of the run. Its secrets and options do not matter.
+
+    Returns:
+        The folder, which may not exist yet.
+    """
     plain = without_secrets(uri).partition("?")[0].rstrip("/")
     digest = hashlib.blake2b(plain.encode(), digest_size=4).hexdigest()
     return cache_folder() / "runs" / f"{plain.rpartition('/')[2] or 'run'}-{digest}"
 
 
 def fetch(uri: str) -> Path:
-    """Bring the working copy of the run at ``uri`` up to date; checkpoints come when needed.
+    """Bring the working copy of a run up to date; checkpoints are fetched when they are needed.
 
-    One that a driver on this machine writes is left to it.
+    A working copy that a driver on this machine is writing is left to that driver, if it holds
+    ``run.json``.
 
-    Raises: UserError when the storage cannot be read.
+    Args:
+        uri: The URI of the run.
+
+    Returns:
+        The folder of the working copy.
+
+    Raises:
+        UserError: The storage cannot be read, or holds no run.
     """
     folder = working_copy(uri)
     _remember(uri)
@@ -222,15 +329,39 @@ def fetch(uri: str) -> Path:
 
 
 def look(uri: str) -> Path:
-    """As ``fetch``, for who only reads: a working copy that a driver on this machine writes is left
-    to it, being as new as the storage."""
+    """Return a working copy for a process that only reads.
+
+    A working copy that a driver on this machine is writing is as new as the storage, and left to
+    that driver. Any other is brought up to date as by :func:`fetch`.
+
+    Args:
+        uri: The URI of the run.
+
+    Returns:
+        The folder of the working copy.
+
+    Raises:
+        UserError: The storage cannot be read, or holds no run.
+    """
     folder = working_copy(uri)
     _remember(uri)
     return folder if lock_holder(folder / LOCK_FILE) is not None else fetch(uri)
 
 
 def fetch_into(folder: Path, uri: str) -> Path:
-    """Bring ``folder`` up to date, whoever holds its lock. Raises: UserError."""
+    """Bring a folder up to date with a run, even if another process holds its lock.
+
+    Args:
+        folder: The folder on this machine; it is made if it does not exist.
+        uri: The URI of the run.
+
+    Returns:
+        ``folder``.
+
+    Raises:
+        UserError: The storage cannot be read, or holds no run.
+        UserError: Another process fetches into the folder for more than 120 seconds.
+    """
     remote = Remote(uri)
     with _refused_in_words(remote):
         listed = remote.stats()
@@ -262,7 +393,7 @@ def _refused_in_words(remote: Remote) -> Iterator[None]:
 
 
 def _fetch_files(folder: Path, remote: Remote, listed: Mapping[str, Stat]) -> None:
-    """All files but those of results, checkpoints and lease, where they have changed."""
+    """Fetch changed files, except those of results, checkpoints and lease."""
     record = _record(folder / FETCHED)
     known = dict(record)
     for name, stat in listed.items():
@@ -292,7 +423,7 @@ def _record(path: Path) -> dict[str, Any]:
 
 
 def _begin_anew(folder: Path, run_file: bytes) -> None:
-    """Drop the results that are here where the storage holds another run of this name now."""
+    """Remove the local results if the storage now holds another run at this URI."""
     before, now = _record(folder / "run.json").get("run"), None
     with contextlib.suppress(ValueError, AttributeError):
         now = json.loads(run_file).get("run")
@@ -302,14 +433,14 @@ def _begin_anew(folder: Path, run_file: bytes) -> None:
 
 
 def _restore_source(folder: Path) -> None:
-    """The experiment's source is in ``run.json``, too: who made the run may have died between."""
+    """Write ``experiment.py`` from ``run.json``, in case its creator stopped between the two."""
     source, place = _record(folder / "run.json").get("source"), folder / "experiment.py"
     if isinstance(source, str) and not (place.exists() and place.read_bytes() == source.encode()):
         write_whole(place, source.encode())
 
 
 def _fetch_results(folder: Path, remote: Remote, listed: Mapping[str, Stat] | None) -> None:
-    """What counts, and nothing else."""
+    """Copy the fragments that count, and remove all others."""
     for _ in attempts():
         seen = snapshot(remote, listed)
         listed = None
@@ -322,12 +453,20 @@ def _fetch_results(folder: Path, remote: Remote, listed: Mapping[str, Stat] | No
 
 
 def copy_results(folder: Path, remote: Remote, seen: Snapshot) -> None:
-    """Make the results in ``folder`` those of a snapshot of ``remote``.
+    """Make the results in a folder equal to a snapshot of the run's storage.
 
-    A reader of the folder meanwhile sees what counted before, then what counts now: the fragments
-    that a manifest names come before it, and the slots that it opens after it.
+    Another reader of the folder sees either the fragments that counted before, or those that count
+    now: fragments that a manifest names are written before it, and the slots that it opens after
+    it.
 
-    Raises: FileNotFoundError when a fragment is gone; OSError.
+    Args:
+        folder: The run's folder on this machine.
+        remote: The run's storage.
+        seen: The snapshot of it.
+
+    Raises:
+        FileNotFoundError: A fragment has been removed from the storage meanwhile.
+        OSError: The storage or the disk refuses.
     """
     results = folder / RESULTS
     results.mkdir(parents=True, exist_ok=True)
@@ -354,7 +493,7 @@ def copy_results(folder: Path, remote: Remote, seen: Snapshot) -> None:
 def _copy(
     results: Path, remote: Remote, seen: Snapshot, here: Mapping[str, int], names: list[str]
 ) -> None:
-    """Fragments never change, so those that are here as a whole stay."""
+    """Copy fragments. They never change, so those that are complete here are kept."""
     for name in names:
         stat, size = seen.listed.get(name), here.get(name)
         if size is not None and (stat is None or stat.size == size):
@@ -368,12 +507,27 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def folder_name(trial: int) -> str:
-    """Of a trial's folder among the checkpoints."""
+    """Return the name of a trial's folder among the checkpoints.
+
+    Args:
+        trial: The number of the trial.
+
+    Returns:
+        The number with at least six digits.
+    """
     return f"{trial:06d}"
 
 
 def note_uri(folder: Path, uri: str) -> None:
-    """Write down where the run with this working copy lives. Raises: OSError."""
+    """Write the URI of a run, without its secrets, into the run's working copy.
+
+    Args:
+        folder: The working copy.
+        uri: The URI of the run. Its secrets are remembered by this process only.
+
+    Raises:
+        OSError: The disk refuses.
+    """
     _remember(uri)
     write_whole(folder / URI_FILE, without_secrets(uri).encode())
 
@@ -383,15 +537,23 @@ def _remember(uri: str) -> None:
 
 
 def remotes_forgotten() -> None:
-    """Forget the keys of this process, as another process has never known them."""
+    """Forget the secrets of the URIs that this process was given, as if it were a new process."""
     _WHOLE.clear()
 
 
 def remote_of(folder: Path) -> Remote | None:
-    """Where the run with this working copy lives, or None when it lives here.
+    """Return the storage of the run that a folder is the working copy of.
 
-    Keys are those of the URI that this process was given, or of the environment.
-    Raises: UserError when the file that says so cannot be read.
+    Secrets are those of the URI that this process was given, or of the environment.
+
+    Args:
+        folder: A run's folder on this machine.
+
+    Returns:
+        The storage, or None for a run that lives in the folder itself.
+
+    Raises:
+        UserError: The file with the URI cannot be read.
     """
     file = folder / URI_FILE
     try:
@@ -409,12 +571,31 @@ def remote_of(folder: Path) -> Remote | None:
 
 
 def is_working_copy(folder: Path, remote: Remote) -> bool:
-    """Whether ``folder`` is this user's own working copy of the run, in their cache."""
+    """Return True if a folder is this user's own working copy of a run, in their cache.
+
+    Args:
+        folder: A run's folder on this machine, as an absolute path.
+        remote: The run's storage.
+
+    Returns:
+        False for any other folder, for example a copy of a working copy.
+    """
     return folder == Path(os.path.abspath(working_copy(remote.uri)))  # noqa: PTH100 - as folders are
 
 
 def is_below(name: str) -> bool:
-    """Whether the name of a stored file stays below the folder that it is put into."""
+    """Return True if the name of a stored file stays below the folder that it is put into.
+
+    Args:
+        name: The name of the file, with ``/``.
+
+    Returns:
+        False for a name with ``..``, a backslash, a null character or an empty part.
+
+    Example:
+        >>> is_below("checkpoints/000001/state.json"), is_below("../run.json")
+        (True, False)
+    """
     parts = name.split("/")
     return not ({"", ".", ".."} & set(parts) or "\\" in name or "\0" in name)
 
@@ -423,14 +604,14 @@ def is_below(name: str) -> bool:
 
 _MIRRORED = f"{TEMP_PREFIX}mirror.json"
 Mark = tuple[int, int]
-"""Size and time of a file here: changed when it was written again."""
+"""Size (bytes) and modification time (ns) of a local file; they change when it is rewritten."""
 
 
 class Mirror:
-    """A trial's folder on a worker, kept equal to one of the run's storage.
+    """A trial's folder on a worker, kept equal to a folder of the run's storage.
 
-    ``pull`` before work begins, ``push`` whenever files may have changed. A file named
-    ``state.json`` comes after its neighbours, since it says that they are whole.
+    Call ``pull`` before work begins, and ``push`` whenever files may have changed. A file named
+    ``state.json`` is transferred after its neighbours, since it says that they are complete.
     """
 
     def __init__(self, folder: Path, remote: Remote) -> None:
@@ -438,9 +619,10 @@ class Mirror:
         self._pushed: dict[str, Mark] = {}
 
     def pull(self) -> None:
-        """Make the folder equal to the storage: fetch what differs, drop what is not there.
+        """Make the folder equal to the storage: fetch changed files, remove those not stored.
 
-        Raises: OSError.
+        Raises:
+            OSError: The storage or the disk refuses.
         """
         record = _record(self.folder / _MIRRORED)
         here, there = dict(self._here()), self.remote.stats()
@@ -460,14 +642,18 @@ class Mirror:
         self._pushed = dict(self._here())
 
     def _drop_empty(self) -> None:
-        """A folder without files is not there in the storage."""
+        """Remove empty folders, which a storage does not have."""
         folders = [p for p in self.folder.rglob("*") if p.is_dir()]
         for place in sorted(folders, key=lambda p: len(p.parts), reverse=True):
             with contextlib.suppress(OSError):
                 place.rmdir()
 
     def push(self) -> None:
-        """Store what is new or changed, then forget what is gone here. Raises: OSError."""
+        """Store new and changed files, then remove from the storage what was removed here.
+
+        Raises:
+            OSError: The storage or the disk refuses.
+        """
         here = dict(self._here())
         changed = [name for name, mark in here.items() if self._pushed.get(name) != mark]
         for name in sorted(changed, key=_state_last):

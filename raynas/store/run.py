@@ -1,4 +1,4 @@
-"""A run's folder and its identity."""
+"""This module has a run's folder and its identity."""
 
 from __future__ import annotations
 
@@ -41,19 +41,33 @@ def _now() -> str:
 
 
 def new_run_id(name: str) -> str:
-    """An id that no other run has: ``NAME-20261123T101500-1f2e3d``."""
+    """Return an id that no other run has.
+
+    Args:
+        name: The name of the experiment.
+
+    Returns:
+        Text like ``NAME-20261123T101500-1f2e3d``: name, UTC time, random hexadecimal digits.
+    """
     return f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a run is; ``run.json`` in its folder.
+    """The identity of a run, stored as ``run.json`` in its folder.
 
-    ``run``: unique id. ``name``: the experiment's. ``fingerprint``, ``description``: of the
-    experiment's settings, as ``raynas.core.describe`` gives them. ``source_file``: where the
-    experiment's source was. ``overrides``: setting -> value, from ``--set``. ``metrics``: the
-    columns of the result table. ``created``: ISO 8601, UTC. ``smoke``: a tiny run for tests.
-    ``stand_in``: random images were used, since the data set's files were missing.
+    Attributes:
+        run: The unique id of the run.
+        name: The name of the experiment.
+        fingerprint: The fingerprint of the experiment's settings.
+        description: The experiment's settings, as ``raynas.core.describe`` gives them.
+        source_file: The path of the experiment's source when the run was created.
+        overrides: Values by setting, from ``--set``.
+        metrics: The metrics, which are columns of the result table.
+        schema_version: The version of the result table's schema.
+        created: The time of creation, ISO 8601 in UTC.
+        smoke: The run is a tiny one for tests.
+        stand_in: Random images were used, since the data set's files were missing.
     """
 
     run: str
@@ -69,12 +83,31 @@ class RunInfo:
     stand_in: bool = False
 
     def to_json(self, **more: Any) -> str:
-        """The contents of ``run.json``, with ``more`` entries, which ``from_json`` passes over."""
+        """Return the contents of ``run.json``.
+
+        Args:
+            **more: Further entries, which ``from_json`` ignores.
+
+        Returns:
+            Indented JSON with a final line break.
+        """
         return json.dumps({**asdict(self), **more}, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> RunInfo:
-        """Raises: ValueError, TypeError or KeyError when ``text`` is not what ``to_json`` wrote."""
+        """Return the identity of a run from the contents of its ``run.json``.
+
+        Args:
+            text: The contents of the file.
+
+        Returns:
+            The identity.
+
+        Raises:
+            ValueError: ``text`` is not JSON, lacks an entry, or has one of the wrong type.
+            TypeError: A metric has unknown or missing fields.
+            KeyError: An entry is missing.
+        """
         try:
             data = json.loads(text)
         except RecursionError:
@@ -100,7 +133,7 @@ _KINDS = {
     "run": str, "name": str, "fingerprint": str, "overrides": dict, "source_file": str,
     "metrics": list, "schema_version": int, "created": str, "smoke": bool,
 }  # fmt: skip
-#: fields that runs of before do not have
+#: fields that older runs do not have
 _LATER = {"stand_in": bool}
 
 
@@ -119,9 +152,14 @@ def _metric(found: Any) -> Metric:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of one run. All paths are absolute. Get one by ``create`` or ``open``.
+    """The folder of one run; get one by ``RunFolder.create`` or ``RunFolder.open``.
 
-    ``remote``: where the run lives, if not here: then the folder is a working copy.
+    All paths are absolute. If the run lives elsewhere (``remote`` is not None), the folder is a
+    working copy.
+
+    Attributes:
+        path: The path of the folder.
+        info: The identity of the run.
     """
 
     path: Path
@@ -129,17 +167,30 @@ class RunFolder:
 
     @cached_property
     def remote(self) -> Remote | None:
+        """The storage in which the run lives.
+
+        Returns:
+            The storage, or None for a run that lives in this folder.
+        """
         return remote_of(self.path)
 
     @property
     def place(self) -> str:
-        """Where the run is, as a user names it."""
+        """The location of the run as a user names it.
+
+        Returns:
+            The path, or the URI without secrets.
+        """
         return self.remote.shown if self.remote else str(self.path)
 
     def publish(self, *files: Path) -> None:
-        """Bring files of a working copy, and all files in folders of it, to where the run lives.
+        """Copy files to the run's storage; does nothing for a run that lives in this folder.
 
-        Raises: UserError when the storage refuses.
+        Args:
+            *files: Files, and folders whose files are all copied.
+
+        Raises:
+            UserError: The storage refuses.
         """
         if self.remote is None:
             return
@@ -151,9 +202,18 @@ class RunFolder:
             raise _unwritable(self.path, error) from error
 
     def workdir(self, trial: int) -> Path:
-        """The files of a trial, as its last job left them, brought here from where the run lives.
+        """Return the folder with a trial's files as its last job left them.
 
-        Raises: UserError when the storage refuses.
+        The files are fetched if the run lives elsewhere.
+
+        Args:
+            trial: The number of the trial.
+
+        Returns:
+            The folder. It may not exist.
+
+        Raises:
+            UserError: The storage refuses.
         """
         folder = self.trial_folder(trial)
         if self.remote is not None:
@@ -165,7 +225,14 @@ class RunFolder:
         return folder / (newest(names) or "")
 
     def trial_folder(self, trial: int) -> Path:
-        """The folder that holds the files of all jobs of a trial."""
+        """Return the folder that holds the files of all jobs of a trial.
+
+        Args:
+            trial: The number of the trial.
+
+        Returns:
+            The folder. It may not exist.
+        """
         return self.checkpoints / folder_name(trial)
 
     def _fetched(self, remote: Remote, folder: Path) -> Path:
@@ -180,27 +247,36 @@ class RunFolder:
 
     @property
     def results(self) -> Path:
+        """The folder of the result table's fragments."""
         return self.path / "results"
 
     @property
     def checkpoints(self) -> Path:
+        """The folder of the trials' checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def best(self) -> Path:
+        """The folder of the exported best networks."""
         return self.path / "best"
 
     @property
     def figures(self) -> Path:
+        """The folder of the report's figures."""
         return self.path / "figures"
 
     @property
     def supernet(self) -> Path:
-        """The weights that the search's architectures inherit, where the run has trained some."""
+        """The folder of the weights that the search's architectures inherit.
+
+        Returns:
+            The folder. It exists only if the run has trained such weights.
+        """
         return self.path / "supernet"
 
     @property
     def report(self) -> Path:
+        """The path of the report."""
         return self.path / "report.html"
 
     @property
@@ -210,21 +286,34 @@ class RunFolder:
 
     @property
     def run_file(self) -> Path:
+        """The path of ``run.json``."""
         return self.path / RUN_FILE
 
     @property
     def lock(self) -> Path:
+        """The path of the writer's lock."""
         return self.path / LOCK_FILE
 
     @classmethod
     def create(cls, path: Path | str, info: RunInfo, source_text: str, uri: str = "") -> RunFolder:
-        """Make the folder of a new run; an empty folder at ``path`` is taken.
+        """Create the folder of a new run; an empty folder at ``path`` is used.
 
-        ``uri``: where the run is to live; ``path`` is its working copy then.
+        ``run.json`` is written last, so a folder with that file is complete. What a crash left of
+        an earlier ``create`` is used, too.
 
-        ``run.json`` is written last, so a folder with one is complete; what a crash left of an
-        earlier ``create`` is taken too.
-        Raises: UserError when the folder holds something else or cannot be written.
+        Args:
+            path: The path of the folder. If ``uri`` is given, the path of the working copy.
+            info: The identity of the run.
+            source_text: The experiment's source.
+            uri: The location where the run is to live; empty for a run that lives at ``path``.
+
+        Returns:
+            The folder of the run.
+
+        Raises:
+            UserError: The folder or the storage holds something else already.
+            UserError: The folder cannot be written, or another process is creating a run there.
+            UserError: The name of a metric is taken by another column.
         """
         folder = cls(_absolute(path), info)
         check_metrics(info.metrics)
@@ -249,9 +338,17 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path | str) -> RunFolder:
-        """The run at ``path``.
+        """Return the folder of an existing run.
 
-        Raises: UserError when there is none, or its ``run.json`` cannot be read or is newer.
+        Args:
+            path: The path of the folder.
+
+        Returns:
+            The folder with the identity that its ``run.json`` states.
+
+        Raises:
+            UserError: The path is not the folder of a run.
+            UserError: ``run.json`` cannot be read, or has a newer schema version.
         """
         path = _absolute(path)
         file = path / RUN_FILE
@@ -282,9 +379,14 @@ class RunFolder:
         return RunFolder(self.path, info)
 
     def expect(self, fingerprint: str, description: Any = None) -> None:
-        """Raises: UserError unless the run is of the experiment with this ``fingerprint``.
+        """Check that the run belongs to an experiment.
 
-        With a ``description`` the error names the first settings that differ.
+        Args:
+            fingerprint: The fingerprint of the experiment.
+            description: The experiment's settings. If given, the error names the first that differ.
+
+        Raises:
+            UserError: The run belongs to an experiment with another fingerprint.
         """
         if fingerprint == self.info.fingerprint:
             return
@@ -297,22 +399,31 @@ class RunFolder:
         )
 
     def live_writer(self) -> int | None:
-        """The process on this machine that is writing this run, or None."""
+        """Return the process on this machine that is writing this run.
+
+        Returns:
+            The process id; None if there is none, -1 if it is not known.
+        """
         return lock_holder(self.lock)
 
     @cached_property
     def asked(self) -> Remote | None:
-        """The storage that may be asked about the run without further words of the user.
+        """The storage that may be contacted without further words of the user.
 
-        None for a run that lives here, and for a copied folder that only names a storage: who wrote
-        that file is not known, and the storage may be anyone's.
+        Returns:
+            The storage. None for a run that lives here. None also for a copied folder that only
+            names a storage: the author of that file is not known, and the storage may be anyone's.
         """
         return self.remote if self.remote and is_working_copy(self.path, self.remote) else None
 
     def driver(self) -> str:
-        """Who is writing this run, wherever that is, in words; empty when nobody is.
+        """Return the process that is writing this run, on this machine or another, in words.
 
-        Raises: OSError when the storage does not answer, or is not asked (see ``asked``).
+        Returns:
+            The process in words; empty if no process is writing the run.
+
+        Raises:
+            OSError: The storage does not answer, or may not be contacted (see ``asked``).
         """
         if (here := self.live_writer()) is not None:
             return f"process {here}"
@@ -321,15 +432,26 @@ class RunFolder:
         return "" if self.asked is None else writer_of(self.asked)
 
     def refresh(self) -> RunFolder:
-        """The run as it is now: of one that lives elsewhere what is new is fetched.
+        """Return the run as it is now; of a run that lives elsewhere, new files are fetched.
 
-        Raises: UserError when the storage cannot be read.
+        Returns:
+            This folder for a run that lives here, else the up-to-date working copy.
+
+        Raises:
+            UserError: The storage cannot be read.
         """
         return self if self.asked is None else RunFolder.open(look(self.asked.uri))
 
 
 def runs_in(parent: Path | str) -> list[Path]:
-    """The run folders directly in ``parent``, by name; none when it is missing."""
+    """Return the run folders directly in a folder.
+
+    Args:
+        parent: The folder, which may not exist.
+
+    Returns:
+        Paths sorted by name; empty if there are none, or the folder cannot be read.
+    """
     try:
         return sorted(p.parent for p in Path(parent).glob(f"*/{RUN_FILE}"))
     except OSError:
@@ -345,7 +467,7 @@ def _begin(remote: Remote, source_text: str, info: RunInfo) -> None:
 
     Raises: UserError when something is there already; OSError.
     """
-    # a raynas that was killed in this may have left the source alone
+    # a raynas that was killed here may have left only the source
     if there := remote.names().keys() - {"experiment.py"}:
         raise _taken(remote, "a run" if RUN_FILE in there else "other things")
     try:
@@ -363,7 +485,7 @@ def _taken(remote: Remote, what: str) -> UserError:
 
 
 def _refuse_taken(path: Path) -> None:
-    """Raises: UserError when ``path`` is a file, a run, or holds what is not of ours."""
+    """Check that ``path`` is free. Raises: UserError if a file, a run or other files are there."""
     other = "give another folder with --output"
     try:
         names = {entry.name for entry in path.iterdir()}
@@ -397,7 +519,15 @@ def _refuse_newer(file: Path, text: str) -> None:
 
 
 def refuse_newer(file: Path, version: int) -> None:
-    """Raises: UserError when ``version`` of the schema is newer than this raynas knows."""
+    """Check that this raynas knows a schema version.
+
+    Args:
+        file: The file with that version, for the error message.
+        version: The version of its schema.
+
+    Raises:
+        UserError: The version is newer than this raynas knows.
+    """
     if version > SCHEMA_VERSION:
         raise UserError(
             f"{file} has schema version {version}",

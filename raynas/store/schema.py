@@ -1,4 +1,4 @@
-"""The columns of the result table, with units: one row per measurement."""
+"""This module has the columns of the result table, with units: one row per measurement."""
 
 from __future__ import annotations
 
@@ -17,7 +17,15 @@ VERSION_KEY = b"raynas.schema_version"
 
 @dataclass(frozen=True)
 class Column:
-    """A column that every run has, whatever it measures. ``type`` is Arrow's name of the type."""
+    """A column that every run has, independent of its metrics.
+
+    Attributes:
+        name: The name of the column.
+        type: Arrow's name of the type.
+        doc: The meaning, in words.
+        unit: The unit; empty if there is none.
+        nullable: The column may be null.
+    """
 
     name: str
     type: str
@@ -75,9 +83,15 @@ SUPERNET, SEARCH, TRUTH, FINAL, TUNED = STAGES = "supernet", "search", "truth", 
 
 
 def check_metrics(metrics: Sequence[Metric]) -> None:
-    """Raises: UserError when a metric has no name, or one that another column has.
+    """Check that each metric has a column name of its own.
 
     Upper and lower case count as equal, as they do for SQL engines.
+
+    Args:
+        metrics: The metrics of a run.
+
+    Raises:
+        UserError: A metric has no name, or one that another column has.
     """
     taken = {column.name for column in COLUMNS}
     for metric in metrics:
@@ -92,10 +106,22 @@ def check_metrics(metrics: Sequence[Metric]) -> None:
 
 
 def schema_for(metrics: Sequence[Metric]) -> pa.Schema:
-    """The fixed columns, then one nullable float64 column per metric.
+    """Return the schema of the result table: the fixed columns, then one float64 column per metric.
 
     Every field carries the metadata ``unit`` and ``doc``; the schema carries its version.
-    Raises: UserError for a metric whose name is taken.
+
+    Args:
+        metrics: The metrics of the run. Their columns are nullable.
+
+    Returns:
+        The Arrow schema.
+
+    Raises:
+        UserError: A metric has no name, or one that another column has.
+
+    Example:
+        >>> schema_for([]).names[:3]
+        ['run', 'experiment', 'session']
     """
     import pyarrow as pa
 
@@ -116,7 +142,14 @@ def schema_for(metrics: Sequence[Metric]) -> pa.Schema:
 
 
 def columns_markdown(metrics: Sequence[Metric] = ()) -> str:
-    """The documentation of the columns as a Markdown table."""
+    """Return the documentation of the columns as a Markdown table.
+
+    Args:
+        metrics: Metrics whose columns follow the fixed ones.
+
+    Returns:
+        The table, one line per column, with a final line break.
+    """
     rows = [(c.name, c.type, c.nullable, c.unit, c.doc) for c in COLUMNS]
     rows += [(m.name, "float64", True, m.unit, m.doc) for m in metrics]
     lines = ["| column | type | null | unit | meaning |", "|---|---|---|---|---|"]

@@ -1,4 +1,4 @@
-"""What a storage must be able to do, and which one a URI names."""
+"""This module has the interface of a storage, and opens the one that a URI names."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ Bytes = bytes | memoryview
 
 
 class Refused(OSError):
-    """The storage refuses for a reason that asking again does not change."""
+    """An error of the storage that does not change if the call is repeated."""
 
 
 class Stat(NamedTuple):
-    """What a listing tells of a file.
+    """The entry of a file in a listing.
 
     Attributes:
-        size: In bytes.
-        tag: Changes with the contents: an etag, or when the file was written.
-        modified: When it was written, in seconds of the storage's own clock.
+        size: The size in bytes.
+        tag: A value that changes with the contents: an etag, or the time when the file was written.
+        modified: The time when it was written, in seconds of the storage's own clock.
     """
 
     size: int
@@ -31,30 +31,64 @@ class Stat(NamedTuple):
 class Storage(Protocol):
     """Files by names with ``/``; each is there as a whole or not at all.
 
-    Every method may raise OSError, after which the action may have happened, or happen yet.
+    Every method may raise OSError, after which the action may have happened, or happen later.
     """
 
     def read(self, name: str) -> bytes:
-        """Return the contents. Raises: FileNotFoundError."""
+        """Return the contents of a file.
 
-    def write(self, name: str, data: Bytes) -> None:
-        """Make the file or replace it; until then readers see the older one."""
+        Args:
+            name: The name of the file, with ``/``.
 
-    def create(self, name: str, data: Bytes) -> None:
-        """Make the file where there is none, in one step with the look whether there is one.
+        Returns:
+            The contents.
 
         Raises:
-            FileExistsError: there is a file, whatever it holds.
+            FileNotFoundError: The file does not exist.
+        """
+
+    def write(self, name: str, data: Bytes) -> None:
+        """Write or replace a file; until then readers see the older one.
+
+        Args:
+            name: The name of the file, with ``/``. Folders in it are made as needed.
+            data: Its contents.
+        """
+
+    def create(self, name: str, data: Bytes) -> None:
+        """Create a file that does not exist; check and creation are one step.
+
+        Args:
+            name: The name of the file, with ``/``. Folders in it are made as needed.
+            data: Its contents.
+
+        Raises:
+            FileExistsError: A file exists, whatever it holds.
         """
 
     def stats(self, folder: str = "") -> dict[str, Stat]:
-        """List all files in ``folder`` and below it; none when it is not there."""
+        """List all files in a folder and below it.
+
+        Args:
+            folder: The name of the folder; empty for all files. It may not exist.
+
+        Returns:
+            Stats by name, relative to the storage.
+        """
 
     def remove(self, name: str) -> None:
-        """Remove a file; one that is not there is no error."""
+        """Remove a file; a missing file is not an error.
+
+        Args:
+            name: The name of the file, with ``/``.
+        """
 
     def remove_folder(self, name: str) -> None:
-        """Remove a folder with all that is in it; one that is not there is no error."""
+        """Remove a folder with its contents; a missing folder is not an error.
+
+        Args:
+            name: The name of the folder, with ``/``.
+        """
 
 
 #: scheme -> the module of the store whose ``open_uri`` opens it
@@ -63,20 +97,40 @@ _SCHEMES = {
     **dict.fromkeys(("s3", "gs", "gcs", "abfs", "abfss", "az"), "object_storage"),
 }
 OPENERS: dict[str, Callable[[str], Storage]] = {}
-"""Scheme -> what opens its URIs; goes before those that are built in."""
+"""A scheme -> the function that opens its URIs; looked up before the built-in ones."""
 
 
 def scheme_of(uri: str) -> str:
-    """The scheme of a URI in lower case; empty for a path."""
+    """Return the scheme of a URI.
+
+    Args:
+        uri: A URI, or a path.
+
+    Returns:
+        The scheme in lower case; empty for a path.
+
+    Example:
+        >>> scheme_of("S3://bucket/run"), scheme_of("runs/first")
+        ('s3', '')
+    """
     match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", uri)
     return match[1].lower() if match else ""
 
 
 def open_storage(uri: str) -> Storage:
-    """Open the storage at ``uri``. Creating is exclusive on all but those of pyarrow (``hdfs://``).
+    """Open the storage at a URI.
+
+    ``create`` is exclusive on all storages but those of pyarrow (``hdfs://``).
+
+    Args:
+        uri: The URI, with credentials and options if needed.
+
+    Returns:
+        The storage.
 
     Raises:
-        ValueError, OSError: it cannot be opened; the message may hold secrets of the URI.
+        ValueError: The URI is not valid. The message may contain secrets of the URI.
+        OSError: The storage cannot be opened. The message may contain secrets of the URI.
     """
     scheme = scheme_of(uri)
     if scheme in OPENERS:

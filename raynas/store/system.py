@@ -1,6 +1,6 @@
-"""The clock, the threads and the identity of this process, as the store uses them.
+"""This module has the clock, the threads and the identity of this process, as the store uses them.
 
-All of the store's waiting and timing goes through one object, so that a simulation can replace it.
+All waiting and timing of the store goes through one object, so that a simulation can replace it.
 """
 
 from __future__ import annotations
@@ -23,51 +23,92 @@ Holder = Mapping[str, Any]
 
 
 class System(Protocol):
-    """What the store needs of the machine that it runs on."""
+    """The functions of the machine that the store needs."""
 
     def monotonic(self) -> float:
-        """Seconds on a clock that never goes back and counts while the machine is suspended."""
-
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
-
-    def uniform(self, low: float, high: float) -> float:
-        """Draw a number, for pauses that are not in step with those of others."""
-
-    def mutex(self) -> AbstractContextManager[Any]:
-        """Make a lock for the threads of this process."""
-
-    def every(self, seconds: float, action: Callable[[], bool], name: str) -> Callable[[], None]:
-        """Call ``action`` every so many seconds, in the background, until it returns False.
+        """Read a clock that never goes back, and that counts while the machine is suspended.
 
         Returns:
-            A function that ends it; it does not wait for a call that is under way.
+            Seconds since an arbitrary moment.
+        """
+
+    def sleep(self, seconds: float) -> None:
+        """Wait.
+
+        Args:
+            seconds: The time to wait.
+        """
+
+    def uniform(self, low: float, high: float) -> float:
+        """Draw a number, so that the pauses of several processes differ.
+
+        Args:
+            low: The smallest number.
+            high: The largest number.
+
+        Returns:
+            A number between ``low`` and ``high``.
+        """
+
+    def mutex(self) -> AbstractContextManager[Any]:
+        """Make a lock for the threads of this process.
+
+        Returns:
+            A context manager that holds the lock.
+        """
+
+    def every(self, seconds: float, action: Callable[[], bool], name: str) -> Callable[[], None]:
+        """Call a function at regular intervals in the background, until it returns False.
+
+        Args:
+            seconds: The interval.
+            action: The function.
+            name: The name of the thread.
+
+        Returns:
+            A function that ends it. It does not wait for a call that is under way.
         """
 
     def identity(self) -> Holder:
-        """Describe this process, with a token of its own in every call."""
+        """Describe this process, with a new token in every call.
+
+        Returns:
+            The entries pid, host, boot, namespace, started and token.
+        """
 
     def is_dead(self, holder: Holder) -> bool:
-        """Whether ``holder`` was a process of this machine that has ended; False when unknown."""
+        """Return True if a process was on this machine and has ended.
+
+        Args:
+            holder: The process, as :meth:`identity` described it.
+
+        Returns:
+            False if the process is alive, or if that is not known.
+        """
 
 
 class RealSystem:
-    """The machine itself."""
+    """The functions of the real machine; see :class:`System`."""
 
     def monotonic(self) -> float:
+        """Read the boot-time clock, or the monotonic clock where there is none."""
         clock = getattr(time, "CLOCK_BOOTTIME", None)
         return time.monotonic() if clock is None else time.clock_gettime(clock)
 
     def sleep(self, seconds: float) -> None:
+        """Wait for a time in seconds."""
         time.sleep(seconds)
 
     def uniform(self, low: float, high: float) -> float:
+        """Draw a number from Python's global generator."""
         return random.uniform(low, high)
 
     def mutex(self) -> AbstractContextManager[Any]:
+        """Make a lock of the ``threading`` module."""
         return threading.Lock()
 
     def every(self, seconds: float, action: Callable[[], bool], name: str) -> Callable[[], None]:
+        """Call a function at regular intervals in a daemon thread; see :meth:`System.every`."""
         ended = threading.Event()
 
         def keep() -> None:
@@ -78,10 +119,12 @@ class RealSystem:
         return ended.set
 
     def identity(self) -> Holder:
+        """Describe this process by host, boot and start time; see :meth:`System.identity`."""
         pid = os.getpid()
         return {**_machine(), "pid": pid, "started": _started(pid), "token": secrets.token_hex(8)}
 
     def is_dead(self, holder: Holder) -> bool:
+        """Compare a process with those of ``/proc``; see :meth:`System.is_dead`."""
         here, pid = _machine(), holder.get("pid")
         if not isinstance(pid, int) or not all(here.values()):
             return False
@@ -92,7 +135,7 @@ class RealSystem:
 
 @cache
 def _machine() -> dict[str, str]:
-    """What two processes have in common that see each other; empty texts where unknown."""
+    """Return the values that processes which see each other share; empty texts where unknown."""
     return {"host": socket.gethostname(), "boot": _boot(), "namespace": _namespace()}
 
 
@@ -111,7 +154,7 @@ def _namespace() -> str:
 
 
 def _started(pid: int) -> str:
-    """When the process was started, in ticks since boot; empty when there is none."""
+    """Return the start time of a process in ticks since boot; empty if there is no such process."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -124,5 +167,9 @@ SYSTEM: ContextVar[System] = ContextVar("raynas_system", default=_REAL)
 
 
 def system() -> System:
-    """The system in whose name the calling code runs."""
+    """Return the system that the calling code is to use.
+
+    Returns:
+        The real machine, or the simulated one of the current context.
+    """
     return SYSTEM.get()

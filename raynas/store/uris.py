@@ -1,4 +1,4 @@
-"""URIs of storage, taken apart, and texts without the secrets in them."""
+"""This module parses the URIs of storage, and removes secrets from texts."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ class Place:
     """The parts of a URI, decoded.
 
     Attributes:
-        user, password: Before the ``@``; empty without one.
+        scheme: The scheme in lower case.
+        user: The name before the ``@``; empty without one.
+        password: The password before the ``@``; empty without one.
         bucket: The first part of the name, a host for some schemes.
         path: The rest, without slashes at its ends.
-        options: What follows the ``?``.
+        options: The options after the ``?``.
     """
 
     scheme: str
@@ -35,10 +37,25 @@ class Place:
     options: Mapping[str, str]
 
     def option(self, name: str) -> str:
+        """Return the value of an option.
+
+        Args:
+            name: The name of the option.
+
+        Returns:
+            The value; empty if the URI does not have the option.
+        """
         return self.options.get(name, "")
 
     def expect(self, *allowed: str) -> None:
-        """Raises: ValueError when there is no bucket, or an option that is not among these."""
+        """Check that the URI names a bucket, and has no unknown option.
+
+        Args:
+            *allowed: The names of the known options.
+
+        Raises:
+            ValueError: The URI names no bucket, or has another option.
+        """
         if not self.bucket:
             raise ValueError("it names no bucket")
         for name in self.options:
@@ -46,7 +63,11 @@ class Place:
                 raise ValueError(f"option {name!r} is not one of {', '.join(sorted(allowed))}")
 
     def azure(self) -> tuple[str, str, str]:
-        """Account, container and path, of the four forms in which Azure's places are written."""
+        """Return the parts of an Azure URI, of which there are four forms.
+
+        Returns:
+            (account, container, path). The account may come from $AZURE_STORAGE_ACCOUNT_NAME.
+        """
         if ".dfs." in self.bucket and self.user:  # container@account.dfs.core.windows.net/path
             return self.bucket.partition(".")[0], self.user, self.path
         if "." in self.bucket:  # account.blob.core.windows.net/container/path
@@ -75,7 +96,18 @@ def _split(uri: str) -> tuple[str, str, str, str]:
 
 
 def taken_apart(uri: str) -> Place:
-    """The parts of a URI."""
+    """Split a URI into its decoded parts.
+
+    Args:
+        uri: The URI.
+
+    Returns:
+        The parts.
+
+    Example:
+        >>> taken_apart("s3://bucket/runs/first?region=eu-west-1").option("region")
+        'eu-west-1'
+    """
     scheme, login, name, query = _split(uri)
     user, _, password = login.partition(":")
     bucket, _, path = name.partition("/")
@@ -87,16 +119,38 @@ def taken_apart(uri: str) -> Place:
 
 
 def shown(uri: str) -> str:
-    """The URI for people: without credentials and options."""
+    """Return a URI for messages.
+
+    Args:
+        uri: The URI.
+
+    Returns:
+        The URI without credentials and options.
+
+    Example:
+        >>> shown("s3://key:secret@bucket/run?region=eu-west-1")
+        's3://bucket/run'
+    """
     scheme, login, name, _ = _split(uri)
     container = scheme.lower().startswith("abfs") and ".dfs." in name
     return f"{scheme}://{login.partition(':')[0] + '@' if login and container else ''}{name}"
 
 
 def without_secrets(uri: str) -> str:
-    """The URI as it may be written down: without password and secret options, all else as it is.
+    """Return a URI as it may be written down: without the password and secret options.
 
-    The name of an Azure account or of a user of HDFS stays; a key's own name goes with the key.
+    The name of an Azure account or of an HDFS user stays. The id of an access key is removed
+    together with the key.
+
+    Args:
+        uri: The URI.
+
+    Returns:
+        The URI without secrets.
+
+    Example:
+        >>> without_secrets("s3://key:secret@bucket/run?region=eu-west-1")
+        's3://bucket/run?region=eu-west-1'
     """
     scheme, login, name, query = _split(uri)
     user, colon, _ = login.partition(":")
@@ -109,7 +163,15 @@ def without_secrets(uri: str) -> str:
 
 
 def scrubbed(text: str, uri: str) -> str:
-    """``text``, as a library's message, without the secrets of ``uri`` and the environment."""
+    """Return a text, such as a library's error message, with all secrets replaced by ``***``.
+
+    Args:
+        text: The text.
+        uri: The URI whose secrets are replaced, besides those of the environment.
+
+    Returns:
+        The text without secrets.
+    """
     text = text.replace(uri, shown(uri))
     for secret in sorted(_secrets(uri), key=len, reverse=True):
         text = text.replace(secret, "***")
@@ -117,7 +179,7 @@ def scrubbed(text: str, uri: str) -> str:
 
 
 def _secrets(uri: str) -> set[str]:
-    """Every form in which a secret may come back."""
+    """Return every form in which a secret may appear in a text."""
     _, login, _, query = _split(uri)
     raw = {login.partition(":")[2]}
     for part in query.split("&"):

@@ -1,9 +1,9 @@
-"""The one writer of a run: appends whole fragments, merges them from time to time.
+"""This module has the one writer of a run: it appends whole fragments and merges them at times.
 
-:mod:`raynas.store.fragment_log` says what is stored in which order, so that a crash between any two
-steps loses no row and counts none twice. In a local run other readers of the folder, as DuckDB, see
-the rows of merged fragments twice for some milliseconds, or find one gone that they have just
-listed: they read again.
+:mod:`raynas.store.fragment_log` defines what is stored in which order, so that a crash between any
+two steps loses no row and counts none twice. In a local run other readers of the folder, as DuckDB,
+see the rows of merged fragments twice for some milliseconds, or miss a file that they have just
+listed: they should read again.
 """
 
 from __future__ import annotations
@@ -41,16 +41,27 @@ _ALLOWED = {"state": frozenset(TrialState), "stage": frozenset(STAGES)}
 
 
 class Writer:
-    """Appends rows to a run; holds its lock until ``close`` or the end of the process.
+    """The writer of a run, which holds the run's lock until ``close`` or the end of the process.
 
-    ``session``: 1 for the first start, ``next_session(read(folder))`` for a resume; higher where
-    the storage of the run knows of a later one.
-    A run that lives elsewhere (see ``RunFolder.remote``) is written there first, under a lease that
-    ends after ``lease_seconds`` of silence (None: ``$RAYNAS_LEASE_SECONDS``, or 60). ``waiting`` is
-    told in words when this takes long, since an earlier writer may be alive.
-    ``merge_every``: so many single fragments are merged at a time (about 1 ms each).
-    Threads may share a writer. A context manager.
-    Raises: UserError when another writer is alive, or the folder cannot be written.
+    A run that lives elsewhere (see ``RunFolder.remote``) is written to its storage first, under a
+    lease. Threads may share a writer. It is a context manager.
+
+    Args:
+        folder: The run.
+        session: 1 for the first start, ``next_session(read(folder))`` for a resume. The writer's
+            own ``session`` is higher if the run's storage knows of a later one.
+        provenance: The origin of the rows.
+        merge_every: The number of single fragments that are merged at a time, 2 or more (about 1 ms
+            each).
+        lease_seconds: The time without a renewal after which the lease ends. None takes
+            ``$RAYNAS_LEASE_SECONDS``, or 60.
+        waiting: Called with a sentence when opening must wait, since an earlier writer may be
+            alive.
+
+    Raises:
+        UserError: Another writer is alive.
+        UserError: The folder or the storage cannot be written.
+        ValueError: ``session`` or ``merge_every`` is out of range.
     """
 
     def __init__(
@@ -123,12 +134,18 @@ class Writer:
             self._lock.release()
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Store ``rows`` as one fragment; when this returns they are on the disk.
+        """Store rows as one fragment; once this method returns they are on the disk.
 
-        Missing keys: run, experiment, session, host, git, versions and time are filled in; what
-        may be null becomes null.
-        Raises: ValueError for an unknown key, a missing one, or a value of the wrong type, and
-        nothing is stored; UserError when the disk refuses, and all earlier rows are safe.
+        Args:
+            rows: One mapping from column to value for each row. Missing values of run, experiment,
+                session, host, git, versions and time are filled in. Other missing values become
+                null, where the column may be null.
+
+        Raises:
+            ValueError: A key is unknown or missing, or a value has the wrong type. No row is
+                stored.
+            ValueError: The writer is closed.
+            UserError: The disk or the storage refuses. All earlier rows are safe.
         """
         if not rows:
             return
@@ -144,7 +161,7 @@ class Writer:
                     self._merge(_recent)
 
     def _add(self, data: memoryview) -> None:
-        """First where the run lives: what is here is never more than what is there."""
+        """Store in the run's storage first: the working copy never has more than the storage."""
         self._expect_folder()
         with self._lost_to():
             if self._lease is not None:
@@ -158,16 +175,17 @@ class Writer:
             self._log.clean()
 
     def _catch_up(self) -> None:
-        """Bring the working copy what the storage has."""
+        """Write fragments that are in the storage, but not yet in the working copy."""
         for name, data in list(self._behind.items()):
             write_whole(self._folder.results / name, data)
             del self._behind[name]
 
     def check(self) -> None:
-        """Before what the rows amount to is published.
+        """Check, before a result is published, that the rows still count.
 
-        Raises: TakenOver when another writer has the run, so that the last rows may not count;
-        UserError when the storage refuses, or the folder is gone.
+        Raises:
+            TakenOver: Another writer has the run, so that the last rows may not count.
+            UserError: The storage refuses, or the folder is gone.
         """
         with self._told():
             self._expect_folder()
@@ -177,9 +195,11 @@ class Writer:
                 self._log.verify()
 
     def compact(self) -> None:
-        """Merge all fragments into one. No row is lost, changed or moved before another.
+        """Merge all fragments into one; no row is lost, changed or moved before another.
 
-        Raises: UserError when a fragment is torn or the disk refuses; all rows are safe.
+        Raises:
+            UserError: A fragment is torn or the disk refuses. All rows are safe.
+            ValueError: The writer is closed.
         """
         with self._mutex:
             if self._closed:
@@ -188,7 +208,7 @@ class Writer:
             self._single = 0
 
     def close(self) -> None:
-        """Merge what can be merged and give the lock back; a second call does nothing."""
+        """Merge the fragments if possible, and release the lock; a second call does nothing."""
         with self._mutex:
             if self._closed:
                 return
@@ -221,7 +241,7 @@ class Writer:
         return pa.Table.from_arrays(arrays, schema=self._schema)
 
     def _fragments(self) -> list[Fragment]:
-        """Those that count, in the order of their rows."""
+        """Return the fragments that count, in the order of their rows."""
         return [fragment_at(self._folder.results / name) for name in self._log.fragments]
 
     def _merge(self, choose: Callable[[list[Fragment]], list[Fragment]]) -> None:
@@ -242,14 +262,14 @@ class Writer:
             self._log.clean()
 
     def _bring(self, fragments: Sequence[Fragment]) -> None:
-        """What a publication left there that seemed to have failed may not be here."""
+        """Fetch fragments that only the storage has, after a publication that seemed to fail."""
         for fragment in fragments:
             if self._remote is not None and not fragment.path.exists():
                 place = fragment.path.relative_to(self._folder.path).as_posix()
                 write_whole(fragment.path, self._remote.read(place))
 
     def _replace(self, name: str, data: memoryview, gone: Sequence[str]) -> None:
-        """In the working copy, as it was done in the storage."""
+        """Repeat in the working copy what a merge did in the storage."""
         results, manifest = self._folder.results, self._log.manifest
         write_whole(results / name, data)
         write_whole(results / manifest_name(manifest.version), manifest.to_json())
@@ -257,7 +277,7 @@ class Writer:
             (results / old).unlink(missing_ok=True)
 
     def _expect_folder(self) -> None:
-        """See that what is written goes to the run, not to a new folder in its place.
+        """Check that the run folder was not moved, removed or replaced.
 
         Raises: UserError when the folder was removed, moved or replaced; OSError.
         """
@@ -273,11 +293,16 @@ class Writer:
 
     @property
     def session(self) -> int:
+        """The session of this writer, which its rows carry.
+
+        Returns:
+            The session, from 1; the epoch of the run's manifest.
+        """
         return self._session
 
     @contextlib.contextmanager
     def _lost_to(self) -> Iterator[None]:
-        """Say who has the run, where the storage shows that another has it."""
+        """Raise an error that names the other writer, if the storage shows that there is one."""
         try:
             yield
         except TakenOver:
