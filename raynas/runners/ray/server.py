@@ -265,7 +265,7 @@ class _Request:
     found: Measurement | None = None
 
     def __post_init__(self) -> None:
-        self.answer.set_running_or_notify_cancel()  # it cannot be cancelled: others may wait for it, too
+        self.answer.set_running_or_notify_cancel()  # not to be cancelled: others may wait for it
 
 
 class _Desk(Source):
