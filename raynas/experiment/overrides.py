@@ -53,7 +53,7 @@ def _literal(text: str) -> object:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return text  # such as {[1]}, which is no value, or a number of 5,000 digits
+        return text  # not a literal, such as {[1]}, or a number of 5,000 digits
 
 
 def apply(experiment: Experiment, overrides: Mapping[str, object]) -> Experiment:
@@ -158,7 +158,7 @@ def _with(part: Any, changes: Mapping[str, object], told: str) -> Any:
         return dataclasses.replace(part, **changes)
     except UserError:
         raise
-    except Exception as error:  # a part's own check of its settings
+    except Exception as error:  # raised by a part's own check of its settings
         raise UserError(f"{told}: {type(error).__name__}: {error}") from error
 
 
