@@ -1,4 +1,4 @@
-"""Experiments: the value, files that make one, and settings from the command line."""
+"""Experiments: the frozen value, files that make one, and settings from the command line."""
 
 from raynas.experiment.experiment import Budget, Experiment, Finalists, Truth, check_name
 from raynas.experiment.loading import Loaded, load, with_data

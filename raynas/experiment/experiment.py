@@ -1,4 +1,7 @@
-"""The experiment: a frozen value built from the parts, usually by a file in ``experiments/``."""
+"""This module defines the experiment: a frozen value built from its parts.
+
+It is usually built by a file in ``experiments/``.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,20 @@ _COSTS = {cost.name for cost in dataclasses.fields(Costs)}
 
 @dataclass(frozen=True)
 class Budget:
-    """When the search ends. ``trials``: architectures evaluated; ``hours``: of wall time."""
+    """The limits at which a search ends; the first one reached counts.
+
+    Attributes:
+        trials: The number of architectures to evaluate; None sets no limit.
+        hours: Hours of wall time; None sets no limit.
+
+    Raises:
+        UserError: If neither is given, ``trials`` is < 1, ``hours`` is not > 0, or a value has
+            another type.
+
+    Example:
+        >>> Budget(trials=64, hours=1.5).trials
+        64
+    """
 
     trials: int | None = 32
     hours: float | None = None
@@ -46,11 +62,20 @@ class Budget:
 
 @dataclass(frozen=True)
 class Finalists:
-    """The ``top`` best architectures are trained again on train + valid over ``seeds`` seeds and
-    measured on the test images, which nothing else may see. ``top=0`` leaves that out.
+    """The settings of the final training of the best architectures.
 
-    ``evaluator``: trains them; None takes the search's own. ``inherited``: trains them once more,
-    from the weights that they have in a supernet, so that the report can compare.
+    The ``top`` best architectures are trained again on train + valid over ``seeds`` seeds and
+    measured on the test data, which nothing else may use.
+
+    Attributes:
+        top: The number of architectures; 0 trains none.
+        seeds: The number of trainings of each.
+        evaluator: Trains them; None takes the search's own evaluator.
+        inherited: Trains them once more, from the weights that they have in a supernet, so that the
+            report can compare; None leaves that out.
+
+    Raises:
+        UserError: If ``top`` is < 0, ``seeds`` is < 1, or a value has another type.
     """
 
     top: int = 3
@@ -68,9 +93,19 @@ class Finalists:
 
 @dataclass(frozen=True)
 class Truth:
-    """``count`` architectures from all over the search's ranking, the first and the last among
-    them, are trained by ``evaluator`` and measured on the validation images: the truth by which
-    the report judges the search's own values. ``seeds``: of each.
+    """The settings of a check of the search's ranking.
+
+    Architectures from all over the search's ranking, the first and the last among them, are trained
+    by ``evaluator`` and measured on the validation data. By these values the report judges the
+    search's own values.
+
+    Attributes:
+        evaluator: Trains them.
+        count: The number of architectures.
+        seeds: The number of trainings of each.
+
+    Raises:
+        UserError: If ``count`` or ``seeds`` is < 1, or a value has another type.
     """
 
     evaluator: Evaluator
@@ -86,16 +121,37 @@ class Truth:
 
 @dataclass(frozen=True)
 class Experiment:
-    """All that makes a search. See the README for the nouns.
+    """The parts and settings that make a search.
 
-    ``against``: samplers that get the same worker time as ``sampler``, for the comparison in the
-    report; ``()`` leaves it out. ``screen``: scores proposals before they are evaluated and holds
-    the weak back. ``in_order``: 0 takes results as they come; n takes them as n workers in step
-    would give them, so that one seed gives one table, with however many workers (of whom n at most
-    have something to do). ``truth``: trains some of what was searched, to judge the search by.
-    ``checkpoints``: how many are kept, and whose. ``smoke``: path -> value, what ``--smoke`` sets.
-    Budget, resources, checkpoints, finalists and truth may change when a run is resumed; the rest
-    identifies it.
+    The README explains the nouns. Budget, resources, checkpoints, finalists and truth may change
+    when a run is resumed; the rest identifies the run.
+
+    Attributes:
+        space: The search space.
+        data: The data set.
+        evaluator: Measures architectures.
+        sampler: Proposes architectures.
+        name: The name of the runs; if empty, loading a file takes the name of the file.
+        objectives: The metrics to optimise, the first one as the main objective.
+        bounds: Limits of metrics that an architecture must keep.
+        scheduler: Decides after each measurement if a trial goes on.
+        screen: Scores proposals before they are evaluated and screens out the weak ones; None
+            evaluates all.
+        against: Samplers that get the same worker time as ``sampler``, for the comparison in the
+            report; ``()`` leaves it out.
+        seed: The seed of everything random in the search.
+        in_order: 0 takes results as they come. n takes them as n workers in step would give them,
+            so that one seed gives one table, with however many workers; at most n of them are busy.
+        budget: The limits at which the search ends.
+        finalists: The final training of the best architectures.
+        truth: Trains some of the searched architectures to judge the search; None leaves it out.
+        resources: The resources of one trial.
+        checkpoints: How many checkpoints are kept, and of which trials.
+        smoke: The settings of ``--smoke``: path -> value.
+
+    Raises:
+        UserError: If a part has another type, a name cannot be that of a folder, there is no
+            objective, an objective or bound names an unknown metric, or two samplers have one name.
     """
 
     space: SearchSpace
@@ -172,19 +228,31 @@ class Experiment:
 
     @property
     def fingerprint(self) -> str:
-        """Equal for experiments whose results may stand in one table."""
+        """The fingerprint of the experiment, equal for those whose results may be in one table.
+
+        Returns:
+            A hash of all settings that identify the run, as text.
+        """
         return fingerprint(describe(self))
 
     @property
     def former_fingerprint(self) -> str:
-        """Return what raynas 0.1 stored as the fingerprint of runs of this experiment.
+        """The fingerprint that raynas 0.1 stored for runs of this experiment.
 
-        It does not see the code of functions and classes; runs with it are resumed as before.
+        It does not depend on the code of functions and classes; runs that have it can be resumed as
+        before.
+
+        Returns:
+            A hash as text.
         """
         return fingerprint(former_description(self))
 
     def description(self) -> dict[str, Any]:
-        """Everything, readable: what the report prints and run.json keeps."""
+        """Return the whole experiment as data, which the report prints and run.json keeps.
+
+        Returns:
+            Names and values as JSON data, with the settings that may change when a run is resumed.
+        """
         kept = {
             name: describe(getattr(self, name))
             for name in ("budget", "finalists", "truth", "resources", "checkpoints")
@@ -193,7 +261,11 @@ class Experiment:
 
     @property
     def evaluators(self) -> tuple[Evaluator, ...]:
-        """All that evaluate something in it, the search's own first."""
+        """The evaluators of all stages, the search's own first.
+
+        Returns:
+            The search's own, then those of screen, truth and finalists as far as they are given.
+        """
         others = (
             self.screen.evaluator if self.screen else None,
             self.truth.evaluator if self.truth else None,
@@ -203,9 +275,13 @@ class Experiment:
         return (self.evaluator, *(e for e in others if e is not None))
 
     def needs(self) -> Evaluator | None:
-        """What makes the weights that its evaluators work with; None when they have all.
+        """Return the evaluator that trains the weights which the experiment's evaluators work with.
 
-        Raises: UserError when they need different ones.
+        Returns:
+            The training of a supernet; None if the evaluators have all weights.
+
+        Raises:
+            UserError: If they need different trainings.
         """
         found = {fingerprint(describe(e)): e for e in (e.needs() for e in self.evaluators) if e}
         if len(found) > 1:
@@ -217,9 +293,16 @@ class Experiment:
         return next(iter(found.values()), None)
 
     def with_prepared(self, folder: Path) -> Experiment:
-        """The experiment whose evaluators work with what :meth:`needs` has left in ``folder``.
+        """Return the experiment with evaluators that use trained weights.
 
-        Raises: UserError when it is not there.
+        Args:
+            folder: What the evaluator of :meth:`needs` has left.
+
+        Returns:
+            A new experiment.
+
+        Raises:
+            UserError: If the weights are not there.
         """
 
         def ready(part: Any, *names: str) -> Any:
@@ -237,14 +320,18 @@ class Experiment:
 
 
 def check_name(name: str) -> None:
-    """Check that a folder can bear the name of an experiment, below the folder of all runs.
+    """Check that the name of an experiment can be a folder below the folder of all runs.
 
     Args:
         name: May be empty: the file's own name takes its place. ``group/name`` is a folder in a
             folder.
 
     Raises:
-        UserError: The name leads elsewhere, has characters that no file name has, or is too long.
+        UserError: If the name leads elsewhere, has characters that no file name has, or is too
+            long.
+
+    Example:
+        >>> check_name("digits/first_search")
     """
     parts = name.split("/") if name else []
     odd = any(part in ("", ".", "..") or part != part.strip() for part in parts)

@@ -1,4 +1,4 @@
-"""Experiment files: running one, with one line for whatever is wrong in it."""
+"""This module loads experiment files, and reports an error in one as one line."""
 
 from __future__ import annotations
 
@@ -22,24 +22,34 @@ from raynas.experiment.overrides import apply
 
 @dataclass(frozen=True)
 class Loaded:
-    """An experiment file: the experiment, its source, and the module that workers need."""
+    """An experiment file that was executed.
+
+    Attributes:
+        experiment: The experiment that the file returned, with the settings of the command line.
+        source: The text of the file.
+        path: The absolute path of the file.
+        module: The module of the file, which workers need.
+        stand_in: True if random images take the place of those of the file's data set.
+    """
 
     experiment: Experiment
     source: str
     path: Path
     module: ModuleType
     stand_in: bool = False
-    """Whether random images take the place of those of the file's data set."""
 
 
 def with_data(loaded: Loaded) -> Loaded:
-    """Let random images stand in where the data set's files are nowhere and it declares them.
+    """Let random images stand in for a data set whose files are missing, if it declares them.
+
+    Args:
+        loaded: A loaded experiment file.
 
     Returns:
-        ``loaded``, or one that is marked with ``stand_in``; the data set's remarks say so.
+        ``loaded``, or a copy that is marked with ``stand_in``; the remarks of its data set say so.
 
     Raises:
-        UserError: The files are there, and damaged; or they are not where the user says.
+        UserError: If the files are damaged, or are not where the user says.
     """
     data = available(loaded.experiment.data)
     if data is loaded.experiment.data:
@@ -52,13 +62,22 @@ def load(
     path: Path | str, overrides: Mapping[str, object] | None = None, *, smoke: bool = False,
     stand_in: bool = False, name: str = "", beside: Path | None = None,
 ) -> Loaded:  # fmt: skip
-    """Run ``experiment()`` of a Python file and apply ``overrides`` (path -> value).
+    """Execute an experiment file, call its ``experiment()``, and apply overrides.
 
-    ``stand_in``: random images take the place of those that the data set declares.
-    ``name``: of the experiment where the file gives none; the file's own name if empty.
-    ``beside``: a folder from which the file may import too (where it lay when the run began).
-    Raises: UserError when there is no such file, no ``experiment()``, or it fails or returns
-    something else; unknown override paths.
+    Args:
+        path: The Python file.
+        overrides: Path of a setting -> value.
+        smoke: True also applies the experiment's own ``smoke`` settings, before the overrides.
+        stand_in: True lets random images take the place of those that the data set declares.
+        name: The name of the experiment if the file gives none; if empty, the file's own name.
+        beside: A folder from which the file may import too (where it was when the run began).
+
+    Returns:
+        The experiment, its source and its module.
+
+    Raises:
+        UserError: If there is no such file, it has no ``experiment()``, it fails or returns
+            something else, or an override has an unknown path or a value that does not fit.
     """
     path = Path(path).absolute()
     if not path.is_file():
@@ -130,7 +149,7 @@ def _remember(path: Path) -> None:
 
 @contextlib.contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """Turn what a user's file raises into one line that says where; UserErrors say it better."""
+    """Turn an error of a user's file into one line that says where; UserErrors stay."""
     try:
         yield
     except UserError:
@@ -148,7 +167,7 @@ def _told(path: Path) -> Iterator[None]:
 
 
 def _line(error: BaseException, path: Path) -> int | None:
-    """The last line of ``path`` that was at work when ``error`` was raised."""
+    """Return the last line of ``path`` that was executed when ``error`` was raised."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == str(path)]
     return lines[-1] if lines else None

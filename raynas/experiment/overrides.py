@@ -1,4 +1,4 @@
-"""Settings from the command line: ``--set path=value``."""
+"""This module applies settings from the command line: ``--set path=value``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,21 @@ from raynas.experiment.experiment import Experiment
 
 
 def parse_overrides(texts: Sequence[str]) -> dict[str, object]:
-    """``["budget.trials=8", "evaluator.recipe.lr=0.05"]`` -> path -> Python value."""
+    """Parse settings from the command line.
+
+    Args:
+        texts: Each as ``path=value``. A value is read as a Python literal; other text stays text.
+
+    Returns:
+        Path -> value.
+
+    Raises:
+        UserError: If a text has no ``=``, or no path.
+
+    Example:
+        >>> parse_overrides(["budget.trials=8", "evaluator.recipe.lr=0.05", "name=first"])
+        {'budget.trials': 8, 'evaluator.recipe.lr': 0.05, 'name': 'first'}
+    """
     found: dict[str, object] = {}
     for text in texts:
         path, equals, value = text.partition("=")
@@ -39,22 +53,25 @@ def _literal(text: str) -> object:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return text  # such as {[1]}, which is no value, or a number of 5,000 digits
+        return text  # not a literal, such as {[1]}, or a number of 5,000 digits
 
 
 def apply(experiment: Experiment, overrides: Mapping[str, object]) -> Experiment:
     """Return the experiment with values replaced along dotted paths of field names.
 
-    Each part is made once, with all that is set in it, so that what must fit together may come
-    in any order.
+    Each part is made once, with all that is set in it, so that settings that must fit together may
+    come in any order.
 
     Args:
         experiment: Stays as it is.
         overrides: Path -> value; of two for one path, or for a part and for something in it, the
             later one counts.
 
+    Returns:
+        A new experiment.
+
     Raises:
-        UserError: For unknown paths and values that do not fit, naming what would.
+        UserError: For unknown paths and values that do not fit; it names those that would.
     """
     wanted = _Wanted()
     for path, value in overrides.items():
@@ -68,7 +85,7 @@ _UNSET: Final = object()
 
 @dataclass
 class _Wanted:
-    """What is set in a part: a value for the whole, then values inside it, by their keys."""
+    """The settings of one part: a value for the whole, then values inside it, by their keys."""
 
     value: object = _UNSET
     told: str = ""
@@ -82,18 +99,18 @@ class _Wanted:
 
     @property
     def paths(self) -> list[str]:
-        """All that the user wrote, as ``path=value``."""
+        """The settings that the user wrote, as ``path=value``."""
         own = [] if self.value is _UNSET else [f"{self.told}={brief(self.value)}"]
         return own + [path for wanted in self.inside.values() for path in wanted.paths]
 
     @property
     def path(self) -> str:
-        """The first of its paths, for messages."""
+        """The first of the paths, for messages."""
         return self.told or next(w.path for w in self.inside.values())
 
 
 def _replaced(part: Any, wanted: _Wanted, place: str) -> Any:
-    """``part``, which is found at ``place``, with all that is wanted inside it."""
+    """Return ``part``, found at the path ``place``, with all settings inside it applied."""
     if not wanted.inside:
         return part
     if isinstance(part, tuple):
@@ -121,7 +138,7 @@ def _replaced(part: Any, wanted: _Wanted, place: str) -> Any:
 
 
 def _replaced_items(part: tuple[Any, ...], wanted: _Wanted, place: str) -> Any:
-    """``against.0.n_startup``: the settings of parts in a tuple."""
+    """Return a tuple with settings of its parts applied, as by ``against.0.n_startup``."""
     items, places = list(part), [str(i) for i in range(len(part))]
     for key, inner in wanted.inside.items():
         if key not in places:
@@ -141,13 +158,15 @@ def _with(part: Any, changes: Mapping[str, object], told: str) -> Any:
         return dataclasses.replace(part, **changes)
     except UserError:
         raise
-    except Exception as error:  # a part's own check of its settings
+    except Exception as error:  # raised by a part's own check of its settings
         raise UserError(f"{told}: {type(error).__name__}: {error}") from error
 
 
 def _coerce(value: object, hint: Any, current: object, path: str) -> object:
-    """``value`` as the field's type: an int passes for a float, a list for a tuple, unless the
-    field may have ints and lists, too."""
+    """Return ``value`` as the field's type.
+
+    An int passes for a float, a list for a tuple, unless the field may have ints and lists, too.
+    """
     options = union_members(hint)
     fitted = fit_any(value, options)
     if fitted is not MISFIT:
@@ -160,7 +179,7 @@ def _coerce(value: object, hint: Any, current: object, path: str) -> object:
 
 
 def _cure(options: Sequence[Any], current: object, path: str) -> str:
-    """What to write instead."""
+    """Return what to write instead."""
     if dataclasses.is_dataclass(current):
         names = [f.name for f in dataclasses.fields(current) if f.init]
         if names:

@@ -1,1 +1,4 @@
-"""A run from its experiment to its report: launch, stages, results and what is stored of it."""
+"""This package carries out a run, from its experiment to its report.
+
+It holds the launch, the stages, the results, and the history of a run.
+"""

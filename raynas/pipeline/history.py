@@ -1,4 +1,7 @@
-"""What lies in the folder of a run: its experiment, its trials, the weights it inherits from."""
+"""This module reads what is in the folder of a run.
+
+That is: its experiment, its trials, and the weights that it inherits from.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +29,15 @@ def reload(
     """Execute the copy of the experiment's source in the run's folder.
 
     Args:
-        folder: Of the run.
+        folder: The folder of the run.
         overrides: Path of a setting -> value, beside those that the run has.
-        trust: Whether files that belong to another user are executed, too.
+        trust: True also executes files that belong to another user.
 
     Returns:
         The experiment of the run.
 
     Raises:
-        UserError: The files belong to another user, or the source cannot be executed.
+        UserError: If the files belong to another user, or the source cannot be executed.
     """
     if not trust:
         expect_own(folder)
@@ -50,15 +53,19 @@ def reload(
 
 
 def expect_own(folder: RunFolder) -> None:
-    """See that what a command executes, or takes paths from, belongs to the user.
+    """Check that what a command executes, or takes paths from, belongs to the user.
 
-    Raises: UserError for files of another user.
+    Args:
+        folder: The folder of the run.
+
+    Raises:
+        UserError: For files of another user.
     """
     for file in (folder.source, folder.run_file):
         try:
             owner = file.stat().st_uid
         except OSError:
-            continue  # whoever reads it says what is wrong
+            continue  # the error is reported when the file is read
         if owner != os.geteuid():
             raise UserError(
                 f"{file} belongs to another user (uid {owner}), and this command executes the "
@@ -74,18 +81,26 @@ SPACE_FILE = "space.json"
 
 
 class Space(Protocol):
-    """What reads the architectures of a run."""
+    """A reader of the architectures of a run."""
 
-    def architecture(self, text: str, /) -> Architecture: ...
+    def architecture(self, text: str, /) -> Architecture:
+        """Return the architecture that a text stands for.
+
+        Args:
+            text: As it was stored.
+
+        Returns:
+            The architecture.
+        """
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What a run keeps of its experiment for those who do not execute it.
+    """The part of an experiment that can be read from a run without executing code.
 
     Attributes:
-        space: The choices, and what is kept of architectures; None where the run keeps nothing.
-        quick: Whether evaluations take no time.
+        space: The choices, and what is kept of architectures; None if the run keeps nothing.
+        quick: True if evaluations take no time.
         remark: What is missing and why, for the user; may be empty.
     """
 
@@ -100,20 +115,20 @@ def keep_space(
     """Keep in the folder what ``report`` and ``export-study`` need of the space.
 
     Args:
-        folder: Of the run.
+        folder: The folder of the run.
         experiment: Its experiment.
         drawn: Architectures of which the pictures are kept.
 
     Returns:
-        What the folder has now; None where the space cannot be described.
+        What the folder has now; None if the space cannot be described.
 
     Raises:
-        UserError: The folder cannot be written.
+        UserError: If the folder cannot be written.
     """
     before = kept(folder).space
     try:
         described = StoredSpace.of(experiment.space)
-    except Exception:  # code of the user's; then nothing is kept
+    except Exception:  # the user's code failed: nothing is kept
         return None
     if before is not None and before.choices == described.choices:
         described = before
@@ -137,7 +152,14 @@ def keep_space(
 
 
 def kept(folder: RunFolder) -> Kept:
-    """What the run keeps of its experiment; nothing is executed and nothing is raised."""
+    """Read what the run keeps of its experiment; nothing is executed and nothing is raised.
+
+    Args:
+        folder: The folder of the run.
+
+    Returns:
+        What could be read, with a remark about what could not.
+    """
     file = folder.path / SPACE_FILE
     again = f"`raynas resume {folder.place}` keeps them"
     try:
@@ -156,7 +178,17 @@ def kept(folder: RunFolder) -> Kept:
 def history(
     folder: RunFolder, experiment: Experiment, stage: str, arm: str
 ) -> tuple[list[Trial], set[int]]:
-    """The stored trials of a stage and arm, and the numbers of all trials of the run."""
+    """Read the stored trials of one method in one stage.
+
+    Args:
+        folder: The folder of the run.
+        experiment: Its experiment.
+        stage: The stage, as stored.
+        arm: The name of the method, as stored.
+
+    Returns:
+        The trials, and the numbers of all trials of the run.
+    """
     objectives = [o.metric for o in experiment.objectives]
     return past_trials(folder, experiment.space, objectives, experiment.bounds, stage, arm)
 
@@ -169,7 +201,19 @@ def past_trials(
     stage: str,
     arm: str,
 ) -> tuple[list[Trial], set[int]]:
-    """The same for who has no experiment: the architectures are read by ``space``."""
+    """Read the stored trials of one method in one stage, without an experiment.
+
+    Args:
+        folder: The folder of the run.
+        space: Reads the architectures.
+        objectives: The names of the metrics to optimise.
+        bounds: Limits of metrics, whose violations are computed.
+        stage: The stage, as stored.
+        arm: The name of the method, as stored.
+
+    Returns:
+        The trials, and the numbers of all trials of the run.
+    """
     stored = trials(read(folder))
     past = []
     for row in stored:
@@ -193,10 +237,10 @@ def past_trials(
 
 
 def _leave_out_infinite(trial: Trial, objectives: Sequence[str]) -> None:
-    """Let a trial be as if its objective's value had been refused that counts as infinite.
+    """Treat an objective's value that counts as infinite as if it had been refused.
 
-    Values are finite when they are stored, but raynas 0.1 stored them up to 1.8e308. One that is
-    RUNNING goes on from the step before.
+    Values are finite when they are stored, but raynas 0.1 stored them up to 1.8e308. A trial that
+    is RUNNING goes on from the step before; one that has ended is FAILED.
     """
     sought = [*objectives, *(name.replace("val_", "test_", 1) for name in objectives)]
     for place, measurement in enumerate(trial.measurements):
@@ -210,7 +254,15 @@ def _leave_out_infinite(trial: Trial, objectives: Sequence[str]) -> None:
 
 
 def keep_weights(folder: RunFolder, trained: Trial) -> None:
-    """Move the weights that ``trained`` left to their place, if that was not done before."""
+    """Move the weights that a training left to their folder, unless that was done before.
+
+    Args:
+        folder: The folder of the run.
+        trained: The trial of the training.
+
+    Raises:
+        UserError: If the weights are missing.
+    """
     workdir = folder.workdir(trained.number)
     left = workdir / "weights"
     if left.is_dir():
@@ -229,7 +281,15 @@ def keep_weights(folder: RunFolder, trained: Trial) -> None:
 
 
 def expect_weights(folder: RunFolder, experiment: Experiment) -> None:
-    """Raises: UserError when the run has inherited from other weights before."""
+    """Check that the run inherits from the same weights as before.
+
+    Args:
+        folder: The folder of the run.
+        experiment: Its experiment, with its weights.
+
+    Raises:
+        UserError: If it has inherited from other weights before.
+    """
     version = weights_used(*experiment.evaluators)
     before = {t.weights for t in trials(read(folder)) if t.weights}
     if other := before - {version}:
@@ -241,16 +301,38 @@ def expect_weights(folder: RunFolder, experiment: Experiment) -> None:
 
 
 def equipped(folder: RunFolder, experiment: Experiment) -> Experiment:
-    """The experiment with the weights that its run has trained, if it has."""
+    """Return the experiment with the weights that its run has trained, if it has.
+
+    Args:
+        folder: The folder of the run.
+        experiment: Its experiment.
+
+    Returns:
+        A new experiment; the same one if there are no such weights.
+    """
     ready = experiment.needs() is not None and folder.supernet.is_dir()
     return experiment.with_prepared(folder.supernet) if ready else experiment
 
 
 def weights_used(*evaluators: Evaluator | None) -> str | None:
-    """Of the weights that one of the evaluators inherits from."""
+    """Return the version of the weights that one of the evaluators inherits from.
+
+    Args:
+        *evaluators: Evaluators, the first with weights counts; None is skipped.
+
+    Returns:
+        The version; None if none of them has weights.
+    """
     return next((v for e in evaluators if e and (v := e.weights_version())), None)
 
 
 def final_evaluator(experiment: Experiment) -> Evaluator:
-    """What trains the finalists: a copy, since it is set up with the test view."""
+    """Return the evaluator that trains the finalists.
+
+    Args:
+        experiment: The experiment.
+
+    Returns:
+        A copy, since it is set up with the test view.
+    """
     return fresh(experiment.finalists.evaluator or experiment.evaluator)

@@ -1,4 +1,4 @@
-"""Beginning and resuming runs of an experiment."""
+"""This module begins and resumes runs of an experiment."""
 
 from __future__ import annotations
 
@@ -31,9 +31,12 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def _terminated_in_order() -> Iterator[Callable[[], None]]:
-    """SIGTERM, by which `ray job stop` ends a driver, and SIGHUP of a closed terminal are Ctrl-C
-    where no work goes on, so that the run is given back. To be called once Ray is gone: it leaves
-    SIGTERM with the system's default.
+    """Treat SIGTERM and SIGHUP as Ctrl-C outside of a search, to close the run in order.
+
+    `ray job stop` ends a driver by SIGTERM; a closed terminal sends SIGHUP.
+
+    Yields:
+        A function to be called once Ray has ended: Ray leaves SIGTERM with the system's default.
     """
     numbers = [number for number in heeded() if number != signal.SIGINT]
 
@@ -44,7 +47,7 @@ def _terminated_in_order() -> Iterator[Callable[[], None]]:
     before = {number: signal.getsignal(number) for number in numbers}
     try:
         heed()
-    except ValueError:  # not in the main thread: whoever is there handles signals
+    except ValueError:  # not in the main thread, which handles signals
         yield lambda: None
         return
     try:
@@ -56,7 +59,7 @@ def _terminated_in_order() -> Iterator[Callable[[], None]]:
 
 @contextlib.contextmanager
 def _interruptible(folder: RunFolder) -> Iterator[None]:
-    """From here on whoever interrupts is told how to go on."""
+    """Tell a user who interrupts the code in this context how to go on."""
     try:
         yield
     except KeyboardInterrupt:
@@ -73,13 +76,27 @@ def start(
     console: Console,
     observers: Sequence[Observer] = (),
 ) -> RunFolder:
-    """Begin a new run in ``output``, or where :func:`place_for` says.
+    """Begin a new run and carry it out.
 
-    ``output`` may be a URI, as ``s3://bucket/run``: the run lives there, with a working copy here.
-    Raises: UserError when ``output`` holds a run already; Interrupted.
+    Args:
+        loaded: The experiment.
+        output: The folder of the run, or a URI such as ``s3://bucket/run``: then the run is stored
+            there, with a working copy here. None takes what :func:`place_for` returns.
+        runner: Makes the runner, from the experiment and the folder.
+        overrides: The settings of the command line, to be stored.
+        smoke: True if ``--smoke`` was given, to be stored.
+        console: Where progress and remarks are printed.
+        observers: Are told of each stored row.
+
+    Returns:
+        The folder of the run.
+
+    Raises:
+        UserError: If ``output`` holds a run already, or the experiment cannot be carried out.
+        Interrupted: If the user or a signal ended it.
     """
     experiment = loaded.experiment
-    # before anything is used: a user's objects may keep what they have worked out
+    # before the objects are used: a user's object may store computed values in itself
     fingerprint, description = experiment.fingerprint, experiment.description()
     with _terminated_in_order() as heed:
         payload = prepare(experiment)
@@ -97,7 +114,7 @@ def start(
             smoke=smoke,
             stand_in=loaded.stand_in,
         )
-        # before the folder: it says whether this machine has what is asked for
+        # before the folder is made: it checks that this machine has the resources
         hand = runner(loaded, Path(os.path.abspath(path.expanduser())))  # noqa: PTH100 - keeps links
         folder = RunFolder.create(path, info, loaded.source, uri)
         with _interruptible(folder), _writer(folder, console) as writer:
@@ -115,11 +132,23 @@ def resume(
     observers: Sequence[Observer] = (),
     trust: bool = False,
 ) -> RunFolder:
-    """Go on with a stored run; ``more_trials`` extends its budget.
+    """Go on with a stored run; this executes the ``experiment.py`` of the run.
 
-    Executes the ``experiment.py`` of the run; ``trust``: also if it belongs to another user.
+    Args:
+        path: The folder of the run.
+        runner: Makes the runner, from the experiment and the folder.
+        more_trials: How many trials are added to its budget.
+        overrides: Path of a setting -> value, beside those that the run has.
+        console: Where progress and remarks are printed.
+        observers: Are told of each stored row.
+        trust: True also executes a file that belongs to another user.
 
-    Raises: UserError when an override would make it another experiment; Interrupted.
+    Returns:
+        The folder of the run.
+
+    Raises:
+        UserError: If an override would make it another experiment, or the run cannot be read.
+        Interrupted: If the user or a signal ended it.
     """
     folder = RunFolder.open(path)
     loaded = reload(folder, overrides, trust=trust)
@@ -136,10 +165,12 @@ def resume(
         experiment = dataclasses.replace(experiment, budget=budget)
         overrides = {**(overrides or {}), "budget.trials": budget.trials}
         loaded = dataclasses.replace(loaded, experiment=experiment)
-    if folder.info.fingerprint != experiment.former_fingerprint:  # runs of raynas 0.1 go on
+    if (
+        folder.info.fingerprint != experiment.former_fingerprint
+    ):  # runs of raynas 0.1 can be resumed
         folder.expect(experiment.fingerprint, experiment.description())
     hand = runner(loaded, folder.path)
-    # nothing changes in a folder that another process writes
+    # the writer comes first: a folder that another process writes must not change
     with (
         _terminated_in_order() as heed,
         _interruptible(folder),
@@ -183,7 +214,7 @@ def _carry_out(
     except TakenOver:
         raise
     except Exception as error:
-        with contextlib.suppress(Exception):  # what ended the run is what the user must see
+        with contextlib.suppress(Exception):  # the user must see the error that ended the run
             writer.check()
             finish(folder, loaded.experiment, console)
         if isinstance(error, Interrupted):
@@ -199,7 +230,7 @@ def _carry_out(
 
 
 class _Shown:
-    """Rows are stored, then shown to observers."""
+    """A writer that stores rows, then shows them to observers."""
 
     def __init__(self, rows: Rows, board: Board) -> None:
         self._rows, self._board = rows, board
@@ -210,7 +241,7 @@ class _Shown:
 
 
 def _metrics(experiment: Experiment) -> tuple[Any, ...]:
-    """The metric columns of the run: the search's, then what its other stages add."""
+    """Return the metric columns of the run: the search's, then those of its other stages."""
     screened = experiment.screen.metrics if experiment.screen else ()
     found = {m.name: m for m in (*screened, *experiment.evaluator.metrics)}
     finalists, more = experiment.finalists, list[Metric]()
@@ -226,8 +257,19 @@ def _metrics(experiment: Experiment) -> tuple[Any, ...]:
 
 
 def place_for(name: str) -> str:
-    """``NAME``, or the first free ``NAME-2``, in ``$RAYNAS_STORAGE``: a folder, by default
-    ``runs``, or a URI. Raises: UserError, OSError when the storage cannot be read.
+    """Return the first free location for a new run, in ``$RAYNAS_STORAGE``.
+
+    The storage is a folder, by default ``runs``, or a URI.
+
+    Args:
+        name: The name of the experiment.
+
+    Returns:
+        The path or URI of ``NAME``, or of the first free ``NAME-2``, ``NAME-3``, ...
+
+    Raises:
+        UserError: If the storage cannot be used.
+        OSError: If the storage cannot be read.
     """
     storage = os.environ.get("RAYNAS_STORAGE") or "runs"
     for number in itertools.count(1):

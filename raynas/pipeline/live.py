@@ -1,4 +1,4 @@
-"""What a person sees while a search runs: a live view on a terminal, lines elsewhere."""
+"""This module shows a running search: a live view on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -31,7 +31,18 @@ _STARTING = "starting workers"
 
 
 def clock(seconds: float) -> str:
-    """``75`` -> ``1:15``."""
+    """Return a duration as text.
+
+    Args:
+        seconds: The duration; below 0 counts as 0.
+
+    Returns:
+        ``M:SS``, or ``H:MM:SS`` from an hour on.
+
+    Example:
+        >>> clock(75), clock(3600)
+        ('1:15', '1:00:00')
+    """
     whole = int(max(seconds, 0))
     hours, rest = divmod(whole, 3600)
     minutes, rest = divmod(rest, 60)
@@ -39,22 +50,47 @@ def clock(seconds: float) -> str:
 
 
 def remaining(status: Status, begun: float = 0.0) -> float | None:
-    """Seconds until the budget is used at the pace so far; None before there is a pace.
+    """Estimate the time until the budget is used, at the pace so far.
 
-    ``begun``: the share of the budget that was used when this session began.
+    Args:
+        status: The state of the search.
+        begun: The share of the budget that was used when this session began, from 0 to 1.
+
+    Returns:
+        Seconds; None until this session has used more than 2 % of the budget.
     """
     done = status.share - begun
     return status.elapsed * (1 - status.share) / done if done > 0.02 else None
 
 
 def shorten(text: str, width: int) -> str:
-    """At most ``width`` letters, on one line, without control characters."""
+    """Return a text on one line of limited width, without control characters.
+
+    Args:
+        text: Any text.
+        width: The most characters.
+
+    Returns:
+        The text, cut with an ellipsis if it is too long.
+
+    Example:
+        >>> shorten("a long text", 7)
+        'a long…'
+    """
     text = printable(text)
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def headline(status: Status, begun: float = 0.0) -> str:
-    """One line: what, how far, best so far, time left."""
+    """Return the state of the search as one line: stage, progress, best value, time left.
+
+    Args:
+        status: The state of the search.
+        begun: The share of the budget that was used when this session began, from 0 to 1.
+
+    Returns:
+        The line.
+    """
     parts = [f"{n} {state.lower()}" for state, n in sorted(status.counts.items())]
     parts += [f"{status.screened_out} screened out"] if status.screened_out else []
     left = remaining(status, begun)
@@ -68,7 +104,16 @@ def headline(status: Status, begun: float = 0.0) -> str:
 
 
 def render(status: Status, width: int = 80, begun: float = 0.0) -> RenderableType:
-    """The live view of one moment, every part one line of at most ``width`` columns."""
+    """Return the live view of one moment, each part on one line.
+
+    Args:
+        status: The state of the search.
+        width: The most columns.
+        begun: The share of the budget that was used when this session began, from 0 to 1.
+
+    Returns:
+        What rich is to print.
+    """
     parts: list[RenderableType] = [_title(status, begun), _progress(status, width)]
     parts.append(_counts(status))
     if status.best:
@@ -131,10 +176,15 @@ def _counts(status: Status) -> Text:
 
 
 class LiveView:
-    """``with LiveView(work):`` shows the work four times a second, or a line every ``every`` s.
+    """A context that shows a search four times a second, or as a line from time to time.
 
-    Reads from its own thread; never writes to the work and never raises into it. What cannot be
-    printed, as with output to a full disk, is left out.
+    It reads the search from its own thread; it never writes to it and never raises into it. What
+    cannot be printed, as with output to a full disk, is left out.
+
+    Args:
+        work: The search.
+        console: Where to print; None prints to standard output.
+        every: Seconds between two lines, if the output is not a terminal.
     """
 
     def __init__(
@@ -174,7 +224,7 @@ class LiveView:
         while not self._stop.wait(0.25):
             try:
                 status = self._work.status()
-            except RuntimeError:  # a dictionary grew while it was read; next time
+            except RuntimeError:  # a dictionary grew while it was read; it is read again
                 continue
             with contextlib.suppress(OSError):
                 if self._live is not None:

@@ -1,4 +1,4 @@
-"""What is printed holds texts of others: none of them may command the terminal."""
+"""This module prints texts of others so that none of them can command the terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from raynas.core.printable import printable
 
 @dataclass(frozen=True)
 class Data:
-    """Something to print, in which control characters are spelled. Styles stay as they are."""
+    """Something to print, in which control characters are spelled out.
+
+    Styles stay as they are.
+
+    Attributes:
+        inner: What rich is to print.
+    """
 
     inner: RenderableType
 
@@ -31,20 +37,46 @@ class Data:
 
 
 class AsData:
-    """A hook of rich: all that a console prints is :class:`Data`."""
+    """A render hook of rich that turns all that a console prints into :class:`Data`."""
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        """Return the renderables as :class:`Data`; rich calls this before it prints.
+
+        Args:
+            renderables: What is to be printed.
+
+        Returns:
+            The same, with control characters spelled out.
+        """
         return [Data(one) for one in renderables]
 
 
 def data_console(**options: object) -> Console:
-    """A console that prints text as it is: no markup, no emoji, no control characters."""
+    """Make a console that prints text as it is: no markup, no emoji, no control characters.
+
+    Args:
+        **options: Further options of rich's ``Console``.
+
+    Returns:
+        The console.
+    """
     console = Console(highlight=False, markup=False, emoji=False, **options)  # type: ignore[arg-type]
     console.push_render_hook(AsData())  # type: ignore[arg-type]
     return console
 
 
 def show_remarks(remarks: Iterable[str], out: Console) -> None:
-    """Print what a user should know, each remark once."""
+    """Print what a user should know, each remark once.
+
+    Args:
+        remarks: Sentences; equal ones are printed once.
+        out: The console.
+
+    Example:
+        >>> import sys
+        >>> from rich.console import Console
+        >>> show_remarks(["a remark", "a remark"], Console(file=sys.stdout, force_terminal=False))
+        a remark
+    """
     for remark in dict.fromkeys(remarks):
         out.print(Text(printable(remark), style="yellow"), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What a run has found: its best network, exports, report; from the store alone."""
+"""This module makes the results of a run from the store: best network, exports, report."""
 
 from __future__ import annotations
 
@@ -39,7 +39,17 @@ if TYPE_CHECKING:
 
 
 def best_trial(folder: RunFolder, experiment: Experiment) -> Trial | None:
-    """The best COMPLETE trial of the main arm: by the first objective, on validation images."""
+    """Return the best COMPLETE trial of the experiment's own sampler.
+
+    It is the best by the first objective, on validation data.
+
+    Args:
+        folder: The folder of the run.
+        experiment: Its experiment.
+
+    Returns:
+        The trial; None if none is complete.
+    """
     past, _ = history(folder, experiment, SEARCH, experiment.sampler.name)
     objective = experiment.objectives[0]
     complete = [t for t in past if t.state is TrialState.COMPLETE]
@@ -50,8 +60,12 @@ def best_trial(folder: RunFolder, experiment: Experiment) -> Trial | None:
 class Best:
     """The best network of a run and where it comes from.
 
-    ``trained``: the trial that trained it, a finalist's where there is one. ``weights``: version
-    of the supernet that it was taken from, if it was.
+    Attributes:
+        network: The trained network.
+        found: The trial of the search.
+        trained: The trial that trained the network, a finalist's if there is one.
+        view: The data that it was trained and measured on.
+        weights: The version of the supernet that it was taken from; None if it was not.
     """
 
     network: nn.Module
@@ -61,7 +75,14 @@ class Best:
     weights: str | None = None
 
     def architecture(self, folder: RunFolder) -> dict[str, Any]:
-        """What a reader of the weights needs to know, as JSON data."""
+        """Return what a reader of the weights needs to know.
+
+        Args:
+            folder: The folder of the run.
+
+        Returns:
+            JSON data: the architecture, the input, the normalisation, costs and values.
+        """
         arch, view = self.found.arch, self.view
         return {
             "space": folder.info.description["space"],
@@ -87,10 +108,17 @@ class Best:
 
 
 def best_network(folder: RunFolder, experiment: Experiment) -> Best | None:
-    """The network of the best trial, or None where no trained network is kept.
+    """Load the network of the best trial.
 
-    The finalist's training on train + valid is preferred to the search's own; among its seeds
-    the first, so that test images choose nothing.
+    The finalist's training on train + valid is preferred to the search's own; of its seeds the
+    first is taken, so that test data choose nothing.
+
+    Args:
+        folder: The folder of the run.
+        experiment: Its experiment.
+
+    Returns:
+        The network; None if no trained network is kept.
     """
     experiment = equipped(folder, experiment)
     found = best_trial(folder, experiment)
@@ -115,8 +143,16 @@ def best_network(folder: RunFolder, experiment: Experiment) -> Best | None:
 def save_best(folder: RunFolder, experiment: Experiment) -> Exported | None:
     """Write ``best/network.safetensors`` and ``best/architecture.json``.
 
-    Returns: What was written; None where the run keeps no trained network.
-    Raises: RaynasError when the network cannot be built or saved, with what in it does that.
+    Args:
+        folder: The folder of the run.
+        experiment: Its experiment.
+
+    Returns:
+        What was written; None if the run keeps no trained network.
+
+    Raises:
+        RaynasError: If the network cannot be built or saved; it names what in it does that.
+        OSError: If the files cannot be written.
     """
     try:
         best = best_network(folder, experiment)
@@ -125,16 +161,22 @@ def save_best(folder: RunFolder, experiment: Experiment) -> Exported | None:
         return export(best, folder, folder.best, ("safetensors",))
     except (RaynasError, OSError, MemoryError):
         raise
-    except Exception as error:  # any kind: a user's build(), or what a network is made of
+    except Exception as error:  # of any kind: from a user's build(), or the network
         raise RaynasError(first_line(error)) from error
 
 
 def finish(folder: RunFolder, experiment: Experiment, console: Console) -> None:
     """Write the report and save the best network, from the store alone.
 
-    The report is there whatever comes of the network.
+    The report is written whatever becomes of the network.
 
-    Raises: RaynasError when the best network could not be saved; all else is done then.
+    Args:
+        folder: The folder of the run.
+        experiment: Its experiment.
+        console: Where the paths are printed.
+
+    Raises:
+        RaynasError: If the best network could not be saved; all else is done then.
     """
     from raynas.reports import shown_architectures, write_report
 
@@ -157,7 +199,17 @@ def finish(folder: RunFolder, experiment: Experiment, console: Console) -> None:
 
 
 def export(best: Best, folder: RunFolder, to: Path, formats: tuple[str, ...]) -> Exported:
-    """Write the network and what a reader must know of it to the folder ``to``."""
+    """Write a network, and what a reader must know of it.
+
+    Args:
+        best: The network.
+        folder: The folder of the run.
+        to: The folder to write to.
+        formats: The names of the file formats.
+
+    Returns:
+        The files, and remarks about them.
+    """
     from raynas.training import export_network
     from raynas.training.augment import some_images
 
@@ -174,10 +226,19 @@ def export(best: Best, folder: RunFolder, to: Path, formats: tuple[str, ...]) ->
 def export_best(
     path: Path, to: Path | None, formats: tuple[str, ...], *, trust: bool = False
 ) -> Exported:
-    """Export the best network of the run at ``path`` (default to ``RUN/export``).
+    """Export the best network of a run; this executes the ``experiment.py`` of the run.
 
-    Executes the ``experiment.py`` of the run; ``trust``: also if it belongs to another user.
-    Raises: UserError when the run has no trained network yet, or a format is unknown.
+    Args:
+        path: The folder of the run.
+        to: The folder to write to; None takes ``RUN/export``.
+        formats: The names of the file formats.
+        trust: True also executes a file that belongs to another user.
+
+    Returns:
+        The files, and remarks about them.
+
+    Raises:
+        UserError: If the run has no trained network yet, or a format is unknown.
     """
     folder = RunFolder.open(path)
     best = best_network(folder, reload(folder, trust=trust).experiment)
@@ -191,17 +252,31 @@ def export_best(
 
 @dataclass(frozen=True)
 class Written:
-    """A file that was made of a run, and what a user should know of it (may be empty)."""
+    """A file that was made of a run.
+
+    Attributes:
+        path: The file.
+        remark: What a user should know of it; may be empty.
+    """
 
     path: Path
     remark: str = ""
 
 
 def export_studies(path: Path, to: Path) -> Written:
-    """The search of the run at ``path`` as an SQLite file for Optuna, a study for each sampler.
+    """Write the search of a run as an SQLite file for Optuna, with one study for each sampler.
 
-    Nothing of the run is executed. Where it keeps no choices, an architecture is one parameter.
-    Raises: UserError when there is nothing to show, or ``to`` is there already.
+    Nothing of the run is executed. If the run keeps no choices, an architecture is one parameter.
+
+    Args:
+        path: The folder of the run.
+        to: The file to write.
+
+    Returns:
+        The file, and what is missing in it.
+
+    Raises:
+        UserError: If the run has no results, or ``to`` exists already.
     """
     import pyarrow.compute as pc
 
@@ -242,9 +317,11 @@ def export_studies(path: Path, to: Path) -> Written:
 
 
 def _times(table: pa.Table, *, quick: bool) -> dict[int, tuple[datetime, datetime]]:
-    """When each trial began and ended: a row is stored when what it took is over.
+    """Return when each trial began and ended, by the time at which its rows were stored.
 
-    ``quick``: of evaluations that take no time, whatever seconds a benchmark's table gives them.
+    Args:
+        table: The rows of the run.
+        quick: True if evaluations take no time, whatever seconds a benchmark's table gives them.
     """
     found: dict[int, tuple[datetime, datetime]] = {}
     columns = table["trial"].to_pylist(), _moments(table), table["seconds"].to_pylist()
@@ -257,7 +334,7 @@ def _times(table: pa.Table, *, quick: bool) -> dict[int, tuple[datetime, datetim
 
 
 def _moments(table: pa.Table) -> list[datetime]:
-    """When the rows were stored; what is beyond the years 1970 to 9999 is at their ends."""
+    """Return when the rows were stored, limited to the years 1970 to 9999."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -269,7 +346,17 @@ def _moments(table: pa.Table) -> list[datetime]:
 
 
 def write_report_of(path: Path) -> Written:
-    """Write the report of the run at ``path`` anew, from what is stored; nothing is executed."""
+    """Write the report of a run anew, from what is stored; nothing is executed.
+
+    Args:
+        path: The folder of the run.
+
+    Returns:
+        The report, and what is missing in it.
+
+    Raises:
+        UserError: If there is no such run.
+    """
     from raynas.reports import write_report
 
     folder = RunFolder.open(path)

@@ -1,4 +1,7 @@
-"""One run of an experiment: weights to inherit, search, comparison, truth, finalists."""
+"""This module carries out the stages of a run.
+
+They are: weights to inherit, search, comparison, truth, finalists.
+"""
 
 from __future__ import annotations
 
@@ -74,12 +77,25 @@ if TYPE_CHECKING:
 
 
 class Interrupted(Exception):
-    """Ctrl-C: what is done is kept; the text is the command that goes on with it."""
+    """The interruption of a run by Ctrl-C or a signal; what is stored is kept.
+
+    Its text is the command that goes on with the run.
+    """
 
 
 @dataclass
 class Session:
-    """One start of a run: the folder, its single writer, the experiment and a runner."""
+    """One start of a run, from the first to the last stage that is not stored yet.
+
+    Attributes:
+        folder: The folder of the run.
+        experiment: The experiment; its evaluators get trained weights once these are there.
+        payload: The space, the evaluator and the data view of the search.
+        writer: The single writer of the run's store.
+        runner: Carries out the trials.
+        console: Where remarks are printed.
+        session: The number of this start, from 1.
+    """
 
     folder: RunFolder
     experiment: Experiment
@@ -93,7 +109,13 @@ class Session:
         self._retention = Retention(self.experiment.checkpoints)
 
     def go(self) -> None:
-        """Carry out all that is not in the store yet. Raises: Interrupted, UserError."""
+        """Carry out all that is not in the store yet.
+
+        Raises:
+            Interrupted: If the user or a signal ended it.
+            AllTrialsFailed: If no trial of the search worked.
+            UserError: If weights or files are missing, or the experiment cannot be carried out.
+        """
         self._equip()
         experiment, payload = self.experiment, self.payload
         refused = finalists_refused(experiment)
@@ -119,9 +141,11 @@ class Session:
             self._tell([line])
 
     def _equip(self) -> None:
-        """Train what the evaluators need, unless the run has it; from here on they work with it.
+        """Train the weights that the evaluators need, unless the run has them, and use them.
 
-        Raises: Interrupted; UserError when the training fails, or its weights are lost or others.
+        Raises:
+            Interrupted: If the user or a signal ended it.
+            UserError: If the training fails, or its weights are lost or have changed.
         """
         self._tell(self.experiment.data.remarks())
         self._tell(remarks_on_batches(self.experiment, len(self.payload.view.train)))
@@ -134,7 +158,7 @@ class Session:
             self.payload = dataclasses.replace(self.payload, evaluator=self.experiment.evaluator)
             largest = self.payload.space.extremes()[1]
             for evaluator in self.experiment.evaluators:
-                if evaluator.weights_version():  # weights that are damaged fail here, not per trial
+                if evaluator.weights_version():  # damaged weights fail here, not in trials
                     _look(evaluator, self.payload, largest)
         expect_weights(self.folder, self.experiment)
         of_parts = [r for e in self.experiment.evaluators for r in e.remarks()]
@@ -144,7 +168,7 @@ class Session:
         show_remarks(remarks, self.console)
 
     def _train(self, needed: Evaluator) -> Trial:
-        """One evaluation of the largest architecture, by which the whole supernet goes."""
+        """Carry out the training of a supernet: one evaluation of the largest architecture."""
         largest = self.payload.space.extremes()[1]
         first = needed.metrics[0]
         setup = self._setup(
@@ -192,7 +216,7 @@ class Session:
         return self._searched(search, search)
 
     def _searched(self, work: JobSource, search: SearchController) -> SearchController:
-        """Carry it out, and say what a user should know of how it ended."""
+        """Carry out a search, and print what a user should know of its end."""
         self._carry_out(work)
         if search.note:
             self.console.print(Text(f"{search.rows.arm} ended: {search.note}"), soft_wrap=True)
@@ -201,8 +225,11 @@ class Session:
         return search
 
     def _screening(self, sampler: Sampler, past: Sequence[Trial]) -> Screening | None:
-        """The experiment's screen, for its own sampler: those it is compared with go without,
-        unless it holds nothing back and only measures what bounds are on."""
+        """Return the screening of proposals for one sampler, if it has one.
+
+        Only the experiment's own sampler is screened. If the screen keeps all and only measures
+        what bounds are on, the samplers that it is compared with are screened, too.
+        """
         experiment, screen = self.experiment, self.experiment.screen
         if screen is None or (sampler is not experiment.sampler and screen.keep < 1):
             return None
@@ -212,7 +239,7 @@ class Session:
         return Screening(screen, partial(self.runner.evaluate, payload), past, bounds)
 
     def _truth(self, searched: list[Trial]) -> None:
-        """Train some of what was searched, to see what the search's own values are worth."""
+        """Train some of the searched architectures, to judge the search's own values."""
         experiment, truth = self.experiment, self.experiment.truth
         if truth is None:
             return
@@ -232,8 +259,10 @@ class Session:
         self._carry_out(build_retraining(setup, wanted, truth.seeds))
 
     def _finals(self, best: tuple[Trial, ...]) -> None:
-        """Train the finalists anew, from scratch and from what they inherit; the former's
-        networks are kept."""
+        """Train the finalists anew, from scratch and from what they inherit.
+
+        The networks trained from scratch are kept.
+        """
         experiment, finalists = self.experiment, self.experiment.finalists
         view = experiment.data.final_view(experiment.seed)
         trainings = [(FINAL, final_evaluator(experiment), finalists.top * finalists.seeds)]
@@ -260,9 +289,15 @@ class Session:
         keep: int,
         uses: Sequence[Evaluator | None],
     ) -> SearchSetup:
-        """What a search, or another set of trials, of this run begins with.
+        """Return what a search, or another set of trials, of this run begins with.
 
-        ``uses``: evaluators, one of which may work with inherited weights.
+        Args:
+            stage: The stage of the trials.
+            arm: The name of the method, as stored.
+            payload: The space, the evaluator and the data view.
+            objectives: The metrics to optimise.
+            keep: How many checkpoints of the best trials are kept.
+            uses: Evaluators, one of which may work with inherited weights.
         """
         past, all_numbers = history(self.folder, self.experiment, stage, arm)
         return SearchSetup(
@@ -283,7 +318,7 @@ class Session:
         )
 
     def _mirror(self) -> Remote | None:
-        """Where workers keep their checkpoints, if the run does not live here."""
+        """Return the storage of the workers' checkpoints; None if the run is stored here."""
         remote = self.folder.remote
         return None if remote is None else remote.below(self.folder.checkpoints.name)
 
@@ -303,7 +338,14 @@ class Session:
 
 
 def unused_settings(experiment: Experiment) -> list[str]:
-    """Name settings that the user has given and that nothing in ``experiment`` uses."""
+    """Name settings that the user has given and that nothing uses.
+
+    Args:
+        experiment: The experiment.
+
+    Returns:
+        One sentence for each; empty if all are used.
+    """
     found, finalists = [], experiment.finalists
     given = [n for n in ("evaluator", "inherited") if getattr(finalists, n) is not None]
     if given and not finalists.top:
@@ -319,9 +361,16 @@ def unused_settings(experiment: Experiment) -> list[str]:
 
 
 def equal_cost(main: SearchController) -> Limits:
-    """Limits by which another search costs what ``main`` did.
+    """Return limits by which another search costs as much as a given one.
 
-    In its own price, or in steps where that is worker time and no training recorded any.
+    The cost is in the search's own price, or in steps if that price is worker time and no training
+    recorded any.
+
+    Args:
+        main: The search that has ended.
+
+    Returns:
+        Limits for the samplers that it is compared with.
     """
     trials = [t for t in main.trials.values() if t.step > 0]
     paid, price = main.meter.paid, main.meter.limits.price
@@ -334,13 +383,15 @@ def equal_cost(main: SearchController) -> Limits:
 
 
 def _on_test(objective: Objective) -> Objective:
-    """The objective's metric as the finalists' training measures it."""
+    """Return the objective with its metric as the finalists' training measures it."""
     return dataclasses.replace(objective, metric=on_test(objective.metric))
 
 
 def _final_objectives(sought: tuple[Objective, ...], evaluator: Evaluator) -> tuple[Objective, ...]:
-    """What a finalist's training must measure: the objectives, or where the search went by scores
-    of untrained networks, which no training gives, the first of the training's own metrics.
+    """Return the objectives that a finalist's training must measure.
+
+    They are those of the search. If the search used scores of untrained networks, which no training
+    measures, it is the first of the training's own metrics.
     """
     on_test = [_on_test(objective) for objective in sought]
     known = {metric.name for metric in evaluator.final_metrics}
@@ -350,10 +401,16 @@ def _final_objectives(sought: tuple[Objective, ...], evaluator: Evaluator) -> tu
 
 
 def finalists_refused(experiment: Experiment) -> str:
-    """Return why no finalists are trained although some are asked for, or nothing.
+    """Return why no finalists are trained although some are asked for.
 
-    What trains them may be unable to measure on the test data; then every one of them would fail,
+    Their evaluator may be unable to measure on the test data; then every one of them would fail,
     after the search was paid for.
+
+    Args:
+        experiment: The experiment.
+
+    Returns:
+        A remark for the user; empty if finalists are trained, or none are asked for.
     """
     if not experiment.finalists.top:
         return ""
@@ -375,39 +432,67 @@ def finalists_refused(experiment: Experiment) -> str:
 def _trained_objectives(
     sought: tuple[Objective, ...], metrics: tuple[Metric, ...]
 ) -> tuple[Objective, ...]:
-    """The objectives that a training measures, or where there is none its own first metric."""
+    """Return the objectives that a training measures; if there are none, its own first metric."""
     known = {metric.name for metric in metrics}
     measured = tuple(o for o in sought if o.metric in known)
     return measured or (Objective(metrics[0].name, metrics[0].direction),)
 
 
 def _ranking(searched: list[Trial], objective: Objective) -> list[Architecture]:
-    """What was evaluated to the end, each architecture once, best first."""
+    """Return the architectures of complete trials, each once, the best first."""
     complete = [t for t in searched if t.state is TrialState.COMPLETE]
     complete.sort(key=lambda t: (-objective.sign * t.values()[objective.metric], t.number))
     return list({t.arch.id: t.arch for t in complete}.values())
 
 
 def spread(ranked: Sequence[Architecture], count: int) -> list[Architecture]:
-    """``count`` of them at equal distances, the first and the last among them."""
+    """Choose architectures at equal distances in a ranking, the first and the last among them.
+
+    Args:
+        ranked: The ranking.
+        count: The number of architectures to choose; all if there are fewer.
+
+    Returns:
+        The chosen ones, in their order.
+
+    Example:
+        >>> spread("abcdefghi", 3)
+        ['a', 'e', 'i']
+    """
     places = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)
     return [ranked[place] for place in places]
 
 
-#: what ends a run in order: Ctrl-C, `kill` (`ray job stop`), a terminal that is closed
+#: signals that end a run in order: Ctrl-C, `kill` (`ray job stop`), a terminal that is closed
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def heeded() -> list[signal.Signals]:
-    """Those of ``ENDINGS`` that this process was not told to ignore, as `nohup` does."""
+    """Return the signals of ``ENDINGS`` that this process was not told to ignore.
+
+    ``nohup`` tells a process to ignore SIGHUP.
+
+    Returns:
+        The signals to handle.
+    """
     return [s for s in ENDINGS if signal.getsignal(s) is not signal.SIG_IGN]
 
 
 @contextlib.contextmanager
 def interrupts(work: JobSource, console: Console) -> Iterator[None]:
-    """End the work in order at the first of the signals ``ENDINGS``, at the second at once.
+    """End the search in order at the first signal of ``ENDINGS``, and at once at the second.
 
     A closed terminal sends SIGHUP more than once: that never ends it at once.
+
+    Args:
+        work: The search.
+        console: Where the interruption is announced.
+
+    Yields:
+        None.
+
+    Raises:
+        KeyboardInterrupt: At the second signal.
     """
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -416,12 +501,12 @@ def interrupts(work: JobSource, console: Console) -> Iterator[None]:
                 return
             raise KeyboardInterrupt
         work.interrupt()
-        with contextlib.suppress(OSError, RuntimeError):  # it may strike while this thread prints
+        with contextlib.suppress(OSError, RuntimeError):  # this thread may just be printing
             console.print("stopping: results are stored; press Ctrl-C again to stop at once")
 
     try:
         old = {s: signal.signal(s, stop) for s in heeded()}
-    except ValueError:  # not in the main thread: whoever is there handles signals
+    except ValueError:  # not in the main thread, which handles signals
         yield
         return
     try:
@@ -432,9 +517,17 @@ def interrupts(work: JobSource, console: Console) -> Iterator[None]:
 
 
 def prepare(experiment: Experiment) -> Payload:
-    """Read the data and see that space, data and evaluator fit: before anything is made or spent.
+    """Read the data and check that the parts fit, before anything is made or paid for.
 
-    Raises: UserError.
+    Args:
+        experiment: The experiment.
+
+    Returns:
+        The space, the evaluator and the data view of the search.
+
+    Raises:
+        UserError: If the data cannot be read, or space, data, evaluators, samplers or scheduler do
+            not fit each other.
     """
     check_round_trip(experiment.space)
     payload = Payload(
@@ -459,14 +552,17 @@ def prepare(experiment: Experiment) -> Payload:
     return payload
 
 
-#: so many random architectures that all fail the check end a run before it begins
+#: if so many random architectures all fail the check, the run does not begin
 _CHECKED = 10
 
 
 def _fitting(experiment: Experiment, payload: Payload) -> Architecture:
-    """A random architecture that fits; those for which the space's own code raises are passed over.
+    """Return a random architecture that can be evaluated.
 
-    Raises: UserError with the first error when none of some fits.
+    Architectures for which the space's own code raises are skipped.
+
+    Raises:
+        UserError: With the first error, if none of some architectures can be evaluated.
     """
     rng = rng_for(experiment.seed, "check")
     evaluator = fresh(payload.evaluator)
@@ -492,11 +588,14 @@ def _fitting(experiment: Experiment, payload: Payload) -> Architecture:
 
 
 def remarks_on_batches(experiment: Experiment, images: int) -> list[str]:
-    """Say which trainings have batches of more images than there are, so one step an epoch.
+    """Name trainings with batches of more images than there are, so that an epoch is one step.
 
     Args:
-        experiment: Its evaluators are looked at that have a ``recipe``.
+        experiment: Those of its evaluators that have a ``recipe`` are checked.
         images: How many training images a search has.
+
+    Returns:
+        One sentence for each such training.
     """
     needed = experiment.needs()
     found = []
@@ -515,9 +614,10 @@ def _inherited(experiment: Experiment) -> Evaluator | None:
 
 
 def _set_up_once(experiment: Experiment) -> None:
-    """See that copies of samplers and scheduler can be set up, before anything is trained.
+    """Check that copies of samplers and scheduler can be set up, before anything is trained.
 
-    Raises: UserError, from the part that cannot work in this space, or for these objectives.
+    Raises:
+        UserError: From a part that cannot work in this space, or for these objectives.
     """
     steps = experiment.evaluator.max_step
     problem = Problem(experiment.objectives, steps, experiment.seed, "check", experiment.bounds)
@@ -527,7 +627,11 @@ def _set_up_once(experiment: Experiment) -> None:
 
 
 def _look(evaluator: Evaluator, payload: Payload, arch: Architecture) -> None:
-    """Raises: UserError when the evaluator does not fit space and data."""
+    """Check that the evaluator fits space and data.
+
+    Raises:
+        UserError: If it does not.
+    """
     new = fresh(evaluator)
     new.setup(payload.space, payload.view)
     try:
@@ -543,17 +647,20 @@ def _look(evaluator: Evaluator, payload: Payload, arch: Architecture) -> None:
 
 
 def _look_at_finals(experiment: Experiment, payload: Payload, arch: Architecture) -> None:
-    """See that what trains the finalists fits, and that weights which they begin with were not
-    trained on images beyond the training and validation images. No test image is read for that.
+    """Check that the evaluators of the finalists fit.
 
-    Raises: UserError when they were, or do not fit.
+    Weights with which they begin must not have been trained on images beyond the training and
+    validation images. No test image is read for this check.
+
+    Raises:
+        UserError: If they do not fit, or were.
     """
     finals = (final_evaluator(experiment), experiment.finalists.inherited)
     known = [e for e in finals if e is not None]
     begin = [e for e in known if e.weights_version()]
     if not experiment.finalists.top or finalists_refused(experiment):
         return
-    alike = dataclasses.replace(payload.view, held_out_name="test")  # of the same validation images
+    alike = dataclasses.replace(payload.view, held_out_name="test")  # the same validation images
     for evaluator in known:
         if evaluator not in begin:
             _look(evaluator, dataclasses.replace(payload, view=alike), arch)
@@ -568,7 +675,11 @@ def _look_at_finals(experiment: Experiment, payload: Payload, arch: Architecture
 
 
 def _check_costs(experiment: Experiment, payload: Payload, arch: Architecture) -> None:
-    """Raises: UserError for an objective or bound on a cost that the space does not count."""
+    """Check that the space counts the costs that objectives and bounds are on.
+
+    Raises:
+        UserError: If it does not count one of them.
+    """
     asked = {o.metric for o in experiment.objectives} | {b.metric for b in experiment.bounds}
     if not asked & {cost.name for cost in dataclasses.fields(Costs)}:
         return

@@ -1,1 +1,4 @@
-"""Runners: what carries out a search, here or on a cluster. The only place that imports Ray."""
+"""Runners carry out a search in this process, on simulated workers, or on a Ray cluster.
+
+Only the package ``raynas.runners.ray`` imports Ray.
+"""

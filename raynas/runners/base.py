@@ -1,4 +1,4 @@
-"""The contract of a runner, and the resources of a trial."""
+"""This module holds the contract of a runner, and the resources of a trial."""
 
 from __future__ import annotations
 
@@ -22,19 +22,36 @@ from raynas.search.job_source import JobSource
 
 @dataclass(frozen=True)
 class Resources:
-    """What one trial gets. They change how fast a run is, not what it finds.
+    """The resources that one trial gets.
 
-    ``cpus``: CPU cores, fractions allowed; a trial computes with ``max(1, floor(cpus))`` threads.
-    ``gpus``: share of a GPU (0.25: four trials on one); None takes one where there is any; "fit" as
-    much as the network is predicted to need (what is quick still takes a whole one).
-    ``memory``: GB of main memory that are booked for a trial; None books none; "fit" as for GPUs,
-    for what trains on a CPU.
-    ``concurrent``: most trials at a time; None as many as the machines hold, those that join or
-    leave meanwhile counted, and those that an autoscaler brings when it is asked for more.
-    ``retries``: how often a trial whose worker died is continued from its checkpoint, since it was
-    measured last: one that gets on is not given up, however often its machines are taken away. One
-    that crashes two workers without a measurement between is given up whatever this says.
-    ``patience``: seconds without a measurement after which a worker is taken for dead; None waits.
+    They change how fast a run is, not which architectures it finds.
+
+    Attributes:
+        cpus: CPU cores, fractions allowed; a trial computes with ``max(1, floor(cpus))`` threads.
+        gpus: Share of a GPU (0.25: four trials on one); None takes one where there is any; "fit"
+            takes as much as the network is predicted to need (lightweight evaluations still take a
+            whole one).
+        concurrent: The most trials at a time; None runs as many as the machines hold. Machines that
+            join or leave meanwhile count, and so do those that an autoscaler brings when it is
+            asked for more.
+        retries: How often a trial whose worker died is continued from its checkpoint, counted since
+            its last measurement: a trial that makes progress is not given up, however often its
+            machines are taken away. A trial that crashes two workers without a measurement between
+            is given up whatever this says.
+        memory: GB of main memory that are reserved for a trial; None reserves none; "fit" as for
+            GPUs, for trainings on a CPU.
+        patience: Seconds without a measurement after which a worker is taken for dead; None waits
+            without a limit.
+
+    Raises:
+        UserError: If ``cpus``, ``patience`` are not > 0, ``gpus`` or ``retries`` are < 0,
+            ``memory`` is < 0.001 GB, ``concurrent`` is < 1, or a value has another type.
+
+    Example:
+        >>> Resources(cpus=2.5).threads
+        2
+        >>> Resources(gpus=0.25).gpus  # four trials share one GPU
+        0.25
     """
 
     cpus: float = 1.0
@@ -62,6 +79,11 @@ class Resources:
 
     @property
     def threads(self) -> int:
+        """The number of CPU threads that a trial computes with.
+
+        Returns:
+            ``cpus`` rounded down, at least 1.
+        """
         return max(1, int(self.cpus))
 
 
@@ -70,53 +92,98 @@ def _is_amount(value: object, least: float) -> bool:
 
 
 class Runner(ABC):
-    """Carries out the jobs of a :class:`~raynas.search.job_source.JobSource` until it is done."""
+    """The base class of what carries out the jobs of a search.
+
+    It gets the jobs from a :class:`~raynas.search.job_source.JobSource`, and hands every outcome
+    back to it. It decides nothing about trials.
+
+    Attributes:
+        name: The name of the kind of runner.
+    """
 
     name: ClassVar[str]
 
     @abstractmethod
     def run(self, work: JobSource) -> None:
-        """Returns when ``work.done``, or interrupted. Raises what made it impossible (a full disk,
-        say)."""
+        """Carry out jobs until ``work`` is done or interrupted.
+
+        Args:
+            work: The source of the jobs; every outcome is reported to it.
+
+        Raises:
+            UserError: If the workers cannot be set up, or cannot write their files.
+            RaynasError: If the runner itself does not work any more.
+        """
 
     @abstractmethod
     def evaluate(
         self, payload: Payload, jobs: Sequence[tuple[Architecture, Job]]
     ) -> list[list[Outcome]]:
-        """Evaluate beside what runs, and wait for it: for each job its measurements, in order.
+        """Evaluate jobs beside what runs, and wait for their outcomes.
 
-        An evaluation that failed has an outcome with the reason as its last one. Nothing is
-        stored. What is set up for a payload is kept for the next call with the same object.
+        Nothing is stored. What is set up for a payload is kept for the next call with the same
+        object.
+
+        Args:
+            payload: The space, the evaluator and the data view.
+            jobs: The architectures, each with its job.
+
+        Returns:
+            For each job its outcomes in the order of their steps. If an evaluation failed, its last
+            outcome has the reason and no measurement.
         """
 
     def clock(self) -> float:
-        """Seconds on the clock of its works; a virtual runner simulates it."""
+        """Return the time on the clock of this runner.
+
+        Returns:
+            Seconds since an arbitrary moment; a virtual runner simulates them.
+        """
         return time.monotonic()
 
     def open(self) -> None:
-        """Get ready: start or join a cluster. ``run`` does it too where it was not done."""
+        """Start or join a cluster; ``run`` does this too if it was not done before.
+
+        Raises:
+            UserError: If the cluster cannot be started or joined.
+        """
 
     def remarks(self) -> tuple[str, ...]:
-        """What a user should know before the run begins, a sentence each."""
+        """Return what a user should know before the run begins.
+
+        Returns:
+            Whole sentences, one for each remark; empty if there is nothing to say.
+        """
         return ()
 
     def close(self) -> None:
-        """Give back what the runner holds (workers, a private cluster)."""
+        """Release what the runner holds: its workers and a private cluster."""
 
 
-#: in this process: all that there is
+#: the share of an evaluation in this process: the whole machine
 _ALL = Share()
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a worker hands over: a measurement, or how the evaluation ended without one.
+    """The message of a worker: one measurement, or the end of an evaluation.
 
-    ``after``: the step that the worker had measured before; 0 when it began from the start, None
-    when that is not known, since it went on from what an earlier one had left.
-    ``infeasible``: the space says that the architecture has no network.
-    ``room``: that it had, in words, when it was ``out_of_memory``. ``peak``: the most bytes that
-    it has had of the device so far; 0 when that is not known.
+    An outcome without ``measurement`` and without ``failure`` says that the evaluation is complete.
+
+    Attributes:
+        measurement: The values of one step; None at the end of the evaluation.
+        after: The step that the worker had measured before; 0 if it began from the start; None if
+            that is not known, since it went on from the files of an earlier worker.
+        failure: The reason why the evaluation failed; empty if it did not.
+        out_of_memory: True if the failure was a lack of memory.
+        no_storage: True if the failure was that files cannot be written; every other trial would
+            meet the same.
+        infeasible: True if the space says that the architecture has no network.
+        host: The name of the worker's machine.
+        device: ``cpu``, or the model of the GPU.
+        room: The memory that the evaluation had, in words, if it was ``out_of_memory``.
+        peak: The most bytes of the device that the worker's process has had so far; 0 if that is
+            not known.
     """
 
     measurement: Measurement | None = None
@@ -134,9 +201,17 @@ class Outcome:
 def steps(
     evaluator: Evaluator, arch: Architecture, job: Job, share: Share = _ALL
 ) -> Generator[Outcome, None, None]:
-    """Run an evaluation, turning exceptions into outcomes: the worker itself survives.
+    """Run an evaluation and turn exceptions into outcomes, so that the worker itself survives.
 
-    ``share``: what it has of the machine.
+    Args:
+        evaluator: An evaluator that is set up.
+        arch: The architecture to evaluate.
+        job: The job, with the device that the worker uses.
+        share: The share of the machine that the worker has; it is named if memory runs out.
+
+    Yields:
+        One outcome for each measurement; one with ``failure`` as the last if an exception ended
+        the evaluation.
     """
     host, device = socket.gethostname(), device_name(job.device)
     try:
@@ -153,10 +228,20 @@ def steps(
 def steps_of_many(
     evaluator: Evaluator, tasks: Sequence[tuple[Architecture, Job]], share: Share = _ALL
 ) -> Iterator[tuple[int, Outcome]]:
-    """Run evaluations together; a place's last outcome, and only that, has no measurement."""
+    """Run several evaluations together and turn exceptions into outcomes.
+
+    Args:
+        evaluator: An evaluator that is set up.
+        tasks: The architectures, each with its job.
+        share: The share of the machine that the worker has; it is named if memory runs out.
+
+    Yields:
+        Pairs of an index in ``tasks`` and an outcome. The last outcome of an index, and only that
+        one, has no measurement.
+    """
     host, device = socket.gethostname(), device_name(tasks[0][1].device) if tasks else ""
     archs, jobs = [arch for arch, _ in tasks], [job for _, job in tasks]
-    left = dict.fromkeys(range(len(tasks)), 0)  # place -> its last step
+    left = dict.fromkeys(range(len(tasks)), 0)  # index -> its last step
 
     try:
         for place, found in evaluator.evaluate_many(archs, jobs):
@@ -185,7 +270,7 @@ def _failure(error: Exception, host: str, job: Job, share: Share) -> Outcome:
     )
 
 
-#: no fault of an architecture: every other trial would meet the same
+#: errors of the machine's storage, not of an architecture: every other trial would meet them
 _NO_STORAGE = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENFILE,
 }  # fmt: skip
@@ -193,7 +278,12 @@ _NO_RIGHT = {errno.EACCES, errno.EPERM}
 
 
 def _is_of_storage(error: OSError, folder: Path | None) -> bool:
-    """Whether the machine, not the evaluation, is at fault. ``folder``: the job's own."""
+    """Return True if the machine's storage, not the evaluation, is at fault.
+
+    Args:
+        error: The error that ended the evaluation.
+        folder: The folder of the job; None if it has none.
+    """
     if error.errno in _NO_RIGHT and folder is not None:
         return isinstance(error.filename, str) and Path(error.filename).is_relative_to(folder)
     return error.errno in _NO_STORAGE
@@ -204,7 +294,18 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def pick_device(gpus: float | Literal["fit"] | None) -> str:
-    """``cuda`` when a share of a GPU is asked for and torch sees one, else ``cpu``."""
+    """Return the device to compute on: a GPU if one is wanted and torch sees one.
+
+    Args:
+        gpus: ``resources.gpus``; 0 keeps to the CPU.
+
+    Returns:
+        ``cuda`` or ``cpu``.
+
+    Example:
+        >>> pick_device(0)
+        'cpu'
+    """
     if gpus == 0:  # a worker without a GPU need not import torch for this
         return "cpu"
     import torch
@@ -213,7 +314,14 @@ def pick_device(gpus: float | Literal["fit"] | None) -> str:
 
 
 def device_name(device: str) -> str:
-    """``cpu``, or the model of the GPU."""
+    """Return the name of a device for the store and for messages.
+
+    Args:
+        device: A torch name, such as ``cpu`` or ``cuda:0``.
+
+    Returns:
+        ``cpu``, or the model of the GPU.
+    """
     if device == "cpu":
         return device
     import torch
@@ -222,13 +330,31 @@ def device_name(device: str) -> str:
 
 
 def on_device(job: Job, device: str) -> Job:
+    """Return a copy of the job that computes on another device.
+
+    Args:
+        job: The job as the search gave it out.
+        device: A torch name, such as ``cpu`` or ``cuda``.
+
+    Returns:
+        The same job with ``device`` replaced.
+    """
     return replace(job, device=device)
 
 
 def deliver(work: JobSource, job: Job, outcome: Outcome) -> bool:
-    """Hand an outcome to the search; whether the evaluation goes on.
+    """Report an outcome to the search.
 
-    Raises: UserError when the worker could not write, which ends the search, not the trial.
+    Args:
+        work: The search, or another source of jobs.
+        job: The job that the worker has.
+        outcome: The worker's message.
+
+    Returns:
+        True if the evaluation goes on; False if it has ended, or the search stops or pauses it.
+
+    Raises:
+        UserError: If the worker could not write its files; this ends the search, not the trial.
     """
     if outcome.measurement is not None:
         decision = work.report(

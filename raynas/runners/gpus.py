@@ -1,4 +1,7 @@
-"""Whether the trials of a run get GPUs: decided once, and kept by driver and workers."""
+"""This module decides whether the trials of a run get GPUs.
+
+The decision is made once, and kept by the driver and the workers.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +13,22 @@ from typing import Literal
 from raynas.core import UserError
 from raynas.runners.base import pick_device
 
-#: set to 1, workers that are given a GPU which torch does not see work on the CPU: for tests of
-#: clusters, whose GPUs are only counted
+#: if set to 1, a worker that is given a GPU which torch does not see uses the CPU; for tests of
+#: clusters whose GPUs are only counted
 PRETEND = "RAYNAS_PRETEND_GPUS"
 
 
 @dataclass
 class GpuDecision:
-    """The share of a GPU for each trial of a run.
+    """The share of a GPU for each trial of a run, decided once.
 
-    What is left to the machines (``resources.gpus`` None or "fit") is decided by the first machines
-    that are seen, and kept for all stages: GPU machines that an autoscaler has taken away between
-    two stages come back when their trials are waiting, while trials that were put on CPUs meanwhile
-    would take days. ``share``: None until it is decided.
+    If the choice is left to the machines (``resources.gpus`` None or "fit"), the first machines
+    that are seen decide it for all stages. An autoscaler may take GPU machines away between two
+    stages; they come back when trials wait for them, while trials that were moved to CPUs meanwhile
+    would take days.
+
+    Attributes:
+        share: The share, as of ``resources.gpus``; None until it is decided.
     """
 
     share: float | None = None
@@ -33,7 +39,18 @@ class GpuDecision:
         Args:
             wanted: ``resources.gpus``.
             gpus: How many GPUs Ray counts now.
-            known: Whether machines are up that show what the cluster has. Else nothing is decided.
+            known: True if machines are up that show what the cluster has. Otherwise nothing is
+                decided.
+
+        Returns:
+            The share of a GPU for a trial; 0.0 for the CPU, also while nothing is decided.
+
+        Example:
+            >>> decision = GpuDecision()
+            >>> decision.of(None, gpus=2.0, known=True)
+            1.0
+            >>> decision.of(None, gpus=0.0, known=True)  # the first decision is kept
+            1.0
         """
         if wanted is not None and wanted != "fit":
             return float(wanted)
@@ -48,9 +65,12 @@ def local_device(gpus: float | Literal["fit"] | None) -> str:
     Args:
         gpus: ``resources.gpus``.
 
+    Returns:
+        ``cuda`` or ``cpu``.
+
     Raises:
-        UserError: When GPUs are asked for and torch sees none here, or fewer; training on the CPU,
-            or on fewer, would go unnoticed.
+        UserError: If GPUs are asked for and torch sees none here, or fewer; training on the CPU, or
+            on fewer, would go unnoticed.
     """
     device = pick_device(gpus)
     if gpus is None or gpus == "fit" or gpus == 0:
@@ -71,9 +91,15 @@ def local_device(gpus: float | Literal["fit"] | None) -> str:
 def worker_device(gpus: float) -> str:
     """Return the device of a worker that was given a share of a GPU, or none.
 
+    Args:
+        gpus: The share that the worker was given; 0 for none.
+
+    Returns:
+        ``cuda`` or ``cpu``.
+
     Raises:
-        UserError: When it was given one and torch sees none there; training on its CPU instead
-            would go unnoticed.
+        UserError: If it was given one and torch sees none there; training on its CPU instead would
+            go unnoticed.
     """
     device = pick_device(gpus)
     if gpus > 0 and device == "cpu" and os.environ.get(PRETEND) != "1":

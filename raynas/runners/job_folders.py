@@ -1,4 +1,7 @@
-"""The folder of a job on its worker: its own, whoever else still writes for the same trial."""
+"""This module gives each job a folder of its own on its worker.
+
+An earlier worker that still writes for the same trial cannot reach it.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ from raynas.store.remote import Mirror, Remote
 
 @dataclass(frozen=True)
 class JobFolder:
-    """Where a job keeps its files.
+    """The folder in which a job keeps its files.
 
     Attributes:
-        job: With ``workdir`` as its evaluator is to see it.
-        fresh: Whether it begins with an empty folder.
-        push: Brings what is new to shared storage; to be called before a measurement is told.
+        job: The job, with ``workdir`` as its evaluator is to see it.
+        fresh: True if it begins with an empty folder.
+        push: Copies what is new to shared storage; to be called before a measurement is reported.
     """
 
     job: Job
@@ -30,7 +33,7 @@ class JobFolder:
 
 @contextlib.contextmanager
 def job_folder(job: Job, arch: Architecture) -> Iterator[JobFolder]:
-    """Give the job a folder of its own, with what the last job of the same trial has left.
+    """Give the job its own folder, with the files that the trial's last job has left.
 
     A folder belongs to a trial, an architecture and one job (``Job.claim``). A worker that was
     taken for dead may go on in the folder that it had; nothing that it does there is seen. What
@@ -41,10 +44,10 @@ def job_folder(job: Job, arch: Architecture) -> Iterator[JobFolder]:
         arch: The architecture that is evaluated.
 
     Yields:
-        The folder. It is gone from this machine afterwards where shared storage has it.
+        The folder. Afterwards it is removed from this machine if shared storage has it.
 
     Raises:
-        OSError: The folder or the storage cannot be read or written.
+        OSError: If the folder or the storage cannot be read or written.
     """
     if job.workdir is None:
         yield JobFolder(job, fresh=True, push=_nothing)
@@ -65,12 +68,16 @@ def _nothing() -> None:
 
 
 def _begun(job: Job) -> bool:
-    """Whether the trial was measured or tried before, so that unnamed files are its own."""
+    """Return True if the trial was measured or tried before, so that unnamed files are its own."""
     return bool(job.stored) or job.attempt > 0
 
 
 def _take_over(root: Path, own: Claim, *, begun: bool) -> bool:
-    """Rename the folder of the last job to be that of this one; whether there was one."""
+    """Rename the folder of the trial's last job to the name of this one.
+
+    Returns:
+        True if there was one.
+    """
     if not root.is_dir():
         return False
     names = [place.name for place in root.iterdir() if not place.name.startswith(".tmp")]
@@ -86,7 +93,7 @@ def _take_over(root: Path, own: Claim, *, begun: bool) -> bool:
 
 
 def _adopt_unnamed(root: Path, own: Claim, names: list[str]) -> bool:
-    """Runs of earlier versions had their files in the trial's folder itself."""
+    """Move the files of runs of earlier versions, which lie in the trial's folder itself."""
     (root / own.name).mkdir()
     for name in names:
         (root / name).rename(root / own.name / name)
@@ -102,7 +109,7 @@ def _remove(place: Path) -> None:
 
 @contextlib.contextmanager
 def _mirrored(job: Job, own: Claim) -> Iterator[JobFolder]:
-    """The same where shared storage keeps the folders: what is here is gone in the end."""
+    """Give a folder copied from shared storage, and remove it from this machine at the end."""
     assert job.workdir is not None
     local, root = job.workdir / own.name, Remote(job.mirror)
     shutil.rmtree(job.workdir, ignore_errors=True)  # of whoever worked here before
@@ -127,7 +134,7 @@ def _mirrored(job: Job, own: Claim) -> Iterator[JobFolder]:
 
 
 def _clear(root: Remote, there: dict[str, int], own: Claim) -> None:
-    """Remove what earlier jobs left; it costs only room where that fails."""
+    """Remove what earlier jobs left in shared storage; if that fails, it only takes space."""
     with contextlib.suppress(OSError):
         for name in there:
             if not name.startswith(f"{own.name}/"):

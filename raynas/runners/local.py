@@ -1,4 +1,4 @@
-"""One trial after the other in this process: for debugging, tables and small searches."""
+"""This module evaluates trials in this process, for debugging, tables and small searches."""
 
 from __future__ import annotations
 
@@ -25,11 +25,16 @@ from raynas.search.job_source import JobSource
 
 @dataclass
 class LocalRunner(Runner):
-    """Evaluates in this process, in the order of the proposals.
+    """A runner that evaluates in this process, in the order of the proposals.
 
-    Evaluators that like a crowd get as many proposals at a time, unless ``resources.concurrent``
-    says fewer.
-    Raises: UserError when ``resources`` ask for more GPUs than there are in this machine.
+    Evaluators that prefer to evaluate many architectures together get as many proposals at a time,
+    unless ``resources.concurrent`` says fewer.
+
+    Attributes:
+        resources: Only ``cpus``, ``gpus`` and ``concurrent`` count.
+
+    Raises:
+        UserError: If ``resources`` ask for more GPUs than there are in this machine.
     """
 
     name: ClassVar[str] = "local"
@@ -42,7 +47,7 @@ class LocalRunner(Runner):
             local_device(self.resources.gpus)
 
     def remarks(self) -> tuple[str, ...]:
-        """Name what is set and means nothing without workers of their own."""
+        """Name the settings that have no effect without separate workers."""
         plain = Resources()
         names = ("memory", "patience", "retries")
         unused = [n for n in names if getattr(self.resources, n) != getattr(plain, n)]
@@ -52,6 +57,15 @@ class LocalRunner(Runner):
         return (f"{shown}: not used in a local run, which has one process and no workers",)
 
     def run(self, work: JobSource) -> None:
+        """Evaluate one proposal, or one batch of proposals, after the other.
+
+        Args:
+            work: The source of the jobs.
+
+        Raises:
+            UserError: If torch does not see the GPUs that are asked for, or files cannot be
+                written.
+        """
         evaluator = work.payload.evaluator
         evaluator.setup(work.payload.space, work.payload.view)
         device = local_device(self.resources.gpus)
@@ -80,7 +94,7 @@ class LocalRunner(Runner):
         jobs: list[Job] = []
         while len(jobs) < crowd and (job := work.next()) is not None:
             jobs.append(on_device(job, device))
-            if job.more_memory:  # not among many
+            if job.more_memory:  # it is evaluated alone
                 break
         if not jobs:
             return
@@ -91,6 +105,7 @@ class LocalRunner(Runner):
     def evaluate(
         self, payload: Payload, jobs: Sequence[tuple[Architecture, Job]]
     ) -> list[list[Outcome]]:
+        """Evaluate jobs in this process, as many together as the evaluator prefers."""
         if self._ready is None or self._ready[0] is not payload:
             evaluator = fresh(payload.evaluator)
             evaluator.setup(payload.space, payload.view)

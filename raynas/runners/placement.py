@@ -1,7 +1,8 @@
-"""How much of a device a trial gets: by the bytes that its shapes predict, and what was seen.
+"""This module decides how much of a device a trial gets.
 
-A trial's share holds what it is predicted to need, so trials that share a device fit on it
-together. Shares are powers of two: a worker is used again only by a trial with an equal share.
+It goes by the bytes that the shapes of its network predict, and by the peaks seen so far. A
+trial's share holds what it is predicted to need, so trials that share a device fit on it together.
+Shares are powers of two: a worker is used again only by a trial with an equal share.
 """
 
 from __future__ import annotations
@@ -28,7 +29,13 @@ _LEAST_SLOPE, _MOST_SLOPE, _KEPT = 0.25, 4.0, 256
 
 @dataclass(frozen=True)
 class Device:
-    """``count`` GPUs of a cluster with ``bytes`` each. ``kind``: Ray's name; empty for any."""
+    """A kind of GPU of a cluster, with its memory.
+
+    Attributes:
+        bytes: Memory of each.
+        count: How many of them the cluster has.
+        kind: Ray's name of the kind; empty for any.
+    """
 
     bytes: int
     count: float = 1.0
@@ -37,8 +44,14 @@ class Device:
 
 @dataclass(frozen=True)
 class Share:
-    """What a trial gets. ``gpus``: of one of ``kind``, or whole ones; ``memory``: bytes of main
-    memory in Ray's books, 0 for none. ``limit``: the process may not take more of its GPU."""
+    """The share of a machine's devices that a trial gets.
+
+    Attributes:
+        gpus: The share of one GPU of ``kind``, or a number of whole ones.
+        memory: Bytes of main memory to reserve in Ray; 0 for none.
+        kind: Ray's name of the kind of GPU; empty for any.
+        limit: True if the process may not take more of its GPU than its share.
+    """
 
     gpus: float = 0.0
     memory: int = 0
@@ -46,7 +59,18 @@ class Share:
     limit: bool = False
 
     def bundle(self, cpus: float) -> dict[str, float]:
-        """As Ray's resources."""
+        """Return the share as Ray's resources.
+
+        Args:
+            cpus: CPU cores for the trial.
+
+        Returns:
+            Amounts by Ray's names.
+
+        Example:
+            >>> Share(gpus=0.25, memory=2**28).bundle(cpus=2.0)
+            {'CPU': 2.0, 'GPU': 0.25, 'memory': 268435456}
+        """
         found = {"CPU": cpus, "GPU": self.gpus}
         if self.memory:
             found["memory"] = self.memory
@@ -55,7 +79,14 @@ class Share:
         return found
 
     def in_words(self, device: str) -> str:
-        """The room that there was on ``device`` (a torch name), for a message."""
+        """Return the memory that there was on a device, for a message.
+
+        Args:
+            device: A torch name, such as ``cpu`` or ``cuda``.
+
+        Returns:
+            Words with GB, such as "a whole GPU (80 GB)".
+        """
         if device == "cpu":
             return f"{(self.memory or _machine_memory()) / 1e9:.3g} GB of memory"
         import torch
@@ -71,8 +102,19 @@ def _machine_memory() -> int:
 
 
 def gpu_share(needed: float, device: int) -> float:
-    """The smallest power of two of a device that holds ``needed`` of its bytes; a whole one where
-    none does."""
+    """Return the smallest power of two of a GPU that holds the needed bytes.
+
+    Args:
+        needed: Bytes.
+        device: Bytes of the GPU.
+
+    Returns:
+        From 1/16 to 1; 1 also if the GPU does not hold them.
+
+    Example:
+        >>> gpu_share(3e9, device=16 * 10**9)
+        0.25
+    """
     share = 1.0
     while share / 2 >= SMALLEST and needed <= share / 2 * device:
         share /= 2
@@ -80,7 +122,19 @@ def gpu_share(needed: float, device: int) -> float:
 
 
 def memory_share(needed: float, most: int) -> int:
-    """The smallest power of two of bytes that holds ``needed``, but no more than ``most``."""
+    """Return the smallest power of two of bytes that holds the needed ones.
+
+    Args:
+        needed: Bytes.
+        most: The largest result.
+
+    Returns:
+        Bytes, at least 2**28 unless ``most`` is less.
+
+    Example:
+        >>> memory_share(3e8, most=2**33) == 2**29
+        True
+    """
     share = SMALLEST_MEMORY
     while share < needed:
         share *= 2
@@ -88,9 +142,21 @@ def memory_share(needed: float, most: int) -> int:
 
 
 class Sizes:
-    """Peak bytes from predicted ones: a line that lies above all that was seen.
+    """A linear model of peak bytes by predicted bytes.
 
-    ``extra``: where it begins until something was seen. Never falls with the prediction.
+    The line lies above all peaks seen so far, with a margin of 10 %. It never falls with the
+    prediction.
+
+    Args:
+        extra: Bytes at a prediction of 0, until a peak was seen.
+
+    Example:
+        >>> sizes = Sizes(extra=100)
+        >>> sizes(1000)
+        1600
+        >>> sizes.saw(predicted=1000, peak=2000)
+        >>> sizes(1000)
+        2200
     """
 
     def __init__(self, extra: int) -> None:
@@ -98,10 +164,23 @@ class Sizes:
         self._seen: deque[tuple[float, float]] = deque(maxlen=_KEPT)
 
     def saw(self, predicted: int, peak: int) -> None:
+        """Take note of a peak.
+
+        Args:
+            predicted: The bytes that the shapes of the network predict.
+            peak: The most bytes that its process had.
+        """
         self._seen.append((float(predicted), float(peak)))
 
     def __call__(self, predicted: int) -> int:
-        """The bytes to expect."""
+        """Return the bytes to expect.
+
+        Args:
+            predicted: The bytes that the shapes of the network predict.
+
+        Returns:
+            Bytes.
+        """
         slope, extra = self._line()
         return math.ceil(extra + slope * predicted)
 
@@ -119,18 +198,26 @@ class Sizes:
 
 @dataclass
 class Learned:
-    """What runs have shown of sizes, of GPUs and of main memory."""
+    """The memory models of a run: one for GPUs, one for main memory.
+
+    Attributes:
+        gpu: Peak bytes on a GPU.
+        memory: Peak bytes of main memory.
+    """
 
     gpu: Sizes = field(default_factory=lambda: Sizes(CONTEXT))
     memory: Sizes = field(default_factory=lambda: Sizes(PROCESS))
 
 
 class Placer:
-    """Gives out shares, and keeps the books of who has what.
+    """An allocator that gives each trial its share of GPUs or main memory.
 
-    ``fixed``: what trials get where nothing is fitted. ``devices``: GPUs to fit trials to, if any.
-    ``fits_memory``: without them, trials are fitted to the main memory. ``memory``: bytes of that,
-    of the largest machine and of all.
+    Args:
+        fixed: The share of trials that are not fitted to their prediction.
+        memory: Bytes of main memory: of the largest machine, and of all machines.
+        devices: The GPUs to fit trials to; empty for none.
+        fits_memory: True fits trials to the main memory if there are no ``devices``.
+        learned: Memory models of an earlier stage; None begins new ones.
     """
 
     def __init__(
@@ -153,18 +240,28 @@ class Placer:
 
     @property
     def asks(self) -> bool:
-        """Whether predictions are of any use."""
+        """True if predictions of memory are used."""
         return bool(self._devices) or self._fits_memory
 
     @property
     def least_gpu(self) -> float:
-        """The smallest share of a GPU that it gives."""
+        """The smallest share of a GPU that a trial gets.
+
+        Returns:
+            A share from 0 to 1, or a number of GPUs.
+        """
         return SMALLEST if self._devices else self._fixed.gpus
 
     def place(self, number: int, predicted: int | None, more: bool = False) -> Share:
-        """A share for trial ``number``. ``predicted``: None when that is not known.
+        """Choose the share of a trial, and reserve it.
 
-        ``more``: it ran out of memory, so it gets twice as much, up to a whole device.
+        Args:
+            number: The number of the trial.
+            predicted: The bytes that its network is predicted to need; None if that is not known.
+            more: True if it ran out of memory: it gets twice as much, up to a whole device.
+
+        Returns:
+            The share.
         """
         if predicted is not None:
             self._predicted[number] = predicted
@@ -178,7 +275,13 @@ class Placer:
         return share
 
     def has_room(self, live: Collection[int]) -> bool:
-        """Whether another trial may fit beside those that are ``live``: what waits, waits first."""
+        """Return True if another trial may fit beside the live ones.
+
+        Trials that still wait for their share count as if they had it.
+
+        Args:
+            live: The numbers of the trials that have jobs; the shares of others are released.
+        """
         here = set(live)
         self._has = {number: share for number, share in self._has.items() if number in here}
         if not self._has:
@@ -189,7 +292,13 @@ class Placer:
         return not self._fits_memory or booked + SMALLEST_MEMORY <= self._all
 
     def saw(self, number: int, peak: int, on_gpu: bool) -> None:
-        """The most bytes that the trial's process has had so far; 0 when that is not known."""
+        """Take note of the memory that a trial has used.
+
+        Args:
+            number: The number of the trial.
+            peak: The most bytes that its process has had so far; 0 if that is not known.
+            on_gpu: True for memory of a GPU.
+        """
         predicted = self._predicted.get(number)
         if predicted is not None and peak > self._peaks.get(number, 0):
             self._peaks[number] = peak
@@ -218,7 +327,7 @@ class Placer:
         return max(expected, 2 * self._given.get(number, expected)) if more else expected
 
     def _left(self, device: Device) -> float:
-        """Of the devices of a kind; below 0 when trials wait for it."""
+        """Return how many GPUs of a kind are free; below 0 if trials wait for them."""
         return device.count - sum(s.gpus for s in self._has.values() if s.kind == device.kind)
 
     def _twice(self, share: Share) -> Share:
@@ -227,6 +336,17 @@ class Placer:
 
 
 def largest_and_all(nodes: Collection[Mapping[str, float]]) -> tuple[int, int]:
-    """Of the main memory in the resources of the machines, in bytes."""
+    """Return the main memory of the largest machine, and of all.
+
+    Args:
+        nodes: The resources of each machine, as Ray names them.
+
+    Returns:
+        Two numbers of bytes.
+
+    Example:
+        >>> largest_and_all([{"CPU": 4, "memory": 8e9}, {"memory": 2e9}, {"CPU": 1}])
+        (8000000000, 10000000000)
+    """
     sizes = [int(node.get("memory", 0)) for node in nodes]
     return max(sizes, default=0), sum(sizes)

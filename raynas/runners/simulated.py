@@ -1,7 +1,7 @@
-"""Simulated workers on a virtual clock: months of cluster time in seconds of this process.
+"""This module simulates workers on a virtual clock: months of cluster time in seconds.
 
-The same search, sampler and scheduler objects as on a cluster; only the waiting is left out. A
-measurement arrives when its ``seconds`` have passed on the clock of this runner, so evaluators
+It uses the same search, sampler and scheduler objects as a cluster; only the waiting is left out.
+A measurement arrives when its ``seconds`` have passed on the clock of the runner, so evaluators
 whose seconds are simulated (tables) show what a search would find, and when.
 
 The idea of replaying tabulated trainings asynchronously: D. Salinas et al., "Syne Tune: A Library
@@ -32,17 +32,32 @@ Kind = Literal["starting", "working", "down"]
 
 @dataclass(frozen=True)
 class Cluster:
-    """The simulated machines. Rates are per hour in which a worker computes.
+    """The settings of a simulated cluster.
 
-    ``startup_s``: before a worker's first job, and again each time that it comes back.
-    ``failure_rate``: its process dies, and starts again at once.
-    ``preempt_rate``: its machine is taken away; another comes after ``replace_s``.
-    ``checkpoint_s``: work between two checkpoints. 0 loses nothing, ``inf`` all of a trial's work.
-    Either way the trial goes on from its checkpoint on the first worker that is free, and counts
-    it against ``resources.retries`` until it is measured again, as on Ray. ``spread``: standard
-    deviation of the logarithm of the workers' speeds (0.2: most within 20 % of the evaluator's
-    seconds); 0: all are alike.
-    ``seed``: of failures, preemptions and speeds. Raises: UserError.
+    Rates are events per hour in which a worker computes. Whatever ends a worker, its trial goes on
+    from its last checkpoint on the first worker that is free. This counts against
+    ``resources.retries`` until the trial is measured again, as on Ray.
+
+    Attributes:
+        workers: The number of workers.
+        startup_s: Seconds before a worker's first job, and again each time that it comes back.
+        failure_rate: Failures per hour: the worker's process dies, and starts again at once.
+        preempt_rate: Preemptions per hour: the worker's machine is taken away; another one comes
+            after ``replace_s``.
+        replace_s: Seconds until a machine that was taken away is replaced.
+        checkpoint_s: Seconds of work between two checkpoints. 0 loses nothing, ``inf`` loses all
+            work of a trial.
+        spread: Standard deviation of the logarithm of the workers' speeds (0.2: most are within
+            20 % of the evaluator's seconds); 0: all workers are equally fast.
+        seed: The seed of failures, preemptions and speeds.
+
+    Raises:
+        UserError: If ``workers`` is < 1, another value is negative, or one that must be finite is
+            not.
+
+    Example:
+        >>> Cluster(workers=8, preempt_rate=0.5).replace_s
+        300.0
     """
 
     workers: int = 1
@@ -66,9 +81,24 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Usage:
-    """Where the workers' time went, in worker-seconds; they add up to ``workers * seconds``.
+    """An account of the workers' time, in worker-seconds.
 
-    ``lost``: work after a trial's last checkpoint, which it had to do again.
+    ``starting``, ``useful``, ``lost``, ``down`` and ``idle`` add up to ``workers * seconds``.
+
+    Attributes:
+        workers: The number of workers.
+        seconds: Seconds on the virtual clock.
+        starting: Worker-seconds in which workers started.
+        useful: Worker-seconds of work that counted.
+        lost: Worker-seconds of work after a trial's last checkpoint, which it had to do again.
+        down: Worker-seconds in which a machine was away.
+        idle: Worker-seconds without work.
+        failures: How many worker processes died.
+        preemptions: How many machines were taken away.
+
+    Example:
+        >>> Usage(2, 10.0, 1.0, 15.0, 2.0, 0.0, 2.0, failures=1, preemptions=0).utilisation
+        0.75
     """
 
     workers: int
@@ -83,17 +113,34 @@ class Usage:
 
     @property
     def total(self) -> float:
+        """The time of all workers.
+
+        Returns:
+            Worker-seconds.
+        """
         return self.workers * self.seconds
 
     @property
     def utilisation(self) -> float:
-        """Share of the workers' time in which they did work that counted, 0..1."""
+        """The share of the workers' time in which they did work that counted.
+
+        Returns:
+            A number from 0 to 1; 0 before any time has passed.
+        """
         return max(self.useful, 0.0) / self.total if self.total else 0.0  # rounded below 0 at times
 
 
 @dataclass(frozen=True)
 class Span:
-    """One thing that a worker did, and when."""
+    """A period in which a simulated worker did one thing.
+
+    Attributes:
+        worker: The number of the worker, from 0.
+        kind: ``starting``, ``working`` or ``down``.
+        begin: Seconds on the virtual clock.
+        end: Seconds on the virtual clock.
+        trial: The number of the trial that it worked on; None if it did not work.
+    """
 
     worker: int
     kind: Kind
@@ -103,23 +150,41 @@ class Span:
 
 
 class TimedRows(list[dict[str, Any]]):
-    """Rows in memory, each with ``clock_s``: when it was stored on the runner's clock."""
+    """Stored rows in memory, each with the time at which it was stored.
+
+    The time is ``clock_s``, seconds on the clock of the runner.
+
+    Args:
+        runner: The runner whose clock counts.
+    """
 
     def __init__(self, runner: VirtualRunner) -> None:
         super().__init__()
         self._runner = runner
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:  # type: ignore[override]
+        """Add rows with the present time of the runner's clock.
+
+        Args:
+            rows: Rows as for the store; they are copied.
+        """
         now = self._runner.clock()
         self.extend({**row, "clock_s": now} for row in rows)
 
 
 @dataclass
 class VirtualRunner(Runner):
-    """Carries out a work on ``cluster``, in this process, deterministic for its seed.
+    """A runner that simulates the workers of a cluster in this process.
 
-    Hand ``runner.clock`` to the work, so that its deadlines are on this clock. Workers that have
-    started serve the next work too. ``trace``: keep a :class:`Span` for all that workers do.
+    It is deterministic for the seed of ``cluster``. Give ``runner.clock`` to the search, so that
+    its deadlines are on this clock. Workers that have started serve the next search too.
+
+    Attributes:
+        cluster: The simulated machines.
+        resources: Only ``concurrent`` and ``retries`` count.
+        trace: True keeps a :class:`Span` for everything that workers do.
+        spans: The spans kept so far.
+        now: Seconds on the virtual clock.
     """
 
     name: ClassVar[str] = "virtual"
@@ -133,17 +198,29 @@ class VirtualRunner(Runner):
     _ready: tuple[Payload, Evaluator] | None = field(default=None, init=False, repr=False)
 
     def clock(self) -> float:
-        """Simulated seconds since the runner was made."""
+        """Return the simulated seconds since the runner was made."""
         return self.now
 
     def run(self, work: JobSource) -> None:
+        """Simulate until ``work`` is done or interrupted.
+
+        Args:
+            work: The source of the jobs.
+
+        Raises:
+            RaynasError: If all workers wait and the search neither ends nor gives them work.
+        """
         work.payload.evaluator.setup(work.payload.space, work.payload.view)
         if not self._workers:
             self._workers = [_Worker(i, self.cluster) for i in range(self._count())]
         _Replay(self, work, self._workers).go()
 
     def usage(self) -> Usage:
-        """Of all works so far, up to now."""
+        """Return what the workers' time went into, for all searches up to now.
+
+        Returns:
+            The account in worker-seconds.
+        """
         times = [worker.times(self.now) for worker in self._workers]
         # a worker may lose what another one did: their sum is never negative but for rounding
         spent = {kind: max(sum(one[kind] for one in times), 0.0) for kind in _KINDS}
@@ -160,7 +237,7 @@ class VirtualRunner(Runner):
     def evaluate(
         self, payload: Payload, jobs: Sequence[tuple[Architecture, Job]]
     ) -> list[list[Outcome]]:
-        """The clock goes on by the evaluations' time, shared by all workers."""
+        """Evaluate jobs now and advance the clock by their time, shared by all workers."""
         if self._ready is None or self._ready[0] is not payload:
             evaluator = fresh(payload.evaluator)
             evaluator.setup(payload.space, payload.view)
@@ -178,7 +255,7 @@ _KINDS = ("starting", "useful", "lost", "down")
 
 
 class _Worker:
-    """One of the simulated machines, with an account of its time."""
+    """A simulated worker, with an account of its time."""
 
     def __init__(self, number: int, cluster: Cluster) -> None:
         self.number, self.name = number, f"worker-{number}"
@@ -191,17 +268,23 @@ class _Worker:
             self.speed = math.exp(cluster.spread * float(pace))
         self.spent = dict.fromkeys(_KINDS, 0.0)
         self.failures = self.preemptions = 0
-        self.gone_at = self.back_at = 0.0  # taken away, and there again, but not started
+        self.gone_at = self.back_at = (
+            0.0  # when it was taken away; when it is back, but not started yet
+        )
         self.ready_at = cluster.startup_s
         self.running: _Running | None = None
-        self.began = 0.0  # the piece of work that it is at
+        self.began = 0.0  # when its present piece of work began
 
     def _draw(self, rng: np.random.Generator | None) -> float:
         """Seconds of work until its next failure or preemption."""
         return math.inf if rng is None else float(rng.exponential(3600 / self._rate))
 
     def break_down(self, now: float) -> str:
-        """It is gone, and will be back; why."""
+        """End the worker until it comes back.
+
+        Returns:
+            The reason, for messages.
+        """
         assert self._rng is not None
         self.fuse, self.gone_at, self.back_at = self._draw(self._rng), now, now
         if self._rng.random() * self._rate < self._cluster.failure_rate:
@@ -216,21 +299,27 @@ class _Worker:
 
     @property
     def returns(self) -> bool:
-        """Whether it is away, or starts."""
+        """True while the worker is away or starts."""
         return self.ready_at > self.gone_at
 
     def returned(self) -> None:
+        """Book the time that the worker was away and started; it is ready for work."""
         self.spent = self.times(self.ready_at)
         self.gone_at = self.back_at = self.ready_at
 
     def stops(self, moment: float, lost: float = 0.0) -> None:
-        """Its piece of work ends; ``lost`` seconds of the trial's work are to be done again."""
+        """End the worker's piece of work.
+
+        Args:
+            moment: Seconds on the virtual clock.
+            lost: Seconds of the trial's work that are to be done again.
+        """
         self.spent["useful"] += moment - self.began - lost
         self.spent["lost"] += lost
         self.running = None
 
     def times(self, now: float) -> dict[str, float]:
-        """Seconds by what they went into up to ``now``, what it is at included."""
+        """Return the seconds by what they went into up to ``now``, the present work included."""
         spent = dict(self.spent)
         if self.returns:
             spent["down"] += min(now, self.back_at) - self.gone_at
@@ -255,7 +344,7 @@ class _Running:
         self.deaths = self.in_a_row = 0  # of workers: all, and since its last measurement
 
     def advance(self, to: float, took: float, every: float) -> None:
-        """The work is ``to`` seconds done, after ``took`` of a worker's time.
+        """Book that the work has reached ``to`` seconds, after ``took`` seconds of a worker's time.
 
         A checkpoint is written when ``every`` seconds of work are done; 0 means at any moment.
         """
@@ -271,7 +360,11 @@ class _Running:
             self.at_risk += took
 
     def fall_back(self) -> float:
-        """To the checkpoint; how much of the workers' time is lost."""
+        """Go back to the checkpoint.
+
+        Returns:
+            The worker-seconds that are lost.
+        """
         lost, self.at_risk = self.at_risk, 0.0
         self.done = self.checkpoint
         self.deaths += 1
@@ -280,14 +373,14 @@ class _Running:
 
 
 class _Replay:
-    """One work on the workers: a queue of the moments at which something happens."""
+    """One search on the workers: a queue of the moments at which something happens."""
 
     def __init__(self, runner: VirtualRunner, work: JobSource, workers: list[_Worker]) -> None:
         self.runner, self.work = runner, work
         self.every = runner.cluster.checkpoint_s
         self.evaluator = work.payload.evaluator
         self.queue: list[tuple[float, int, _Worker]] = []
-        self.order = 0  # of two things at one moment the first that was foreseen
+        self.order = 0  # of two events at one moment, the one planned first comes first
         self.idle: deque[_Worker] = deque()
         self.orphans: deque[_Running] = deque()  # trials whose worker is gone
         self.workers = workers
@@ -295,6 +388,7 @@ class _Replay:
             self._foresee(max(worker.ready_at, runner.now), worker)
 
     def go(self) -> None:
+        """Process events until the search is done or interrupted."""
         try:
             while not self.work.done and not self.work.interrupted:
                 if not self.queue:
@@ -307,7 +401,7 @@ class _Replay:
                     worker.stops(self.runner.now)
 
     def _happens(self, moment: float, _: int, worker: _Worker) -> None:
-        # who waits for a screening hears of what happened meanwhile after it
+        # a worker that waits for a screening gets the events of that time after it
         self.runner.now = max(self.runner.now, moment)
         if worker.running is not None:
             self._work_ends(worker, worker.running, moment)
@@ -323,15 +417,15 @@ class _Replay:
         heapq.heappush(self.queue, (moment, self.order, worker))
 
     def _wake(self) -> None:
-        """Offer work to those who wait, in the order in which they began to."""
+        """Offer work to the idle workers, in the order in which they became idle."""
         while self.idle and not self.work.interrupted:
             worker = self.idle.popleft()
             if not self._employ(worker):
-                self.idle.appendleft(self.idle.pop())  # it keeps its place in the queue
+                self.idle.appendleft(self.idle.pop())  # it stays the first in the queue
                 return
 
     def _employ(self, worker: _Worker) -> bool:
-        """Give the worker a trial; or let it wait, when there is none."""
+        """Give the worker a trial; if there is none, put it among the idle ones."""
         while True:
             if self.orphans:
                 running = self.orphans.popleft()
@@ -348,7 +442,11 @@ class _Replay:
             return True
 
     def _advance(self, running: _Running) -> bool:
-        """To the trial's next measurement; False when it ends before it takes any time."""
+        """Go to the trial's next measurement.
+
+        Returns:
+            False if the trial ends before it takes any time.
+        """
         work, job = self.work, running.job
         known = work.trials[job.trial].step
         for outcome in running.outcomes:

@@ -1,1 +1,1 @@
-"""Runners on Ray. This package is the only place that imports Ray."""
+"""This package holds the runners on Ray; it is the only place that imports Ray."""

@@ -1,8 +1,8 @@
-"""Persistent Ray actors that evaluate architectures in chunks and stream what they find.
+"""This module evaluates architectures by persistent Ray actors, in chunks.
 
-For evaluations of milliseconds: a call to an actor costs about one, so an actor gets several jobs
-by one call, and the next chunk before it has finished the last. What is found comes back while
-the chunk is worked on. An actor that dies costs the jobs that it had not reported.
+It is for evaluations of milliseconds: a call to an actor costs about one, so an actor gets several
+jobs by one call, and the next chunk before it has finished the last. Outcomes come back while the
+chunk is worked on. An actor that dies costs the jobs that it had not reported.
 """
 
 from __future__ import annotations
@@ -31,31 +31,41 @@ environment.prepare()  # before Ray is imported
 
 import ray  # noqa: E402
 
-#: what one call to an actor is worth, and the most jobs in it: a sampler that learns should not
-#: be asked for hundreds of proposals before it hears of the first
+#: seconds of work for one call to an actor, and the most jobs in it: a sampler that learns should
+#: not be asked for hundreds of proposals before it is told the first result
 _CHUNK_SECONDS, _CHUNK = 0.25, 32
-#: outcomes of quicker evaluations travel (and are stored) together
+#: outcomes that arrive within so many seconds are sent (and stored) together
 _STREAM_SECONDS = 0.05
-#: how long a change from outside (Ctrl-C) may go unnoticed
+#: the longest time in seconds until a change from outside (Ctrl-C) is noticed
 _LOOK_SECONDS = 0.2
-#: so many workers in a row that die before they are ready, each hired after the one before it had
-#: died, end the run; those that were lost together are one
+#: the run ends after so many workers in a row that die before they are ready, each started after
+#: the one before it had died; those that were lost together count as one
 _STILLBORN = 5
-#: so often a task is not blamed for a worker that died and had not said that it came to it, or that
-#: could not even be given it; what such a worker said may be lost
+#: so often a task is not blamed for a worker that died before it said that it came to the task, or
+#: that could not be given it; the last messages of such a worker may be lost
 _UNHEARD = 2
-#: what a worker must have to do that a machine is waited for, and the most that wait
+#: seconds of work that a worker needs to be worth a new machine, and the most workers that wait
+#: for machines
 _WORTH_SECONDS, _MOST_WAITING = 60.0, 64
-#: after so much idleness a worker is asked whether it is still there
+#: after so many idle seconds a worker is asked for a sign of life
 _PING_SECONDS = 5.0
 
-Part = tuple[list[tuple[int, Outcome]], float]  # (place in the chunk, outcome)s, seconds they took
+Part = tuple[list[tuple[int, Outcome]], float]  # pairs (index in the chunk, outcome), seconds
 
 
 @dataclass(frozen=True)
 class Shared:
-    """A payload on its way to workers; images and the evaluator's assets stay in the object
-    store, one copy a node. ``version``: of the assets, where they may change under way."""
+    """A payload on its way to workers.
+
+    Images and the evaluator's assets stay in the object store, one copy on each machine.
+
+    Attributes:
+        space: The search space.
+        evaluator: The evaluator, not set up yet.
+        view: A reference to the data view.
+        assets: A reference to the evaluator's assets; None if it has none.
+        version: The version of the assets, if they may change during the search.
+    """
 
     space: SearchSpace
     evaluator: Evaluator
@@ -66,13 +76,17 @@ class Shared:
 
 @dataclass(eq=False)
 class Task:
-    """A job for any worker.
+    """A job for any worker of a pool.
 
-    ``suspect``: was under way, or behind what was, when a worker died, one of its ``deaths``.
-    ``shared``: what it is evaluated with, if that is not the crew's.
-    ``unheard``: workers that died with it and had not said that they came to it, or that could not
-    be given it.
-    ``closed``: its source wants nothing more of it, and it is not started again.
+    Attributes:
+        arch: The architecture.
+        job: The job, with the number of the attempt.
+        shared: The payload to evaluate it with; None takes that of the pool.
+        suspect: True if it was under way, or behind a job that was, when a worker died.
+        deaths: The deaths of workers that may be its fault.
+        unheard: How many workers died with it that had not said that they came to it, or could not
+            be given it.
+        closed: True if its source wants nothing more of it; it is not started again.
     """
 
     arch: Architecture
@@ -85,45 +99,82 @@ class Task:
 
 
 class Source(ABC):
-    """Where a crew gets its tasks from, and who hears of them."""
+    """A source of tasks for a pool of actors, which takes their outcomes."""
 
     @property
     @abstractmethod
     def over(self) -> bool:
-        """Nothing more is wanted: all is done, or it was interrupted."""
+        """True if nothing more is wanted: all is done, or it was interrupted."""
 
     @abstractmethod
     def next(self) -> Task | None:
-        """A task, or None when there is none now."""
+        """Return the next task.
+
+        Returns:
+            A task; None if there is none now.
+        """
 
     @abstractmethod
     def take(self, found: Sequence[tuple[Task, Outcome]]) -> None:
-        """Outcomes that arrived together. One without a measurement is its task's last; there is
-        one such outcome of a task, or it is lost, never both."""
+        """Take outcomes that arrived together.
+
+        An outcome without a measurement is its task's last. A task has one such outcome, or it is
+        lost, never both.
+
+        Args:
+            found: Tasks, each with an outcome.
+        """
 
     @abstractmethod
     def lose(self, task: Task, message: str) -> None:
-        """The task is given up."""
+        """Give a task up.
+
+        Args:
+            task: The task.
+            message: The reason.
+        """
 
     def again(self, task: Task) -> None:
-        """The task is started once more; its job has the new attempt."""
+        """Take note that a task is started once more.
+
+        Args:
+            task: The task; its job has the new attempt.
+        """
 
     def rest(self, seconds: float) -> None:
-        """Nothing is under way: wait so long for a task, or a little less."""
+        """Wait for a task, while nothing is under way.
+
+        Args:
+            seconds: The longest time to wait.
+        """
         time.sleep(seconds)
 
     def share(self, workers: int) -> int | None:
-        """The most tasks to hand out at once, so that the last ones are spread evenly."""
+        """Return the most tasks to give to one worker at once.
+
+        The last tasks are then spread evenly.
+
+        Args:
+            workers: The number of workers.
+
+        Returns:
+            A number of tasks; None sets no limit.
+        """
         return None
 
     @property
     def left(self) -> int:
-        """How many tasks are still to come, as far as more machines are worth having for them."""
+        """The number of tasks still to come, for the decision to ask for more machines."""
         return 0
 
 
 class Worker:
-    """In an actor: keeps data and evaluator, and evaluates what it is given."""
+    """The code of an actor: it keeps data and evaluator, and evaluates chunks of jobs.
+
+    Args:
+        shared: The payload.
+        gpus: The share of a GPU; 0 for the CPU.
+    """
 
     def __init__(self, shared: Shared, gpus: float) -> None:
         self._device, self._share = worker_device(gpus), Share(gpus)
@@ -131,14 +182,24 @@ class Worker:
         self._first = shared.version
 
     def ready(self) -> int:
-        """Its process, once it is set up."""
+        """Return the id of the actor's process, once it is set up."""
         return os.getpid()
 
     @ray.method(num_returns="streaming")
     def evaluate(
         self, chunk: Sequence[tuple[Architecture, Job]], shared: Shared | None = None
     ) -> Iterator[Part]:
-        """What is found, in parts. Only what is under way is ever split."""
+        """Evaluate a chunk of jobs.
+
+        Only the outcomes of a job that is under way are ever split between two parts.
+
+        Args:
+            chunk: The architectures, each with its job.
+            shared: The payload to evaluate with; None takes the one of the set-up.
+
+        Yields:
+            Parts: pairs of an index in the chunk and an outcome, and the seconds that they took.
+        """
         evaluator = self._evaluator(shared)
         tasks = [(arch, on_device(job, self._device)) for arch, job in chunk]
         found: list[tuple[int, Outcome]] = []
@@ -153,7 +214,7 @@ class Worker:
             yield found, time.monotonic() - began
 
     def _evaluator(self, shared: Shared | None) -> Evaluator:
-        """Of the two versions that were asked for last."""
+        """Return the evaluator of a payload; those of the two last versions are kept."""
         if shared is None:
             return self._evaluators[self._first]
         evaluator = self._evaluators.pop(shared.version, None) or ready_evaluator(shared)
@@ -164,11 +225,18 @@ class Worker:
 
 
 def ready_evaluator(shared: Shared) -> Evaluator:
-    """The evaluator, set up with data and assets, which need not lie on this machine's disk.
+    """Set up an evaluator with data and assets, which need not lie on this machine's disk.
 
-    What the store has lost, an evaluator reads from where its assets came from.
+    If the object store has lost the assets, the evaluator reads them from their files.
 
-    Raises: RaynasError when something else is there now.
+    Args:
+        shared: The payload.
+
+    Returns:
+        The evaluator, set up.
+
+    Raises:
+        RaynasError: If the files hold another version now.
     """
     evaluator = shared.evaluator
     if shared.assets is not None:
@@ -182,7 +250,7 @@ def ready_evaluator(shared: Shared) -> Evaluator:
 
 
 def _version(evaluator: Evaluator) -> str | None:
-    """Of the weights that this machine sees, if any."""
+    """Return the version of the weights that this machine sees, if any."""
     try:
         return evaluator.weights_version()
     except UserError:
@@ -190,86 +258,151 @@ def _version(evaluator: Evaluator) -> str | None:
 
 
 def _last_step(outcome: Outcome, job: Job) -> bool:
-    """The end follows at once: a job that is done must not look as if it were under way."""
+    """Return True if the job is done after this outcome, so that it must not look as under way."""
     return outcome.measurement is not None and outcome.measurement.step >= job.max_step
 
 
 class ActorBackend(ABC):
-    """What a crew needs of the system that runs its actors.
+    """The operations that a pool needs of the system that runs its actors.
 
-    An actor carries out its calls in their order. What it says is awaited by reference: an answer,
+    An actor carries out its calls in their order. Its messages are awaited by reference: an answer,
     or a stream of parts.
     """
 
     @abstractmethod
     def hire(self, shared: Shared, gpus: float, options: Mapping[str, Any]) -> Any:
-        """Start a :class:`Worker`; gives the actor, before it is set up."""
+        """Start a :class:`Worker`.
+
+        Args:
+            shared: The payload.
+            gpus: The share of a GPU; 0 for the CPU.
+            options: Ray's options of the actor.
+
+        Returns:
+            The actor, before it is set up.
+        """
 
     @abstractmethod
     def ready(self, actor: Any) -> Any:
-        """Ask the actor for its process; gives the answer to await."""
+        """Ask the actor for the id of its process.
+
+        Args:
+            actor: The actor.
+
+        Returns:
+            The answer to await.
+        """
 
     @abstractmethod
     def evaluate(
         self, actor: Any, chunk: Sequence[tuple[Architecture, Job]], shared: Shared | None
     ) -> Any:
-        """Have the actor evaluate a chunk; gives the stream of parts to await."""
+        """Have the actor evaluate a chunk.
+
+        Args:
+            actor: The actor.
+            chunk: The architectures, each with its job.
+            shared: The payload to evaluate with; None takes the one of the set-up.
+
+        Returns:
+            The stream of parts to await.
+        """
 
     @abstractmethod
     def wait(self, awaited: Sequence[Any], seconds: float) -> Sequence[Any]:
-        """Wait until one of them can be read, at most ``seconds``; gives all that can be."""
+        """Wait until one of several references can be read.
+
+        Args:
+            awaited: The references.
+            seconds: The longest time to wait.
+
+        Returns:
+            All references that can be read.
+        """
 
     @abstractmethod
     def answer(self, awaited: Any) -> int:
-        """Read an answer that is there. Raises: what ended the actor."""
+        """Read an answer that has arrived.
+
+        Args:
+            awaited: The reference.
+
+        Returns:
+            The id of the actor's process.
+
+        Raises:
+            Exception: The error that ended the actor.
+        """
 
     @abstractmethod
     def part(self, awaited: Any) -> Part:
-        """Read the next part of a stream. Raises: what ended the actor, or the evaluation."""
+        """Read the next part of a stream.
+
+        Args:
+            awaited: The stream.
+
+        Returns:
+            Pairs of an index in the chunk and an outcome, and the seconds that they took.
+
+        Raises:
+            Exception: The error that ended the actor or the evaluation.
+        """
 
     @abstractmethod
     def kill(self, actor: Any) -> None:
-        """End the actor at once, if it is not dead yet."""
+        """End the actor at once, if it is not dead yet.
+
+        Args:
+            actor: The actor.
+        """
 
 
 class RayActors(ActorBackend):
-    """Actors of the Ray that this process has joined."""
+    """The actors of the Ray that this process has joined."""
 
     def hire(self, shared: Shared, gpus: float, options: Mapping[str, Any]) -> Any:
+        """Start a Ray actor."""
         actor: Any = ray.remote(Worker)
         return actor.options(**options).remote(shared, gpus)
 
     def ready(self, actor: Any) -> Any:
+        """Ask the actor for the id of its process."""
         return actor.ready.remote()
 
     def evaluate(
         self, actor: Any, chunk: Sequence[tuple[Architecture, Job]], shared: Shared | None
     ) -> Any:
+        """Have the actor evaluate a chunk, as a streaming call."""
         return actor.evaluate.remote(chunk, *([] if shared is None else [shared]))
 
     def wait(self, awaited: Sequence[Any], seconds: float) -> Sequence[Any]:
+        """Wait until one of several object references can be read."""
         ray.wait(list(awaited), num_returns=1, timeout=seconds)
         ready, _ = ray.wait(list(awaited), num_returns=len(awaited), timeout=0)
         return ready
 
     def answer(self, awaited: Any) -> int:
+        """Read an answer that has arrived."""
         process: int = ray.get(awaited)
         return process
 
     def part(self, awaited: Any) -> Part:
+        """Read the next part of a stream."""
         part: Part = ray.get(next(awaited))
         return part
 
     def kill(self, actor: Any) -> None:
+        """End the actor at once."""
         ray.kill(actor)
 
 
 @dataclass(eq=False)
 class _Chunk:
-    """Tasks on their way; ``left``: place -> task that has not ended.
+    """Tasks that an actor was given by one call.
 
-    ``sign``: what the actor says when it comes to this chunk, None once it has. What it has not
-    come to has not killed it. ``parts``: what it finds.
+    ``left``: index -> task that has not ended. ``sign``: the message that the actor comes to this
+    chunk, None once it has arrived; a chunk that it has not come to has not killed it. ``parts``:
+    the stream of outcomes.
     """
 
     left: dict[int, Task]
@@ -279,12 +412,12 @@ class _Chunk:
 
 @dataclass(eq=False)
 class _Hand:
-    """An actor and what it has to do.
+    """An actor handle: an actor and the chunks that it was given.
 
-    ``number``: of the actors that were hired before it. ``starting``: what it answers when it is
-    set up, or still there. ``heard``: when it last said something, or got something to do.
-    ``node``: the machine that was chosen for it, if one was. ``fate``: what it died of, once that
-    is known. ``refused``: it could not be given anything, and has said nothing since.
+    ``number``: how many actors were started before it. ``starting``: the answer to await when it is
+    set up, or asked if it is still there. ``heard``: when it last sent a message, or got something
+    to do. ``node``: the machine that was chosen for it, if one was. ``fate``: the error that ended
+    it, once known. ``refused``: it could not be given anything, and has said nothing since.
     """
 
     actor: Any
@@ -299,12 +432,12 @@ class _Hand:
 
     @property
     def able(self) -> bool:
-        """Whether it may be given something: it was there when it was last asked."""
+        """True if it may be given tasks: it answered when it was last asked."""
         return self.starting is None and self.fate is None and not self.refused
 
     @contextlib.contextmanager
     def surviving(self) -> Iterator[None]:
-        """An error of what is done with it is its end, and no other's."""
+        """Take an error in this context as the end of this actor, and of no other."""
         try:
             yield
         except Exception as error:
@@ -312,7 +445,7 @@ class _Hand:
 
     @property
     def awaited(self) -> Any:
-        """What it will say next; None when it has nothing to say."""
+        """The reference of its next message; None when it has nothing to say."""
         if self.starting is not None or not self.chunks:
             return self.starting
         chunk = self.chunks[0]
@@ -320,21 +453,26 @@ class _Hand:
 
 
 class Crew:
-    """``size()`` actors with a payload, kept until ``dismiss``; dead ones are replaced, and more
-    hired when there may be more.
+    """A pool of actors with one payload, which replaces dead actors and grows with the cluster.
 
-    ``options``: of Ray, for each actor (``num_cpus``, ``num_gpus``); those that book nothing are
-    spread over the machines by us. ``retries``: a task whose
-    worker died is started again so often, if it is not in quarantine before (see ``deaths``); of
-    several that a worker had, one by one, since only one is guilty. ``ahead=False``: one task at a
-    time, and nothing is asked for before it ended.
-    ``patience``: a worker that has said nothing for so many seconds is taken for dead.
-    ``gpus``: 0 keeps workers off a GPU, else they use one; as the options say if not given.
-    ``grows``: whether an autoscaler brings machines for workers that do not fit on those there are.
+    An actor says when it comes to a chunk, so that no task is blamed for the end of an actor that
+    had died before. An actor that is given up is never listened to again: what it says later of a
+    task cannot be taken for the outcome of the next attempt. The actors live until :meth:`dismiss`.
 
-    A worker says when it comes to a chunk, so that no task is blamed for the end of one that had
-    died before. A worker that is given up is never listened to again: what it says later of a task
-    cannot be taken for the next attempt's outcome.
+    Args:
+        shared: The payload.
+        options: Ray's options of each actor (``num_cpus``, ``num_gpus``). Actors that reserve
+            nothing are spread over the machines here.
+        size: Returns the number of actors that there may be now.
+        retries: How often a task whose worker died is started again, if it is not put in quarantine
+            before (see :class:`~raynas.runners.failures.Deaths`). If the worker had several tasks,
+            they are tried one by one, since only one of them is the cause.
+        ahead: False gives an actor one task at a time, and asks for none before that has ended.
+        patience: Seconds without a message after which an actor is taken for dead; None waits.
+        gpus: 0 keeps actors off a GPU, more lets them use one; None as ``options`` say.
+        grows: Returns True if an autoscaler brings machines for actors that do not fit on those
+            there are.
+        backend: Runs the actors; None takes the Ray that this process has joined.
     """
 
     def __init__(
@@ -357,15 +495,24 @@ class Crew:
         self._size, self._retries, self._ahead = size, retries, ahead
         self._patience = patience
         self._hands: list[_Hand] = []
-        self._alone: deque[Task] = deque()  # suspects: each is a chunk of its own
-        self._back: deque[Task] = deque()  # others of dead workers, which had not begun them
+        self._alone: deque[Task] = deque()  # suspects: each is sent alone
+        self._back: deque[Task] = deque()  # tasks of dead workers that had not begun them
         self._hired = 0
-        self._proved = False  # one was set up
-        self._stillborn = self._stillborn_before = 0  # in a row; of those hired until the last
-        self._jobs = self._seconds = 0.0  # of the last jobs, older ones count less
+        self._proved = False  # an actor was set up
+        self._stillborn = self._stillborn_before = (
+            0  # in a row; the number of actors started by then
+        )
+        self._jobs = self._seconds = 0.0  # of the last jobs; older jobs count less
 
     def carry_out(self, source: Source) -> None:
-        """Until ``source.over``. Raises: UserError when workers cannot be set up."""
+        """Evaluate tasks until the source is over.
+
+        Args:
+            source: Gives the tasks and takes the outcomes.
+
+        Raises:
+            UserError: If workers cannot be set up.
+        """
         while not source.over:
             self._man(self._wanted(source))
             self._hand_out(source)
@@ -379,28 +526,35 @@ class Crew:
 
     @property
     def shared(self) -> Shared:
-        """What workers are set up with."""
+        """The payload that workers are set up with."""
         return self._shared
 
     def renew(self, shared: Shared) -> None:
-        """Workers that are hired from now on are set up with this."""
+        """Set up workers that are started from now on with another payload.
+
+        Args:
+            shared: The payload.
+        """
         self._shared = shared
 
     @property
     def processes(self) -> list[int]:
-        """Of the workers that are set up."""
+        """The process ids of the workers that are set up."""
         return [hand.process for hand in list(self._hands) if hand.process]
 
     def dismiss(self) -> None:
         """End all workers at once, with what they are doing."""
         hands, self._hands = self._hands, []
-        with contextlib.ExitStack() as all_of_them:  # also when one cannot be ended
+        with contextlib.ExitStack() as all_of_them:  # the others are ended, too, if one cannot be
             for hand in hands:
                 all_of_them.callback(self._backend.kill, hand.actor)
 
     def _wanted(self, source: Source) -> int:
-        """As many workers as fit on the machines, and where there may be more machines, so many
-        that each has some work left."""
+        """Return the number of actors to have.
+
+        As many as fit on the machines; if there may be more machines, so many that each actor has
+        some work left.
+        """
         fit = self._size()
         if not (self._ahead and self._jobs and self._grows()):
             return fit
@@ -409,7 +563,9 @@ class Crew:
 
     def _man(self, wanted: int) -> None:
         waiting = [hand for hand in reversed(self._hands) if not hand.process]
-        for hand in waiting[: max(len(self._hands) - wanted, 0)]:  # no machine came for it
+        for hand in waiting[
+            : max(len(self._hands) - wanted, 0)
+        ]:  # no machine came for it: it still waits
             self._hands.remove(hand)
             self._backend.kill(hand.actor)
         while len(self._hands) < wanted:
@@ -428,9 +584,9 @@ class Crew:
         return _Hand(actor, self._hired - 1, ready, time.monotonic(), node)
 
     def _hand_out(self, source: Source) -> None:
-        """First one chunk for each, then one more to go on with, if they are quick."""
+        """Give each actor one chunk first, then one more to go on with if the tasks are short."""
         for have in range(2 if self._paced() > 1 else 1):
-            if have and self._alone:  # a suspect goes to one that has nothing else
+            if have and self._alone:  # a suspect goes to an idle actor
                 return
             for hand in self._hands:
                 if hand.able and len(hand.chunks) == have:
@@ -444,7 +600,7 @@ class Crew:
                         return
 
     def _give(self, hand: _Hand, tasks: Sequence[Task]) -> None:
-        """The actor answers whether it is there just before it comes to the chunk."""
+        """Give an actor a chunk; it answers just before it comes to the chunk."""
         if not hand.chunks:
             hand.heard = time.monotonic()
         sign = self._backend.ready(hand.actor)
@@ -455,9 +611,9 @@ class Crew:
     def _refused(
         self, hand: _Hand, tasks: Sequence[Task], error: Exception, source: Source
     ) -> None:
-        """The worker is dead, or one of the tasks cannot be sent: each is tried alone.
+        """Try each of the tasks alone: the worker is dead, or one of them cannot be sent.
 
-        One that has something to do will tell by that whether it is dead.
+        A worker that has something to do will show by that whether it is dead.
         """
         hand.refused = True
         if not hand.chunks:
@@ -471,12 +627,16 @@ class Crew:
                 self._alone.append(task)
 
     def _ping(self) -> None:
-        """One that died while it had nothing to do is replaced before it is needed."""
+        """Ask idle actors for a sign of life, to replace dead ones before they are needed."""
         self._ask_idle(time.monotonic() - _PING_SECONDS)
 
     def _ask_idle(self, before: float = math.inf) -> None:
-        """Whether the idle ones are there that were heard ``before``; they get nothing until they
-        have answered."""
+        """Ask idle actors for a sign of life; they get no tasks until they have answered.
+
+        Args:
+            before: Only those are asked whose last message is older, in seconds of the monotonic
+                clock.
+        """
         for hand in self._hands:
             if hand.able and not hand.chunks and hand.heard < before:
                 with hand.surviving():
@@ -486,7 +646,7 @@ class Crew:
         hand.heard, hand.starting = time.monotonic(), self._backend.ready(hand.actor)
 
     def _paced(self) -> int:
-        """The tasks that fill a chunk's time."""
+        """Return the number of tasks that fill the time of a chunk."""
         if not self._ahead or not self._jobs:
             return 1
         return min(int(_CHUNK_SECONDS * self._jobs / max(self._seconds, 1e-6)), _CHUNK)
@@ -499,7 +659,7 @@ class Crew:
         return max(1, size if most is None else min(size, most))
 
     def _chunk(self, source: Source, size: int) -> list[Task]:
-        """Tasks for one call, all with the same payload."""
+        """Take tasks for one call, all with the same payload."""
         if self._alone:
             return [self._alone.popleft()]
         tasks: list[Task] = []
@@ -511,12 +671,12 @@ class Crew:
                 self._back.appendleft(task)
                 break
             tasks.append(task)
-            if task.job.more_memory:  # not before others
+            if task.job.more_memory:  # nothing is sent behind it
                 break
         return tasks
 
     def _listen(self, source: Source) -> list[tuple[Task, Outcome]]:
-        """What has arrived; waits a moment when there is nothing."""
+        """Return the outcomes that have arrived; wait a moment if there are none."""
         found: list[tuple[Task, Outcome]] = []
         for hand in self._speaking(source):
             with hand.surviving():
@@ -525,15 +685,19 @@ class Crew:
         return found
 
     def _check_setup(self, hand: _Hand) -> None:
-        """Raises: UserError for an error in a set-up before any other has worked: the next would
-        fail, too."""
+        """Check that the first actors could be set up.
+
+        Raises:
+            UserError: For an error in a set-up before any other has worked: the next would fail,
+                too.
+        """
         if hand.fate is not None and not self._proved:
             in_setup, reason = cause(str(hand.fate))
             if in_setup:
                 raise no_setup(reason)
 
     def _end_silent(self) -> None:
-        """Workers that have something to do and have said nothing for too long."""
+        """Give up actors that have something to do and have said nothing for too long."""
         if self._patience is None:
             return
         since = time.monotonic() - self._patience
@@ -553,7 +717,11 @@ class Crew:
         return [awaited[id(reference)] for reference in ready]
 
     def _hear(self, hand: _Hand) -> list[tuple[Task, Outcome]]:
-        """Raises: what the backend raises when the actor is dead."""
+        """Read the next message of an actor.
+
+        Raises:
+            Exception: The error of the backend if the actor is dead.
+        """
         hand.heard, hand.refused = time.monotonic(), False
         if hand.starting is not None:
             hand.process = self._backend.answer(hand.starting)
@@ -569,7 +737,7 @@ class Crew:
         found: list[tuple[Task, Outcome]] = []
         for place, outcome in part:
             task = chunk.left.get(place)
-            if task is None:  # it has ended: an evaluator may say so twice
+            if task is None:  # it has ended already: an evaluator may report that twice
                 continue
             found.append((task, outcome))
             if outcome.measurement is None:
@@ -598,17 +766,23 @@ class Crew:
                 self._unheard(tasks, error, source)
 
     def _count_stillborn(self, hand: _Hand, error: str) -> None:
-        """Raises: UserError after too many in a row."""
-        if hand.number < self._stillborn_before:  # lost with the one that was counted, or late
+        """Count an actor that died before it was set up.
+
+        Raises:
+            UserError: After too many in a row.
+        """
+        if hand.number < self._stillborn_before:  # started before the last one counted had died
             return
         self._stillborn, self._stillborn_before = self._stillborn + 1, self._hired
         if self._stillborn >= _STILLBORN:
             raise no_setup(cause(error)[1])
 
     def _unheard(self, tasks: Sequence[Task], error: str, source: Source) -> None:
-        """The worker died before it said that it came to these. That is not believed for ever, or
-        a task of which nothing is heard would end one worker after the other. It may have begun,
-        so that the next is another attempt."""
+        """Take back tasks of a worker that died before it said that it came to them.
+
+        This is believed only some times, or such a task would end one worker after the other. The
+        worker may have begun the task, so the next start is another attempt.
+        """
         for task in tasks:
             task.unheard += 1
         believed = [task for task in tasks if task.unheard <= _UNHEARD]
@@ -622,7 +796,7 @@ class Crew:
             (self._alone if task.suspect else self._back).append(task)
 
     def _blame(self, begun: Sequence[Task], error: str, source: Source) -> None:
-        """One of these may have killed its worker."""
+        """Try tasks again one by one, or give one up: one of them may have killed its worker."""
         _, reason = cause(error)
         for task in begun:
             task.suspect = True

@@ -1,4 +1,7 @@
-"""Quick evaluations (proxies, subnets, tables) in chunks through persistent Ray actors."""
+"""This module carries out lightweight evaluations in chunks by persistent Ray actors.
+
+Such evaluations are zero-cost proxies, subnets of a supernet, and tables.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +17,26 @@ from raynas.search.job_source import JobSource
 
 @dataclass
 class ActorRunner(ClusterRunner):
-    """As many actors as ``resources`` allow; each keeps space, data and evaluator.
+    """A runner for lightweight evaluations: as many actors as ``resources`` allow.
 
-    A share of a GPU (``resources.gpus=0.1``) puts several actors on one: a small network alone
-    cannot fill it. Quick evaluations are not stopped in the middle: what is measured after the
-    scheduler's STOP is dropped. Each actor has up to two chunks of proposals ahead; with
-    ``resources.concurrent=1`` none, so that every proposal knows of all results before it.
+    Each actor keeps space, data and evaluator. A share of a GPU (``resources.gpus=0.1``) puts
+    several actors on one GPU: a small network alone cannot use all of it. Evaluations are not
+    stopped in the middle: what is measured after the scheduler's STOP is dropped. Each actor has up
+    to two chunks of proposals ahead; with ``resources.concurrent=1`` none, so that every proposal
+    knows of all results before it.
     """
 
     name: ClassVar[str] = "actors"
 
     def run(self, work: JobSource) -> None:
+        """Carry out jobs by a pool of actors, which ends with the search.
+
+        Args:
+            work: The source of the jobs.
+
+        Raises:
+            UserError: If workers cannot be set up.
+        """
         self.open()
         ahead = self.resources.concurrent != 1
         crew = self.hire(work.payload, ahead=ahead, patience=self.resources.patience)

@@ -1,4 +1,4 @@
-"""Asks an autoscaler for machines, without a trial having to wait for them."""
+"""This module asks an autoscaler for machines, without a trial having to wait for them."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ from ray.util.placement_group import (  # noqa: E402
     remove_placement_group,
 )
 
-#: the most that is asked for at once; when that has come, more is asked for
+#: the most reservations at once; more are made when these have got room
 _MOST = 64
 
 
 class Demand:
-    """Room for so many more trials, reserved by nobody.
+    """A request for machines: reservations for more trials than the machines hold.
 
-    An autoscaler counts what waits. Trials that wait would do, but they would be proposals that
-    know nothing of the results until their machines come. So reservations wait instead; as soon as
+    An autoscaler counts what waits for room. Trials could wait instead, but they would be proposals
+    made without the results that come before their machines do. So reservations wait. As soon as
     there is room for one, all are withdrawn, since the room is for trials. They end with the
-    driver, so that no machine is kept for one that has died. ``bundle``: what a trial needs, as
-    Ray's resources.
+    driver, so that no machine is kept for a driver that has died.
+
+    Args:
+        bundle: What a trial needs, as Ray's resources.
     """
 
     def __init__(self, bundle: Mapping[str, float]) -> None:
@@ -36,19 +38,26 @@ class Demand:
         self._waiting: list[Any] = []
 
     def ask(self, more: int) -> None:
-        """There are trials for ``more`` workers than the machines hold. To be told again and again,
-        and only while all that is there is at work: Ray tries new reservations before old ones.
+        """Request room for more workers than the machines hold.
+
+        Call it again and again, and only while all machines are busy: Ray tries new reservations
+        before old ones.
+
+        Args:
+            more: How many more workers there are trials for; 0 or less withdraws the request. At
+                most 64 are requested at once.
         """
         if more <= 0 or any(_has_room(group) for group in self._waiting):
             self.withdraw()
             return
         wanted = min(more, _MOST)
         self._shrink(wanted)
-        with contextlib.suppress(RayError):  # the trials that run do not need it
+        with contextlib.suppress(RayError):  # the running trials do not need it
             while len(self._waiting) < wanted:
                 self._waiting.append(placement_group([self._bundle]))
 
     def withdraw(self) -> None:
+        """Withdraw all reservations."""
         self._shrink(0)
 
     def _shrink(self, wanted: int) -> None:

@@ -1,4 +1,7 @@
-"""What all runners on Ray share: starting or joining a cluster, its size, and the data on it."""
+"""This module holds what all runners on Ray share.
+
+It starts or joins a cluster, counts how many workers fit on it, and keeps the data on it.
+"""
 
 from __future__ import annotations
 
@@ -35,12 +38,16 @@ _ADDRESSES = "'auto' on a machine of the cluster, or host:port"
 
 @dataclass
 class ClusterRunner(Runner):
-    """On Ray: on this machine, or on the cluster at ``address`` (``auto``, ``host:port``).
+    """The base class of runners on Ray: on this machine, or on a cluster.
 
-    ``modules``: Python modules whose code workers cannot import (the experiment's own file).
-    ``spare``: so many trials fewer run at once than the machines hold. ``decision``: of GPUs, and
-    ``losses``: of machines, which runners of one run share. ``log``: a file for what Ray would
-    print; None leaves that to Ray.
+    Attributes:
+        resources: The resources of one trial.
+        address: The cluster to join (``auto``, ``host:port``); None starts Ray on this machine.
+        modules: Python modules whose code workers cannot import (the experiment's own file).
+        spare: So many trials fewer run at once than the machines hold.
+        decision: The decision about GPUs, which all runners of one run share.
+        losses: The lost machines, which all runners of one run share.
+        log: A file for what Ray would print; None leaves that to Ray.
     """
 
     resources: Resources = field(default_factory=Resources)
@@ -52,7 +59,7 @@ class ClusterRunner(Runner):
     log: Path | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        self._joined = False  # else Ray belongs to whoever started it in this process
+        self._joined = False  # False: Ray belongs to other code of this process
         self._session: Path | None = None
         self._folder: Path | None = None
         self._gpus = 0.0
@@ -63,15 +70,16 @@ class ClusterRunner(Runner):
     def evaluate(
         self, payload: Payload, jobs: Sequence[tuple[Architecture, Job]]
     ) -> list[list[Outcome]]:
-        """By actors that take no CPU from Ray's books, so never wait for trials to end.
+        """Evaluate jobs by actors that take no CPU from Ray, so they never wait for trials to end.
 
-        On CPUs, except for what takes times: that is done where the trials run.
+        They compute on CPUs, except for evaluators that measure times: these use the devices of the
+        trials.
         """
         self.open()
         answers = _Answers(jobs)
         try:
             self._crew(payload).carry_out(answers)
-        except BaseException:  # the next call shall not hear answers to this one
+        except BaseException:  # the next call must not get answers to this one
             self._dismiss()
             raise
         return answers.found
@@ -91,7 +99,16 @@ class ClusterRunner(Runner):
             self._pool = None
 
     def share(self, payload: Payload) -> Shared:
-        """The evaluator as new (one that was set up here holds the images, too)."""
+        """Put a payload where workers find it.
+
+        The evaluator is a new copy: one that was set up here would also hold the images.
+
+        Args:
+            payload: The space, the evaluator and the data view.
+
+        Returns:
+            The payload, with images and assets as references into Ray's object store.
+        """
         if self._shared_view is None or self._shared_view[0] is not payload.view:
             self._shared_view = payload.view, ray.put(payload.view)
         evaluator = fresh(payload.evaluator)
@@ -101,7 +118,20 @@ class ClusterRunner(Runner):
         return Shared(payload.space, evaluator, self._shared_view[1], kept, version)
 
     def hire(self, payload: Payload, *, ahead: bool = True, patience: float | None = None) -> Crew:
-        """Actors as ``resources`` say, with the payload; see :class:`Crew`."""
+        """Make a pool of actors that have the resources of trials, and the payload.
+
+        Args:
+            payload: The space, the evaluator and the data view.
+            ahead: True gives an actor its next jobs before it has finished the last; see
+                :class:`Crew`.
+            patience: Seconds without a message after which an actor is taken for dead; None waits.
+
+        Returns:
+            The pool; its actors are started when they are needed.
+
+        Raises:
+            UserError: If nobody can say whether there are GPUs.
+        """
         self._check_gpus()
         options: dict[str, float] = {"num_cpus": self.resources.cpus, "num_gpus": self._gpus}
         if self._memory:
@@ -117,9 +147,16 @@ class ClusterRunner(Runner):
         )
 
     def bring_machine(self, patience: float) -> bool:
-        """Have the autoscaler bring a machine that a trial fits on; whether one came in time.
+        """Have the autoscaler bring a machine that a trial fits on.
 
-        Raises: UserError where nobody can say what it should have.
+        Args:
+            patience: Seconds to wait for it.
+
+        Returns:
+            True if a machine with CPUs came in time.
+
+        Raises:
+            UserError: If nobody can say whether it should have GPUs.
         """
         self._check_gpus()
         demand, deadline = Demand(self._bundle(1)), time.monotonic() + patience
@@ -134,7 +171,11 @@ class ClusterRunner(Runner):
         return True
 
     def _check_gpus(self) -> None:
-        """Raises: UserError where the first machine is still to come, and may have GPUs or not."""
+        """Check that it is known whether there are GPUs.
+
+        Raises:
+            UserError: If the first machine is still to come, and may have GPUs or not.
+        """
         open_question = self.resources.gpus in (None, "fit") and self.decision.share is None
         if open_question and machines.managed() and not machines.with_cpus():
             raise UserError(
@@ -145,15 +186,23 @@ class ClusterRunner(Runner):
             )
 
     def _grows(self) -> bool:
-        """Whether an autoscaler is to be asked for more machines."""
+        """Return True if an autoscaler is to be asked for more machines."""
         joined = self.address is not None and self.resources.concurrent is None
         return joined and machines.managed()
 
     def _size(self, payload: Payload) -> Callable[[], int]:
-        """How many actors there may be, as machines join and leave."""
+        """Return a function for how many actors there may be, as machines join and leave."""
         return (lambda: 1) if payload.evaluator.serial else machines.Recent(self._slots)
 
     def open(self) -> None:
+        """Start Ray on this machine, or join the cluster at ``address``.
+
+        A Ray that this process has joined before is used as it is.
+
+        Raises:
+            UserError: If Ray does not start, no cluster answers, or this machine has fewer CPUs or
+                GPUs than ``resources`` ask for.
+        """
         for module in self.modules:
             ray.cloudpickle.register_pickle_by_value(module)
         if ray.is_initialized():
@@ -173,7 +222,11 @@ class ClusterRunner(Runner):
         self._take_resources()
 
     def _start(self, quiet: dict[str, Any]) -> None:
-        """A Ray of our own, for this machine alone. Raises: UserError when it does not start."""
+        """Start a Ray for this machine alone.
+
+        Raises:
+            UserError: If it does not start.
+        """
         self._folder = environment.short_folder()
         if self._folder is not None:
             quiet = {**quiet, "_temp_dir": str(self._folder / "ray")}
@@ -181,7 +234,7 @@ class ClusterRunner(Runner):
         try:
             with environment.on_loopback():
                 ray.init(address="local", include_dashboard=False, **quiet)
-        except Exception as error:  # Ray's own for a start that takes too long has no class
+        except Exception as error:  # Ray raises a plain Exception if the start takes too long
             self._remove_folder()
             raise UserError(
                 f"Ray does not start on this machine: {printable(str(error))[:300]}",
@@ -191,7 +244,11 @@ class ClusterRunner(Runner):
         self._session = Path(node.get_session_dir_path()) if node else None
 
     def _join(self, address: str, quiet: dict[str, Any]) -> None:
-        """The cluster at ``address``. Raises: UserError."""
+        """Join the cluster at ``address``.
+
+        Raises:
+            UserError: If no cluster answers there.
+        """
         environment.prepare_to_join()
         try:
             _knock(address)
@@ -225,9 +282,10 @@ class ClusterRunner(Runner):
             )
 
     def _bundle(self, processes: int) -> dict[str, float]:
-        """What Ray sets aside for an evaluation by so many processes; each has GPUs of its own.
+        """Return what Ray reserves for an evaluation by so many processes; each has its own GPUs.
 
-        Raises: UserError when no machine has as much.
+        Raises:
+            UserError: If no machine has as much.
         """
         gpus = self._gpus if processes == 1 else float(math.ceil(self._gpus))
         wanted = {"CPU": processes * self.resources.cpus, "GPU": processes * gpus}
@@ -256,14 +314,15 @@ class ClusterRunner(Runner):
 
     @property
     def _memory(self) -> int:
-        """Bytes of main memory that are booked for each worker, whatever it does."""
+        """The bytes of main memory that are reserved for each worker, whatever it does."""
         wanted = self.resources.memory
         return 0 if wanted is None or wanted == "fit" else int(wanted * 1e9)
 
     def _slots(self, gpus: float | None = None) -> int:
-        """How many trials run at once: as many as the machines hold, or as many as allowed.
+        """Return how many trials run at once: as many as the machines hold, or as many as allowed.
 
-        ``gpus``: the least of a GPU that a trial may have, if not the usual share.
+        Args:
+            gpus: The smallest share of a GPU that a trial may have, if not the usual one.
         """
         if self.resources.concurrent is not None:
             return self.resources.concurrent
@@ -276,6 +335,7 @@ class ClusterRunner(Runner):
         return max(1, int(min(fits)) - self.spare)
 
     def close(self) -> None:
+        """End the actors, leave the cluster, and remove the files of a Ray started here."""
         self._dismiss()
         self._shared_view = None
         if self._joined:
@@ -290,10 +350,12 @@ class ClusterRunner(Runner):
 
 
 def _knock(address: str) -> None:
-    """Ray tries for minutes, loudly, to reach a cluster that is not there.
+    """Check quickly that something listens at the address; Ray itself would try for minutes.
 
-    Raises: OSError when nothing listens at host:port; UserError for an address of Ray's client,
-    through which a search would lose its workers with the connection.
+    Raises:
+        OSError: If nothing listens at host:port.
+        UserError: For an address of Ray's client, through which a search would lose its workers
+            with the connection.
     """
     if "://" in address:
         raise UserError(
@@ -305,12 +367,15 @@ def _knock(address: str) -> None:
     if colon and port.isdecimal():
         try:
             socket.create_connection((host.strip("[]"), int(port[:20])), timeout=10).close()
-        except (UnicodeError, OverflowError) as error:  # no name, no port
+        except (UnicodeError, OverflowError) as error:  # neither a host name nor a port
             raise OSError(str(error)) from None
 
 
 class _Answers(Source):
-    """A fixed list of jobs; ``found`` has a list of outcomes for each."""
+    """A fixed list of jobs as a source of tasks.
+
+    ``found`` has a list of outcomes for each job.
+    """
 
     def __init__(self, jobs: Sequence[tuple[Architecture, Job]]) -> None:
         self.found: list[list[Outcome]] = [[] for _ in jobs]

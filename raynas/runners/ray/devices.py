@@ -1,4 +1,4 @@
-"""The GPUs of a cluster, by kind and memory."""
+"""This module finds the GPUs of a cluster, by kind and memory."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from typing import Any
 from raynas.runners.placement import Device
 from raynas.runners.ray import nodes as machines
 
-import ray  # isort: skip - after the environment, which the machines' module has set
+import ray  # isort: skip - after the environment, which `nodes` has set
 
-_PATIENCE = 60.0  # seconds for a machine to answer; one that is full may never do
+_PATIENCE = 60.0  # seconds for a machine to answer; a full one may never answer
 _KIND = "accelerator_type:"
 
 
 def look_at_devices() -> tuple[Device, ...]:
-    """Those that torch can use on machines that answer. Their kinds are told where they differ."""
+    """Find the GPUs that torch can use, on the machines that answer within a minute.
+
+    Returns:
+        One entry for each kind, with the memory of its smallest GPU and the number of GPUs. The
+        kind is empty if there is only one, or if machines do not name theirs.
+    """
     nodes = [n["Resources"] | {"id": n["NodeID"]} for n in machines.alive()]
     asked = [(node, _ask(node)) for node in nodes if node.get("GPU", 0.0) >= 1]
     ray.wait([size for _, size in asked], num_returns=len(asked), timeout=_PATIENCE)
@@ -31,7 +36,7 @@ def _ask(node: Mapping[str, Any]) -> Any:
 
 
 def _memory() -> int:
-    """On the machine itself: bytes of a GPU of it; 0 where torch sees none."""
+    """Return the bytes of a GPU of the machine that this runs on; 0 if torch sees none."""
     import torch
 
     usable = torch.cuda.is_available()
@@ -41,7 +46,7 @@ def _memory() -> int:
 def _answer(reference: Any) -> int:
     try:
         return int(ray.get(reference, timeout=0))
-    except Exception:  # full, or gone: nothing is fitted to it
+    except Exception:  # the machine is full or gone: no trial is fitted to it
         ray.cancel(reference, force=True)
         return 0
 
@@ -51,8 +56,13 @@ def _kind(node: Mapping[str, Any]) -> str:
 
 
 def _devices(found: list[tuple[str, int, float]]) -> tuple[Device, ...]:
-    """``found``: kind, bytes and count of each machine. Of one kind the smallest counts; where
-    kinds have no names, the smallest of all."""
+    """Merge the GPUs of the machines by kind.
+
+    Of one kind the smallest memory counts; if kinds have no names, the smallest of all.
+
+    Args:
+        found: Kind, bytes and count of each machine.
+    """
     if not all(kind for kind, _, _ in found):
         found = [("", size, count) for _, size, count in found]
     counts: Counter[str] = Counter()

@@ -1,4 +1,7 @@
-"""All of Ray's environment variables, in one place. Import before Ray, call before ``ray.init``."""
+"""This module sets all of Ray's environment variables.
+
+Import it before Ray, and call it before ``ray.init``.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from raynas.core.printable import printable
 
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no network call that the user did not ask for
-    "RAY_AIR_NEW_OUTPUT": "0",  # Tune's own tables; ours are raynas.live
+    "RAY_AIR_NEW_OUTPUT": "0",  # no tables of Tune's own
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a user's relative paths stay right
     "RAY_worker_niceness": "0",  # Ray's 15 starves workers beside any other process
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # `uv run raynas` must not re-run uv in every worker
@@ -27,28 +30,29 @@ _SETTINGS = {
     "TUNE_FORCE_TRIAL_CLEANUP_S": "5",  # on Ctrl-C; Tune would wait ten minutes for an epoch
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # workers' deaths are counted and shown by us
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "100000000",  # our store is the truth, not Tune's snapshots
+    "TUNE_GLOBAL_CHECKPOINT_S": "100000000",  # runs are resumed from our own store
 }
 
 
 def prepare() -> None:
-    """Set what is not set yet; a user's own setting wins."""
+    """Set Ray's environment variables that are not set yet; a user's own setting is kept."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
-    if "ray" not in sys.modules:  # it reads the mode when it is imported
+    if "ray" not in sys.modules:  # Ray reads the mode when it is imported
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def prepare_to_join() -> None:
-    """Since Ray 2.59 clusters authenticate by token, and the mode must be explicit.
+    """Set the mode of authentication, before a cluster is joined.
 
-    Otherwise a machine that ever ran ``ray.init()`` cannot join a cluster.
+    Since Ray 2.59 clusters authenticate by token, and the mode must be explicit. Otherwise a
+    machine that ever ran ``ray.init()`` cannot join a cluster.
     """
     os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def prepare_to_start() -> None:
-    """Give a Ray that is started here its token where no home folder can keep it.
+    """Give a Ray that is started here its token, if no home folder can keep it.
 
     Ray would write a new one to the home folder, which users in containers often lack.
     """
@@ -68,7 +72,11 @@ _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 @contextlib.contextmanager
 def on_loopback() -> Iterator[None]:
-    """While this lasts, a Ray that is started here can be reached from this machine only."""
+    """Let a Ray that is started in this context be reached from this machine only.
+
+    Yields:
+        None.
+    """
     from ray._private import ray_constants
 
     before, constant = os.environ.get(_CLUSTERS), ray_constants.ENABLE_RAY_CLUSTER
@@ -91,10 +99,15 @@ _SHORT = Path("/tmp")
 
 
 def short_folder() -> Path | None:
-    """A folder for Ray's where its own would make the paths of its sockets too long, else None.
+    """Make a folder for Ray's files if its own would make the paths of its sockets too long.
 
-    Nobody else may enter it, though Ray opens its own folder to all. Whoever asks removes it.
-    Raises: UserError when none can be made.
+    Only this user may enter it; Ray would open its own folder to all users. The caller removes it.
+
+    Returns:
+        The folder; None if Ray's own is fine.
+
+    Raises:
+        UserError: If none can be made.
     """
     usual = Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or _SHORT) / "ray"
     if len(os.fsencode(usual)) + _BELOW <= _SOCKET:

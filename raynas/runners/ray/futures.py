@@ -1,4 +1,7 @@
-"""Futures whose callbacks run in a thread of their own, so that they hold up nobody else."""
+"""This module makes futures whose callbacks run in a thread of their own.
+
+So a slow callback does not delay anybody else.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,20 @@ _LOG = logging.getLogger(__name__)
 
 
 class CallbackThread:
-    """Runs the callbacks of its futures, in the order in which they became due.
+    """A thread that runs the callbacks of its futures, in the order in which they became due.
 
-    A callback may do what any other code may: wait, ask for more, raise. What waits for the result
-    of a future does not wait for the callbacks of others. The thread is started by the first
-    callback. After :meth:`end` callbacks run where a future gets its result, or where they are
-    added to one that has it.
+    A callback may do what any other code may: wait, ask for more, raise. Whoever waits for the
+    result of a future does not wait for the callbacks of others. The thread is started by the first
+    callback. After :meth:`end` a callback runs where its future gets the result, or where it is
+    added to a future that has one.
+
+    Example:
+        >>> thread = CallbackThread()
+        >>> future = thread.future()
+        >>> future.set_result(3)
+        >>> future.result()
+        3
+        >>> thread.end()
     """
 
     def __init__(self) -> None:
@@ -28,11 +39,16 @@ class CallbackThread:
         self._started = self._ended = False
 
     def future(self) -> Future[Any]:
-        """Give a new future, which is pending."""
+        """Return a new future, which is pending."""
         return _FutureWithThread(self)
 
     def run(self, callback: Callable[[Any], object], future: Future[Any]) -> None:
-        """Have the callback run soon with the future, which has its result."""
+        """Have a callback run soon.
+
+        Args:
+            callback: The function; what it raises is logged.
+            future: Its argument, a future that has its result.
+        """
         with self._changed:
             if not self._ended:
                 self._start()
@@ -42,7 +58,7 @@ class CallbackThread:
         _call(callback, future)
 
     def end(self) -> None:
-        """Let the thread run what is due, and end."""
+        """Let the thread run the callbacks that are due, and end."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
@@ -77,5 +93,5 @@ class _FutureWithThread(Future[T]):
 def _call(callback: Callable[[Any], object], future: Future[Any]) -> None:
     try:
         callback(future)
-    except BaseException:  # SystemExit, too, would end the callbacks of all
+    except BaseException:  # SystemExit, too, would end the thread for all callbacks
         _LOG.exception("callback %r of an answer failed", callback)

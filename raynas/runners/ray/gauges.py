@@ -1,4 +1,4 @@
-"""Gauges and counters that Ray's own endpoint serves to Prometheus."""
+"""This module makes gauges and counters that Ray's own endpoint serves to Prometheus."""
 
 from __future__ import annotations
 
@@ -14,9 +14,20 @@ from ray.util import metrics  # noqa: E402
 
 
 def make_meter(kind: str, name: str, text: str, labels: tuple[str, ...]) -> Any:
-    """See :data:`raynas.callbacks.prometheus.MakeMeter`.
+    """Make a gauge or counter; see :data:`raynas.callbacks.prometheus.MakeMeter`.
 
-    Raises: UserError without the packages by which Ray serves metrics: it would say nothing.
+    Args:
+        kind: ``gauge`` or ``counter``.
+        name: The name of the metric.
+        text: Its description.
+        labels: The names of its labels.
+
+    Returns:
+        A metric of Ray.
+
+    Raises:
+        UserError: If the packages by which Ray serves metrics are missing, so that nothing would be
+            served.
     """
     if find_spec("prometheus_client") is None:
         raise UserError("this Ray serves no metrics", cure='pip install "ray[default]"')

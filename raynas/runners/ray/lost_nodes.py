@@ -1,4 +1,7 @@
-"""Machines that a cluster loses: one line for each, and Ray's own words in a file."""
+"""This module reports machines that a cluster loses: one line for each.
+
+What Ray itself would print goes to a file.
+"""
 
 from __future__ import annotations
 
@@ -17,29 +20,36 @@ Node = Mapping[str, Any]
 
 
 class LostMachines:
-    """Tells of each machine that is lost, once: which, and which trials go on elsewhere.
+    """A record of machines that are lost, which reports each of them once.
+
+    A report says which machine is lost, and which of its trials go on elsewhere.
 
     Args:
-        tell: Is given the lines. None: nothing is told.
+        tell: Is called with each line; None reports nothing.
     """
 
     def __init__(self, tell: Callable[[str], None] | None = None) -> None:
         self._tell = tell
         self._mutex = threading.Lock()
-        self._there: dict[str, str] = {}  # id -> its name for people
-        self._trials: dict[int, str] = {}  # trial -> id of the machine that was heard of it last
+        self._there: dict[str, str] = {}  # id -> name of the machine for messages
+        self._trials: dict[int, str] = {}  # trial -> id of the machine of its last message
         self._moved: dict[str, set[int]] = {}  # id -> trials that were there and are elsewhere
-        self._gone: dict[str, str] = {}  # lost at the last look; told of at the next
+        self._gone: dict[str, str] = {}  # lost at the last look; reported at the next
         self._end: threading.Event | None = None
         self._thread: threading.Thread | None = None
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
         return LostMachines, ()  # Tune pickles it with a runner, into snapshots that nobody reads
 
-    # -- what the lanes know -------------------------------------------------------------------
+    # -- reports of the runners ----------------------------------------------------------------
 
     def heard(self, trial: int, node: str) -> None:
-        """The trial has said something from this machine."""
+        """Note that a trial has sent a message from a machine.
+
+        Args:
+            trial: The number of the trial.
+            node: Ray's id of the machine.
+        """
         with self._mutex:
             before = self._trials.get(trial)
             if before is not None and before != node:
@@ -48,7 +58,12 @@ class LostMachines:
             self._moved.get(node, set()).discard(trial)
 
     def died(self, trial: int, words: str) -> None:
-        """The worker of a trial died; ``words``: what Ray says of it, perhaps with the machine."""
+        """Note that the worker of a trial died.
+
+        Args:
+            trial: The number of the trial.
+            words: What Ray says of the death; it may name the machine.
+        """
         with self._mutex:
             known = {**self._gone, **self._there}
             found = _ADDRESS.search(words)
@@ -57,21 +72,26 @@ class LostMachines:
                     self._moved.setdefault(node, set()).add(trial)
 
     def left(self, trial: int) -> None:
-        """The trial needs no machine any more, or for now."""
+        """Note that a trial needs no machine any more, or for now.
+
+        Args:
+            trial: The number of the trial.
+        """
         with self._mutex:
             self._trials.pop(trial, None)
             for moved in self._moved.values():
                 moved.discard(trial)
 
-    # -- what Ray knows ------------------------------------------------------------------------
+    # -- reports of Ray -------------------------------------------------------------------------
 
     def look(self, nodes: Sequence[Node]) -> None:
-        """Compare the machines with those of the last look, and tell of what was lost by then.
+        """Compare the machines with those of the last look, and report earlier losses.
 
-        Not of what is lost since then: Ray tells of the workers of a machine a little later.
+        Machines lost since the last look are reported at the next one: Ray reports the deaths of
+        their workers a little later.
 
         Args:
-            nodes: What Ray says of each machine, the dead ones among them or not.
+            nodes: What Ray says of each machine; dead ones may be among them.
         """
         there = {n["NodeID"]: _name(n) for n in nodes if n["Alive"]}
         with self._mutex:
@@ -88,7 +108,11 @@ class LostMachines:
         return f"machine {name} is lost: {in_words(trials)}"
 
     def watch(self, nodes: Callable[[], Sequence[Node]]) -> None:
-        """Look every two seconds, in a thread, until :meth:`close`."""
+        """Look every two seconds, in a thread, until :meth:`close`.
+
+        Args:
+            nodes: Returns what Ray says of each machine.
+        """
         self._end = threading.Event()
         self._thread = threading.Thread(
             target=self._watch, args=(nodes, self._end), name="raynas-machines", daemon=True
@@ -103,7 +127,7 @@ class LostMachines:
                 return
 
     def close(self) -> None:
-        """End the thread, and tell what is still to be told; a second call does nothing."""
+        """End the thread, and report what is still to be reported; a second call does nothing."""
         if self._end is not None and self._thread is not None:
             self._end.set()
             self._thread.join()
@@ -113,13 +137,24 @@ class LostMachines:
 
 
 def _name(node: Node) -> str:
-    """Its address, and its name where that says more."""
+    """Return the machine's address, with its name if that says more."""
     address, name = str(node["NodeManagerAddress"]), str(node.get("NodeName") or "")
     return address if name in ("", address) else f"{name} ({address})"
 
 
 def in_words(trials: Sequence[int]) -> str:
-    """Which trials go on elsewhere."""
+    """Return a sentence about the trials that go on elsewhere.
+
+    Args:
+        trials: Their numbers; the first eight are named.
+
+    Returns:
+        One sentence without a full stop.
+
+    Example:
+        >>> in_words([3, 5])
+        'trials 3, 5 go on elsewhere'
+    """
     if not trials:
         return "no trial was known to be there"
     shown = ", ".join(map(str, trials[:_NAMED]))
@@ -130,9 +165,12 @@ def in_words(trials: Sequence[int]) -> str:
 
 
 class RayWords:
-    """What Ray would print of its machines and workers, appended to a file.
+    """A function that appends what Ray would print of machines and workers to a file.
 
-    A machine that dies makes Ray print the last lines of its raylet's log, some twenty.
+    When a machine dies, Ray prints the last lines of its raylet's log, about twenty.
+
+    Args:
+        file: The file; its folder is made.
     """
 
     def __init__(self, file: Path) -> None:
@@ -140,7 +178,13 @@ class RayWords:
         self._mutex = threading.Lock()
 
     def __call__(self, data: Mapping[str, Any], *_: object, **__: object) -> None:
-        """Take the place of Ray's own function; ``data``: of its messages and their origin."""
+        """Append a message; this takes the place of Ray's own function.
+
+        Args:
+            data: Ray's message: ``lines`` and ``pid``.
+            *_: Ignored.
+            **__: Ignored.
+        """
         time = datetime.now().astimezone().isoformat(timespec="seconds")
         said = "\n".join(str(line) for line in data.get("lines", ()))
         # a full disk must not end the thread in which Ray listens
@@ -151,7 +195,11 @@ class RayWords:
 
 
 class WordsInto:
-    """A context: while it lasts, Ray's words go to ``file`` instead of the terminal."""
+    """A context in which Ray's messages go to a file instead of the terminal.
+
+    Args:
+        file: The file.
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = file

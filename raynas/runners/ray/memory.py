@@ -1,4 +1,4 @@
-"""How much memory a worker has taken, and how much it may take, of its device."""
+"""This module measures the memory that a worker takes of its device, and limits it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ _STDERR = 2
 
 
 class Peak:
-    """The most memory that this process has had since now.
+    """A measurement of the most memory that this process has had since a moment.
 
-    On a GPU what torch has reserved, and the context. Main memory of a process never shrinks for
-    sure, so there a peak is known only where it is higher than all before.
+    On a GPU it is what torch has reserved, and the context. The main memory of a process may never
+    shrink, so there a peak is known only if it is higher than all before.
+
+    Args:
+        device: A torch name, such as ``cpu`` or ``cuda``.
+        share: The worker's share of the device; its limit is set.
     """
 
     def __init__(self, device: str, share: Share) -> None:
@@ -26,7 +30,11 @@ class Peak:
             _clear(device, share)
 
     def bytes(self) -> int:
-        """0 when it is not known."""
+        """Return the most memory since this object was made.
+
+        Returns:
+            Bytes; 0 if it is not known.
+        """
         if self._device == "cpu":
             now = _resident()
             return now if now > self._before else 0
@@ -36,7 +44,7 @@ class Peak:
 
 
 def _clear(device: str, share: Share) -> None:
-    """Give back what is not used, and set the limit of the share."""
+    """Free the memory that torch does not use, and set the limit of the share."""
     import torch
 
     torch.cuda.empty_cache()
@@ -48,15 +56,24 @@ def _clear(device: str, share: Share) -> None:
 
 
 def _resident() -> int:
-    """The most bytes of main memory that this process has ever had."""
+    """Return the most bytes of main memory that this process has ever had."""
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 @contextmanager
 def watched(patience: float | None) -> Iterator[None]:
-    """What takes longer than ``patience`` seconds ends this process, wherever it hangs: the watch
-    is a thread in C, which does not need the interpreter. Where it hung is written to stderr."""
+    """End this process if the code in this context takes too long.
+
+    It works wherever the code hangs: the watch is a thread in C, which does not need the
+    interpreter. The traceback of the code that hung is written to stderr.
+
+    Args:
+        patience: Seconds; None sets no limit.
+
+    Yields:
+        None.
+    """
     if patience is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""What each machine of a cluster is, and whether it can carry out a job of an experiment."""
+"""This module describes each machine of a cluster, and tests an experiment's job on it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,26 @@ from raynas.runners.ray.cluster import ClusterRunner
 from raynas.search.context import Payload
 from raynas.store.provenance import Provenance
 
-import ray  # isort: skip - after the environment, which the machines' module has set
+import ray  # isort: skip - after the environment, which `nodes` has set
 
 _PATIENCE = 120.0  # seconds for a machine to answer
 
 
 @dataclass(frozen=True)
 class Node:
-    """A machine. ``versions``: package -> version. ``smoke``: how one step of a job went there, or
-    why it failed (``fault``)."""
+    """A machine of a cluster, and how a test on it went.
+
+    Attributes:
+        host: The name of the machine.
+        cpus: CPUs by Ray's count.
+        gpus: GPUs by Ray's count.
+        memory_gb: GB of main memory by Ray's count.
+        python: The version of Python; empty if the machine did not answer.
+        versions: Versions of packages, by name.
+        devices: The models of the GPUs that torch sees.
+        smoke: How one step of a job went; empty if none was tried, or it failed.
+        fault: Why the machine or the job failed; empty if nothing did.
+    """
 
     host: str
     cpus: float
@@ -41,8 +52,16 @@ class Node:
 def look_at_nodes(
     runner: ClusterRunner, payload: Payload | None = None, arch: Architecture | None = None
 ) -> list[Node]:
-    """All machines of the runner's cluster, which is opened; with a ``payload`` one step of
-    ``arch`` is evaluated on each of them that has a CPU."""
+    """Describe all machines of a cluster, and try one step of a job on each that has a CPU.
+
+    Args:
+        runner: The runner; its cluster is opened.
+        payload: The space, the evaluator and the data view; None tries no job.
+        arch: The architecture to evaluate.
+
+    Returns:
+        One entry for each machine. A machine that does not answer within two minutes has a fault.
+    """
     runner.open()
     shared = runner.share(payload) if payload is not None else None
     asked = []
@@ -71,7 +90,7 @@ def _answer(known: Mapping[str, Any], reference: Any) -> Node:
 
 
 def _look(shared: Shared | None, arch: Architecture | None, gpus: float) -> dict[str, Any]:
-    """On the machine itself."""
+    """Describe the machine that this runs on, and try the job."""
     found: dict[str, Any] = {
         "python": platform.python_version(),
         "versions": dict(Provenance.collect().versions),

@@ -1,4 +1,7 @@
-"""The two lanes on Ray: what trains goes through Ray Tune, what is quick through actors."""
+"""This module holds the runner for clusters.
+
+It carries out trainings by Ray Tune, and lightweight evaluations by actors.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,12 @@ from raynas.search.job_source import JobSource
 
 @dataclass
 class RayRunner(ClusterRunner):
-    """One cluster; each work takes the lane of its evaluator (``Evaluator.quick``).
+    """A runner on one Ray cluster; each search takes the backend of its evaluator.
 
-    ``scratch``: see :class:`~raynas.runners.ray.tune.TuneRunner`.
+    Evaluators with ``Evaluator.quick`` use actors, all others Ray Tune.
+
+    Attributes:
+        scratch: See :class:`~raynas.runners.ray.tune.TuneRunner`.
     """
 
     name: ClassVar[str] = "ray"
@@ -25,12 +31,21 @@ class RayRunner(ClusterRunner):
     _learned: Learned = field(default_factory=Learned, init=False, repr=False)
 
     def run(self, work: JobSource) -> None:
+        """Carry out jobs by Ray Tune, or by actors if the evaluator is lightweight.
+
+        Args:
+            work: The source of the jobs.
+
+        Raises:
+            UserError: If Ray cannot be reached, or workers cannot be set up.
+            RaynasError: If Ray does not work any more.
+        """
         self.open()
         self._lane(work).run(work)
 
     def _lane(self, work: JobSource) -> ClusterRunner:
-        """It works in the Ray that is open here, and ends with its work."""
-        spare = int(work.timed)  # what is timed beside the trials shall not share a core with one
+        """Return the backend of the search's evaluator; it uses the Ray that is open here."""
+        spare = int(work.timed)  # timed evaluations beside the trials need a core of their own
         if work.payload.evaluator.quick:
             return ActorRunner(
                 self.resources,

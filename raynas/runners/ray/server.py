@@ -1,9 +1,10 @@
-"""Subnets of a trained supernet as a service: any number of callers, a few actors that know all.
+"""This module serves subnets of a trained supernet to any number of callers.
 
-The weights lie in Ray's object store once a node; every actor has its own copy of them, the
-calibration and the validation images on its device. Requests of tens of architectures are cut
-into chunks and dealt out by a :class:`~raynas.runners.ray.actor_pool.Crew`, which replaces actors
-that die or fall silent and starts over what they had not answered.
+The weights lie in Ray's object store, one copy on each machine; every actor has its own copy of
+them, of the calibration and of the validation images on its device. Requests of tens of
+architectures are cut into chunks and dealt out by a
+:class:`~raynas.runners.ray.actor_pool.Crew`. It replaces actors that die or fall silent, and
+evaluates again what they had not answered.
 """
 
 from __future__ import annotations
@@ -26,17 +27,24 @@ from raynas.runners.ray.futures import CallbackThread
 from raynas.search.context import Payload
 from raynas.spaces.guard import checked_canonical
 
-#: answers that are remembered; one is a few hundred bytes
+#: the most answers that are remembered; one takes a few hundred bytes
 _KNOWN = 100_000
 
 
 class Busy(RaynasError):
-    """The queue is full; ask again later, or be ready to wait."""
+    """An error that says that the queue of a server is full; ask again later, or wait longer."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What an architecture is worth by the weights of ``version``, or why that is not known."""
+    """The measurement of one architecture by one version of the weights.
+
+    Attributes:
+        arch: The architecture in its canonical form.
+        version: The version of the weights.
+        measurement: The values; None if the evaluation failed.
+        failure: Why it failed; empty if it did not.
+    """
 
     arch: Architecture
     version: str
@@ -46,9 +54,16 @@ class Answer:
 
 @dataclass(frozen=True)
 class Health:
-    """``processes``: of the replicas that are ready; ``waiting``: architectures in the queue;
-    ``under_way``: with a replica; ``answered``: since the start, remembered answers not counted;
-    ``restarted``: evaluations that were begun again because their replica died."""
+    """The state of a server at one moment.
+
+    Attributes:
+        version: The version of the weights in use.
+        processes: Process ids of the replicas that are ready.
+        waiting: Architectures in the queue.
+        under_way: Architectures that a replica works on.
+        answered: Evaluations answered since the start, remembered answers not counted.
+        restarted: Evaluations that were begun again because their replica died.
+    """
 
     version: str
     processes: tuple[int, ...]
@@ -59,22 +74,29 @@ class Health:
 
 
 class SupernetServer:
-    """Replicas behind one handle; callers may be threads.
+    """A server for subnets of a supernet: several replicas behind one object.
 
-    ``payload``: the evaluator must have its weights. ``resources``: of a replica, and in
-    ``concurrent`` how many there are. ``queue``: the most architectures that wait for a replica;
-    who brings more waits, too. ``patience``: a replica that says nothing for so many seconds is
-    replaced, so longer than it works on a chunk; None waits for as long as it lives.
+    Callers may be threads. An answer is identified by the version of the weights and the canonical
+    architecture (its resolution is a part of it); calibration seed and images are the same for all.
+    Equal requests share one evaluation, and an evaluation that dies with its replica is repeated,
+    by the same weights.
 
-    An answer is known by the version of the weights and the canonical architecture (its resolution
-    is a part of it); calibration seed and images are the same for all. Equal requests share one
-    evaluation, and an evaluation that dies with its replica is repeated, by the same weights.
+    Since equal requests share a future, it cannot be cancelled: ``cancel`` returns False, and a
+    caller that does not need the answer any more just ignores it. Callbacks of futures run in a
+    thread of their own, one after the other. The server lives as long as replicas can be set up.
+    When it ends, all callers, also later ones, are told the reason.
 
-    Since equal requests share a future, it cannot be cancelled: ``cancel`` returns False, and who
-    does not need the answer any more just leaves. Callbacks of futures run in a thread of their
-    own, one after the other. The server lives as long as replicas can be set up; when it ends, all
-    that is asked, and whoever asks later, is told the reason.
-    Raises: UserError when the weights cannot be used or Ray not be reached.
+    Args:
+        payload: The space, the evaluator and the data view; the evaluator must have its weights.
+        resources: Resources of one replica; ``concurrent`` is the number of replicas.
+        queue: The most architectures that wait for a replica; a caller that brings more waits, too.
+        patience: Seconds without a message after which a replica is replaced, so more than it needs
+            for a chunk; None waits as long as the replica lives.
+        address: The Ray cluster; None starts Ray on this machine.
+        modules: Python modules whose code workers cannot import.
+
+    Raises:
+        UserError: If the weights cannot be used, or Ray cannot be reached.
     """
 
     def __init__(
@@ -104,12 +126,22 @@ class SupernetServer:
     def submit(
         self, archs: Sequence[Architecture], wait: float | None = None
     ) -> list[Future[Answer]]:
-        """Ask for architectures and go on; the answers are by the weights of this moment.
+        """Ask for architectures without waiting for the answers.
 
-        ``wait``: seconds for room in the queue; None as long as it takes. All find room or none;
-        who came first gets it first.
-        Raises: Busy when there was none in time; UserError for an architecture of another space,
-        or when the server has ended; ArchitectureError when the space has no canonical form of one.
+        The answers are by the weights of this moment. Either all architectures find room in the
+        queue or none does; callers get room in the order in which they came.
+
+        Args:
+            archs: Architectures of the server's space.
+            wait: Seconds to wait for room in the queue; None waits as long as it takes.
+
+        Returns:
+            A future for each architecture.
+
+        Raises:
+            Busy: If there was no room in time.
+            UserError: If an architecture is of another space, or the server has ended.
+            ArchitectureError: If the space has no canonical form of an architecture.
         """
         space = self._payload.space
         for arch in archs:
@@ -122,15 +154,36 @@ class SupernetServer:
         return self._desk.ask(canonical, self._crew.shared, wait)
 
     def evaluate(self, archs: Sequence[Architecture], wait: float | None = None) -> list[Answer]:
-        """Ask, and wait for the answers, in the order of ``archs``. Raises: as ``submit``."""
+        """Ask for architectures and wait for the answers.
+
+        Args:
+            archs: Architectures of the server's space.
+            wait: Seconds to wait for room in the queue; None waits as long as it takes.
+
+        Returns:
+            The answers, in the order of ``archs``.
+
+        Raises:
+            Busy: If there was no room in time.
+            UserError: If an architecture is of another space, or the server has ended.
+            ArchitectureError: If the space has no canonical form of an architecture.
+        """
         return [future.result() for future in self.submit(archs, wait)]
 
     def update(self, weights: Path) -> str:
-        """Answer what is asked from now on by other weights; gives their version.
+        """Answer later requests by other weights.
 
-        What was asked before is answered by the former ones.
-        Raises: UserError, naming the file, when they cannot be used; all stays as it was then. Also
-        when the server has ended.
+        Requests made before are answered by the former weights.
+
+        Args:
+            weights: The folder or file of the new weights, as the evaluator takes it.
+
+        Returns:
+            The version of the new weights.
+
+        Raises:
+            UserError: If the weights cannot be used (it names the file; the former ones stay in
+                use), or the server has ended.
         """
         self._desk.check()
         payload = replace(self._payload, evaluator=self._payload.evaluator.with_prepared(weights))
@@ -142,11 +195,18 @@ class SupernetServer:
 
     @property
     def version(self) -> str:
-        """Of the weights by which a request would be answered now."""
+        """The version of the weights by which a request would be answered now."""
         return self._crew.shared.version
 
     def health(self) -> Health:
-        """Raises: UserError when the server has ended, with the reason."""
+        """Return the state of the server.
+
+        Returns:
+            Counts of requests, and the replicas that are ready.
+
+        Raises:
+            UserError: If the server has ended, with the reason.
+        """
         desk = self._desk
         desk.check()
         with desk.room:
@@ -160,7 +220,7 @@ class SupernetServer:
             )
 
     def close(self) -> None:
-        """End the replicas. What was not answered is not answered any more."""
+        """End the replicas; requests without an answer get an error."""
         self._desk.end(UserError("the supernet server was closed"))
         self._thread.join()
         self._callbacks.end()
@@ -178,7 +238,7 @@ class SupernetServer:
             self._crew.carry_out(self._desk)
         except Exception as error:
             reason = error
-        except BaseException as error:  # to be raised in this thread only
+        except BaseException as error:  # it ends this thread only
             reason = RaynasError(f"{type(error).__name__} in its thread")
         finally:
             self._desk.end(reason)
@@ -186,7 +246,11 @@ class SupernetServer:
 
 
 def _check(payload: Payload) -> None:
-    """Raises: UserError, naming the file, when the evaluator cannot use its weights."""
+    """Check that the evaluator can use its weights.
+
+    Raises:
+        UserError: If it cannot; it names the file.
+    """
     evaluator = fresh(payload.evaluator)
     evaluator.setup(payload.space, payload.view)
     evaluator.check(payload.space.extremes()[0])
@@ -194,21 +258,25 @@ def _check(payload: Payload) -> None:
 
 @dataclass(eq=False)
 class _Request:
-    """One architecture by one version. ``answer`` is set once, by :func:`_tell`."""
+    """One architecture by one version of the weights; ``answer`` is set once, by :func:`_tell`."""
 
     task: Task
     answer: Future[Answer]
     found: Measurement | None = None
 
     def __post_init__(self) -> None:
-        self.answer.set_running_or_notify_cancel()  # nobody can cancel what others wait for, too
+        self.answer.set_running_or_notify_cancel()  # not to be cancelled: others may wait for it
 
 
 class _Desk(Source):
-    """Where callers and the crew meet. Its state is read and changed while ``room`` is held.
+    """The queue between the callers and the actor pool.
 
-    No code of callers runs meanwhile: futures get their results after it. ``future``: gives a new
-    one.
+    Its state is read and changed while ``room`` is held. No code of callers runs meanwhile: futures
+    get their results after it is released.
+
+    Args:
+        queue: The most architectures that wait.
+        future: Makes a new future.
     """
 
     def __init__(self, queue: int, future: Callable[[], Future[Answer]] = Future) -> None:
@@ -238,9 +306,10 @@ class _Desk(Source):
             return [self._known.get(key) or self.asked[key].answer for key in keys]
 
     def _wait_for_room(self, keys: Sequence[tuple[str, str]], wait: float | None) -> None:
-        """In the order of arrival, so that a large request is not passed by small ones for ever.
+        """Wait in the order of arrival, so that small requests do not pass a large one for ever.
 
-        Raises: Busy when there was none in time.
+        Raises:
+            Busy: If there was no room in time.
         """
         me = object()
         self._line.append(me)
@@ -251,7 +320,7 @@ class _Desk(Source):
                 raise Busy(
                     f"{len(self.waiting)} architectures wait, up to {self._queue} may{behind}"
                 )
-        finally:  # also for who is interrupted
+        finally:  # also if the caller is interrupted
             self._line.remove(me)
             self.room.notify_all()
 
@@ -259,16 +328,20 @@ class _Desk(Source):
         new = {key for key in keys if key not in self._known and key not in self.asked}
         if not new or self._ended is not None:
             return True
-        have = len(self.waiting)  # a request beyond the limit goes through alone
+        have = len(self.waiting)  # a request larger than the limit is admitted alone
         return first and (not have or have + len(new) <= self._queue)
 
     def check(self) -> None:
-        """Raises: UserError when nothing is answered any more."""
+        """Check that the server has not ended.
+
+        Raises:
+            UserError: If nothing is answered any more.
+        """
         if (reason := self._ended) is not None:
             raise UserError(f"the supernet server has ended: {reason}") from reason
 
     def end(self, reason: BaseException) -> None:
-        """Tell all whose answers are awaited, and whoever asks later. The first reason counts."""
+        """Give the reason to all callers that wait, and to later ones; the first reason counts."""
         with self.room:
             if self._ended is None:
                 self._ended = reason
@@ -279,7 +352,7 @@ class _Desk(Source):
         for request in unanswered:
             _tell(request.answer, self._ended)
 
-    # -- what the crew calls -------------------------------------------------------------------
+    # -- called by the pool -------------------------------------------------------------------
 
     @property
     def over(self) -> bool:
@@ -316,7 +389,7 @@ class _Desk(Source):
         self._close(task, message)
 
     def _request(self, task: Task) -> _Request | None:
-        """That the task is of; another task may answer the same question, later."""
+        """Return the request of the task; another task may answer an equal request, later."""
         request = self.asked.get(_key(task))
         return request if request is not None and request.task is task else None
 
@@ -335,7 +408,7 @@ class _Desk(Source):
             self.answered += 1
             found = None if failure else request.found
             failure = failure or ("" if found else "the evaluator ended without a measurement")
-            if not failure:  # a failure may be of the moment: it is tried again when asked again
+            if not failure:  # a failure may be temporary: it is tried again when asked again
                 self._known[key] = request.answer
                 if len(self._known) > _KNOWN:
                     self._known.popitem(last=False)
@@ -343,7 +416,7 @@ class _Desk(Source):
 
 
 def _tell(future: Future[Answer], answer: Answer | BaseException) -> None:
-    """Whatever a caller has done with the future: the others are told."""
+    """Set the result of a future; one that a caller has already set is left alone."""
     with contextlib.suppress(InvalidStateError):
         if isinstance(answer, Answer):
             future.set_result(answer)

@@ -1,4 +1,4 @@
-"""Trials that train, as Ray Tune trials: persistent actors, fractional GPUs, retries.
+"""This module trains trials as Ray Tune trials: persistent actors, fractional GPUs, retries.
 
 Ray Tune places trials and restarts dead workers. It decides nothing: proposals, rungs and states
 come from the :class:`~raynas.search.job_source.JobSource`, which stores every result at once.
@@ -41,10 +41,10 @@ from ray.tune.progress_reporter import TrialProgressCallback  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
-# it would tell of trials that did not complete, though the work tries them again
+# it would report trials that did not complete, though the search tries them again
 logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
 
-#: how often in a row a fit() that Ray ended is started again without a trial having ended
+#: how often in a row a fit() that Ray ended without the end of a trial is started again
 _FITS = 5
 #: trials that Tune may hold waiting for workers; the searcher's own limit is lower
 _PENDING = 10_000
@@ -55,16 +55,33 @@ _KEPT_BY_TUNE = (
 
 
 class TrialActor(tune.Trainable):
-    """A worker. It keeps data and evaluator between trials; one ``step`` is one measurement."""
+    """A worker that trains one trial after the other.
+
+    It keeps data and evaluator between trials; one ``step`` is one measurement.
+    """
 
     def setup(  # type: ignore[override]
         self, config: dict[str, Any], shared: Shared
     ) -> None:
+        """Set up the evaluator, and begin the first trial.
+
+        Args:
+            config: The configuration of the trial, as :class:`WorkSearcher` suggests it.
+            shared: The space, the evaluator and the data view.
+        """
         self._space, self._evaluator = shared.space, ready_evaluator(shared)
         self._node = ray.get_runtime_context().get_node_id()
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """End the last trial and begin another one.
+
+        Args:
+            new_config: The configuration of the next trial.
+
+        Returns:
+            True: the actor can be used again.
+        """
         self._end()
         self._begin(new_config)
         return True
@@ -81,22 +98,31 @@ class TrialActor(tune.Trainable):
         self._outcomes.close()
 
     def step(self) -> dict[str, Any]:
-        # never "done": Tune would not show a last result to the scheduler
+        """Evaluate until the next measurement.
+
+        Returns:
+            The outcome, with the peak of memory, and Ray's id of the machine.
+        """
+        # "done" is never set: Tune would not show such a result to the scheduler
         with watched(self._patience):
             outcome = next(self._outcomes, Outcome())
         return {"outcome": replace(outcome, peak=self._peak.bytes()), "node": self._node}
 
     def cleanup(self) -> None:
+        """End the evaluation."""
         self._end()
 
 
 class _Hooks:
-    """What Tune's callbacks share. Tune pickles them into snapshots that we never read.
+    """The state that Tune's callbacks share.
 
-    Errors in callbacks (a full disk) must end the run, not be logged and forgotten.
-    ``only``: trials after which the fit ends; empty for all that the work has to give.
-    ``heard``: when a worker last had something to say, or began. ``rested``: trials that Tune is
-    done with, and the controller that still keeps them. ``leaving``: see ``machines``.
+    Tune pickles it into snapshots that are never read. Errors in callbacks (a full disk) must end
+    the run, not be logged and forgotten.
+
+    ``only``: trials after which the fit ends; empty for all that the search has to give. ``heard``:
+    when each worker began or sent its last message. ``rested``: trials that Tune has ended, each
+    with the controller that still keeps it. ``leaving``: machines that will leave; see
+    :func:`~raynas.runners.ray.nodes.leaving`.
     """
 
     def __init__(
@@ -117,7 +143,7 @@ class _Hooks:
 
     @property
     def over(self) -> bool:
-        """Nothing more is to be started."""
+        """True if nothing more is to be started."""
         tried = self.only and all(self.work.trials[n].state.ended for n in self.only)
         return self.work.interrupted or bool(tried)
 
@@ -128,23 +154,43 @@ class _Hooks:
         return object, ()
 
     def failed(self, error: BaseException) -> None:
+        """End the search with an error."""
         self.work.interrupt(error)
 
 
 class WorkSearcher(Searcher):
-    """Jobs of the work as Tune configurations, no more at once than there are ``slots``."""
+    """A search algorithm of Tune that suggests the jobs of a search.
+
+    Args:
+        hooks: The state that Tune's callbacks share.
+        slots: Returns the most trials at once.
+    """
 
     def __init__(self, hooks: _Hooks, slots: Callable[[], int]) -> None:
         super().__init__()
         self._hooks, self._slots = hooks, slots
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
-        """True: the limit is kept here, since Tune's would stay as it was when the fit began."""
+        """Return True: the limit is kept here, since Tune's would not change during a fit.
+
+        Args:
+            max_concurrent: Tune's limit, which is ignored.
+        """
         return True
 
     def suggest(  # type: ignore[override]
         self, trial_id: str
     ) -> dict[str, Any] | str | None:
+        """Return the configuration of the next trial.
+
+        Args:
+            trial_id: Tune's id of the trial.
+
+        Returns:
+            The job, the text of the architecture, the share of the devices, and the patience in
+            seconds; None if there is no job or no room now; ``Searcher.FINISHED`` at the end of the
+            search.
+        """
         work = self._hooks.work
         if self._hooks.over:
             return str(Searcher.FINISHED)
@@ -156,7 +202,7 @@ class WorkSearcher(Searcher):
             self._hooks.failed(error)
             return str(Searcher.FINISHED)
         if job is None:
-            # what runs may make room for more; only an end of the work is an end of the search
+            # running trials may lead to more jobs; only the end of the search ends the suggestions
             return None if work.live and not work.interrupted else str(Searcher.FINISHED)
         return {
             "job": job,
@@ -166,51 +212,90 @@ class WorkSearcher(Searcher):
         }
 
     def _bytes(self, job: Job) -> int | None:
-        """That the trial is predicted to need, where somebody asks."""
+        """Return the bytes that the trial is predicted to need; None if nobody asks for them."""
         if not self._hooks.placer.asks:
             return None
         payload, arch = self._hooks.work.payload, self._hooks.work.arch(job.trial)
         try:
             return payload.evaluator.memory(arch, payload.space, payload.view)
-        except Exception:  # the trial itself will tell what is wrong with its network
+        except Exception:  # the trial itself will report the error of its network
             return None
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """The work was told by the scheduler."""
+        """Do nothing: the scheduler has reported the trial's end to the search.
+
+        Args:
+            trial_id: Tune's id of the trial.
+            result: Its last result.
+            error: True if it failed.
+        """
 
     def save(self, checkpoint_path: str) -> None:
-        """The store keeps the state."""
+        """Do nothing: the store keeps the state.
+
+        Args:
+            checkpoint_path: Where Tune would keep it.
+        """
 
     def restore(self, checkpoint_path: str) -> None:
-        """The store keeps the state."""
+        """Do nothing: the store keeps the state.
+
+        Args:
+            checkpoint_path: Where Tune would have kept it.
+        """
 
 
 class WorkScheduler(FIFOScheduler):
-    """Hands every outcome to the work and answers with its decision."""
+    """A scheduler of Tune that reports every outcome to the search and returns its decision.
+
+    Args:
+        hooks: The state that Tune's callbacks share.
+    """
 
     def __init__(self, hooks: _Hooks) -> None:
         super().__init__()
         self._hooks = hooks
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """The newest that waits: it takes the worker that has just become free.
+        """Choose the newest trial that waits: it takes the worker that has just become free.
 
         The older ones have workers of their own on the way. By Tune's rule the oldest would take
-        the free one and its own be ended, so where trials are shorter than a worker's start, no
-        worker beyond the first would ever begin.
+        the free worker and its own be ended, so if trials are shorter than the start of a worker,
+        no worker beyond the first would ever begin.
+
+        Args:
+            tune_controller: Tune's controller.
+
+        Returns:
+            The trial; None if none waits.
         """
         waiting = (t for t in reversed(tune_controller.get_trials()) if t.status == t.PENDING)
         return next(waiting, None)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Report an outcome to the search.
+
+        A trial on a machine that will leave is started again elsewhere, from the checkpoint that it
+        has just left.
+
+        Args:
+            tune_controller: Tune's controller.
+            trial: Tune's trial.
+            result: What :meth:`TrialActor.step` returned.
+
+        Returns:
+            ``CONTINUE`` or ``STOP``.
+        """
         job: Job = trial.config["job"]
         self._hooks.losses.heard(job.trial, result["node"])
         try:
             goes_on = self._heard(job, result["outcome"])
             if goes_on and result["node"] in self._hooks.leaving():
-                self._hooks.work.again(job)  # elsewhere, from the checkpoint that it just left
+                self._hooks.work.again(
+                    job
+                )  # elsewhere, from the checkpoint that it has just written
                 goes_on = False
         except Exception as error:
             self._hooks.failed(error)
@@ -230,12 +315,24 @@ class WorkScheduler(FIFOScheduler):
         return deliver(hooks.work, job, outcome)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Keep the worker for another trial, unless its machine will leave.
+
+        Args:
+            tune_controller: Tune's controller.
+            trial: Tune's trial.
+            result: Its last result.
+        """
         self._hooks.rested.append((tune_controller, trial))
-        # Tune looks at this next, to keep the trial's worker for another, or not
+        # Tune reads this next, to decide if the trial's worker is kept for another trial
         tune_controller._reuse_actors = result.get("node") not in self._hooks.leaving()
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """A worker died. The trial is started again, if it was not once too often."""
+        """Start the trial of a worker that died again, unless it died too often.
+
+        Args:
+            tune_controller: Tune's controller.
+            trial: Tune's trial.
+        """
         self._hooks.rested.append((tune_controller, trial))
         try:
             self._died(trial, begun=trial not in tune_controller._resetting_trials)
@@ -243,8 +340,13 @@ class WorkScheduler(FIFOScheduler):
             self._hooks.failed(error)
 
     def _died(self, trial: Any, *, begun: bool) -> None:
-        """``begun``: whether the worker had the trial. One that was kept from an earlier trial may
-        be on a machine that is gone, of which Ray does not know yet."""
+        """Start the trial again, or end it.
+
+        Args:
+            trial: Tune's trial.
+            begun: True if the worker had the trial. One that was kept from an earlier trial may be
+                on a machine that is gone, which Ray does not know yet.
+        """
         hooks, job = self._hooks, trial.config["job"]
         number = job.trial
         if hooks.work.interrupted:
@@ -270,7 +372,7 @@ class WorkScheduler(FIFOScheduler):
 
 
 def _last_words(trial: Any) -> str:
-    """What Ray says of a dead worker."""
+    """Return what Ray says of a dead worker."""
     try:
         text = Path(trial.error_file).read_text()
     except (OSError, TypeError):  # Tune had no folder for it yet
@@ -279,11 +381,11 @@ def _last_words(trial: Any) -> str:
 
 
 class _Books(tune.Callback):
-    """Notes when a worker begins with a trial, and strikes out those that ended.
+    """A callback that notes when workers begin, and removes trials that ended from Tune.
 
     Tune keeps all trials of a fit, with configurations, last results and statistics, visits them
-    in every step, and writes them down at the end: 45 KB a trial, and time that grows with them.
-    The work has all that is needed.
+    in every step, and writes them down at the end: 45 KB for each trial, and time that grows with
+    their number. The search has all that is needed.
     """
 
     def __init__(self, hooks: _Hooks) -> None:
@@ -295,7 +397,7 @@ class _Books(tune.Callback):
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         rested = self._hooks.rested
-        while rested and len(trials) > 1:  # without any, Tune would look for them in its files
+        while rested and len(trials) > 1:  # without any trial Tune would look for them in its files
             controller, trial = rested.pop()
             self._hooks.heard.pop(trial.config["job"].trial, None)
             for name in _KEPT_BY_TUNE:
@@ -305,20 +407,23 @@ class _Books(tune.Callback):
 
 
 class _Silence(TrialProgressCallback):
-    """In the place of Tune's own, which would keep every trial to print its last result once."""
+    """A callback that prints nothing, in the place of Tune's own.
+
+    Tune's own would keep every trial to print its last result once.
+    """
 
     def on_trial_result(self, *what: Any, **info: Any) -> None:
-        """Nothing is printed."""
+        """Print nothing."""
 
     def on_trial_error(self, *what: Any, **info: Any) -> None:
-        """Nothing is printed."""
+        """Print nothing."""
 
     def on_trial_complete(self, *what: Any, **info: Any) -> None:
-        """Nothing is printed."""
+        """Print nothing."""
 
 
 class _WorkStopper(tune.Stopper):
-    """Ends the fit when the work is interrupted."""
+    """A stopper of Tune that ends the fit when the search is interrupted."""
 
     def __init__(self, hooks: _Hooks) -> None:
         self._hooks = hooks
@@ -332,10 +437,12 @@ class _WorkStopper(tune.Stopper):
 
 @dataclass
 class TuneRunner(ClusterRunner):
-    """Ray Tune on this machine or on a cluster.
+    """A runner that trains by Ray Tune, on this machine or on a cluster.
 
-    ``scratch``: an absolute folder for Tune's own files; it is removed after each part.
-    ``learned``: what is known of the sizes of trials, for ``resources.gpus="fit"``.
+    Attributes:
+        scratch: An absolute folder for Tune's own files; it is removed after each part. None takes
+            a temporary one.
+        learned: Memory models of earlier stages, for ``resources.gpus="fit"``.
     """
 
     name: ClassVar[str] = "tune"
@@ -344,7 +451,16 @@ class TuneRunner(ClusterRunner):
     learned: Learned = field(default_factory=Learned)
 
     def run(self, work: JobSource) -> None:
-        """See the base class. Raises: RaynasError when Ray itself does not work any more."""
+        """Carry out jobs by Ray Tune; a fit that Ray ends too early is started again.
+
+        Args:
+            work: The source of the jobs.
+
+        Raises:
+            UserError: If Ray cannot be reached, or workers cannot be set up or cannot write.
+            RaynasError: If fits end again and again without a result: Ray itself does not work any
+                more.
+        """
         self.open()
         hooks = _Hooks(work, self._placer(), self.resources, self.losses)
         idle, ended = 0, -1
@@ -356,7 +472,7 @@ class TuneRunner(ClusterRunner):
                 return
             now = work.status().ended
             idle, ended = (idle + 1, ended) if now == ended else (0, now)
-            # suspects of using too much memory are tried again one by one
+            # trials that may use too much memory are tried again one by one
             suspects = {*hooks.only, *work.live} if memory else ()
             if memory:
                 self._charge(hooks)
@@ -379,7 +495,11 @@ class TuneRunner(ClusterRunner):
         )
 
     def _fit_once(self, hooks: _Hooks) -> tuple[bool, str]:
-        """Whether Ray's memory monitor ended the fit (it ends all when it kills one), and why."""
+        """Run one fit of Tune.
+
+        Returns:
+            True if Ray's memory monitor ended it (it ends all when it kills one), and the reason.
+        """
         try:
             self._fit(hooks)
         except RaynasError:
@@ -389,8 +509,10 @@ class TuneRunner(ClusterRunner):
         return False, "the search ended early"
 
     def _charge(self, hooks: _Hooks) -> None:
-        """A trial that was alone when memory ran out is the one that does not fit. If it was among
-        others before, this was its second try, with all that there is."""
+        """End or repeat the trial that was alone when memory ran out, since it does not fit.
+
+        If it was among others before, this was its second try, with all memory of the machine.
+        """
         work = hooks.work
         if len(work.live) == 1:
             (job,) = work.jobs.values()
@@ -401,7 +523,7 @@ class TuneRunner(ClusterRunner):
     def _fit(self, hooks: _Hooks) -> None:
         evaluator = hooks.work.payload.evaluator
         scratch = self.scratch or Path(tempfile.mkdtemp(prefix="raynas-tune-"))
-        # Tune writes jobs down, and with them the URI of the run's storage
+        # private: Tune writes down jobs, which hold the URI of the run's storage
         scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
 
         bundle = self._bundle(evaluator.processes)
@@ -414,12 +536,12 @@ class TuneRunner(ClusterRunner):
                 return 1
             slots = max(1, self._slots(hooks.placer.least_gpu) // evaluator.processes)
             if self._grows():
-                full = len(hooks.heard) >= slots  # what waits shall have its room first
+                full = len(hooks.heard) >= slots  # waiting trials get their room first
                 hooks.demand.ask(hooks.work.breadth - slots if full else 0)
             return slots
 
         place: Any = partial(_place, self.resources.cpus)
-        if evaluator.processes > 1:  # they train one network together
+        if evaluator.processes > 1:  # several processes train one network
             place = tune.PlacementGroupFactory([bundle])
         trainable = tune.with_resources(
             tune.with_parameters(TrialActor, shared=self.share(hooks.work.payload)),
@@ -442,7 +564,7 @@ class TuneRunner(ClusterRunner):
                 verbose=0,
                 stop=_WorkStopper(hooks),
                 callbacks=[_Books(hooks), _Silence()],
-                failure_config=tune.FailureConfig(max_failures=0),  # the work tries again
+                failure_config=tune.FailureConfig(max_failures=0),  # the search tries again
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
@@ -455,12 +577,12 @@ class TuneRunner(ClusterRunner):
 
 
 def _place(cpus: float, config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
-    """What Tune is to reserve for a trial."""
+    """Return what Tune is to reserve for a trial."""
     return tune.PlacementGroupFactory([config["share"].bundle(cpus)])
 
 
 def _is_memory_kill(error: BaseException | None) -> bool:
-    """Ray's memory monitor reports a kill as an error that Tune does not expect."""
+    """Return True for a kill by Ray's memory monitor, which Tune does not expect as an error."""
     while error is not None:
         if isinstance(error, ray.exceptions.OutOfMemoryError):
             return True
@@ -469,5 +591,5 @@ def _is_memory_kill(error: BaseException | None) -> bool:
 
 
 def _trial_name(trial: Any) -> str:
-    """Short: Tune's own names hold all parameters and overflow path lengths."""
+    """Return a short name: Tune's own names hold all parameters and overflow path lengths."""
     return f"trial-{trial.trial_id}"
