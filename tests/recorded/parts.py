@@ -1,4 +1,7 @@
-"""All names of raynas that the recorded runs use, so that a rename touches this file only."""
+"""All classes and functions of raynas that the recorded runs use, imported in one place.
+
+The names of settings stand in the experiments, as in files of users.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from raynas.runners.virtual import Cluster
-from raynas.simulation import payload_for, simulate
-from raynas.supernet.racing import Race
 from toys import Curves, Quick, ToyData, ToySpace
 
+from raynas.apps.simulate import payload_for, simulate
 from raynas.benchmarks.synthetic import Synthetic
-from raynas.core import Bound, Ensemble, Metric, Objective
+from raynas.core import Bound, Ensemble, Objective
 from raynas.data import Digits
 from raynas.evaluators import (
     FineTune,
@@ -28,6 +29,7 @@ from raynas.evaluators import (
 from raynas.experiment import Budget, Experiment, Finalists, Truth, load
 from raynas.proxies import NASWOT, SynFlow
 from raynas.runners.base import Resources
+from raynas.runners.simulated import Cluster
 from raynas.samplers import (
     BOHB,
     TPE,
@@ -36,19 +38,20 @@ from raynas.samplers import (
     Random,
     RegularizedEvolution,
 )
-from raynas.schedulers import ASHA, PASHA, Hyperband, NoStopping, PromotionASHA
-from raynas.spaces import ElasticResNet, NASBench201
+from raynas.schedulers import ASHA, PASHA, Hyperband, PromotionASHA
+from raynas.spaces import NASBench201
 from raynas.supernet import SinglePath
+from raynas.supernet.evaluation.race import Race
 from raynas.training import Recipe
 
 COMMAND_LINE = "raynas.cli"
 """The module that is the command line."""
 
 __all__ = [
-    "ASHA", "BOHB", "Bound", "Budget", "COMMAND_LINE", "Cluster", "Curves", "Digits",
-    "ElasticResNet", "Ensemble", "Experiment", "FineTune", "Finalists",
-    "FunctionEvaluator", "Guided", "Hyperband", "Inherited", "LocalSearch", "Metric",
-    "NASBench201", "NASWOT", "NoStopping", "Objective", "PASHA", "PromotionASHA", "Quick", "Race",
+    "ASHA", "BOHB", "Bound", "Budget", "COMMAND_LINE", "Curves", "Digits",
+    "Ensemble", "Experiment", "FineTune", "Finalists",
+    "FunctionEvaluator", "Guided", "Hyperband", "Inherited", "LocalSearch",
+    "NASBench201", "NASWOT", "Objective", "PASHA", "PromotionASHA", "Quick", "Race",
     "Random", "Recipe", "RegularizedEvolution", "Resources", "Retrain", "Screen", "SinglePath",
     "SynFlow", "Synthetic", "TPE", "Tabular", "ToyData", "ToySpace", "TrainSupernet", "Truth",
     "ZeroShot", "simulated_rows",

@@ -38,7 +38,6 @@ PATHS = (str(HERE.parent), str(HERE.parents[1]))  # of the tests, of the package
 if __name__ == "__main__":
     sys.path[:0] = PATHS
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ["PYTHONPATH"] = os.pathsep.join([*PATHS, os.environ.get("PYTHONPATH", "")])
 
 Rows = list[dict[str, Any]]
 
@@ -123,7 +122,8 @@ def carry_out(run: RecordedRun, folder: Path) -> Rows:
         return simulated_rows(run.file, **SIMULATED)
     place = folder / "run"
     local = () if run.where == "ray" else ("--local",)
-    with mock.patch.dict(os.environ, {"RECORDED_FOLDER": str(folder)}):
+    paths = os.pathsep.join([*PATHS, *filter(None, [os.environ.get("PYTHONPATH")])])
+    with mock.patch.dict(os.environ, {"RECORDED_FOLDER": str(folder), "PYTHONPATH": paths}):
         if run.where == "killed":
             _kill("run", run.file, "--output", place, *local)
             _kill("resume", place, *local)
@@ -148,10 +148,9 @@ def _kill(*arguments: str | Path) -> None:
     """Run a command in a process of its own, which is to kill itself."""
     from recorded.parts import COMMAND_LINE
 
-    paths = os.pathsep.join([*PATHS, *filter(None, [os.environ.get("PYTHONPATH")])])
     ended = subprocess.run(
         [sys.executable, "-m", COMMAND_LINE, *map(str, arguments)],
-        capture_output=True, text=True, timeout=_SECONDS, env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True, text=True, timeout=_SECONDS,
     )  # fmt: skip
     if ended.returncode != -signal.SIGKILL:
         raise RuntimeError(f"it was not killed, but ended with {ended.returncode}: {ended.stderr}")
