@@ -38,7 +38,7 @@ class UserError(RaynasError):
 
 
 class SpaceExhausted(RaynasError):
-    """An error that says that a sampler has proposed every architecture of the space."""
+    """An error of a sampler without a new proposal: every architecture of the space is known."""
 
 
 class TrainingDiverged(RaynasError):
