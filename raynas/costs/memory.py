@@ -87,7 +87,7 @@ def _memory_on(device: str, build: Callable[[], nn.Module], input_shape: tuple[i
 
 
 def _saved(network: nn.Module, images: Tensor) -> int:
-    """Return the bytes that a forward pass saves for the backward pass, plus those of the largest."""
+    """Return the bytes saved for the backward pass, with those of the largest tensor twice."""
     own = {p.untyped_storage()._cdata for p in network.parameters()}
     kept: dict[int, Tensor] = {}  # storage -> a tensor that keeps it alive: keys stay unique
 

@@ -223,7 +223,7 @@ def _of_tensor(value: object) -> Hashable | None:
 
 
 def _settings_of_class(kind: type[nn.Module]) -> Hashable:
-    """Return functions and plain values of the class and its bases: they may be replaced later."""
+    """Return functions and plain values of the class and its bases: they may change later."""
     found = []
     for owner in kind.__mro__:
         if owner in (nn.Module, object) or owner.__module__.startswith("torch."):
