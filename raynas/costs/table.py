@@ -181,7 +181,7 @@ class LatencyTable:
         return self._entries[key]
 
     def _layers(self, network: nn.Module) -> Iterator[tuple[nn.Module, tuple[int, ...]]]:
-        """Return the layers that a forward pass on the CPU calls, each with the shape of its input."""
+        """Return the layers that a pass on the CPU calls, each with its input shape."""
         modes = [(module, module.training) for module in network.modules()]
         network.eval()
         try:
