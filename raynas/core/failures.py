@@ -89,7 +89,7 @@ def none_worked(trials: Iterable[Trial]) -> str:
         trials: All trials of the search.
 
     Returns:
-        The description; empty when a trial worked or is running.
+        The description; empty when a trial worked or is running, or when none failed.
     """
     trials = list(trials)
     messages = [trial.message for trial in trials if failed(trial)]

@@ -282,7 +282,7 @@ def _declared_type(owner: type, name: str) -> Any:
         alone = type("_", (), {"__annotations__": {name: declared.type}})
         try:
             return typing.get_type_hints(alone, globalns={}, localns=known)[name]
-        except Exception:  # of any kind: it is a user's text
+        except Exception:  # any kind of error: the annotation is a user's text
             return object
     return object
 

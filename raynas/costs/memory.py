@@ -71,7 +71,7 @@ def training_memory(build: Callable[[], nn.Module], input_shape: tuple[int, ...]
         warnings.simplefilter("ignore")
         try:
             return _memory_on("meta", build, input_shape)
-        except Exception:  # any kind: the CPU either works or raises the error worth reading
+        except Exception:  # any kind of error: the CPU works or raises the error to report
             return _memory_on("cpu", build, input_shape)
 
 

@@ -96,7 +96,7 @@ class LatencyTable:
         """Return the sum over the layers of a network; new layers are timed.
 
         Args:
-            network: A network whose layers take one tensor each.
+            network: A network on the CPU whose layers take one tensor each.
 
         Returns:
             Milliseconds.
@@ -110,7 +110,7 @@ class LatencyTable:
         """Return the latency by the fitted line.
 
         Args:
-            network: A network whose layers take one tensor each.
+            network: A network on the CPU whose layers take one tensor each.
 
         Returns:
             Milliseconds, at least 0.
@@ -262,7 +262,7 @@ class _Watch:
 
     def __init__(self, network: nn.Module) -> None:
         self._network = network
-        self._open: list[bool] = []  # per running module: has it called another one
+        self._open: list[bool] = []  # per running module: True if it called another one
         self._handles: list[Any] = []
         self.found: list[tuple[nn.Module, tuple[int, ...]]] = []
 
