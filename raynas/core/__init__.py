@@ -1,4 +1,7 @@
-"""The ground floor: values that every other part speaks of. Standard library and numpy only."""
+"""This package has the values that all other parts use.
+
+It needs the standard library and numpy only.
+"""
 
 from raynas.core.architecture import Architecture, Choice, Costs, Graph, Option
 from raynas.core.errors import (

@@ -1,4 +1,4 @@
-"""Choices, options and the architecture: a frozen, hashable value."""
+"""This module has choices, options and the architecture, which is a frozen, hashable value."""
 
 from __future__ import annotations
 
@@ -18,20 +18,35 @@ Option = str | int | float | bool
 
 
 class ChoiceError(UserError, ValueError):
-    """A choice that cannot be one."""
+    """An error that says that a choice has unusable options."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One decision of a search space.
+    """A decision of a search space: a name and the options that it may take.
 
-    ``ordered`` says that neighbouring options are alike (a width, a depth), so that samplers
-    may treat the option's index as a number; operations have no order. Ordered options that are
-    numbers ascend, in whatever order they are given; others, as words, are to be given from the
+    ``ordered`` says that neighboring options are alike (a width, a depth), so that samplers may
+    treat the option's index as a number; operations have no order. Ordered options that are numbers
+    are sorted in ascending order. Other ordered options, such as words, must be given from the
     smallest to the largest: the first and the last make the smallest and the largest network.
-    Options are texts, numbers, True, False or None; numbers of numpy become Python's. What a
-    space gives a text form of its own may be another hashable value.
-    Raises: UserError for no options, for two that are equal, and for NaN and lists.
+
+    Options are texts, numbers, True, False or None; numbers of numpy become Python's. A space with
+    a text form of its own may use other hashable values.
+
+    Attributes:
+        name: The name, unique in its space.
+        options: The options, at least one.
+        ordered: True when neighboring options are alike.
+
+    Raises:
+        UserError: There are no options, two of them are equal, or one is NaN or mutable, such as a
+            list.
+
+    Example:
+        >>> Choice("width", (32, 8, 16), ordered=True).options
+        (8, 16, 32)
+        >>> len(Choice("op", ("conv", "pool")))
+        2
     """
 
     name: str
@@ -69,7 +84,7 @@ class Choice:
 
 
 def _plain(option: Any) -> Any:
-    """An option as Python has it, spelled as numpy spells it: 0.1, not 0.10000000149 of 32 bits."""
+    """Return an option as a Python value, spelled as numpy does: 0.1 for a float32 of 0.1."""
     if isinstance(option, np.floating):
         return float(str(option))
     if isinstance(option, np.generic):
@@ -78,7 +93,7 @@ def _plain(option: Any) -> Any:
 
 
 def _is_one_value(option: object) -> bool:
-    """Whether it is equal to itself, and stays so."""
+    """Return True when the option is hashable and equal to itself."""
     try:
         hash(option)
         return bool(option == option)
@@ -88,11 +103,21 @@ def _is_one_value(option: object) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Architecture(Mapping[str, Option]):
-    """One point of a search space: a mapping choice -> option, in the order of the choices.
+    """A point of a search space: a mapping from choice to option, in the order of the choices.
 
-    Made by ``space.architecture(text_or_values)``; ``text`` is the space's own form of it.
-    Two architectures are equal when space and values are equal, and the values of one type: they
-    have one ``id`` then. Isomorphic cells are equal only after ``space.canonical``.
+    Architectures are made by ``space.architecture(text_or_values)``. Two architectures are equal
+    when their spaces, values and the types of the values are equal; they then have one ``id``.
+    Isomorphic cells are equal only after ``space.canonical``.
+
+    Attributes:
+        space: The name of the search space.
+        pairs: (choice name, option) for every choice, in the order of the choices.
+        text: The text form of the space.
+
+    Example:
+        >>> arch = Architecture("toy", (("width", 8), ("depth", 2)), "width=8,depth=2")
+        >>> arch["width"], list(arch), arch.text
+        (8, ['width', 'depth'], 'width=8,depth=2')
     """
 
     space: str
@@ -112,13 +137,21 @@ class Architecture(Mapping[str, Option]):
 
     @cached_property
     def id(self) -> str:
-        """Twelve hexadecimal digits that depend on space and values only."""
+        """An identifier that depends on the space and the values only.
+
+        Returns:
+            Twelve hexadecimal digits.
+        """
         line = self.space + "|" + "|".join(f"{k}={v!r}" for k, v in self.pairs)
         return hashlib.blake2b(line.encode(), digest_size=6).hexdigest()
 
     @property
     def options(self) -> tuple[Option, ...]:
-        """The options, in the order of the choices."""
+        """The options, in the order of the choices.
+
+        Returns:
+            One option per choice.
+        """
         return tuple(option for _, option in self.pairs)
 
     @cached_property
@@ -129,7 +162,7 @@ class Architecture(Mapping[str, Option]):
         return self._by_name[name]
 
     def __getstate__(self) -> dict[str, object]:
-        """Without what can be worked out again: it travels to workers."""
+        """Return the fields without cached values, since architectures are sent to workers."""
         return {"space": self.space, "pairs": self.pairs, "text": self.text}
 
     def __iter__(self) -> Iterator[str]:
@@ -144,9 +177,12 @@ class Architecture(Mapping[str, Option]):
 
 @dataclass(frozen=True)
 class Costs:
-    """What an architecture costs before it is trained. 1 MAC = 1 multiply-add = 2 FLOPs.
+    """The costs of an architecture before it is trained. 1 MAC = 1 multiply-add = 2 FLOPs.
 
-    ``layers``: its depth as the search space counts it; None where the space does not.
+    Attributes:
+        params: The number of trainable weights.
+        macs: The multiply-adds of one forward pass of one input.
+        layers: The depth as the search space counts it; None where the space does not count it.
     """
 
     params: int
@@ -156,7 +192,12 @@ class Costs:
 
 @dataclass(frozen=True)
 class Graph:
-    """An architecture as a picture: named nodes and labelled arrows (source, target, label)."""
+    """A drawing of an architecture: named nodes and labeled arrows.
+
+    Attributes:
+        nodes: The names of the nodes.
+        edges: (source, target, label) of each arrow; source and target are indices into ``nodes``.
+    """
 
     nodes: tuple[str, ...]
     edges: tuple[tuple[int, int, str], ...]

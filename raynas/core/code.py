@@ -1,13 +1,13 @@
-"""What a user's functions and classes compute, as data that goes into a fingerprint.
+"""This module describes a user's functions and classes as data that goes into a fingerprint.
 
-A function is known by the syntax of its source, without names of files, line numbers, comments,
-annotations and docstrings, by its defaults and the values that it closes over, and by what it
-reads of its module: functions, classes, numbers and words there. Where the source is not to be had
-(a function made by ``exec``, or a file that was changed since it was imported) its bytecode stands
-for it, which differs between minor versions of Python.
+A function is identified by the syntax of its source (without file names, line numbers, comments,
+annotations and docstrings), by its defaults, by the values that it closes over, and by the
+functions, classes, numbers and texts of its module that it reads. Where the source is not available
+(a function made by ``exec``, or a file that was changed since it was imported) its bytecode is used
+instead, which differs between minor versions of Python.
 
-Code of raynas, of Python and of installed packages is known by its name: versions are stored with
-every row.
+Code of raynas, of Python and of installed packages is identified by its name: versions are stored
+with every row.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 Describe = Callable[[Any], Any]
-"""Gives JSON data for a value that belongs to a function: a default, a closed-over value."""
+"""A function that returns JSON data for a value of a function: a default, a closed-over value."""
 
-#: methods that a dataclass writes itself, into no file
+#: methods that dataclasses generate; they have no source file
 _GENERATED = frozenset({
     "__init__", "__repr__", "__eq__", "__hash__", "__lt__", "__le__", "__gt__", "__ge__",
     "__setattr__", "__delattr__", "__getstate__", "__setstate__", "__replace__",
@@ -38,8 +38,16 @@ _NOT_READ = frozenset({
 
 
 def is_users(part: Any) -> bool:
-    """Say whether a function or class is the user's own, so that its code is not known by its name
-    and a version."""
+    """Return True when a function or class is the user's own code.
+
+    The user's own code is identified by its content. Other code is identified by name and version.
+
+    Args:
+        part: A function, a class or another object with ``__module__``.
+
+    Returns:
+        False for parts of raynas, the standard library and installed packages.
+    """
     module = getattr(part, "__module__", None) or ""
     top = module.partition(".")[0]
     if top == "raynas" or (top in sys.stdlib_module_names and top != "__main__"):
@@ -49,9 +57,14 @@ def is_users(part: Any) -> bool:
 
 
 def full_name(part: Any) -> str:
-    """Return the name by which others know a function or class of a package.
+    """Return the name by which a function or class of a package is described.
 
-    Those of raynas go by their own name, which is unique among its parts.
+    Args:
+        part: A function or a class.
+
+    Returns:
+        The qualified name, after the module's name. Parts of raynas and built-ins go by their own
+            name, which is unique among the parts of raynas.
     """
     name = str(getattr(part, "__qualname__", None) or getattr(part, "__name__", ""))
     module = getattr(part, "__module__", None) or ""
@@ -59,11 +72,11 @@ def full_name(part: Any) -> str:
 
 
 def describe_function(function: types.FunctionType, describe: Describe) -> dict[str, Any]:
-    """Describe what ``function`` computes.
+    """Describe the computation of ``function``.
 
     Args:
         function: A function of Python code.
-        describe: For defaults, closed-over values, and what it reads of its module.
+        describe: Describes defaults, closed-over values and the values of the module that it reads.
 
     Returns:
         JSON data, equal for functions of equal code and values.
@@ -82,9 +95,16 @@ def describe_function(function: types.FunctionType, describe: Describe) -> dict[
 
 
 def describe_class(kind: type, describe: Describe) -> Any:
-    """Describe the user's own code in a class and in what it is made of; None where there is none.
+    """Describe the user's own code in a class and its base classes.
 
-    Values of dataclass fields are no code: objects are described by them.
+    Values of dataclass fields are not code: they belong to the description of an object.
+
+    Args:
+        kind: A class.
+        describe: Describes methods, defaults and constants of the class.
+
+    Returns:
+        JSON data; None when neither the class nor a base class is the user's own.
     """
     found = {}
     for owner in kind.__mro__:
@@ -100,8 +120,11 @@ def describe_class(kind: type, describe: Describe) -> Any:
 
 
 def _is_code(name: str, member: Any) -> bool:
-    """Whether the author wrote it: not what Python and dataclasses add to every class. Paths differ
-    between machines."""
+    """Return True for a member that the author wrote.
+
+    Members that Python and dataclasses add to every class are left out, and so are paths, which
+    differ between machines.
+    """
     if isinstance(member, types.FunctionType):
         return name not in _GENERATED or member.__code__.co_filename != "<string>"
     if name.startswith(("__", "_abc_")):
@@ -124,13 +147,16 @@ def _code_of(member: Any) -> Any:
 def _cell(cell: types.CellType, describe: Describe) -> Any:
     try:
         return describe(cell.cell_contents)
-    except ValueError:  # not filled yet: a function that is under way refers to itself
+    except ValueError:  # an empty cell: the function refers to itself while it is being defined
         return None
 
 
 def _read(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    """What a function and those inside it read of their module, if it is sure to be code or a
-    setting: not what they write themselves, and no paths, which differ between machines."""
+    """Yield the names and values of its module that a function and its nested functions read.
+
+    Only code and settings count. Names that the functions also write are left out, and so are
+    paths, which differ between machines.
+    """
     loaded, stored = set[str](), set[str]()
     for code in _nested(function.__code__):
         for step in dis.get_instructions(code):
@@ -145,8 +171,10 @@ def _read(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 def _is_setting(value: Any, name: str = "") -> bool:
-    """Whether a value is plain or code; what can change counts where its name is in upper case, as
-    constants are written."""
+    """Return True for a plain value or code.
+
+    Mutable values count only under an upper-case name, as constants are written.
+    """
     if isinstance(value, str):
         return "/" not in value and "\\" not in value
     if isinstance(value, tuple | frozenset) or (name.isupper() and isinstance(value, list | set)):
@@ -170,7 +198,7 @@ def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def _syntax(code: types.CodeType) -> Any:
-    """The syntax of what ``code`` was compiled from; None where that is not sure to be at hand."""
+    """Return the syntax tree of ``code``; None where the source is not certain."""
     linecache.checkcache(code.co_filename)
     source = "".join(linecache.getlines(code.co_filename))
     parsed = _parsed(source, code.co_filename) if source else None
@@ -195,7 +223,7 @@ def _parsed(source: str, file: str) -> tuple[ast.Module, types.CodeType] | None:
 
 
 def _is_of(node: ast.AST, code: types.CodeType) -> bool:
-    """Whether ``code`` was compiled from ``node``."""
+    """Return True when ``code`` was compiled from ``node``."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
         return (node.name, first) == (code.co_name, code.co_firstlineno)
@@ -213,7 +241,7 @@ def _is_of(node: ast.AST, code: types.CodeType) -> bool:
 
 
 def _plain(node: Any, top: bool = True) -> Any:
-    """A syntax tree as JSON data that is the same in all versions of Python."""
+    """Return a syntax tree as JSON data that is the same in all versions of Python."""
     if isinstance(node, list):
         return [_plain(part, top=False) for part in node]
     if not isinstance(node, ast.AST):
@@ -238,7 +266,7 @@ def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
 
 
 def _bytecode(code: types.CodeType) -> Any:
-    """What the interpreter reads, without places in files."""
+    """Return the instructions, constants and names of ``code``, without line numbers and files."""
     constants = [
         _bytecode(c) if isinstance(c, types.CodeType) else f"{type(c).__name__} {_shown(c)}"
         for c in code.co_consts
@@ -249,7 +277,7 @@ def _bytecode(code: types.CodeType) -> Any:
 
 
 def _shown(constant: Any) -> str:
-    """As ``repr``, but sets in an order that is the same in every process."""
+    """Return ``repr(constant)``, with sets in an order that is the same in every process."""
     if isinstance(constant, frozenset):
         return str(sorted(map(repr, constant)))
     return repr(constant)
@@ -261,5 +289,12 @@ def _digest(data: Any) -> str:
 
 
 def digest(data: Mapping[str, Any]) -> str:
-    """Return sixteen hexadecimal digits of JSON data."""
+    """Return a hash of JSON data.
+
+    Args:
+        data: Any JSON data; the order of its keys does not matter.
+
+    Returns:
+        Sixteen hexadecimal digits.
+    """
     return _digest(data)

@@ -1,4 +1,4 @@
-"""A readable, stable description of the parts of an experiment, and its fingerprint."""
+"""This module has readable, stable descriptions of experiments, and their fingerprints."""
 
 from __future__ import annotations
 
@@ -22,35 +22,42 @@ T = TypeVar("T")
 
 
 def describe(part: Any, *, code: bool = True) -> Any:
-    """Describe ``part`` as JSON data: equal for parts that do the same, different for others.
+    """Describe ``part`` as JSON data that is equal only for parts with the same behavior.
 
-    Dataclasses by class name and init fields, where a whole number in a field for numbers is the
-    float that ``--set`` makes of it; arrays and tensors by type, shape and a hash of their values;
-    other objects, such as networks, by class and attributes; a user's functions and classes by
-    their code (see :mod:`raynas.core.code`), others by name. A dataclass field with
-    ``metadata={"fingerprint": False}`` is left out: it may change without making another
-    experiment (workers, paths). One with ``metadata={"fingerprint": "unless default"}``, a setting
-    that came later, is left out while it has its default: experiments of before stay what they are.
+    * Dataclasses are described by class name and init fields. A whole number in a field of floats
+      becomes the float that ``--set`` makes of it.
+    * Arrays and tensors are described by type, shape and a hash of their values.
+    * Other objects, such as networks, are described by class and attributes.
+    * A user's functions and classes are described by their code (see :mod:`raynas.core.code`),
+      others by name.
+
+    A dataclass field with ``metadata={"fingerprint": False}`` is left out: changing it does not
+    make another experiment (workers, paths). A field with ``metadata={"fingerprint": "unless
+    default"}``, a setting of a later version, is left out while it has its default, so that earlier
+    experiments keep their descriptions.
 
     Args:
         part: Any value.
-        code: Whether functions and classes of the user are known by their code, or by name alone,
-            as in the heads of files that are read again after the code was edited.
+        code: True to describe a user's functions and classes by their code; False to use their
+            names only, as in the headers of files that are read again after the code was edited.
 
     Returns:
-        What ``json`` can write. It is the same in every process, on every machine, and in all
-        versions of Python as long as the source of a user's functions can be read. Objects of C
-        code are known by their ``repr``, those whose ``repr`` shows an address by name only.
+        Data that ``json`` can write. It is the same in every process, on every machine, and in all
+            versions of Python as long as the source of a user's functions can be read. Objects of C
+            code are described by their ``repr``, those whose ``repr`` shows an address by name
+            only.
     """
     return _Describer(code).of(part)
 
 
 class _Describer:
-    """One description. What comes again in it is described once, so that rings end."""
+    """A description in progress; a repeated object is described once, so that cycles end."""
 
     def __init__(self, code: bool) -> None:
         self._code = code
-        self._seen: dict[int, tuple[str, Any]] = {}  # the object too, so that its id stays its own
+        self._seen: dict[
+            int, tuple[str, Any]
+        ] = {}  # keeps the object alive, so that its id is not reused
 
     def of(self, part: Any) -> Any:
         if isinstance(part, Enum):
@@ -96,7 +103,7 @@ class _Describer:
         return {**self._kind(type(part)), **shown}
 
     def _kind(self, kind: type) -> dict[str, Any]:
-        """A class by its name, and where it is the user's own by its code."""
+        """Return the name of a class, and for the user's own classes a hash of the code."""
         found: dict[str, Any] = {"class": kind.__qualname__}
         if self._code and id(kind) not in self._seen:
             self._seen[id(kind)] = kind.__qualname__, kind
@@ -131,7 +138,7 @@ class _Describer:
         return {"function": part.__qualname__, "code": digest(describe_function(part, self.of))}
 
     def _object(self, part: Any) -> Any:
-        """An object that is no dataclass: a network, an instance of a class of the user's."""
+        """Describe an object that is not a dataclass: a network, an instance of a user's class."""
         kind = self._kind(type(part))
         if not is_users(type(part)):
             kind["class"] = full_name(type(part))
@@ -141,12 +148,12 @@ class _Describer:
         state = _state(part)
         if state:
             return {**kind, "state": self.of(state)}
-        shown = repr(part)  # of a class without one it is an address
+        shown = repr(part)  # a class without its own repr shows an address
         return {**kind, "repr": shown} if shown and " at 0x" not in shown else kind
 
 
 def _counts(setting: dataclasses.Field[Any], part: Any) -> bool:
-    """Whether a field of the dataclass ``part`` belongs to the description."""
+    """Return True when a field of the dataclass ``part`` belongs to the description."""
     rule = setting.metadata.get("fingerprint", True)
     if setting.init and rule == "unless default":
         return bool(getattr(part, setting.name) != setting.default)
@@ -154,7 +161,7 @@ def _counts(setting: dataclasses.Field[Any], part: Any) -> bool:
 
 
 def _state(part: Any) -> dict[str, Any]:
-    """The attributes of an object; of a network without those that every one has."""
+    """Return the attributes of an object, without those that every torch module has."""
     state = dict(getattr(part, "__dict__", {}))
     for owner in type(part).__mro__:
         names = owner.__dict__.get("__slots__", ())
@@ -169,7 +176,7 @@ def _state(part: Any) -> dict[str, Any]:
 
 
 def _tensor(part: Any) -> dict[str, Any] | None:
-    """A torch tensor by type, shape and values; None for anything else."""
+    """Return type, shape and a hash of the values of a torch tensor; None for other values."""
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(part, torch.Tensor):
         return None
@@ -184,12 +191,19 @@ def _hash(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
-# -- what a field is declared to hold --------------------------------------------------------------
+# -- the declared types of fields -----------------------------------------------------------------
 
 
 def field_hints(owner: type) -> dict[str, Any]:
-    """Return the type of each field of a dataclass; ``object`` where a name in it is not to be had
-    while the program runs, as those that are imported for type checkers only."""
+    """Return the type of each field of a dataclass.
+
+    Args:
+        owner: A dataclass.
+
+    Returns:
+        Field name -> type; ``object`` where a name in the annotation is not available at run time,
+            such as those imported for type checkers only.
+    """
     return dict(_hints(owner))
 
 
@@ -206,7 +220,7 @@ def _hint(owner: type, name: str) -> Any:
             alone.__annotations__ = {name: declared.type}
             try:
                 return typing.get_type_hints(alone)[name]
-            except Exception:  # of any kind: it is a user's text
+            except Exception:  # any kind of error: the annotation is a user's text
                 return object
     return object
 
@@ -220,12 +234,19 @@ def _annotations(kind: type) -> Collection[str]:
 def as_declared(value: Any, hint: Any) -> Any:
     """Return ``value`` as a field of type ``hint`` holds it: 1 is 1.0 where a float belongs.
 
-    What ``--set`` makes of a value, and what a file gives, become the same. Values that fit as they
-    are, and those that do not fit at all, stay.
+    Values from ``--set`` and from files become the same. Values that fit as they are, and those
+    that do not fit at all, stay.
 
     Args:
-        value: What the field has.
-        hint: Its type, as :func:`field_hints` gives it.
+        value: The value of the field.
+        hint: The type of the field, as :func:`field_hints` returns it.
+
+    Returns:
+        The value, converted where the type requires it.
+
+    Example:
+        >>> as_declared(1, float), as_declared((1, 2), tuple[float, ...])
+        (1.0, [1.0, 2.0])
     """
     options = _options(hint)
     if type(value) is int and float in options and int not in options:
@@ -246,7 +267,7 @@ def as_declared(value: Any, hint: Any) -> Any:
 
 
 def _options(hint: Any) -> tuple[Any, ...]:
-    """The members of a union, those of unions in it too; else the type alone."""
+    """Return the members of a union, nested unions included; else the type alone."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         return tuple(o for member in typing.get_args(hint) for o in _options(member))
     if typing.get_origin(hint) is typing.Annotated:
@@ -266,21 +287,45 @@ def _is_mapping(origin: Any) -> bool:
 
 
 def fingerprint(description: Any) -> str:
-    """Twelve hexadecimal digits of the description."""
+    """Return a short hash of a description.
+
+    Args:
+        description: JSON data, as :func:`describe` returns it.
+
+    Returns:
+        Twelve hexadecimal digits.
+
+    Example:
+        >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+        True
+    """
     text = json.dumps(description, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
 def fresh(part: T) -> T:
-    """A copy of a dataclass with the same settings and none of the state it took on since."""
+    """Return a copy of a dataclass with the same settings and without any state added since.
+
+    Args:
+        part: A dataclass instance.
+
+    Returns:
+        A new instance of the same class.
+    """
     return dataclasses.replace(part)  # type: ignore[type-var]
 
 
 def former_description(part: Any) -> Any:
-    """Describe ``part`` as raynas 0.1 did, so that runs that it began can be resumed.
+    """Describe ``part`` as raynas 0.1 did, so that runs of that version can be resumed.
 
-    Functions, classes and objects are known by name only there, and a 1 is not the 1.0 of
+    Functions, classes and objects are described by name only there, and a 1 is not the 1.0 of
     ``--set``, so equal descriptions say less than equal ones of :func:`describe`.
+
+    Args:
+        part: Any value.
+
+    Returns:
+        Data that ``json`` can write.
     """
     if isinstance(part, Enum):
         return part.value

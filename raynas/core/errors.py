@@ -1,6 +1,6 @@
-"""What can go wrong, in words a user can act on.
+"""This module has the errors of raynas.
 
-Every message names the value, what is allowed, and the cure, on one line.
+Every message says on one line which value is wrong, what is allowed, and what to do.
 """
 
 from __future__ import annotations
@@ -10,13 +10,22 @@ from collections.abc import Iterable
 
 
 class RaynasError(Exception):
-    """The base of all errors that raynas raises on purpose."""
+    """The base class of all errors that raynas raises on purpose."""
 
 
 class UserError(RaynasError):
-    """Bad input. The command line prints it as one line and exits with code 2.
+    """An error for bad input; the command line prints it as one line and exits with code 2.
 
-    Nothing that is already stored is touched when it is raised.
+    No stored data has been changed when it is raised.
+
+    Args:
+        problem: The wrong value and where it was given.
+        allowed: The allowed values; empty to leave this part out.
+        cure: What the user can do; empty to leave this part out.
+
+    Example:
+        >>> print(UserError("share=2.", allowed="0 to 1", cure="divide by 100"))
+        share=2; allowed: 0 to 1; divide by 100
     """
 
     def __init__(self, problem: str, *, allowed: str = "", cure: str = "") -> None:
@@ -29,32 +38,35 @@ class UserError(RaynasError):
 
 
 class SpaceExhausted(RaynasError):
-    """A sampler has nothing new to propose: every architecture of the space is known."""
+    """An error of a sampler without a new proposal: every architecture of the space is known."""
 
 
 class TrainingDiverged(RaynasError):
-    """A loss or an accuracy is no longer finite; the trial ends as FAILED, with this message."""
+    """An error for a loss or an accuracy that is not finite; the trial ends as FAILED."""
 
 
 class InfeasibleArchitecture(RaynasError):
-    """A space raises it for options that do not go together: the trial ends as INFEASIBLE.
+    """An error that a space raises for incompatible options; the trial ends as INFEASIBLE.
 
-    It may come from ``canonical``, ``build``, ``costs``, or the forward pass of the network.
+    It may be raised by ``canonical``, ``build``, ``costs``, or the forward pass of the network.
 
     Example:
         >>> raise InfeasibleArchitecture("a kernel of 7 on an image of 4 x 4")
+        Traceback (most recent call last):
+            ...
+        raynas.core.errors.InfeasibleArchitecture: a kernel of 7 on an image of 4 x 4
     """
 
 
 class AllTrialsFailed(RaynasError):
-    """No trial of a search gave a result. The command line prints it and exits with code 3.
+    """An error for a search without any result; the command line exits with code 3.
 
-    All that is known of the trials is stored before it is raised.
+    Everything known of the trials is stored before it is raised.
     """
 
 
 class InvalidScore(RaynasError):
-    """A proxy has no score for this network; the message is the reason."""
+    """An error that says that a proxy has no score for a network; its message is the reason."""
 
 
 _SHOWN = 200
@@ -62,7 +74,21 @@ _SHOWN = 200
 
 
 def one_of(kind: str, value: object, allowed: Iterable[object], cure: str = "") -> UserError:
-    """The error for ``value`` that is none of ``allowed``; suggests the nearest spelling."""
+    """Return the error for an unknown value, with the nearest allowed spelling as a suggestion.
+
+    Args:
+        kind: What the value should name, for the message.
+        value: The unknown value; at most 200 characters of it are shown.
+        allowed: The known values; at most 24 of them are shown.
+        cure: What the user can do; empty to leave this part out.
+
+    Returns:
+        The error, to be raised by the caller.
+
+    Example:
+        >>> print(one_of("option", "conw", ["conv", "pool"]))
+        unknown option 'conw'; allowed: conv, pool; did you mean 'conv'?
+    """
     names = [str(name) for name in allowed]
     given = str(value)
     given = given if len(given) <= _SHOWN else f"{given[:_SHOWN]}..."
@@ -74,7 +100,14 @@ def one_of(kind: str, value: object, allowed: Iterable[object], cure: str = "") 
 
 
 def first_line(error: BaseException) -> str:
-    """Return the kind of ``error`` and the first line of what it says, at most 300 characters."""
+    """Return the type of ``error`` and the first line of its message.
+
+    Args:
+        error: Any exception.
+
+    Returns:
+        One line of at most 300 characters.
+    """
     lines = [" ".join(line.split()) for line in str(error).strip().splitlines()[:1]]
     said = ": ".join([type(error).__name__, *lines])
     return said if len(said) <= 300 else f"{said[:297]}..."

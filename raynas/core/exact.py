@@ -1,5 +1,8 @@
-"""Keys that tell apart what ``==`` does not: 1 and 1.0 and True, 0.0 and -0.0, equal objects of
-which some settings are not compared."""
+"""This module has hashable keys that distinguish values that ``==`` treats as equal.
+
+Examples are 1, 1.0 and True, 0.0 and -0.0, and equal objects of which some settings are not
+compared.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,11 @@ import numpy as np
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: answers about a value itself; ``None`` leaves it to :func:`exact_key`
+#: a function that returns the key of a value; ``None`` leaves the value to :func:`exact_key`
 Special = Callable[[Any], Hashable | None]
 
 _PLAIN = (bool, int, str, bytes, complex, type(None), type(Ellipsis), type(NotImplemented))
-#: known by identity: they do not change, or only together with what they are
+#: identified by identity: these objects do not change
 _BY_IDENTITY = (
     type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType, np.dtype, np.ufunc,
 )  # fmt: skip
@@ -33,24 +36,26 @@ _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, or by a C
 
 
 class NoExactKeyError(TypeError):
-    """Raised for a value whose content cannot be seen from Python."""
+    """An error that is raised for a value whose content is not visible from Python."""
 
 
 def exact_key(value: object, special: Special = lambda _: None) -> Hashable:
-    """Return a key that is equal only for values of one type and one content, all the way down.
+    """Return a key that is equal only for values of one type and content, nested values included.
 
-    Classes, functions and modules are known by their identity, so a key is good within one process.
-    Keys may differ for values that are alike (the order of a dict counts), never the other way.
+    Classes, functions and modules are identified by their identity, so a key is valid within one
+    process. Keys may differ for values that are alike (the order of a dict counts), never the other
+    way.
 
     Args:
         value: Plain values, containers, arrays, and objects whose state is in their attributes.
-        special: Asked first about every value within; what it answers is that value's key.
+        special: A function that is asked first about every nested value; its answer is that value's
+            key, None leaves the value to this function.
 
     Returns:
         A hashable key. It keeps no reference to arrays, only to classes and functions.
 
     Raises:
-        NoExactKeyError: For a value whose state is hidden in C code, or that contains itself.
+        NoExactKeyError: A value has state that is hidden in C code, or contains itself.
     """
     return _Keys(special).of(value)
 
@@ -82,7 +87,7 @@ class _Keys:
             self._open.remove(id(value))
 
     def _content(self, value: Any) -> Hashable:
-        """What a container or a callable holds beside its attributes."""
+        """Return the key of a container's or callable's content besides its attributes."""
         if isinstance(value, types.MethodType):
             return self.of(value.__func__), self.of(value.__self__)
         if type(value) is functools.partial:
@@ -96,12 +101,14 @@ class _Keys:
             return frozenset(map(self.of, value))
         if base in (range, slice):
             return tuple(self.of(part) for part in (value.start, value.stop, value.step))
-        shown: Any = base.__repr__  # a subclass may have another
+        shown: Any = base.__repr__  # not the subclass's, which may differ
         return shown(value) if base in _PLAIN or base is float else None
 
     def _attributes(self, value: Any) -> Hashable:
-        """Of objects, in ``__dict__`` and slots."""
-        if isinstance(value, types.MethodType | PurePath):  # a path keeps what it has worked out
+        """Return the keys of the attributes in ``__dict__`` and slots."""
+        if isinstance(
+            value, types.MethodType | PurePath
+        ):  # a path caches parts of itself in its attributes
             return str(value) if isinstance(value, PurePath) else None
         found = dict(getattr(value, "__dict__", {}))
         for name in _slots(type(value)):
@@ -111,7 +118,7 @@ class _Keys:
 
 
 class _Same:
-    """Equal to what holds the very same object, which it keeps alive."""
+    """A key that is equal only to a key of the same object, which it keeps alive."""
 
     def __init__(self, value: object) -> None:
         self._value = value
@@ -131,7 +138,7 @@ def _of_array(array: np.ndarray[Any, Any]) -> Hashable:
 
 
 def _slots(kind: type) -> list[str]:
-    """The names of all ``__slots__``, as attributes are called."""
+    """Return the names of all ``__slots__`` as attributes are called."""
     found = []
     for owner in kind.__mro__:
         names = owner.__dict__.get("__slots__", ())
@@ -142,9 +149,11 @@ def _slots(kind: type) -> list[str]:
 
 
 def _c_base(kind: type) -> type:
-    """The class in C that ``kind`` is made of, where that one's content is known.
+    """Return the C class that ``kind`` is derived from, when its content can be read.
 
-    Raises: NoExactKeyError for any other, and where a class adds state that is no attribute.
+    Raises:
+        NoExactKeyError: The content of the C class is unknown, or a class adds state that is not an
+            attribute.
     """
     base = next(owner for owner in kind.__mro__ if not owner.__flags__ & _HEAP_TYPE)
     room = base.__basicsize__ + 8 * (len(_slots(kind)) + 2)  # 2: __dict__ and __weakref__
@@ -154,10 +163,23 @@ def _c_base(kind: type) -> type:
 
 
 def remember(maxsize: int) -> Callable[[Callable[[T], R]], Callable[[T], R]]:
-    """Cache a function of one argument by its :func:`exact_key`, the ``maxsize`` used last.
+    """Return a decorator that caches a function of one argument by its :func:`exact_key`.
 
-    ``functools.lru_cache`` takes an argument for another one that is equal to it, such as a space
-    with an option 1 for one with an option 1.0. Arguments without a key are not remembered.
+    ``functools.lru_cache`` treats arguments that are equal as the same one, such as a space with an
+    option 1 and one with an option 1.0. Arguments without a key are not cached.
+
+    Args:
+        maxsize: The number of results to keep; the least recently used is dropped first.
+
+    Returns:
+        A decorator.
+
+    Example:
+        >>> @remember(maxsize=2)
+        ... def name_of(value):
+        ...     return type(value).__name__
+        >>> name_of(1), name_of(1.0)
+        ('int', 'float')
     """
 
     def wrap(function: Callable[[T], R]) -> Callable[[T], R]:

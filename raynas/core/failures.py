@@ -1,4 +1,4 @@
-"""Why trials failed: messages for one failure, and the commonest of many."""
+"""This module has the messages of failed trials, and the most common of many messages."""
 
 from __future__ import annotations
 
@@ -8,22 +8,26 @@ from collections.abc import Iterable, Sequence
 from raynas.core.errors import InfeasibleArchitecture
 from raynas.core.trial import Trial, TrialState
 
-#: how the message of a trial begins that ran out of memory
+#: the beginning of the message of a trial that ran out of memory
 OUT_OF_MEMORY = "out of memory"
-#: how the message of a trial begins whose space says that it has no network
+#: the beginning of the message of a trial whose architecture has no network
 INFEASIBLE = "infeasible: "
 
 
 def failure_message(error: BaseException, where: str = "") -> tuple[str, bool]:
-    """Describe what a user's code raised for one architecture.
+    """Describe an error that a user's code raised for one architecture.
 
     Args:
-        error: What was raised.
-        where: What was called, for the message; empty where that is clear.
+        error: The error that was raised.
+        where: The function that was called, for the message; empty where that is clear.
 
     Returns:
-        The message, and whether the space says that the architecture has no network: an
-        :class:`~raynas.core.InfeasibleArchitecture` was raised, or is the cause of ``error``.
+        The message, and True when the space says that the architecture has no network: an
+            :class:`~raynas.core.InfeasibleArchitecture` was raised, or is the cause of ``error``.
+
+    Example:
+        >>> failure_message(ValueError("no image"), "build()")
+        ('build(): ValueError: no image', False)
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -35,25 +39,57 @@ def failure_message(error: BaseException, where: str = "") -> tuple[str, bool]:
 
 
 def is_failure_message(message: str) -> bool:
-    """Whether a stored message of an INFEASIBLE trial tells of its evaluation, not of a bound."""
+    """Return True when a stored message describes a failed evaluation and not a broken bound.
+
+    Args:
+        message: The message of an INFEASIBLE trial.
+
+    Returns:
+        True for running out of memory and for an architecture without a network.
+    """
     return message.startswith((OUT_OF_MEMORY, INFEASIBLE))
 
 
 def failed(trial: Trial) -> bool:
-    """Whether a trial ended without a result for a reason that lies in its evaluation."""
+    """Return True when a trial ended without a result because of its evaluation.
+
+    Args:
+        trial: A trial in any state.
+
+    Returns:
+        True for a FAILED trial, and for an ended one with a ``failure``.
+    """
     return trial.state is TrialState.FAILED or bool(trial.state.ended and trial.failure)
 
 
 def commonest_reason(messages: Iterable[str]) -> tuple[str, int]:
-    """Return the message that occurs most often, of equals the first, and how often it does."""
+    """Return the most frequent message and its count.
+
+    Args:
+        messages: The messages of failed trials; an empty one counts as "no message was kept".
+
+    Returns:
+        The message, the first one of equally frequent ones, and how often it occurs; ("", 0)
+            without messages.
+
+    Example:
+        >>> commonest_reason(["out of memory", "no data", "out of memory"])
+        ('out of memory', 2)
+    """
     counts = Counter(message.strip() or "no message was kept" for message in messages)
     return counts.most_common(1)[0] if counts else ("", 0)
 
 
 def none_worked(trials: Iterable[Trial]) -> str:
-    """Say that every trial of a search failed, with the commonest reason; empty if one did not.
+    """Describe the failure of all trials of a search, with the most common reason.
 
-    What bounds or a screening kept from its evaluation counts neither way.
+    A trial that a bound or a screening ended before its evaluation counts neither way.
+
+    Args:
+        trials: All trials of the search.
+
+    Returns:
+        The description; empty when a trial worked or is running, or when none failed.
     """
     trials = list(trials)
     messages = [trial.message for trial in trials if failed(trial)]
@@ -62,7 +98,14 @@ def none_worked(trials: Iterable[Trial]) -> str:
 
 
 def every_trial_failed(messages: Sequence[str]) -> str:
-    """Put into words how all trials ended that failed with ``messages``; empty without any."""
+    """Describe the end of a search whose trials all failed.
+
+    Args:
+        messages: One message per trial.
+
+    Returns:
+        The description; empty without messages.
+    """
     if not messages:
         return ""
     reason, count = commonest_reason(messages)

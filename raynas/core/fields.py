@@ -1,4 +1,4 @@
-"""What the fields of a part may hold: one answer for ``--set`` and for the part's constructor."""
+"""This module checks the values of a part's fields, for ``--set`` and for constructors."""
 
 from __future__ import annotations
 
@@ -22,27 +22,28 @@ from raynas.core.code import is_users
 from raynas.core.errors import UserError
 
 MISFIT: Final = object()
-"""What :func:`fit` gives for a value that is not of the type."""
+"""The result of :func:`fit` for a value that is not of the type."""
 
 _SHOWN = 120
 _LARGEST = 2**63
-"""Whole numbers are below it: the store, torch and numpy have 64 bits."""
+"""Absolute values of whole numbers are below it: the store, torch and numpy have 64 bits."""
 
 
 def check_fields(part: Any, *, unchecked: Collection[str] = ()) -> None:
-    """Check that each setting of a dataclass is of the type that its field declares.
+    """Check that each setting of a dataclass has the type that its field declares.
 
-    A part calls it first in ``__post_init__``, so that its own checks get what they expect. Lists
-    become the tuples of the field, texts its paths, numpy's numbers and 3.0 in a field of whole
-    numbers become Python's. A whole number in a field of floats stays as it is.
+    A part calls it first in ``__post_init__``, so that its own checks get the expected types. Lists
+    become the tuples of the field, texts its paths; numpy's numbers, and 3.0 in a field of whole
+    numbers, become Python's. A whole number in a field of floats stays as it is. Infinite numbers
+    are allowed only in fields with ``metadata={"infinite": True}``.
 
     Args:
         part: The dataclass instance; it may be frozen.
-        infinite: Fields in which an infinite number means something.
-        unchecked: Fields that the part checks itself.
+        unchecked: Names of fields that the part checks itself.
 
     Raises:
-        UserError: Naming class, field, value and what is allowed.
+        UserError: A value has another type; the message names class, field, value and what is
+            allowed.
     """
     for field in dataclasses.fields(part):
         if not field.init or field.name in unchecked or is_users(_owner(part, field.name)):
@@ -61,18 +62,18 @@ def check_fields(part: Any, *, unchecked: Collection[str] = ()) -> None:
 
 
 def _owner(part: Any, name: str) -> type:
-    """The class that declares the field."""
+    """Return the class that declares the field."""
     kinds = [kind for kind in type(part).__mro__ if name in inspect.get_annotations(kind)]
     return kinds[0] if kinds else type(part)
 
 
 def fit_any(value: object, options: Collection[Any], *, widen: bool = True) -> object:
-    """Return ``value`` as the first type of ``options`` that takes it, its own type before others.
+    """Return ``value`` as the first type that accepts it, its own type before others.
 
     Args:
         value: Any value.
         options: Types, none of which is a union.
-        widen: Whether a whole number in a field of floats becomes a float.
+        widen: True to turn a whole number in a field of floats into a float.
 
     Returns:
         The value as the field holds it, or :data:`MISFIT`.
@@ -85,12 +86,19 @@ def fit_any(value: object, options: Collection[Any], *, widen: bool = True) -> o
 
 
 def fit(value: object, kind: Any, *, widen: bool = True) -> object:
-    """Return ``value`` as a field of type ``kind`` holds it, or :data:`MISFIT`.
+    """Return ``value`` as a field of type ``kind`` holds it.
 
     Args:
         value: Any value.
         kind: A type as a field declares it.
-        widen: Whether a whole number in a field of floats becomes a float.
+        widen: True to turn a whole number in a field of floats into a float.
+
+    Returns:
+        The value as the field holds it, or :data:`MISFIT`.
+
+    Example:
+        >>> fit(3.0, int), fit([1, 2], tuple[int, ...]), fit("x", float) is MISFIT
+        (3, (1, 2), True)
     """
     options = union_members(kind)
     if len(options) > 1:
@@ -115,7 +123,14 @@ def fit(value: object, kind: Any, *, widen: bool = True) -> object:
 
 
 def union_members(kind: Any) -> tuple[Any, ...]:
-    """Return the members of a union, those of unions in it too; else the type alone."""
+    """Return the members of a union, nested unions included.
+
+    Args:
+        kind: A type.
+
+    Returns:
+        The members; the type alone when it is not a union.
+    """
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         return tuple(o for member in typing.get_args(kind) for o in union_members(member))
     if typing.get_origin(kind) is typing.Annotated:
@@ -124,14 +139,28 @@ def union_members(kind: Any) -> tuple[Any, ...]:
 
 
 def is_plain(kind: Any) -> bool:
-    """Whether values of the type can be written on a command line."""
+    """Return True when values of a type can be written on a command line.
+
+    Args:
+        kind: A type as a field declares it.
+
+    Returns:
+        True for numbers, texts, paths, literals, and tuples of them.
+    """
     if _origin(kind) is tuple:
         return all(is_plain(k) for k in typing.get_args(kind) if k is not ...)
     return _origin(kind) in (int, float, bool, str, Path, typing.Literal)
 
 
 def shown_type(kind: Any) -> str:
-    """Return a type in the words of an error message."""
+    """Return a type in the words of an error message.
+
+    Args:
+        kind: A type as a field declares it.
+
+    Returns:
+        Text, for instance "whole number".
+    """
     if kind in (None, type(None)):
         return "none"
     if _origin(kind) is typing.Literal:
@@ -145,7 +174,14 @@ def shown_type(kind: Any) -> str:
 
 
 def brief(value: object) -> str:
-    """Return the ``repr`` of what a user gave, cut where it is long."""
+    """Return the ``repr`` of a user's value, cut where it is long.
+
+    Args:
+        value: Any value; its ``repr`` may fail.
+
+    Returns:
+        At most 120 characters of the ``repr``, and its length if it was cut.
+    """
     try:
         text = repr(value)
     except Exception as error:  # an int of more than 4,300 digits, an object with a broken repr
@@ -158,7 +194,7 @@ def _origin(kind: Any) -> Any:
 
 
 def _choice(value: object, allowed: tuple[object, ...]) -> object:
-    """Of the type that is allowed, too: 1 is not True."""
+    """Return the allowed value that has the same type, too: 1 is not True."""
     same = (a for a in allowed if type(a) is type(value) and a == value)
     return next(same, MISFIT)
 
@@ -194,7 +230,7 @@ def _path(value: object) -> object:
 
 
 def _sequence(value: object, made: type, kinds: tuple[Any, ...], widen: bool) -> object:
-    """A tuple or list of a sequence whose items fit; the same object where nothing changes."""
+    """Return a tuple or list whose items fit; the same object where no item changes."""
     if not isinstance(value, tuple | list):
         return MISFIT
     if kinds and (made is list or kinds[1:] == (...,)):
@@ -217,10 +253,14 @@ def declared_types(owner: type) -> Mapping[str, Any]:
     """Return the type of each setting (init field) of a dataclass.
 
     Names that its module imports for type checkers only, under ``if TYPE_CHECKING:``, are imported
-    where a field's type needs them. A type that cannot be had is ``object``, which takes any value.
+    where a field's type needs them. A type that cannot be resolved is ``object``, which accepts any
+    value.
 
     Args:
         owner: A dataclass.
+
+    Returns:
+        Field name -> type, read-only.
     """
     return _declared_types(owner)
 
@@ -242,13 +282,13 @@ def _declared_type(owner: type, name: str) -> Any:
         alone = type("_", (), {"__annotations__": {name: declared.type}})
         try:
             return typing.get_type_hints(alone, globalns={}, localns=known)[name]
-        except Exception:  # of any kind: it is a user's text
+        except Exception:  # any kind of error: the annotation is a user's text
             return object
     return object
 
 
 class _Names(dict[str, Any]):
-    """The names that an annotation of ``owner`` may use; imports those for type checkers."""
+    """The names that an annotation of ``owner`` may use; it imports those for type checkers."""
 
     def __init__(self, names: Mapping[str, Any], owner: type) -> None:
         super().__init__(names)
@@ -266,7 +306,7 @@ class _Names(dict[str, Any]):
 
 
 def _checkers_import(module: str, name: str) -> tuple[str, str] | None:
-    """Module and attribute that ``name`` is imported from under ``if TYPE_CHECKING:``."""
+    """Return module and attribute that ``name`` is imported from under ``if TYPE_CHECKING:``."""
     home = sys.modules.get(module)
     try:
         tree = ast.parse(inspect.getsource(home)) if home else ast.Module([], [])

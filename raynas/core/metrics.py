@@ -1,4 +1,4 @@
-"""The quantities that are measured: name, unit, direction."""
+"""This module has the measured quantities: name, unit, direction."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ from typing import Literal
 
 Direction = Literal["max", "min"]
 SCORE_UNIT = "score"
-"""Unit of proxies' scores, by which reports know them."""
+"""The unit of proxies' scores, by which reports recognize them."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A measured quantity. ``name`` is its column in the store, ``unit`` goes to the schema."""
+    """A measured quantity: its column in the store, its unit and its direction.
+
+    Attributes:
+        name: The name of the column in the store.
+        unit: The unit, which goes to the schema of the store.
+        direction: "max" or "min".
+        doc: A description in a few words.
+    """
 
     name: str
     unit: str
@@ -20,7 +27,12 @@ class Metric:
     doc: str = ""
 
     def on_test(self) -> Metric:
-        """Return the same quantity on the test data; itself where it is of no validation data."""
+        """Return the same quantity on the test data.
+
+        Returns:
+            The metric on the test data; the metric itself when it is not measured on validation
+                data.
+        """
         if self.name == (name := on_test(self.name)):
             return self
         known = {metric.name: metric for metric in (TEST_ACCURACY, TEST_LOSS)}
@@ -28,9 +40,17 @@ class Metric:
 
 
 def on_test(name: str) -> str:
-    """Return the name on the test data of a metric that is called ``name`` in a search.
+    """Return the name that a metric of a search has on the test data.
 
-    ``val_accuracy`` becomes ``test_accuracy``; a name without the prefix stays.
+    Args:
+        name: The name of a metric.
+
+    Returns:
+        The name with the prefix ``test_`` instead of ``val_``; names without that prefix stay.
+
+    Example:
+        >>> on_test("val_accuracy"), on_test("params")
+        ('test_accuracy', 'params')
     """
     return f"test_{name.removeprefix('val_')}" if name.startswith("val_") else name
 

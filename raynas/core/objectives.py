@@ -1,4 +1,4 @@
-"""What is sought (objectives) and what must hold (bounds)."""
+"""This module has the objectives and the bounds of a search."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from raynas.core.metrics import Direction
 
 @dataclass(frozen=True)
 class Objective:
-    """A metric to maximise or minimise."""
+    """A metric to maximize or minimize.
+
+    Attributes:
+        metric: The name of the metric.
+        direction: "max" or "min".
+
+    Raises:
+        UserError: The direction is neither "max" nor "min".
+    """
 
     metric: str = "val_accuracy"
     direction: Direction = "max"
@@ -25,13 +33,31 @@ class Objective:
 
     @property
     def sign(self) -> float:
-        """+1 for a metric to maximise, -1 for one to minimise."""
+        """The factor that makes higher values better.
+
+        Returns:
+            +1 for a metric to maximize, -1 for one to minimize.
+        """
         return 1.0 if self.direction == "max" else -1.0
 
 
 @dataclass(frozen=True)
 class Bound:
-    """A hard limit: ``min <= metric <= max``. ``Bound("params", max=1e6)``."""
+    """A hard limit on a metric: ``min <= metric <= max``.
+
+    Attributes:
+        metric: The name of the metric.
+        max: The largest allowed value, infinite for no limit.
+        min: The smallest allowed value, minus infinity for no limit.
+
+    Raises:
+        UserError: ``min`` is greater than ``max``, so that no value satisfies the bound.
+
+    Example:
+        >>> bound = Bound("params", max=1e6)
+        >>> str(bound), bound.violation(1.5e6), bound.violation(0.5e6)
+        ('params <= 1e+06', 0.5, -0.5)
+    """
 
     metric: str
     max: float = field(default=math.inf, metadata={"infinite": True})
@@ -46,9 +72,15 @@ class Bound:
             )
 
     def violation(self, value: float) -> float:
-        """<= 0 when ``value`` keeps the bound, else by how much it breaks it (relative).
+        """Return the violation of the bound by ``value``, relative to the limit.
 
-        Infinite beyond the bound, and for NaN, which keeps no bound.
+        Args:
+            value: The value of the metric.
+
+        Returns:
+            At most 0 when ``value`` satisfies the bound, else the excess over the limit divided by
+                the limit (by 1 for limits below 1). Infinite for an infinite value beyond the bound
+                and for NaN, which satisfies no bound.
         """
         if math.isnan(value):
             return math.inf
@@ -65,10 +97,30 @@ class Bound:
 
 
 def violations(bounds: Sequence[Bound], values: Mapping[str, float]) -> dict[str, float]:
-    """Per bounded metric present in ``values``: <= 0 feasible, > 0 infeasible."""
+    """Return the violation of each bound whose metric has a value.
+
+    Args:
+        bounds: The bounds of a search.
+        values: Metric name -> value; metrics may be missing.
+
+    Returns:
+        Text of the bound -> violation: at most 0 is feasible, above 0 is infeasible.
+    """
     return {str(b): b.violation(values[b.metric]) for b in bounds if b.metric in values}
 
 
 def signed(objectives: Sequence[Objective], values: Mapping[str, float]) -> tuple[float, ...]:
-    """The objectives' values with signs such that higher is better in every place."""
+    """Return the values of the objectives with signs such that higher is better for each.
+
+    Args:
+        objectives: The objectives of a search.
+        values: Metric name -> value of every objective.
+
+    Returns:
+        One value per objective.
+
+    Example:
+        >>> signed([Objective(), Objective("macs", "min")], {"val_accuracy": 90.0, "macs": 5e6})
+        (90.0, -5000000.0)
+    """
     return tuple(o.sign * values[o.metric] for o in objectives)

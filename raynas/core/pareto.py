@@ -1,4 +1,4 @@
-"""Pareto fronts. All arrays are (n, d) with higher better in every column."""
+"""This module has Pareto fronts. All arrays are (n, d) with higher better in every column."""
 
 from __future__ import annotations
 
@@ -13,10 +13,22 @@ Floats = NDArray[np.float64]
 
 
 def pareto_front(points: Floats) -> NDArray[np.intp]:
-    """Indices of the points that no other point dominates, best first column first.
+    """Return the indices of the points that no other point dominates.
 
-    Equal points are all kept. O(n log n) for d <= 2, else O(n * front).
-    Raises: ValueError when ``points`` is not two-dimensional or holds NaN, which has no order.
+    Equal points are all kept. The time is O(n log n) for d <= 2, else O(n * front).
+
+    Args:
+        points: (n, d), higher is better in every column; infinite values are allowed.
+
+    Returns:
+        (front,) indices, the point with the best first column first.
+
+    Raises:
+        ValueError: ``points`` is not two-dimensional or holds NaN, which has no order.
+
+    Example:
+        >>> pareto_front(np.array([[1.0, 3.0], [2.0, 2.0], [1.0, 2.0]])).tolist()
+        [1, 0]
     """
     points = _checked(points)
     if len(points) == 0:
@@ -43,9 +55,19 @@ def pareto_front(points: Floats) -> NDArray[np.intp]:
 
 
 def non_dominated_ranks(points: Floats) -> NDArray[np.intp]:
-    """Rank of each point: 0 on the Pareto front, 1 on the front of the rest, ... (Deb 2002).
+    """Return the rank of each point: 0 on the Pareto front, 1 on the front of the rest, and so on.
 
-    O(n log n) for d <= 2, else one :func:`pareto_front` per rank. Raises as that one.
+    K. Deb et al. 2002. The time is O(n log n) for d <= 2, else that of one :func:`pareto_front` per
+    rank.
+
+    Args:
+        points: (n, d), higher is better in every column; infinite values are allowed.
+
+    Returns:
+        (n,) ranks.
+
+    Raises:
+        ValueError: ``points`` is not two-dimensional or holds NaN.
     """
     points = _checked(points)
     if points.shape[1] <= 2:
@@ -63,7 +85,7 @@ def non_dominated_ranks(points: Floats) -> NDArray[np.intp]:
 
 def _checked(points: Floats) -> Floats:
     points = np.asarray(points, dtype=np.float64)
-    if points.shape == (0,):  # of an empty list
+    if points.shape == (0,):  # an empty list
         points = points.reshape(0, 1)
     if points.ndim != 2 or points.shape[1] == 0:
         raise ValueError(f"points must be (n, d), not {points.shape}")
@@ -73,15 +95,16 @@ def _checked(points: Floats) -> Floats:
 
 
 def _best_first(points: Floats) -> NDArray[np.intp]:
-    """The order by the first column, then the second, ..., best first."""
+    """Return the order by the first column, then the second, and so on, best first."""
     return np.lexsort(tuple(-points[:, j] for j in reversed(range(points.shape[1]))))
 
 
 def _ranks_in_the_plane(points: Floats) -> NDArray[np.intp]:
-    """Best first, a point is dominated by a front when one of it is as good in the last column.
+    """Return the ranks of points with at most two columns.
 
-    So each front is known by its best last value, these fall with the rank, and the rank of the
-    next point is found by bisection.
+    In the order from best to worst, a front dominates a point when one of its points is as good in
+    the last column. So each front is represented by its best last value, these values fall with the
+    rank, and the rank of the next point is found by bisection.
     """
     ranks = np.zeros(len(points), dtype=np.intp)
     lows: list[float] = []  # per front, minus its best last value: ascending
@@ -97,16 +120,16 @@ def _ranks_in_the_plane(points: Floats) -> NDArray[np.intp]:
 
 
 def crowding(points: Floats) -> Floats:
-    """Crowding distance of each point of one front: larger is lonelier (Deb et al. 2002, III-B).
+    """Return the crowding distance of each point of one front (Deb et al. 2002, III-B).
 
-    In a column a point that stands between two others gets the distance between them, in units of
-    the column's span. Points that have the lowest or highest value of a column are infinitely
-    lonely. Two cases that the paper leaves open:
+    A larger distance means fewer points nearby. In a column a point between two others gets the
+    distance between them, in units of the column's span. Points that have the lowest or highest
+    value of a column have an infinite distance. Two cases that the paper leaves open:
 
-    * Equal values: c points that share a value share its distance, each gets 1/c of it. This is
-      the mean of the published distance over all orders of the equal points.
-    * Infinite values: the span is that of the finite ones, and the distance between a finite and
-      an infinite value is one span.
+    * Equal values: c points that share a value share its distance, each gets 1/c of it. This is the
+      mean of the published distance over all orders of the equal points.
+    * Infinite values: the span is that of the finite ones, and the distance between a finite and an
+      infinite value is one span.
 
     So the result is a number or infinite, never NaN, and does not depend on the order of the rows.
 
@@ -128,11 +151,14 @@ def crowding(points: Floats) -> Floats:
 
 
 def _gaps(column: Floats) -> Floats:
-    """(n,) of one column the distance between the neighbours of each value, 0 to 2 or infinite."""
+    """Return for one column (n,) the distances between the neighbors of each value.
+
+    Each distance is from 0 to 2, or infinite.
+    """
     values, place, count = np.unique(column, return_inverse=True, return_counts=True)
     finite = values[np.isfinite(values)]
     if len(finite):
-        values = values / (np.abs(finite).max() or 1.0)  # so that no difference is too large
+        values = values / (np.abs(finite).max() or 1.0)  # so that no difference overflows
     span = values[np.isfinite(values)]
     steps = np.diff(values) / (float(np.ptp(span)) if len(span) > 1 else 1.0)
     steps = np.where(np.isfinite(steps), steps, 1.0)
@@ -142,11 +168,12 @@ def _gaps(column: Floats) -> Floats:
 
 
 def pareto_order(points: Floats) -> NDArray[np.intp]:
-    """Sort points from best to worst: by rank, then the lonelier first, then the earlier first.
+    """Return the indices of the points from best to worst.
 
-    Of equal points all but the first come after the others of their rank, since a copy adds
-    nothing to a front (F.-A. Fortin, M. Parizeau, "Revisiting the NSGA-II Crowding-Distance
-    Computation", GECCO 2013).
+    Points are sorted by rank, then by crowding distance, largest first, then by index. Of equal
+    points all but the first come after the others of their rank, since a copy adds nothing to a
+    front (F.-A. Fortin, M. Parizeau, "Revisiting the NSGA-II Crowding-Distance Computation", GECCO
+    2013).
 
     Args:
         points: (n, d), higher is better in every column; infinite values are allowed.
@@ -167,7 +194,7 @@ def pareto_order(points: Floats) -> NDArray[np.intp]:
 
 
 def _copies(points: Floats) -> NDArray[np.intp]:
-    """(n,) how many equal points come earlier."""
+    """Return for each point the number of equal points that come earlier, (n,)."""
     seen: Counter[tuple[float, ...]] = Counter()
     copies = np.zeros(len(points), dtype=np.intp)
     for i, point in enumerate(map(tuple, points + 0.0)):  # -0.0 is 0.0
@@ -177,9 +204,21 @@ def _copies(points: Floats) -> NDArray[np.intp]:
 
 
 def hypervolume(points: Floats, reference: Floats) -> float:
-    """Volume dominated by ``points`` above ``reference`` (d,), by slicing; exact.
+    """Return the exact volume that ``points`` dominate above ``reference``, computed by slicing.
 
-    Meant for fronts of up to some hundred points in up to four dimensions.
+    It is meant for fronts of up to some hundred points in up to four dimensions.
+
+    Args:
+        points: (n, d), higher is better in every column; points not above the reference add
+            nothing.
+        reference: (d,), the lower corner of the volume.
+
+    Returns:
+        The volume, 0 or more.
+
+    Example:
+        >>> hypervolume(np.array([[1.0, 2.0], [2.0, 1.0]]), np.array([0.0, 0.0]))
+        3.0
     """
     points = np.asarray(points, dtype=np.float64)
     reference = np.asarray(reference, dtype=np.float64)
@@ -200,15 +239,16 @@ def hypervolume(points: Floats, reference: Floats) -> float:
 
 
 def hypervolume_gain(front: Floats, point: Floats, reference: Floats) -> float:
-    """Return how much :func:`hypervolume` grows when ``point`` joins ``front``.
+    """Return the growth of :func:`hypervolume` when ``point`` joins ``front``.
 
-    The exclusive hypervolume: the box of the point, less what the front covers of it (L. While,
-    L. Bradstreet, L. Barone, "A Fast Way of Calculating Exact Hypervolumes", IEEE Transactions on
-    Evolutionary Computation 16, 2012). Much cheaper than the volume of the whole front.
+    This is the exclusive hypervolume: the box of the point, less the part that the front covers (L.
+    While, L. Bradstreet, L. Barone, "A Fast Way of Calculating Exact Hypervolumes", IEEE
+    Transactions on Evolutionary Computation 16, 2012). It takes much less time than the volume of
+    the whole front.
 
     Args:
         front: (n, d), higher is better in every column.
-        point: (d,)
+        point: (d,), the additional point.
         reference: (d,), as in :func:`hypervolume`.
 
     Returns:

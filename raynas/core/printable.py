@@ -1,4 +1,4 @@
-"""Text from files, names and messages as a terminal may have it: as data, not as commands."""
+"""This module makes text from files, names and messages safe to print in a terminal."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import reprlib
 
 _CONTROLS = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 without tab and line feed, DEL, C1
-    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"  # other line ends, and what turns text around
-    "\ud800-\udfff"  # bytes of names that are no UTF-8
+    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"  # line ends, direction marks
+    "\ud800-\udfff"  # bytes of names that are not UTF-8
 )
 _IN_LINES = re.compile(f"[{_CONTROLS}]")
 _IN_ONE_LINE = re.compile(f"[\t\n{_CONTROLS}]")
@@ -28,21 +28,25 @@ _PLAIN = {
     "\N{BOX DRAWINGS HEAVY LEFT}": "-",
     "\N{BOX DRAWINGS HEAVY RIGHT}": "-",
 }
-_BYTES = 0xDC00  # a byte B of a name that is no UTF-8 is the letter 0xDC00 + B
+_BYTES = 0xDC00  # a byte B of a name that is not UTF-8 is the character 0xDC00 + B
 
 DEGRADED = "raynas.degraded"
-"""The name of an error handler of codecs: what a terminal cannot show is spelled in ASCII."""
+"""The name of an error handler of codecs that spells unsupported characters in ASCII."""
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    r"""Spell control characters: ESC is ``\x1b``.
+    r"""Return a text with escaped control characters: ESC is ``\x1b``.
 
     Args:
         text: Any text.
-        lines: Whether line feeds and tabs stay as they are.
+        lines: True to keep line feeds and tabs.
 
     Returns:
         The text without C0, DEL, C1, directional marks and lone surrogates.
+
+    Example:
+        >>> print(printable("\x1b[31mred"))
+        \x1b[31mred
     """
     return (_IN_LINES if lines else _IN_ONE_LINE).sub(_spelled, text)
 
@@ -55,7 +59,15 @@ def _spelled(match: re.Match[str]) -> str:
 
 
 def brief(value: object, most: int = 80) -> str:
-    """Show a foreign value in at most ``most`` characters, in bounded time and on one line."""
+    """Return a short text for a foreign value, on one line and in bounded time.
+
+    Args:
+        value: Any value; its ``repr`` may fail.
+        most: The largest number of characters.
+
+    Returns:
+        At most ``most`` characters.
+    """
     try:
         text = _SHORT.repr(value)
     except Exception:  # a foreign value's own repr, or an int beyond what Python spells
@@ -65,7 +77,7 @@ def brief(value: object, most: int = 80) -> str:
 
 
 class _Short(reprlib.Repr):
-    """Sets and dicts in their own order: sorting compares foreign values."""
+    """A short ``repr`` that does not sort sets and dicts: sorting compares foreign values."""
 
     def repr_int(self, x: int, level: int) -> str:
         return (

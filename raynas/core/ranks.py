@@ -1,4 +1,4 @@
-"""Ranks of scores, and scores made of ranks."""
+"""This module has ranks of scores, and scores that are made of ranks."""
 
 from __future__ import annotations
 
@@ -13,13 +13,21 @@ from raynas.core.errors import UserError, one_of
 from raynas.core.fields import check_fields
 
 Table = Mapping[str, ArrayLike]
-"""Name of a score -> its value for each of n architectures; NaN where there is none."""
+"""Name of a score -> its value for each of n architectures; NaN where it is missing."""
 
 
 def ranks(values: ArrayLike) -> NDArray[np.float64]:
-    """(n,) -> ranks 1 (lowest) .. n (highest), equal values share the mean of theirs.
+    """Return the ranks of values; equal values share the mean of their ranks.
 
-    Values that are not there (NaN) rank below all others.
+    Args:
+        values: (n,) values; missing ones (NaN) rank below all others.
+
+    Returns:
+        (n,) ranks from 1 (lowest) to n (highest).
+
+    Example:
+        >>> ranks([0.5, 2.0, 0.5]).tolist()
+        [1.5, 3.0, 1.5]
     """
     given = np.asarray(values, dtype=np.float64)
     known = np.where(np.isnan(given), -np.inf, given)
@@ -29,16 +37,30 @@ def ranks(values: ArrayLike) -> NDArray[np.float64]:
 
 
 def rank_sum(columns: Sequence[ArrayLike]) -> NDArray[np.float64]:
-    """(n,) sums of ranks over several scores."""
+    """Return the sums of ranks over several scores.
+
+    Args:
+        columns: One (n,) column per score; NaN where a score is missing.
+
+    Returns:
+        (n,) sums.
+    """
     return np.asarray(np.sum([ranks(column) for column in columns], axis=0), dtype=np.float64)
 
 
 def log_rank_sum(
     columns: Sequence[ArrayLike], weights: Sequence[float] | None = None
 ) -> NDArray[np.float64]:
-    """(n,) sums of log(rank / n) over several scores, at most 0: one bad rank weighs heavily.
+    """Return the weighted sums of log(rank / n) over several scores; one low rank weighs heavily.
 
     J. Lee, B. Ham, "AZ-NAS", CVPR 2024, equation 9 with ``weights`` of 1.
+
+    Args:
+        columns: One (n,) column per score; NaN where a score is missing.
+        weights: One factor per score, 1 each if None.
+
+    Returns:
+        (n,) sums, at most 0 for factors of 0 or more.
     """
     n = len(np.asarray(columns[0]))
     factors = [1.0] * len(columns) if weights is None else weights
@@ -47,14 +69,21 @@ def log_rank_sum(
 
 
 def share_of(count: int, share: float, *, up: bool = False) -> int:
-    """Return how many of ``count`` a share is, as in exact arithmetic.
+    """Return a share of ``count`` as a whole number, as in exact arithmetic.
 
     In floats 0.29 * 100 is below 29 and 0.07 * 100 is above 7.
 
     Args:
-        count: How many there are.
-        share: From 0 to 1.
-        up: Whether a fraction is rounded up; else it is rounded down.
+        count: The number of all items.
+        share: A share from 0 to 1.
+        up: True to round a fraction up; else it is rounded down.
+
+    Returns:
+        The number of items in the share.
+
+    Example:
+        >>> share_of(100, 0.29), share_of(10, 0.25, up=True)
+        (29, 3)
     """
     exact = round(share * count, 9)
     return math.ceil(exact) if up else math.floor(exact)
@@ -68,10 +97,19 @@ def _check(parts: Sequence[str], table: Table) -> None:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Several scores as one, by the ranks that they give a population of architectures.
+    """A score that combines the ranks of several scores in a population of architectures.
 
-    ``parts``: names of scores; ``weights``: of their log-ranks, 1 each if empty; a negative one
-    turns a score round. Raises: UserError for no parts, or another number of weights.
+    Attributes:
+        parts: The names of the scores.
+        weights: The factors of their log-ranks, 1 each if empty; a negative one reverses a score.
+
+    Raises:
+        UserError: There are no parts, or the number of weights differs from that of the parts.
+
+    Example:
+        >>> both = Ensemble(("params", "naswot"))
+        >>> int(both({"params": [1, 2], "naswot": [5, 9]}).argmax())
+        1
     """
 
     parts: tuple[str, ...]
@@ -86,9 +124,16 @@ class Ensemble:
             )
 
     def __call__(self, table: Table) -> NDArray[np.float64]:
-        """(n,) combined scores, which compare architectures of this table only.
+        """Return the combined scores, which compare architectures of this table only.
 
-        Raises: UserError when the table lacks a score.
+        Args:
+            table: Name of a score -> (n,) values, NaN where a score is missing.
+
+        Returns:
+            (n,) scores, higher is better.
+
+        Raises:
+            UserError: The table lacks a score.
         """
         _check(self.parts, table)
         weights = self.weights or (1.0,) * len(self.parts)
@@ -101,12 +146,19 @@ class Ensemble:
 
 @dataclass(frozen=True)
 class Cascade:
-    """Two ensembles one after the other: ``then`` puts the best by ``first`` in a new order.
+    """A sequence of two ensembles: ``then`` sorts the best architectures of ``first`` again.
 
-    Scores that agree with accuracy over a whole space may tell its best architectures apart no
-    better than chance, and the other way round. ``share``: of a population that ``then`` ranks,
-    at least one, and all that are equal to the last of them. Raises: UserError for a share that
-    is no share.
+    Scores that agree with accuracy over a whole space may distinguish its best architectures no
+    better than chance, and the reverse.
+
+    Attributes:
+        first: The ensemble that ranks the whole population.
+        then: The ensemble that ranks the best of it.
+        share: The share of the population that ``then`` ranks, above 0 and up to 1: at least one
+            architecture, and all that are equal to the last of them.
+
+    Raises:
+        UserError: The share is outside its range.
     """
 
     first: Ensemble
@@ -120,13 +172,24 @@ class Cascade:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Names of all scores that it takes, each once."""
+        """The names of all scores of both ensembles, each once.
+
+        Returns:
+            Names in the order of their first use.
+        """
         return tuple(dict.fromkeys(self.first.parts + self.then.parts))
 
     def __call__(self, table: Table) -> NDArray[np.float64]:
-        """(n,) ranks, at most 2 n, which compare architectures of this table only.
+        """Return the ranks, which compare architectures of this table only.
 
-        Raises: UserError when the table lacks a score.
+        Args:
+            table: Name of a score -> (n,) values, NaN where a score is missing.
+
+        Returns:
+            (n,) ranks, at most 2 n, higher is better.
+
+        Raises:
+            UserError: The table lacks a score.
         """
         _check(self.parts, table)
         order = ranks(self.first(table))
@@ -137,7 +200,7 @@ class Cascade:
         best = np.flatnonzero(order >= np.sort(order)[-count])
         some = {part: np.asarray(table[part])[best] for part in self.parts}
         again = self.then(some)
-        among = np.lexsort((order[best], again))  # equal by ``then``: as ``first`` has them
+        among = np.lexsort((order[best], again))  # ties of ``then`` keep the order of ``first``
         pairs = np.stack([again[among], order[best][among]])
         fresh = np.r_[True, (np.diff(pairs) != 0).any(axis=0)]
         order[best[among]] = n + np.cumsum(fresh)

@@ -1,4 +1,4 @@
-"""Trials and measurements: what a search does with one architecture."""
+"""This module has trials and measurements: the record of a search about one architecture."""
 
 from __future__ import annotations
 
@@ -16,8 +16,18 @@ from raynas.core.objectives import Bound, Objective
 
 
 class TrialState(StrEnum):
-    """RUNNING while a worker has it, a resumed run will continue it, or the scheduler made it wait;
-    the others at rest."""
+    """The state of a trial: RUNNING or one of four terminal states.
+
+    RUNNING means that a worker evaluates it, that a resumed run will continue it, or that the
+    scheduler paused it.
+
+    Attributes:
+        RUNNING: The trial has not ended.
+        COMPLETE: The trial was evaluated up to its last step.
+        STOPPED: The scheduler stopped the trial; its curve is kept.
+        INFEASIBLE: The trial breaks a bound, has no network, or does not fit into memory.
+        FAILED: The evaluation crashed or gave NaN; the message says which.
+    """
 
     RUNNING = "RUNNING"
     COMPLETE = "COMPLETE"
@@ -27,33 +37,55 @@ class TrialState(StrEnum):
 
     @property
     def ended(self) -> bool:
+        """The end of the trial as a flag.
+
+        Returns:
+            True for every state but RUNNING.
+        """
         return self is not TrialState.RUNNING
 
 
 class Decision(StrEnum):
-    """What a scheduler answers to a measurement."""
+    """The answer of a scheduler to a measurement.
+
+    Attributes:
+        CONTINUE: The trial continues.
+        STOP: The trial ends as STOPPED.
+        PAUSE: The trial waits and its worker is free; the scheduler decides later whether it
+            continues.
+    """
 
     CONTINUE = "CONTINUE"
     STOP = "STOP"
-    PAUSE = "PAUSE"  # its worker is free; the scheduler will say whether the trial goes on
+    PAUSE = "PAUSE"  # its worker is free; the scheduler decides later
 
 
-#: a value beyond it counts as infinite: squares and products of such numbers are
+#: a larger absolute value counts as infinite, since squares and products of such numbers are
 LARGEST_VALUE = 1e150
-#: seconds beyond it, 300 years, are none
+#: the longest valid duration in seconds, about 300 years
 LONGEST = 1e10
 _LAST_STEP = 2**31 - 2
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What an evaluator found at one step (1, 2, ...; an epoch for training; 0 for screening).
+    """The values that an evaluator measured at one step of a trial.
 
-    ``values``: metric name -> value; one beyond ``LARGEST_VALUE`` is infinite. ``seconds``: what
-    the worker spent on this step, the currency in which searches are compared (of training on a
-    CPU: processor time); what is no time, such as NaN or less than 0, is 0. ``note``: a remark for
-    a reader of the results, such as why a value is missing. Raises: UserError for a step that is
-    no whole number from 0 up.
+    Attributes:
+        step: 0 for screening, then 1, 2, ...; an epoch for training.
+        values: Metric name -> value; one beyond ``LARGEST_VALUE`` becomes infinite.
+        seconds: The seconds that the worker spent on this step, by which searches are compared
+            (processor time for training on a CPU). Invalid times, such as NaN or negative numbers,
+            become 0.
+        note: A remark for readers of the results, such as the reason for a missing value.
+
+    Raises:
+        UserError: The step is not a whole number from 0 up.
+
+    Example:
+        >>> measured = Measurement(1, {"val_accuracy": 71.5, "val_loss": float("nan")}, seconds=2.5)
+        >>> measured.bad_values(["val_accuracy", "val_loss", "params"])
+        ['val_loss', 'params']
     """
 
     step: int
@@ -74,12 +106,26 @@ class Measurement:
             object.__setattr__(self, "values", found)
 
     def bad_values(self, names: Sequence[str]) -> list[str]:
-        """The metrics among ``names`` that are missing or not finite."""
+        """Return the metrics among ``names`` that are missing or not finite.
+
+        Args:
+            names: Names of metrics.
+
+        Returns:
+            Names in the given order.
+        """
         return [n for n in names if not _finite(self.values.get(n))]
 
 
 def is_time(seconds: object) -> bool:
-    """Whether a number of seconds is one that work can take."""
+    """Return True when a number of seconds is a valid duration.
+
+    Args:
+        seconds: Any value.
+
+    Returns:
+        True for numbers from 0 to ``LONGEST``.
+    """
     try:
         return 0 <= seconds <= LONGEST  # type: ignore[operator]
     except TypeError:
@@ -110,20 +156,30 @@ def _finite(value: object) -> bool:
 
 @dataclass(frozen=True)
 class Job:
-    """What an evaluator needs to know beside the architecture.
+    """The data that an evaluator needs besides the architecture.
 
-    ``max_step``: the last step to measure. ``device``: a torch device name. ``workdir``: a folder
-    of this job's own, kept between attempts, or None where nothing may be written. ``threads``:
-    how many CPU threads the evaluation may use. ``mirror``: where on shared storage the workdir is
-    kept, or nothing where all machines see the workdir itself. ``pauses``: steps at which the
-    search may lay the trial aside: what is to be kept in ``workdir`` is kept before they are
-    measured, and whoever goes on from there measures that step once more, since it may be lost.
-    ``more_memory``: an attempt before ran out of it; this one is to get more. ``stored``: the last
-    step that is stored, where that is known: what ``workdir`` has measured beyond is told again.
-    ``ticket``: counts the times that a search handed out a job; what arrives for an older ticket
-    of the same trial is dropped. ``claim``: the name of the folder in ``workdir`` that belongs to
-    this job alone, or nothing where ``workdir`` itself does. ``held_out``: on which data it is
-    measured: "val" in a search, "test" where a finalist is trained, on train + valid.
+    Attributes:
+        trial: The number of the trial.
+        seed: The seed of the trial.
+        max_step: The last step to measure.
+        device: The name of a torch device.
+        workdir: A folder of this job, kept between attempts, or None where nothing may be written.
+        threads: The number of CPU threads that the evaluation may use.
+        attempt: The number of the attempt, from 0.
+        mirror: The location of the workdir on shared storage; empty where all machines see the
+            workdir itself.
+        pauses: Steps at which the search may pause the trial. State that must be kept in
+            ``workdir`` is saved before they are measured, and an evaluation that continues from
+            there measures that step again, since the measurement may be lost.
+        more_memory: True when an earlier attempt ran out of memory and this one is to get more.
+        stored: The last stored step, or None where it is unknown; later steps found in ``workdir``
+            are reported again.
+        ticket: The serial number of the job in the search; results of an older ticket of the same
+            trial are dropped.
+        claim: The name of the folder in ``workdir`` that belongs to this job alone; empty where
+            ``workdir`` itself does.
+        held_out: The data for measurements: "val" in a search, "test" where a finalist is trained
+            on train + valid.
     """
 
     trial: int
@@ -143,32 +199,61 @@ class Job:
 
 
 class Measured:
-    """What follows from measurements that lie in the order of their steps."""
+    """A mixin for objects with measurements in the order of their steps.
+
+    Attributes:
+        measurements: The measurements, in ascending order of steps.
+    """
 
     measurements: Sequence[Measurement]
 
     @property
     def last(self) -> Measurement | None:
+        """The last measurement.
+
+        Returns:
+            The measurement; None before the first.
+        """
         return self.measurements[-1] if self.measurements else None
 
     @property
     def step(self) -> int:
-        """The last step measured; 0 before the first."""
+        """The last measured step.
+
+        Returns:
+            The step; 0 before the first measurement.
+        """
         return self.measurements[-1].step if self.measurements else 0
 
     @property
     def seconds(self) -> float:
+        """The time of all measurements.
+
+        Returns:
+            Seconds.
+        """
         return sum(m.seconds for m in self.measurements)
 
 
 @dataclass
 class Trial(Measured):
-    """One proposal of a sampler and what became of it.
+    """A proposal of a sampler, and its state, measurements and costs.
 
-    ``proposal`` is what the sampler asked for, ``arch`` its canonical form, which is evaluated.
-    ``violations``: bound -> value, <= 0 feasible. ``oom_retries``: how often it was started again
-    because it had run out of memory. ``failure``: why its evaluation failed, or nothing.
-    ``infeasible``: that is because the space says that the architecture has no network.
+    Attributes:
+        number: The number of the trial, from 0.
+        proposal: The architecture that the sampler proposed.
+        arch: The canonical form of the proposal, which is evaluated.
+        seed: The seed of the trial.
+        state: The state.
+        measurements: The measurements, in ascending order of steps.
+        costs: Name of a cost -> value.
+        violations: Bound -> violation; at most 0 is feasible.
+        message: The reason for the state, for readers; empty where there is none.
+        attempt: The number of the current attempt, from 0.
+        oom_retries: The number of restarts after running out of memory.
+        failure: The reason for a failed evaluation; empty without one.
+        infeasible: True when ``failure`` is that the space says that the architecture has no
+            network.
     """
 
     number: int
@@ -186,8 +271,14 @@ class Trial(Measured):
     infeasible: bool = False
 
     def values(self, measurement: Measurement | None = None) -> dict[str, float]:
-        """Costs, scores of a screening (step 0), and the metrics of ``measurement`` (default: the
-        last) in one mapping."""
+        """Return the costs, the scores of a screening (step 0) and the metrics in one mapping.
+
+        Args:
+            measurement: The measurement of the metrics; None takes the last one.
+
+        Returns:
+            Name -> value; later entries replace earlier ones of the same name.
+        """
         m = measurement or self.last
         first = self.measurements[0] if self.measurements else None
         scores = first.values if first and first.step == 0 else {}
@@ -196,9 +287,14 @@ class Trial(Measured):
 
 @dataclass(frozen=True)
 class Problem:
-    """What a sampler or scheduler is told about the search before it starts.
+    """The description of the search that a sampler or scheduler gets before it starts.
 
-    ``run``: the run's id, unique; anything that a sampler keeps elsewhere goes under this name.
+    Attributes:
+        objectives: The metrics to optimize.
+        max_step: The last step of an evaluation.
+        seed: The seed of the search.
+        run: The run's unique id; a sampler stores data elsewhere under this name.
+        bounds: The hard limits.
     """
 
     objectives: tuple[Objective, ...]

@@ -1,4 +1,7 @@
-"""What a network costs before it is trained. torch is imported with the first count."""
+"""This package counts, estimates and measures the costs of a network before it is trained.
+
+torch is imported when the first name of the package is used.
+"""
 
 import importlib
 from typing import TYPE_CHECKING, Any

@@ -1,13 +1,13 @@
-"""Parameters and multiply-adds of any network, counted from shapes alone.
+"""This module counts the parameters and multiply-adds of any network from shapes alone.
 
-What is counted, for one input: the multiply-adds of convolutions (grouped and transposed too),
-linear and bilinear layers, recurrent layers, products of matrices and of vectors, and both products
-of attention, with padded and masked positions; and one per output value for the bias of a layer.
-Not counted: normalisation, activations, pooling, sums, products of single values, look-ups of
-embeddings. This is how the NAS-Bench-201 tables count what they call FLOPs.
+Counted for one input: the multiply-adds of convolutions (grouped and transposed too), linear and
+bilinear layers, recurrent layers, products of matrices and of vectors, and both products of
+attention, with padded and masked positions; and one per output value for the bias of a layer. Not
+counted: normalization, activations, pooling, sums, products of single values, look-ups of
+embeddings. The NAS-Bench-201 tables count what they call FLOPs in the same way.
 
-The count is the same on every device and for every backend of attention: layers are seen as the
-network calls them, before torch divides them into what a device computes best.
+The count is the same on every device and for every backend of attention: layers are counted as the
+network calls them, before torch divides them into the operations of a device.
 """
 
 from __future__ import annotations
@@ -29,19 +29,31 @@ from raynas.core import Costs
 
 
 def count_network(build: Callable[[], nn.Module], input_shape: tuple[int, ...]) -> Costs:
-    """Trainable weights of ``build()``, and its MACs for one input of ``input_shape``.
+    """Count the trainable weights and the MACs of a network.
 
     ``build`` runs under the meta device, so nothing is allocated or computed; a network that does
-    not work there (it looks at values) is built and run once on the CPU instead. The pass is in
-    eval mode, without gradients; torch's random state stays as it was, nothing is printed.
+    not work there (it reads values) is built and run once on the CPU instead. The forward pass is
+    in eval mode, without gradients; torch's random state is restored, nothing is printed.
 
-    Raises: whatever ``build`` or the forward pass raises on the CPU.
+    Args:
+        build: Returns the network; called once or twice.
+        input_shape: The shape of one input without the batch, such as (channels, height, width).
+
+    Returns:
+        Trainable weights, and multiply-adds of one input; ``layers`` is None.
+
+    Raises:
+        Exception: ``build`` or the forward pass raised it on the CPU.
+
+    Example:
+        costs = count_network(lambda: nn.Linear(8, 4), (8,))
+        costs.params, costs.macs  # 36, 36
     """
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
         try:
             return _count_on("meta", build, input_shape)
-        except Exception:  # any kind: the CPU either works or raises the error worth reading
+        except Exception:  # any kind of error: the CPU works or raises the error to report
             return _count_on("cpu", build, input_shape)
 
 
@@ -56,15 +68,25 @@ def _count_on(device: str, build: Callable[[], nn.Module], input_shape: tuple[in
 
 
 def count_trainable(network: nn.Module) -> int:
-    """Count the numbers in the parameters of ``network`` that are trained.
+    """Count the trainable weights of a network.
 
-    A parameter that serves in several places counts once; frozen ones and buffers do not count.
+    A parameter that is used several times counts once; frozen parameters and buffers do not count.
+
+    Args:
+        network: Any network.
+
+    Returns:
+        The number of values in all trainable parameters.
+
+    Example:
+        >>> count_trainable(nn.Conv2d(3, 8, 3))
+        224
     """
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
 class MacCounter:
-    """Adds up the multiply-adds of all that torch runs inside the block.
+    """A context manager that adds up the multiply-adds of all torch operations inside the block.
 
     Gradients are not recorded inside.
 
@@ -72,9 +94,9 @@ class MacCounter:
         macs: The multiply-adds so far.
 
     Example:
-        >>> with MacCounter() as counter:
-        ...     network(images[:1])
-        >>> counter.macs
+        with MacCounter() as counter:
+            nn.Linear(8, 4)(torch.zeros(1, 8))
+        counter.macs  # 36
     """
 
     def __init__(self) -> None:
@@ -83,11 +105,16 @@ class MacCounter:
 
     @property
     def macs(self) -> int:
+        """The multiply-adds so far.
+
+        Returns:
+            The sum over all operations inside the block.
+        """
         return self._mode.macs
 
     def __enter__(self) -> MacCounter:
         self._inside.enter_context(_whole_attention())
-        # above it, torch takes layers apart by what is fastest on a device
+        # above autograd, torch divides layers into the operations of a device
         self._inside.enter_context(torch._C._AutoDispatchBelowAutograd())
         self._inside.enter_context(self._mode)
         return self
@@ -103,7 +130,7 @@ class MacCounter:
 
 @contextlib.contextmanager
 def _whole_attention() -> Iterator[None]:
-    """Without the kernel that does all of ``nn.MultiheadAttention`` or an encoder layer at once."""
+    """Switch off the kernel that computes ``nn.MultiheadAttention`` or an encoder layer as one."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -133,7 +160,7 @@ class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
     def _parts(self, func: Any, args: Any, named: dict[str, Any]) -> Any:
-        """What ``func`` gives, with the functions that it is made of counted."""
+        """Return the result of ``func``, with the operations that it consists of counted."""
         if not _has_parts(func):
             return func(*args, **named)
         with self:
@@ -168,7 +195,7 @@ def _convolution(given: Given, out: Tensor) -> int:
 
 
 def _convolution_of_sequences(given: Given, out: Tensor) -> int:
-    """Time comes first: (steps, n, channels)."""
+    """Return the multiply-adds of a convolution of (steps, n, channels)."""
     return math.prod(out.shape[:2]) * int(given["weight"].numel()) + out.numel()
 
 
@@ -178,14 +205,14 @@ def _bilinear(given: Given, out: Tensor) -> int:
 
 
 def _attention(given: Given, out: Any) -> int:
-    """The products with the keys and with the values, of each position with each."""
+    """Return the multiply-adds of the products with the keys and with the values."""
     whole = out if isinstance(out, Tensor) else out[0]
     positions = math.prod(whole.shape[:-1]) * given["key"].shape[-2]
     return int(positions * (given["key"].shape[-1] + given["value"].shape[-1]))
 
 
 def _recurrent(given: Given, _: Any) -> int:
-    """Each step of each sequence passes through all weights and biases."""
+    """Return the multiply-adds of all steps; each step uses all weights and biases."""
     weights = sum(weight.numel() for weight in given["params"])
     packed = "batch_sizes" in given
     steps = given["data"].shape[0] if packed else math.prod(given["input"].shape[:2])
@@ -199,7 +226,10 @@ def _recurrent_cell(given: Given, _: Any) -> int:
 
 
 def _product(first: str, second: str, bias: bool = False) -> Callable[[Given, Any], int]:
-    """Of the arguments ``first`` and ``second``; ``second`` holds matrices, or is a vector."""
+    """Return a counter for the arguments ``first`` and ``second``.
+
+    ``second`` holds matrices, or is a vector.
+    """
 
     def count(given: Given, out: Tensor) -> int:
         right = given[second]
@@ -211,7 +241,7 @@ def _product(first: str, second: str, bias: bool = False) -> Callable[[Given, An
 
 _ATEN = torch.ops.aten
 _KERNELS = ("flash_attention", "flash_attention_for_cpu", "efficient_attention", "cudnn_attention")
-#: the multiply-adds of an operation, from its arguments and what comes out
+#: the multiply-adds of an operation, from its arguments and its result
 _COUNTS: dict[Any, Callable[[Given, Any], int]] = {
     _ATEN.linear: _linear,
     _ATEN.convolution: _convolution,
@@ -230,10 +260,10 @@ _COUNTS: dict[Any, Callable[[Given, Any], int]] = {
     _ATEN.mv: _product("self", "vec"),
     _ATEN.dot: _product("self", "tensor"),
     _ATEN.vdot: _product("self", "other"),
-    # as people write a linear layer by hand
+    # linear layers that are written by hand
     _ATEN.addmm: _product("mat1", "mat2", bias=True),
     _ATEN.addmv: _product("mat", "vec", bias=True),
-    # what they add is a mask, as in attention
+    # the added term is a mask, as in attention
     _ATEN.baddbmm: _product("batch1", "batch2"),
     _ATEN.addbmm: _product("batch1", "batch2"),
 }

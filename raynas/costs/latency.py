@@ -1,4 +1,4 @@
-"""How long a forward pass takes on this machine."""
+"""This module measures the time of a network's forward pass on this machine."""
 
 from __future__ import annotations
 
@@ -20,11 +20,17 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 @dataclass(frozen=True)
 class Latency:
-    """Times of the forward pass of one network, and under what they were taken.
+    """The times of the forward pass of one network, and the conditions of the measurement.
 
-    ``median_ms``, ``iqr_ms``: median and interquartile range of ``repeats`` passes of ``batch``
-    inputs; ``device``: ``cpu`` or the GPU's model; ``threads``: of torch on the CPU. ``clock``:
-    ``processor`` or ``wall``.
+    Attributes:
+        median_ms: The median of the passes, in milliseconds.
+        iqr_ms: The interquartile range of the passes, in milliseconds.
+        repeats: The number of timed passes.
+        batch: The inputs per pass.
+        dtype: The type of weights and inputs, such as "float32".
+        device: "cpu" or the GPU's model.
+        threads: The CPU threads of torch.
+        clock: "processor" or "wall".
     """
 
     median_ms: float
@@ -50,15 +56,35 @@ def measure_latency(
     threads: int = 1,
     dtype: str = "float32",
 ) -> Latency:
-    """Time ``repeats`` forward passes of ``batch`` inputs of ``input_shape``.
+    """Measure the time of forward passes of a network.
 
-    In eval mode and inference mode, after ten passes that do not count; on CUDA devices each
-    until the device has finished. ``threads``: torch's CPU threads meanwhile. One thread on a CPU
-    is timed by its processor time: on an idle machine that is the time on the clock, and on a busy
-    one the turns of others do not count. Everything else is timed by the clock, and figures are
-    good while nothing else runs there. Compare those of one device, dtype, batch and number of
-    threads only. A copy is timed: the network, torch's threads and its random state stay.
-    Raises: UserError when ``batch``, ``repeats`` or ``threads`` is below 1, or for other dtypes.
+    The network runs in eval mode and inference mode, after ten passes that do not count; a pass on
+    a CUDA device ends when the device has finished. One thread on a CPU is timed by its processor
+    time: on an idle machine it equals the wall time, and on a busy one other processes do not
+    count. All other cases are timed by the wall clock, and their values are valid while nothing
+    else runs there. Compare values of one device, dtype, batch and number of threads only. A copy
+    of the network is timed; the network, torch's threads and its random state are left unchanged.
+
+    Args:
+        network: Any network.
+        input_shape: The shape of one input without the batch, such as (channels, height, width).
+        batch: The inputs per pass, 1 or more.
+        device: The name of a torch device.
+        repeats: The number of timed passes, 1 or more.
+        threads: The CPU threads of torch during the measurement, 1 or more.
+        dtype: One of ``DTYPES``.
+
+    Returns:
+        Median and interquartile range, and the conditions of the measurement.
+
+    Raises:
+        UserError: ``batch``, ``repeats`` or ``threads`` is below 1.
+        UserError: ``dtype`` is not one of ``DTYPES``.
+
+    Example:
+        >>> latency = measure_latency(nn.Linear(8, 4), (8,), repeats=3)
+        >>> latency.median_ms > 0, latency.repeats, latency.clock
+        (True, 3, 'processor')
     """
     check_latency(batch=batch, repeats=repeats, threads=threads, dtype=dtype)
     kind: torch.dtype = getattr(torch, dtype)
@@ -95,17 +121,49 @@ def latency_ms(
     repeats: int = 50,
     threads: int = 1,
 ) -> float:
-    """The median milliseconds of :func:`measure_latency`, which says more."""
+    """Return the median of :func:`measure_latency`, which returns more details.
+
+    Args:
+        network: Any network.
+        input_shape: The shape of one input without the batch.
+        batch: The inputs per pass, 1 or more.
+        device: The name of a torch device.
+        repeats: The number of timed passes, 1 or more.
+        threads: The CPU threads of torch during the measurement, 1 or more.
+
+    Returns:
+        Milliseconds per pass.
+
+    Raises:
+        UserError: ``batch``, ``repeats`` or ``threads`` is below 1.
+    """
     return measure_latency(network, input_shape, batch, device, repeats, threads).median_ms
 
 
 def passes_of(batch: int, repeats: int = 50) -> int:
-    """Return how many images a measurement of latency passes forward, warming up included."""
+    """Return the number of inputs that a measurement of latency passes forward, warm-up included.
+
+    Args:
+        batch: The inputs per pass.
+        repeats: The number of timed passes.
+
+    Returns:
+        The number of inputs.
+    """
     return batch * (WARM_UP + repeats)
 
 
 def check_latency(*, dtype: str = "float32", **counts: int) -> None:
-    """Raises: UserError for a dtype that is not in ``DTYPES``, and for counts below 1."""
+    """Check the settings of a measurement of latency.
+
+    Args:
+        dtype: The name of a type.
+        counts: Setting -> value, such as ``batch`` and ``repeats``.
+
+    Raises:
+        UserError: ``dtype`` is not one of ``DTYPES``.
+        UserError: A count is below 1.
+    """
     for name, value in counts.items():
         if value < 1:
             raise UserError(f"latency of a network: {name}={value}", allowed="1 or more")

@@ -1,8 +1,8 @@
-"""How much memory a training step of a network takes, from shapes alone.
+"""This module computes the memory of a network's training step from shapes alone.
 
-Weights, gradients and momentum, and what automatic differentiation keeps for the backward pass
-(every tensor that it saves, once), are exact. What an allocator rounds up, workspaces of
-convolutions and the framework itself are not in it: see ``overhead``.
+Weights, gradients and momentum, and the tensors that automatic differentiation saves for the
+backward pass (each once), are exact. Rounding by the allocator, workspaces of convolutions and the
+framework itself are not included.
 """
 
 from __future__ import annotations
@@ -19,30 +19,59 @@ from raynas.core import UserError
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of a training step. ``fixed``: weights, gradients, momentum and buffers;
-    ``per_image``: what one image adds (saved activations, and the largest one's gradient)."""
+    """The bytes of a training step, divided into a fixed part and a part per image.
+
+    Attributes:
+        fixed: Bytes of weights, gradients, momentum and buffers.
+        per_image: Bytes that one image adds: saved activations, and the gradient of the largest
+            one.
+
+    Example:
+        >>> Memory(fixed=1000, per_image=10).at(batch=32)
+        1320
+    """
 
     fixed: int
     per_image: int
 
     def at(self, batch: int) -> int:
-        """Bytes for ``batch`` images. Raises: UserError below 1."""
+        """Return the memory of a batch.
+
+        Args:
+            batch: The number of images, 1 or more.
+
+        Returns:
+            Bytes.
+
+        Raises:
+            UserError: ``batch`` is below 1.
+        """
         if batch < 1:
             raise UserError(f"memory of a batch of {batch} images", allowed="1 or more")
         return self.fixed + batch * self.per_image
 
 
 def training_memory(build: Callable[[], nn.Module], input_shape: tuple[int, ...]) -> Memory:
-    """Of a step of SGD with momentum in float32, of ``build()`` on inputs of ``input_shape``.
+    """Return the memory of a training step of SGD with momentum in float32.
 
-    Nothing is allocated: the network is built, and one forward pass made, on the meta device; one
-    that does not work there runs on the CPU. Raises: whatever it raises on the CPU.
+    Nothing is allocated: the network is built, and forward passes are made, on the meta device; a
+    network that does not work there runs on the CPU.
+
+    Args:
+        build: Returns the network; called once or twice.
+        input_shape: The shape of one input without the batch, such as (channels, height, width).
+
+    Returns:
+        Bytes of the fixed part and per image.
+
+    Raises:
+        Exception: ``build`` or the forward pass raised it on the CPU.
     """
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
         try:
             return _memory_on("meta", build, input_shape)
-        except Exception:  # any kind: the CPU either works or raises the error worth reading
+        except Exception:  # any kind of error: the CPU works or raises the error to report
             return _memory_on("cpu", build, input_shape)
 
 
@@ -58,9 +87,9 @@ def _memory_on(device: str, build: Callable[[], nn.Module], input_shape: tuple[i
 
 
 def _saved(network: nn.Module, images: Tensor) -> int:
-    """Bytes that one forward pass leaves for the backward pass, and the largest once more."""
+    """Return the bytes saved for the backward pass, with those of the largest tensor twice."""
     own = {p.untyped_storage()._cdata for p in network.parameters()}
-    kept: dict[int, Tensor] = {}  # storage -> a tensor that keeps it alive, so that it is unique
+    kept: dict[int, Tensor] = {}  # storage -> a tensor that keeps it alive: keys stay unique
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()._cdata

@@ -1,8 +1,8 @@
-"""A network's latency from a table of its layers: each distinct layer is timed once.
+"""This module predicts a network's latency from a table in which each distinct layer is timed once.
 
-The way of Once-for-All and ProxylessNAS (H. Cai et al., ICLR 2020 and 2019) to know the latency of
-thousands of networks. Here a line, fitted on some measured networks, stands for what lies between
-layers, and networks that it was not fitted on say how far it can be trusted.
+Once-for-All and ProxylessNAS (H. Cai et al., ICLR 2020 and 2019) predict the latency of thousands
+of networks in this way. Here a line, fitted on some measured networks, accounts for the time
+between layers, and networks that were not used for the fit give the error of the prediction.
 """
 
 from __future__ import annotations
@@ -25,9 +25,13 @@ from raynas.costs.latency import check_latency, measure_latency
 
 @dataclass(frozen=True)
 class TableError:
-    """How far a table's latencies are from measured ones, for ``networks`` it was not fitted on.
+    """The error of a table's latencies on measured networks that were not used for the fit.
 
-    ``median_percent``, ``worst_percent``: absolute error; ``tau``: Kendall's rank correlation.
+    Attributes:
+        networks: The number of networks.
+        median_percent: The median of the absolute errors, in percent of the measured latency.
+        worst_percent: The largest absolute error, in percent of the measured latency.
+        tau: Kendall's rank correlation of predicted and measured latencies.
     """
 
     networks: int
@@ -43,13 +47,29 @@ class TableError:
 
 
 class LatencyTable:
-    """Latency of networks on the CPU with ``input_shape``, as the sum over their layers.
+    """A table of layer latencies, whose sum predicts the latency of a network.
 
-    A layer is a module within which no other is called; layers of one class, with equal settings
-    (in their ``repr`` or not), tensors of equal shapes, and one input are timed once, on
-    ``device``. One that is not surely the same as another is timed on its own, each time. Until
-    :meth:`fit` the sum is taken as it is. Settings as in :func:`measure_latency`.
-    Raises: UserError for bad settings.
+    A layer is a module that calls no other module. Layers of one class, with equal settings (in
+    their ``repr`` or not), tensors of equal shapes, and one input shape are timed once, on
+    ``device``. A layer that cannot be proved equal to another is timed separately, each time. Until
+    :meth:`fit` is called the prediction is the sum itself.
+
+    Args:
+        input_shape: The shape of one input without the batch, such as (channels, height, width).
+        batch: The inputs per pass, 1 or more.
+        device: The name of a torch device on which layers and networks are timed.
+        repeats: The number of timed passes, 1 or more.
+        threads: The CPU threads of torch during the measurement, 1 or more.
+        dtype: One of ``raynas.costs.latency.DTYPES``.
+
+    Raises:
+        UserError: A setting is outside its range, as in :func:`measure_latency`.
+
+    Example:
+        >>> table = LatencyTable((8,), repeats=2)
+        >>> total = table.total_ms(nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)))
+        >>> total > 0, len(table)  # the two linear layers share one entry
+        (True, 2)
     """
 
     def __init__(
@@ -69,27 +89,58 @@ class LatencyTable:
         self._line = (0.0, 1.0)
 
     def __len__(self) -> int:
-        """How many layers have been timed."""
+        """Return the number of layers that have been timed."""
         return len(self._entries)
 
     def total_ms(self, network: nn.Module) -> float:
-        """The sum over the layers; those that are new are timed."""
+        """Return the sum over the layers of a network; new layers are timed.
+
+        Args:
+            network: A network on the CPU whose layers take one tensor each.
+
+        Returns:
+            Milliseconds.
+
+        Raises:
+            UserError: A layer takes more than one tensor.
+        """
         return sum(self._entry(layer, shape) for layer, shape in self._layers(network))
 
     def predict_ms(self, network: nn.Module) -> float:
-        """The latency by the fitted line, at least 0."""
+        """Return the latency by the fitted line.
+
+        Args:
+            network: A network on the CPU whose layers take one tensor each.
+
+        Returns:
+            Milliseconds, at least 0.
+
+        Raises:
+            UserError: A layer takes more than one tensor.
+        """
         start, slope = self._line
         return max(start + slope * self.total_ms(network), 0.0)
 
     def measure_ms(self, network: nn.Module) -> float:
-        """The latency of the whole network, measured."""
+        """Return the measured latency of the whole network.
+
+        Args:
+            network: Any network.
+
+        Returns:
+            The median, in milliseconds.
+        """
         shape, batch, device = self._shape, self._batch, self._device
         return measure_latency(network, shape, batch, device, **self._rest).median_ms
 
     def fit(self, networks: Sequence[nn.Module]) -> None:
-        """Find the line from sums to measured latencies by least squares of relative errors.
+        """Fit the line from sums to measured latencies by least squares of relative errors.
 
-        Raises: UserError for fewer than two networks.
+        Args:
+            networks: Two networks or more.
+
+        Raises:
+            UserError: There are fewer than two networks, or a layer takes more than one tensor.
         """
         if len(networks) < 2:
             raise UserError(f"a latency table fitted on {len(networks)} networks", allowed=">= 2")
@@ -97,11 +148,21 @@ class LatencyTable:
         sums = np.array([self.total_ms(network) for network in networks])
         columns = np.stack([1 / measured, sums / measured], axis=1)
         start, slope = np.linalg.lstsq(columns, np.ones(len(networks)), rcond=None)[0]
-        # networks that are all alike say nothing about a slope
+        # networks that are all alike do not determine a slope
         self._line = (float(start), float(slope)) if slope > 0 else (float(measured.mean()), 0.0)
 
     def error(self, networks: Sequence[nn.Module]) -> TableError:
-        """What :meth:`predict_ms` is worth, on networks that it has not been fitted on."""
+        """Measure the error of :meth:`predict_ms`.
+
+        Args:
+            networks: Networks that the table has not been fitted on.
+
+        Returns:
+            Errors and rank correlation.
+
+        Raises:
+            UserError: A layer takes more than one tensor.
+        """
         from scipy.stats import kendalltau
 
         measured = np.array([self.measure_ms(network) for network in networks])
@@ -112,7 +173,7 @@ class LatencyTable:
 
     def _entry(self, layer: nn.Module, shape: tuple[int, ...]) -> float:
         key = _key(layer, shape)
-        if key is None:  # it may look like another one and do something else
+        if key is None:  # it may look like another layer and compute something else
             key = "alone", next(self._numbers)
         if key not in self._entries:
             found = measure_latency(layer, shape[1:], shape[0], self._device, **self._rest)
@@ -120,7 +181,7 @@ class LatencyTable:
         return self._entries[key]
 
     def _layers(self, network: nn.Module) -> Iterator[tuple[nn.Module, tuple[int, ...]]]:
-        """The layers that a pass on the CPU calls, each with the shape of its input."""
+        """Return the layers that a pass on the CPU calls, each with its input shape."""
         modes = [(module, module.training) for module in network.modules()]
         network.eval()
         try:
@@ -133,11 +194,11 @@ class LatencyTable:
 
 
 def _key(layer: nn.Module, shape: tuple[int, ...]) -> Hashable | None:
-    """All that decides what ``layer`` computes for an input of ``shape``; None where that is not
-    sure.
+    """Return the key of everything that decides the computation of ``layer`` for an input shape.
 
-    Its class, ``forward`` and everything in its attributes, of tensors their shapes, types and
-    layout. Values of tensors do not count where the layer works without them.
+    The key has the class, ``forward`` and all attributes, for tensors their shapes, types and
+    layout. Values of tensors do not count where the layer works without them. None where the key is
+    not certain to be complete.
     """
     if not _is_of_torch(layer) and not _works_without_values(layer, shape):
         return None
@@ -148,7 +209,7 @@ def _key(layer: nn.Module, shape: tuple[int, ...]) -> Hashable | None:
 
 
 def _of_tensor(value: object) -> Hashable | None:
-    """What decides the time of a computation with a tensor."""
+    """Return the properties that decide the time of a computation with a tensor."""
     if isinstance(value, Tensor):
         if type(value) not in (Tensor, nn.Parameter) or value.layout != torch.strided:
             raise NoExactKeyError(f"a {type(value).__qualname__} of layout {value.layout}")
@@ -162,7 +223,7 @@ def _of_tensor(value: object) -> Hashable | None:
 
 
 def _settings_of_class(kind: type[nn.Module]) -> Hashable:
-    """Functions and plain values in the class and its bases: they may be replaced meanwhile."""
+    """Return functions and plain values of the class and its bases: they may change later."""
     found = []
     for owner in kind.__mro__:
         if owner in (nn.Module, object) or owner.__module__.startswith("torch."):
@@ -175,7 +236,7 @@ def _settings_of_class(kind: type[nn.Module]) -> Hashable:
 
 
 def _is_of_torch(layer: nn.Module) -> bool:
-    """Of torch itself, with nothing that was hung on it."""
+    """Return True when all modules are torch's own, without hooks and replaced ``forward``."""
     own = any("forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks
               for module in layer.modules())  # fmt: skip
     kinds = {type(module).__module__.partition(".")[0] for module in layer.modules()}
@@ -183,13 +244,13 @@ def _is_of_torch(layer: nn.Module) -> bool:
 
 
 def _works_without_values(layer: nn.Module, shape: tuple[int, ...]) -> bool:
-    """Whether a pass on the meta device ends: then no branch depends on numbers in tensors."""
+    """Return True when a pass on the meta device succeeds: no branch depends on tensors' values."""
     state = torch.random.get_rng_state()
     try:
         with torch.inference_mode():
             bare = copy.deepcopy(layer).to("meta").eval()
             bare(torch.ones(shape, device="meta"))
-    except Exception:  # of any kind: the layer needs values, or does what has no meaning without
+    except Exception:  # any kind of error: the layer needs values
         return False
     finally:
         torch.random.set_rng_state(state)
@@ -197,11 +258,11 @@ def _works_without_values(layer: nn.Module, shape: tuple[int, ...]) -> bool:
 
 
 class _Watch:
-    """Notes the innermost modules that are called with one tensor."""
+    """A context manager that records the innermost modules that are called with one tensor."""
 
     def __init__(self, network: nn.Module) -> None:
         self._network = network
-        self._open: list[bool] = []  # of the modules under way: whether one was called within
+        self._open: list[bool] = []  # per running module: True if it called another one
         self._handles: list[Any] = []
         self.found: list[tuple[nn.Module, tuple[int, ...]]] = []
 

@@ -1,6 +1,6 @@
-"""Elastic layers, from which a search space of your own gets a supernet by naming them.
+"""This package has elastic layers, from which a user's own search space builds its supernet.
 
-torch is imported with the first of them.
+torch is imported when the first name of the package is used.
 """
 
 import importlib

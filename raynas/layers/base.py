@@ -1,8 +1,9 @@
-"""The contract of an elastic layer: one set of weights from which every architecture cuts its own.
+"""This module has the contract of an elastic layer: all architectures use slices of its weights.
 
 The elastic dimensions are those of Once-for-All (H. Cai et al., "Once-for-All: Train One Network
 and Specialize it for Efficient Deployment", ICLR 2020). The architecture is an argument of the
-forward pass and nothing is kept between passes, so requests for different ones may interleave.
+forward pass and no state is kept between passes, so calls for different architectures may
+alternate.
 """
 
 from __future__ import annotations
@@ -18,15 +19,21 @@ from torch import Tensor, nn
 from raynas.core import Choice, Option, UserError
 
 Arch = Mapping[str, Option]
-"""An architecture, or any mapping choice -> option."""
+"""An architecture, or any mapping from choice to option."""
 
 Region = tuple[slice, ...]
-"""The part of a tensor that an architecture touches: ``tensor[region]``; ``()`` is all of it."""
+"""The part of a tensor that an architecture uses: ``tensor[region]``; ``()`` is all of it."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A module that runs within another one: its attribute's name, and its input channels."""
+    """A module that runs within another one.
+
+    Attributes:
+        name: The name of its attribute in the outer module, such as "steps.0".
+        module: The module.
+        width_in: The number of input channels.
+    """
 
     name: str
     module: nn.Module
@@ -34,37 +41,84 @@ class Part:
 
 
 class Elastic(nn.Module, ABC):
-    """A layer, a composite of layers, or a whole network whose sizes the architecture decides.
+    """A layer, a composite of layers, or a whole network whose sizes depend on the architecture.
 
-    Input channels (the second dimension of ``x``; the last one of linear layers) are taken from
-    the input: all layers use their leading channels.
+    The number of input channels (the second dimension of ``x``; the last one of linear layers) is
+    read from the input: all layers use the weights of their leading channels.
     """
 
     @abstractmethod
     def forward(self, x: Tensor, arch: Arch) -> Tensor:
-        """The output for ``arch``, from the slices of the weights that it uses."""
+        """Compute the output for ``arch`` with the slices of the weights that it uses.
+
+        Args:
+            x: (n, channels, height, width), or (..., features) for linear layers.
+            arch: The architecture.
+
+        Returns:
+            The output, with ``width_out`` channels.
+        """
 
     @abstractmethod
     def plain(self, arch: Arch, width_in: int) -> nn.Module:
-        """A plain module with copies of the slices that ``arch`` uses.
+        """Return a plain module with copies of the slices that ``arch`` uses.
 
-        In eval mode it computes what ``forward`` does for inputs with ``width_in`` channels.
+        In eval mode it computes the same as ``forward``.
+
+        Args:
+            arch: The architecture.
+            width_in: The number of input channels.
+
+        Returns:
+            A module without anything elastic in it.
         """
 
     @abstractmethod
     def width_out(self, arch: Arch, width_in: int) -> int:
-        """The output channels for ``width_in`` input channels."""
+        """Return the number of output channels.
+
+        Args:
+            arch: The architecture.
+            width_in: The number of input channels.
+
+        Returns:
+            The number of output channels.
+        """
 
     def parts(self, arch: Arch, width_in: int) -> Iterator[Part]:
-        """The modules within this one that ``arch`` runs. A layer has none."""
+        """Return the modules within this one that ``arch`` runs; a layer has none.
+
+        Args:
+            arch: The architecture.
+            width_in: The number of input channels.
+
+        Returns:
+            The inner modules in the order of the forward pass.
+        """
         return iter(())
 
     def own(self, arch: Arch, width_in: int) -> dict[str, Region]:
-        """What ``arch`` touches of this module's own parameters, those of its parts left out."""
+        """Return the regions of this module's own parameters that ``arch`` uses, parts excluded.
+
+        Args:
+            arch: The architecture.
+            width_in: The number of input channels.
+
+        Returns:
+            Name of a parameter -> region.
+        """
         return {}
 
     def active(self, arch: Arch, width_in: int) -> dict[str, Region]:
-        """What ``arch`` touches: name of a parameter, as in ``named_parameters``, -> region."""
+        """Return the regions of all parameters that ``arch`` uses, parts included.
+
+        Args:
+            arch: The architecture.
+            width_in: The number of input channels.
+
+        Returns:
+            Name of a parameter, as in ``named_parameters``, -> region.
+        """
         found = dict(self.own(arch, width_in))
         for part in self.parts(arch, width_in):
             if isinstance(part.module, Elastic):
@@ -75,22 +129,41 @@ class Elastic(nn.Module, ABC):
         return found
 
     def sort_channels(self) -> None:
-        """Bring the most important channels to the front wherever widths are elastic.
+        """Move the most important channels to the front wherever widths are elastic.
 
-        The largest network computes the same as before; smaller ones keep what matters most.
+        The largest network computes the same as before; smaller ones use the most important
+        channels.
         """
         for child in self.children():
             sort_channels(child)
 
 
 def run(module: nn.Module, x: Tensor, arch: Arch) -> Tensor:
-    """``module(x)``, with the architecture where the module is elastic."""
+    """Call a module, with the architecture where the module is elastic.
+
+    Args:
+        module: An elastic or a plain module.
+        x: The input.
+        arch: The architecture.
+
+    Returns:
+        The output of the module.
+    """
     out: Tensor = module(x, arch) if isinstance(module, Elastic) else module(x)
     return out
 
 
 def plain_of(module: nn.Module, arch: Arch, width_in: int) -> nn.Module:
-    """``module.plain``; a module that is not elastic is copied as it is."""
+    """Return the plain module for ``arch``; a module that is not elastic is copied as it is.
+
+    Args:
+        module: An elastic or a plain module.
+        arch: The architecture.
+        width_in: The number of input channels.
+
+    Returns:
+        A copy without gradients.
+    """
     if isinstance(module, Elastic):
         return module.plain(arch, width_in)
     twin = copy.deepcopy(module)
@@ -100,9 +173,18 @@ def plain_of(module: nn.Module, arch: Arch, width_in: int) -> nn.Module:
 
 
 def width_after(module: nn.Module, arch: Arch, width_in: int) -> int:
-    """The output channels of ``module`` for ``width_in`` input channels.
+    """Return the number of output channels of a module.
 
-    Raises: UserError for ``nn.Flatten``, whose output depends on the image's size.
+    Args:
+        module: An elastic or a plain module.
+        arch: The architecture.
+        width_in: The number of input channels.
+
+    Returns:
+        The number of output channels; modules without a width of their own keep ``width_in``.
+
+    Raises:
+        UserError: The module is ``nn.Flatten``, whose output depends on the image's size.
     """
     if isinstance(module, Elastic):
         return module.width_out(arch, width_in)
@@ -121,7 +203,11 @@ def width_after(module: nn.Module, arch: Arch, width_in: int) -> int:
 
 
 def sort_channels(module: nn.Module) -> None:
-    """``module.sort_channels()`` where there is something elastic in it."""
+    """Call ``sort_channels()`` on the elastic modules within ``module``.
+
+    Args:
+        module: An elastic or a plain module; changed in place.
+    """
     if isinstance(module, Elastic):
         module.sort_channels()
     else:
@@ -131,10 +217,16 @@ def sort_channels(module: nn.Module) -> None:
 
 @dataclass(frozen=True)
 class Size:
-    """A number of channels, a kernel's side, a depth: what the architecture decides.
+    """A number of channels, a kernel's side or a depth that depends on the architecture.
 
-    ``options``: all values it may take; they ascend, in whatever order they are given. ``of``: the
-    value for an architecture; None for a fixed one.
+    Attributes:
+        options: All values that it may take; they are sorted in ascending order.
+        of: Returns the value for an architecture; None for a fixed one.
+
+    Example:
+        >>> width = Size((16, 8), lambda arch: arch["width"])
+        >>> width.most, width({"width": 8})
+        (16, 8)
     """
 
     options: tuple[int, ...]
@@ -145,18 +237,34 @@ class Size:
 
     @property
     def most(self) -> int:
+        """The largest option.
+
+        Returns:
+            The number that the weights are allocated for.
+        """
         return self.options[-1]
 
     def __call__(self, arch: Arch) -> int:
+        """Return the value for ``arch``."""
         return self.most if self.of is None else self.of(arch)
 
 
 Sized = int | Choice | Size
-"""What layers take for a size: a fixed number, a choice whose options are numbers, or a Size."""
+"""A size of a layer: a fixed number, a choice whose options are integers, or a Size."""
 
 
 def size(value: Sized) -> Size:
-    """The size that ``value`` names. Raises: UserError for what is none."""
+    """Return the size that ``value`` describes.
+
+    Args:
+        value: A fixed number, a choice whose options are integers, or a Size.
+
+    Returns:
+        A Size.
+
+    Raises:
+        UserError: The options of a choice are not integers.
+    """
     if isinstance(value, Size):
         return value
     if isinstance(value, Choice):
@@ -171,7 +279,7 @@ def size(value: Sized) -> Size:
 
 @dataclass(frozen=True)
 class _Option:
-    """The option of one choice; a class and no lambda, so that supernets can be pickled."""
+    """The option of one choice; a class instead of a lambda, so that supernets can be pickled."""
 
     name: str
 
@@ -185,9 +293,17 @@ def filled(
     source: nn.Module | None = None,
     **sizes: Any,
 ) -> Any:
-    """A module made by ``make(**sizes)`` that holds copies of ``tensors``; nothing is drawn.
+    """Return a module that holds copies of tensors; no initial weights are drawn.
 
-    ``source``: what the tensors are cut from; parameters that are frozen in it are frozen here.
+    Args:
+        make: The type of the module; called with ``sizes`` and ``device``.
+        tensors: Name in the module's state -> tensor.
+        source: The module that the tensors are cut from; parameters that are frozen in it are
+            frozen in the result. None freezes nothing.
+        sizes: Keyword arguments of ``make``.
+
+    Returns:
+        The module.
     """
     module = make(**sizes, device="meta")
     copies = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}

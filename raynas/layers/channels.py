@@ -1,7 +1,7 @@
-"""Which layers put out and take in the same channels, found by following composites.
+"""This module finds the layers that share channels, by following channels through composites.
 
-So that channels can be sorted by importance (Once-for-All, section 3.3) in any network made of the
-layers of this package. What cannot be followed keeps the order of its channels.
+It allows sorting channels by importance (Once-for-All, section 3.3) in any network made of the
+layers of this package. Channels that cannot be followed keep their order.
 """
 
 from __future__ import annotations
@@ -23,15 +23,18 @@ _PLAIN = (
     nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Upsample,
     nn.ZeroPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d,
 )  # fmt: skip
-"""Modules that treat every channel alike and keep their order."""
+"""Modules that treat every channel in the same way and keep the order of channels."""
 
 
 @dataclass(eq=False)
 class _Channels:
-    """Channels that have one order. ``fixed``: it must stay.
+    """A group of channels that have one order.
 
-    ``readers``: layers and how many inputs they have per channel, one after the other.
-    ``passing``: layers that have something for each channel and hand the channels on.
+    Attributes:
+        fixed: True when the order must stay.
+        writers: Layers that output the channels.
+        readers: Layers that take the channels, with their number of consecutive inputs per channel.
+        passing: Layers that have one weight or filter per channel and output the same channels.
     """
 
     fixed: bool = False
@@ -41,10 +44,11 @@ class _Channels:
     _joined: _Channels | None = None
 
     def root(self) -> _Channels:
+        """Return the group that this one has been joined to."""
         return self if self._joined is None else self._joined.root()
 
     def join(self, other: _Channels) -> None:
-        """From now on both are one."""
+        """Make both groups one."""
         mine, its = self.root(), other.root()
         if mine is its:
             return
@@ -57,9 +61,12 @@ class _Channels:
 
 @dataclass(frozen=True)
 class ChannelFlow:
-    """What goes from a layer to the next. ``positions``: numbers per channel in a row.
+    """The channels that go from a layer to the next.
 
-    ``row``: whether the channels are the last dimension, as linear layers take them.
+    Attributes:
+        channels: The group of channels.
+        positions: The numbers per channel, one after the other.
+        row: True when the channels are the last dimension, as linear layers take them.
     """
 
     channels: _Channels
@@ -67,14 +74,15 @@ class ChannelFlow:
     row: bool = False
 
     def fix(self) -> None:
+        """Keep the order of the channels."""
         self.channels.root().fixed = True
 
 
 def sort_within(module: Elastic) -> None:
     """Sort all channels between layers inside ``module``, the most important ones to the front.
 
-    Those that it takes in and puts out keep their order. What the largest network computes stays
-    the same, except for the order in which floating point numbers are added.
+    Input and output channels of ``module`` keep their order. The output of the largest network
+    stays the same, except for the order in which floating point numbers are added.
 
     Args:
         module: A composite of this package; changed in place. Layers of other kinds inside it sort
@@ -95,7 +103,7 @@ _FOLLOWED: dict[type[nn.Module], Follow] = {}
 
 
 def follow_by(*kinds: type[nn.Module]) -> Callable[[Follow], Follow]:
-    """Register how channels are followed through modules of exactly these types.
+    """Register a function that follows channels through modules of exactly these types.
 
     Args:
         kinds: Types of composites. Subclasses are not followed: their forward pass may differ.
@@ -112,7 +120,12 @@ def follow_by(*kinds: type[nn.Module]) -> Callable[[Follow], Follow]:
 
 
 class ChannelTracer:
-    """Follows channels through a network and collects the groups that share one order."""
+    """A tracer that follows channels through a network and collects groups of one order.
+
+    Attributes:
+        all: The groups of channels.
+        others: Elastic modules of unknown types, which sort their own channels.
+    """
 
     def __init__(self) -> None:
         self.all: list[_Channels] = []
@@ -120,7 +133,15 @@ class ChannelTracer:
         self._known: dict[int, list[_Channels]] = {}
 
     def follow(self, module: nn.Module, at: ChannelFlow) -> ChannelFlow:
-        """The channels that come out of ``module`` when those ``at`` it go in."""
+        """Follow channels through a module.
+
+        Args:
+            module: An elastic or a plain module.
+            at: The channels that go in.
+
+        Returns:
+            The channels that come out.
+        """
         if isinstance(module, ElasticConv2d | ElasticLinear | ElasticBatchNorm2d):
             return self._layer(module, at)
         if (follow := _FOLLOWED.get(type(module))) is not None:
@@ -138,7 +159,7 @@ class ChannelTracer:
     ) -> ChannelFlow:
         linear = isinstance(module, ElasticLinear)
         if id(module) in self._known or at.row != linear:
-            # used twice, for channels of two orders; or not along the channels
+            # the layer is used twice, for channels of two orders, or not along the channels
             for channels in self._known.get(id(module), ()):
                 channels.root().fixed = True
             return self._unknown(module, at)
@@ -154,7 +175,14 @@ class ChannelTracer:
         return ChannelFlow(made, row=linear)
 
     def join(self, flows: list[ChannelFlow]) -> ChannelFlow:
-        """Join the flows of several ways to one point, where channels have one order."""
+        """Join the flows of several branches that meet, where channels have one order.
+
+        Args:
+            flows: One flow per branch, at least one.
+
+        Returns:
+            The joined flow.
+        """
         first = flows[0]
         for other in flows[1:]:
             first.channels.join(other.channels)
@@ -195,7 +223,7 @@ def _sort(channels: _Channels) -> None:
 
 
 def _sizes(channels: _Channels) -> Iterable[int]:
-    """How many channels each of the layers has at most."""
+    """Yield the largest number of channels of each layer."""
     yield from (writer.out.most for writer in channels.writers)
     yield from (layer.max_in // per for layer, per in channels.readers)
     for layer in channels.passing:
@@ -203,7 +231,7 @@ def _sizes(channels: _Channels) -> Iterable[int]:
 
 
 def _reads(layer: ElasticConv2d | ElasticLinear, per: int) -> Tensor:
-    """(channels,): L1 norm of the weights on each channel."""
+    """Return the L1 norm of the weights on each channel, (channels,)."""
     weight = layer.weight.detach().abs()
     return weight.reshape(len(weight), weight.shape[1] // per, -1).sum(dim=(0, 2))
 

@@ -1,4 +1,4 @@
-"""Composites of elastic and plain modules: in a row, one of several, the first few, a sum."""
+"""This module has composites of elastic and plain modules: chain, choice, repetition and sum."""
 
 from __future__ import annotations
 
@@ -13,41 +13,77 @@ from raynas.layers.channels import ChannelFlow, ChannelTracer, follow_by, sort_w
 
 
 class Sequential(Elastic):
-    """One module after the other, elastic ones and plain ones."""
+    """A chain of elastic and plain modules.
+
+    Args:
+        modules: The modules in the order of the forward pass.
+    """
 
     def __init__(self, *modules: nn.Module) -> None:
         super().__init__()
         self.steps = nn.ModuleList(modules)
 
     def sort_channels(self) -> None:
+        """Sort the channels between the modules by importance."""
         sort_within(self)
 
     def length(self, arch: Arch) -> int:
-        """How many of the modules run."""
+        """Return the number of modules that run.
+
+        Args:
+            arch: The architecture.
+
+        Returns:
+            The length of the leading part of the chain.
+        """
         return len(self.steps)
 
     def width_out(self, arch: Arch, width_in: int) -> int:
+        """Return the number of output channels of the last module that runs."""
         for step in self.steps[: self.length(arch)]:
             width_in = width_after(step, arch, width_in)
         return width_in
 
     def forward(self, x: Tensor, arch: Arch) -> Tensor:
+        """Run the modules one after the other."""
         for step in self.steps[: self.length(arch)]:
             x = run(step, x, arch)
         return x
 
     def plain(self, arch: Arch, width_in: int) -> nn.Sequential:
+        """Return the plain modules as one chain.
+
+        Args:
+            arch: The architecture.
+            width_in: The number of input channels.
+
+        Returns:
+            A chain of the modules that run.
+        """
         parts = self.parts(arch, width_in)
         return nn.Sequential(*(plain_of(p.module, arch, p.width_in) for p in parts))
 
     def parts(self, arch: Arch, width_in: int) -> Iterator[Part]:
+        """Yield the modules that run.
+
+        Yields:
+            Each module with the output channels of the one before.
+        """
         for number, step in enumerate(self.steps[: self.length(arch)]):
             yield Part(f"steps.{number}", step, width_in)
             width_in = width_after(step, arch, width_in)
 
 
 class Repeat(Sequential):
-    """The first ``depth`` of ``blocks``. Raises: UserError when there are too few of them."""
+    """A chain of blocks of which the first ``depth`` run.
+
+    Args:
+        depth: The number of blocks that run.
+        blocks: As many blocks as the largest depth.
+
+    Raises:
+        UserError: The number of blocks differs from the largest depth.
+    """
 
     def __init__(self, depth: Sized, blocks: Sequence[nn.Module]) -> None:
         super().__init__(*blocks)
@@ -59,13 +95,19 @@ class Repeat(Sequential):
             )
 
     def length(self, arch: Arch) -> int:
+        """Return the depth for ``arch``."""
         return self.depth(arch)
 
 
 class OneOf(Elastic):
-    """The module that belongs to the option of ``choice``; the others are not touched.
+    """A set of modules of which the one for the option of ``choice`` runs.
 
-    ``choice``: a choice, or its name. Raises: UserError when an option of it has no module.
+    Args:
+        choice: A choice, or its name.
+        modules: Option -> module.
+
+    Raises:
+        UserError: An option of the choice has no module.
     """
 
     def __init__(self, choice: Choice | str, modules: Mapping[Option, nn.Module]) -> None:
@@ -74,26 +116,46 @@ class OneOf(Elastic):
         for option in choice.options if isinstance(choice, Choice) else ():
             if option not in modules:
                 raise one_of(f"module of choice {self.choice!r}", option, modules)
-        # a list, because the names of a dict of modules may hold no dot
+        # a list, because the keys of a dict of modules must not contain a dot
         self.options = tuple(modules)
         self.modules_of = nn.ModuleList(modules.values())
 
     def sort_channels(self) -> None:
+        """Sort the channels within the modules by importance."""
         sort_within(self)
 
     def chosen(self, arch: Arch) -> nn.Module:
+        """Return the module for the option of ``arch``.
+
+        Args:
+            arch: The architecture.
+
+        Returns:
+            One of the modules.
+
+        Raises:
+            UserError: No module belongs to the option.
+        """
         return self.modules_of[self._index(arch)]
 
     def width_out(self, arch: Arch, width_in: int) -> int:
+        """Return the number of output channels of the chosen module."""
         return width_after(self.chosen(arch), arch, width_in)
 
     def forward(self, x: Tensor, arch: Arch) -> Tensor:
+        """Run the chosen module; the others are not used."""
         return run(self.chosen(arch), x, arch)
 
     def plain(self, arch: Arch, width_in: int) -> nn.Module:
+        """Return the plain form of the chosen module."""
         return plain_of(self.chosen(arch), arch, width_in)
 
     def parts(self, arch: Arch, width_in: int) -> Iterator[Part]:
+        """Yield the chosen module.
+
+        Yields:
+            One part.
+        """
         yield Part(f"modules_of.{self._index(arch)}", self.chosen(arch), width_in)
 
     def _index(self, arch: Arch) -> int:
@@ -104,20 +166,38 @@ class OneOf(Elastic):
 
 
 class Residual(Elastic):
-    """``body(x) + shortcut(x)``; the shortcut is the identity if none is given."""
+    """A sum of a module and a shortcut: ``body(x) + shortcut(x)``.
+
+    Args:
+        body: The module.
+        shortcut: The shortcut; None for the identity.
+    """
 
     def __init__(self, body: nn.Module, shortcut: nn.Module | None = None) -> None:
         super().__init__()
         self.body, self.shortcut = body, shortcut or nn.Identity()
 
     def sort_channels(self) -> None:
+        """Sort the channels within the body by importance."""
         sort_within(self)
 
     def width_out(self, arch: Arch, width_in: int) -> int:
+        """Return the number of output channels of the body."""
         return width_after(self.body, arch, width_in)
 
     def forward(self, x: Tensor, arch: Arch) -> Tensor:
-        """Raises: UserError when body and shortcut give tensors of different shapes."""
+        """Add the outputs of body and shortcut.
+
+        Args:
+            x: (n, channels, height, width).
+            arch: The architecture.
+
+        Returns:
+            (n, width_out, height', width').
+
+        Raises:
+            UserError: Body and shortcut give tensors of different shapes.
+        """
         out, short = run(self.body, x, arch), run(self.shortcut, x, arch)
         if out.shape != short.shape:
             raise UserError(
@@ -129,36 +209,80 @@ class Residual(Elastic):
         return out + short
 
     def plain(self, arch: Arch, width_in: int) -> nn.Module:
+        """Return the plain body and shortcut as a :class:`Sum`."""
         return Sum(*(plain_of(p.module, arch, width_in) for p in self.parts(arch, width_in)))
 
     def parts(self, arch: Arch, width_in: int) -> Iterator[Part]:
+        """Yield the body and the shortcut.
+
+        Yields:
+            Two parts with the same input channels.
+        """
         yield Part("body", self.body, width_in)
         yield Part("shortcut", self.shortcut, width_in)
 
 
 class Sum(nn.Module):
-    """``body(x) + shortcut(x)``: what ``Residual`` becomes when it is extracted."""
+    """A plain sum of a module and a shortcut: the plain form of :class:`Residual`.
+
+    Args:
+        body: The module.
+        shortcut: The shortcut.
+    """
 
     def __init__(self, body: nn.Module, shortcut: nn.Module) -> None:
         super().__init__()
         self.body, self.shortcut = body, shortcut
 
     def forward(self, x: Tensor) -> Tensor:
+        """Add the outputs of body and shortcut.
+
+        Args:
+            x: The input of both.
+
+        Returns:
+            The sum, of the shape of the body's output.
+        """
         out: Tensor = self.body(x) + self.shortcut(x)
         return out
 
 
 class Flatten(Elastic):
-    """(n, c, h, w) -> (n, c * positions), with h * w = ``positions``; 1 after a global pool."""
+    """A layer that joins channels and positions: (n, c, h, w) -> (n, c * positions).
+
+    Args:
+        positions: The number of positions per channel, h * w; 1 after a global pool.
+    """
 
     def __init__(self, positions: int = 1) -> None:
         super().__init__()
         self.positions = positions
 
     def width_out(self, arch: Arch, width_in: int) -> int:
+        """Return the number of output features.
+
+        Args:
+            arch: The architecture; not used.
+            width_in: The number of input channels.
+
+        Returns:
+            ``width_in * positions``.
+        """
         return width_in * self.positions
 
     def forward(self, x: Tensor, arch: Arch) -> Tensor:
+        """Flatten all dimensions but the first.
+
+        Args:
+            x: (n, c, h, w).
+            arch: The architecture; not used.
+
+        Returns:
+            (n, c * h * w).
+
+        Raises:
+            UserError: h * w differs from ``positions``.
+        """
         if x.shape[2:].numel() != self.positions:
             raise UserError(
                 f"Flatten(positions={self.positions}) of maps with {tuple(x.shape[2:])} positions",
@@ -167,12 +291,13 @@ class Flatten(Elastic):
         return x.flatten(1)
 
     def plain(self, arch: Arch, width_in: int) -> nn.Flatten:
+        """Return a new ``nn.Flatten``."""
         return nn.Flatten()
 
 
 @follow_by(Sequential, Repeat)
 def _follow_chain(tracer: ChannelTracer, module: Sequential, at: ChannelFlow) -> ChannelFlow:
-    """A repeated block may be the last one, so that all of them give the same channels."""
+    """Follow a chain; each block of a repetition may be the last, so all give the same channels."""
     ends = [at] if isinstance(module, Repeat) and 0 in module.depth.options else []
     for number, step in enumerate(module.steps, start=1):
         at = tracer.follow(step, at)

@@ -1,6 +1,6 @@
-"""Elastic convolution, batch norm and linear layer: slices of the largest one.
+"""This module has elastic convolution, batch norm and linear layer: slices of the largest one.
 
-Channels are leading slices. A kernel is the centre of the largest one, passed through small
+Channels are leading slices. A kernel is the center of the largest one, passed through small
 matrices if ``transforms`` is on (section 3.3 of Once-for-All: "kernel transformation matrices").
 """
 
@@ -17,12 +17,31 @@ from raynas.layers.base import Arch, Elastic, Region, Size, Sized, filled, size
 
 
 class ElasticConv2d(Elastic):
-    """(n, c, h, w) -> (n, out, ceil(h / stride), ceil(w / stride)), for odd kernels.
+    """A convolution with elastic channels and kernel, for odd kernels and same padding.
 
-    ``max_in``: the most input channels. ``out``, ``kernel``: see ``Sized``. ``depthwise``: one
-    filter per input channel; ``out`` is then what comes in. ``transforms``: smaller kernels are
-    the centre of the next larger one times a matrix, the identity at first.
-    Raises: UserError for even kernels.
+    The shapes are (n, c, h, w) -> (n, out, ceil(h / stride), ceil(w / stride)).
+
+    Args:
+        max_in: The largest number of input channels.
+        out: The number of output channels.
+        kernel: The side of the kernel, odd.
+        stride: The stride.
+        bias: True for a bias.
+        depthwise: True for one filter per input channel; the number of output channels then equals
+            that of the input channels.
+        transforms: True for kernel transformation matrices: a smaller kernel is the center of the
+            next larger one times a matrix, which is initialized as the identity.
+
+    Raises:
+        UserError: A kernel is even.
+
+    Example:
+        >>> from raynas.core import Choice
+        >>> conv = ElasticConv2d(3, Choice("width", (8, 16)), Choice("kernel", (3, 5)), stride=2)
+        >>> conv(torch.zeros(1, 3, 8, 8), {"width": 8, "kernel": 3}).shape
+        torch.Size([1, 8, 4, 4])
+        >>> conv.plain({"width": 8, "kernel": 3}, width_in=3)
+        Conv2d(3, 8, kernel_size=(3, 3), stride=(2, 2), padding=(1, 1), bias=False)
     """
 
     def __init__(
@@ -45,14 +64,23 @@ class ElasticConv2d(Elastic):
         largest = nn.Conv2d(self.max_in, self.out.most, self.kernel.most, groups=groups, bias=bias)
         self.weight, self.bias = largest.weight, largest.bias
         smaller = self.kernel.options[:-1] if transforms else ()
-        #: One matrix per smaller kernel, which makes it from the next larger one.
+        #: One matrix per smaller kernel, which computes it from the next larger one.
         self.transforms = nn.ParameterDict({f"to{k}": torch.eye(k * k) for k in smaller})
 
     def width_out(self, arch: Arch, width_in: int) -> int:
+        """Return the number of output channels for ``arch``."""
         return width_in if self.depthwise else self.out(arch)
 
     def filters(self, arch: Arch, width_in: int) -> Tensor:
-        """The weight of the plain convolution: (out, in or 1, kernel, kernel)."""
+        """Return the weight of the plain convolution.
+
+        Args:
+            arch: The architecture.
+            width_in: The number of input channels.
+
+        Returns:
+            (out, width_in, kernel, kernel); (out, 1, kernel, kernel) for depthwise convolutions.
+        """
         side = self.kernel(arch)
         weight = self.weight[: self.width_out(arch, width_in)]
         if not self.depthwise:
@@ -65,6 +93,15 @@ class ElasticConv2d(Elastic):
         return weight
 
     def forward(self, x: Tensor, arch: Arch) -> Tensor:
+        """Convolve with the slices that ``arch`` uses.
+
+        Args:
+            x: (n, c, h, w).
+            arch: The architecture.
+
+        Returns:
+            (n, out, ceil(h / stride), ceil(w / stride)).
+        """
         weight = self.filters(arch, x.shape[1])
         bias = None if self.bias is None else self.bias[: weight.shape[0]]
         groups = x.shape[1] if self.depthwise else 1
@@ -72,6 +109,15 @@ class ElasticConv2d(Elastic):
         return functional.conv2d(x, weight, bias, self.stride, padding, groups=groups)
 
     def plain(self, arch: Arch, width_in: int) -> nn.Conv2d:
+        """Return a plain convolution with copies of the slices that ``arch`` uses.
+
+        Args:
+            arch: The architecture.
+            width_in: The number of input channels.
+
+        Returns:
+            A convolution of ``width_in`` input channels.
+        """
         tensors = {"weight": self.filters(arch, width_in)}
         out, _, side, _ = tensors["weight"].shape
         if self.bias is not None:
@@ -91,6 +137,15 @@ class ElasticConv2d(Elastic):
         return plain
 
     def own(self, arch: Arch, width_in: int) -> dict[str, Region]:
+        """Return the regions of weight, bias and transformation matrices that ``arch`` uses.
+
+        Args:
+            arch: The architecture.
+            width_in: The number of input channels.
+
+        Returns:
+            Name of a parameter -> region.
+        """
         out, steps = slice(self.width_out(arch, width_in)), list(self._steps(self.kernel(arch)))
         outermost = steps[0] if steps else self.kernel.most
         rim = (self.kernel.most - outermost) // 2
@@ -105,18 +160,21 @@ class ElasticConv2d(Elastic):
         return regions
 
     def _steps(self, side: int) -> Iterator[int]:
-        """The sides through which the largest kernel becomes one of ``side``."""
+        """Return the sides of the kernels between the largest one and one of ``side``."""
         if not self.transforms:
             return iter(() if side == self.kernel.most else (side,))
         return (k for k in reversed(self.kernel.options[:-1]) if k >= side)
 
 
 class ElasticBatchNorm2d(Elastic):
-    """(n, c, h, w) -> the same shape, with the leading ``c`` weights and statistics.
+    """A batch norm with elastic channels: the leading weights and statistics are used.
 
-    ``most``: the most channels. ``affine`` off: no weight and no bias, as Ning et al. advise for
-    the cells of a supernet; the plain layer has them then, one and zero, to be trained on.
-    ``momentum`` None averages all batches evenly.
+    Args:
+        most: The largest number of channels.
+        affine: False for no weight and no bias, as Ning et al. advise for the cells of a supernet;
+            the plain layer has them nevertheless, one and zero, so that they can be trained.
+        momentum: The momentum of the statistics; None averages all batches evenly.
+        eps: The number added to the variance.
     """
 
     running_mean: Tensor
@@ -139,9 +197,19 @@ class ElasticBatchNorm2d(Elastic):
         self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))
 
     def width_out(self, arch: Arch, width_in: int) -> int:
+        """Return ``width_in``, since the layer keeps its channels."""
         return width_in
 
     def forward(self, x: Tensor, arch: Arch) -> Tensor:
+        """Normalize with the leading weights and statistics, updated in train mode.
+
+        Args:
+            x: (n, c, h, w).
+            arch: The architecture; not used.
+
+        Returns:
+            (n, c, h, w).
+        """
         width, momentum = x.shape[1], self.momentum
         if self.training:
             self.num_batches_tracked.add_(1)
@@ -159,6 +227,15 @@ class ElasticBatchNorm2d(Elastic):
         )
 
     def plain(self, arch: Arch, width_in: int) -> nn.BatchNorm2d:
+        """Return a plain batch norm with copies of the leading weights and statistics.
+
+        Args:
+            arch: The architecture; not used.
+            width_in: The number of channels.
+
+        Returns:
+            A batch norm with weight and bias.
+        """
         mean, var = self.running_mean[:width_in], self.running_var[:width_in]
         tensors = {
             "weight": torch.ones_like(mean) if self.weight is None else self.weight[:width_in],
@@ -178,11 +255,32 @@ class ElasticBatchNorm2d(Elastic):
         return plain
 
     def own(self, arch: Arch, width_in: int) -> dict[str, Region]:
+        """Return the regions of weight and bias; without an affine part there are none.
+
+        Args:
+            arch: The architecture; not used.
+            width_in: The number of channels.
+
+        Returns:
+            Name of a parameter -> region.
+        """
         return {} if self.weight is None else {n: (slice(width_in),) for n in ("weight", "bias")}
 
 
 class ElasticLinear(Elastic):
-    """(..., features) -> (..., out)."""
+    """A linear layer with elastic features: (..., features) -> (..., out).
+
+    Args:
+        max_in: The largest number of input features.
+        out: The number of output features.
+        bias: True for a bias.
+
+    Example:
+        >>> from raynas.core import Choice
+        >>> linear = ElasticLinear(8, Choice("out", (2, 4)))
+        >>> linear(torch.zeros(1, 6), {"out": 2}).shape
+        torch.Size([1, 2])
+    """
 
     def __init__(self, max_in: Sized, out: Sized, bias: bool = True) -> None:
         super().__init__()
@@ -191,14 +289,33 @@ class ElasticLinear(Elastic):
         self.weight, self.bias = largest.weight, largest.bias
 
     def width_out(self, arch: Arch, width_in: int) -> int:
+        """Return the number of output features for ``arch``."""
         return self.out(arch)
 
     def forward(self, x: Tensor, arch: Arch) -> Tensor:
+        """Multiply by the slices that ``arch`` uses.
+
+        Args:
+            x: (..., features).
+            arch: The architecture.
+
+        Returns:
+            (..., out).
+        """
         out = self.out(arch)
         bias = None if self.bias is None else self.bias[:out]
         return functional.linear(x, self.weight[:out, : x.shape[-1]], bias)
 
     def plain(self, arch: Arch, width_in: int) -> nn.Linear:
+        """Return a plain linear layer with copies of the slices that ``arch`` uses.
+
+        Args:
+            arch: The architecture.
+            width_in: The number of input features.
+
+        Returns:
+            A linear layer of ``width_in`` input features.
+        """
         out = self.out(arch)
         tensors = {"weight": self.weight[:out, :width_in]}
         if self.bias is not None:
@@ -214,13 +331,22 @@ class ElasticLinear(Elastic):
         return plain
 
     def own(self, arch: Arch, width_in: int) -> dict[str, Region]:
+        """Return the regions of weight and bias that ``arch`` uses.
+
+        Args:
+            arch: The architecture.
+            width_in: The number of input features.
+
+        Returns:
+            Name of a parameter -> region.
+        """
         out = slice(self.out(arch))
         regions: dict[str, Region] = {"weight": (out, slice(width_in))}
         return regions if self.bias is None else {**regions, "bias": (out,)}
 
 
 def _centre(weight: Tensor, side: int) -> Tensor:
-    """(o, i, k, k) -> (o, i, side, side)."""
+    """Return the center of kernels: (o, i, k, k) -> (o, i, side, side)."""
     rim = (weight.shape[-1] - side) // 2
     return weight[..., rim : rim + side, rim : rim + side]
 

@@ -1,4 +1,4 @@
-"""Kernels that torch must not use for some networks."""
+"""This module switches off kernels that are unsafe for some networks."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ from torch import nn
 
 from raynas.layers.elastic import ElasticConv2d
 
-#: below so many input channels a strided 1 x 1 convolution is not safe
+#: a strided 1 x 1 convolution with fewer input channels is not safe
 _FEWEST_CHANNELS = 8
 
 
 def safe_kernels(
     network: nn.Module, device: torch.device
 ) -> contextlib.AbstractContextManager[object]:
-    """Return a context in which the network's gradients can be taken.
+    """Return a context in which the network's gradients can be computed.
 
     On CPUs with AVX2 and no AVX-512, oneDNN 3.12 (in torch 2.13) writes beyond its buffer when it
-    takes the weight gradient of a 1 x 1 convolution with a stride and fewer than 8 input channels
-    whose channels lie last in memory: the process aborts, or goes on with what was overwritten.
-    Such networks are computed without oneDNN.
+    computes the weight gradient of a 1 x 1 convolution with a stride and fewer than 8 input
+    channels whose channels lie last in memory: the process aborts, or continues with overwritten
+    memory. Such networks are computed without oneDNN.
 
     Args:
-        network: Whose gradients are taken.
-        device: Where.
+        network: The network whose gradients are computed.
+        device: The device of the computation.
+
+    Returns:
+        A context manager; it has no effect for networks and devices that are not affected.
     """
     affected = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
     if affected and any(_is_hit(module) for module in network.modules()):
@@ -36,7 +39,7 @@ def safe_kernels(
 
 @contextlib.contextmanager
 def _without_onednn() -> Iterator[None]:
-    """As torch's own ``mkldnn.flags``, which warns of settings that it does not change."""
+    """Switch oneDNN off; torch's own ``mkldnn.flags`` warns of settings that it does not change."""
     before = torch._C._get_mkldnn_enabled()
     torch._C._set_mkldnn_enabled(False)
     try:

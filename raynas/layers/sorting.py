@@ -1,4 +1,4 @@
-"""Channels in the order of their importance, so that leading slices keep what matters most.
+"""This module sorts channels by importance, so that leading slices keep the important ones.
 
 The importance of a channel is the L1 norm of the weights that read it (Once-for-All, section 3.3).
 """
@@ -18,10 +18,14 @@ Writer = ElasticConv2d | ElasticBatchNorm2d
 
 @torch.no_grad()
 def sort_between(writers: Sequence[Writer], readers: Sequence[Reader]) -> None:
-    """Reorder the channels that ``writers`` put out and ``readers`` take in.
+    """Reorder the channels between layers, the most important ones to the front.
 
-    All of them must have the same number of channels there. What the largest network computes
-    stays the same, except for the order in which floating point numbers are added.
+    All layers must have the same number of channels there. The output of the largest network stays
+    the same, except for the order in which floating point numbers are added.
+
+    Args:
+        writers: Layers that output the channels; changed in place.
+        readers: Layers that take the channels; changed in place.
     """
     order = importance(readers).argsort(descending=True, stable=True)
     for reader in readers:
@@ -32,7 +36,21 @@ def sort_between(writers: Sequence[Writer], readers: Sequence[Reader]) -> None:
 
 
 def importance(readers: Sequence[Reader]) -> Tensor:
-    """(channels,): L1 norm of the weights of all ``readers`` on each of their input channels."""
+    """Return the importance of channels: the L1 norm of the weights of all ``readers``.
+
+    Args:
+        readers: Layers that take the channels, each with the same number of them.
+
+    Returns:
+        (channels,) sums of absolute weights.
+
+    Example:
+        >>> layer = ElasticLinear(2, 1)
+        >>> with torch.no_grad():
+        ...     weight = layer.weight.copy_(torch.tensor([[-3.0, 1.0]]))
+        >>> importance([layer])
+        tensor([3., 1.])
+    """
     norms = [
         reader.weight.detach().abs().flatten(2).sum(dim=(0, 2))
         if reader.weight.ndim > 2
@@ -43,7 +61,7 @@ def importance(readers: Sequence[Reader]) -> Tensor:
 
 
 def _by_output(writer: Writer) -> list[Tensor]:
-    """The tensors whose first dimension is the output channel."""
+    """Return the tensors whose first dimension is the output channel."""
     tensors = [writer.weight, writer.bias]
     if isinstance(writer, ElasticBatchNorm2d):
         tensors += [writer.running_mean, writer.running_var]

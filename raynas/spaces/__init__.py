@@ -1,6 +1,7 @@
-"""Search spaces. A space of the package is one file here, and one line in ``SPACES``.
+"""This package has the search spaces; ``SPACES`` lists the spaces of the package by name.
 
-Importing this package does not import torch; ``build``, ``supernet`` and ``Supernet`` do.
+To add one, write a file or folder here and a line in ``SPACES``. Importing this package does not
+import torch; ``build``, ``supernet`` and ``Supernet`` do.
 """
 
 from typing import TYPE_CHECKING, Any

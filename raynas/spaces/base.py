@@ -1,4 +1,4 @@
-"""The contract of a search space. A user's own space is one subclass in one file."""
+"""This module has the contract of a search space; a user's own space is a subclass of it."""
 
 from __future__ import annotations
 
@@ -20,17 +20,38 @@ InputShape = tuple[int, int, int]
 
 
 class HasSubnets(Protocol):
-    """What a space asks of its supernet; :class:`raynas.spaces.supernet.Supernet` has it."""
+    """The protocol of a supernet; :class:`raynas.spaces.supernet.Supernet` implements it."""
 
     def fresh(self, arch: Mapping[str, Option]) -> nn.Module:
-        """Return the plain network of ``arch`` with initial weights of its own."""
+        """Return the plain network of ``arch`` with new initial weights.
+
+        Args:
+            arch: The architecture.
+
+        Returns:
+            (n, *input_shape) -> logits (n, num_classes).
+        """
 
 
 class SearchSpace(ABC):
-    """Named choices and ``build`` or ``supernet``. All else has a default that may be bettered.
+    """A search space: named choices, and a network for each combination of their options.
 
-    Subclasses are (frozen) dataclasses, so that ``--set space.channels=8`` and the experiment's
-    fingerprint see their settings.
+    A subclass defines ``name``, ``choices``, and ``build`` or ``supernet``; all other methods have
+    a default that it may replace. Subclasses are (frozen) dataclasses, so that ``--set
+    space.channels=8`` and the experiment's fingerprint see their settings.
+
+    Attributes:
+        name: The name of the space in experiments and in the store.
+
+    Example:
+        >>> class Widths(SearchSpace):
+        ...     name = "widths"
+        ...     choices = (Choice("width", (8, 16), ordered=True),)
+        >>> space = Widths()
+        >>> space.architecture("width=8")["width"], space.size
+        (8, 2)
+        >>> [str(arch) for arch in space.enumerate()]
+        ['width=8', 'width=16']
     """
 
     name: ClassVar[str]
@@ -38,21 +59,45 @@ class SearchSpace(ABC):
     @property
     @abstractmethod
     def choices(self) -> tuple[Choice, ...]:
-        """The decisions, in a fixed order."""
+        """The choices, in a fixed order.
+
+        Returns:
+            One choice or more.
+        """
 
     def build(
         self, arch: Architecture, input_shape: InputShape = (3, 32, 32), num_classes: int = 10
     ) -> nn.Module:
-        """The network of ``arch``: (n, *input_shape) -> logits (n, num_classes).
+        """Return the network of an architecture.
 
-        The default takes it from the supernet, with initial weights of its own.
+        The default takes it from the supernet, with new initial weights.
+
+        Args:
+            arch: An architecture of this space.
+            input_shape: (channels, height, width) of an image.
+            num_classes: The number of classes.
+
+        Returns:
+            A network (n, *input_shape) -> logits (n, num_classes).
+
+        Raises:
+            UserError: The space defines neither ``build`` nor ``supernet``.
         """
         return self.supernet(input_shape, num_classes).fresh(arch)
 
     def supernet(self, input_shape: InputShape = (3, 32, 32), num_classes: int = 10) -> HasSubnets:
-        """One network that holds all architectures; ``supernet(images, arch)`` are logits.
+        """Return one network that holds all architectures.
 
-        Raises: UserError when the space has none.
+        Args:
+            input_shape: (channels, height, width) of an image.
+            num_classes: The number of classes.
+
+        Returns:
+            A network that is called as ``supernet(images, arch)``: (n, *input_shape) -> logits (n,
+                num_classes).
+
+        Raises:
+            UserError: The space has no supernet.
         """
         raise UserError(
             f"space {self.name!r} has no supernet",
@@ -61,16 +106,28 @@ class SearchSpace(ABC):
 
     @property
     def size(self) -> int:
-        """How many architectures there are, isomorphic ones counted apart."""
+        """The number of architectures, isomorphic ones counted separately.
+
+        Returns:
+            The product of the numbers of options.
+        """
         size = 1
         for choice in self.choices:
             size *= len(choice)
         return size
 
     def architecture(self, values: str | Mapping[str, Option] | Architecture) -> Architecture:
-        """The architecture for a text form, or for a mapping choice -> option.
+        """Return the architecture for a text form or a mapping.
 
-        Raises: UserError naming the choice, the value and what is allowed.
+        Args:
+            values: The text form, or choice -> option for every choice.
+
+        Returns:
+            The architecture, with the options as the space spells them: 3, not 3.0 or True.
+
+        Raises:
+            UserError: A choice or an option is unknown, or a choice is missing; the message names
+                the choice, the value and what is allowed.
         """
         if isinstance(values, Architecture):
             values = dict(values)
@@ -96,11 +153,28 @@ class SearchSpace(ABC):
         return Architecture(self.name, tuple(pairs), self.format(dict(pairs)))
 
     def format(self, values: Mapping[str, Option]) -> str:
-        """The text form; :meth:`parse` is its inverse."""
+        """Return the text form of an architecture; :meth:`parse` is its inverse.
+
+        Args:
+            values: Choice -> option.
+
+        Returns:
+            Text, "name=option,name=option" by default.
+        """
         return ",".join(f"{name}={values[name]}" for name in (c.name for c in self.choices))
 
     def parse(self, text: str) -> dict[str, Option]:
-        """Choice -> option from the text form. Raises: UserError."""
+        """Return the options of an architecture's text form; :meth:`format` is its inverse.
+
+        Args:
+            text: The text form.
+
+        Returns:
+            Choice -> option; the default does not check that all choices are there.
+
+        Raises:
+            UserError: The text is malformed, or a choice or an option is unknown.
+        """
         values: dict[str, Option] = {}
         known = {c.name: c for c in self.choices}
         for part in text.split(","):
@@ -120,24 +194,49 @@ class SearchSpace(ABC):
         return values
 
     def canonical(self, arch: Architecture) -> Architecture:
-        """One representative for all architectures that compute the same function."""
+        """Return one representative of all architectures that compute the same function.
+
+        Args:
+            arch: An architecture of this space.
+
+        Returns:
+            The representative; ``arch`` itself by default.
+        """
         return arch
 
     def sample(self, rng: np.random.Generator) -> Architecture:
-        """Uniform over the options of every choice."""
+        """Draw an architecture, uniform over the options of every choice.
+
+        Args:
+            rng: The source of randomness.
+
+        Returns:
+            An architecture, not necessarily a canonical one.
+        """
         return self.architecture(
             {c.name: c.options[int(rng.integers(len(c)))] for c in self.choices}
         )
 
     def sample_canonical(self, rng: np.random.Generator) -> Architecture:
-        """A canonical architecture; uniform over them only where a space knows how."""
+        """Draw a canonical architecture.
+
+        Args:
+            rng: The source of randomness.
+
+        Returns:
+            The canonical form of :meth:`sample` by default, which is not uniform over canonical
+                ones.
+        """
         return self.canonical(self.sample(rng))
 
     def extremes(self) -> tuple[Architecture, Architecture]:
-        """The smallest and the largest architecture.
+        """Return the smallest and the largest architecture.
 
         Ordered choices have their first or last option, the others the one that has the fewest or
         the most parameters, and then MACs, chosen one after the other.
+
+        Returns:
+            (smallest, largest), in canonical form where there is one.
         """
         return self._extreme(0), self._extreme(-1)
 
@@ -151,19 +250,27 @@ class SearchSpace(ABC):
                     arch = sorted(priced, key=lambda pair: pair[0])[end][1]
         try:
             return self.canonical(arch)
-        except Exception:  # a user's code: this one has no canonical form
+        except Exception:  # a user's code: this architecture has no canonical form
             return arch
 
     def _price(self, arch: Architecture) -> tuple[int, int] | None:
-        """Params and MACs; None where the architecture has no network."""
+        """Return params and MACs; None where the architecture has no network."""
         try:
             costs = self.costs(arch)
-        except Exception:  # of a user's own code, any kind
+        except Exception:  # any kind of error of a user's code
             return None
         return costs.params, costs.macs
 
     def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
-        """``arch`` with one choice changed, uniform over choices and other options."""
+        """Return an architecture with one choice changed, uniform over choices and other options.
+
+        Args:
+            arch: An architecture of this space.
+            rng: The source of randomness.
+
+        Returns:
+            The changed architecture; ``arch`` itself where every choice has one option only.
+        """
         open_choices = [c for c in self.choices if len(c) > 1]
         if not open_choices:
             return arch
@@ -172,14 +279,25 @@ class SearchSpace(ABC):
         return self.architecture({**arch, choice.name: others[int(rng.integers(len(others)))]})
 
     def neighbors(self, arch: Architecture) -> Iterator[Architecture]:
-        """All architectures that differ in one choice."""
+        """Yield every architecture that differs from ``arch`` in one choice.
+
+        Args:
+            arch: An architecture of this space.
+
+        Yields:
+            Architectures in the order of choices and options.
+        """
         for choice in self.choices:
             for option in choice.options:
                 if option != arch[choice.name]:
                     yield self.architecture({**arch, choice.name: option})
 
     def enumerate(self) -> Iterator[Architecture]:
-        """All architectures, the last choice fastest. Only for small spaces."""
+        """Yield every architecture; use it for small spaces only.
+
+        Yields:
+            Architectures, with the last choice changing fastest.
+        """
         import itertools
 
         names = [c.name for c in self.choices]
@@ -187,7 +305,14 @@ class SearchSpace(ABC):
             yield self.architecture(dict(zip(names, options, strict=True)))
 
     def encode(self, arch: Architecture) -> NDArray[np.float32]:
-        """(d,) float32: an ordered choice as its index scaled to [0, 1], others one-hot."""
+        """Return a numeric encoding of an architecture.
+
+        Args:
+            arch: An architecture of this space.
+
+        Returns:
+            (d,) float32: an ordered choice as its index scaled to [0, 1], others one-hot.
+        """
         parts: list[float] = []
         for choice in self.choices:
             index = choice.options.index(arch[choice.name])
@@ -198,11 +323,17 @@ class SearchSpace(ABC):
         return np.asarray(parts, dtype=np.float32)
 
     def features(self, arch: Architecture) -> NDArray[np.float32]:
-        """(d,) float32: what a model may learn from, alike for architectures that do alike.
+        """Return the features from which a model may learn.
 
-        The default is the encoding, how often each option of unordered choices with the same
-        options is taken, and the logarithms of params and MACs where the space has a closed form
-        of them. A space whose architectures are graphs may add their paths.
+        The default is the encoding, the count of each option over unordered choices with the same
+        options, and the logarithms of params and MACs where the space has a closed form of them. A
+        space whose architectures are graphs may add their paths.
+
+        Args:
+            arch: An architecture of this space.
+
+        Returns:
+            (d,) float32, similar for architectures that behave similarly.
         """
         parts = [self.encode(arch), _counts(self.choices, arch)]
         if type(self).costs is not SearchSpace.costs:
@@ -213,25 +344,43 @@ class SearchSpace(ABC):
     def costs(
         self, arch: Architecture, input_shape: InputShape = (3, 32, 32), num_classes: int = 10
     ) -> Costs:
-        """Parameters and MACs. The default builds the network on the meta device and counts."""
+        """Return the costs of an architecture.
+
+        The default builds the network on the meta device and counts.
+
+        Args:
+            arch: An architecture of this space.
+            input_shape: (channels, height, width) of an image.
+            num_classes: The number of classes.
+
+        Returns:
+            Trainable weights, and the multiply-adds of one image.
+        """
         from raynas.costs import count_network
 
         return count_network(lambda: self.build(arch, input_shape, num_classes), input_shape)
 
     def graph(self, arch: Architecture) -> Graph:
-        """A picture of ``arch`` for reports. The default is the chain of its choices."""
+        """Return a drawing of an architecture for reports.
+
+        Args:
+            arch: An architecture of this space.
+
+        Returns:
+            The chain of its choices by default.
+        """
         nodes = ("in", *(f"{name} = {option}" for name, option in arch.items()), "out")
         return Graph(nodes, tuple((i, i + 1, "") for i in range(len(nodes) - 1)))
 
 
 @lru_cache(maxsize=10_000, typed=True)
 def _pair(name: str, option: Option) -> tuple[str, Option]:
-    """The same one for all architectures, since a search keeps very many of them."""
+    """Return one shared pair for all architectures, since a search keeps many of them."""
     return name, option
 
 
 def _counts(choices: Sequence[Choice], arch: Architecture) -> NDArray[np.float32]:
-    """How often each option is taken, over unordered choices of the same options."""
+    """Return the count of each option over unordered choices with the same options."""
     alike: dict[tuple[Option, ...], list[Option]] = {}
     for choice in choices:
         if not choice.ordered:

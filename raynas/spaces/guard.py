@@ -1,4 +1,4 @@
-"""Calls of a space's own code for one architecture, such that an error costs that one only."""
+"""This module calls a space's own code such that an error affects one architecture only."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from raynas.spaces.base import InputShape, SearchSpace
 
 
 class ArchitectureError(RaynasError):
-    """A space's own code raised for one architecture; others may be fine.
+    """An error of a space's own code for one architecture; other architectures may work.
 
     Attributes:
-        infeasible: The space says that this architecture has no network.
+        infeasible: True when the space says that this architecture has no network.
     """
 
     def __init__(self, message: str, *, infeasible: bool = False) -> None:
@@ -23,10 +23,16 @@ class ArchitectureError(RaynasError):
 
 @contextlib.contextmanager
 def one_architecture(where: str) -> Iterator[None]:
-    """Turn any error within into an :class:`ArchitectureError`.
+    """Turn any error in the block into an :class:`ArchitectureError`.
 
     Args:
-        where: What is called, for the message.
+        where: The name of the called function, for the message.
+
+    Yields:
+        None.
+
+    Raises:
+        ArchitectureError: The block raised an error.
     """
     try:
         yield
@@ -40,17 +46,31 @@ def one_architecture(where: str) -> Iterator[None]:
 def checked_canonical(space: SearchSpace, arch: Architecture) -> Architecture:
     """Return the canonical form of ``arch``.
 
+    Args:
+        space: The space of the architecture.
+        arch: An architecture.
+
+    Returns:
+        The canonical form.
+
     Raises:
-        ArchitectureError: ``space.canonical`` raised.
+        ArchitectureError: ``space.canonical`` raised an error.
     """
     with one_architecture("canonical()"):
         return space.canonical(arch)
 
 
 def canonical_or_itself(space: SearchSpace, arch: Architecture) -> Architecture:
-    """Return the canonical form of ``arch``, or ``arch`` where ``space.canonical`` raises.
+    """Return the canonical form of ``arch``, or ``arch`` where ``space.canonical`` raises an error.
 
-    For those who compare architectures. Whoever evaluates one uses :func:`checked_canonical`.
+    Use it for comparing architectures, and :func:`checked_canonical` for evaluating them.
+
+    Args:
+        space: The space of the architecture.
+        arch: An architecture.
+
+    Returns:
+        An architecture.
     """
     try:
         return checked_canonical(space, arch)
@@ -63,8 +83,19 @@ def checked_costs(
 ) -> dict[str, float]:
     """Return the costs that the space counts, by name.
 
+    Args:
+        space: The space of the architecture.
+        arch: An architecture.
+        input_shape: (channels, height, width) of an image.
+        num_classes: The number of classes.
+
+    Returns:
+        Name of a cost -> value, a whole number from 0 up; costs of None are left out.
+
     Raises:
-        ArchitectureError: ``space.costs`` raised, or the ``build`` or forward pass that it needs.
+        ArchitectureError: ``space.costs`` raised an error, or the ``build`` or forward pass that it
+            needs.
+        ArchitectureError: A cost is not a whole number from 0 up.
     """
     with one_architecture("costs()"):
         costs = space.costs(arch, input_shape, num_classes)
@@ -82,5 +113,5 @@ def _is_count(cost: object) -> bool:
         return False
 
 
-#: what a column of whole numbers holds
+#: a column of whole numbers holds values below it
 _MOST = 2**63

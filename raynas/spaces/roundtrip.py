@@ -1,4 +1,4 @@
-"""Whether the architectures of a space survive their text form, in which the store keeps them."""
+"""This module checks that a space reads its architectures back from their text."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _PLAIN = (str, int, float, bool, type(None))
 
 
 def check_round_trip(space: SearchSpace) -> None:
-    """Check that choices and options are what the text form of an architecture gives back.
+    """Check that the text form of architectures gives their choices and options back.
 
-    Stored runs are resumed, verified and reported by the text of their architectures, so one that
-    is read as another architecture, or not at all, would be found out after the search. Every
-    option of every choice is in one of the architectures that are tried.
+    Stored runs are resumed, verified and reported by the text of their architectures. Without this
+    check, a text that is read as another architecture, or not at all, would be noticed only after
+    the search. Every option of every choice is in one of the tested architectures.
 
     Args:
-        space: Of any kind; its own ``parse`` and ``format`` are asked, where it has them.
+        space: Any search space; its own ``parse`` and ``format`` are used, where it has them.
 
     Raises:
-        UserError: Naming choice, option and what to do.
+        UserError: A text is not read back; the message names choice, option and what to do.
     """
     _check_names(space)
     if _has_the_usual_text(space):
@@ -63,7 +63,7 @@ def _has_the_usual_text(space: SearchSpace) -> bool:
 
 
 def _check_choice(choice: Choice) -> None:
-    """That it can stand in ``name=option,name=option``."""
+    """Check that a choice can stand in ``name=option,name=option``."""
     if odd := [mark for mark in ",=" if mark in choice.name] or (
         choice.name != choice.name.strip()
     ):  # fmt: skip
@@ -103,7 +103,7 @@ def _cure(choice: Choice, option: object) -> str:
 
 
 def _covering(choices: tuple[Choice, ...]) -> Iterator[dict[str, Option]]:
-    """As few architectures as have every option of every choice."""
+    """Yield as few architectures as contain every option of every choice."""
     for at in range(max(map(len, choices))):
         yield {choice.name: choice.options[at % len(choice)] for choice in choices}
 

@@ -1,4 +1,7 @@
-"""What a run keeps of its search space, so that others read its architectures without its code."""
+"""This module has the part of a search space that is stored with a run.
+
+Other programs read the run's architectures from it without the code of the space.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,13 @@ class StoredSpace:
     """The choices of a search space, and some of its architectures.
 
     Attributes:
-        name: Of the space.
-        choices: As the space has them; an option that JSON does not know is its text.
-        plain_text: Whether the space spells architectures as spaces do by default.
-        plain_graph: Whether it draws them so.
+        name: The name of the space.
+        choices: The choices of the space; an option that JSON does not support is replaced by its
+            text.
+        plain_text: True when the space spells architectures as spaces do by default.
+        plain_graph: True when the space draws architectures as spaces do by default.
         taken: Text of an architecture -> for each choice the index of its option.
-        drawings: Text of an architecture -> its picture.
+        drawings: Text of an architecture -> its drawing.
     """
 
     name: str
@@ -36,7 +40,14 @@ class StoredSpace:
 
     @classmethod
     def of(cls, space: SearchSpace) -> StoredSpace:
-        """Describe ``space``, without any architecture."""
+        """Describe ``space``, without any architecture.
+
+        Args:
+            space: Any search space.
+
+        Returns:
+            The choices and the kind of text and drawing.
+        """
         kind = type(space)
         spelling = ("parse", "format", "architecture")
         return cls(
@@ -52,14 +63,17 @@ class StoredSpace:
     def holding(
         self, space: SearchSpace, texts: Iterable[str], drawn: Iterable[str]
     ) -> StoredSpace:
-        """Add what cannot be told from the choices alone.
+        """Add data that does not follow from the choices alone.
 
         Args:
-            space: The space itself; it is asked for each architecture, and what it cannot read or
-                draw is left out.
-            texts: Architectures of which the options are kept, where the space spells them in a
-                way of its own; of more than 50,000 none is.
-            drawn: Architectures of which the pictures are kept, where it draws in a way of its own.
+            space: The space itself; it is asked for each architecture. Architectures that it cannot
+                read or draw are left out.
+            texts: Architectures whose options are kept, where the space has a text form of its own;
+                of more than 50,000 none is kept.
+            drawn: Architectures whose drawings are kept, where the space draws in its own way.
+
+        Returns:
+            A new stored space with these architectures added.
         """
         taken, drawings = dict(self.taken), dict(self.drawings)
         wanted = [] if self.plain_text else [t for t in dict.fromkeys(texts) if t not in taken]
@@ -72,14 +86,31 @@ class StoredSpace:
         return replace(self, taken=taken, drawings=drawings)
 
     def reads(self, texts: Iterable[str]) -> bool:
-        """Whether it knows the options of each of these architectures."""
+        """Return True when the options of each of these architectures are known.
+
+        Args:
+            texts: Texts of architectures.
+
+        Returns:
+            False when one or more are not known.
+        """
         try:
             return all(self.architecture(text) for text in texts)
         except UserError:
             return False
 
     def architecture(self, text: str) -> Architecture:
-        """The architecture with this text. Raises: UserError when it is not known."""
+        """Return the architecture with this text.
+
+        Args:
+            text: The text of an architecture.
+
+        Returns:
+            The architecture.
+
+        Raises:
+            UserError: The options of the architecture are not known.
+        """
         if text in self.taken:
             pairs = [
                 (c.name, c.options[i]) for c, i in zip(self.choices, self.taken[text], strict=True)
@@ -94,7 +125,17 @@ class StoredSpace:
         return Architecture(self.name, tuple(pairs), text)
 
     def graph(self, arch: Architecture) -> Graph:
-        """The picture of an architecture. Raises: UserError when it is not stored."""
+        """Return the drawing of an architecture.
+
+        Args:
+            arch: An architecture of this space.
+
+        Returns:
+            The stored drawing, or the default one.
+
+        Raises:
+            UserError: The space draws in its own way, and the drawing is not stored.
+        """
         if arch.text in self.drawings:
             return self.drawings[arch.text]
         if not self.plain_graph:
@@ -102,7 +143,14 @@ class StoredSpace:
         return _Choices(self.choices).graph(arch)
 
     def to_json(self, **more: Any) -> str:
-        """The contents of a file, with ``more`` entries."""
+        """Return the contents of a file.
+
+        Args:
+            more: Additional entries.
+
+        Returns:
+            JSON text, which :meth:`from_json` reads.
+        """
         return json.dumps(
             {
                 "format": FORMAT,
@@ -121,7 +169,17 @@ class StoredSpace:
 
     @classmethod
     def from_json(cls, data: Any) -> StoredSpace:
-        """Check what ``json.loads`` gave. Raises: ValueError for what ``to_json`` did not write."""
+        """Return the stored space of parsed JSON data, after checking it.
+
+        Args:
+            data: The result of ``json.loads``.
+
+        Returns:
+            The stored space.
+
+        Raises:
+            ValueError: The data was not written by :meth:`to_json`.
+        """
         try:
             if data["format"] != FORMAT:
                 raise ValueError(f"format {_brief(data['format'])} is not {FORMAT}")
@@ -140,7 +198,7 @@ class StoredSpace:
 
 @dataclass(frozen=True)
 class _Choices(SearchSpace):
-    """Spelling and drawing as spaces do by default."""
+    """A space with the default text and drawing."""
 
     name: ClassVar[str] = "stored"
     known: tuple[Choice, ...]
@@ -151,7 +209,19 @@ class _Choices(SearchSpace):
 
 
 def whole_texts(texts: Iterable[str]) -> StoredSpace:
-    """A space of one choice, of which each of these texts is an option."""
+    """Return a space of one choice, of which each of these texts is an option.
+
+    Args:
+        texts: Texts of architectures.
+
+    Returns:
+        A space that knows these architectures only.
+
+    Example:
+        >>> space = whole_texts(["a", "b"])
+        >>> space.architecture("b").options, space.reads(["c"])
+        (('b',), False)
+    """
     options = tuple(dict.fromkeys(texts))
     taken = {text: (index,) for index, text in enumerate(options)}
     return StoredSpace("stored", (Choice("architecture", options),), False, False, taken)
@@ -161,7 +231,9 @@ def _ask(space: SearchSpace, text: str) -> tuple[int, ...] | None:
     try:
         arch = space.architecture(text)
         return tuple(c.options.index(arch[c.name]) for c in space.choices)
-    except Exception:  # code of the user's: it is the space that cannot, and the run goes on
+    except (
+        Exception
+    ):  # an error of the user's code: the architecture is left out and the run continues
         return None
 
 

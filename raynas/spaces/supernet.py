@@ -1,4 +1,4 @@
-"""A supernet: one network that holds every architecture of a space."""
+"""This module has the supernet: one network that holds every architecture of a space."""
 
 from __future__ import annotations
 
@@ -14,9 +14,15 @@ if TYPE_CHECKING:
 
 
 class Supernet(nn.Module):
-    """``body`` with the architectures of ``space``; (n, *input_shape) -> (n, num_classes).
+    """A network that holds every architecture of a space: (n, *input_shape) -> (n, num_classes).
 
-    The architecture is an argument: nothing is kept between calls except what training changes.
+    The architecture is an argument: only training changes the state between calls.
+
+    Args:
+        space: The space of the architectures.
+        body: The elastic network.
+        input_shape: (channels, height, width) of an image.
+        num_classes: The number of classes.
     """
 
     def __init__(
@@ -27,9 +33,18 @@ class Supernet(nn.Module):
         self.body = body
 
     def forward(self, x: Tensor, arch: Arch) -> Tensor:
-        """(n, channels, h, w) -> logits (n, num_classes) of the subnet ``arch``.
+        """Return the logits of the subnet ``arch``.
 
-        Raises: UserError for an architecture of another space, and for other image channels.
+        Args:
+            x: (n, channels, height, width).
+            arch: An architecture of the space, or choice -> option.
+
+        Returns:
+            Logits (n, num_classes).
+
+        Raises:
+            UserError: The architecture is of another space.
+            UserError: The number of image channels differs from ``input_shape``.
         """
         if x.shape[1] != self.input_shape[0]:
             raise UserError(
@@ -40,7 +55,17 @@ class Supernet(nn.Module):
         return logits
 
     def values(self, arch: Arch) -> dict[str, Option]:
-        """Choice -> option of ``arch``. Raises: UserError when it is not of the space."""
+        """Return the options of an architecture.
+
+        Args:
+            arch: An architecture of the space, or choice -> option.
+
+        Returns:
+            Choice -> option.
+
+        Raises:
+            UserError: The architecture is not of the space.
+        """
         if isinstance(arch, Architecture) and arch.space != self.space.name:
             raise UserError(
                 f"architecture {arch} is of space {arch.space!r}, not of {self.space.name!r}",
@@ -49,17 +74,35 @@ class Supernet(nn.Module):
         return dict(self.space.architecture(arch))
 
     def extract(self, arch: Arch) -> nn.Module:
-        """The plain network of ``arch`` with copies of its weights and statistics.
+        """Return the plain network of ``arch`` with copies of its weights and statistics.
 
-        In eval mode it computes what the supernet does for ``arch``; it is what ``space.build``
-        gives: the same classes, and the same names of parameters and buffers.
-        Raises: UserError for an architecture of another space.
+        In eval mode it computes the same as the supernet for ``arch``. It has the same classes, and
+        the same names of parameters and buffers, as the result of ``space.build``.
+
+        Args:
+            arch: An architecture of the space, or choice -> option.
+
+        Returns:
+            A network in the mode (train or eval) of the supernet.
+
+        Raises:
+            UserError: The architecture is not of the space.
         """
         network = self.body.plain(self.values(arch), self.input_shape[0])
         return network.train(self.training)
 
     def fresh(self, arch: Arch) -> nn.Module:
-        """The plain network of ``arch`` with initial weights of its own, in train mode."""
+        """Return the plain network of ``arch`` with new initial weights.
+
+        Args:
+            arch: An architecture of the space, or choice -> option.
+
+        Returns:
+            A network in train mode.
+
+        Raises:
+            UserError: The architecture is not of the space.
+        """
         network = self.extract(arch)
         for module in network.modules():
             reset = getattr(module, "reset_parameters", None)
@@ -68,17 +111,37 @@ class Supernet(nn.Module):
         return network.train()
 
     def active(self, arch: Arch) -> dict[str, Region]:
-        """Name of each parameter that ``arch`` touches -> the region that it touches.
+        """Return the regions of all parameters that ``arch`` uses.
 
-        Raises: UserError for an architecture of another space.
+        Args:
+            arch: An architecture of the space, or choice -> option.
+
+        Returns:
+            Name of a parameter -> region.
+
+        Raises:
+            UserError: The architecture is not of the space.
         """
         found = self.body.active(self.values(arch), self.input_shape[0])
         return {f"body.{name}": region for name, region in found.items()}
 
     def used(self, arch: Arch) -> set[str]:
-        """The names of the parameters that ``arch`` touches, whole or in part."""
+        """Return the names of the parameters that ``arch`` uses, whole or in part.
+
+        Args:
+            arch: An architecture of the space, or choice -> option.
+
+        Returns:
+            Names as in ``named_parameters``.
+
+        Raises:
+            UserError: The architecture is not of the space.
+        """
         return set(self.active(arch))
 
     def sort_channels(self) -> None:
-        """Most important channels first, by L1 norm; the largest network stays what it is."""
+        """Move the most important channels to the front, by L1 norm.
+
+        The output of the largest network stays the same.
+        """
         self.body.sort_channels()

@@ -1,1 +1,1 @@
-"""The search space of elastic ResNets: its choices, networks and supernet."""
+"""This package has the search space of elastic ResNets: its choices, networks and supernet."""

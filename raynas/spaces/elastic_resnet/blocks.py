@@ -1,4 +1,4 @@
-"""The blocks of an elastic ResNet, and the settings of its space that networks are built from."""
+"""This module has the blocks of an elastic ResNet, and the settings that build networks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,16 @@ from raynas.core import Choice, Option
 
 @dataclass(frozen=True)
 class Block:
-    """One block as built: 1x1 to ``hidden``, ``kernel`` x ``kernel`` at ``stride``, 1x1 to
-    ``width_out``. The first block of a stage has a ``project``-ed shortcut."""
+    """A bottleneck block: 1x1, ``kernel`` x ``kernel`` and 1x1 convolutions, and a shortcut.
+
+    Attributes:
+        width_in: The number of input channels.
+        hidden: The number of channels between the convolutions.
+        width_out: The number of output channels.
+        kernel: The side of the middle kernel.
+        stride: The stride of the middle convolution.
+        project: True for a projection as the shortcut, as in the first block of a stage.
+    """
 
     width_in: int
     hidden: int
@@ -23,7 +31,7 @@ class Block:
 
 
 class ResNetSettings(Protocol):
-    """The settings that the supernet is built from; the search space has them.
+    """The protocol of the settings that the supernet is built from; the search space implements it.
 
     See :class:`~raynas.spaces.elastic_resnet.space.ElasticResNet` for each.
     """
@@ -42,21 +50,47 @@ class ResNetSettings(Protocol):
 
     @property
     def expansions(self) -> tuple[float, ...]:
-        """The options of hidden channels over the stage's width."""
+        """The options of hidden channels divided by the stage's width."""
 
     @property
     def stem_width(self) -> int:
-        """The channels of the stem."""
+        """The number of channels of the stem."""
 
     @property
     def kernel_transforms(self) -> bool:
-        """Small kernels pass through matrices of their own."""
+        """The use of transformation matrices for small kernels.
+
+        Returns:
+            True when small kernels pass through matrices of their own.
+        """
 
     def hidden(self, width: int, expansion: float) -> int:
-        """Return the hidden channels of a block."""
+        """Return the hidden channels of a block.
+
+        Args:
+            width: The channels of the stage.
+            expansion: The hidden channels divided by ``width``.
+
+        Returns:
+            The number of channels.
+        """
 
     def resolution(self, arch: Mapping[str, Option]) -> int | None:
-        """Return the side to which images are resized; None where they stay as they are."""
+        """Return the side to which images are resized.
+
+        Args:
+            arch: An architecture of the space.
+
+        Returns:
+            Pixels; None where images are not resized.
+        """
 
     def block_names(self, stage: int) -> list[str]:
-        """Return the names of the blocks of ``stage``, counted from 1."""
+        """Return the names of the blocks of a stage.
+
+        Args:
+            stage: The number of the stage, from 1.
+
+        Returns:
+            One name per block of the largest depth.
+        """

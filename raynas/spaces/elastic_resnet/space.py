@@ -1,7 +1,8 @@
-"""Residual networks with elastic depth, width, kernel size, expansion and, if wanted, resolution.
+"""This module has the space of residual networks with elastic depth, width, kernel and expansion.
 
-The elastic dimensions are those of Once-for-All (H. Cai et al., ICLR 2020) for bottleneck blocks
-(K. He et al., CVPR 2016): every smaller option is a slice of the largest network.
+The resolution is elastic, too, if options are given. The elastic dimensions are those of
+Once-for-All (H. Cai et al., ICLR 2020) for bottleneck blocks (K. He et al., CVPR 2016): every
+smaller option is a slice of the largest network.
 """
 
 from __future__ import annotations
@@ -27,15 +28,31 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ElasticResNet(SearchSpace):
-    """A stem, stages of bottleneck blocks, average pool, linear layer.
+    """The space of bottleneck ResNets with elastic depth, width, kernel size and expansion.
 
-    ``widths``: per stage the options of its channels; ``strides``: per stage the stride of its
-    first block; ``depths``: options of the blocks in a stage; ``kernels``: per block, odd;
-    ``expansions``: per block, hidden channels over the stage's width, rounded to a multiple of
-    ``divisor``. ``resolutions``: if given, images are resized to one of these sides in forward.
-    ``kernel_transforms``: in the supernet, small kernels pass through matrices of their own.
-    The default has 24 choices and suits 32 x 32 images.
-    Raises: UserError for settings that make no network.
+    A network has a stem, stages of bottleneck blocks, average pool and linear layer. The default
+    has 24 choices and suits 32 x 32 images. All options are in ascending order.
+
+    Attributes:
+        widths: The options of the channels, per stage.
+        strides: The stride of the first block, per stage.
+        depths: The options of the number of blocks in a stage.
+        kernels: The options of a block's kernel, odd.
+        expansions: The options of a block's hidden channels divided by the stage's width.
+        resolutions: The options of the side to which images are resized in the forward pass, in
+            pixels; empty for no resizing.
+        stem_width: The number of channels of the stem.
+        divisor: The number of which hidden channels are a multiple.
+        kernel_transforms: True for transformation matrices of small kernels in the supernet.
+
+    Raises:
+        UserError: The settings describe no network.
+
+    Example:
+        >>> space = ElasticResNet(widths=((8, 16),), strides=(1,), depths=(1, 2), kernels=(3,))
+        >>> smallest, largest = space.extremes()
+        >>> str(smallest), space.costs(smallest).params
+        ('w8d1-k3e0.25', 1514)
     """
 
     widths: tuple[tuple[int, ...], ...] = ((16, 24, 32), (32, 48, 64), (64, 96, 128))
@@ -57,19 +74,37 @@ class ElasticResNet(SearchSpace):
 
     @property
     def max_depth(self) -> int:
-        """Blocks of a stage that have choices of their own, used or not."""
+        """The number of blocks of a stage that have choices of their own, used or not.
+
+        Returns:
+            The largest option of ``depths``.
+        """
         return max(self.depths)
 
     @cached_property
-    def choices(self) -> tuple[Choice, ...]:  # per object: a space with 1 equals one with 1.0
-        """``resolution`` (if elastic); per stage ``s1_width``, ``s1_depth``; per block
-        ``s1_b1_kernel``, ``s1_b1_expansion``. All ordered."""
+    def choices(
+        self,
+    ) -> tuple[Choice, ...]:  # cached per object, since a space with 1 equals one with 1.0
+        """The choices of the networks.
+
+        Returns:
+            ``resolution`` (if elastic); per stage ``s1_width``, ``s1_depth``; per block
+                ``s1_b1_kernel``, ``s1_b1_expansion``. All are ordered.
+        """
         return _choices(self)
 
     def format(self, values: Mapping[str, Option]) -> str:
-        """``r32_w16d2-k3e0.5-k5e1.0_w...``: a stage's width and depth, then its blocks.
+        """Return the text of an architecture, such as ``r32_w16d2-k3e0.5-k5e1.0_w...``.
+
+        It has the resolution (if elastic), then for each stage its width, depth and blocks.
 
         Unused blocks at the end of a stage are left out when they have the first options.
+
+        Args:
+            values: Choice -> option.
+
+        Returns:
+            The text of the architecture.
         """
         parts = [f"r{values['resolution']}"] if self.resolutions else []
         first = self._first_block
@@ -82,7 +117,17 @@ class ElasticResNet(SearchSpace):
         return "_".join(parts)
 
     def parse(self, text: str) -> dict[str, Option]:
-        """Options from the text form. Raises: UserError naming the faulty part."""
+        """Return the options of an architecture's text form.
+
+        Args:
+            text: The text, as :meth:`format` returns it.
+
+        Returns:
+            Choice -> option.
+
+        Raises:
+            UserError: The text is malformed; the message names the faulty part.
+        """
         parts = text.strip().split("_")
         expected = len(self.widths) + bool(self.resolutions)
         if len(parts) != expected:
@@ -96,8 +141,17 @@ class ElasticResNet(SearchSpace):
         return values
 
     def canonical(self, arch: Architecture) -> Architecture:
-        """Unused blocks have the first options; of expansions that round to the same hidden
-        width, a block has the first one."""
+        """Return the architecture with the first of all equivalent options.
+
+        Unused blocks have the first options. If several expansions round to the same hidden width,
+        a block has the first of them.
+
+        Args:
+            arch: An architecture of this space.
+
+        Returns:
+            The representative of all architectures with the same network.
+        """
         values = dict(arch)
         for stage in range(1, len(self.widths) + 1):
             width, depth = int(arch[f"s{stage}_width"]), int(arch[f"s{stage}_depth"])
@@ -112,21 +166,52 @@ class ElasticResNet(SearchSpace):
         return self.architecture(values)
 
     def hidden(self, width: int, expansion: float) -> int:
-        """Hidden channels of a block: the nearest multiple of ``divisor``, halves up."""
+        """Return the hidden channels of a block.
+
+        Args:
+            width: The channels of the stage.
+            expansion: The hidden channels divided by ``width``.
+
+        Returns:
+            The nearest multiple of ``divisor``, halves rounded up, at least ``divisor``.
+        """
         return max(int(width * expansion / self.divisor + 0.5), 1) * self.divisor
 
     def resolution(self, arch: Mapping[str, Option]) -> int | None:
-        """The side to which images are resized, or None where they stay as they are."""
+        """Return the side to which images are resized.
+
+        Args:
+            arch: An architecture of this space.
+
+        Returns:
+            Pixels; None where images are not resized.
+        """
         return int(arch["resolution"]) if self.resolutions else None
 
     def blocks(self, arch: Architecture) -> tuple[Block, ...]:
-        """The blocks of ``arch`` in the order in which they run."""
+        """Return the blocks of an architecture.
+
+        Args:
+            arch: An architecture of this space.
+
+        Returns:
+            Blocks in the order of the forward pass.
+        """
         return tuple(self._blocks(arch))
 
     def costs(
         self, arch: Architecture, input_shape: InputShape = (3, 32, 32), num_classes: int = 10
     ) -> Costs:
-        """Exact weights and MACs in closed form."""
+        """Return exact weights and MACs in closed form.
+
+        Args:
+            arch: An architecture of this space.
+            input_shape: (channels, height, width) of an image.
+            num_classes: The number of classes.
+
+        Returns:
+            Trainable weights, and the multiply-adds of one image.
+        """
         channels, height, width = input_shape
         side = self.resolution(arch)
         height, width = (side, side) if side else (height, width)
@@ -148,7 +233,14 @@ class ElasticResNet(SearchSpace):
         return Costs(params=params + head, macs=macs + head)
 
     def graph(self, arch: Architecture) -> Graph:
-        """The chain of blocks; an arrow's label is the number of channels that it carries."""
+        """Return the chain of blocks.
+
+        Args:
+            arch: An architecture of this space.
+
+        Returns:
+            A drawing; an arrow's label is the number of channels that it carries.
+        """
         side = self.resolution(arch)
         nodes = [f"input {side} x {side}" if side else "input", "stem"]
         edges = [(0, 1, "")]
@@ -162,7 +254,16 @@ class ElasticResNet(SearchSpace):
     def build(
         self, arch: Architecture, input_shape: InputShape = (3, 32, 32), num_classes: int = 10
     ) -> ElasticResNetNet:
-        """A plain network, without anything elastic in it."""
+        """Return a plain network, without anything elastic in it.
+
+        Args:
+            arch: An architecture of this space.
+            input_shape: (channels, height, width) of an image.
+            num_classes: The number of classes.
+
+        Returns:
+            A network (n, *input_shape) -> logits (n, num_classes).
+        """
         from raynas.spaces.elastic_resnet.network import elastic_resnet
 
         return elastic_resnet(
@@ -174,8 +275,18 @@ class ElasticResNet(SearchSpace):
         )
 
     def supernet(self, input_shape: InputShape = (3, 32, 32), num_classes: int = 10) -> Supernet:
-        """The largest network; smaller ones are leading channels, centres of kernels, first
-        blocks. Its ``sort_channels`` brings important channels to the front."""
+        """Return the largest network; smaller ones are slices of it.
+
+        Smaller networks use leading channels, the centers of kernels and the first blocks.
+        ``sort_channels`` of the supernet moves important channels to the front.
+
+        Args:
+            input_shape: (channels, height, width) of an image.
+            num_classes: The number of classes.
+
+        Returns:
+            The supernet.
+        """
         from raynas.spaces.elastic_resnet.supernet import ElasticResNetBody
         from raynas.spaces.supernet import Supernet
 
@@ -187,7 +298,14 @@ class ElasticResNet(SearchSpace):
         return f"k{self.kernels[0]}e{self.expansions[0]}"
 
     def block_names(self, stage: int) -> list[str]:
-        """The names of the blocks of ``stage``, counted from 1, before ``_kernel``."""
+        """Return the names of the blocks of a stage, with which their choices' names begin.
+
+        Args:
+            stage: The number of the stage, from 1.
+
+        Returns:
+            One name per block of the largest depth, such as "s1_b1".
+        """
         return [f"s{stage}_b{number}" for number in range(1, self.max_depth + 1)]
 
     def _blocks(self, arch: Architecture) -> Iterator[Block]:
@@ -221,7 +339,7 @@ class ElasticResNet(SearchSpace):
             f"k{k}e{spelled}": (k, e)
             for k in self.kernels
             for e in self.expansions
-            for spelled in (f"{e:g}", str(e))  # e1: as whole numbers were written before
+            for spelled in (f"{e:g}", str(e))  # e1: the former spelling of whole numbers
         }
         values: dict[str, Option] = {f"s{stage}_width": width, f"s{stage}_depth": depth}
         blocks += [self._first_block] * (self.max_depth - len(blocks))
@@ -260,8 +378,10 @@ def _choices(space: ElasticResNet) -> tuple[Choice, ...]:
 
 
 def _as_tuples(space: ElasticResNet) -> None:
-    """Lists, as they come from a command line, become tuples, so that spaces stay hashable, and
-    an expansion of 1 becomes 1.0, so that equal spaces have equal architectures."""
+    """Turn lists from a command line into tuples, and whole expansions into floats.
+
+    So spaces stay hashable, and equal spaces have equal architectures.
+    """
     for setting in ("strides", "depths", "kernels", "expansions", "resolutions"):
         object.__setattr__(space, setting, tuple(getattr(space, setting)))
     object.__setattr__(space, "widths", tuple(tuple(stage) for stage in space.widths))
@@ -295,7 +415,7 @@ def _check(space: ElasticResNet) -> None:
 
 
 def _check_options(setting: str, options: tuple[float, ...]) -> None:
-    """Ascending and unlike, because they are ordered; whole numbers except for expansions."""
+    """Check that options ascend and differ; they are whole numbers except for expansions."""
     kinds, least = ((int, float), 0.01) if setting == "expansions" else ((int,), 1)
     if any(type(o) not in kinds or not least <= o < math.inf for o in options):
         allowed = f"{'numbers' if setting == 'expansions' else 'integers'} from {least}"

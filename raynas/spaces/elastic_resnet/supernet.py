@@ -1,4 +1,4 @@
-"""The supernet of the elastic residual space: its largest network, used in slices."""
+"""This module has the supernet of the elastic ResNet space: its largest network, used in slices."""
 
 from __future__ import annotations
 
@@ -34,7 +34,13 @@ from raynas.spaces.elastic_resnet.network import (
 
 
 class ElasticResNetBody(Elastic):
-    """The largest network of an elastic ResNet space; random weights, drawn as for it alone."""
+    """The largest network of an elastic ResNet space, with initial weights.
+
+    Args:
+        space: The settings of the space.
+        image_channels: The number of image channels.
+        num_classes: The number of classes.
+    """
 
     def __init__(self, space: ResNetSettings, image_channels: int, num_classes: int) -> None:
         super().__init__()
@@ -45,6 +51,15 @@ class ElasticResNetBody(Elastic):
         self.classifier = ElasticLinear(max(space.widths[-1]), num_classes)
 
     def forward(self, x: Tensor, arch: Arch) -> Tensor:
+        """Return the logits of the network of ``arch``.
+
+        Args:
+            x: (n, image_channels, h, w).
+            arch: The architecture.
+
+        Returns:
+            (n, num_classes).
+        """
         x = self.relu(self.stem(resized(x, self.space.resolution(arch)), arch))
         for stage in self.stages:
             x = run(stage, x, arch)
@@ -52,15 +67,30 @@ class ElasticResNetBody(Elastic):
         return logits
 
     def width_out(self, arch: Arch, width_in: int) -> int:
+        """Return the number of classes."""
         return self.num_classes
 
     def plain(self, arch: Arch, width_in: int) -> ElasticResNetNet:
+        """Return the plain network of ``arch`` with copies of the slices that it uses.
+
+        Args:
+            arch: The architecture.
+            width_in: The number of image channels.
+
+        Returns:
+            A network without anything elastic in it.
+        """
         twins = {p.name: plain_of(p.module, arch, p.width_in) for p in self.parts(arch, width_in)}
         stem, classifier = twins.pop("stem"), twins.pop("classifier")
         blocks = [block for stage in twins.values() for block in stage.children()]
         return ElasticResNetNet(stem, blocks, classifier, self.space.resolution(arch))
 
     def parts(self, arch: Arch, width_in: int) -> Iterator[Part]:
+        """Yield the stem, the stages and the classifier.
+
+        Yields:
+            Parts in the order of the forward pass.
+        """
         yield Part("stem", self.stem, width_in)
         width = self.space.stem_width
         for number, stage in enumerate(self.stages):
@@ -69,6 +99,7 @@ class ElasticResNetBody(Elastic):
         yield Part("classifier", self.classifier, width)
 
     def sort_channels(self) -> None:
+        """Sort the channels within blocks and those between them by importance."""
         super().sort_channels()
         stages = [[cast(ElasticBottleneck, b) for b in cast(Repeat, s).steps] for s in self.stages]
         for number, blocks in enumerate(stages):
@@ -79,7 +110,15 @@ class ElasticResNetBody(Elastic):
 
 
 class ElasticConvBN(Elastic):
-    """Convolution without bias, batch norm."""
+    """An elastic convolution without bias, followed by an elastic batch norm.
+
+    Args:
+        max_in: The largest number of input channels.
+        out: The number of output channels.
+        kernel: The side of the kernel, odd.
+        stride: The stride.
+        transforms: True for transformation matrices of small kernels.
+    """
 
     def __init__(
         self,
@@ -94,25 +133,48 @@ class ElasticConvBN(Elastic):
         self.bn = ElasticBatchNorm2d(out)
 
     def forward(self, x: Tensor, arch: Arch) -> Tensor:
+        """Return the normalized output of the convolution.
+
+        Args:
+            x: (n, c, h, w).
+            arch: The architecture.
+
+        Returns:
+            (n, out, ceil(h / stride), ceil(w / stride)).
+        """
         out: Tensor = self.bn(self.conv(x, arch), arch)
         return out
 
     def width_out(self, arch: Arch, width_in: int) -> int:
+        """Return the number of output channels of the convolution."""
         return self.conv.width_out(arch, width_in)
 
     def plain(self, arch: Arch, width_in: int) -> ConvBN:
+        """Return plain convolution and batch norm with copies of the slices that ``arch`` uses."""
         width = self.width_out(arch, width_in)
         return ConvBN(self.conv.plain(arch, width_in), self.bn.plain(arch, width))
 
     def parts(self, arch: Arch, width_in: int) -> Iterator[Part]:
+        """Yield the convolution and the batch norm.
+
+        Yields:
+            Two parts.
+        """
         yield Part("conv", self.conv, width_in)
         yield Part("bn", self.bn, self.width_out(arch, width_in))
 
 
 class ElasticBottleneck(Elastic):
-    """(n, in, h, w) -> (n, width, ceil(h / stride), ceil(w / stride)), as ``Bottleneck``.
+    """An elastic bottleneck block: (n, in, h, w) -> (n, width, ceil(h / stride), ceil(w / stride)).
 
-    ``project``: whether the shortcut is a projection, else the identity.
+    Args:
+        max_in: The largest number of input channels.
+        hidden: The number of hidden channels.
+        width: The number of output channels.
+        kernel: The side of the middle kernel, odd.
+        stride: The stride of the middle convolution.
+        project: True for a projection as the shortcut, else the identity.
+        transforms: True for transformation matrices of small kernels.
     """
 
     def __init__(
@@ -134,19 +196,35 @@ class ElasticBottleneck(Elastic):
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor, arch: Arch) -> Tensor:
+        """Return the output of the block.
+
+        Args:
+            x: (n, in, h, w).
+            arch: The architecture.
+
+        Returns:
+            (n, width, ceil(h / stride), ceil(w / stride)).
+        """
         hidden = self.relu(self.reduce(x, arch))
         hidden = self.relu(self.spatial(hidden, arch))
         out: Tensor = self.relu(self.expand(hidden, arch) + run(self.shortcut, x, arch))
         return out
 
     def width_out(self, arch: Arch, width_in: int) -> int:
+        """Return the number of output channels of the last convolution."""
         return self.expand.width_out(arch, width_in)
 
     def plain(self, arch: Arch, width_in: int) -> Bottleneck:
+        """Return a plain block with copies of the slices that ``arch`` uses."""
         parts = self.parts(arch, width_in)
         return Bottleneck(**{p.name: plain_of(p.module, arch, p.width_in) for p in parts})
 
     def parts(self, arch: Arch, width_in: int) -> Iterator[Part]:
+        """Yield the three convolutions and the shortcut.
+
+        Yields:
+            Four parts, named as in :class:`Bottleneck`.
+        """
         hidden = self.reduce.width_out(arch, width_in)
         yield Part("reduce", self.reduce, width_in)
         yield Part("spatial", self.spatial, hidden)
@@ -154,15 +232,24 @@ class ElasticBottleneck(Elastic):
         yield Part("shortcut", self.shortcut, width_in)
 
     def sort_channels(self) -> None:
+        """Sort the hidden channels by importance."""
         sort_between([self.reduce.conv, self.reduce.bn], [self.spatial.conv])
         sort_between([self.spatial.conv, self.spatial.bn], [self.expand.conv])
 
     def readers(self) -> list[ElasticConv2d | ElasticLinear]:
-        """The convolutions that take the block's input."""
+        """Return the convolutions that take the block's input.
+
+        Returns:
+            The first convolution and that of the projection.
+        """
         return [self.reduce.conv, *(p.conv for p in self._projection())]
 
     def writers(self) -> list[ElasticConv2d | ElasticBatchNorm2d]:
-        """The layers that make the block's output."""
+        """Return the layers that compute the block's output.
+
+        Returns:
+            The last convolution and that of the projection, each with its batch norm.
+        """
         return [part for p in (self.expand, *self._projection()) for part in (p.conv, p.bn)]
 
     def _projection(self) -> list[ElasticConvBN]:
@@ -171,7 +258,7 @@ class ElasticBottleneck(Elastic):
 
 @dataclass(frozen=True)
 class _Hidden:
-    """Hidden channels of one block: they follow from the stage's width and the expansion."""
+    """The hidden channels of one block, computed from the stage's width and the expansion."""
 
     space: ResNetSettings
     stage: int

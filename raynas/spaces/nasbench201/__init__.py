@@ -1,4 +1,4 @@
-"""The search space of NAS-Bench-201: its choices, networks and supernet."""
+"""This package has the search space of NAS-Bench-201: its choices, networks and supernet."""
 
 from raynas.spaces.nasbench201.operations import EDGES, NAMES, OPERATIONS
 from raynas.spaces.nasbench201.space import EXAMPLE, NASBench201, NASBench201Cells

@@ -1,4 +1,4 @@
-"""The network of NAS-Bench-201 (Dong and Yang, ICLR 2020).
+"""This module has the network of NAS-Bench-201 (Dong and Yang, ICLR 2020).
 
 Modules are named as in the authors' code, so that weights published for the benchmark load with
 ``strict=True``.
@@ -22,7 +22,18 @@ def nasbench201_net(
     channels: int = 16,
     cells: int = 5,
 ) -> NASBench201Net:
-    """The network with initial weights. ``make_cell``: number of channels -> a cell."""
+    """Return the network with initial weights.
+
+    Args:
+        make_cell: Returns a cell for a number of channels.
+        image_channels: The number of image channels.
+        num_classes: The number of classes.
+        channels: The number of channels of the first stage.
+        cells: The number of cells per stage.
+
+    Returns:
+        The network.
+    """
     stem = nn.Sequential(
         nn.Conv2d(image_channels, channels, 3, padding=1, bias=False),
         nn.BatchNorm2d(channels),
@@ -39,9 +50,16 @@ def nasbench201_net(
 
 
 class NASBench201Net(nn.Module):
-    """Stem, three stages of cells with a residual block of stride 2 between, BN, linear layer.
+    """A network of stem, three stages of cells, batch norm and linear layer.
 
-    Works for any image size; odd ones round up.
+    A residual block of stride 2 is between the stages. Any image size works; odd sizes are rounded
+    up.
+
+    Args:
+        stem: The first module.
+        cells: The cells and residual blocks in the order of the forward pass.
+        lastact: Batch norm and ReLU after the last cell.
+        classifier: The last module.
     """
 
     def __init__(
@@ -58,7 +76,14 @@ class NASBench201Net(nn.Module):
         self.classifier = classifier
 
     def features(self, x: Tensor) -> Tensor:
-        """(n, image_channels, h, w) -> pooled features (n, 4 * channels)."""
+        """Return the pooled features.
+
+        Args:
+            x: (n, image_channels, h, w).
+
+        Returns:
+            (n, 4 * channels).
+        """
         x = self.stem(x)
         for cell in self.cells:
             x = cell(x)
@@ -66,15 +91,26 @@ class NASBench201Net(nn.Module):
         return pooled
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, image_channels, h, w) -> logits (n, num_classes)."""
+        """Return the logits.
+
+        Args:
+            x: (n, image_channels, h, w).
+
+        Returns:
+            (n, num_classes).
+        """
         logits: Tensor = self.classifier(self.features(x))
         return logits
 
 
 class Cell(nn.Module):
-    """(n, width, h, w) -> the same shape. All edges are computed, also those leading nowhere.
+    """A cell: (n, width, h, w) -> the same shape.
 
-    ``operations``: the names of the six edges' operations, ``layers``: their modules.
+    Edges that lead nowhere are computed, too.
+
+    Args:
+        operations: The names of the six edges' operations.
+        layers: The modules of the six edges.
     """
 
     def __init__(self, operations: Sequence[str], layers: Iterable[nn.Module]) -> None:
@@ -83,6 +119,14 @@ class Cell(nn.Module):
         self.layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the output node of the cell.
+
+        Args:
+            x: (n, width, h, w).
+
+        Returns:
+            (n, width, h, w).
+        """
         nodes = [x]
         for target in (1, 2, 3):
             terms = [
@@ -92,13 +136,20 @@ class Cell(nn.Module):
                 )
                 if end == target and name != NONE
             ]
-            # zero stays joined to the input, so that gradients are zero and not missing
+            # the zero depends on the input, so that gradients are zero and not missing
             nodes.append(reduce(torch.add, terms) if terms else x * 0.0)
         return nodes[-1]
 
 
 class ResidualBlock(nn.Module):
-    """(n, width_in, h, w) -> (n, width_out, ceil(h / 2), ceil(w / 2))."""
+    """A residual block of stride 2.
+
+    The shapes are (n, width_in, h, w) -> (n, width_out, ceil(h / 2), ceil(w / 2)).
+
+    Args:
+        width_in: The number of input channels.
+        width_out: The number of output channels.
+    """
 
     def __init__(self, width_in: int, width_out: int) -> None:
         super().__init__()
@@ -110,31 +161,71 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the output of the block.
+
+        Args:
+            x: (n, width_in, h, w).
+
+        Returns:
+            (n, width_out, ceil(h / 2), ceil(w / 2)).
+        """
         out: Tensor = self.downsample(x) + self.conv_b(self.conv_a(x))
         return out
 
 
 def relu_conv_bn(width_in: int, width_out: int, kernel: int, stride: int = 1) -> ReLUConvBN:
-    """ReLU, convolution without bias, batch norm, with initial weights."""
+    """Return ReLU, convolution without bias and batch norm, with initial weights.
+
+    Args:
+        width_in: The number of input channels.
+        width_out: The number of output channels.
+        kernel: The side of the kernel, odd.
+        stride: The stride.
+
+    Returns:
+        A module (n, width_in, h, w) -> (n, width_out, ceil(h / stride), ceil(w / stride)).
+    """
     padding = kernel // 2
     conv = nn.Conv2d(width_in, width_out, kernel, stride, padding=padding, bias=False)
     return ReLUConvBN(conv, nn.BatchNorm2d(width_out))
 
 
 class ReLUConvBN(nn.Module):
-    """ReLU, convolution, batch norm."""
+    """A chain of ReLU, convolution and batch norm.
+
+    Args:
+        conv: The convolution.
+        bn: The batch norm.
+    """
 
     def __init__(self, conv: nn.Module, bn: nn.Module) -> None:
         super().__init__()
         self.op = nn.Sequential(nn.ReLU(), conv, bn)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the output of the chain.
+
+        Args:
+            x: (n, width_in, h, w).
+
+        Returns:
+            (n, width_out, h', w').
+        """
         out: Tensor = self.op(x)
         return out
 
 
 def operation(name: str, width: int) -> nn.Module:
-    """The module of an edge. ``none`` is a placeholder, never called, that keeps the numbering."""
+    """Return the module of an edge.
+
+    Args:
+        name: The name of an operation.
+        width: The number of channels.
+
+    Returns:
+        A module that keeps the shape; for ``none`` a placeholder that is never called and keeps the
+            numbering of modules.
+    """
     if name in (CONV_1X1, CONV_3X3):
         return relu_conv_bn(width, width, 3 if name == CONV_3X3 else 1)
     if name == POOL:

@@ -1,4 +1,4 @@
-"""The cell space of NAS-Bench-201: six edges, five operations, 15,625 cells.
+"""This module has the cell space of NAS-Bench-201: six edges, five operations, 15,625 cells.
 
 X. Dong and Y. Yang, "NAS-Bench-201: Extending the Scope of Reproducible Neural Architecture
 Search", ICLR 2020. The same cells are the topology space of NATS-Bench (TPAMI 2021).
@@ -44,7 +44,7 @@ Cell = tuple[str, ...]
 """The six operations of a cell, in the order of ``EDGES``."""
 
 _ROUTES = ((3,), (0, 4), (1, 5), (0, 2, 5))
-"""The paths from input to output, as places in ``EDGES``."""
+"""The paths from input to output, as indices into ``EDGES``."""
 _SEQUENCES = {
     path: place
     for place, path in enumerate(
@@ -59,11 +59,24 @@ _CHOICES = tuple(Choice(name, OPERATIONS) for name in NAMES)
 
 @dataclass(frozen=True)
 class NASBench201(SearchSpace):
-    """Three stages of ``cells`` equal cells with ``channels``, 2x and 4x ``channels``.
+    """The cell space of NAS-Bench-201: one of five operations on each of six edges.
 
-    The benchmark has ``channels=16, cells=5``; fewer of both make it small enough for a CPU.
-    ``supernet_affine``: whether batch norms in the supernet's cells have weights and biases.
-    Raises: UserError for values below 1.
+    A network has three stages of ``cells`` equal cells with ``channels``, 2x and 4x ``channels``.
+    The benchmark has ``channels=16, cells=5``; smaller numbers make it small enough for a CPU.
+
+    Attributes:
+        channels: The number of channels of the first stage, 1 or more.
+        cells: The number of cells per stage, 1 or more.
+        supernet_affine: True for weights and biases in the batch norms of the supernet's cells.
+
+    Raises:
+        UserError: ``channels`` or ``cells`` is below 1.
+
+    Example:
+        >>> space = NASBench201()
+        >>> arch = space.architecture(EXAMPLE)
+        >>> arch["op_0_1"], space.official_index(arch)
+        ('nor_conv_3x3', 12415)
     """
 
     channels: int = 16
@@ -81,15 +94,36 @@ class NASBench201(SearchSpace):
 
     @property
     def choices(self) -> tuple[Choice, ...]:
-        """Six unordered choices ``op_0_1, op_0_2, op_1_2, op_0_3, op_1_3, op_2_3``."""
+        """The operations of the edges.
+
+        Returns:
+            Six unordered choices ``op_0_1, op_0_2, op_1_2, op_0_3, op_1_3, op_2_3``.
+        """
         return _CHOICES
 
     def format(self, values: Mapping[str, Option]) -> str:
-        """The benchmark's text of the cell."""
+        """Return the benchmark's text of a cell.
+
+        Args:
+            values: Choice -> operation.
+
+        Returns:
+            Text as ``EXAMPLE``.
+        """
         return _cell_text([str(values[name]) for name in NAMES])
 
     def parse(self, text: str) -> dict[str, Option]:
-        """Operations from the benchmark's text. Raises: UserError naming the faulty part."""
+        """Return the operations of a cell's text.
+
+        Args:
+            text: The benchmark's text of a cell.
+
+        Returns:
+            Choice -> operation.
+
+        Raises:
+            UserError: The text is malformed; the message names the faulty part.
+        """
         nodes = text.strip().split("+")
         if len(nodes) != 3:
             raise _malformed(text, f"{len(nodes)} nodes joined by '+' instead of 3")
@@ -99,21 +133,34 @@ class NASBench201(SearchSpace):
         return _values(cell)
 
     def canonical(self, arch: Architecture) -> Architecture:
-        """The representative of the 6,466 classes that the benchmark calls isomorphic.
+        """Return the representative of the 6,466 classes that the benchmark calls isomorphic.
 
         Two cells are isomorphic when their outputs are the same expression: ``none``, and any
-        operation on a lone zero, is zero; a skip is its source; the terms of a sum are sorted.
-        The representative has the fewest weights of its class, then the most ``none`` (edges
-        that lead nowhere or come from nowhere), then the lowest official index.
+        operation on a lone zero, is zero; a skip is its source; the terms of a sum are sorted. The
+        representative has the fewest weights of its class, then the most ``none`` (edges that lead
+        nowhere or come from nowhere), then the lowest official index.
 
-        The benchmark's rule compares expressions, not weights: two edges with the same operation
-        on the same input equal one such edge used twice, which has one set of weights for both.
-        And a convolution of zero is zero only as long as its batch norm has no bias.
+        The benchmark's rule compares expressions, not weights: two edges with the same operation on
+        the same input equal one such edge used twice, which has one set of weights for both. And a
+        convolution of zero is zero only as long as its batch norm has no bias.
+
+        Args:
+            arch: An architecture of this space.
+
+        Returns:
+            The representative of its class.
         """
         return self.architecture(_values(_representatives()[_cell(arch)]))
 
     def connected(self, arch: Architecture) -> bool:
-        """Whether the cell's input reaches its output; 341 cells of 15,625 are not connected."""
+        """Return True when the cell's input reaches its output.
+
+        Args:
+            arch: An architecture of this space.
+
+        Returns:
+            False for 341 cells of 15,625.
+        """
         reached = {0}
         for (source, target), operation in zip(EDGES, _cell(arch), strict=True):
             if operation != NONE and source in reached:
@@ -121,21 +168,50 @@ class NASBench201(SearchSpace):
         return 3 in reached
 
     def sample_canonical(self, rng: np.random.Generator) -> Architecture:
-        """Uniform over the 6,466 representatives."""
+        """Draw a canonical architecture, uniform over the 6,466 representatives.
+
+        Args:
+            rng: The source of randomness.
+
+        Returns:
+            A representative.
+        """
         cells = _classes()
         return self.architecture(_values(cells[int(rng.integers(len(cells)))]))
 
     def extremes(self) -> tuple[Architecture, Architecture]:
-        """One skip from input to output, and 3x3 convolutions on all edges."""
+        """Return the smallest and the largest architecture.
+
+        Returns:
+            The cell with one skip from input to output, and the one with 3x3 convolutions on all
+                edges.
+        """
         smallest = [SKIP if edge == (0, 3) else NONE for edge in EDGES]
         return self.architecture(_values(smallest)), self.architecture(_values([CONV_3X3] * 6))
 
     def official_index(self, arch: Architecture) -> int:
-        """The number of the cell in the benchmark's files, 0..15624."""
+        """Return the number of the cell in the benchmark's files.
+
+        Args:
+            arch: An architecture of this space.
+
+        Returns:
+            A number from 0 to 15624.
+        """
         return _index_of()[_cell(arch)]
 
     def from_index(self, index: int) -> Architecture:
-        """The cell with this number in the benchmark's files. Raises: UserError."""
+        """Return the cell with a number in the benchmark's files.
+
+        Args:
+            index: A number from 0 to 15624.
+
+        Returns:
+            The architecture.
+
+        Raises:
+            UserError: The number is outside its range.
+        """
         cells = _official_order()
         if not 0 <= index < len(cells):
             raise UserError(f"NAS-Bench-201 has no cell {index}", allowed=f"0..{len(cells) - 1}")
@@ -144,7 +220,18 @@ class NASBench201(SearchSpace):
     def costs(
         self, arch: Architecture, input_shape: InputShape = (3, 32, 32), num_classes: int = 10
     ) -> Costs:
-        """Exact weights and MACs in closed form, all edges included, as the benchmark counts."""
+        """Return exact weights and MACs in closed form, as the benchmark counts them.
+
+        All edges are included, also those that lead nowhere.
+
+        Args:
+            arch: An architecture of this space.
+            input_shape: (channels, height, width) of an image.
+            num_classes: The number of classes.
+
+        Returns:
+            Trainable weights, and the multiply-adds of one image.
+        """
         cell = _cell(arch)
         n3, n1 = cell.count(CONV_3X3), cell.count(CONV_1X1)
         image_channels, height, width = input_shape
@@ -167,22 +254,47 @@ class NASBench201(SearchSpace):
         return Costs(params=params + 2 * c + head, macs=macs + head)
 
     def features(self, arch: Architecture) -> NDArray[np.float32]:
-        """The default ones, then how many paths from input to output are each of the 40 sequences
-        of up to three convolutions and poolings: skips left out, as they change nothing."""
+        """Return the default features and the counts of paths from input to output.
+
+        A path is one of 40 sequences of up to three convolutions and poolings; skips are left out,
+        since they change nothing.
+
+        Args:
+            arch: An architecture of this space.
+
+        Returns:
+            (d,) float32; the last 40 are the counts of paths.
+        """
         paths = np.zeros(len(_SEQUENCES), dtype=np.float32)
         for path in _paths(_cell(arch)):
             paths[_SEQUENCES[path]] += 1
         return np.concatenate([super().features(arch), paths])
 
     def graph(self, arch: Architecture) -> Graph:
-        """The four nodes and the edges that carry something."""
+        """Return the four nodes and all edges but those with ``none``.
+
+        Args:
+            arch: An architecture of this space.
+
+        Returns:
+            A drawing; an arrow's label is its operation.
+        """
         edges = ((s, t, op) for (s, t), op in zip(EDGES, _cell(arch), strict=True) if op != NONE)
         return Graph(("input", "1", "2", "output"), tuple(edges))
 
     def build(
         self, arch: Architecture, input_shape: InputShape = (3, 32, 32), num_classes: int = 10
     ) -> NASBench201Net:
-        """The benchmark's network; parameters and buffers bear the reference's names."""
+        """Return the benchmark's network; parameters and buffers have the reference's names.
+
+        Args:
+            arch: An architecture of this space.
+            input_shape: (channels, height, width) of an image.
+            num_classes: The number of classes.
+
+        Returns:
+            A network (n, *input_shape) -> logits (n, num_classes).
+        """
         from raynas.spaces.nasbench201.network import Cell, nasbench201_net, operation
 
         cell = _cell(arch)
@@ -195,7 +307,15 @@ class NASBench201(SearchSpace):
         )
 
     def supernet(self, input_shape: InputShape = (3, 32, 32), num_classes: int = 10) -> Supernet:
-        """All operations on all edges of every cell."""
+        """Return the network with every operation on every edge of every cell.
+
+        Args:
+            input_shape: (channels, height, width) of an image.
+            num_classes: The number of classes.
+
+        Returns:
+            The supernet.
+        """
         from raynas.spaces.nasbench201.supernet import ElasticNASBench201
         from raynas.spaces.supernet import Supernet
 
@@ -207,15 +327,23 @@ class NASBench201(SearchSpace):
 
 @dataclass(frozen=True)
 class NASBench201Cells(NASBench201):
-    """The same space with isomorphic cells apart: all 15,625 stand for themselves.
+    """The cell space of NAS-Bench-201 in which isomorphic cells count separately, 15,625 in all.
 
-    For comparison with what was published on the benchmark's table, where isomorphic cells were
-    trained each, and each is a query of its own.
+    It is for comparison with results that were published on the benchmark's table, where each of
+    several isomorphic cells was trained and is a query.
     """
 
     name: ClassVar[str] = "nasbench201_cells"
 
     def canonical(self, arch: Architecture) -> Architecture:
+        """Return ``arch`` itself.
+
+        Args:
+            arch: An architecture of this space.
+
+        Returns:
+            The same architecture.
+        """
         return arch
 
 
@@ -228,7 +356,7 @@ def _values(cell: Sequence[str]) -> dict[str, Option]:
 
 
 def _paths(cell: Cell) -> Iterator[Cell]:
-    """The operations on each path from input to output that carries something, less its skips."""
+    """Yield the operations, without skips, on each path from input to output without ``none``."""
     for route in _ROUTES:
         operations = [cell[edge] for edge in route]
         if NONE not in operations:
@@ -245,7 +373,7 @@ def _malformed(text: str, problem: str) -> UserError:
 
 
 def _node_operations(text: str, number: int, node: str) -> list[str]:
-    """The operations of node ``number`` from ``|op~0|...|``."""
+    """Return the operations of node ``number`` from ``|op~0|...|``."""
     if len(node) < 2 or node[0] != "|" or node[-1] != "|":
         raise _malformed(text, f"node {number} {node!r} does not stand between bars")
     edges = node[1:-1].split("|")
@@ -263,11 +391,11 @@ def _node_operations(text: str, number: int, node: str) -> list[str]:
 
 
 def _expression(cell: Cell) -> str:
-    """The output node as text, equal for isomorphic cells: the benchmark's own notion.
+    """Return the output node as text, equal for cells that the benchmark calls isomorphic.
 
     ``0`` is the cell's input, ``#`` zero, ``(value)@operation`` an edge. The spelling matters: a
     sum that arrives by a skip is sorted as one piece of text, and a sum of zeros is not the lone
-    zero. Other characters, or nicer algebra, make another number of classes than 6,466.
+    zero. Other characters, or other algebra, make another number of classes than 6,466.
     """
     values = ["0"]
     operations = iter(cell)
@@ -285,7 +413,7 @@ def _term(operation: str, value: str) -> str:
 
 @cache
 def _official_order() -> tuple[Cell, ...]:
-    """All cells in the benchmark's order, which is a seeded shuffle of the sorted ones."""
+    """Return all cells in the benchmark's order, which is a seeded shuffle of the sorted ones."""
     cells = list(itertools.product(OPERATIONS, repeat=len(EDGES)))
     random.Random(88).shuffle(cells)
     return tuple(cells)
@@ -298,7 +426,7 @@ def _index_of() -> dict[Cell, int]:
 
 @cache
 def _representatives() -> dict[Cell, Cell]:
-    """Cell -> representative of its class, for all cells; made once in a tenth of a second."""
+    """Return cell -> representative of its class, for all cells; computed once in 0.1 s."""
     classes: dict[str, list[Cell]] = {}
     for cell in _official_order():
         classes.setdefault(_expression(cell), []).append(cell)
@@ -309,11 +437,11 @@ def _representatives() -> dict[Cell, Cell]:
 
 @cache
 def _classes() -> tuple[Cell, ...]:
-    """The representatives in the official order."""
+    """Return the representatives in the official order."""
     chosen = set(_representatives().values())
     return tuple(cell for cell in _official_order() if cell in chosen)
 
 
 def _size(cell: Cell) -> tuple[int, int]:
-    """Orders the cells of a class by weights, whatever the number of channels; then by edges."""
+    """Return a sort key for cells of a class: weights at any number of channels, then edges."""
     return 9 * cell.count(CONV_3X3) + cell.count(CONV_1X1), -cell.count(NONE)

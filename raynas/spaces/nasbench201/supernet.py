@@ -1,7 +1,7 @@
-"""The supernet of NAS-Bench-201: every operation on every edge of every cell.
+"""This module has the supernet of NAS-Bench-201: every operation on every edge of every cell.
 
-X. Ning et al., "Evaluating Efficient Performance Estimators of Neural Architectures", NeurIPS
-2021, is where leaving out the affine part of the cells' batch norms comes from.
+X. Ning et al., "Evaluating Efficient Performance Estimators of Neural Architectures", NeurIPS 2021,
+advise leaving out the affine part of the cells' batch norms.
 """
 
 from __future__ import annotations
@@ -32,7 +32,15 @@ from raynas.spaces.nasbench201.operations import (
 
 
 class ElasticNASBench201(Elastic):
-    """The benchmark's network with elastic cells; stem, residual blocks and head are plain."""
+    """The benchmark's network with elastic cells; stem, residual blocks and head are plain.
+
+    Args:
+        image_channels: The number of image channels.
+        num_classes: The number of classes.
+        channels: The number of channels of the first stage.
+        cells: The number of cells per stage.
+        affine: True for weights and biases in the batch norms of the cells.
+    """
 
     def __init__(
         self, image_channels: int, num_classes: int, channels: int, cells: int, affine: bool
@@ -50,6 +58,15 @@ class ElasticNASBench201(Elastic):
         self.classifier = frame.classifier
 
     def forward(self, x: Tensor, arch: Arch) -> Tensor:
+        """Return the logits of the network of ``arch``.
+
+        Args:
+            x: (n, image_channels, h, w).
+            arch: The architecture.
+
+        Returns:
+            (n, num_classes).
+        """
         x = self.stem(x)
         for cell in self.cells:
             x = run(cell, x, arch)
@@ -57,14 +74,29 @@ class ElasticNASBench201(Elastic):
         return logits
 
     def width_out(self, arch: Arch, width_in: int) -> int:
+        """Return the number of classes."""
         return self.num_classes
 
     def plain(self, arch: Arch, width_in: int) -> NASBench201Net:
+        """Return the plain network of ``arch`` with copies of its weights.
+
+        Args:
+            arch: The architecture.
+            width_in: The number of image channels.
+
+        Returns:
+            A network without anything elastic in it.
+        """
         twins = {p.name: plain_of(p.module, arch, p.width_in) for p in self.parts(arch, width_in)}
         stem, lastact, classifier = (twins.pop(n) for n in ("stem", "lastact", "classifier"))
         return NASBench201Net(stem, twins.values(), lastact, classifier)
 
     def parts(self, arch: Arch, width_in: int) -> Iterator[Part]:
+        """Yield the stem, the cells and residual blocks, and the head.
+
+        Yields:
+            Parts in the order of the forward pass.
+        """
         yield Part("stem", self.stem, width_in)
         width = self.width
         for number, cell in enumerate(self.cells):
@@ -75,9 +107,13 @@ class ElasticNASBench201(Elastic):
 
 
 class ElasticCell(Elastic):
-    """(n, width, h, w) -> the same shape. Edges that lead nowhere are not computed.
+    """A cell with every operation on every edge: (n, width, h, w) -> the same shape.
 
-    ``affine``: whether the operations' batch norms have weights and biases of their own.
+    Edges that lead nowhere are not computed.
+
+    Args:
+        width: The number of channels.
+        affine: True for weights and biases in the operations' batch norms.
     """
 
     def __init__(self, width: int, affine: bool = False) -> None:
@@ -91,6 +127,15 @@ class ElasticCell(Elastic):
         )
 
     def forward(self, x: Tensor, arch: Arch) -> Tensor:
+        """Return the output node of the cell of ``arch``.
+
+        Args:
+            x: (n, width, h, w).
+            arch: The architecture.
+
+        Returns:
+            (n, width, h, w).
+        """
         nodes, live = [x], set(live_edges(arch))
         for target in (1, 2, 3):
             terms = [
@@ -98,24 +143,34 @@ class ElasticCell(Elastic):
                 for (source, end), name in zip(EDGES, NAMES, strict=True)
                 if end == target and name in live
             ]
-            # zero stays joined to the input, so that gradients are zero and not missing
+            # the zero depends on the input, so that gradients are zero and not missing
             nodes.append(reduce(torch.add, terms) if terms else x * 0.0)
         return nodes[-1]
 
     def width_out(self, arch: Arch, width_in: int) -> int:
+        """Return ``width_in``, since a cell keeps its channels."""
         return width_in
 
     def plain(self, arch: Arch, width_in: int) -> Cell:
-        # dead edges, too: the plain cell has them and their weights
+        """Return the plain cell of ``arch``, with the edges that lead nowhere."""
+        # edges that lead nowhere, too: the plain cell has them and their weights
         layers = [plain_of(self.edges[name], arch, width_in) for name in NAMES]
         return Cell([str(arch[name]) for name in NAMES], layers)
 
     def parts(self, arch: Arch, width_in: int) -> Iterator[Part]:
+        """Return the edges that lead to the output."""
         return (Part(f"edges.{name}", self.edges[name], width_in) for name in live_edges(arch))
 
 
 def live_edges(arch: Arch) -> list[str]:
-    """The names of the edges that are not ``none`` and from which the output can be reached."""
+    """Return the names of the edges that are not ``none`` and lead to the output.
+
+    Args:
+        arch: An architecture of the space.
+
+    Returns:
+        Names in the order of ``NAMES``.
+    """
     reaching, live = {3}, []
     for (source, target), name in reversed(list(zip(EDGES, NAMES, strict=True))):
         if target in reaching and arch[name] != NONE:
@@ -125,7 +180,13 @@ def live_edges(arch: Arch) -> list[str]:
 
 
 class ElasticReLUConvBN(Elastic):
-    """ReLU, convolution, batch norm with or without an affine part."""
+    """A chain of ReLU, convolution and batch norm with or without an affine part.
+
+    Args:
+        width: The number of channels.
+        kernel: The side of the kernel, odd.
+        affine: True for weights and biases in the batch norm.
+    """
 
     def __init__(self, width: int, kernel: int, affine: bool) -> None:
         super().__init__()
@@ -134,16 +195,32 @@ class ElasticReLUConvBN(Elastic):
         self.bn = ElasticBatchNorm2d(width, affine)
 
     def forward(self, x: Tensor, arch: Arch) -> Tensor:
+        """Return the output of the chain.
+
+        Args:
+            x: (n, width, h, w).
+            arch: The architecture; not used.
+
+        Returns:
+            (n, width, h, w).
+        """
         out: Tensor = self.bn(self.conv(self.relu(x), arch), arch)
         return out
 
     def width_out(self, arch: Arch, width_in: int) -> int:
+        """Return ``width_in``, since the chain keeps its channels."""
         return width_in
 
     def plain(self, arch: Arch, width_in: int) -> ReLUConvBN:
+        """Return the plain chain with copies of its weights."""
         return ReLUConvBN(self.conv.plain(arch, width_in), self.bn.plain(arch, width_in))
 
     def parts(self, arch: Arch, width_in: int) -> Iterator[Part]:
+        """Yield the convolution and the batch norm.
+
+        Yields:
+            Two parts.
+        """
         yield Part("conv", self.conv, width_in)
         yield Part("bn", self.bn, width_in)
 

@@ -1,1 +1,1 @@
-"""The search space of Zen-NAS: its choices, networks and supernet."""
+"""This package has the search space of Zen-NAS: its choices and networks."""

@@ -1,4 +1,4 @@
-"""The blocks of a Zen-NAS network and their text form."""
+"""This module has the blocks of a Zen-NAS network and their text form."""
 
 from __future__ import annotations
 
@@ -20,7 +20,19 @@ KINDS = (*PLAIN, *RESIDUAL, *BOTTLENECK, *INVERTED)
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution without bias, same padding, then batch norm."""
+    """A convolution without bias and with same padding, followed by batch norm.
+
+    Attributes:
+        channels_in: The number of input channels.
+        channels: The number of output channels.
+        kernel: The side of the kernel.
+        stride: The stride.
+        groups: The number of groups of channels.
+
+    Example:
+        >>> Conv(16, 32, kernel=3).weights
+        4608
+    """
 
     channels_in: int
     channels: int
@@ -30,15 +42,22 @@ class Conv:
 
     @property
     def weights(self) -> int:
-        """Of the kernel; also the MACs of one output pixel."""
+        """The number of weights of the kernel.
+
+        Returns:
+            Weights; also the MACs of one output pixel.
+        """
         return self.kernel**2 * (self.channels_in // self.groups) * self.channels
 
 
 @dataclass(frozen=True)
 class Link:
-    """Convolutions with a ReLU after each; before the last ReLU the shortcut is added.
+    """A sequence of convolutions with a ReLU after each, and a shortcut before the last ReLU.
 
-    ``projection``: the shortcut's convolution; a ``residual`` link without one adds its input.
+    Attributes:
+        convs: The convolutions in the order of the forward pass.
+        residual: True for a shortcut.
+        projection: The convolution of the shortcut; a residual link without one adds its input.
     """
 
     convs: tuple[Conv, ...]
@@ -48,7 +67,16 @@ class Link:
 
 @dataclass(frozen=True)
 class Block:
-    """One block; ``str`` is its text. ``bottleneck`` is 0 where the kind has none."""
+    """A block of a network; ``str(block)`` is its text.
+
+    Attributes:
+        kind: One of ``KINDS``.
+        channels_in: The number of input channels.
+        channels: The number of output channels.
+        stride: The stride of the first sublayer.
+        bottleneck: The number of bottleneck channels; 0 where the kind has none.
+        sublayers: The number of repetitions of the block's content.
+    """
 
     kind: str
     channels_in: int
@@ -65,23 +93,35 @@ class Block:
 
     @property
     def plain(self) -> bool:
-        """Convolutions without links."""
+        """The absence of shortcuts as a flag.
+
+        Returns:
+            True for blocks of one convolution per sublayer.
+        """
         return self.kind in PLAIN
 
     @property
     def kernel(self) -> int:
-        """The side of the kernel that sees neighbours, if any does."""
+        """The side of the block's largest kernel.
+
+        Returns:
+            An odd number.
+        """
         return _KERNEL[self.kind]
 
     def links(self) -> Iterator[Link]:
-        """What the block consists of, in the order of the forward pass."""
+        """Yield the links of the block.
+
+        Yields:
+            Links in the order of the forward pass.
+        """
         for number in range(self.sublayers):
             source, stride = (self.channels, 1) if number else (self.channels_in, self.stride)
             for place, convs in enumerate(self._sublayer(source, stride)):
                 yield self._link(convs, first=number == place == 0)
 
     def _sublayer(self, source: int, stride: int) -> tuple[tuple[Conv, ...], ...]:
-        """The convolutions of one sublayer from ``source`` channels, link by link."""
+        """Return the convolutions of one sublayer from ``source`` channels, link by link."""
         k, inner, out = self.kernel, self.bottleneck, self.channels
         if self.plain:
             return ((Conv(source, out, k, stride),),)
@@ -106,7 +146,7 @@ class Block:
 def _between(
     source: int, inner: int, out: int, kernel: int, stride: int = 1, depthwise: bool = False
 ) -> tuple[Conv, ...]:
-    """1x1 to ``inner`` channels, k x k at ``stride``, 1x1 to ``out``."""
+    """Return convolutions: 1x1 to ``inner`` channels, k x k at ``stride``, 1x1 to ``out``."""
     groups = inner if depthwise else 1
     return Conv(source, inner), Conv(inner, inner, kernel, stride, groups), Conv(inner, out)
 
@@ -118,9 +158,21 @@ _NUMBERS = re.compile(r"[1-9][0-9]*(,[1-9][0-9]*)*")
 
 
 def parse_blocks(text: str) -> tuple[Block, ...]:
-    """The blocks of a network's text; joined, their texts are ``text``.
+    """Return the blocks of a network's text; their joined texts are the text itself.
 
-    Raises: UserError naming the faulty piece.
+    Args:
+        text: One block or more.
+
+    Returns:
+        Blocks in the order of the forward pass.
+
+    Raises:
+        UserError: The text is malformed; the message names the faulty piece.
+
+    Example:
+        >>> blocks = parse_blocks("SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,1,8,1)")
+        >>> [block.channels for block in blocks]
+        [8, 16]
     """
     blocks = list[Block]()
     text, place = text.strip(), 0

@@ -1,4 +1,4 @@
-"""The network of one architecture of the Zen-NAS space."""
+"""This module has the network of one architecture of the Zen-NAS space."""
 
 from __future__ import annotations
 
@@ -10,10 +10,16 @@ from raynas.spaces.zennas.blocks import Block, Conv, Link
 
 
 class ZenNet(nn.Module):
-    """A chain of links, global average pool, linear layer.
+    """A network of links, global average pool and linear layer.
 
-    ``residual``: whether links add their shortcuts; the Zen-Score is defined without. Any image
-    size works; a stride rounds odd sizes up.
+    Any image size works; a stride rounds odd sizes up.
+
+    Args:
+        blocks: The blocks in the order of the forward pass.
+        num_classes: The number of classes.
+
+    Attributes:
+        residual: True when links add their shortcuts; the Zen-Score is defined without them.
     """
 
     def __init__(self, blocks: Sequence[Block], num_classes: int = 10) -> None:
@@ -23,23 +29,48 @@ class ZenNet(nn.Module):
         self.classifier = nn.Linear(blocks[-1].channels, num_classes)
 
     def feature_map(self, x: Tensor) -> Tensor:
-        """(n, image_channels, h, w) -> what is pooled, (n, channels of the last block, h', w')."""
+        """Return the features before pooling.
+
+        Args:
+            x: (n, image_channels, h, w).
+
+        Returns:
+            (n, channels of the last block, h', w').
+        """
         for link in self.links:
             x = link(x, self.residual)
         return x
 
     def features(self, x: Tensor) -> Tensor:
-        """(n, image_channels, h, w) -> pooled features (n, channels of the last block)."""
+        """Return the pooled features.
+
+        Args:
+            x: (n, image_channels, h, w).
+
+        Returns:
+            (n, channels of the last block).
+        """
         return self.feature_map(x).mean(dim=(2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, image_channels, h, w) -> logits (n, num_classes)."""
+        """Return the logits.
+
+        Args:
+            x: (n, image_channels, h, w).
+
+        Returns:
+            (n, num_classes).
+        """
         logits: Tensor = self.classifier(self.features(x))
         return logits
 
 
 class LinkNet(nn.Module):
-    """(n, c, h, w) -> (n, c', ceil(h / stride), ceil(w / stride))."""
+    """A module of one link: (n, c, h, w) -> (n, c', ceil(h / stride), ceil(w / stride)).
+
+    Args:
+        link: The description of the link.
+    """
 
     def __init__(self, link: Link) -> None:
         super().__init__()
@@ -49,6 +80,15 @@ class LinkNet(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor, residual: bool = True) -> Tensor:
+        """Return the output of the link.
+
+        Args:
+            x: (n, c, h, w).
+            residual: True to add the shortcut.
+
+        Returns:
+            (n, c', ceil(h / stride), ceil(w / stride)).
+        """
         out: Tensor = self.body(x)
         if residual and self.shortcut is not None:
             out = out + self.shortcut(x)

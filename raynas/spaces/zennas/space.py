@@ -1,4 +1,4 @@
-"""The block space of Zen-NAS, with networks written as in the authors' code.
+"""This module has the block space of Zen-NAS, with networks written as in the authors' code.
 
 M. Lin et al., "Zen-NAS: A Zero-Shot NAS for High-Performance Image Recognition", ICCV 2021,
 https://arxiv.org/abs/2102.01063.
@@ -10,14 +10,16 @@ A network is a chain of blocks, and its text their concatenation:
 * ``SuperResK1K3K1(...)``, and ``K1K5K1``, ``K1K7K1``: 1x1 to the bottleneck, k x k, 1x1;
 * ``SuperResIDWE4K3(...)``, and expansions 1, 2, 6, kernels 5, 7: inverted, with a depthwise k x k.
 
-``sublayers`` says how often the block's content is repeated; the stride is the first one's, and
-the layers of a network are the sum of its blocks' sublayers. As in the authors' code one sublayer
-is one convolution or one link of two convolutions, but *two* links of the other two sorts: the
-inverted one goes from the block's input to the bottleneck, then from there to its output. The
-first link of a block always has a projection (1x1 convolution, batch norm), later ones where
-widths differ. Not taken over: blocks of six sublayers and more are not split in two, so that
-every architecture has the same choices; and the projection has no bias, which its batch norm
-would take away.
+``sublayers`` is the number of repetitions of the block's content; the stride belongs to the first
+one, and the layers of a network are the sum of its blocks' sublayers. As in the authors' code one
+sublayer is one convolution or one link of two convolutions, but *two* links of the other two kinds:
+the inverted one goes from the block's input to the bottleneck, then from there to its output. The
+first link of a block always has a projection (1x1 convolution, batch norm), later ones where widths
+differ.
+
+Two details differ from the authors' code: blocks of six sublayers and more are not split in two, so
+that every architecture has the same choices; and the projection has no bias, which its batch norm
+would cancel.
 """
 
 from __future__ import annotations
@@ -49,26 +51,42 @@ CIFAR_START = (
     "SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,1,8,1)SuperResK3K3(16,32,2,16,1)"
     "SuperResK3K3(32,64,2,32,1)SuperResK3K3(64,64,2,32,1)SuperConvK1BNRELU(64,128,1,1)"
 )
-"""Where the authors' searches on CIFAR begin."""
+"""The network from which the authors' searches on CIFAR start."""
 
 _SCALES = (2.5, 2, 1.5, 1.25, 1, 1 / 1.25, 1 / 1.5, 1 / 2, 1 / 2.5)
 _DEPTHS = (-2, -1, 0, 1, 2)
-_STEP = 8  # channels are multiples of it
+_STEP = 8  # channels are multiples of this number
 
 
 @dataclass(frozen=True)
 class ZenNAS(SearchSpace):
-    """The networks with the skeleton of ``start``: its number of blocks and their strides.
+    """The block space of Zen-NAS: chains of convolution blocks with variable kind, width and depth.
 
-    A plain block has its output channels to choose, every other block its kind among ``kinds``,
-    its output and bottleneck channels (multiples of 8 up to ``max_channels`` and
-    ``max_bottleneck``) and its sublayers up to ``max_sublayers``. The default kinds are those of
-    the authors' searches on CIFAR; ``INVERTED`` has those of their mobile networks.
+    The networks have the number of blocks and the strides of ``start``. A plain block has a choice
+    of its output channels, every other block choices of its kind, its output and bottleneck
+    channels (multiples of 8) and its sublayers. The default kinds are those of the authors'
+    searches on CIFAR; ``INVERTED`` has those of their mobile networks.
 
-    ``sample`` goes ``walk`` mutations from ``start``: almost all of the space is beyond any
-    budget. The first block's input channels in the text are ``start``'s; a network is built for
-    those of its images. ``Costs.layers`` is the sum of the sublayers.
-    Raises: UserError for settings that make no space.
+    ``sample`` makes ``walk`` mutations from ``start``, since almost all of the space is beyond any
+    budget. The first block's input channels in the text are those of ``start``; a network is built
+    for the channels of its images. ``Costs.layers`` is the sum of the sublayers.
+
+    Attributes:
+        start: The text of the network from which samples start.
+        kinds: The kinds of blocks that are not plain, each once.
+        max_channels: The largest number of output channels of a block, a multiple of 8.
+        max_bottleneck: The largest number of bottleneck channels, a multiple of 8.
+        max_sublayers: The largest number of sublayers of a block, 1 or more.
+        walk: The number of mutations of a sample, 0 or more.
+
+    Raises:
+        UserError: A setting is outside its range, or ``start`` is not in the space.
+
+    Example:
+        >>> space = ZenNAS(max_channels=256, max_sublayers=4)
+        >>> costs = space.costs(space.architecture(space.start))
+        >>> costs.params, costs.layers
+        (90786, 6)
     """
 
     start: str = CIFAR_START
@@ -100,18 +118,38 @@ class ZenNAS(SearchSpace):
 
     @property
     def choices(self) -> tuple[Choice, ...]:
-        """Per block ``b2_kind``, ``b2_channels``, ``b2_bottleneck``, ``b2_sublayers``.
+        """The choices per block: ``b2_kind``, ``b2_channels``, ``b2_bottleneck``, ``b2_sublayers``.
 
-        Plain blocks have ``b1_channels`` only. All but the kinds are ordered.
+        Returns:
+            The choices of all blocks. Plain blocks have ``b1_channels`` only. All but the kinds are
+                ordered.
         """
         return tuple(choice for block in _choices(self) for choice in block.values())
 
     def format(self, values: Mapping[str, Option]) -> str:
-        """The concatenated blocks."""
+        """Return the concatenated texts of the blocks.
+
+        Args:
+            values: Choice -> option.
+
+        Returns:
+            The text of the network.
+        """
         return "".join(map(str, self._blocks(values)))
 
     def parse(self, text: str) -> dict[str, Option]:
-        """Options from the text. Raises: UserError naming the faulty block."""
+        """Return the options of a network's text.
+
+        Args:
+            text: The concatenated texts of the blocks.
+
+        Returns:
+            Choice -> option.
+
+        Raises:
+            UserError: The text is malformed or is not in the space; the message names the faulty
+                block.
+        """
         blocks, bones = parse_blocks(text), _skeleton(self.start)
         if len(blocks) != len(bones):
             raise UserError(
@@ -136,17 +174,32 @@ class ZenNAS(SearchSpace):
         return values
 
     def sample(self, rng: np.random.Generator) -> Architecture:
-        """``walk`` mutations away from ``start``."""
+        """Draw an architecture by ``walk`` mutations from ``start``.
+
+        Args:
+            rng: The source of randomness.
+
+        Returns:
+            An architecture.
+        """
         arch = self.architecture(self.start)
         for _ in range(self.walk):
             arch = self.mutate(arch, rng)
         return arch
 
     def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
-        """``arch`` with one or two random blocks changed, as the paper does.
+        """Return an architecture with one or two random blocks changed, as the paper does.
 
-        All choices of the block are drawn anew and may stay: its kind is any, channels are
-        scaled by 2.5, 2, 1.5, 1.25, 1 or an inverse of these, the depth moves by up to 2.
+        All choices of the block are drawn again and may keep their options: its kind is any,
+        channels are scaled by 2.5, 2, 1.5, 1.25, 1 or an inverse of these, the depth changes by up
+        to 2.
+
+        Args:
+            arch: An architecture of this space.
+            rng: The source of randomness.
+
+        Returns:
+            A different architecture, where the space has more than one.
         """
         blocks = _choices(self)
         child = arch
@@ -160,14 +213,31 @@ class ZenNAS(SearchSpace):
         return child
 
     def blocks(self, arch: Architecture, channels_in: int = 0) -> tuple[Block, ...]:
-        """The blocks of ``arch``; ``channels_in``: of the images, if other than in the text."""
+        """Return the blocks of an architecture.
+
+        Args:
+            arch: An architecture of this space.
+            channels_in: The image channels; 0 for those in the text.
+
+        Returns:
+            Blocks in the order of the forward pass.
+        """
         first, *rest = self._blocks(dict(arch))
         return (replace(first, channels_in=channels_in or first.channels_in), *rest)
 
     def costs(
         self, arch: Architecture, input_shape: InputShape = (3, 32, 32), num_classes: int = 10
     ) -> Costs:
-        """Exact weights and MACs in closed form, and the layers as the paper counts them."""
+        """Return exact weights and MACs in closed form, and the layers as the paper counts them.
+
+        Args:
+            arch: An architecture of this space.
+            input_shape: (channels, height, width) of an image.
+            num_classes: The number of classes.
+
+        Returns:
+            Trainable weights, the multiply-adds of one image, and the sum of the sublayers.
+        """
         channels, height, width = input_shape
         params = macs = 0
         blocks = self.blocks(arch, channels)
@@ -183,7 +253,14 @@ class ZenNAS(SearchSpace):
         return Costs(params + head, macs + head, sum(block.sublayers for block in blocks))
 
     def graph(self, arch: Architecture) -> Graph:
-        """The chain of blocks; an arrow's label is the number of channels that it carries."""
+        """Return the chain of blocks.
+
+        Args:
+            arch: An architecture of this space.
+
+        Returns:
+            A drawing; an arrow's label is the number of channels that it carries.
+        """
         blocks = self.blocks(arch)
         carried = [blocks[0].channels_in, *(block.channels for block in blocks)]
         return Graph(
@@ -194,7 +271,17 @@ class ZenNAS(SearchSpace):
     def build(
         self, arch: Architecture, input_shape: InputShape = (3, 32, 32), num_classes: int = 10
     ) -> ZenNet:
-        """The network; ``network.residual = False`` takes its links out, for the Zen-Score."""
+        """Return the network of an architecture.
+
+        Args:
+            arch: An architecture of this space.
+            input_shape: (channels, height, width) of an image.
+            num_classes: The number of classes.
+
+        Returns:
+            A network (n, *input_shape) -> logits (n, num_classes); ``network.residual = False``
+                switches its shortcuts off, for the Zen-Score.
+        """
         from raynas.spaces.zennas.network import ZenNet
 
         return ZenNet(self.blocks(arch, input_shape[0]), num_classes)
@@ -209,7 +296,7 @@ class ZenNAS(SearchSpace):
             channels = block.channels
 
     def _moves(self, field: str, value: Any) -> list[Option]:
-        """Where a mutation may take ``value``, in order."""
+        """Return the options that a mutation may give a field, in order."""
         if field == "kind":
             return list(self.kinds)
         if field == "sublayers":
@@ -226,7 +313,7 @@ def _skeleton(start: str) -> tuple[Block, ...]:
 
 @remember(maxsize=64)
 def _choices(space: ZenNAS) -> tuple[dict[str, Choice], ...]:
-    """Per block: name of its field -> choice."""
+    """Return for each block: name of a field -> choice."""
     options: dict[str, tuple[Option, ...]] = {
         "kind": space.kinds,
         "channels": tuple(range(_STEP, space.max_channels + 1, _STEP)),
