@@ -1,4 +1,4 @@
-"""Is this machine, or this cluster, ready for a search? `raynas doctor`."""
+"""Checks of a machine or cluster before a search, for `raynas doctor`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,14 @@ _PATIENCE = 900.0
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: what was found, and if it is not good, what to do."""
+    """The result of one check.
+
+    Attributes:
+        name: Name of the check, or of the machine.
+        good: True when the check passed.
+        found: Text on the state that was found.
+        cure: Text on what to do where the check did not pass.
+    """
 
     name: str
     good: bool
@@ -40,8 +47,16 @@ class Finding:
 
 
 def examine(loaded: Loaded | None, place: Path | str, address: str | None) -> Iterator[Finding]:
-    """All findings, as they come. ``loaded``: an experiment to try on every machine; ``place``:
-    where runs are to be stored; ``address``: of a cluster to join."""
+    """Check packages, storage, the experiment and every machine of the cluster.
+
+    Args:
+        loaded: An experiment to try on every machine; None for none.
+        place: Folder or URI where runs are to be stored.
+        address: Address of a Ray cluster to join; None for none.
+
+    Yields:
+        The findings, each as soon as its check is over.
+    """
     yield _packages()
     yield _storage(place)
     payload = None

@@ -1,7 +1,7 @@
-"""Reports of a run. They read the store and nothing else; test data appear for finalists only.
+"""Reports of a run, made from its store alone; test data appear for finalists only.
 
 ``write_report`` makes ``report.html`` and ``figures/``; ``summary`` the few values that a terminal
-shows; ``rank_qualities`` judges scores by the truth. Nothing heavy is imported before it is used.
+shows; ``rank_qualities`` judges scores by the truth. Heavy modules are imported on first use.
 """
 
 from __future__ import annotations

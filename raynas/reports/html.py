@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs nothing beside it, and PNGs in ``figures/``."""
+"""The report of a run: one HTML file that needs no other files, and PNGs in ``figures/``."""
 
 from __future__ import annotations
 
@@ -57,11 +57,20 @@ _SHOWN_HOSTS = 12
 
 
 def write_report(folder: RunFolder, space: SpaceOfRun | None = None) -> Path:
-    """Write ``report.html`` and ``figures/*.png`` into the run's folder; returns the former's path.
+    """Write ``report.html`` and ``figures/*.png`` into the folder of a run.
 
-    Safe while the run is going on. With ``space`` the architectures are drawn, else written.
-    Every file is replaced as a whole or left as it was.
-    Raises: UserError when the store cannot be read or the folder cannot be written.
+    It may be called while the run is going on. Every file is replaced as a whole or left as it was.
+
+    Args:
+        folder: The folder of the run.
+        space: Draws the architectures; None shows them as text.
+
+    Returns:
+        The path of ``report.html``.
+
+    Raises:
+        UserError: The store cannot be read.
+        UserError: The folder cannot be written.
     """
     from raynas.store import read
     from raynas.store.files import reason, write_whole
@@ -83,7 +92,17 @@ def write_report(folder: RunFolder, space: SpaceOfRun | None = None) -> Path:
 def render(
     table: pa.Table, info: RunInfo, space: SpaceOfRun | None = None, path: Path | None = None
 ) -> tuple[str, dict[str, bytes]]:
-    """The report of ``table`` as HTML text, and its pictures as name -> PNG bytes."""
+    """Render the report of a run, without writing files.
+
+    Args:
+        table: The table of the run's store.
+        info: The contents of its run.json.
+        space: Draws the architectures; None shows them as text.
+        path: The folder of the run, for the commands that the report names.
+
+    Returns:
+        The report as HTML text, and its figures as name -> PNG bytes.
+    """
     description = info.description if isinstance(info.description, Mapping) else {}
     run = st.load(table, description)
     proxies, training, judged = px.proxies(run), sn.training(run), sn.judged(run)
@@ -125,14 +144,26 @@ def _bind(text: str) -> str:
 
 @cache
 def style() -> Markup:
-    """The look of all pages."""
+    """Return the style sheet of all pages.
+
+    Returns:
+        CSS text that is safe to put into a page.
+    """
     return Markup(
         files("raynas.reports").joinpath("style.css").read_text(encoding="utf-8").rstrip()
     )
 
 
 def image(name: str, svg: str) -> Markup:
-    """An ``img`` that holds the picture itself."""
+    """Return an ``img`` element that holds the picture itself.
+
+    Args:
+        name: Name of the figure; it becomes the alternative text.
+        svg: The picture as SVG text.
+
+    Returns:
+        The element, with the picture as a data URI.
+    """
     data = base64.b64encode(svg.encode()).decode()
     return Markup('<img alt="{}" src="data:image/svg+xml;base64,{}">').format(
         name.replace("_", " "), Markup(data)
@@ -140,7 +171,18 @@ def image(name: str, svg: str) -> Markup:
 
 
 def step_name(description: Mapping[str, Any]) -> str:
-    """What a step is: an epoch where the evaluator trains by a recipe."""
+    """Return the name of a step: an epoch where the evaluator trains by a recipe.
+
+    Args:
+        description: The described experiment.
+
+    Returns:
+        "epoch" or "step".
+
+    Example:
+        >>> step_name({"evaluator": {"recipe": {}}})
+        'epoch'
+    """
     return "epoch" if "recipe" in (description.get("evaluator") or {}) else "step"
 
 
@@ -211,7 +253,13 @@ def _equal_cost(run: st.Run) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Tile:
-    """One number of the header."""
+    """One number of the report's header.
+
+    Attributes:
+        name: Name of the number.
+        value: The number with its unit, as text.
+        note: Remark below it; empty for none.
+    """
 
     name: str
     value: str
@@ -247,11 +295,21 @@ def _tiles(run: st.Run, summary: tables.Summary) -> list[Tile]:
 
 
 class SpaceOfRun(Protocol):
-    """What reads architectures and draws them: a search space, or what a run keeps of it."""
+    """A reader of architectures that draws them: a search space, or what a run keeps of it."""
 
-    def architecture(self, text: str, /) -> Architecture: ...
+    def architecture(self, text: str, /) -> Architecture:
+        """Return the architecture of a text.
 
-    def graph(self, arch: Architecture, /) -> Graph: ...
+        Args:
+            text: Text form of an architecture.
+        """
+
+    def graph(self, arch: Architecture, /) -> Graph:
+        """Return the graph by which an architecture is drawn.
+
+        Args:
+            arch: The architecture.
+        """
 
 
 def _drawings(shown: Iterable[tables.Found], space: SpaceOfRun | None) -> dict[str, Markup]:
