@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from raynas.runners.ray.node_checks import Node
     from raynas.search.context import Payload
 
-#: below this an experiment of many short trials waits for its storage
+#: speed below which an experiment of many short trials waits for its storage
 _SLOW_MB_A_SECOND = 5.0
 _BLOCK = 4_000_000
-#: for an autoscaler to start a machine, with all that is to be installed there
+#: seconds for an autoscaler to start a machine and install everything there
 _PATIENCE = 900.0
 
 
@@ -67,7 +67,7 @@ def examine(loaded: Loaded | None, place: Path | str, address: str | None) -> It
 
 
 def _packages() -> Finding:
-    """Whether what is installed is what raynas says it needs."""
+    """Check that the installed packages are those that raynas needs."""
     from packaging.requirements import Requirement
 
     wrong = []
@@ -87,7 +87,7 @@ def _packages() -> Finding:
 
 
 def _storage(place: Path | str) -> Finding:
-    """Write a few megabytes where runs go, read them, and take them away again."""
+    """Write a few megabytes where runs go, read them, and remove them again."""
     name, shown = f".raynas-doctor-{os.getpid()}", str(place)
     data = os.urandom(_BLOCK)
     try:
@@ -117,7 +117,7 @@ def _storage(place: Path | str) -> Finding:
 
 
 def _experiment(loaded: Loaded) -> tuple[Finding, Payload | None]:
-    """Whether data, space and evaluator fit together on this machine."""
+    """Check that data, space and evaluator fit together on this machine."""
     try:
         payload = prepare(loaded.experiment)
     except UserError as error:
@@ -130,7 +130,7 @@ def _experiment(loaded: Loaded) -> tuple[Finding, Payload | None]:
 def _machines(
     loaded: Loaded | None, payload: Payload | None, address: str | None
 ) -> Iterator[Finding]:
-    """Every machine: what it has, whether it is like this one, and a step of the experiment."""
+    """Check every machine: its resources, its versions, and a step of the experiment."""
     from raynas.runners.ray import nodes as machines
     from raynas.runners.ray.node_checks import look_at_nodes
     from raynas.runners.ray.runner import RayRunner
@@ -158,7 +158,7 @@ def _machines(
 
 
 def _first_machine(runner: ClusterRunner, *, managed: bool) -> Iterator[Finding]:
-    """Of a cluster where there is only a head that drives searches."""
+    """Bring up the first machine of a cluster that has only a head node, which drives searches."""
     if not managed:
         cure = "`ray start --address=HEAD:6379` on the machines that shall work"
         yield Finding("cluster", False, "no machine has a CPU for trials", cure)

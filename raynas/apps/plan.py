@@ -34,7 +34,7 @@ from raynas.runners.base import pick_device
 from raynas.search.context import Payload
 from raynas.spaces.guard import ArchitectureError, checked_canonical
 
-#: driver seconds a trial needs, whatever it trains: a worker that has less to do waits
+#: seconds of the driver that each trial needs; workers with shorter trials wait for it
 DRIVER_SECONDS = 0.03
 
 _SEARCH = "search ("
@@ -217,7 +217,7 @@ def plan(experiment: Experiment, *, sample: int = 300, probe: bool = True) -> Pl
 def _draw(
     experiment: Experiment, payload: Payload, count: int
 ) -> tuple[list[Architecture], list[str]]:
-    """Different ones, in a small space fewer than ``count``, and an error of each that raised."""
+    """Draw ``count`` architectures; return the different ones, and an error of each that raised."""
     rng = rng_for(experiment.seed, "plan")
     found, errors = dict[str, Architecture](), dict[str, str]()
     for _ in range(count):
@@ -240,7 +240,7 @@ def _memory(
     kept: list[Architecture],
     costs: list[dict[str, float]],
 ) -> Spread | None:
-    """Megabytes of a training step of the least, middle and most MACs, where something trains."""
+    """Return megabytes of a training step at the least, middle and most MACs; else None."""
     recipe = getattr(experiment.evaluator, "recipe", None)
     batch = getattr(recipe, "batch_size", None)
     if batch is None:
@@ -313,7 +313,7 @@ def _probe(
     experiment: Experiment,
     workdir: Path | None = None,
 ) -> float | None:
-    """Seconds of one step, the second where there are two: the first one warms up."""
+    """Return the seconds of one step, the second where there are two: the first one warms up."""
     evaluator = fresh(payload.evaluator)
     evaluator.setup(payload.space, payload.view)
     last = min(2, evaluator.max_step)
@@ -334,8 +334,11 @@ def _probe(
 
 
 def _stages(experiment: Experiment, times: _StepTimes) -> list[Stage]:
-    """What a run does, in its order: the supernet, the search and what it is compared with, the
-    truth, the finalists."""
+    """Return the parts of a run, in its order.
+
+    They are the supernet, the search and its comparisons, the trained networks that judge the
+    ranking, and the finalists.
+    """
     finalists, needed = experiment.finalists, experiment.needs()
     stages = [] if needed is None else [_stage("supernet", needed, 1, times)]
     search = _search_stages(experiment, times)
@@ -357,15 +360,17 @@ def _stages(experiment: Experiment, times: _StepTimes) -> list[Stage]:
 
 
 def _stage(name: str, evaluator: Evaluator, trials: int, times: _StepTimes) -> Stage:
-    """``trials`` whole evaluations."""
+    """Return the stage of ``trials`` whole evaluations."""
     seconds, steps = times.of(evaluator), trials * evaluator.max_step
     hours = None if seconds is None else steps * seconds / 3600
     return Stage(f"{name} ({evaluator.name})", trials, steps, hours)
 
 
 def _search_stages(experiment: Experiment, times: _StepTimes) -> list[Stage]:
-    """The scores of a screening, if there is one, and the search; neither, where nobody knows how
-    many trials fit into the hours."""
+    """Return the stages of screening, if there is one, and search.
+
+    Neither is returned where it is not known how many trials fit into the hours.
+    """
     evaluator, screen, trials = experiment.evaluator, experiment.screen, experiment.budget.trials
     seconds = times.of(evaluator)
     looks = 1 / screen.keep if screen else 0.0  # of a trial that is evaluated
@@ -385,7 +390,10 @@ def _search_stages(experiment: Experiment, times: _StepTimes) -> list[Stage]:
 
 
 def _comparison(name: str, search: Sequence[Stage], seconds: float | None) -> Stage:
-    """Equal worker time: what screening took, too, goes into steps; by no scheduler's favour."""
+    """Return the stage of a compared method, which gets the same worker time.
+
+    The time of screening goes into its steps, too, and no scheduler stops its trials.
+    """
     last = search[-1]
     if not seconds or last.hours is None:
         return replace(last, name=f"comparison ({name})")

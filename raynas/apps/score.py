@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from raynas.proxies import Proxy
 
 ENSEMBLE = "ensemble"
-"""The column of the proxies' ranks together."""
+"""Name of the column with the combined ranks of all proxies."""
 
 _RANDOM = 100
 _COSTS = ("params", "macs")
@@ -126,7 +126,7 @@ def load_request(request: Request, overrides: Mapping[str, object]) -> Loaded:
 
 
 def _count(experiment: Experiment) -> int:
-    """How many different architectures a fixed list has."""
+    """Return the number of different architectures of a sampler with a fixed list."""
     sampler, found = fresh(experiment.sampler), 0
     sampler.setup(experiment.space, Problem(experiment.objectives, 1, experiment.seed, "count"))
     with contextlib.suppress(SpaceExhausted):
@@ -165,7 +165,7 @@ def experiment() -> Experiment:
 
 
 def _data(name: str) -> str:
-    """The class of a data set that needs no settings."""
+    """Return the class name of a data set that needs no settings."""
     from raynas.data import DATASETS
 
     simple = {
@@ -185,7 +185,10 @@ def _data(name: str) -> str:
 
 
 def _of_file(given: Loaded, request: Request, trials: int) -> str:
-    """The file, then an ``experiment`` that changes its own; it takes no name from the file."""
+    """Return the text of the file, followed by an ``experiment`` that changes the file's own.
+
+    The added text uses no name of the file.
+    """
     imports = _imports(
         request,
         "import dataclasses\n",
@@ -338,7 +341,7 @@ def _floats(values: Iterable[float | None]) -> Floats:
 
 
 def _combined(proxy: Proxy, numbers: Mapping[str, Floats]) -> Floats:
-    """(n,) scores; NaN where a part is missing, whom the others are not compared with."""
+    """Return (n,) scores; NaN where a part is missing, and such architectures are not compared."""
     parts = {part: numbers[part] for part in proxy.parts}
     known = ~np.any([np.isnan(values) for values in parts.values()], axis=0)
     found = np.full(len(known), np.nan)

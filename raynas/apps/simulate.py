@@ -208,7 +208,7 @@ def _screening(experiment: Experiment, payload: Payload, runner: VirtualRunner) 
 
 
 class _Ends:
-    """Rows of which only the ends of trials are kept."""
+    """A list of rows of which only the ends of trials are kept."""
 
     def __init__(self, clock: Callable[[], float], objective: Objective) -> None:
         self.clock, self.objective = clock, objective
@@ -249,7 +249,7 @@ def worker_counts(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-# -- what stands for trainings -----------------------------------------------------------------
+# -- evaluations in the place of trainings -----------------------------------------------------
 
 
 def payload_for(
@@ -350,7 +350,7 @@ def measured(experiment: Experiment, count: int) -> StepTimes:
     archs = _within_bounds(experiment, view, count)
     device = pick_device(experiment.resources.gpus)
     macs, seconds = [], []
-    for number, arch in enumerate([archs[0], *archs]):  # the first time warms caches up
+    for number, arch in enumerate([archs[0], *archs]):  # the first evaluation warms caches up
         job = Job(number, seed=number, max_step=evaluator.max_step, device=device)
         job = dataclasses.replace(job, threads=experiment.resources.threads)
         try:

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from raynas.costs import Latency
     from raynas.training import Exported
 
-#: so many networks at most have their latency measured before the search for one is given up
+#: largest number of networks whose latency is measured; the choice ends there
 MEASURED = 200
 
 Measure = Callable[[str], float]
-"""An architecture's text -> milliseconds."""
+"""A function from the text of an architecture to its latency in milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -259,8 +259,11 @@ def pick(
 def _judged(
     ranked: Sequence[Trial], bounds: Sequence[Bound], latency: Measure
 ) -> Iterator[tuple[Trial, float]]:
-    """Each trial with its worst violation. What only latency could rule out is measured, and
-    carries its latency from then on."""
+    """Yield each trial with its worst violation of a bound.
+
+    Where only latency could rule a trial out, it is measured, and the trial carries it from then
+    on.
+    """
     timed = any(bound.metric == LATENCY.name for bound in bounds)
     measured = 0
     for trial in ranked:
@@ -275,7 +278,7 @@ def _judged(
 
 
 def _worst(bounds: Sequence[Bound], values: Mapping[str, float]) -> float:
-    """Over all bounds on what is known; <= 0 within them."""
+    """Return the largest violation over all bounds on what is known; <= 0 within them."""
     return max(violations(bounds, values).values(), default=0.0)
 
 

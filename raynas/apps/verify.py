@@ -89,8 +89,11 @@ def verify(
 def _compare(
     trial: Trial, again: Iterator[Measurement], columns: Collection[str], tolerance: float
 ) -> Verified:
-    """Up to the last step that is stored. What could not be stored is no difference: steps on the
-    way that nobody asked for, and metrics for which the run has none of the ``columns``."""
+    """Compare a trial with its new evaluation, up to the last stored step.
+
+    Values that could not be stored are no difference: intermediate steps that the run did not ask
+    for, and metrics for which the run has none of the ``columns``.
+    """
     stored = {m.step: m.values for m in trial.measurements if m.step > 0}
     found, failure = _again(again, trial.step)
     differs, most = [], 0.0
@@ -107,7 +110,7 @@ def _compare(
 
 
 def _again(again: Iterator[Measurement], last: int) -> tuple[dict[int, Mapping[str, float]], str]:
-    """Step -> values of a new evaluation up to ``last``, and why it broke off, if it did."""
+    """Return step -> values of a new evaluation up to ``last``, and why it ended early."""
     found: dict[int, Mapping[str, float]] = {}
     try:
         for now in again:
@@ -122,7 +125,7 @@ def _again(again: Iterator[Measurement], last: int) -> tuple[dict[int, Mapping[s
 
 
 def _apart(old: float, new: float, known: bool) -> float:
-    """Relative to ``old``; 0 for equal ones, of which NaN and infinities may be some."""
+    """Return the difference relative to ``old``; 0 for equal values, also two NaN."""
     if not known:
         return math.inf
     if old == new or (math.isnan(old) and math.isnan(new)):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-# matplotlib tells of a home folder that cannot be written, and works without one
+# matplotlib warns where the home folder cannot be written, and works without it
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 if TYPE_CHECKING:

@@ -86,7 +86,7 @@ def paint(painter: Painter) -> tuple[str, bytes]:
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
-    """Above the picture, so that it hides nothing."""
+    """Put the legend above the figure, so that it hides nothing."""
     handles, labels = axes.get_legend_handles_labels()
     columns = len(labels) if sum(len(text) + 6 for text in labels) < 85 else 3
     legend = figure.legend(
@@ -118,7 +118,7 @@ def _ticks(axes: Axes, which: str, show: Callable[[float], str]) -> None:
 
 
 def _time_axis(axes: Axes, seconds: float) -> None:
-    """Worker time in the unit that suits its length."""
+    """Label worker time in the unit that suits its length."""
     scale, unit = next(
         (s, u) for s, u in ((86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
         if seconds >= 2.5 * s or s == 1
@@ -191,7 +191,7 @@ def _best_label(axes: Axes, run: st.Run) -> None:
 
 
 def _zoom(axes: Axes, run: st.Run, traces: list[equal_cost.Trace]) -> None:
-    """Leave the poor first finds out of sight when they would flatten all the rest."""
+    """Crop poor early values where they would flatten the rest of the figure."""
     sign = run.objectives[0].sign if len(run.objectives) == 1 else 1.0
     values = np.concatenate([sign * t.value for t in traces])
     top, bottom = values.max(), values.min()
@@ -251,7 +251,7 @@ def trade_off(run: st.Run, cost: str) -> Painter:
 
 
 def _crop(axes: Axes, values: st.Floats, sign: float) -> None:
-    """Networks that learned nothing would flatten the picture: cut below the lowest 2 %."""
+    """Cut below the lowest 2 % where networks that learned nothing would flatten the figure."""
     if len(values) < 20:
         return
     signed = np.sort(sign * values)
@@ -435,7 +435,7 @@ def _mark_rungs(axes: Axes, run: st.Run, arm: str) -> None:
 
 
 def _step_axis(axes: Axes, run: st.Run) -> None:
-    """Whole steps; spread like the rungs, by their logarithm, where there are many."""
+    """Set whole steps as ticks, on a logarithmic axis where there are many rungs."""
     top = st.last_step(run)
     if top > 15 and len(st.rung_steps(run)) > 2:
         axes.set_xscale("log")
@@ -517,7 +517,7 @@ def supernet_curves(t: Training) -> Painter:
 
 
 def _last_value(curve: tuple[str, st.Floats]) -> float:
-    """The highest curve at the end comes first."""
+    """Return the sort key that puts the curve with the highest end first."""
     return -float(curve[1][-1, 1])
 
 
@@ -578,7 +578,7 @@ def score_agreement(p: Proxies) -> Painter:
 
 
 def _column(name: str) -> str:
-    """Proxies go by the names of their columns."""
+    """Return the name of a score: proxies have the names of their columns."""
     return words.label(name) if name in st.COSTS else name
 
 

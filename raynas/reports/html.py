@@ -138,7 +138,7 @@ def _template() -> Template:
 
 
 def _bind(text: str) -> str:
-    """No line break between a number and its unit."""
+    """Put no line break between a number and its unit."""
     return re.sub(r"(?<=\d) (?=(?:%|[kMGTsdh]|min|ms)(?![\w]))", "\N{NO-BREAK SPACE}", text)
 
 
@@ -186,7 +186,7 @@ def step_name(description: Mapping[str, Any]) -> str:
     return "epoch" if "recipe" in (description.get("evaluator") or {}) else "step"
 
 
-# what was found
+# the results of the search
 
 
 def _story(run: st.Run, info: RunInfo, space: SpaceOfRun | None) -> dict[str, Any]:
@@ -237,7 +237,7 @@ def _status(run: st.Run, summary: tables.Summary) -> str:
 
 
 def _equal_cost(run: st.Run) -> dict[str, Any]:
-    """What each arm had found when all had spent the same."""
+    """Return the values that each method had found when all had spent the same."""
     traces = equal_cost.traces(run)
     if len(traces) < 2 or len(run.objectives) > 1:
         return {"equal_cost": "", "at_equal_cost": {}}
@@ -313,7 +313,7 @@ class SpaceOfRun(Protocol):
 
 
 def _drawings(shown: Iterable[tables.Found], space: SpaceOfRun | None) -> dict[str, Markup]:
-    """Text of an architecture -> its drawing; what the space does not know is left out."""
+    """Return text of an architecture -> its drawing, for those that the space knows."""
     if space is None:
         return {}
     made: dict[str, Graph] = {}
@@ -360,7 +360,7 @@ def _captions(run: st.Run) -> dict[str, str]:
 
 
 def _proxies(run: st.Run, found: px.Proxies | None) -> dict[str, Any]:
-    """The section about scores; ``proxies`` is None where the run has none."""
+    """Return the section about scores; ``proxies`` is None where the run has none."""
     screenings = px.screenings(run)
     shown: dict[str, Any] = {"screenings": screenings, "proxies": found}
     if found is None:
@@ -377,7 +377,7 @@ def _proxies(run: st.Run, found: px.Proxies | None) -> dict[str, Any]:
 
 
 def _scored_finalists(run: st.Run, found: px.Proxies) -> list[tuple[str, str, list[str]]]:
-    """Architecture, test result and scores of the finalists, where little else was trained."""
+    """Return architecture, test result and scores of each finalist."""
     final, metric = st.finals(run), st.test_metric(run)
     if metric is None:
         return []
@@ -420,7 +420,7 @@ _SUPERNET_CAPTIONS = {
 def _supernet(
     run: st.Run, table: pa.Table, training: sn.Training | None, judged: sn.Judged | None
 ) -> dict[str, Any]:
-    """The section about inherited weights, and about what else was trained to judge the search."""
+    """Return the section about inherited weights and the networks that judge them."""
     inherits = training is not None or bool(tables.counted(table, "weights"))
     subject = "Inherited weights" if inherits else "The search's own values"
     metric, both = st.test_metric(run) or "", sn.twice(run)
@@ -450,7 +450,7 @@ def _supernet(
 
 
 def _archive(run: st.Run, path: Path | None, shown: bool) -> dict[str, Any]:
-    """The networks that one search over a supernet has for every size."""
+    """Return the section of networks of all sizes from one search over a supernet."""
     if not shown or not len(run.complete()) or run.objectives[0].metric in st.COSTS:
         return {"archive": []}
     index, total = sn.archive(run)
@@ -473,7 +473,7 @@ def _archive(run: st.Run, path: Path | None, shown: bool) -> dict[str, Any]:
     }
 
 
-# what went wrong, and what made it
+# failures, versions and settings
 
 
 def _backstage(run: st.Run, table: pa.Table, info: RunInfo, path: Path | None) -> dict[str, Any]:
@@ -528,7 +528,7 @@ def _environment(run: st.Run, table: pa.Table, info: RunInfo) -> list[tuple[str,
 
 
 def _sessions(run: st.Run) -> list[tuple[int, str, str, int]]:
-    """Number, first row's time, length and rows of each start of the run."""
+    """Return number, first row's time, length and rows of each start of the run."""
     listed = []
     for session in np.unique(run.rows.session):
         time = run.rows.time[run.rows.session == session]
@@ -539,7 +539,7 @@ def _sessions(run: st.Run) -> list[tuple[int, str, str, int]]:
 
 
 def _commands(info: RunInfo, path: Path | None) -> list[str]:
-    """How to make this run again, go on with it, and take its network."""
+    """Return the commands that repeat this run, resume it, and export its network."""
     overrides = [f"--set {shlex.quote(f'{k}={v}')}" for k, v in info.overrides.items()]
     source = shlex.quote(info.source_file or "experiment.py")
     again = ["raynas run", source, *(["--smoke"] if info.smoke else []), *overrides]
@@ -548,13 +548,13 @@ def _commands(info: RunInfo, path: Path | None) -> list[str]:
 
 
 def _where(path: Path | None) -> str:
-    """The run as a command names it."""
+    """Return the run as a command names it."""
     usual = path is not None and path.parent.name == "runs"
     return shlex.quote(f"runs/{path.name}" if path and usual else str(path or "RUN"))
 
 
 def _settings(value: Any, name: str = "") -> list[Markup]:
-    """A described experiment as nested lists."""
+    """Return a described experiment as nested lists of HTML."""
     if isinstance(value, Mapping):
         kind = value.get("class", "")
         head = Markup("<dt>{}</dt><dd>{}").format(name, kind) if name else Markup("<dd>")

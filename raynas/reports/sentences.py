@@ -282,12 +282,12 @@ def size_sentence(run: st.Run) -> str:
 
 
 def _halted(run: st.Run) -> bool:
-    """Whether screening or a scheduler kept some from a final value."""
+    """Return True when screening or a scheduler kept some trials from a final value."""
     return bool((run.searching() & run.has_state(TrialState.STOPPED)).any())
 
 
 def _strength(rank: st.Rank) -> str:
-    """What the interval shows; more than that is not said."""
+    """Return what the interval shows, in words, and no more than that."""
     if not math.isfinite(rank.low):
         few = rank.n < PAIRS_FROM
         return "too few to judge" if few else "a search chose them, so they show no more"
@@ -413,7 +413,10 @@ def _named(baselines: Iterable[str]) -> list[str]:
 
 
 def _not_shown(q: RankQuality, who: str, many: int = 1) -> str:
-    """Why nothing is claimed. ``who``: the subject with its verb; ``many``: scores compared."""
+    """Return why nothing is claimed of a score.
+
+    ``who`` is the subject with its verb; ``many`` is the number of scores compared.
+    """
     if not q.beyond:
         return f"{who} not compared with the size of the networks, which is not known."
     if q.ahead:
