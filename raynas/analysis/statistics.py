@@ -32,7 +32,7 @@ Strings = NDArray[np.object_]
 
 RANDOM = "random"
 DRAWN = ("random", "optuna-random", "exhaustive", "listed")
-"""Methods that do not learn from results: only their architectures are independent draws."""
+"""Methods that propose without regard to results: their architectures are independent draws."""
 COSTS = ("params", "macs")
 LATENCY = "latency_ms"
 _TIMES = (0.0, 253_402_300_799.0)  # the years 1970 to 9999, which calendars know
