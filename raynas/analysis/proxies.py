@@ -176,7 +176,7 @@ def _scored(run: st.Run, names: tuple[str, ...]) -> set[str]:
 
 
 def _by_architecture(run: st.Run, name: str, index: st.Ints) -> st.Floats:
-    """(n,) score of each architecture, from whichever trial has it: arms may share one."""
+    """Return (n,) scores of the architectures; methods may share an architecture and its score."""
     values = run.trials.values[name]
     known = np.flatnonzero(np.isfinite(values))[::-1]  # reversed, so that the first trial counts
     found = dict(zip(run.trials.arch_id[known], values[known], strict=True))

@@ -1,1 +1,1 @@
-"""What is done beside a search: scores, plans, simulations, checks and comparisons."""
+"""The applications beside a search: scores, plans, simulations, checks and comparisons."""

@@ -1,4 +1,4 @@
-"""Is this machine, or this cluster, ready for a search? `raynas doctor`."""
+"""Checks of a machine or cluster before a search, for `raynas doctor`."""
 
 from __future__ import annotations
 
@@ -22,16 +22,23 @@ if TYPE_CHECKING:
     from raynas.runners.ray.node_checks import Node
     from raynas.search.context import Payload
 
-#: below this an experiment of many short trials waits for its storage
+#: speed below which an experiment of many short trials waits for its storage
 _SLOW_MB_A_SECOND = 5.0
 _BLOCK = 4_000_000
-#: for an autoscaler to start a machine, with all that is to be installed there
+#: seconds for an autoscaler to start a machine and install everything there
 _PATIENCE = 900.0
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: what was found, and if it is not good, what to do."""
+    """The result of one check.
+
+    Attributes:
+        name: Name of the check, or of the machine.
+        good: True when the check passed.
+        found: Text on the state that was found.
+        cure: Text on what to do where the check did not pass.
+    """
 
     name: str
     good: bool
@@ -40,8 +47,16 @@ class Finding:
 
 
 def examine(loaded: Loaded | None, place: Path | str, address: str | None) -> Iterator[Finding]:
-    """All findings, as they come. ``loaded``: an experiment to try on every machine; ``place``:
-    where runs are to be stored; ``address``: of a cluster to join."""
+    """Check packages, storage, the experiment and every machine of the cluster.
+
+    Args:
+        loaded: An experiment to try on every machine; None for none.
+        place: Folder or URI where runs are to be stored.
+        address: Address of a Ray cluster to join; None for none.
+
+    Yields:
+        The findings, each as soon as its check is over.
+    """
     yield _packages()
     yield _storage(place)
     payload = None
@@ -52,7 +67,7 @@ def examine(loaded: Loaded | None, place: Path | str, address: str | None) -> It
 
 
 def _packages() -> Finding:
-    """Whether what is installed is what raynas says it needs."""
+    """Check that the installed packages are those that raynas needs."""
     from packaging.requirements import Requirement
 
     wrong = []
@@ -72,7 +87,7 @@ def _packages() -> Finding:
 
 
 def _storage(place: Path | str) -> Finding:
-    """Write a few megabytes where runs go, read them, and take them away again."""
+    """Write a few megabytes where runs go, read them, and remove them again."""
     name, shown = f".raynas-doctor-{os.getpid()}", str(place)
     data = os.urandom(_BLOCK)
     try:
@@ -102,7 +117,7 @@ def _storage(place: Path | str) -> Finding:
 
 
 def _experiment(loaded: Loaded) -> tuple[Finding, Payload | None]:
-    """Whether data, space and evaluator fit together on this machine."""
+    """Check that data, space and evaluator fit together on this machine."""
     try:
         payload = prepare(loaded.experiment)
     except UserError as error:
@@ -115,7 +130,7 @@ def _experiment(loaded: Loaded) -> tuple[Finding, Payload | None]:
 def _machines(
     loaded: Loaded | None, payload: Payload | None, address: str | None
 ) -> Iterator[Finding]:
-    """Every machine: what it has, whether it is like this one, and a step of the experiment."""
+    """Check every machine: its resources, its versions, and a step of the experiment."""
     from raynas.runners.ray import nodes as machines
     from raynas.runners.ray.node_checks import look_at_nodes
     from raynas.runners.ray.runner import RayRunner
@@ -143,7 +158,7 @@ def _machines(
 
 
 def _first_machine(runner: ClusterRunner, *, managed: bool) -> Iterator[Finding]:
-    """Of a cluster where there is only a head that drives searches."""
+    """Bring up the first machine of a cluster that has only a head node, which drives searches."""
     if not managed:
         cure = "`ray start --address=HEAD:6379` on the machines that shall work"
         yield Finding("cluster", False, "no machine has a CPU for trials", cure)

@@ -1,4 +1,4 @@
-"""What a search will take, before it is paid for: `raynas plan`."""
+"""Estimates of what a search costs before it runs, for `raynas plan`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from raynas.runners.base import pick_device
 from raynas.search.context import Payload
 from raynas.spaces.guard import ArchitectureError, checked_canonical
 
-#: driver seconds a trial needs, whatever it trains: a worker that has less to do waits
+#: seconds of the driver that each trial needs; workers with shorter trials wait for it
 DRIVER_SECONDS = 0.03
 
 _SEARCH = "search ("
@@ -42,7 +42,13 @@ _SEARCH = "search ("
 
 @dataclass(frozen=True)
 class Spread:
-    """Of a cost over the architectures that keep the bounds."""
+    """The spread of a cost over the architectures that keep the bounds.
+
+    Attributes:
+        least: Smallest cost.
+        median: Median cost.
+        most: Largest cost.
+    """
 
     least: float
     median: float
@@ -50,12 +56,28 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
+        """Compute the spread of some costs.
+
+        Args:
+            values: One cost per architecture, at least one.
+
+        Example:
+            >>> Spread.of([1.0, 5.0, 2.0])
+            Spread(least=1.0, median=2.0, most=5.0)
+        """
         return cls(min(values), statistics.median(values), max(values))
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the run. ``trials``; ``steps`` that they take together; ``hours`` of one device."""
+    """A part of the run.
+
+    Attributes:
+        name: Name of the part.
+        trials: Number of its trials.
+        steps: Number of steps that they take together.
+        hours: Hours of one device; None where they are not known.
+    """
 
     name: str
     trials: int
@@ -65,13 +87,22 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is known of an experiment before it runs.
+    """The estimates for an experiment before it runs.
 
-    ``size``: architectures in the space. ``drawn``, ``feasible``: of the sample. ``failed``: of it,
-    those for which the space's own code raises, ``reason`` the commonest error of theirs.
-    ``costs``: name -> spread over what is feasible (``params``, ``macs``, ``memory_mb`` of a
-    training step).
-    ``step_seconds``: of the median architecture on ``device``; None without a probe.
+    Attributes:
+        size: Number of architectures in the space.
+        drawn: Number of architectures in the sample.
+        failed: Number of those for which the space's own code raises.
+        reason: Their most frequent error.
+        feasible: Number of those that keep the bounds.
+        bounds: The bounds as texts.
+        costs: Name -> spread over what is feasible (``params``, ``macs``, ``memory_mb`` of a
+            training step).
+        step_seconds: Seconds of a step of the median architecture on ``device``; None without a
+            probe.
+        device: Device on which steps are timed.
+        stages: Parts of the run, in its order.
+        concurrent: Number of trials at the same time; None where the machine decides.
     """
 
     size: int
@@ -88,13 +119,23 @@ class Plan:
 
     @property
     def hours(self) -> float | None:
-        """Of one device, all stages together."""
+        """The hours of one device for all stages together.
+
+        Returns:
+            Hours; None where those of a stage are not known.
+        """
         known = [stage.hours for stage in self.stages]
         return None if None in known else sum(h for h in known if h is not None)
 
     @property
     def most_workers(self) -> int | None:
-        """Beyond so many workers the driver is the limit: each trial takes some of its time."""
+        """The number of workers beyond which the driver is the limit.
+
+        Each trial takes ``DRIVER_SECONDS`` of its time.
+
+        Returns:
+            The number; None where the time of a step is not known.
+        """
         if self.step_seconds is None or not self.stages:
             return None
         search = next((s for s in self.stages if s.name.startswith(_SEARCH)), None)
@@ -105,16 +146,22 @@ class Plan:
 
 
 def plan(experiment: Experiment, *, sample: int = 300, probe: bool = True) -> Plan:
-    """Look at random architectures, and time a step of each kind of evaluation of a middling one.
+    """Look at random architectures, and time a step of each kind of evaluation for the median one.
 
     Args:
         experiment: What is to be run.
         sample: How many architectures are drawn.
         probe: Whether steps are timed. A supernet that is still to be trained is trained for up
-            to two epochs then; what works with its weights is timed with those.
+            to two epochs then; evaluations that use its weights are timed with those.
+
+    Returns:
+        The estimates.
 
     Raises:
-        UserError: The experiment cannot run, or nothing of the sample keeps the bounds.
+        UserError: The sample is smaller than 1.
+        UserError: The experiment cannot run.
+        UserError: No architecture of the sample has a network, or keeps the bounds.
+        UserError: The evaluation that is timed fails.
     """
     if sample < 1:
         raise UserError(f"a sample of {sample} architectures", allowed="1 or more")
@@ -170,7 +217,7 @@ def plan(experiment: Experiment, *, sample: int = 300, probe: bool = True) -> Pl
 def _draw(
     experiment: Experiment, payload: Payload, count: int
 ) -> tuple[list[Architecture], list[str]]:
-    """Different ones, in a small space fewer than ``count``, and an error of each that raised."""
+    """Draw ``count`` architectures; return the different ones, and an error of each that raised."""
     rng = rng_for(experiment.seed, "plan")
     found, errors = dict[str, Architecture](), dict[str, str]()
     for _ in range(count):
@@ -193,7 +240,7 @@ def _memory(
     kept: list[Architecture],
     costs: list[dict[str, float]],
 ) -> Spread | None:
-    """Megabytes of a training step of the least, middle and most MACs, where something trains."""
+    """Return megabytes of a training step at the least, middle and most MACs; else None."""
     recipe = getattr(experiment.evaluator, "recipe", None)
     batch = getattr(recipe, "batch_size", None)
     if batch is None:
@@ -266,7 +313,7 @@ def _probe(
     experiment: Experiment,
     workdir: Path | None = None,
 ) -> float | None:
-    """Seconds of one step, the second where there are two: the first one warms up."""
+    """Return the seconds of one step, the second where there are two: the first one warms up."""
     evaluator = fresh(payload.evaluator)
     evaluator.setup(payload.space, payload.view)
     last = min(2, evaluator.max_step)
@@ -287,8 +334,11 @@ def _probe(
 
 
 def _stages(experiment: Experiment, times: _StepTimes) -> list[Stage]:
-    """What a run does, in its order: the supernet, the search and what it is compared with, the
-    truth, the finalists."""
+    """Return the parts of a run, in its order.
+
+    They are the supernet, the search and its comparisons, the trained networks that judge the
+    ranking, and the finalists.
+    """
     finalists, needed = experiment.finalists, experiment.needs()
     stages = [] if needed is None else [_stage("supernet", needed, 1, times)]
     search = _search_stages(experiment, times)
@@ -310,15 +360,17 @@ def _stages(experiment: Experiment, times: _StepTimes) -> list[Stage]:
 
 
 def _stage(name: str, evaluator: Evaluator, trials: int, times: _StepTimes) -> Stage:
-    """``trials`` whole evaluations."""
+    """Return the stage of ``trials`` whole evaluations."""
     seconds, steps = times.of(evaluator), trials * evaluator.max_step
     hours = None if seconds is None else steps * seconds / 3600
     return Stage(f"{name} ({evaluator.name})", trials, steps, hours)
 
 
 def _search_stages(experiment: Experiment, times: _StepTimes) -> list[Stage]:
-    """The scores of a screening, if there is one, and the search; neither, where nobody knows how
-    many trials fit into the hours."""
+    """Return the stages of screening, if there is one, and search.
+
+    Neither is returned where it is not known how many trials fit into the hours.
+    """
     evaluator, screen, trials = experiment.evaluator, experiment.screen, experiment.budget.trials
     seconds = times.of(evaluator)
     looks = 1 / screen.keep if screen else 0.0  # of a trial that is evaluated
@@ -338,7 +390,10 @@ def _search_stages(experiment: Experiment, times: _StepTimes) -> list[Stage]:
 
 
 def _comparison(name: str, search: Sequence[Stage], seconds: float | None) -> Stage:
-    """Equal worker time: what screening took, too, goes into steps; by no scheduler's favour."""
+    """Return the stage of a compared method, which gets the same worker time.
+
+    The time of screening goes into its steps, too, and no scheduler stops its trials.
+    """
     last = search[-1]
     if not seconds or last.hours is None:
         return replace(last, name=f"comparison ({name})")
@@ -349,8 +404,19 @@ def _comparison(name: str, search: Sequence[Stage], seconds: float | None) -> St
 
 
 def expected_steps(experiment: Experiment, trials: int, repeats: int = 5) -> float:
-    """Steps that ``trials`` take under the experiment's scheduler when the order of architectures
-    shows at the first step already: the mean over random orders."""
+    """Compute the expected number of steps that some trials take under the experiment's scheduler.
+
+    It is assumed that the order of architectures shows at the first step already; the result is the
+    mean over random orders.
+
+    Args:
+        experiment: The experiment.
+        trials: Number of trials.
+        repeats: Number of random orders.
+
+    Returns:
+        Steps of all trials together.
+    """
     evaluator, total = experiment.evaluator, 0
     for repeat in range(repeats):
         scheduler = fresh(experiment.scheduler)

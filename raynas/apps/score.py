@@ -1,7 +1,7 @@
 """Scores without a search: an experiment that asks proxies only, and the table that it gives.
 
-`raynas score` writes such an experiment's file, so its run is stored, resumed and reported like
-any other.
+`raynas score` writes the file of such an experiment, so its run is stored, resumed and reported
+like any other.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from raynas.proxies import Proxy
 
 ENSEMBLE = "ensemble"
-"""The column of the proxies' ranks together."""
+"""Name of the column with the combined ranks of all proxies."""
 
 _RANDOM = 100
 _COSTS = ("params", "macs")
@@ -43,11 +43,24 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Request:
-    """What to score: named ``architectures``, or ``every`` one, or ``random`` ones (default 100).
+    """A request for scores of architectures.
 
-    ``space``: a name of `raynas list spaces`, or an experiment's file, whose space and data are
-    taken. ``proxies``: names of `raynas list proxies`. ``data``: a name of `raynas list data`,
-    default digits; not with a file. Raises: UserError for what contradicts itself.
+    They are named ``architectures``, ``every`` one of the space, or ``random`` ones (default 100).
+
+    Attributes:
+        space: A name of `raynas list spaces`, or the file of an experiment, whose space and data
+            are taken.
+        architectures: Text forms of the architectures.
+        every: True for every architecture of the space, once.
+        random: Number of random architectures.
+        proxies: Names of `raynas list proxies`.
+        data: A name of `raynas list data`, default digits; not with a file.
+        batch: Number of images in the batch.
+        seed: Seed of weights and of random architectures.
+
+    Raises:
+        UserError: More than one choice of architectures is given.
+        UserError: Both ``data`` and a file are given.
     """
 
     space: str
@@ -77,15 +90,25 @@ class Request:
 
     @property
     def file(self) -> Path | None:
-        """The experiment's file, if one is given."""
+        """The file of the experiment; None where a space is named."""
         return Path(self.space).absolute() if self._is_file else None
 
 
 def load_request(request: Request, overrides: Mapping[str, object]) -> Loaded:
-    """The experiment of a request; its source is the text of a Python file.
+    """Load the experiment of a request; its source is the text of a Python file.
 
     Where the files of the data set are missing and it declares its images, random ones stand in.
-    Raises: UserError for unknown names.
+
+    Args:
+        request: What to score.
+        overrides: Path of a setting -> value.
+
+    Returns:
+        The loaded experiment.
+
+    Raises:
+        UserError: A space, data set or proxy is not known.
+        UserError: The data set needs settings.
     """
     given = load(request.file) if request.file else None
     with tempfile.TemporaryDirectory() as folder:
@@ -103,7 +126,7 @@ def load_request(request: Request, overrides: Mapping[str, object]) -> Loaded:
 
 
 def _count(experiment: Experiment) -> int:
-    """How many different architectures a fixed list has."""
+    """Return the number of different architectures of a sampler with a fixed list."""
     sampler, found = fresh(experiment.sampler), 0
     sampler.setup(experiment.space, Problem(experiment.objectives, 1, experiment.seed, "count"))
     with contextlib.suppress(SpaceExhausted):
@@ -142,7 +165,7 @@ def experiment() -> Experiment:
 
 
 def _data(name: str) -> str:
-    """The class of a data set that needs no settings."""
+    """Return the class name of a data set that needs no settings."""
     from raynas.data import DATASETS
 
     simple = {
@@ -162,7 +185,10 @@ def _data(name: str) -> str:
 
 
 def _of_file(given: Loaded, request: Request, trials: int) -> str:
-    """The file, then an ``experiment`` that changes its own; it takes no name from the file."""
+    """Return the text of the file, followed by an ``experiment`` that changes the file's own.
+
+    The added text uses no name of the file.
+    """
     imports = _imports(
         request,
         "import dataclasses\n",
@@ -242,10 +268,20 @@ def _proxies(request: Request) -> list[Proxy]:
 def scored_run(
     path: Path, *, trust: bool = False, remark: Callable[[str], None] = lambda _: None
 ) -> tuple[RunFolder, Sequence[Proxy]]:
-    """A stored run and its proxies; ``remark`` hears what a user should know of its images.
+    """Open a stored run of scores.
 
-    Executes the ``experiment.py`` of the run; ``trust``: also if it belongs to another user.
-    Raises: UserError when it did not score.
+    It executes the ``experiment.py`` of the run.
+
+    Args:
+        path: The folder of the run.
+        trust: Whether the file is executed also if it belongs to another user.
+        remark: Called with each sentence that a user should know of the images.
+
+    Returns:
+        The folder of the run and its proxies.
+
+    Raises:
+        UserError: The run has no scores.
     """
     folder = RunFolder.open(path)
     experiment = reload(folder, trust=trust).experiment
@@ -261,11 +297,22 @@ def scored_run(
 
 
 def score_table(folder: RunFolder, proxies: Sequence[Proxy]) -> pa.Table:
-    """A row per architecture, best first: text, costs, scores, ranks together, remarks.
+    """Make a table of scores, with a row per architecture, best first.
 
-    What could not be scored is null. A proxy of several parts gets a column of its own name, their
-    ranks together; ``ensemble`` sums the logarithms of all proxies' ranks, where null ranks last.
-    Both compare architectures of this table only.
+    Its columns are text, costs, scores, combined ranks and remarks. Scores that are missing are
+    null. A proxy of several parts gets a column of its own name with their combined ranks;
+    ``ensemble`` sums the logarithms of all proxies' ranks, where null ranks last. Both compare
+    architectures of this table only.
+
+    Args:
+        folder: The folder of the run.
+        proxies: The proxies of the run.
+
+    Returns:
+        The table.
+
+    Raises:
+        UserError: The run has no scores yet.
     """
     import pyarrow as pa
 
@@ -294,7 +341,7 @@ def _floats(values: Iterable[float | None]) -> Floats:
 
 
 def _combined(proxy: Proxy, numbers: Mapping[str, Floats]) -> Floats:
-    """(n,) scores; NaN where a part is missing, whom the others are not compared with."""
+    """Return (n,) scores; NaN where a part is missing, and such architectures are not compared."""
     parts = {part: numbers[part] for part in proxy.parts}
     known = ~np.any([np.isnan(values) for values in parts.values()], axis=0)
     found = np.full(len(known), np.nan)
@@ -303,13 +350,25 @@ def _combined(proxy: Proxy, numbers: Mapping[str, Floats]) -> Floats:
 
 
 def check_table(path: Path | None) -> None:
-    """Before anything is spent. Raises: UserError for another ending than .csv or .parquet."""
+    """Check that a table can be written in the format that its name asks for.
+
+    Args:
+        path: The file of the table; None for none.
+
+    Raises:
+        UserError: The name ends neither in .csv nor in .parquet.
+    """
     if path is not None and path.suffix not in (".csv", ".parquet"):
         raise UserError(f"--table {path}", allowed="a name that ends in .csv or .parquet")
 
 
 def write_table(table: pa.Table, path: Path) -> None:
-    """As .csv or .parquet."""
+    """Write a table as .csv or .parquet.
+
+    Args:
+        table: The table.
+        path: The file; missing folders are made.
+    """
     from pyarrow import csv, parquet
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What a search would find, when, and at what cost, on workers that are not there."""
+"""Simulation of a search on a cluster of any size: results, times and cost on a virtual clock."""
 
 from __future__ import annotations
 
@@ -47,9 +47,12 @@ Watch = Callable[[SearchController], contextlib.AbstractContextManager[object]]
 
 @dataclass(frozen=True)
 class StepTimes:
-    """Seconds of one step by an architecture's MACs: ``fixed + per_mac * macs``.
+    """The seconds of one step as a function of an architecture's MACs: ``fixed + per_mac * macs``.
 
-    ``error``: mean deviation of what was measured from that, as a share; None: not measured.
+    Attributes:
+        fixed: Seconds.
+        per_mac: Seconds per multiply-add.
+        error: Mean deviation of measured times from that, as a share; None where not measured.
     """
 
     fixed: float
@@ -57,12 +60,28 @@ class StepTimes:
     error: float | None = None
 
     def seconds(self, macs: float) -> float:
+        """Return the seconds of one step.
+
+        Args:
+            macs: Multiply-adds of one forward pass.
+
+        Example:
+            >>> StepTimes(fixed=1.0, per_mac=1e-6).seconds(2e6)
+            3.0
+        """
         return self.fixed + self.per_mac * macs
 
 
 @dataclass(frozen=True)
 class Found:
-    """A new best trial: when, which, and its value of the first objective."""
+    """A new best trial of a simulated search.
+
+    Attributes:
+        clock_s: Simulated seconds at its end.
+        trial: Number of the trial.
+        arch: The architecture as text.
+        value: Value of the first objective.
+    """
 
     clock_s: float
     trial: int
@@ -72,10 +91,18 @@ class Found:
 
 @dataclass(frozen=True)
 class Simulated:
-    """One search on one cluster. ``ends``: (when, state) of all trials, in the order of time.
+    """One simulated search on one cluster.
 
-    ``real_s``: what the simulation took. ``note``: why the search ended early, if it did.
-    ``made_up``: values and architectures mean nothing.
+    Attributes:
+        cluster: The cluster.
+        objective: First objective of the search.
+        usage: Use of the workers' time.
+        best: New best trials, in the order of time.
+        ends: (simulated seconds, state) of all trials, in the order of time.
+        counts: Counts of the search's trials.
+        real_s: Seconds that the simulation took.
+        note: Reason why the search ended early; empty when it did not.
+        made_up: True when values and architectures have no meaning.
     """
 
     cluster: Cluster
@@ -89,7 +116,15 @@ class Simulated:
     made_up: bool
 
     def at(self, clock_s: float) -> tuple[Found | None, Counter[str]]:
-        """The best so far, and the trials ended so far by state."""
+        """Return the state of the search at one moment.
+
+        Args:
+            clock_s: Simulated seconds.
+
+        Returns:
+            The best trial so far, None before the first; and state -> number of trials ended so
+                far.
+        """
         found = [one for one in self.best if one.clock_s <= clock_s]
         ended = Counter(state for when, state in self.ends if when <= clock_s)
         return (found[-1] if found else None), ended
@@ -103,11 +138,21 @@ def simulate(
     hours: float | None = None,
     watch: Watch = lambda _: contextlib.nullcontext(),
 ) -> Simulated:
-    """The experiment's search on ``cluster``, in this process, on a virtual clock.
+    """Run the experiment's search on ``cluster``, in this process, on a virtual clock.
 
-    ``payload``: of :func:`tabled` or :func:`assumed`. ``hours``: takes the place of the
-    experiment's budget; as there, nothing is started later, and what runs is finished.
-    Raises: UserError for hours that are none.
+    Args:
+        experiment: The experiment.
+        cluster: The simulated workers.
+        payload: What is evaluated, of :func:`tabled` or :func:`assumed`.
+        hours: Simulated hours that replace the experiment's budget. As there, no trial is started
+            later, and running ones are finished. None keeps the budget.
+        watch: Makes a context around the search, such as a live view.
+
+    Returns:
+        The simulated search.
+
+    Raises:
+        UserError: ``hours`` is not a finite number above 0.
     """
     if hours is not None and not 0 < hours < math.inf:
         raise UserError(f"--hours {hours}", allowed="above 0")
@@ -163,7 +208,7 @@ def _screening(experiment: Experiment, payload: Payload, runner: VirtualRunner) 
 
 
 class _Ends:
-    """Rows of which only the ends of trials are kept."""
+    """A list of rows of which only the ends of trials are kept."""
 
     def __init__(self, clock: Callable[[], float], objective: Objective) -> None:
         self.clock, self.objective = clock, objective
@@ -183,22 +228,47 @@ class _Ends:
 
 
 def worker_counts(text: str) -> tuple[int, ...]:
-    """``"1,10,100"`` -> (1, 10, 100). Raises: UserError."""
+    """Parse the numbers of workers.
+
+    Args:
+        text: Numbers separated by commas.
+
+    Returns:
+        The numbers.
+
+    Raises:
+        UserError: A part is not a whole number from 1.
+
+    Example:
+        >>> worker_counts("1,10,100")
+        (1, 10, 100)
+    """
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() and len(part) < 10 and int(part) > 0 for part in parts):
         raise UserError(f"--workers {text}", allowed="a number from 1, or several: 1,10,100")
     return tuple(int(part) for part in parts)
 
 
-# -- what stands for trainings -----------------------------------------------------------------
+# -- evaluations in the place of trainings -----------------------------------------------------
 
 
 def payload_for(
     experiment: Experiment, *, probe: int | None = None, step_seconds: float | None = None
 ) -> tuple[Payload, tuple[str, ...]]:
-    """What is evaluated, and what a user should know of it, a sentence each.
+    """Choose what a simulation evaluates in the place of trainings.
 
-    Raises: UserError for an experiment that trains for real where neither is given.
+    Args:
+        experiment: The experiment.
+        probe: Number of architectures of which a step is measured here; None for none.
+        step_seconds: Seconds of a step of the median architecture; None where not stated.
+
+    Returns:
+        What is evaluated, and remarks for the user, a sentence each.
+
+    Raises:
+        UserError: Both ``probe`` and ``step_seconds`` are given, or one of them for an experiment
+            whose times are known.
+        UserError: The experiment trains for real and neither is given.
     """
     if probe is not None and step_seconds is not None:
         raise UserError("--probe and --step-seconds together", cure="leave one of them out")
@@ -223,7 +293,17 @@ def payload_for(
 
 
 def tabled(experiment: Experiment) -> Payload:
-    """Of an experiment whose evaluator looks trainings up. Raises: UserError for any other."""
+    """Prepare an experiment whose evaluator looks trainings up.
+
+    Args:
+        experiment: The experiment.
+
+    Returns:
+        What is evaluated.
+
+    Raises:
+        UserError: The evaluator works for real.
+    """
     if not experiment.evaluator.simulated:
         raise UserError(
             f"{experiment.name}: {experiment.evaluator.name} works for real, so nobody knows yet "
@@ -236,16 +316,33 @@ def tabled(experiment: Experiment) -> Payload:
 
 
 def assumed(experiment: Experiment, times: StepTimes) -> Payload:
-    """Trainings that take ``times`` and whose results are made up."""
+    """Prepare trainings that take ``times`` and whose results are made up.
+
+    Args:
+        experiment: The experiment.
+        times: Times of a step.
+
+    Returns:
+        What is evaluated.
+    """
     view = experiment.data.search_view(experiment.seed)
     stand_in = Assumed(experiment.evaluator, times, seed=experiment.seed)
     return Payload(experiment.space, stand_in, view)
 
 
 def measured(experiment: Experiment, count: int) -> StepTimes:
-    """Measure one step of ``count`` random architectures within the bounds, here and now.
+    """Measure one step of ``count`` random architectures within the bounds on this machine.
 
-    Raises: UserError when none keeps the bounds, or one fails.
+    Args:
+        experiment: The experiment.
+        count: Number of architectures.
+
+    Returns:
+        Times of a step, with their mean deviation from what was measured.
+
+    Raises:
+        UserError: Too few random architectures keep the bounds.
+        UserError: The evaluation of one fails.
     """
     payload = prepare(experiment)
     evaluator, view = fresh(payload.evaluator), payload.view
@@ -253,7 +350,7 @@ def measured(experiment: Experiment, count: int) -> StepTimes:
     archs = _within_bounds(experiment, view, count)
     device = pick_device(experiment.resources.gpus)
     macs, seconds = [], []
-    for number, arch in enumerate([archs[0], *archs]):  # the first time warms caches up
+    for number, arch in enumerate([archs[0], *archs]):  # the first evaluation warms caches up
         job = Job(number, seed=number, max_step=evaluator.max_step, device=device)
         job = dataclasses.replace(job, threads=experiment.resources.threads)
         try:
@@ -266,7 +363,19 @@ def measured(experiment: Experiment, count: int) -> StepTimes:
 
 
 def fit(macs: Sequence[float], seconds: Sequence[float]) -> StepTimes:
-    """The line through the points, or the best one through 0 where that has a negative part."""
+    """Fit a line through measured times, or the best one through 0 where a coefficient is negative.
+
+    Args:
+        macs: (n,) multiply-adds.
+        seconds: (n,) seconds.
+
+    Returns:
+        Times of a step, with their mean deviation from what was measured.
+
+    Example:
+        >>> round(fit([1e6, 2e6], [2.0, 3.0]).fixed, 6)
+        1.0
+    """
     x, y = np.asarray(macs, dtype=np.float64), np.asarray(seconds, dtype=np.float64)
     if len(set(macs)) > 1:
         per_mac, fixed = (float(v) for v in np.polyfit(x, y, 1))
@@ -279,7 +388,19 @@ def fit(macs: Sequence[float], seconds: Sequence[float]) -> StepTimes:
 
 
 def stated(experiment: Experiment, step_seconds: float) -> StepTimes:
-    """``step_seconds`` for the median of random architectures, others in proportion to MACs."""
+    """Assume ``step_seconds`` for the median of random architectures, others in proportion to MACs.
+
+    Args:
+        experiment: The experiment.
+        step_seconds: Seconds of a step.
+
+    Returns:
+        Times of a step.
+
+    Raises:
+        UserError: ``step_seconds`` is not a finite number above 0.
+        UserError: Too few random architectures keep the bounds.
+    """
     if not 0 < step_seconds < math.inf:
         raise UserError(f"--step-seconds {step_seconds}", allowed="above 0")
     view = experiment.data.search_view(experiment.seed)
@@ -317,10 +438,15 @@ def _macs(space: SearchSpace, arch: Architecture, view: View) -> float:
 
 @dataclass
 class Assumed(Evaluator):
-    """Stands for ``like``: steps that take ``times``; what they find is made up.
+    """An evaluator whose steps take assumed ``times`` and whose results are made up.
 
     Metrics to maximise follow the curves of a :class:`~raynas.benchmarks.Synthetic` landscape,
-    those to minimise fall by them. Only times, utilisation and cost mean anything.
+    those to minimise fall by them. Only times, utilisation and cost have a meaning.
+
+    Attributes:
+        like: The evaluator that it replaces.
+        times: Times of a step.
+        seed: Seed of the landscape.
     """
 
     name: ClassVar[str] = "assumed"
@@ -337,18 +463,22 @@ class Assumed(Evaluator):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
+        """The metrics of the evaluator that it replaces."""
         return self.like.metrics
 
     @property
     def max_step(self) -> int:
+        """The last step of the evaluator that it replaces."""
         return self.like.max_step
 
     def setup(self, space: SearchSpace, view: View) -> None:
+        """Prepare the landscape of made-up results."""
         self._given = space, view
         self._landscape = Synthetic(max_step=self.max_step, noise=0.3, seed=self.seed)
         self._landscape.setup(space)
 
     def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
+        """Yield made-up measurements, each with the assumed seconds of its step."""
         assert self._landscape is not None
         assert self._given is not None
         space, view = self._given

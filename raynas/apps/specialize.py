@@ -1,5 +1,7 @@
-"""Any budget from one search: the best of what it has stored within some bounds, taken out of the
-supernet with the weights that it inherits, and exported.
+"""Networks for any budget from one search over a supernet.
+
+The best architectures that the run has stored within some bounds are taken out of the supernet
+with the weights that they inherit, and exported.
 """
 
 from __future__ import annotations
@@ -26,18 +28,22 @@ if TYPE_CHECKING:
     from raynas.costs import Latency
     from raynas.training import Exported
 
-#: so many networks at most have their latency measured before the search for one is given up
+#: largest number of networks whose latency is measured; the choice ends there
 MEASURED = 200
 
 Measure = Callable[[str], float]
-"""An architecture's text -> milliseconds."""
+"""A function from the text of an architecture to its latency in milliseconds."""
 
 
 @dataclass(frozen=True)
 class Special:
-    """One network within the bounds: the trial that the search has of it, and its files.
+    """One network within the bounds, with the trial that the search has of it.
 
-    ``latency``: of the network itself, here and now, where there was a bound on it.
+    Attributes:
+        found: The trial.
+        exported: Files of the network.
+        latency: Latency of the network itself, measured on this machine; None where there was no
+            bound on it.
     """
 
     found: Trial
@@ -47,10 +53,15 @@ class Special:
 
 @dataclass(frozen=True)
 class Request:
-    """What is wanted: the ``top`` best by the run's first objective within ``bounds``.
+    """A request for networks: the ``top`` best by the run's first objective within ``bounds``.
 
-    ``output``: their folder; of several, each has one of its own in it. None: RUN/specialized.
-    ``device``: on which latency is measured.
+    Attributes:
+        bounds: Bounds on costs and metrics.
+        top: Number of networks.
+        output: Folder for them; of several, each has a folder of its own in it. None:
+            RUN/specialized.
+        formats: Formats of the files: safetensors, onnx, torch.
+        device: Device on which latency is measured.
     """
 
     bounds: tuple[Bound, ...] = ()
@@ -61,11 +72,27 @@ class Request:
 
     @property
     def timed(self) -> bool:
+        """True when there is a bound on latency."""
         return any(bound.metric == LATENCY.name for bound in self.bounds)
 
 
 def parse_bounds(least: Sequence[str], most: Sequence[str]) -> tuple[Bound, ...]:
-    """``["params=1e5"], ["params=5e5", "latency_ms=2"]`` -> bounds. Raises: UserError."""
+    """Parse bounds of the form METRIC=NUMBER.
+
+    Args:
+        least: Lower bounds.
+        most: Upper bounds.
+
+    Returns:
+        One bound per metric.
+
+    Raises:
+        UserError: A text has another form.
+
+    Example:
+        >>> [b.metric for b in parse_bounds(["params=1e5"], ["params=5e5", "latency_ms=2"])]
+        ['params', 'latency_ms']
+    """
     limits: dict[str, dict[str, float]] = {}
     for option, texts in (("min", least), ("max", most)):
         for text in texts:
@@ -82,14 +109,24 @@ def parse_bounds(least: Sequence[str], most: Sequence[str]) -> tuple[Bound, ...]
 
 
 def specialize(path: Path, request: Request, *, trust: bool = False) -> list[Special]:
-    """Pick, take out, recalibrate, check and export what ``request`` wants of the run at ``path``.
+    """Pick, take out, recalibrate, check and export the networks that ``request`` asks for.
 
     Costs and metrics come from the store. Under a bound on ``latency_ms``, networks of which the
     store has none are timed on this machine, for one image, in the order of the ranking; those
-    that are exported in any case. Executes the ``experiment.py`` of the run; ``trust``: also if it
-    belongs to another user.
-    Raises: UserError when the run has no inherited weights, or nothing lies within the bounds: it
-    names what comes nearest; RaynasError when a network is not what the supernet computes.
+    that are exported are timed in any case. It executes the ``experiment.py`` of the run.
+
+    Args:
+        path: The folder of the run.
+        request: What is wanted.
+        trust: Whether the file is executed also if it belongs to another user.
+
+    Returns:
+        The networks, the best first.
+
+    Raises:
+        UserError: The run has no inherited weights.
+        UserError: No architecture lies within the bounds; the nearest one is named.
+        RaynasError: A network does not compute the same as the supernet.
     """
     folder = RunFolder.open(path)
     experiment = equipped(folder, reload(folder, trust=trust).experiment)
@@ -138,8 +175,17 @@ def _network(evaluator: Evaluator, experiment: Experiment, text: str) -> nn.Modu
 
 
 def ranking(folder: RunFolder, experiment: Experiment) -> list[Trial]:
-    """All that was evaluated to the end, each architecture once, best first: by the first
-    objective that is no cost, and of equals the smallest first."""
+    """Return all that was evaluated to the end, each architecture once, best first.
+
+    The order is by the first objective that is no cost, and of equals the smallest first.
+
+    Args:
+        folder: The folder of the run.
+        experiment: Its experiment.
+
+    Returns:
+        The trials.
+    """
     objective = _quality(experiment)
     arms = [sampler.name for sampler in (experiment.sampler, *experiment.against)]
     every = [t for arm in arms for t in history(folder, experiment, SEARCH, arm)[0]]
@@ -166,9 +212,22 @@ def _quality(experiment: Experiment) -> Objective:
 def pick(
     ranked: Sequence[Trial], bounds: Sequence[Bound], top: int, latency: Measure, where: object
 ) -> list[Trial]:
-    """The first ``top`` of ``ranked`` within all bounds; ``latency`` measures what is not stored.
+    """Choose the first ``top`` of ``ranked`` within all bounds.
 
-    Raises: UserError for a bound on what nobody knows, and when there is none, naming the nearest.
+    Args:
+        ranked: Trials, best first.
+        bounds: Bounds on costs and metrics.
+        top: Number of trials.
+        latency: Measures the latency of an architecture in milliseconds where none is stored.
+        where: The run as errors name it.
+
+    Returns:
+        At least one trial, best first.
+
+    Raises:
+        UserError: Nothing was evaluated to the end.
+        UserError: A bound is on a metric that no trial has.
+        UserError: No trial lies within the bounds; the nearest one is named.
     """
     if not ranked:
         raise UserError(
@@ -200,8 +259,11 @@ def pick(
 def _judged(
     ranked: Sequence[Trial], bounds: Sequence[Bound], latency: Measure
 ) -> Iterator[tuple[Trial, float]]:
-    """Each trial with its worst violation. What only latency could rule out is measured, and
-    carries its latency from then on."""
+    """Yield each trial with its worst violation of a bound.
+
+    Where only latency could rule a trial out, it is measured, and the trial carries it from then
+    on.
+    """
     timed = any(bound.metric == LATENCY.name for bound in bounds)
     measured = 0
     for trial in ranked:
@@ -216,7 +278,7 @@ def _judged(
 
 
 def _worst(bounds: Sequence[Bound], values: Mapping[str, float]) -> float:
-    """Over all bounds on what is known; <= 0 within them."""
+    """Return the largest violation over all bounds on what is known; <= 0 within them."""
     return max(violations(bounds, values).values(), default=0.0)
 
 

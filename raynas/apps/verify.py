@@ -1,4 +1,4 @@
-"""Are a run's results what its experiment gives? `raynas verify` measures some of them again."""
+"""Checks that a run's results are those of its experiment, for `raynas verify`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,15 @@ from raynas.store.schema import SEARCH
 class Verified:
     """A trial that was measured again.
 
-    ``steps``: how many of the stored steps were measured again. ``differs``: (step, metric, stored,
-    now) of the values that are further apart than allowed; what one of the two does not have is
-    NaN there, and a step that did not come at all is there with each of its metrics. ``most``: the
-    largest difference, relative to the stored value; infinite where one is missing or not finite.
-    ``failure``: why the evaluation ended without its steps, where it raised.
+    Attributes:
+        trial: The stored trial.
+        steps: Number of stored steps that were measured again.
+        most: Largest difference, relative to the stored value; infinite where one of the two is
+            missing or not finite.
+        differs: (step, metric, stored, now) of the values that are further apart than allowed. A
+            value that one of the two lacks is NaN; a step that was not measured again is listed
+            with each of its metrics.
+        failure: Reason why the evaluation ended without its steps, where it raised; else empty.
     """
 
     trial: Trial
@@ -37,14 +41,23 @@ class Verified:
 def verify(
     path: Path, *, count: int = 3, tolerance: float = 0.0, trust: bool = False
 ) -> Iterator[Verified]:
-    """Measure ``count`` trials of the run at ``path`` again, drawn at random, from their seeds.
+    """Measure ``count`` trials of a run again, drawn at random, from their seeds.
 
-    Nothing is stored. ``tolerance``: relative to the stored value, so a stored 0 allows none; on
-    the machine and versions of the run training on a CPU gives the same bits, on a GPU or elsewhere
-    it does not. Executes the ``experiment.py`` of the run; ``trust``: also if it belongs to another
-    user.
-    Raises: UserError when there is nothing to verify, or for a tolerance that is negative or no
-    number.
+    The store is not changed. It executes the ``experiment.py`` of the run. On the machine and
+    versions of the run, training on a CPU gives the same bits; on a GPU or elsewhere it does not.
+
+    Args:
+        path: The folder of the run.
+        count: Number of trials.
+        tolerance: Allowed difference, relative to the stored value, so a stored 0 allows none.
+        trust: Whether the file is executed also if it belongs to another user.
+
+    Yields:
+        The trials, each as soon as it was measured.
+
+    Raises:
+        UserError: The run has no results yet.
+        UserError: ``tolerance`` is negative or not finite.
     """
     if not tolerance >= 0 or math.isinf(tolerance):
         raise UserError(f"tolerance={tolerance:g}", allowed="a number from 0 up, as 0.01 for 1 %")
@@ -76,8 +89,11 @@ def verify(
 def _compare(
     trial: Trial, again: Iterator[Measurement], columns: Collection[str], tolerance: float
 ) -> Verified:
-    """Up to the last step that is stored. What could not be stored is no difference: steps on the
-    way that nobody asked for, and metrics for which the run has none of the ``columns``."""
+    """Compare a trial with its new evaluation, up to the last stored step.
+
+    Values that could not be stored are no difference: intermediate steps that the run did not ask
+    for, and metrics for which the run has none of the ``columns``.
+    """
     stored = {m.step: m.values for m in trial.measurements if m.step > 0}
     found, failure = _again(again, trial.step)
     differs, most = [], 0.0
@@ -94,7 +110,7 @@ def _compare(
 
 
 def _again(again: Iterator[Measurement], last: int) -> tuple[dict[int, Mapping[str, float]], str]:
-    """Step -> values of a new evaluation up to ``last``, and why it broke off, if it did."""
+    """Return step -> values of a new evaluation up to ``last``, and why it ended early."""
     found: dict[int, Mapping[str, float]] = {}
     try:
         for now in again:
@@ -109,7 +125,7 @@ def _again(again: Iterator[Measurement], last: int) -> tuple[dict[int, Mapping[s
 
 
 def _apart(old: float, new: float, known: bool) -> float:
-    """Relative to ``old``; 0 for equal ones, of which NaN and infinities may be some."""
+    """Return the difference relative to ``old``; 0 for equal values, also two NaN."""
     if not known:
         return math.inf
     if old == new or (math.isnan(old) and math.isnan(new)):

@@ -1,4 +1,4 @@
-"""``python -m raynas.cli`` is the command ``raynas``."""
+"""The entry point of ``python -m raynas.cli``, the same as the command ``raynas``."""
 
 from raynas.cli.main import main
 

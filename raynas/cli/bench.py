@@ -1,4 +1,4 @@
-"""Tabular benchmarks."""
+"""Commands of tabular benchmarks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def convert(
     to: Annotated[Path, typer.Argument(help="The table to write.")] = Path("nb201.parquet"),
     jobs: Annotated[int, typer.Option(min=1, help="Processes that read.")] = 1,
 ) -> None:
-    """The table of NAS-Bench-201 from its authors' files, which are not trusted.
+    """Make the table of NAS-Bench-201 from its authors' files, which are not trusted.
 
     Put it into the folder $RAYNAS_DATA, where NASBench201Table() finds it.
     """
@@ -58,7 +58,7 @@ def nb201(
         ),
     ] = None,
 ) -> None:
-    """Compare samplers and schedulers on NAS-Bench-201: tables here, and a page."""
+    """Compare samplers and schedulers on NAS-Bench-201, with tables here and a page."""
     from raynas.apps.compare.compare import Plan, compare, write
     from raynas.apps.compare.page import terminal_table
     from raynas.cli.console import console, counted
@@ -83,7 +83,7 @@ def nb201(
 
 
 def _command() -> str:
-    """What was typed, without the path of the program."""
+    """Return the command as it was typed, without the path of the program."""
     import shlex
 
     return shlex.join(["raynas", *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""What commands print: runs, exports and parts, for people, at 80 columns."""
+"""Output of the commands: runs, exports and parts, for people, at 80 columns."""
 
 from __future__ import annotations
 
@@ -69,14 +69,28 @@ _STAGES = {"truth": "to judge the search by", "tuned": "finalists, from inherite
 
 
 def console() -> Console:
-    """Where commands print: all text is data, on a terminal that may know ASCII only."""
+    """Return the console of the commands.
+
+    All text is data, without markup, and the terminal may know ASCII only.
+
+    Returns:
+        A console on standard output.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "backslashreplace":
-        sys.stdout.reconfigure(errors=DEGRADED)  # the command line's own choice, in better letters
+        sys.stdout.reconfigure(errors=DEGRADED)  # replaces the command line's own setting
     return data_console()
 
 
 def show_parts(kind: str | None, out: Console) -> None:
-    """The parts of one kind, or of all, with the first line of their documentation."""
+    """Show the parts of one kind, or of all, with the first paragraph of their documentation.
+
+    Args:
+        kind: Kind of part; None for all.
+        out: The console.
+
+    Raises:
+        UserError: The kind is not known.
+    """
     if kind is not None and kind not in _REGISTRIES:
         raise one_of("kind of part", kind, _REGISTRIES)
     for name in [kind] if kind else _REGISTRIES:
@@ -92,9 +106,13 @@ def show_parts(kind: str | None, out: Console) -> None:
 
 
 def show_source(source: Source, found: FoundSet | None, begun: int, out: Console) -> None:
-    """A data set: what it is, whether it is there, where it is looked for, how to get it.
+    """Show a data set: what it is, its state, where it is looked for, and how to get it.
 
-    ``begun``: bytes that were fetched before it broke off.
+    Args:
+        source: The data set.
+        found: Its place on this machine; None where it was not found.
+        begun: Bytes that were fetched by an incomplete download.
+        out: The console.
     """
     state, style = "not there", "dim"
     if found is not None:
@@ -119,7 +137,13 @@ def show_source(source: Source, found: FoundSet | None, begun: int, out: Console
 
 
 def show_found(found: FoundSet, out: Console, indent: str = "") -> None:
-    """Where a data set is, in which form, and what of it is missing."""
+    """Show the place of a data set, its form, and its missing files.
+
+    Args:
+        found: The place.
+        out: The console.
+        indent: Blanks before each line.
+    """
     place = printable(str(found.place))
     out.print(f"{indent}{place} ({found.layout.name})", soft_wrap=True)
     if found.missing:
@@ -128,7 +152,7 @@ def show_found(found: FoundSet, out: Console, indent: str = "") -> None:
 
 
 def _point(label: str, text: str, out: Console) -> None:
-    """A label and lines beside it, which break between words only."""
+    """Print a label and lines beside it, which break between words only."""
     width = max(out.width - 15, 20)
     lines = textwrap.wrap(printable(text), width, break_long_words=False, break_on_hyphens=False)
     for i, line in enumerate(lines):
@@ -137,9 +161,13 @@ def _point(label: str, text: str, out: Console) -> None:
 
 @contextlib.contextmanager
 def downloading(out: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar with size, speed and time left on a terminal, and silence elsewhere.
+    """Show a bar with size, speed and time left on a terminal; elsewhere show nothing.
 
-    Told the name of a file, how many of its bytes are here, and how many it has.
+    Args:
+        out: The console.
+
+    Yields:
+        A function to call with the name of a file, the bytes that are here, and all its bytes.
     """
     columns = (
         TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(),
@@ -157,13 +185,18 @@ def downloading(out: Console) -> Iterator[Callable[[str, int, int], None]]:
 
 
 def _summary(part: type) -> str:
-    """The first paragraph of the documentation, on one line."""
+    """Return the first paragraph of the documentation, on one line."""
     first = (part.__doc__ or "").strip().split("\n\n")[0]
     return " ".join(first.replace("``", "").split())
 
 
 def show_export(exported: Exported, out: Console) -> None:
-    """The files, and how far their outputs are from the network's own."""
+    """Show the files of an export, and how far their outputs differ from the network's own.
+
+    Args:
+        exported: The files.
+        out: The console.
+    """
     for name, path in exported.paths.items():
         difference = exported.differences.get(name)
         checked = "" if difference is None else f"  (outputs differ by at most {difference:.1e})"
@@ -172,14 +205,27 @@ def show_export(exported: Exported, out: Console) -> None:
 
 
 def show_written(what: str, written: Written, out: Console) -> None:
-    """Where a file is, and what is missing in it."""
+    """Show the path of a written file, and a remark on what is missing in it.
+
+    Args:
+        what: Name of the file's kind.
+        written: The file.
+        out: The console.
+    """
     if written.remark:
         show_remarks([written.remark], out)
     out.print(f"{what}: {printable(str(written.path))}", soft_wrap=True)
 
 
 def show_special(found: Trial, exported: Exported, latency: Latency | None, out: Console) -> None:
-    """A network that was taken out: what is known of it, and its files."""
+    """Show a network that was taken out of a supernet, with its metrics and files.
+
+    Args:
+        found: The trial that the search has of it.
+        exported: Its files.
+        latency: Its latency on this machine; None where it was not measured.
+        out: The console.
+    """
     shown = ", ".join(
         f"{name} {_short(value) if name in _COUNTS else f'{value:.2f}'}"
         for name, value in found.values().items()
@@ -192,9 +238,15 @@ def show_special(found: Trial, exported: Exported, latency: Latency | None, out:
 
 
 def show_scores(scores: pa.Table, proxies: Sequence[str], top: int, out: Console) -> None:
-    """The best of a table of scores by ``proxies`` (its columns), and what is missing.
+    """Show the best of a table of scores, and what is missing.
 
-    As many columns as the width holds.
+    As many columns are shown as the width holds.
+
+    Args:
+        scores: The table, best first.
+        proxies: Names of its columns of scores.
+        top: Number of architectures shown.
+        out: The console.
     """
     fit = max((out.width - 21) // 13, 1)
     shown = [name for name in proxies if name != "params"][:fit]
@@ -218,7 +270,7 @@ def show_scores(scores: pa.Table, proxies: Sequence[str], top: int, out: Console
 
 
 def _score(value: float | None) -> str:
-    """At most 11 letters."""
+    """Return a score in at most 11 letters."""
     if value is None:
         return "-"
     text = f"{value:.5g}"
@@ -226,7 +278,12 @@ def _score(value: float | None) -> str:
 
 
 def show_verified(found: Verified, out: Console) -> None:
-    """One trial that was measured again."""
+    """Show one trial that was measured again.
+
+    Args:
+        found: The trial.
+        out: The console.
+    """
     trial, good = found.trial, not found.differs
     mark, style = ("same", "green") if good else ("DIFFERS", "bold red")
     arch = shorten(trial.arch.text, max(out.width - 40, 20))
@@ -242,7 +299,12 @@ def show_verified(found: Verified, out: Console) -> None:
 
 
 def show_finding(finding: Finding, out: Console) -> None:
-    """One thing that was looked at."""
+    """Show the result of one check.
+
+    Args:
+        finding: The result.
+        out: The console.
+    """
     mark, style = ("ok", "green") if finding.good else ("NOT OK", "bold red")
     line = Text.assemble(
         (f"{mark:<6} ", style), (finding.name, "bold"), f": {printable(finding.found)}"
@@ -253,7 +315,12 @@ def show_finding(finding: Finding, out: Console) -> None:
 
 
 def show_plan(plan: Plan, out: Console) -> None:
-    """What an experiment will take."""
+    """Show the estimates for an experiment.
+
+    Args:
+        plan: The estimates.
+        out: The console.
+    """
     share = f"{plan.feasible} of {plan.drawn} drawn at random"
     kept = f"keep {', '.join(plan.bounds)}" if plan.bounds else "are allowed: there are no bounds"
     out.print(f"space: {plan.size:,} architectures; {share} {kept}", soft_wrap=True)
@@ -294,17 +361,30 @@ def show_plan(plan: Plan, out: Console) -> None:
 
 
 def show_status(folder: RunFolder, out: Console) -> None:
-    """The state of a run, from its store."""
+    """Show the state of a run, from its store.
+
+    Args:
+        folder: The folder of the run.
+        out: The console.
+    """
     out.print(_state(folder, out.width))
 
 
 def watch(folder: RunFolder, out: Console, every: float) -> None:
-    """Show the state again and again until Ctrl-C."""
+    """Show the state of a run again and again until Ctrl-C.
+
+    Args:
+        folder: The folder of the run.
+        out: The console.
+        every: Seconds between two looks.
+    """
     try:
         with Live(Data(_state(folder, out.width)), console=out, auto_refresh=False) as live:
             while True:
                 time.sleep(every)
-                with contextlib.suppress(UserError):  # the storage is away: what was seen stays
+                with contextlib.suppress(
+                    UserError
+                ):  # the storage cannot be reached: keep the last view
                     folder = folder.refresh()
                 live.update(Data(_state(folder, out.width)), refresh=True)
     except KeyboardInterrupt:
@@ -425,7 +505,13 @@ _MOMENTS = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1)
 
 
 def show_simulation(found: Sequence[Simulated], price: float | None, out: Console) -> None:
-    """The anytime curve of one cluster, then utilisation and cost of each."""
+    """Show the anytime curve of a single cluster, then utilisation and cost of each cluster.
+
+    Args:
+        found: The simulated searches, at least one.
+        price: Price of one hour of one worker; None leaves costs out.
+        out: The console.
+    """
     if len(found) == 1:
         out.print(_anytime(found[0]))
     out.print(_clusters(found, price))
@@ -487,7 +573,7 @@ def _clusters(found: Sequence[Simulated], price: float | None) -> Table:
 
 
 def _account(usage: Usage) -> str:
-    """Where the workers' time went, in shares."""
+    """Return the shares of the workers' time by use."""
     parts = {
         "useful": usage.useful,
         "lost and done again": usage.lost,
@@ -504,7 +590,15 @@ def _account(usage: Usage) -> str:
 
 @contextlib.contextmanager
 def progress(out: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, a line every tenth elsewhere; told how many of how many are done."""
+    """Show a bar on a terminal; elsewhere print a line every tenth.
+
+    Args:
+        out: The console.
+        what: Name of the work.
+
+    Yields:
+        A function to call with the number that is done and the number of all.
+    """
     with Progress(console=out, transient=True, disable=not out.is_terminal) as bar:
         task = bar.add_task(what, total=None)
 
@@ -518,9 +612,16 @@ def progress(out: Console, what: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextlib.contextmanager
 def counted(out: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """As ``progress``, with the time that is left; elsewhere than on a terminal a line every 10 s.
+    """Show counts with the time that is left on a terminal; elsewhere print a line every 10 s.
 
-    What was done before the first call counts nothing for the pace.
+    Work that was done before the first call is not counted for the pace.
+
+    Args:
+        out: The console.
+        what: Name of the work.
+
+    Yields:
+        A function to call with the number that is done and the number of all.
     """
     live = Live(console=out, transient=True, auto_refresh=False) if out.is_terminal else None
     began = shown = time.monotonic()
@@ -546,7 +647,13 @@ def counted(out: Console, what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def show_missing(table: Path, missing: Mapping[str, int], out: Console) -> None:
-    """Where the table is, and for how many cells it lacks what."""
+    """Show the path of a table, and for how many cells it lacks each kind of value.
+
+    Args:
+        table: The file of the table.
+        missing: Kind of value -> number of cells without it.
+        out: The console.
+    """
     for name, count in missing.items():
         out.print(f"  {name} is missing for {count} cells", style="dim")
     out.print(f"table: {table}", soft_wrap=True)

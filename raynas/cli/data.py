@@ -1,4 +1,4 @@
-"""Data sets: what is there, and fetching from their publishers."""
+"""Commands of data sets: list them, and fetch them from their publishers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def list_(context: typer.Context) -> None:
-    """Data sets and tables: where each is looked for, what is there, and how to get it."""
+    """List data sets and tables: where each is looked for, what is there, and how to get it."""
     if context.invoked_subcommand is not None:
         return
     from raynas.cli.console import console, show_source
@@ -30,7 +30,7 @@ def get(
         typer.Option(help="The data folder; default $RAYNAS_DATA, else ~/.cache/raynas/data."),
     ] = None,
 ) -> None:
-    """Fetch a data set from its publisher, unless it is there; one that broke off goes on."""
+    """Fetch a data set from its publisher, unless it is there; a broken download is continued."""
     from raynas.cli.console import console, downloading, show_found
     from raynas.core import one_of
     from raynas.data.fetch import get

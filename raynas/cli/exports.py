@@ -1,4 +1,4 @@
-"""What is taken out of a run: networks, and studies for Optuna."""
+"""Commands that export from a run: networks, and studies for Optuna."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def export_study(
     run: RunPath,
     to: Annotated[Path, typer.Argument(metavar="FILE", help="As study.db; a new file.")],
 ) -> None:
-    """Write a run's search for Optuna: look at it with `optuna-dashboard sqlite:///FILE`.
+    """Write a run's search for Optuna.
 
-    Executes nothing of the run.
+    Look at it with `optuna-dashboard sqlite:///FILE`. Executes nothing of the run.
     """
     from raynas.cli.console import console, show_written
     from raynas.pipeline.results import export_studies

@@ -1,4 +1,7 @@
-"""The command line. Heavy imports wait until a command needs them: ``--help`` is instant."""
+"""The command line of raynas.
+
+Heavy modules are imported when a command needs them, so that ``--help`` is instant.
+"""
 
 from __future__ import annotations
 
@@ -56,11 +59,14 @@ def _bare(
         typer.echo(context.get_help())
 
 
-_INTERRUPTED = 130  # which typer makes of Ctrl-C
+_INTERRUPTED = 130  # the exit code of typer for Ctrl-C
 
 
 def main() -> None:
-    """Errors of the user are one line and exit code 2; no result of any trial is 3; Ctrl-C 130."""
+    """Run the command line and exit with its status.
+
+    Errors of the user are one line and status 2; no result of any trial is 3; Ctrl-C is 130.
+    """
     run_script(lambda: app(prog_name="raynas", standalone_mode=False))
 
 
@@ -68,8 +74,11 @@ def run_script(function: Callable[[], int | None]) -> None:
     """Call the main function of a script; where it does not succeed, exit as `raynas` does.
 
     Args:
-        function: May return an exit code. What it raises is one line where the user can do
-            something about it; a fault of ours keeps its traceback.
+        function: May return an exit code. An exception is shown as one line where the user can do
+            something about it; a fault of raynas keeps its traceback.
+
+    Raises:
+        SystemExit: The exit code is not 0.
     """
     prepare_streams()
     try:
@@ -94,7 +103,7 @@ def run_script(function: Callable[[], int | None]) -> None:
 
 
 def _told(error: Exception) -> tuple[int, str]:
-    """Exit code and line for an error that the user can do something about, else 1 and ''."""
+    """Return exit code and line for an error that the user can act on, else 1 and ''."""
     if hasattr(error, "format_message"):  # typer's errors about arguments have no public base
         return 2, f"error: {_usage(error)}"
 
@@ -120,17 +129,17 @@ def _told(error: Exception) -> tuple[int, str]:
     return 1, ""
 
 
-#: what the machine refuses; other errors of the system are mistakes of ours
+#: refusals of the machine; other errors of the system are faults of raynas
 _SYSTEM = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
     errno.EMFILE, errno.ENFILE,
 }  # fmt: skip
-#: what is wrong with a path that the user gave
+#: errors of a path that the user gave
 _PATHS = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 
 
 def _usage(error: Any) -> str:
-    """What is wrong with the command line, and what would be right."""
+    """Return what is wrong with the command line, and what would be right."""
     problem = " ".join(error.format_message().split()).rstrip(".")
     context = error.ctx
     commands = getattr(context and context.command, "commands", None)

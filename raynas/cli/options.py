@@ -1,4 +1,4 @@
-"""What commands have in common: options, and what follows from them."""
+"""Options that several commands have in common, and the objects made from them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _run_path(text: str) -> Path:
-    """The folder of a run; of one that lives elsewhere, its working copy as it is now."""
+    """Return the folder of a run; for one in remote storage, a fresh working copy."""
     from raynas.store.remote import is_uri, look
 
     return look(text) if is_uri(text) else Path(text)
@@ -56,6 +56,18 @@ Trust = Annotated[
 
 
 def runner_for(address: str | None, local: bool) -> Any:
+    """Return a function that makes the runner of an experiment.
+
+    Args:
+        address: Address of a Ray cluster to join; None starts Ray on this machine.
+        local: Whether trials run in this process, without Ray.
+
+    Returns:
+        A function of the loaded experiment and the folder of its run.
+
+    Raises:
+        UserError: Both ``local`` and an address are given.
+    """
     from raynas.core import UserError
 
     if local and address is not None:
@@ -83,14 +95,25 @@ def runner_for(address: str | None, local: bool) -> Any:
 
 
 def _tell(line: str) -> None:
-    """Beside the live view, which makes room for it."""
+    """Print a line to standard error, beside the live view."""
     from raynas.core.printable import printable
 
     print(printable(line), file=sys.stderr)
 
 
 def observers_for(text: str, local: bool) -> list[Any]:
-    """Of comma-separated names. Raises: UserError for an unknown one."""
+    """Make the observers of some names.
+
+    Args:
+        text: Names separated by commas; empty for none.
+        local: Whether trials run in this process, without Ray.
+
+    Returns:
+        The observers.
+
+    Raises:
+        UserError: A name is not known.
+    """
     names = names_in(text)
     if not names:
         return []
@@ -110,4 +133,16 @@ def observers_for(text: str, local: bool) -> list[Any]:
 
 
 def names_in(text: str) -> tuple[str, ...]:
+    """Split a text at its commas into names.
+
+    Args:
+        text: Names separated by commas.
+
+    Returns:
+        The names, without blanks around them and without empty ones.
+
+    Example:
+        >>> names_in("naswot, synflow,")
+        ('naswot', 'synflow')
+    """
     return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -1,4 +1,4 @@
-"""What there is."""
+"""The command that lists the parts of experiments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def list_(
         ),
     ] = None,
 ) -> None:
-    """What there is to build experiments from."""
+    """List the parts from which experiments are built."""
     from raynas.cli.console import console, show_parts
 
     show_parts(kind, console())

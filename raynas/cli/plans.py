@@ -1,4 +1,4 @@
-"""Before anything is paid for: plan, doctor, simulate."""
+"""Commands before a search: plan, doctor, simulate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def plan(
     ] = True,
     set_: Sets = None,
 ) -> None:
-    """What an experiment will take: how much of its space is allowed, costs, memory, hours.
+    """Estimate the cost of an experiment: allowed part of its space, costs, memory, hours.
 
     Where the files of its data set are missing, random images of the declared shape stand in.
     """
@@ -44,7 +44,7 @@ def doctor(
     ] = "runs",
     set_: Sets = None,
 ) -> None:
-    """Is all well: packages, storage, every machine of the cluster, one step of the experiment."""
+    """Check packages, storage, every machine of the cluster and one step of the experiment."""
     from raynas.apps.doctor import examine
     from raynas.cli.console import console, show_finding
     from raynas.experiment import load, parse_overrides
@@ -94,7 +94,7 @@ def simulate(
     smoke: Annotated[bool, typer.Option("--smoke", help="The experiment's smoke size.")] = False,
     set_: Sets = None,
 ) -> None:
-    """What an experiment's search would find and cost on a cluster of any size: a plan.
+    """Simulate an experiment's search on a cluster of any size: results, times and cost.
 
     Looks trainings up in the experiment's table (Tabular). For one that trains for real, --probe
     or --step-seconds say what a step takes; its accuracies are made up then. Where the files of

@@ -1,4 +1,4 @@
-"""Runs: begin, resume, watch, measure again, report."""
+"""Commands of runs: begin, resume, watch, measure again, report."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def resume(
     set_: Sets = None,
     trust: Trust = False,
 ) -> None:
-    """Go on with a run that was stopped, killed, or is finished and shall be extended.
+    """Resume a run that was stopped or killed, or extend one that is finished.
 
     Executes the experiment.py in the run's folder.
     """
@@ -95,7 +95,7 @@ def _more(text: str | None) -> int:
 
 
 def status(run: RunPath) -> None:
-    """What a run has found so far, from its store; it may be running elsewhere."""
+    """Show the results of a run so far, from its store; it may be running elsewhere."""
     from raynas.cli.console import console, show_status
     from raynas.store import RunFolder
 
@@ -106,7 +106,10 @@ def top(
     run: RunPath,
     every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.2)] = 2.0,
 ) -> None:
-    """Watch a run from any terminal that sees its folder. Ctrl-C ends the watching only."""
+    """Watch a run from any terminal that sees its folder.
+
+    Ctrl-C ends the watching only.
+    """
     from raynas.cli.console import console, watch
     from raynas.store import RunFolder
 
@@ -124,10 +127,10 @@ def verify(
     ] = False,
     trust: Trust = False,
 ) -> None:
-    """Measure a sample of a run's trials again and compare, or check what is stored; nothing is
-    stored.
+    """Measure a sample of a run's trials again and compare, or check the stored rows.
 
-    Executes the experiment.py in the run's folder; with --history it executes nothing.
+    Nothing is stored. Executes the experiment.py in the run's folder; with --history it executes
+    nothing.
     """
     from raynas.apps.verify import verify as look
     from raynas.apps.verify import verify_history

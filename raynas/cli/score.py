@@ -1,4 +1,4 @@
-"""Scores of architectures without training."""
+"""The command that scores architectures without training."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def score(
         path = start(loaded, output, runner, overrides=overrides, smoke=False, console=out).path
     said = list[str]()
     folder, asked = scored_run(path, trust=trust, remark=said.append)
-    show_remarks(said if stored else [], out)  # a run that began here has said it
+    show_remarks(said if stored else [], out)  # a run that was started here has shown them
     scores = score_table(folder, asked)
     if table is not None:
         write_table(scores, table)

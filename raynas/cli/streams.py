@@ -8,15 +8,15 @@ import os
 import sys
 from typing import Any
 
-#: nobody reads any more: the other end of a pipe or socket is closed, the terminal is gone
+#: errors of output without a reader: a closed pipe or socket, a closed terminal
 _UNREAD = {errno.EPIPE, errno.ECONNRESET, errno.ENXIO}
 
 
 class _Descriptor(io.RawIOBase):
-    """Writes to a descriptor; once nobody reads there, what is written is dropped.
+    """A raw stream that writes to a descriptor, and drops output once there is no reader.
 
     So a search goes on when ``| head`` has seen enough or a terminal is closed, and every other
-    command ends as if it had been read to the end.
+    command ends as if its output had been read to the end.
     """
 
     def __init__(self, number: int) -> None:
@@ -25,7 +25,7 @@ class _Descriptor(io.RawIOBase):
         self._unread = False
 
     def give_up(self) -> None:
-        """Drop all that comes."""
+        """Drop all further output."""
         self._unread = True
 
     def writable(self) -> bool:
@@ -44,7 +44,7 @@ class _Descriptor(io.RawIOBase):
             except BlockingIOError:
                 return None
             except OSError as error:
-                # a terminal that is gone answers EIO, and so does a broken disk
+                # a closed terminal raises EIO, and so does a broken disk
                 if error.errno not in _UNREAD and not (self._terminal and error.errno == errno.EIO):
                     raise
                 self._unread = True
@@ -54,8 +54,9 @@ class _Descriptor(io.RawIOBase):
 def prepare_streams() -> None:
     """Make standard output and error safe to write to, whatever reads them.
 
-    What the encoding of a terminal lacks is spelled in ASCII instead of raising an error, and what
-    nobody reads is dropped. Streams that are not the interpreter's own are only degraded.
+    Letters that the encoding of a terminal lacks are spelled in ASCII instead of raising an error,
+    and output without a reader is dropped. Streams that are not the interpreter's own only get the
+    spelling in ASCII.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -67,9 +68,10 @@ def prepare_streams() -> None:
 
 
 def end_streams() -> None:
-    """Write what is left to standard output, or give it up: the interpreter's end is silent then.
+    """Write the rest of standard output, or drop it, so that the interpreter ends without an error.
 
-    Raises: OSError when it cannot be written, as on a full disk.
+    Raises:
+        OSError: It cannot be written, as on a full disk.
     """
     stream = sys.stdout
     try:

@@ -1,7 +1,7 @@
-"""Reports of a run. They read the store and nothing else; test data appear for finalists only.
+"""Reports of a run, made from its store alone; test data appear for finalists only.
 
 ``write_report`` makes ``report.html`` and ``figures/``; ``summary`` the few values that a terminal
-shows; ``rank_qualities`` judges scores by the truth. Nothing heavy is imported before it is used.
+shows; ``rank_qualities`` judges scores by the truth. Heavy modules are imported on first use.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-# matplotlib tells of a home folder that cannot be written, and works without one
+# matplotlib warns where the home folder cannot be written, and works without it
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 if TYPE_CHECKING:

@@ -15,13 +15,34 @@ _FEW = 5
 
 
 def colours(graphs: Iterable[Graph]) -> dict[str, str]:
-    """One colour per edge label, the same in every drawing of a report."""
+    """Choose one colour per edge label, the same in every drawing of a report.
+
+    Args:
+        graphs: All graphs that are drawn.
+
+    Returns:
+        Edge label -> colour as "#rrggbb".
+    """
     labels = sorted({name for g in graphs for _, _, name in g.edges if name})
     return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(labels)}
 
 
 def draw(graph: Graph, colour: Mapping[str, str] | None = None, width: float = 400.0) -> str:
-    """``graph`` as an ``<svg>`` element. A plain chain wraps at ``width`` pixels."""
+    """Draw ``graph`` as an ``<svg>`` element.
+
+    Args:
+        graph: What is drawn.
+        colour: Edge label -> colour; None chooses them for this graph alone.
+        width: Width in pixels at which a plain chain wraps.
+
+    Returns:
+        The element, in which every label is escaped; empty for a graph without nodes.
+
+    Example:
+        >>> from raynas.core import Graph
+        >>> draw(Graph(nodes=("in", "out"), edges=((0, 1, "conv"),)))[:4]
+        '<svg'
+    """
     if not graph.nodes:
         return ""
     if len(graph.nodes) > _FEW and _is_chain(graph):

@@ -1,7 +1,8 @@
-"""The report's pictures: matplotlib's object interface on the Agg canvas, no global state.
+"""Figures of the report, drawn with matplotlib's object interface on the Agg canvas.
 
-All have one size, so that they stand side by side on a screen and below each other on a phone.
-Colours are Okabe and Ito's, which colour-blind readers can tell apart; arms differ in marker, too.
+There is no global state. All figures have one size, so that they stand side by side on a screen and
+below each other on a phone. Colours are Okabe and Ito's, which colour-blind readers can tell apart;
+methods differ in marker, too.
 """
 
 from __future__ import annotations
@@ -64,7 +65,14 @@ Painter = Callable[[Axes], None]
 
 
 def paint(painter: Painter) -> tuple[str, bytes]:
-    """What ``painter`` draws, as SVG text and as PNG bytes."""
+    """Render the figure that ``painter`` draws.
+
+    Args:
+        painter: Function that draws into the axes that it is given.
+
+    Returns:
+        The figure as SVG text and as PNG bytes.
+    """
     with mpl.rc_context(cast(Any, STYLE)):
         figure = Figure(figsize=SIZE, layout="constrained")
         FigureCanvasAgg(figure)
@@ -78,7 +86,7 @@ def paint(painter: Painter) -> tuple[str, bytes]:
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
-    """Above the picture, so that it hides nothing."""
+    """Put the legend above the figure, so that it hides nothing."""
     handles, labels = axes.get_legend_handles_labels()
     columns = len(labels) if sum(len(text) + 6 for text in labels) < 85 else 3
     legend = figure.legend(
@@ -91,7 +99,15 @@ def _legend(figure: Figure, axes: Axes) -> None:
 
 
 def arm_style(run: st.Run, arm: str) -> tuple[str, str]:
-    """Colour and marker of an arm: blue circles for the main one."""
+    """Return colour and marker of a method: blue circles for the main one.
+
+    Args:
+        run: The loaded run.
+        arm: Name of the method.
+
+    Returns:
+        A colour as "#rrggbb" and a marker of matplotlib.
+    """
     index = run.arms.index(arm) % len(ARM_COLOURS)
     return ARM_COLOURS[index], ARM_MARKERS[index]
 
@@ -102,7 +118,7 @@ def _ticks(axes: Axes, which: str, show: Callable[[float], str]) -> None:
 
 
 def _time_axis(axes: Axes, seconds: float) -> None:
-    """Worker time in the unit that suits its length."""
+    """Label worker time in the unit that suits its length."""
     scale, unit = next(
         (s, u) for s, u in ((86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
         if seconds >= 2.5 * s or s == 1
@@ -117,7 +133,14 @@ def _time_axis(axes: Axes, seconds: float) -> None:
 
 
 def best_so_far(run: st.Run) -> Painter:
-    """The best value found against what it cost, every arm; random search with its interval."""
+    """Draw the best value of every method against its cost, random search with its band.
+
+    Args:
+        run: The loaded run, with a COMPLETE trial at least.
+
+    Returns:
+        A painter of the figure.
+    """
 
     def painter(axes: Axes) -> None:
         everyone = equal_cost.traces(run)
@@ -168,7 +191,7 @@ def _best_label(axes: Axes, run: st.Run) -> None:
 
 
 def _zoom(axes: Axes, run: st.Run, traces: list[equal_cost.Trace]) -> None:
-    """Leave the poor first finds out of sight when they would flatten all the rest."""
+    """Crop poor early values where they would flatten the rest of the figure."""
     sign = run.objectives[0].sign if len(run.objectives) == 1 else 1.0
     values = np.concatenate([sign * t.value for t in traces])
     top, bottom = values.max(), values.min()
@@ -181,8 +204,17 @@ def _zoom(axes: Axes, run: st.Run, traces: list[equal_cost.Trace]) -> None:
 
 
 def trade_off(run: st.Run, cost: str) -> Painter:
-    """The first objective against a cost of the network: COMPLETE trials of every arm, and the
-    front of all of them."""
+    """Draw the first objective against a cost of the network.
+
+    The figure shows COMPLETE trials of every method, and the Pareto front of all of them.
+
+    Args:
+        run: The loaded run.
+        cost: Name of the cost, such as "params".
+
+    Returns:
+        A painter of the figure.
+    """
     objective = run.objectives[0]
     metric = objective.metric
 
@@ -219,7 +251,7 @@ def trade_off(run: st.Run, cost: str) -> Painter:
 
 
 def _crop(axes: Axes, values: st.Floats, sign: float) -> None:
-    """Networks that learned nothing would flatten the picture: cut below the lowest 2 %."""
+    """Cut below the lowest 2 % where networks that learned nothing would flatten the figure."""
     if len(values) < 20:
         return
     signed = np.sort(sign * values)
@@ -245,7 +277,14 @@ def _mark_finalists(axes: Axes, run: st.Run, cost: str) -> None:
 
 
 def objectives_plane(run: st.Run) -> Painter:
-    """The first two objectives against each other with the main arm's front."""
+    """Draw the first two objectives against each other with the front of each method.
+
+    Args:
+        run: The loaded run, with several objectives.
+
+    Returns:
+        A painter of the figure.
+    """
     second, first = run.objectives[1], run.objectives[0]
 
     def painter(axes: Axes) -> None:
@@ -277,7 +316,14 @@ def objectives_plane(run: st.Run) -> Painter:
 
 
 def curve_metric(run: st.Run) -> str | None:
-    """The first objective that changes with the step; None when nothing has two steps."""
+    """Return the first objective that changes with the step.
+
+    Args:
+        run: The loaded run.
+
+    Returns:
+        The name of the metric; None when no trial has two steps.
+    """
     names = [o.metric for o in run.objectives if o.metric not in (*st.COSTS, "seconds")]
     searching = run.searching()
     long = bool(len(run.trials)) and bool((run.trials.step[searching] > 1).any())
@@ -285,8 +331,17 @@ def curve_metric(run: st.Run) -> str | None:
 
 
 def shown_curves(run: st.Run, arm: str) -> tuple[st.Ints, int]:
-    """The trials whose curves are drawn (all, or a fixed random choice of ``CURVES`` with the
-    best among them) and how many there are."""
+    """Choose the trials whose curves are drawn.
+
+    Up to ``CURVES`` all are drawn; of more, a fixed random choice with the best among them.
+
+    Args:
+        run: The loaded run.
+        arm: Name of the method.
+
+    Returns:
+        (k,) indices of trials, and the number of trials that have a curve.
+    """
     mine = np.flatnonzero(run.searching(arm) & (run.trials.step > 0))
     if len(mine) <= CURVES:
         return mine, len(mine)
@@ -300,7 +355,16 @@ def shown_curves(run: st.Run, arm: str) -> tuple[st.Ints, int]:
 
 
 def learning_curves(run: st.Run, arm: str, step_name: str) -> Painter:
-    """Every trial's curve; where the scheduler stopped one, it ends in a cross."""
+    """Draw the learning curve of every trial; where the scheduler stopped one, it ends in a cross.
+
+    Args:
+        run: The loaded run.
+        arm: Name of the method.
+        step_name: Name of a step, such as "epoch".
+
+    Returns:
+        A painter of the figure.
+    """
     metric = curve_metric(run) or run.objectives[0].metric
 
     def painter(axes: Axes) -> None:
@@ -371,7 +435,7 @@ def _mark_rungs(axes: Axes, run: st.Run, arm: str) -> None:
 
 
 def _step_axis(axes: Axes, run: st.Run) -> None:
-    """Whole steps; spread like the rungs, by their logarithm, where there are many."""
+    """Set whole steps as ticks, on a logarithmic axis where there are many rungs."""
     top = st.last_step(run)
     if top > 15 and len(st.rung_steps(run)) > 2:
         axes.set_xscale("log")
@@ -383,7 +447,16 @@ def _step_axis(axes: Axes, run: st.Run) -> None:
 
 
 def score_ranks(run: st.Run, p: Proxies, name: str) -> Painter:
-    """The truth against the rank by one score; the best 5 % by either are marked."""
+    """Draw the truth against the rank by one score; the best 5 % by either are marked.
+
+    Args:
+        run: The loaded run.
+        p: Its scores.
+        name: Name of the score.
+
+    Returns:
+        A painter of the figure.
+    """
     assert p.objective is not None
     metric, sign = p.objective.metric, p.objective.sign
 
@@ -419,7 +492,14 @@ def score_ranks(run: st.Run, p: Proxies, name: str) -> Painter:
 
 
 def supernet_curves(t: Training) -> Painter:
-    """What subnets with inherited weights were able to do after each epoch of the training."""
+    """Draw the accuracy of subnets with inherited weights after each epoch of the training.
+
+    Args:
+        t: The training, with curves.
+
+    Returns:
+        A painter of the figure.
+    """
 
     def painter(axes: Axes) -> None:
         for place, (name, curve) in enumerate(sorted(t.curves.items(), key=_last_value)):
@@ -437,12 +517,20 @@ def supernet_curves(t: Training) -> Painter:
 
 
 def _last_value(curve: tuple[str, st.Floats]) -> float:
-    """The highest curve at the end comes first."""
+    """Return the sort key that puts the curve with the highest end first."""
     return -float(curve[1][-1, 1])
 
 
 def inherited_truth(run: st.Run, j: Judged) -> Painter:
-    """What training from scratch gives against the value by which the search ranked."""
+    """Draw the result of training from scratch against the value by which the search ranked.
+
+    Args:
+        run: The loaded run.
+        j: Its ranking, judged by trained networks.
+
+    Returns:
+        A painter of the figure.
+    """
     metric = j.objective.metric
 
     def painter(axes: Axes) -> None:
@@ -461,7 +549,14 @@ def inherited_truth(run: st.Run, j: Judged) -> Painter:
 
 
 def score_agreement(p: Proxies) -> Painter:
-    """Rank correlations of all scores with each other, as a table of colours."""
+    """Draw the rank correlations of all scores with each other, as a table of colours.
+
+    Args:
+        p: The scores of the run.
+
+    Returns:
+        A painter of the figure.
+    """
 
     def painter(axes: Axes) -> None:
         table, names = p.agreement, [_column(name) for name in p.scores]
@@ -483,7 +578,7 @@ def score_agreement(p: Proxies) -> Painter:
 
 
 def _column(name: str) -> str:
-    """Proxies go by the names of their columns."""
+    """Return the name of a score: proxies have the names of their columns."""
     return words.label(name) if name in st.COSTS else name
 
 
@@ -502,10 +597,17 @@ def all_figures(
     training: Training | None = None,
     judged: Judged | None = None,
 ) -> tuple[dict[str, tuple[str, bytes]], dict[str, str]]:
-    """Draw each picture that the run has data for.
+    """Draw each figure that the run has data for.
+
+    Args:
+        run: The loaded run.
+        step_name: Name of a step, such as "epoch".
+        proxies: Scores of the run; None where it has none.
+        training: Training of the supernet; None where there is none.
+        judged: The search's ranking, judged by trained networks; None where there are none.
 
     Returns:
-        Name -> (SVG text, PNG bytes), and name -> why it could not be drawn.
+        Name -> (SVG text, PNG bytes), and name -> reason why it could not be drawn.
     """
     painters: dict[str, Painter] = {}
     if len(run.complete()):

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs nothing beside it, and PNGs in ``figures/``."""
+"""The report of a run: one HTML file that needs no other files, and PNGs in ``figures/``."""
 
 from __future__ import annotations
 
@@ -57,11 +57,20 @@ _SHOWN_HOSTS = 12
 
 
 def write_report(folder: RunFolder, space: SpaceOfRun | None = None) -> Path:
-    """Write ``report.html`` and ``figures/*.png`` into the run's folder; returns the former's path.
+    """Write ``report.html`` and ``figures/*.png`` into the folder of a run.
 
-    Safe while the run is going on. With ``space`` the architectures are drawn, else written.
-    Every file is replaced as a whole or left as it was.
-    Raises: UserError when the store cannot be read or the folder cannot be written.
+    It may be called while the run is going on. Every file is replaced as a whole or left as it was.
+
+    Args:
+        folder: The folder of the run.
+        space: Draws the architectures; None shows them as text.
+
+    Returns:
+        The path of ``report.html``.
+
+    Raises:
+        UserError: The store cannot be read.
+        UserError: The folder cannot be written.
     """
     from raynas.store import read
     from raynas.store.files import reason, write_whole
@@ -83,7 +92,17 @@ def write_report(folder: RunFolder, space: SpaceOfRun | None = None) -> Path:
 def render(
     table: pa.Table, info: RunInfo, space: SpaceOfRun | None = None, path: Path | None = None
 ) -> tuple[str, dict[str, bytes]]:
-    """The report of ``table`` as HTML text, and its pictures as name -> PNG bytes."""
+    """Render the report of a run, without writing files.
+
+    Args:
+        table: The table of the run's store.
+        info: The contents of its run.json.
+        space: Draws the architectures; None shows them as text.
+        path: The folder of the run, for the commands that the report names.
+
+    Returns:
+        The report as HTML text, and its figures as name -> PNG bytes.
+    """
     description = info.description if isinstance(info.description, Mapping) else {}
     run = st.load(table, description)
     proxies, training, judged = px.proxies(run), sn.training(run), sn.judged(run)
@@ -119,20 +138,32 @@ def _template() -> Template:
 
 
 def _bind(text: str) -> str:
-    """No line break between a number and its unit."""
+    """Put no line break between a number and its unit."""
     return re.sub(r"(?<=\d) (?=(?:%|[kMGTsdh]|min|ms)(?![\w]))", "\N{NO-BREAK SPACE}", text)
 
 
 @cache
 def style() -> Markup:
-    """The look of all pages."""
+    """Return the style sheet of all pages.
+
+    Returns:
+        CSS text that is safe to put into a page.
+    """
     return Markup(
         files("raynas.reports").joinpath("style.css").read_text(encoding="utf-8").rstrip()
     )
 
 
 def image(name: str, svg: str) -> Markup:
-    """An ``img`` that holds the picture itself."""
+    """Return an ``img`` element that holds the picture itself.
+
+    Args:
+        name: Name of the figure; it becomes the alternative text.
+        svg: The picture as SVG text.
+
+    Returns:
+        The element, with the picture as a data URI.
+    """
     data = base64.b64encode(svg.encode()).decode()
     return Markup('<img alt="{}" src="data:image/svg+xml;base64,{}">').format(
         name.replace("_", " "), Markup(data)
@@ -140,11 +171,22 @@ def image(name: str, svg: str) -> Markup:
 
 
 def step_name(description: Mapping[str, Any]) -> str:
-    """What a step is: an epoch where the evaluator trains by a recipe."""
+    """Return the name of a step: an epoch where the evaluator trains by a recipe.
+
+    Args:
+        description: The described experiment.
+
+    Returns:
+        "epoch" or "step".
+
+    Example:
+        >>> step_name({"evaluator": {"recipe": {}}})
+        'epoch'
+    """
     return "epoch" if "recipe" in (description.get("evaluator") or {}) else "step"
 
 
-# what was found
+# the results of the search
 
 
 def _story(run: st.Run, info: RunInfo, space: SpaceOfRun | None) -> dict[str, Any]:
@@ -195,7 +237,7 @@ def _status(run: st.Run, summary: tables.Summary) -> str:
 
 
 def _equal_cost(run: st.Run) -> dict[str, Any]:
-    """What each arm had found when all had spent the same."""
+    """Return the values that each method had found when all had spent the same."""
     traces = equal_cost.traces(run)
     if len(traces) < 2 or len(run.objectives) > 1:
         return {"equal_cost": "", "at_equal_cost": {}}
@@ -211,7 +253,13 @@ def _equal_cost(run: st.Run) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Tile:
-    """One number of the header."""
+    """One number of the report's header.
+
+    Attributes:
+        name: Name of the number.
+        value: The number with its unit, as text.
+        note: Remark below it; empty for none.
+    """
 
     name: str
     value: str
@@ -247,15 +295,25 @@ def _tiles(run: st.Run, summary: tables.Summary) -> list[Tile]:
 
 
 class SpaceOfRun(Protocol):
-    """What reads architectures and draws them: a search space, or what a run keeps of it."""
+    """A reader of architectures that draws them: a search space, or what a run keeps of it."""
 
-    def architecture(self, text: str, /) -> Architecture: ...
+    def architecture(self, text: str, /) -> Architecture:
+        """Return the architecture of a text.
 
-    def graph(self, arch: Architecture, /) -> Graph: ...
+        Args:
+            text: Text form of an architecture.
+        """
+
+    def graph(self, arch: Architecture, /) -> Graph:
+        """Return the graph by which an architecture is drawn.
+
+        Args:
+            arch: The architecture.
+        """
 
 
 def _drawings(shown: Iterable[tables.Found], space: SpaceOfRun | None) -> dict[str, Markup]:
-    """Text of an architecture -> its drawing; what the space does not know is left out."""
+    """Return text of an architecture -> its drawing, for those that the space knows."""
     if space is None:
         return {}
     made: dict[str, Graph] = {}
@@ -302,7 +360,7 @@ def _captions(run: st.Run) -> dict[str, str]:
 
 
 def _proxies(run: st.Run, found: px.Proxies | None) -> dict[str, Any]:
-    """The section about scores; ``proxies`` is None where the run has none."""
+    """Return the section about scores; ``proxies`` is None where the run has none."""
     screenings = px.screenings(run)
     shown: dict[str, Any] = {"screenings": screenings, "proxies": found}
     if found is None:
@@ -319,7 +377,7 @@ def _proxies(run: st.Run, found: px.Proxies | None) -> dict[str, Any]:
 
 
 def _scored_finalists(run: st.Run, found: px.Proxies) -> list[tuple[str, str, list[str]]]:
-    """Architecture, test result and scores of the finalists, where little else was trained."""
+    """Return architecture, test result and scores of each finalist."""
     final, metric = st.finals(run), st.test_metric(run)
     if metric is None:
         return []
@@ -362,7 +420,7 @@ _SUPERNET_CAPTIONS = {
 def _supernet(
     run: st.Run, table: pa.Table, training: sn.Training | None, judged: sn.Judged | None
 ) -> dict[str, Any]:
-    """The section about inherited weights, and about what else was trained to judge the search."""
+    """Return the section about inherited weights and the networks that judge them."""
     inherits = training is not None or bool(tables.counted(table, "weights"))
     subject = "Inherited weights" if inherits else "The search's own values"
     metric, both = st.test_metric(run) or "", sn.twice(run)
@@ -392,7 +450,7 @@ def _supernet(
 
 
 def _archive(run: st.Run, path: Path | None, shown: bool) -> dict[str, Any]:
-    """The networks that one search over a supernet has for every size."""
+    """Return the section of networks of all sizes from one search over a supernet."""
     if not shown or not len(run.complete()) or run.objectives[0].metric in st.COSTS:
         return {"archive": []}
     index, total = sn.archive(run)
@@ -415,7 +473,7 @@ def _archive(run: st.Run, path: Path | None, shown: bool) -> dict[str, Any]:
     }
 
 
-# what went wrong, and what made it
+# failures, versions and settings
 
 
 def _backstage(run: st.Run, table: pa.Table, info: RunInfo, path: Path | None) -> dict[str, Any]:
@@ -470,7 +528,7 @@ def _environment(run: st.Run, table: pa.Table, info: RunInfo) -> list[tuple[str,
 
 
 def _sessions(run: st.Run) -> list[tuple[int, str, str, int]]:
-    """Number, first row's time, length and rows of each start of the run."""
+    """Return number, first row's time, length and rows of each start of the run."""
     listed = []
     for session in np.unique(run.rows.session):
         time = run.rows.time[run.rows.session == session]
@@ -481,7 +539,7 @@ def _sessions(run: st.Run) -> list[tuple[int, str, str, int]]:
 
 
 def _commands(info: RunInfo, path: Path | None) -> list[str]:
-    """How to make this run again, go on with it, and take its network."""
+    """Return the commands that repeat this run, resume it, and export its network."""
     overrides = [f"--set {shlex.quote(f'{k}={v}')}" for k, v in info.overrides.items()]
     source = shlex.quote(info.source_file or "experiment.py")
     again = ["raynas run", source, *(["--smoke"] if info.smoke else []), *overrides]
@@ -490,13 +548,13 @@ def _commands(info: RunInfo, path: Path | None) -> list[str]:
 
 
 def _where(path: Path | None) -> str:
-    """The run as a command names it."""
+    """Return the run as a command names it."""
     usual = path is not None and path.parent.name == "runs"
     return shlex.quote(f"runs/{path.name}" if path and usual else str(path or "RUN"))
 
 
 def _settings(value: Any, name: str = "") -> list[Markup]:
-    """A described experiment as nested lists."""
+    """Return a described experiment as nested lists of HTML."""
     if isinstance(value, Mapping):
         kind = value.get("class", "")
         head = Markup("<dt>{}</dt><dd>{}").format(name, kind) if name else Markup("<dd>")

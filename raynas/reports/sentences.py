@@ -1,4 +1,4 @@
-"""What the report says in words: the result first, and plainly what speaks against it."""
+"""The sentences of a report: the result first, with the evidence against it stated plainly."""
 
 from __future__ import annotations
 
@@ -20,11 +20,29 @@ from raynas.core import TrialState
 
 
 def number_or_dash(value: float, digits: int = 2) -> str:
+    """Return a number with fixed decimals, or a dash where it is not finite.
+
+    Args:
+        value: The number.
+        digits: Number of decimals.
+
+    Example:
+        >>> number_or_dash(0.123)
+        '0.12'
+    """
     return f"{round(value, digits) + 0.0:.{digits}f}" if math.isfinite(value) else words.DASH
 
 
 def headline(run: st.Run, summary: tables.Summary) -> str:
-    """The result in one sentence, or why there is none yet."""
+    """Return the result in one sentence, or the reason why there is none yet.
+
+    Args:
+        run: The loaded run.
+        summary: Its summary.
+
+    Returns:
+        One or two sentences.
+    """
     if not summary.rows:
         return "Nothing has been measured yet."
     if summary.best is None and not summary.arms:
@@ -94,7 +112,14 @@ def _front_headline(run: st.Run, summary: tables.Summary) -> str:
 
 
 def trials_sentence(summary: tables.Summary) -> str:
-    """What was tried, what became of it, and what it cost."""
+    """Return a sentence on the trials of the main method: counts, endings and cost.
+
+    Args:
+        summary: The summary of the run.
+
+    Returns:
+        The text; empty without a search.
+    """
     main = next((a for a in summary.arms if a.main), None)
     if main is None:
         return ""
@@ -130,7 +155,14 @@ def trials_sentence(summary: tables.Summary) -> str:
 
 
 def compare_sentence(run: st.Run) -> tuple[str, str]:
-    """A verdict (``better``, ``close``, ``worse``, ``none``) and the sentence beside it."""
+    """Compare the main method with random search in a sentence.
+
+    Args:
+        run: The loaded run.
+
+    Returns:
+        A verdict (``better``, ``close``, ``worse`` or ``none``) and the sentence beside it.
+    """
     if run.main is None:
         return "none", ""
     if run.main.lower().startswith(st.RANDOM):
@@ -197,12 +229,27 @@ def _chance(arm: str | None, lead: Lead) -> str:
 
 
 def spent(run: st.Run, cost: float) -> str:
-    """A cost of an arm with its unit: worker time, or steps where no time was recorded."""
+    """Return a cost of a method with its unit: worker time, or steps where no time was recorded.
+
+    Args:
+        run: The loaded run.
+        cost: Worker seconds, or steps.
+
+    Returns:
+        Such as "1 h 6 min" or "120 steps".
+    """
     return f"{cost:,.0f} steps" if equal_cost.counts_steps(run) else words.duration(cost)
 
 
 def size_sentence(run: st.Run) -> str:
-    """How far the number of parameters alone would have led."""
+    """Return a sentence on the ranking by the number of parameters alone.
+
+    Args:
+        run: The loaded run.
+
+    Returns:
+        The text; empty where size is unknown or is itself the first objective.
+    """
     ranking = st.size_ranking(run)
     metric = run.objectives[0].metric
     if ranking is None or metric in st.COSTS:
@@ -235,12 +282,12 @@ def size_sentence(run: st.Run) -> str:
 
 
 def _halted(run: st.Run) -> bool:
-    """Whether screening or a scheduler kept some from a final value."""
+    """Return True when screening or a scheduler kept some trials from a final value."""
     return bool((run.searching() & run.has_state(TrialState.STOPPED)).any())
 
 
 def _strength(rank: st.Rank) -> str:
-    """What the interval shows; more than that is not said."""
+    """Return what the interval shows, in words, and no more than that."""
     if not math.isfinite(rank.low):
         few = rank.n < PAIRS_FROM
         return "too few to judge" if few else "a search chose them, so they show no more"
@@ -258,7 +305,14 @@ _SIZES = {"params": "the number of parameters", "macs": "the multiply-adds"}
 
 
 def screening_sentence(s: Screening) -> str:
-    """How many candidates of an arm were scored, how many were kept, and what either cost."""
+    """Return a sentence on the candidates that a method scored and kept, and on the cost of both.
+
+    Args:
+        s: The screening of the method.
+
+    Returns:
+        One or two sentences.
+    """
     text = (
         f"{s.arm} scored {words.count(s.candidates, 'candidate')}, kept {s.kept:,} for training "
         f"and screened out {s.out:,}"
@@ -273,7 +327,15 @@ def screening_sentence(s: Screening) -> str:
 
 
 def judged_sentence(run: st.Run, p: Proxies) -> str:
-    """By what the proxies are judged, or why they cannot be."""
+    """Return a sentence on the metric that judges the proxies, or on why they are not judged.
+
+    Args:
+        run: The loaded run.
+        p: Its scores.
+
+    Returns:
+        One or more sentences.
+    """
     if p.objective is None:
         return (
             "The search ranked architectures by scores alone and trained none, so there is nothing "
@@ -312,7 +374,14 @@ def _left_out(count: int) -> str:
 
 
 def proxy_sentences(p: Proxies) -> list[str]:
-    """Plainly, what each proxy is shown to be worth beside the size of the networks."""
+    """Return sentences on the evidence for each proxy, compared with the size of the networks.
+
+    Args:
+        p: The scores of the run.
+
+    Returns:
+        A list of sentences; empty where no proxy is judged.
+    """
     judged = [q for q in p.qualities if q.name in p.names]
     flat = [q for q in judged if not math.isfinite(q.whole.spearman.value)]
     able = [q for q in judged if q not in flat]
@@ -344,7 +413,10 @@ def _named(baselines: Iterable[str]) -> list[str]:
 
 
 def _not_shown(q: RankQuality, who: str, many: int = 1) -> str:
-    """Why nothing is claimed. ``who``: the subject with its verb; ``many``: scores compared."""
+    """Return why nothing is claimed of a score.
+
+    ``who`` is the subject with its verb; ``many`` is the number of scores compared.
+    """
     if not q.beyond:
         return f"{who} not compared with the size of the networks, which is not known."
     if q.ahead:
@@ -396,7 +468,14 @@ def _gap(gap: Estimate) -> str:
 
 
 def trained_sentence(t: sn.Training | None) -> str:
-    """How the supernet's training went, and what the search cost beside it."""
+    """Return a sentence on the supernet's training and on the cost of the search beside it.
+
+    Args:
+        t: The training; None where there is none.
+
+    Returns:
+        The text; empty without a training.
+    """
     if t is None:
         return ""
     took = f"{words.count(t.step, 'epoch')} in {words.duration(t.seconds)} of workers' time"
@@ -416,7 +495,15 @@ def trained_sentence(t: sn.Training | None) -> str:
 
 
 def truth_sentence(run: st.Run, j: sn.Judged) -> str:
-    """By what the search's ranking is judged."""
+    """Return a sentence on the trained networks by which the search's ranking is judged.
+
+    Args:
+        run: The loaded run.
+        j: Its ranking, judged by trained networks.
+
+    Returns:
+        One or more sentences.
+    """
     what = words.named(j.objective.metric, run.unit(j.objective.metric))
     if not j.qualities:
         return (
@@ -433,8 +520,15 @@ def truth_sentence(run: st.Run, j: sn.Judged) -> str:
 
 
 def truth_verdict(j: sn.Judged, subject: str) -> str:
-    """Plainly, whether the search's values rank better than size. ``subject``: what they are, in
-    the plural."""
+    """Return a sentence on whether the search's values rank better than size.
+
+    Args:
+        j: The ranking, judged by trained networks.
+        subject: Name of the values, in the plural.
+
+    Returns:
+        The text; empty where the values cannot be judged.
+    """
     q = j.search
     if q is None:
         return ""
@@ -454,7 +548,15 @@ def truth_verdict(j: sn.Judged, subject: str) -> str:
 
 
 def tuned_sentence(run: st.Run, found: list[sn.Twice]) -> str:
-    """What the inherited weights are worth as a start."""
+    """Return a sentence on the difference that a start from inherited weights makes.
+
+    Args:
+        run: The loaded run.
+        found: Its finalists with both ways of training.
+
+    Returns:
+        The text; empty where no finalist was trained in both ways.
+    """
     both = [f for f in found if math.isfinite(f.gain)]
     metric = st.test_metric(run)
     if not both or metric is None:

@@ -1,4 +1,4 @@
-"""The whole comparison: which runs there are, carrying them out, and showing them."""
+"""The whole comparison: the list of its runs, their execution, and the page of results."""
 
 from __future__ import annotations
 
@@ -19,11 +19,18 @@ RESULTS, PAGE = "results.jsonl", "comparison.html"
 
 @dataclass(frozen=True)
 class Plan:
-    """What to compare. ``seeds``: runs of a method; ``published_seeds``: in that protocol.
+    """The protocols, methods and seeds of a comparison.
 
-    ``protocols``: empty for all that the table can answer. ``methods``: samplers and schedulers by
-    name, empty for all; a protocol takes those it has.
-    Raises: UserError for names that there are not.
+    Attributes:
+        protocols: Names of protocols; empty for all that the table can answer.
+        methods: Samplers and schedulers by name; empty for all. A protocol takes those that it has.
+        datasets: Names of data sets.
+        seeds: Number of runs of a method.
+        published_seeds: Number of runs of a method in the published protocol.
+
+    Raises:
+        UserError: A protocol, method or data set is not known.
+        UserError: A number of seeds is smaller than 1.
     """
 
     protocols: tuple[str, ...] = ()
@@ -45,7 +52,13 @@ class Plan:
             raise UserError(f"{min(self.seeds, self.published_seeds)} seeds", allowed="1 or more")
 
     def tasks(self) -> list[Task]:
-        """Seed by seed, so that all methods have about equally many when it is cut short."""
+        """Return the runs, seed by seed.
+
+        All methods have about equally many results when a comparison is stopped early.
+
+        Returns:
+            The runs, ordered by protocol and seed.
+        """
         order = self.protocols or PROTOCOLS
         found = [task for protocol in order for task in self._tasks(protocol)]
         return sorted(found, key=lambda t: (order.index(t.protocol), t.seed))
@@ -74,19 +87,24 @@ def compare(
     told: Callable[[int, int], None],
     remark: Callable[[str], None] = lambda _: None,
 ) -> list[Section]:
-    """Carry the plan out and keep the results in ``folder``; what is there is not done again.
+    """Carry out the plan and keep the results in ``folder``; stored results are not computed again.
 
     Args:
-        plan: What to compare.
+        plan: The protocols, methods and seeds.
         table: A file, or None for the usual places.
-        folder: For the results.
-        jobs: Processes.
-        told: Hears how many runs of how many there are.
-        remark: Hears which table it is, and what it lacks.
+        folder: Folder of the results.
+        jobs: Number of processes.
+        told: Called with the number of runs that are done and the number of all runs.
+        remark: Called with sentences on the table and on results that it lacks.
+
+    Returns:
+        The sections of the comparison.
 
     Raises:
-        UserError: There is no table, it lacks what a named protocol needs, or the folder cannot be
-            written.
+        UserError: There is no table.
+        UserError: The table lacks what a named protocol needs.
+        UserError: No protocol takes these methods.
+        UserError: The folder cannot be written.
     """
     path = str(table.absolute()) if table is not None else None
     tasks = plan.tasks()
@@ -127,7 +145,7 @@ def _answerable(
 def _left_out(
     asked: Sequence[tuple[str, str]], lacks: Mapping[tuple[str, str], tuple[str, ...]]
 ) -> str:
-    """Protocols with what the table lacks for them; data sets, where it has it for others."""
+    """Return protocols and data sets that are left out, with what the table lacks for them."""
     parts: dict[str, list[str]] = {}
     for (protocol, dataset), found in lacks.items():
         others = [pair for pair in asked if pair[0] == protocol and pair not in lacks]
@@ -140,7 +158,16 @@ def _left_out(
 
 
 def write(made: Sequence[Section], folder: Path, command: str) -> Path:
-    """The page; returns its path."""
+    """Write the page of a comparison.
+
+    Args:
+        made: The sections of the comparison.
+        folder: Folder of the page.
+        command: The command that made it, as text.
+
+    Returns:
+        The path of the page.
+    """
     from raynas.apps.compare.page import write_page
 
     write_page(folder / PAGE, made, command)

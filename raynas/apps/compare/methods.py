@@ -1,4 +1,4 @@
-"""The methods that are compared, with the settings in which they are."""
+"""The methods that are compared, with their settings."""
 
 from __future__ import annotations
 
@@ -41,39 +41,41 @@ SAMPLERS: Mapping[str, Callable[[], Sampler]] = {
     "guided": Guided,
 }
 SEVERAL = ("random", "evolution", "nsga2", "tpe", "guided")
-"""Those that take several objectives."""
+"""The samplers that take several objectives."""
 
 
 @dataclass
 class Repeating(Sampler):
-    """Uniform draws, each from the whole space."""
+    """A sampler that draws uniformly from the whole space, so that architectures may repeat."""
 
     name: ClassVar[str] = "repeating"
 
     def setup(self, space: SearchSpace, problem: Problem) -> None:
+        """Remember the space and the seed."""
         self._space, self._seed = space, problem.seed
 
     def ask(self, number: int) -> Architecture:
+        """Return a random architecture."""
         return self._space.sample(rng_for(self._seed, self.name, number))
 
     def tell(self, trial: Trial) -> None:
-        """Nothing to learn."""
+        """Ignore a result: the sampler does not learn."""
 
     def replay(self, trials: Iterable[Trial]) -> None:
-        """Nothing to remember."""
+        """Ignore the results of an earlier session: the sampler does not learn."""
 
 
 PUBLISHED: Mapping[str, Callable[[], Sampler]] = {
     "random": Repeating,
     "evolution": lambda: RegularizedEvolution(population=10, sample=3),
-    # the published table does not say the rate: of some from 0.01 to 0.5 the one that fits best
+    # the published table does not state the rate: this one, of several from 0.01 to 0.5, fits best
     "reinforce": lambda: Reinforce(lr=0.07, distinct=False),
     "bohb": lambda: BOHB(candidates=4, random=0.0, distinct=False),
 }
-"""In the settings of the published runs."""
+"""The samplers with the settings of the published runs."""
 
-CLUSTER_STEP = 12  # of the cheap training
-_TENTH = 10  # of the trials goes on
+CLUSTER_STEP = 12  # epochs of the cheap training
+_TENTH = 10  # one in so many trials goes on
 SCHEDULERS: Mapping[str, Callable[[], Scheduler]] = {
     "none": NoStopping,
     "halving": lambda: SuccessiveHalving(CLUSTER_STEP, _TENTH),

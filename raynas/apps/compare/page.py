@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
 
 def write_page(path: Path, made: Sequence[Section], command: str) -> None:
-    """Everything is inside the file. Raises: OSError."""
+    """Write the comparison as one HTML file that needs no other files.
+
+    Args:
+        path: The file.
+        made: The sections of the comparison.
+        command: The command that made it, as text.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     from raynas.reports.figures import paint
     from raynas.reports.html import image, style
 
@@ -36,6 +45,14 @@ def write_page(path: Path, made: Sequence[Section], command: str) -> None:
 
 
 def terminal_table(section: Section) -> Table:
+    """Make the table of a section for a terminal.
+
+    Args:
+        section: The section.
+
+    Returns:
+        The table, to be printed by a console of rich.
+    """
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, title=section.title, title_justify="left")

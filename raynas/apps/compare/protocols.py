@@ -1,4 +1,4 @@
-"""How a run is made and what is kept of it, one function a protocol.
+"""The protocols of the comparison, one function each, with the results that are kept of a run.
 
 ``trainings``   up to 200 full trainings: the test accuracy of the best by validation, as they grow
 ``bounded``     the same where the EdgeGPU latency must not exceed its median
@@ -7,8 +7,9 @@
                 the benchmark
 ``cluster``     simulated workers until the best architecture is within 0.2 points of the optimum
 
-Searches see validation accuracies, the benchmark is asked for test accuracies afterwards. Of a
-table without these the first two protocols show the validation accuracy of what was found.
+Searches see validation accuracies; the benchmark is asked for test accuracies afterwards. For a
+table without test accuracies the first two protocols show the validation accuracy of what was
+found.
 """
 
 from __future__ import annotations
@@ -54,22 +55,33 @@ from raynas.spaces import NASBench201
 
 TRAININGS = 200
 AT = (25, 50, 100, 200)
-"""Numbers of trainings after which searches are judged."""
+"""The numbers of trainings after which searches are judged."""
 SECONDS = 12_000.0
 """The published budget."""
 WORKERS = (1, 10, 100, 500)
 WITHIN = 0.2
-"""Percent from the optimum at which a cluster's search is over."""
+"""The distance from the optimum, in percent, at which a search on a cluster ends."""
 LATENCY = "edgegpu_latency_ms"
 TEST, VALIDATION = "test", "val"
-"""By which accuracy what was found is judged."""
+"""The accuracies by which results are judged."""
 _JUDGED = {TEST: TEST_ACCURACY.name, VALIDATION: VAL_ACCURACY.name}
 Result = dict[str, Any]
 
 
 @cache
 def table(path: str | None, epochs: tuple[int, ...] = (200,)) -> NASBench201Table:
-    """Read once per process. Raises: UserError when there is none."""
+    """Read the table once per process.
+
+    Args:
+        path: The file; None for the usual places.
+        epochs: Lengths of training that are read.
+
+    Returns:
+        The table.
+
+    Raises:
+        UserError: There is no table.
+    """
     found = NASBench201Table(path=path, epochs=epochs)
     found.setup(NASBench201())
     return found
@@ -77,9 +89,16 @@ def table(path: str | None, epochs: tuple[int, ...] = (200,)) -> NASBench201Tabl
 
 @cache
 def cells(path: str | None, dataset: str) -> Mapping[str, np.ndarray[Any, np.dtype[np.float64]]]:
-    """Of all cells validation and test accuracy after 200 epochs, and latency (NaN: none).
+    """Return accuracies and latency of all cells of the table.
 
-    ``judged``: the one of the two by which what searches find is judged.
+    Args:
+        path: The file of the table; None for the usual places.
+        dataset: Name of a data set.
+
+    Returns:
+        Name -> (cells,): ``val`` and ``test`` accuracy after 200 epochs in percent, ``latency`` in
+        milliseconds, NaN where the table has none; ``judged`` is the accuracy by which results are
+        judged.
     """
     known, space = table(path), NASBench201()
     every = list(space.enumerate())
@@ -96,14 +115,27 @@ def cells(path: str | None, dataset: str) -> Mapping[str, np.ndarray[Any, np.dty
 
 
 def judged_by(path: str | None, dataset: str) -> str:
-    """Return which accuracy judges what searches find: ``TEST``, or ``VALIDATION`` without one."""
+    """Return the accuracy that judges results: ``TEST``, or ``VALIDATION`` where there is none.
+
+    Args:
+        path: The file of the table; None for the usual places.
+        dataset: Name of a data set.
+    """
     return TEST if table(path).has_test(dataset) else VALIDATION
 
 
 def lacking(protocol: str, dataset: str, path: str | None) -> tuple[str, ...]:
-    """Return what the protocol asks of the table and the table does not have, in words.
+    """Return what the protocol asks of the table and the table does not have.
 
     The published protocol is compared with published test accuracies, so it needs some.
+
+    Args:
+        protocol: Name of a protocol.
+        dataset: Name of a data set.
+        path: The file of the table; None for the usual places.
+
+    Returns:
+        Names of what is missing, in words; empty where the table has everything.
     """
     known = table(path)
     lengths = {"published": (12,), "cluster": (CLUSTER_STEP, 200)}.get(protocol, (200,))
@@ -118,7 +150,16 @@ def lacking(protocol: str, dataset: str, path: str | None) -> tuple[str, ...]:
 
 
 def check(protocol: str, dataset: str, path: str | None) -> None:
-    """Raises: UserError when the table lacks what the protocol asks of it."""
+    """Check that the table has what the protocol asks of it.
+
+    Args:
+        protocol: Name of a protocol.
+        dataset: Name of a data set.
+        path: The file of the table; None for the usual places.
+
+    Raises:
+        UserError: The table lacks some of it.
+    """
     if lacks := lacking(protocol, dataset, path):
         raise UserError(
             f"the table has no {' and no '.join(lacks)} of {dataset}, which {protocol!r} needs",
@@ -127,7 +168,15 @@ def check(protocol: str, dataset: str, path: str | None) -> None:
 
 
 def answer(task: Task, path: str | None) -> Result:
-    """The result of a task, and the processor seconds that it took here once tables were read."""
+    """Carry out one run of a method.
+
+    Args:
+        task: The run.
+        path: The file of the table; None for the usual places.
+
+    Returns:
+        Its result, with ``took``: the processor seconds here, after tables were read.
+    """
     cells(path, task.dataset)
     for lengths in ((12,), (CLUSTER_STEP, 200)):
         table(path, lengths)
@@ -137,9 +186,17 @@ def answer(task: Task, path: str | None) -> Result:
 
 
 def settings(protocol: str, method: str, judged: str = TEST) -> str:
-    """A fingerprint of the method's settings in the protocol: results of others do not count.
+    """Return a fingerprint of the method's settings in the protocol.
 
-    Nor do those that were ``judged`` by another accuracy.
+    Results with other settings do not count, nor do those that were judged by another accuracy.
+
+    Args:
+        protocol: Name of a protocol.
+        method: Name of a sampler or scheduler.
+        judged: The accuracy that judges results.
+
+    Returns:
+        The fingerprint.
     """
     if protocol == "published":
         return fingerprint([describe(PUBLISHED[method]()), SECONDS])
@@ -153,7 +210,7 @@ def settings(protocol: str, method: str, judged: str = TEST) -> str:
 
 
 class _Ends:
-    """The trials in the order of their ends, with what was spent until then."""
+    """The trials in the order of their ends, with the seconds spent until then."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[str, str, float]] = []  # state, architecture, seconds so far
@@ -205,7 +262,7 @@ def _searched(
 
 
 def _accuracies(arch: str, dataset: str, path: str | None) -> tuple[float, float]:
-    """The validation accuracy, and the one that judges."""
+    """Return the validation accuracy, and the accuracy that judges, in percent."""
     known = table(path)
     values = known.query(NASBench201().architecture(arch), dataset, 200, 0).values
     return values[VAL_ACCURACY.name], values[_JUDGED[judged_by(path, dataset)]]
@@ -214,7 +271,9 @@ def _accuracies(arch: str, dataset: str, path: str | None) -> tuple[float, float
 def _steps(
     rows: Sequence[tuple[str, str, float]], task: Task, path: str | None, limit: float = math.inf
 ) -> Result:
-    """``best``: (number of trainings, validation, test) whenever the best by validation changes;
+    """Return the result of a search of full trainings.
+
+    ``best``: (number of trainings, validation, test) whenever the best by validation changes;
     ``top``: the highest test accuracy of all cells with a latency up to ``limit``. Where the table
     has no test accuracies, validation accuracies take their place, and ``judged`` says so.
     """
@@ -233,11 +292,32 @@ def _steps(
 
 
 def trainings(task: Task, path: str | None) -> Result:
+    """Carry out a search of up to ``TRAININGS`` full trainings.
+
+    Args:
+        task: The run.
+        path: The file of the table; None for the usual places.
+
+    Returns:
+        ``best``: (number of trainings, validation, test accuracy) whenever the best changes;
+            ``top``:
+        the optimum; ``trainings``: their number; ``seconds``: simulated seconds.
+    """
     return _steps(_searched(SAMPLERS[task.method](), task, path), task, path)
 
 
 def bounded(task: Task, path: str | None) -> Result:
-    """A cell above the bound is known as one only when it was trained: it counts."""
+    """Carry out a search with a bound on latency: the median of all cells.
+
+    A cell above the bound is recognised only after its training, so it counts as a training.
+
+    Args:
+        task: The run.
+        path: The file of the table; None for the usual places.
+
+    Returns:
+        The same as for :func:`trainings`, with ``limit``: the bound in milliseconds.
+    """
     limit = float(np.nanmedian(cells(path, task.dataset)["latency"]))
     bounds = (Bound(LATENCY, max=limit),)
     rows = _searched(SAMPLERS[task.method](), task, path, costs=(LATENCY,), bounds=bounds)
@@ -245,14 +325,30 @@ def bounded(task: Task, path: str | None) -> Result:
 
 
 def reference(path: str | None, dataset: str) -> tuple[float, float]:
-    """Of the hypervolume: median validation accuracy, and minus the highest latency."""
+    """Return the reference point of the hypervolume.
+
+    Args:
+        path: The file of the table; None for the usual places.
+        dataset: Name of a data set.
+
+    Returns:
+        Median validation accuracy in percent, and minus the highest latency in milliseconds.
+    """
     known = cells(path, dataset)
     return float(np.median(known["val"])), -float(np.nanmax(known["latency"]))
 
 
 @cache
 def whole_volume(path: str | None, dataset: str) -> float:
-    """The hypervolume of all cells of the table."""
+    """Return the hypervolume of all cells of the table.
+
+    Args:
+        path: The file of the table; None for the usual places.
+        dataset: Name of a data set.
+
+    Returns:
+        The hypervolume above :func:`reference`.
+    """
     known = cells(path, dataset)
     there = ~np.isnan(known["latency"])
     points = np.stack([known["val"][there], -known["latency"][there]], axis=1)
@@ -260,9 +356,18 @@ def whole_volume(path: str | None, dataset: str) -> float:
 
 
 def pareto(task: Task, path: str | None) -> Result:
-    """``volume``: of the first ``AT`` trainings the hypervolume (validation), % of the table's.
+    """Carry out a search for accuracy and latency.
 
     A cell of which the table has no latency counts as a training and adds no volume.
+
+    Args:
+        task: The run.
+        path: The file of the table; None for the usual places.
+
+    Returns:
+        ``volume``: hypervolume (validation) of the first ``AT`` trainings in percent of the
+            table's;
+        ``trainings``: their number; ``seconds``: simulated seconds.
     """
     objectives = (Objective(), Objective(LATENCY, "min"))
     rows = _searched(SAMPLERS[task.method](), task, path, costs=(LATENCY,), objectives=objectives)
@@ -286,7 +391,17 @@ is trained anew at the same cost, whatever its budget; only the model tells budg
 
 
 def published(task: Task, path: str | None) -> Result:
-    """The search is on CIFAR-10 whatever the data set: ``test`` has what it found on all three."""
+    """Carry out a search of the published protocol, which is on CIFAR-10 whatever the data set.
+
+    Args:
+        task: The run.
+        path: The file of the table; None for the usual places.
+
+    Returns:
+        ``test``: data set -> test accuracy of the architecture found, in percent; ``trainings``:
+            their
+        number; ``seconds``: simulated seconds.
+    """
     known = table(path, (12,))
     best, number, spent = spend(task.method, task.seed, known)
     test = {dataset: _accuracies(best, dataset, path)[1] for dataset in DATASETS}
@@ -294,10 +409,18 @@ def published(task: Task, path: str | None) -> Result:
 
 
 def spend(method: str, seed: int, known: NASBench201Table) -> tuple[str, int, float]:
-    """The best architecture for the published budget, the number of trainings, their seconds.
+    """Search until the published budget of ``SECONDS`` is spent.
 
     A training costs what ``known`` says, by default 12 epochs of training and of validation; the
     one that would exceed the budget is not made. Duplicates are paid for again.
+
+    Args:
+        method: Name of a published method.
+        seed: Seed of the search.
+        known: The table.
+
+    Returns:
+        The best architecture as text, the number of trainings, and their simulated seconds.
     """
     sampler = PUBLISHED[method]()
     sampler.setup(NASBench201(), Problem((Objective(),), 12, seed, f"bench/{seed}"))
@@ -360,7 +483,7 @@ def _measured(trial: Trial, known: NASBench201Table, step: int, seed: int) -> Me
 
 
 class _Until(TimedRows):
-    """Ends the search with the first complete trial that is good enough."""
+    """Rows that end the search with the first complete trial that is good enough."""
 
     def __init__(self, runner: VirtualRunner, goal: float) -> None:
         super().__init__(runner)
@@ -379,9 +502,19 @@ class _Until(TimedRows):
 
 
 def cluster(task: Task, path: str | None) -> Result:
-    """Random proposals; trainings of 12 epochs, then, from scratch, of 200.
+    """Carry out a search on simulated workers, with random proposals.
 
-    ``hours``: when a trained cell is ``WITHIN`` the optimum by validation accuracy; None: never.
+    Trainings have 12 epochs, then, from scratch, 200.
+
+    Args:
+        task: The run.
+        path: The file of the table; None for the usual places.
+
+    Returns:
+        ``hours``: simulated hours until a trained cell is within ``WITHIN`` points of the optimum
+            by
+        validation accuracy, None where that never happens; ``trials``: their number;
+        ``worker_hours``: useful hours of the workers; ``utilisation``: a share from 0 to 1.
     """
     scheduler: Scheduler = SCHEDULERS[task.method]()
     both = table(path, (CLUSTER_STEP, 200))

@@ -1,4 +1,4 @@
-"""Results as tables and curves: what the terminal and the page show, computed once."""
+"""Results as tables and curves, computed once for the terminal and the page."""
 
 from __future__ import annotations
 
@@ -41,7 +41,15 @@ _PUBLISHED_RUNS = 500
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a figure, with a band around it."""
+    """One line of a figure, with a band around it.
+
+    Attributes:
+        name: Name of the method.
+        x: (k,) positions.
+        y: (k,) values.
+        low: (k,) lower ends of the band; NaN where there is none.
+        high: (k,) upper ends of the band; NaN where there is none.
+    """
 
     name: str
     x: Floats
@@ -52,6 +60,17 @@ class Curve:
 
 @dataclass(frozen=True)
 class Figure:
+    """A figure with one curve per method.
+
+    Attributes:
+        title: Heading of the figure.
+        across: Label of the horizontal axis.
+        up: Label of the vertical axis.
+        curves: The curves.
+        log_x: True for a logarithmic horizontal axis.
+        log_y: True for a logarithmic vertical axis.
+    """
+
     title: str
     across: str
     up: str
@@ -62,7 +81,16 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """A table with a heading and a sentence, and its figure, if any."""
+    """A table with a heading, a text and, if there is one, a figure.
+
+    Attributes:
+        title: Heading of the section.
+        text: Explanation of the numbers.
+        head: Names of the columns.
+        rows: Cells of each row.
+        figure: The figure; None for none.
+        notes: Further remarks.
+    """
 
     title: str
     text: str
@@ -73,7 +101,14 @@ class Section:
 
 
 def sections(found: Found) -> list[Section]:
-    """Of all protocols and data sets that have results."""
+    """Make the sections of all protocols and data sets that have results.
+
+    Args:
+        found: Run -> its result.
+
+    Returns:
+        The sections, ordered by protocol.
+    """
     made: list[Section] = []
     for protocol, make in _MAKERS.items():
         datasets = dict.fromkeys(t.dataset for t in found if t.protocol == protocol)
@@ -82,6 +117,15 @@ def sections(found: Found) -> list[Section]:
 
 
 def label(dataset: str) -> str:
+    """Return the readable name of a data set.
+
+    Args:
+        dataset: Name of a data set.
+
+    Example:
+        >>> label("imagenet16")
+        'ImageNet16-120'
+    """
     return _LABELS.get(dataset, dataset)
 
 
@@ -110,7 +154,10 @@ _CELL = (
 
 
 def _tested(result: Mapping[str, Any], at: ArrayLike = AT) -> Floats:
-    """Test accuracy of the best by validation after so many trainings; NaN before there is one."""
+    """Return the accuracy of the best by validation after some numbers of trainings.
+
+    NaN where there is none yet.
+    """
     best = result["best"]
     numbers = [number for number, _, _ in best]
     places = np.searchsorted(numbers, np.asarray(at), side="right") - 1
@@ -118,7 +165,7 @@ def _tested(result: Mapping[str, Any], at: ArrayLike = AT) -> Floats:
 
 
 def _runs(methods: Mapping[str, Sequence[object]]) -> str:
-    """How many a method has, in words."""
+    """Return in words how many runs a method has."""
     low, high = min(map(len, methods.values())), max(map(len, methods.values()))
     return f"{high} runs each" if low == high else f"{low} to {high} runs each"
 
@@ -128,7 +175,7 @@ def _by_seed(found: Found, method: str) -> dict[int, Mapping[str, Any]]:
 
 
 def _ahead(ours: Mapping[int, float], chance: Mapping[int, float]) -> str:
-    """In how many seeds ``ours`` are higher, of those in which they differ."""
+    """Return in how many seeds ``ours`` are higher, of those in which they differ."""
     gaps = [ours[seed] - chance[seed] for seed in ours.keys() & chance.keys()]
     ahead, behind = (sum(sign * gap > 0 for gap in gaps) for sign in (1, -1))
     if not ahead + behind:
@@ -151,7 +198,7 @@ _ACCURACY = {TEST: "test accuracy", VALIDATION: "validation accuracy"}
 
 
 def _trainings(found: Found, dataset: str, title: str, which: str) -> Section:
-    """``which``: of the architectures found the one that is shown, in words."""
+    """Make a section of full trainings; ``which`` says in words which architecture is shown."""
     methods, judged = _by_method(found), next(iter(found.values())).get("judged", TEST)
     shown, on_test = _ACCURACY[judged], judged == TEST
     text = f"{shown.capitalize()} (%) of {which}" + ("" if on_test else _NO_TEST)
@@ -227,7 +274,10 @@ def _pareto(found: Found, dataset: str) -> Section:
 
 
 def _published(found: Found, _: str) -> Section:
-    """A row a method, and below what the paper has; in units of the difference's error."""
+    """Make a section with a row per method, and below it the published row.
+
+    Differences are in units of their standard error.
+    """
     rows: list[tuple[str, ...]] = []
     took = 0.0
     for method, results in _by_method(found).items():
@@ -255,7 +305,7 @@ def _published(found: Found, _: str) -> Section:
 
 
 def _cluster(found: Found, dataset: str) -> Section:
-    """Hours to the goal, and how many times faster than with one worker."""
+    """Make a section of the hours to the goal, and the speedup over the fewest workers."""
     rows, curves = [], []
     counts = [n for n in WORKERS if any(t.workers == n for t in found)]
     for method in dict.fromkeys(t.method for t in found):
@@ -285,7 +335,7 @@ def _cluster(found: Found, dataset: str) -> Section:
 
 
 def _hours(found: Found, method: str, workers: int) -> Floats:
-    """NaN-free: a run that never got there counts as infinite."""
+    """Return (runs,) hours to the goal; infinite for a run that never reached it."""
     results = [r for _, r in of(found, method=method, workers=workers)]
     return np.array([math.inf if r["hours"] is None else r["hours"] for r in results])
 

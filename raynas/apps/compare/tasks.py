@@ -1,4 +1,4 @@
-"""What one run is, and what came of it; both as plain data that outlive the process."""
+"""One run of a comparison and its result, both as plain data that are stored in a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ Answer = Callable[["Task", str | None], Mapping[str, Any]]
 
 @dataclass(frozen=True, order=True)
 class Task:
-    """One run: ``protocol``, ``method`` and its settings' fingerprint, data set, seed, workers."""
+    """One run of a method.
+
+    Attributes:
+        protocol: Name of the protocol.
+        dataset: Name of the data set.
+        method: Name of the sampler or scheduler.
+        settings: Fingerprint of the method's settings.
+        seed: Seed of the run.
+        workers: Number of simulated workers.
+    """
 
     protocol: str
     dataset: str
@@ -28,12 +37,25 @@ class Task:
 
 @dataclass(frozen=True)
 class Store:
-    """Results as lines of JSON in ``path``. A line that was cut off is not there."""
+    """A file of results, with a line of JSON each.
+
+    Incomplete lines are ignored.
+
+    Attributes:
+        path: The file.
+    """
 
     path: Path
 
     def read(self) -> dict[Task, dict[str, Any]]:
-        """Raises: UserError when the file cannot be read."""
+        """Read all results.
+
+        Returns:
+            Run -> its result; empty where there is no file.
+
+        Raises:
+            UserError: The file cannot be read.
+        """
         found: dict[Task, dict[str, Any]] = {}
         if not self.path.exists():
             return found
@@ -50,7 +72,12 @@ class Store:
         return found
 
     def append(self, task: Task, result: Mapping[str, Any]) -> None:
-        """A whole line or, where the disk is full, none that counts."""
+        """Append a result as one line; where the disk is full, the incomplete line does not count.
+
+        Args:
+            task: The run.
+            result: Its result, as plain data.
+        """
         line = json.dumps({"task": asdict(task), "result": result}, separators=(",", ":"))
         with self.path.open("a", encoding="utf-8") as file:
             if file.tell() and not self._ends_a_line():
@@ -71,9 +98,20 @@ def carry_out(
     jobs: int,
     told: Callable[[int, int], None],
 ) -> dict[Task, dict[str, Any]]:
-    """All results of ``tasks``: those in the store, and the others by ``jobs`` processes.
+    """Return the results of ``tasks``, computing those that are not stored.
 
-    Each is stored as soon as it is there; ``told`` hears how many of how many there are.
+    Each result is stored as soon as it is computed.
+
+    Args:
+        tasks: The runs.
+        answer: Computes the result of a run from the run and the file of the table.
+        table: The file of the table; None for the usual places.
+        store: The file of results.
+        jobs: Number of processes.
+        told: Called with the number of runs that are done and the number of all runs.
+
+    Returns:
+        Run -> its result.
     """
     found = store.read()
     todo = [task for task in tasks if task not in found]
@@ -107,7 +145,15 @@ def _answers(
 def of(
     found: Mapping[Task, Mapping[str, Any]], **fields: Any
 ) -> Iterable[tuple[Task, Mapping[str, Any]]]:
-    """The results of tasks with these fields."""
+    """Select the results of runs with some fields.
+
+    Args:
+        found: Run -> its result.
+        **fields: Name of a field of :class:`Task` -> its value.
+
+    Yields:
+        Pairs of run and result.
+    """
     for task, result in found.items():
         if all(getattr(task, name) == value for name, value in fields.items()):
             yield task, result
