@@ -136,7 +136,7 @@ def raynas(task: Task, folder: Path) -> Timing:
     from raynas.schedulers import ASHA
     from raynas.search.builder import SearchSetup, build_search
     from raynas.search.checkpoints import CheckpointFolders
-    from raynas.search.context import Limits, Payload
+    from raynas.search.context import EvaluationContext, SearchLimits
     from raynas.spaces import NASBench201
     from raynas.store import Provenance, RunFolder, RunInfo, Writer
 
@@ -150,7 +150,7 @@ def raynas(task: Task, folder: Path) -> Timing:
     evaluator = FunctionEvaluator(train, max_step=EPOCHS)
     info = RunInfo("bench", "bench", "none", {}, __file__, {}, evaluator.metrics)
     run = RunFolder.create(folder / "run", info, "")
-    payload = Payload(NASBench201(), evaluator, Digits().search_view(0))
+    payload = EvaluationContext(NASBench201(), evaluator, Digits().search_view(0))
     began = time.monotonic()
     ray.init(
         "local", num_cpus=CONCURRENT, log_to_driver=False, logging_level=logging.ERROR,
@@ -164,7 +164,7 @@ def raynas(task: Task, folder: Path) -> Timing:
         )  # fmt: skip
         search = build_search(
             setup, sampler=TPE(), fallback=Random(), scheduler=ASHA(),
-            limits=Limits(trials=task.trials), run="bench",
+            limits=SearchLimits(trials=task.trials), run="bench",
         )  # fmt: skip
         TuneRunner(Resources(cpus=1), scratch=folder / "tune").run(search)
     ended = time.monotonic()

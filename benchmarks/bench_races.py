@@ -15,12 +15,14 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import ndtri
 
-from raynas.supernet.evaluation.race import Course, Race, Right, run_heat
+from raynas.supernet.evaluation.race import Race, RaceCourse, Right, run_heat
 
 IMAGES = 4000
 
 
-def heat(accuracies: Sequence[float], keep: int, noise: float, rng: np.random.Generator) -> Course:
+def heat(
+    accuracies: Sequence[float], keep: int, noise: float, rng: np.random.Generator
+) -> RaceCourse:
     """One heat of subnets with these accuracies (shares)."""
     difficulty = rng.normal(size=IMAGES)
     own = rng.normal(size=(len(accuracies), IMAGES))

@@ -25,7 +25,7 @@ from raynas.core import (
     Architecture,
     Measurement,
     Objective,
-    Problem,
+    SearchProblem,
     SpaceExhausted,
     Trial,
     TrialState,
@@ -43,7 +43,7 @@ def milliseconds(name: str, space: SearchSpace, trials: int, patience: float) ->
     """Median over the last fifth of ``trials``, or why there is none."""
     sampler, took, deadline = samplers()[name](), [], time.monotonic() + patience
     try:
-        sampler.setup(space, Problem((Objective(),), max_step=1, seed=0, run="bench"))
+        sampler.setup(space, SearchProblem((Objective(),), max_step=1, seed=0, run="bench"))
         for number in range(trials):
             began = time.perf_counter()
             arch = sampler.ask(number)
@@ -61,7 +61,7 @@ def milliseconds(name: str, space: SearchSpace, trials: int, patience: float) ->
 
 def after(history: int, name: str, more: int = 100) -> list[float]:
     """Milliseconds of ask and tell for each of ``more`` trials after a history of random ones."""
-    problem = Problem((Objective(),), max_step=1, seed=0, run="bench")
+    problem = SearchProblem((Objective(),), max_step=1, seed=0, run="bench")
     drawn, sampler = samplers()["random"](), samplers()[name]()
     drawn.setup(LONG, problem)
     sampler.setup(LONG, problem)

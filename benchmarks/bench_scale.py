@@ -111,7 +111,7 @@ def raynas(count: int, folder: Path, *, quick: bool) -> dict[str, float]:
     from raynas.schedulers import ASHA, NoStopping
     from raynas.search.builder import SearchSetup, build_search
     from raynas.search.checkpoints import CheckpointFolders
-    from raynas.search.context import Limits, Payload
+    from raynas.search.context import EvaluationContext, SearchLimits
     from raynas.spaces import ElasticResNet
     from raynas.store import Provenance, RunFolder, RunInfo, Writer, read, trials
 
@@ -128,7 +128,7 @@ def raynas(count: int, folder: Path, *, quick: bool) -> dict[str, float]:
     import ray  # isort: skip
 
     evaluator = Quick(score) if quick else FunctionEvaluator(train, max_step=EPOCHS)
-    space, limits = ElasticResNet(), Limits(trials=count)
+    space, limits = ElasticResNet(), SearchLimits(trials=count)
     info = RunInfo("bench", "bench", "none", _description(), __file__, {}, evaluator.metrics)
     run = RunFolder.create(folder / "run", info, "")
     ray.init(
@@ -138,9 +138,14 @@ def raynas(count: int, folder: Path, *, quick: bool) -> dict[str, float]:
     with Writer(run, 1, Provenance.collect()) as writer:
         rows = Counted(writer, max(count // 50, 1))
         setup = SearchSetup(
-            Payload(space, evaluator, Digits().search_view(0)), rows, stage="search", arm="random",
-            objectives=(Objective(),), seed=0, folders=CheckpointFolders(run.checkpoints),
-        )  # fmt: skip
+            EvaluationContext(space, evaluator, Digits().search_view(0)),
+            rows,
+            stage="search",
+            arm="random",
+            objectives=(Objective(),),
+            seed=0,
+            folders=CheckpointFolders(run.checkpoints),
+        )
         search = build_search(
             setup, sampler=Random(), fallback=Random(), limits=limits, run="bench",
             scheduler=NoStopping() if quick else ASHA(),
@@ -249,7 +254,7 @@ def busy(count: int, folder: Path, step: float) -> dict[str, float]:
     from raynas.schedulers import NoStopping
     from raynas.search.builder import SearchSetup, build_search
     from raynas.search.checkpoints import CheckpointFolders
-    from raynas.search.context import Limits, Payload
+    from raynas.search.context import EvaluationContext, SearchLimits
     from raynas.spaces import ElasticResNet
     from raynas.store import Provenance, RunFolder, RunInfo, Writer
 
@@ -273,14 +278,14 @@ def busy(count: int, folder: Path, step: float) -> dict[str, float]:
     )  # fmt: skip
     began = time.time()
     with Writer(run, 1, Provenance.collect()) as rows:
-        payload = Payload(ElasticResNet(), evaluator, Digits().search_view(0))
+        payload = EvaluationContext(ElasticResNet(), evaluator, Digits().search_view(0))
         setup = SearchSetup(
             payload, rows, stage="search", arm="tpe", objectives=(Objective(),), seed=0,
             folders=CheckpointFolders(run.checkpoints),
         )  # fmt: skip
         search = build_search(
             setup, sampler=TPE(), fallback=Random(), scheduler=NoStopping(),
-            limits=Limits(trials=count), run="bench",
+            limits=SearchLimits(trials=count), run="bench",
         )  # fmt: skip
         resources = Resources(cpus=2 / BUSY_WORKERS)
         RayRunner(resources, scratch=folder / "tune").run(search)

@@ -154,9 +154,9 @@ def main() -> None:
     appends, rows = (20, 200) if given.smoke else (given.appends, given.rows)
     if given.json:
         print(json.dumps(measure(appends, rows)))
-    elif given.against:
+    elif given.baselines:
         print("| what | checkout | median | 99th percentile | most |\n|---|---|---|---|---|")
-        for what, both in in_turns(given.against, appends, rows, given.turns).items():
+        for what, both in in_turns(given.baselines, appends, rows, given.turns).items():
             for name, times in both.items():
                 show(f"{what} | {name}", times)
     else:

@@ -29,7 +29,7 @@ from scipy.stats import kendalltau
 from raynas.core import Architecture, Job, Measurement, Metric, rng_for
 from raynas.core.metrics import VAL_ACCURACY
 from raynas.data import Dataset, FashionMNIST, available
-from raynas.data.base import View
+from raynas.data.base import DataView
 from raynas.data.imageset import take
 from raynas.evaluators import Evaluator, Inherited, TrainSupernet
 from raynas.evaluators.train_supernet import new_supernet
@@ -37,8 +37,13 @@ from raynas.spaces import ElasticResNet
 from raynas.spaces.base import SearchSpace
 from raynas.supernet.calibration import recalibrate
 from raynas.supernet.evaluation.race import Race
-from raynas.supernet.evaluation.racer import Races
-from raynas.supernet.evaluation.subnets import Crowd, Found, Looks, Subnets
+from raynas.supernet.evaluation.racer import SubnetRacer
+from raynas.supernet.evaluation.subnets import (
+    Looks,
+    SubnetBatch,
+    SubnetEvaluator,
+    SubnetMeasurement,
+)
 from raynas.supernet.rules import Sandwich
 from raynas.supernet.weights import load_weights
 from raynas.training import Recipe
@@ -86,7 +91,7 @@ class Loop(Evaluator):
     def max_step(self) -> int:
         return 1
 
-    def setup(self, space: SearchSpace, view: View) -> None:
+    def setup(self, space: SearchSpace, view: DataView) -> None:
         supernet = new_supernet(space, view, seed=0)
         load_weights(self.weights, supernet)
         data = on_device(self.looks.of(view), torch.device("cpu"))
@@ -113,7 +118,7 @@ class Loop(Evaluator):
 # -- measuring ---------------------------------------------------------------------------------
 
 
-def trained(folder: Path, view: View, smoke: bool) -> Path:
+def trained(folder: Path, view: DataView, smoke: bool) -> Path:
     """A supernet that ranks: trained for a while on a part of the images."""
     training = replace(TRAINING, recipe=replace(TRAINING.recipe, epochs=2)) if smoke else TRAINING
     count = 512 if smoke else 12_000
@@ -135,16 +140,16 @@ def random_archs(count: int) -> list[Architecture]:
 @dataclass
 class Bench:
     weights: Path
-    view: View
+    view: DataView
     looks: Looks
     archs: list[Architecture]
     loops: list[Architecture]  # those that the loop measures, too
     keep: int
 
-    def subnets(self) -> Subnets:
+    def subnets(self) -> SubnetEvaluator:
         supernet = new_supernet(SPACE, self.view, seed=0)
         load_weights(self.weights, supernet)
-        return Subnets(supernet, self.looks.of(self.view))
+        return SubnetEvaluator(supernet, self.looks.of(self.view))
 
     def loop(self) -> float:
         """CPU seconds an architecture."""
@@ -162,8 +167,8 @@ class Bench:
         """Every way through all architectures, against the loop's time and the exact ranking."""
         exact, took = seconds(lambda: self.subnets().measure(self.archs))
         race = Race(keep=self.keep)
-        ways: list[tuple[str, Callable[[], list[Found]]]] = [
-            ("race of all", lambda: Races(self.subnets()).run(self.archs, race)),
+        ways: list[tuple[str, Callable[[], list[SubnetMeasurement]]]] = [
+            ("race of all", lambda: SubnetRacer(self.subnets()).run(self.archs, race)),
             ("races of 32", lambda: self.races(replace(race, keep=min(self.keep, 10)), 32)),
         ]
         print("| way | CPU s an architecture | a second | subnets an hour | times the loop | best "
@@ -174,15 +179,20 @@ class Bench:
             found, took = seconds(way)
             self.row(name, took / len(exact), loop, exact, found)
 
-    def races(self, race: Race, size: int) -> list[Found]:
+    def races(self, race: Race, size: int) -> list[SubnetMeasurement]:
         """Crowd after crowd, as a search evaluates them."""
-        races, found = Races(self.subnets()), []
+        races, found = SubnetRacer(self.subnets()), []
         for start in range(0, len(self.archs), size):
             found += races.run(self.archs[start : start + size], race)
         return found
 
     def row(
-        self, name: str, each: float, loop: float, exact: list[Found], found: list[Found]
+        self,
+        name: str,
+        each: float,
+        loop: float,
+        exact: list[SubnetMeasurement],
+        found: list[SubnetMeasurement],
     ) -> None:
         truth, values = ([f.accuracy for f in some] for some in (exact, found))
         best, chosen = (set(np.argsort(-np.array(v), kind="stable")[:10]) for v in (truth, values))
@@ -200,7 +210,7 @@ class Bench:
 
         def crowds(size: int, dtype: torch.dtype) -> None:
             for start in range(0, len(some), size):
-                crowd = Crowd(subnets, programs[start : start + size], dtype)  # type: ignore[arg-type]
+                crowd = SubnetBatch(subnets, programs[start : start + size], dtype)  # type: ignore[arg-type]
                 crowd.calibrate(count)
                 crowd.answers(slice(count))
 
@@ -223,13 +233,13 @@ class Bench:
         """Architectures a second by the clock, exact, on so many cores."""
         from raynas.runners.base import Resources
         from raynas.runners.ray.server import SupernetServer
-        from raynas.search.context import Payload
+        from raynas.search.context import EvaluationContext
 
         evaluator = Inherited(
             weights=self.weights, calibration=self.looks.calibration, images=self.looks.images
         )
         resources = Resources(cpus=1.0, concurrent=replicas)
-        with SupernetServer(Payload(SPACE, evaluator, self.view), resources) as server:
+        with SupernetServer(EvaluationContext(SPACE, evaluator, self.view), resources) as server:
             while len(server.health().processes) < replicas:
                 time.sleep(0.1)
             began = time.monotonic()
@@ -242,7 +252,7 @@ class Bench:
         from raynas.runners.base import Resources
         from raynas.runners.ray.tune import TuneRunner
         from raynas.search.builder import SearchSetup, build_retraining
-        from raynas.search.context import Payload
+        from raynas.search.context import EvaluationContext
 
         class Rows(list[Any]):
             def append(self, rows: Any) -> None:
@@ -252,7 +262,7 @@ class Bench:
         with tempfile.TemporaryDirectory() as folder:
             runner = TuneRunner(Resources(cpus=1.0, concurrent=1), scratch=Path(folder))
             setup = SearchSetup(
-                Payload(SPACE, Loop(self.weights, self.looks), self.view),
+                EvaluationContext(SPACE, Loop(self.weights, self.looks), self.view),
                 rows,
                 stage="bench",
                 arm="loop",

@@ -34,7 +34,7 @@ from raynas.core import (
     Job,
     Measurement,
     Objective,
-    Problem,
+    SearchProblem,
     Trial,
     seed_for,
 )
@@ -147,7 +147,7 @@ def replay(found: Floats, scheduler: Scheduler, order: NDArray[np.intp], workers
     The workers take turns; who is free takes the next curve of the order.
     """
     count, steps = found.shape
-    scheduler.setup(Problem((Objective(),), steps, 0, "replay"))
+    scheduler.setup(SearchProblem((Objective(),), steps, 0, "replay"))
     waiting, running = list(order[::-1]), list[Trial]()
     spent, best, rows = 0, np.nan, []
     while waiting or running:

@@ -21,7 +21,7 @@ from torch import nn
 
 from raynas.core import Architecture, Choice, Job
 from raynas.data import Digits
-from raynas.data.base import Images, View
+from raynas.data.base import DataView, Images
 from raynas.evaluators import FunctionEvaluator
 from raynas.experiment import Budget, Experiment, Finalists
 from raynas.samplers import TPE
@@ -80,7 +80,7 @@ class SmallViT(SearchSpace):
         return Logits(ViTForImageClassification(config))
 
 
-def rows(images: Images, view: View) -> list[dict[str, Any]]:
+def rows(images: Images, view: DataView) -> list[dict[str, Any]]:
     pixels = (torch.tensor(images.pixels) - torch.tensor(view.mean)) / torch.tensor(view.std)
     pairs = zip(pixels.permute(0, 3, 1, 2).float(), images.labels.tolist(), strict=True)
     return [{"pixel_values": image, "labels": label} for image, label in pairs]
@@ -142,7 +142,7 @@ def experiment() -> Experiment:
         evaluator=FunctionEvaluator(fit, max_step=9, on_test=True, network=trained),
         sampler=TPE(n_startup=6),
         scheduler=ASHA(min_step=1, factor=3),
-        against=(),
+        baselines=(),
         budget=Budget(trials=12),
         finalists=Finalists(top=1, seeds=2),
         smoke={

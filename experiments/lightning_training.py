@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from raynas.core import Architecture, Choice, Job
 from raynas.data import Digits
-from raynas.data.base import Images, View
+from raynas.data.base import DataView, Images
 from raynas.evaluators import FunctionEvaluator
 from raynas.experiment import Budget, Experiment, Finalists
 from raynas.samplers import TPE
@@ -60,7 +60,7 @@ class Perceptron(SearchSpace):
         return network
 
 
-def loader(images: Images, view: View, shuffle: bool = False) -> DataLoader[Any]:
+def loader(images: Images, view: DataView, shuffle: bool = False) -> DataLoader[Any]:
     pixels = (torch.tensor(images.pixels) - torch.tensor(view.mean)) / torch.tensor(view.std)
     data = TensorDataset(pixels.permute(0, 3, 1, 2).float(), torch.tensor(images.labels))
     return DataLoader(data, batch_size=64, shuffle=shuffle)
@@ -130,7 +130,7 @@ def experiment() -> Experiment:
         evaluator=FunctionEvaluator(fit, max_step=27, on_test=True, network=trained),
         sampler=TPE(n_startup=8),
         scheduler=PromotionASHA(min_step=1, factor=3),
-        against=(),
+        baselines=(),
         budget=Budget(trials=24),
         finalists=Finalists(top=2, seeds=2),
         smoke={

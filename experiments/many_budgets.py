@@ -15,14 +15,15 @@ Expected: the supernet's 20 epochs take 30 s of worker time, 100 architectures 3
 training of their own the three networks read 98.3, 99.0 and 99.3 % of the 288 validation images
 (one image is .35 points) with 3,560, 4,350 and 8,190 weights; larger ones read no more. Digits are
 too easy to tell whether inherited weights rank well: see supernet_fashion_mnist.py for that.
-Time and hardware: a minute on one CPU core for the supernet and the search (with `--set against=()
---set truth=none --set finalists.top=0`, as above), two with what the report compares; no download.
+Time and hardware: a minute on one CPU core for the supernet and the search (with `--set
+baselines=() --set truth=none --set finalists.top=0`, as above), two with what the report compares;
+no download.
 """
 
 from raynas.core import Objective
 from raynas.data import Digits
 from raynas.evaluators import FineTune, Inherited, Retrain, TrainSupernet
-from raynas.experiment import Budget, Experiment, Finalists, Truth
+from raynas.experiment import Budget, Experiment, Finalists, RankingCheck
 from raynas.samplers import NSGA2
 from raynas.spaces import ElasticResNet
 from raynas.supernet import Sandwich
@@ -47,7 +48,7 @@ def experiment() -> Experiment:
             evaluator=Retrain(alone),
             inherited=FineTune(Recipe(epochs=5, lr=0.02, batch_size=64, flip=False, crop_pad=1)),
         ),
-        truth=Truth(Retrain(alone), count=24),
+        ranking_check=RankingCheck(Retrain(alone), count=24),
         smoke={
             "space.depths": (1, 2),
             "budget.trials": 6,
@@ -57,8 +58,8 @@ def experiment() -> Experiment:
             "finalists.seeds": 1,
             "finalists.evaluator.recipe.epochs": 1,
             "finalists.inherited.recipe.epochs": 1,
-            "truth.count": 4,
-            "truth.evaluator.recipe.epochs": 1,
+            "ranking_check.count": 4,
+            "ranking_check.evaluator.recipe.epochs": 1,
             "data.subset": 256,
         },
     )

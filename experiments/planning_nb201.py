@@ -32,6 +32,6 @@ def experiment() -> Experiment:
         scheduler=ASHA(min_step=12, factor=3),
         budget=Budget(trials=300),
         finalists=Finalists(top=1, seeds=1),
-        against=(),
+        baselines=(),
         smoke={"budget.trials": 6},
     )

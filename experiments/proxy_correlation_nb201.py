@@ -91,7 +91,7 @@ def experiment() -> Experiment:
         objectives=(Objective("params"),),  # every cell has one: none fails for want of a score
         budget=Budget(trials=6466),
         finalists=Finalists(top=0),
-        against=(),
+        baselines=(),
         smoke={
             "space.channels": 4,
             "space.cells": 1,

@@ -22,7 +22,7 @@ def experiment() -> Experiment:
         data=Digits(),
         evaluator=Retrain(Recipe(epochs=9, batch_size=64, flip=False, crop_pad=1)),
         sampler=Random(),
-        against=(RegularizedEvolution(population=10, sample=3), TPE(n_startup=10)),
+        baselines=(RegularizedEvolution(population=10, sample=3), TPE(n_startup=10)),
         budget=Budget(trials=40),
         finalists=Finalists(top=1, seeds=3),
         smoke={

@@ -58,7 +58,7 @@ def experiment() -> Experiment:
         screen=Screen(ZeroShot((AZNAS(),), batch=64), keep=0.25, batch=16),
         budget=Budget(trials=50),
         finalists=Finalists(top=1, seeds=3, evaluator=Retrain(NASBENCH201)),
-        against=(),
+        baselines=(),
         smoke={
             "space.channels": 4,
             "space.cells": 1,
@@ -123,8 +123,8 @@ def trained(task: tuple[str, str, int], run: Path, table: Path | None, trainings
     from raynas.data import Digits
     from raynas.runners.local import LocalRunner
     from raynas.search.builder import SearchSetup, build_search
-    from raynas.search.context import Limits, Payload
-    from raynas.search.screening import Screening
+    from raynas.search.context import EvaluationContext, SearchLimits
+    from raynas.search.screening import ProposalScreening
 
     name, dataset, seed = task
     scores, truth = known(run, table)
@@ -136,10 +136,12 @@ def trained(task: tuple[str, str, int], run: Path, table: Path | None, trainings
         metrics = tuple(Metric(part, "score", "max") for part in next(iter(scores.values())))
         scorer = FunctionEvaluator(Lookup(scores), metrics=metrics)
         screen = Screen(scorer, keep=0.25, batch=16, by=ranking)
-        screening = Screening(screen, partial(LocalRunner().evaluate, Payload(space, scorer, view)))
+        screening = ProposalScreening(
+            screen, partial(LocalRunner().evaluate, EvaluationContext(space, scorer, view))
+        )
     rows: list[Any] = []
     setup = SearchSetup(
-        Payload(space, FunctionEvaluator(Lookup(value)), view),
+        EvaluationContext(space, FunctionEvaluator(Lookup(value)), view),
         _Rows(rows),
         stage="search",
         arm=name,
@@ -151,7 +153,7 @@ def trained(task: tuple[str, str, int], run: Path, table: Path | None, trainings
         sampler=sampler,
         fallback=Random(),
         scheduler=NoStopping(),
-        limits=Limits(trainings),
+        limits=SearchLimits(trainings),
         run="screening",
         screening=screening,
     )

@@ -42,10 +42,10 @@ import numpy as np
 from raynas.cli.main import run_script
 from raynas.core import Architecture, Job, Objective, rng_for
 from raynas.data import FashionMNIST
-from raynas.data.base import View
+from raynas.data.base import DataView
 from raynas.evaluators import FineTune, Inherited, Retrain, TrainSupernet
 from raynas.evaluators.networks import build_network
-from raynas.experiment import Budget, Experiment, Finalists, Truth
+from raynas.experiment import Budget, Experiment, Finalists, RankingCheck
 from raynas.samplers import NSGA2
 from raynas.spaces import ElasticResNet
 from raynas.supernet.rules import Sandwich, SinglePath, StrictFairness
@@ -87,7 +87,7 @@ def experiment() -> Experiment:
             evaluator=Retrain(ALONE),
             inherited=FineTune(Recipe(epochs=2, batch_size=64, lr=0.02, crop_pad=1)),
         ),
-        truth=Truth(Retrain(ALONE), count=40),
+        ranking_check=RankingCheck(Retrain(ALONE), count=40),
         smoke={
             "budget.trials": 6,
             "evaluator.training.recipe.epochs": 1,
@@ -98,8 +98,8 @@ def experiment() -> Experiment:
             "finalists.seeds": 1,
             "finalists.evaluator.recipe.epochs": 1,
             "finalists.inherited.recipe.epochs": 1,
-            "truth.count": 4,
-            "truth.evaluator.recipe.epochs": 1,
+            "ranking_check.count": 4,
+            "ranking_check.evaluator.recipe.epochs": 1,
             "data.subset": 256,
             "data.test_subset": 256,
         },
@@ -186,7 +186,7 @@ class Pieces:
         return sum({row["epoch"]: row["seconds"] for row in rows}.values())
 
 
-def alone(arch: Architecture, view: View, recipe: Recipe, seed: int) -> float:
+def alone(arch: Architecture, view: DataView, recipe: Recipe, seed: int) -> float:
     """Validation accuracy (%) after a training from scratch, as ``Retrain`` gives it."""
     network = build_network(SPACE, arch, view.input_shape, view.num_classes, seed)
     *_, last = train(network, view, recipe, seed=seed, measure_every=0)

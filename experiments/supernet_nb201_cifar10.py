@@ -46,7 +46,7 @@ def experiment() -> Experiment:
         ),
         sampler=Exhaustive(),
         budget=Budget(trials=6466),
-        against=(),
+        baselines=(),
         finalists=Finalists(top=0),
         smoke={
             "space.channels": 4,

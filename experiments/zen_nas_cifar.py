@@ -31,7 +31,7 @@ def experiment() -> Experiment:
         bounds=(Bound("params", max=1e6), Bound("layers", max=18)),
         budget=Budget(trials=96_000),
         finalists=Finalists(top=1, seeds=1, evaluator=Retrain(NASBENCH201)),
-        against=(Random(),),
+        baselines=(Random(),),
         smoke={
             "budget.trials": 4,
             "finalists.evaluator.recipe.epochs": 1,

@@ -71,7 +71,7 @@ def experiment() -> Experiment:
         objectives=(Objective("naswot"),),
         budget=Budget(trials=1000),
         finalists=Finalists(top=1, seeds=1, evaluator=Retrain(NASBENCH201)),
-        against=(),
+        baselines=(),
         smoke={
             "space.channels": 4,
             "space.cells": 1,

@@ -40,14 +40,14 @@ from integration.machines import ENVIRONMENT, Cluster
 from integration.storages import Server, serve
 from integration.toy_runs import SAME
 
-from raynas.core import Decision, Problem, Trial
+from raynas.core import Decision, SearchProblem, Trial
 from raynas.core.describe import fresh
 from raynas.experiment import load
 from raynas.pipeline.history import history
 from raynas.store import RunFolder
 from raynas.store.fragments import list_fragments, read_fragment
 from raynas.store.manifest import snapshot
-from raynas.store.remote import Remote, fetch
+from raynas.store.remote import RemoteFolder, fetch
 
 KINDS = ("actor", "storage", "node", "driver", "clock", "idle", "torn")
 SCHEDULERS = {
@@ -69,9 +69,9 @@ from raynas.schedulers import ASHA, Hyperband, PromotionASHA, SuccessiveHalving
 
 def experiment():
     return Experiment(
-        space=ToySpace(depth=60), data=ToyData(), in_order=4,
+        space=ToySpace(depth=60), data=ToyData(), deterministic_workers=4,
         evaluator=Curves(max_step=4, seconds={seconds}, log={log!r}),
-        sampler=TPE(n_startup=6), scheduler={scheduler}, against=(), finalists=Finalists(top=0),
+        sampler=TPE(n_startup=6), scheduler={scheduler}, baselines=(), finalists=Finalists(top=0),
         budget=Budget(trials={trials}), resources=Resources(cpus=1.0, retries=50),
     )
 """
@@ -164,7 +164,7 @@ class Scene:
 
     def torn(self) -> str:
         self._kill_driver()
-        remote = Remote(self.uri)
+        remote = RemoteFolder(self.uri)
         if not (names := sorted(snapshot(remote).names)):
             self.driver = self.resume()
             return "nothing is stored yet"
@@ -177,7 +177,7 @@ class Scene:
             told = refused.err.read_text()
         assert name in told, told
         assert "is torn" in told, told
-        remote.write(f"{name}.torn", b"")  # the cure
+        remote.write(f"{name}.torn", b"")  # the hint
         remote.remove(name)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "whole.parquet"
@@ -242,7 +242,7 @@ class Scene:
         """As the store gives them, and as the decisions gave them, in the undisturbed order."""
         experiment = load(self.folder / "chaos_search.py").experiment
         past, _ = history(folder, experiment, "search", "tpe")
-        problem = Problem(experiment.objectives, experiment.evaluator.max_step, 0, "chaos")
+        problem = SearchProblem(experiment.objectives, experiment.evaluator.max_step, 0, "chaos")
         stored, decided = fresh(experiment.scheduler), fresh(experiment.scheduler)
         stored.setup(problem)
         if stored.pauses():  # its decisions depend on when it was asked, too

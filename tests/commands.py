@@ -15,7 +15,7 @@ _PARTS = {
     "evaluator": "Curves()",
     "sampler": "Random()",
     "scheduler": "ASHA(min_step=1, factor=2)",
-    "against": "()",
+    "baselines": "()",
     "budget": "Budget(trials=6)",
     "finalists": "Finalists(top=2, seeds=2)",
     "smoke": '{"budget.trials": 2, "finalists.top": 1}',

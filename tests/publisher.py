@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from raynas.data.source import Download, File, Source
+from raynas.data.source import DatasetDownload, DatasetSource, PublishedFile
 
 
 @dataclass
@@ -41,16 +41,16 @@ class Publisher:
     sent: int = 0
     url: str = ""
 
-    def source(self, real: Source, **other: object) -> Source:
+    def source(self, real: DatasetSource, **other: object) -> DatasetSource:
         """``real`` with these files at this address; ``other``: fields of its download."""
         assert real.download is not None
         files = tuple(self.file(name) for name in self.files)
-        changed: Download = replace(real.download, files=files, **other)  # type: ignore[arg-type]
+        changed: DatasetDownload = replace(real.download, files=files, **other)  # type: ignore[arg-type]
         return replace(real, download=changed)
 
-    def file(self, name: str) -> File:
+    def file(self, name: str) -> PublishedFile:
         content = self.files[name]
-        return File(f"{self.url}/{name}", hashlib.md5(content).hexdigest(), len(content))
+        return PublishedFile(f"{self.url}/{name}", hashlib.md5(content).hexdigest(), len(content))
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -13,21 +13,21 @@ from raynas.search.builder import (
     build_search,
 )
 from raynas.search.checkpoints import CheckpointFolders
-from raynas.search.context import Payload, Rows
+from raynas.search.context import EvaluationContext, RowSink
 from raynas.search.controller import SearchController
 from raynas.search.deterministic import DeterministicOrder
 from raynas.search.trial_numbers import NumberPlan
-from raynas.store.remote import Remote
+from raynas.store.remote import RemoteFolder
 
 _PARTS = ("sampler", "fallback", "scheduler", "limits", "run", "bounds", "screening")
 
 
 def setup_of(
-    payload: Payload,
-    rows: Rows,
+    payload: EvaluationContext,
+    rows: RowSink,
     *,
     folder: Path | None = None,
-    mirror: Remote | None = None,
+    mirror: RemoteFolder | None = None,
     session: int = 1,
     **more: Any,
 ) -> SearchSetup:
@@ -42,18 +42,25 @@ def setup_of(
     return SearchSetup(payload=payload, rows=rows, folders=folders, **more)
 
 
-def make_search(payload: Payload, rows: Rows, **more: Any) -> SearchController:
+def make_search(payload: EvaluationContext, rows: RowSink, **more: Any) -> SearchController:
     parts = {name: more.pop(name) for name in _PARTS if name in more}
     return build_search(setup_of(payload, rows, **more), **parts)
 
 
-def make_ordered(payload: Payload, rows: Rows, *, lanes: int, **more: Any) -> DeterministicOrder:
+def make_ordered(
+    payload: EvaluationContext, rows: RowSink, *, lanes: int, **more: Any
+) -> DeterministicOrder:
     parts = {name: more.pop(name) for name in _PARTS if name in more}
     return build_ordered_search(setup_of(payload, rows, **more), lanes=lanes, **parts)
 
 
 def make_retraining(
-    payload: Payload, rows: Rows, *, finalists: list[Architecture], seeds: int, **more: Any
+    payload: EvaluationContext,
+    rows: RowSink,
+    *,
+    finalists: list[Architecture],
+    seeds: int,
+    **more: Any,
 ) -> SearchController:
     return build_retraining(setup_of(payload, rows, **more), finalists, seeds)
 

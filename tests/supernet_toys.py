@@ -15,7 +15,7 @@ from toys import Curves, noise, quality
 
 from raynas.core import Architecture, Job, Measurement, Metric, UserError
 from raynas.core.metrics import VAL_ACCURACY
-from raynas.data.base import View
+from raynas.data.base import DataView
 from raynas.evaluators.base import Evaluator
 from raynas.spaces.base import SearchSpace
 
@@ -47,7 +47,7 @@ class Trained(Evaluator):
     def metrics(self) -> tuple[Metric, ...]:
         return (LOSS, RANDOM)
 
-    def setup(self, space: SearchSpace, view: View) -> None: ...
+    def setup(self, space: SearchSpace, view: DataView) -> None: ...
 
     def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
         assert job.workdir is not None
@@ -109,7 +109,7 @@ class Inheriting(Evaluator):
             return None
         return str(json.loads((self.weights / "toy.json").read_text())["version"])
 
-    def setup(self, space: SearchSpace, view: View) -> None: ...
+    def setup(self, space: SearchSpace, view: DataView) -> None: ...
 
     def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
         version = self.weights_version()

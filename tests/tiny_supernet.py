@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from raynas.core import Choice, Option
-from raynas.data.base import Images, View
+from raynas.data.base import DataView, Images
 from raynas.layers import (
     ElasticBatchNorm2d,
     ElasticConv2d,
@@ -93,5 +93,5 @@ def quarters(n: int, seed: int) -> Images:
     return Images(pixels, labels)
 
 
-def tiny_view(train: int = 64) -> View:
-    return View(quarters(train, 1), quarters(40, 2), "val", 4, (80.0,), (50.0,))
+def tiny_view(train: int = 64) -> DataView:
+    return DataView(quarters(train, 1), quarters(40, 2), "val", 4, (80.0,), (50.0,))

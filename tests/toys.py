@@ -16,7 +16,7 @@ import numpy as np
 
 from raynas.core import Architecture, Choice, Costs, Job, Measurement, Metric
 from raynas.core.metrics import VAL_ACCURACY
-from raynas.data.base import Dataset, Images, View
+from raynas.data.base import Dataset, DataView, Images
 from raynas.evaluators.base import Evaluator
 from raynas.spaces.base import SearchSpace
 
@@ -91,7 +91,7 @@ class Curves(Evaluator):
     fault: Mapping[str, str] = field(default_factory=dict)
     log: str = field(default="", metadata={"fingerprint": False})
     final: bool = False
-    _view: View | None = field(default=None, init=False, repr=False)
+    _view: DataView | None = field(default=None, init=False, repr=False)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -101,7 +101,7 @@ class Curves(Evaluator):
     def final_metrics(self) -> tuple[Metric, ...]:
         return (TEST_ACCURACY,)
 
-    def setup(self, space: SearchSpace, view: View) -> None:
+    def setup(self, space: SearchSpace, view: DataView) -> None:
         self._view = view
 
     def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
@@ -195,8 +195,8 @@ class ToyData(Dataset):
     def _images(self) -> Images:
         return Images(np.zeros((8, 4, 4, 1), np.uint8), np.arange(8, dtype=np.int64) % 2)
 
-    def search_view(self, seed: int) -> View:
-        return View(self._images(), self._images(), "val", 2, (0.0,), (255.0,))
+    def search_view(self, seed: int) -> DataView:
+        return DataView(self._images(), self._images(), "val", 2, (0.0,), (255.0,))
 
-    def final_view(self, seed: int) -> View:
-        return View(self._images(), self._images(), "test", 2, (0.0,), (255.0,))
+    def final_view(self, seed: int) -> DataView:
+        return DataView(self._images(), self._images(), "test", 2, (0.0,), (255.0,))

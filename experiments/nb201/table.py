@@ -39,7 +39,7 @@ def accuracies(
     folder = Path(os.environ.get("RAYNAS_DATA", "."))
     path = path or folder / "nb201.parquet"
     if not path.is_file():
-        raise UserError(f"no table {str(path)!r}", cure="--table FILE, or $RAYNAS_DATA")
+        raise UserError(f"no table {str(path)!r}", hint="--table FILE, or $RAYNAS_DATA")
     table = pq.read_table(path, columns=["arch", *names]).to_pydict()
     return {cell: {name: table[name][i] for name in names} for i, cell in enumerate(table["arch"])}
 

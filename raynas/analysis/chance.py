@@ -20,7 +20,7 @@ LEVEL = 0.05
 
 
 @dataclass(frozen=True)
-class Lead:
+class ResultLead:
     """The lead of one search: its ``above`` best results exceed all results of another search.
 
     Attributes:
@@ -44,7 +44,7 @@ class Lead:
         return self.possible <= LEVEL
 
 
-def lead(ours: Floats, theirs: Floats) -> Lead:
+def lead(ours: Floats, theirs: Floats) -> ResultLead:
     """Compute how far the best of ``ours`` are ahead of all of ``theirs``.
 
     Under schedulers it is not known which trials a search would have completed. So the probability
@@ -68,7 +68,7 @@ def lead(ours: Floats, theirs: Floats) -> Lead:
     best = ends[1].max() if len(ends[1]) else math.inf
     above = int((ends[0] > best).sum())
     counts = ((len(ends[0]), len(ends[1])), (len(ours), len(theirs)))
-    return Lead(
+    return ResultLead(
         above,
         max(chance(above, m, n) for m, n in counts),
         max(chance(len(ends[0]), m, n) for m, n in counts),
@@ -122,7 +122,7 @@ def sign_test(ahead: int, behind: int) -> float:
 
 
 @dataclass(frozen=True)
-class Band:
+class ChanceBand:
     """A band between ``low`` and ``high`` at each ``cost``.
 
     Attributes:
@@ -138,7 +138,7 @@ class Band:
 
 def reordered_band(
     quality: Floats, until: float, *, level: float = 0.95, points: int = 80
-) -> Band | None:
+) -> ChanceBand | None:
     """Compute a band for the best-so-far of a random search over all orders of its trials.
 
     The best-so-far lies inside it in ``level`` of all orders.
@@ -167,7 +167,7 @@ def reordered_band(
     low = values[[int(np.searchsorted(row, tail * (1 - 1e-9))) for row in at_most]]
     high = values[[int(np.searchsorted(row, 1 - tail)) for row in at_most]]
     usable = np.isfinite(low)
-    return Band(until * taken[usable] / n, low[usable], high[usable])
+    return ChanceBand(until * taken[usable] / n, low[usable], high[usable])
 
 
 def _log_at_most(n: int, taken: NDArray[np.int64]) -> Floats:

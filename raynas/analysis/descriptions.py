@@ -66,7 +66,7 @@ def check_description(description: Mapping[str, Any]) -> None:
     except ValueError as error:
         raise UserError(
             f"run.json cannot be read: {error}",
-            cure="restore it from a copy, or start a new run",
+            hint="restore it from a copy, or start a new run",
         ) from None
 
 

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from raynas.analysis import chance as luck
-from raynas.analysis.statistics import Floats, Ints, Run, running_hypervolume
+from raynas.analysis.statistics import Floats, Ints, RunStatistics, running_hypervolume
 from raynas.core import TrialState
 
 
 @dataclass(frozen=True)
-class Trace:
+class BestSoFarCurve:
     """The best value of a method so far, in the order of its trials.
 
     Attributes:
@@ -78,7 +78,7 @@ def _with_rounding(cost: float) -> float:
     return cost * (1 + 1e-9)
 
 
-def counts_steps(run: Run) -> bool:
+def counts_steps(run: RunStatistics) -> bool:
     """Return True when no worker time of any training was recorded, so that steps are the cost.
 
     Args:
@@ -87,7 +87,7 @@ def counts_steps(run: Run) -> bool:
     return not run.rows.seconds[~run.rows.scoring].any()
 
 
-def trial_costs(run: Run) -> Floats:
+def trial_costs(run: RunStatistics) -> Floats:
     """Return the cost of each trial.
 
     A step of a screening's scores trains nothing and counts as none.
@@ -101,7 +101,7 @@ def trial_costs(run: Run) -> Floats:
     return run.trials.step.astype(np.float64) if counts_steps(run) else run.trials.seconds
 
 
-def trace(run: Run, arm: str) -> Trace:
+def trace(run: RunStatistics, arm: str) -> BestSoFarCurve:
     """Return the best-so-far of one method against its cost, in the order of its trials' numbers.
 
     Args:
@@ -118,10 +118,12 @@ def trace(run: Run, arm: str) -> Trace:
     value = _running_best(run, mine[done])
     better = np.r_[True, value[1:] != value[:-1]] if len(value) else np.empty(0, dtype=bool)
     found = done[better]
-    return Trace(arm, mine, spent, spent[found], spent[found] - own[found] / 2, value[better])
+    return BestSoFarCurve(
+        arm, mine, spent, spent[found], spent[found] - own[found] / 2, value[better]
+    )
 
 
-def traces(run: Run) -> tuple[Trace, ...]:
+def traces(run: RunStatistics) -> tuple[BestSoFarCurve, ...]:
     """Return the traces of all methods, the main one first.
 
     Args:
@@ -130,7 +132,7 @@ def traces(run: Run) -> tuple[Trace, ...]:
     return tuple(trace(run, arm) for arm in run.arms)
 
 
-def common_cost(found: tuple[Trace, ...]) -> float:
+def common_cost(found: tuple[BestSoFarCurve, ...]) -> float:
     """Return the cost that the cheapest of the methods has spent.
 
     Args:
@@ -142,7 +144,7 @@ def common_cost(found: tuple[Trace, ...]) -> float:
     return min((one.total for one in found), default=0.0)
 
 
-def _running_best(run: Run, chosen: Ints) -> Floats:
+def _running_best(run: RunStatistics, chosen: Ints) -> Floats:
     points = run.points()
     if len(run.objectives) > 1:
         return running_hypervolume(points[chosen], points[run.complete()])
@@ -151,7 +153,7 @@ def _running_best(run: Run, chosen: Ints) -> Floats:
     return np.asarray(run.objectives[0].sign * np.maximum.accumulate(points[chosen, 0]))
 
 
-def reordered(run: Run, one: Trace) -> luck.Band | None:
+def reordered(run: RunStatistics, one: BestSoFarCurve) -> luck.ChanceBand | None:
     """Compute the band of a method over all orders of its trials, in the objective's own sign.
 
     See :func:`~raynas.analysis.chance.reordered_band`.
@@ -168,11 +170,11 @@ def reordered(run: Run, one: Trace) -> luck.Band | None:
     band = luck.reordered_band(_quality(run, one.trials), one.total)
     if band is None or run.objectives[0].sign > 0:
         return band
-    return luck.Band(band.cost, -band.high, -band.low)
+    return luck.ChanceBand(band.cost, -band.high, -band.low)
 
 
 @dataclass(frozen=True)
-class Comparison:
+class EqualCostComparison:
     """The main method and random search at the cost that both have spent.
 
     Attributes:
@@ -189,7 +191,7 @@ class Comparison:
     main: float
     random: float
     better: bool
-    luck: luck.Lead | None = None
+    luck: luck.ResultLead | None = None
     pending: str = ""
 
     @property
@@ -198,7 +200,7 @@ class Comparison:
         return self.better and self.luck is not None and self.luck.beyond_chance
 
 
-def compare(run: Run) -> Comparison | None:
+def compare(run: RunStatistics) -> EqualCostComparison | None:
     """Compare the main method with random search at equal cost.
 
     Args:
@@ -219,14 +221,14 @@ def compare(run: Run) -> Comparison | None:
     lead = None
     if len(run.objectives) == 1 and not pending:
         lead = luck.lead(*(_quality(run, one.within(cost)) for one in (main, other)))
-    return Comparison(cost, ours, theirs, sign * ours > sign * theirs, lead, pending)
+    return EqualCostComparison(cost, ours, theirs, sign * ours > sign * theirs, lead, pending)
 
 
 #: message of trials that an earlier version stopped before their end, at a method's budget
 CUT_OFF = "the arm's worker time is spent"
 
 
-def _pending(run: Run, arms: tuple[str, str]) -> str:
+def _pending(run: RunStatistics, arms: tuple[str, str]) -> str:
     """Return why the results of the methods cannot be compared yet; empty when they can."""
     mine = run.searching(arms[0]) | run.searching(arms[1])
     if (mine & run.has_state(TrialState.RUNNING)).any():
@@ -236,7 +238,7 @@ def _pending(run: Run, arms: tuple[str, str]) -> str:
     return ""
 
 
-def _quality(run: Run, chosen: Ints) -> Floats:
+def _quality(run: RunStatistics, chosen: Ints) -> Floats:
     """Return (m,) values of the evaluated trials, higher is better; NaN without a result."""
     complete = np.zeros(len(run.trials), dtype=bool)
     complete[run.complete()] = True

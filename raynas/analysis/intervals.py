@@ -27,7 +27,7 @@ _BLOCK = 512  # rows of the matrix of pairs that are in memory at a time
 
 
 @dataclass(frozen=True)
-class Estimate:
+class IntervalEstimate:
     """A value with its 95 % interval.
 
     Attributes:
@@ -42,7 +42,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Correlation:
+class RankCorrelation:
     """A rank correlation of n items, with its value without each of them.
 
     Attributes:
@@ -73,7 +73,7 @@ class Correlation:
     def _inside(self) -> float:
         return min(max(self.value, -self.edge), self.edge)
 
-    def estimate(self) -> Estimate:
+    def estimate(self) -> IntervalEstimate:
         """Return the value with its 95 % interval, where there are enough items for one.
 
         The interval is Fisher's z with a jackknife variance and the quantile of Student's t with
@@ -85,24 +85,24 @@ class Correlation:
         """
         n = len(self.without)
         if n < PAIRS_FROM or not (math.isfinite(self.value) and math.isfinite(self.variance)):
-            return Estimate(self.value)
+            return IntervalEstimate(self.value)
         if abs(self.value) >= 1:
             ends = sorted((self.value, math.copysign(self.flawless_low, self.value)))
-            return Estimate(self.value, ends[0], ends[1])
+            return IntervalEstimate(self.value, ends[0], ends[1])
         half = t_quantile(n - 2) * math.sqrt(self.variance) * self.slope
-        return Estimate(self.value, math.tanh(self.z - half), math.tanh(self.z + half))
+        return IntervalEstimate(self.value, math.tanh(self.z - half), math.tanh(self.z + half))
 
 
-def constant_correlation(n: int) -> Correlation:
+def constant_correlation(n: int) -> RankCorrelation:
     """Return the correlation of a constant with n items: 0, its mean over all orders of ties.
 
     Args:
         n: Number of items.
     """
-    return Correlation(0.0, np.zeros(n), 0.0, 1.0, math.nan)
+    return RankCorrelation(0.0, np.zeros(n), 0.0, 1.0, math.nan)
 
 
-def rank_correlations(x: Floats, y: Floats) -> tuple[Correlation, Correlation]:
+def rank_correlations(x: Floats, y: Floats) -> tuple[RankCorrelation, RankCorrelation]:
     """Compute Spearman's rho and Kendall's tau-b with their jackknife variances.
 
     Ties have mid-ranks. Time grows as n^2, memory as n. The variance of tau is the mean of the
@@ -132,8 +132,8 @@ def rank_correlations(x: Floats, y: Floats) -> tuple[Correlation, Correlation]:
         return _spearman(a, b, agreement), _kendall(a, b, agreement)
 
 
-def _undefined(n: int) -> Correlation:
-    return Correlation(math.nan, np.full(n, math.nan), math.nan, 1.0, math.nan)
+def _undefined(n: int) -> RankCorrelation:
+    return RankCorrelation(math.nan, np.full(n, math.nan), math.nan, 1.0, math.nan)
 
 
 class _Ranks:
@@ -173,7 +173,7 @@ def _jackknife_variance(without: Floats) -> float:
     return float((n - 1) / n * ((without - without.mean()) ** 2).sum())
 
 
-def _spearman(a: _Ranks, b: _Ranks, agreement: Floats) -> Correlation:
+def _spearman(a: _Ranks, b: _Ranks, agreement: Floats) -> RankCorrelation:
     """Without item i the centred rank of j changes by half the sign of i's difference to j."""
 
     def products(one: _Ranks, other: _Ranks, pairs: Floats) -> tuple[float, Floats]:
@@ -186,7 +186,7 @@ def _spearman(a: _Ranks, b: _Ranks, agreement: Floats) -> Correlation:
     second, second_without = products(b, b, b.untied)
     n = len(agreement)
     without = both_without / np.sqrt(first_without * second_without)
-    return Correlation(
+    return RankCorrelation(
         value=_bounded(both / math.sqrt(first * second)),
         without=without,
         variance=_jackknife_variance(without),
@@ -195,7 +195,7 @@ def _spearman(a: _Ranks, b: _Ranks, agreement: Floats) -> Correlation:
     )
 
 
-def _kendall(a: _Ranks, b: _Ranks, agreement: Floats) -> Correlation:
+def _kendall(a: _Ranks, b: _Ranks, agreement: Floats) -> RankCorrelation:
     n, total = len(agreement), float(agreement.sum())
     free = float(a.untied.sum()) * float(b.untied.sum())
     left = (a.untied.sum() - 2 * a.untied) * (b.untied.sum() - 2 * b.untied)
@@ -205,7 +205,7 @@ def _kendall(a: _Ranks, b: _Ranks, agreement: Floats) -> Correlation:
         disjoint = total**2 - 4 * float((agreement**2).sum()) + 2 * n * (n - 1)
         unbiased = (total**2 - disjoint * n * (n - 1) / ((n - 2) * (n - 3))) / free
         variance = (variance + max(unbiased, 0.0)) / 2
-    return Correlation(
+    return RankCorrelation(
         value=_bounded(total / math.sqrt(free)),
         without=without,
         variance=variance,
@@ -239,12 +239,12 @@ class CorrelationGap:
         behind: Chance of such a lag, or a longer one, where both are equal.
     """
 
-    estimate: Estimate
+    estimate: IntervalEstimate
     ahead: float
     behind: float
 
 
-def correlation_gap(one: Correlation, other: Correlation) -> CorrelationGap:
+def correlation_gap(one: RankCorrelation, other: RankCorrelation) -> CorrelationGap:
     """Compare two correlations over the same n items with the same truth.
 
     The interval is that of G. Zou, "Toward using confidence intervals to compare correlations",
@@ -262,19 +262,21 @@ def correlation_gap(one: Correlation, other: Correlation) -> CorrelationGap:
     first, second = _ends(one), _ends(other)
     known = math.isfinite(gap) and math.isfinite(first.low) and math.isfinite(second.low)
     if n < PAIRS_FROM or not known:
-        return CorrelationGap(Estimate(gap), math.nan, math.nan)
+        return CorrelationGap(IntervalEstimate(gap), math.nan, math.nan)
     down, up = one.value - first.low, first.high - one.value
     below, above = other.value - second.low, second.high - other.value
     shared = _shared(one.without, other.without)
     low = gap - math.sqrt(max(down**2 + above**2 - 2 * shared * down * above, 0.0))
     high = gap + math.sqrt(max(up**2 + below**2 - 2 * shared * up * below, 0.0))
-    return CorrelationGap(Estimate(gap, max(low, -2.0), min(high, 2.0)), *_chances(one, other))
+    return CorrelationGap(
+        IntervalEstimate(gap, max(low, -2.0), min(high, 2.0)), *_chances(one, other)
+    )
 
 
-def _ends(correlation: Correlation) -> Estimate:
+def _ends(correlation: RankCorrelation) -> IntervalEstimate:
     """Return the interval; that of a constant's 0 has no width."""
     if correlation.value == 0 and not correlation.without.any():
-        return Estimate(0.0, 0.0, 0.0)
+        return IntervalEstimate(0.0, 0.0, 0.0)
     return correlation.estimate()
 
 
@@ -284,7 +286,7 @@ def _shared(one: Floats, other: Floats) -> float:
     return float((p * q).sum()) / size if size > 0 else 0.0
 
 
-def _chances(one: Correlation, other: Correlation) -> tuple[float, float]:
+def _chances(one: RankCorrelation, other: RankCorrelation) -> tuple[float, float]:
     from scipy.special import stdtr
 
     n, lead = len(one.without), one.z - other.z

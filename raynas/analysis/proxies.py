@@ -22,7 +22,7 @@ _FIXED = frozenset(column.name for column in COLUMNS)
 
 
 @dataclass(frozen=True)
-class Screening:
+class ScreeningStatistics:
     """The candidates of one method that were scored before training, with the time that they took.
 
     Attributes:
@@ -45,7 +45,7 @@ class Screening:
         return self.candidates - self.out
 
 
-def screenings(run: st.Run) -> list[Screening]:
+def screenings(run: st.RunStatistics) -> list[ScreeningStatistics]:
     """Return the screenings of a run, the main method's first.
 
     Args:
@@ -61,7 +61,7 @@ def screenings(run: st.Run) -> list[Screening]:
             rows = run.searching(arm)[run.rows.owner]
             seconds = run.rows.seconds
             found.append(
-                Screening(
+                ScreeningStatistics(
                     arm,
                     int(scored.sum()),
                     int((scored & run.screened_out(arm)).sum()),
@@ -73,7 +73,7 @@ def screenings(run: st.Run) -> list[Screening]:
 
 
 @dataclass(frozen=True)
-class Proxies:
+class ProxyStatistics:
     """The scores of a run's architectures, one entry each.
 
     Attributes:
@@ -124,7 +124,7 @@ class Proxies:
                 table[i, j] = table[j, i] = rho.value
         return table
 
-    def arms(self, run: st.Run) -> Counter[str]:
+    def arms(self, run: st.RunStatistics) -> Counter[str]:
         """Count the architectures of :attr:`index` by the method that found them.
 
         Args:
@@ -136,7 +136,7 @@ class Proxies:
         return Counter(run.trials.arm[self.index])
 
 
-def proxies(run: st.Run) -> Proxies | None:
+def proxies(run: st.RunStatistics) -> ProxyStatistics | None:
     """Collect the scores of a run and judge them.
 
     Args:
@@ -166,16 +166,16 @@ def proxies(run: st.Run) -> Proxies | None:
         qualities = rank_qualities(scores, truth, sign=objective.sign, independent=independent)
     every = len(np.unique(run.trials.arch_id[st.ranked(run)][scored[st.ranked(run)]].astype(str)))
     left_out = every - len(done) if objective is not None else 0
-    return Proxies(names, objective, index, scores, len(done), tuple(qualities), left_out)
+    return ProxyStatistics(names, objective, index, scores, len(done), tuple(qualities), left_out)
 
 
-def _scored(run: st.Run, names: tuple[str, ...]) -> set[str]:
+def _scored(run: st.RunStatistics, names: tuple[str, ...]) -> set[str]:
     """Ids of the architectures that proxies looked at, with success or without."""
     any_value = np.any([np.isfinite(run.trials.values[name]) for name in names], axis=0)
     return set(run.trials.arch_id[any_value | run.screened()])
 
 
-def _by_architecture(run: st.Run, name: str, index: st.Ints) -> st.Floats:
+def _by_architecture(run: st.RunStatistics, name: str, index: st.Ints) -> st.Floats:
     """Return (n,) scores of the architectures; methods may share an architecture and its score."""
     values = run.trials.values[name]
     known = np.flatnonzero(np.isfinite(values))[::-1]  # reversed, so that the first trial counts

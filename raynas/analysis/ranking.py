@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from raynas.analysis.intervals import (
     TAIL,
-    Correlation,
     CorrelationGap,
-    Estimate,
+    IntervalEstimate,
+    RankCorrelation,
     constant_correlation,
     correlation_gap,
     holm,
@@ -38,7 +38,7 @@ FEWEST = 4  # architectures below which a correlation says nothing
 
 
 @dataclass(frozen=True)
-class Agreement:
+class RankAgreement:
     """The rank correlations of a score with the truth over ``n`` architectures.
 
     Attributes:
@@ -48,8 +48,8 @@ class Agreement:
     """
 
     n: int
-    spearman: Estimate
-    kendall: Estimate
+    spearman: IntervalEstimate
+    kendall: IntervalEstimate
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,14 @@ class RankQuality:
     """
 
     name: str
-    whole: Agreement
-    top: Agreement | None
+    whole: RankAgreement
+    top: RankAgreement | None
     invalid: int
     distinct: int
     tied: int
     precision: float
     best: Mapping[int, float]
-    beyond: Mapping[str, Estimate]
+    beyond: Mapping[str, IntervalEstimate]
     unranked: tuple[str, ...] = ()
     chance_ahead: float = math.nan
     chance_behind: float = math.nan
@@ -183,7 +183,7 @@ class _Judge:
         self.scores, self.goal, self.sign, self.independent = scores, goal, sign, independent
         n = len(goal)
         self.top = goal >= np.sort(goal)[-math.ceil(n / 10)] if n else np.zeros(0, dtype=bool)
-        self._known: dict[tuple[str, bytes], tuple[Correlation, Correlation]] = {}
+        self._known: dict[tuple[str, bytes], tuple[RankCorrelation, RankCorrelation]] = {}
 
     def quality(self, name: str, baselines: Sequence[str]) -> RankQuality:
         values, goal = self.scores[name], self.goal
@@ -226,7 +226,7 @@ class _Judge:
                 other = constant_correlation(int(both.sum()))
                 unranked.append(baseline)
             mine = self._correlations(name, both)[0]
-            gap = Estimate(mine.value - other.value)
+            gap = IntervalEstimate(mine.value - other.value)
             gaps[baseline] = (
                 correlation_gap(mine, other)
                 if self.independent
@@ -234,14 +234,14 @@ class _Judge:
             )
         return gaps, tuple(unranked)
 
-    def _agreement(self, name: str, chosen: Bools) -> Agreement:
+    def _agreement(self, name: str, chosen: Bools) -> RankAgreement:
         rho, tau = (
-            c.estimate() if self.independent else Estimate(c.value)
+            c.estimate() if self.independent else IntervalEstimate(c.value)
             for c in self._correlations(name, chosen)
         )
-        return Agreement(int(chosen.sum()), rho, tau)
+        return RankAgreement(int(chosen.sum()), rho, tau)
 
-    def _correlations(self, name: str, chosen: Bools) -> tuple[Correlation, Correlation]:
+    def _correlations(self, name: str, chosen: Bools) -> tuple[RankCorrelation, RankCorrelation]:
         key = name, chosen.tobytes()
         if key not in self._known:
             self._known[key] = rank_correlations(self.scores[name][chosen], self.goal[chosen])
@@ -401,7 +401,7 @@ def rank_table(qualities: Sequence[RankQuality], title: str = "", digits: int = 
     return table
 
 
-def _shown(e: Estimate) -> str:
+def _shown(e: IntervalEstimate) -> str:
     interval = f" [{_bare(e.low)} {_bare(e.high)}]" if math.isfinite(e.low) else ""
     return _bare(e.value) + interval
 

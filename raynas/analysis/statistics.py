@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from raynas.analysis.descriptions import objectives_of
 from raynas.analysis.formatting import UNITS
-from raynas.analysis.intervals import PAIRS_FROM, Estimate, rank_correlations
+from raynas.analysis.intervals import PAIRS_FROM, IntervalEstimate, rank_correlations
 from raynas.core import Objective, TrialState
 from raynas.core.metrics import SCORE_UNIT, TEST_ACCURACY
 from raynas.core.pareto import hypervolume_gain, pareto_front
@@ -41,7 +41,7 @@ _FIXED = frozenset(column.name for column in COLUMNS)
 
 
 @dataclass(frozen=True)
-class Trials:
+class TrialColumns:
     """The trials of a run as arrays, one entry per trial, ordered by number.
 
     Attributes:
@@ -78,11 +78,11 @@ class Trials:
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowColumns:
     """The rows of a run's table as arrays, ordered by trial and step.
 
     Attributes:
-        owner: (rows,) index of the row's trial in :class:`Trials`.
+        owner: (rows,) index of the row's trial in :class:`TrialColumns`.
         step: (rows,) steps; 0 where the store has null.
         seconds: (rows,) worker seconds.
         time: (rows,) seconds since 1970.
@@ -102,7 +102,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunStatistics:
     """The table of a run as arrays.
 
     Attributes:
@@ -118,8 +118,8 @@ class Run:
     description: Mapping[str, Any]
     units: Mapping[str, str]
     arms: tuple[str, ...]
-    trials: Trials
-    rows: Rows
+    trials: TrialColumns
+    rows: RowColumns
 
     @property
     def main(self) -> str | None:
@@ -235,7 +235,7 @@ class Run:
         return np.flatnonzero(self.searching(arm) & self.has_state(TrialState.COMPLETE) & finite)
 
 
-def load(table: pa.Table, description: Mapping[str, Any]) -> Run:
+def load(table: pa.Table, description: Mapping[str, Any]) -> RunStatistics:
     """Load the table of a store as arrays.
 
     Args:
@@ -271,14 +271,14 @@ def load(table: pa.Table, description: Mapping[str, Any]) -> Run:
         for n in dict.fromkeys([*wanted, *COSTS])
     }
     session = _ints(table["session"], 0)[order]
-    rows = Rows(owner, step, seconds, time, session, scoring, values)
+    rows = RowColumns(owner, step, seconds, time, session, scoring, values)
     trials = _trials(table, order, rows, number, starts, objectives[0])
-    return Run(objectives, description, _units(table), _arms(trials), trials, rows)
+    return RunStatistics(objectives, description, _units(table), _arms(trials), trials, rows)
 
 
 def _trials(
-    table: pa.Table, order: Ints, rows: Rows, number: Ints, starts: Ints, first: Objective
-) -> Trials:
+    table: pa.Table, order: Ints, rows: RowColumns, number: Ints, starts: Ints, first: Objective
+) -> TrialColumns:
     ends = np.r_[starts[1:], len(number)] - 1 if len(starts) else _none()
     last = order[ends]
 
@@ -294,7 +294,7 @@ def _trials(
     if first.metric in (*COSTS, "seconds"):
         measured = ends
     step = np.maximum.reduceat(rows.step, starts) if len(starts) else _none()
-    return Trials(
+    return TrialColumns(
         number[starts], text("stage"), text("arm"), text("state"), text("arch"), text("arch_id"),
         text("message"), _ints(table["seed"].take(last), 0), seconds, step, values, measured,
     )  # fmt: skip
@@ -332,7 +332,7 @@ def _units(table: pa.Table) -> dict[str, str]:
     return {name: unit for name, unit in found.items() if unit}
 
 
-def _arms(trials: Trials) -> tuple[str, ...]:
+def _arms(trials: TrialColumns) -> tuple[str, ...]:
     return tuple(dict.fromkeys(trials.arm[trials.stage == SEARCH]))
 
 
@@ -363,7 +363,7 @@ def running_hypervolume(points: Floats, everything: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
-class Rank:
+class TauEstimate:
     """A rank correlation, Kendall's tau-b, with its 95 % interval.
 
     Attributes:
@@ -379,7 +379,7 @@ class Rank:
     n: int
 
 
-def kendall(x: Floats, y: Floats, *, independent: bool = True) -> Rank | None:
+def kendall(x: Floats, y: Floats, *, independent: bool = True) -> TauEstimate | None:
     """Compute Kendall's tau-b of two arrays.
 
     Args:
@@ -398,11 +398,11 @@ def kendall(x: Floats, y: Floats, *, independent: bool = True) -> Rank | None:
     if len(x) < 3 or len(np.unique(x)) < 2 or len(np.unique(y)) < 2:
         return None
     tau = rank_correlations(x, y)[1]
-    shown = tau.estimate() if independent else Estimate(tau.value)
-    return Rank(shown.value, shown.low, shown.high, len(x))
+    shown = tau.estimate() if independent else IntervalEstimate(tau.value)
+    return TauEstimate(shown.value, shown.low, shown.high, len(x))
 
 
-def distinct(run: Run, chosen: Ints) -> Ints:
+def distinct(run: RunStatistics, chosen: Ints) -> Ints:
     """Reduce ``chosen`` to one trial per architecture, the first of each.
 
     Args:
@@ -427,12 +427,12 @@ class SizeRanking:
         n: Number of architectures.
     """
 
-    rank: Rank | None
+    rank: TauEstimate | None
     largest: int
     n: int
 
 
-def size_ranking(run: Run) -> SizeRanking | None:
+def size_ranking(run: RunStatistics) -> SizeRanking | None:
     """Compute the params-only baseline over all methods.
 
     Args:
@@ -473,10 +473,10 @@ class RungCount:
     reached: int
     went_on: int
     stopped: int
-    rank: Rank | None = field(default=None, compare=False)
+    rank: TauEstimate | None = field(default=None, compare=False)
 
 
-def last_step(run: Run) -> int:
+def last_step(run: RunStatistics) -> int:
     """Return the step at which trials are complete, as far as the table shows it.
 
     Args:
@@ -489,7 +489,7 @@ def last_step(run: Run) -> int:
     return int(steps.max() if len(steps) else max(run.trials.step, default=0))
 
 
-def rung_steps(run: Run) -> list[int]:
+def rung_steps(run: RunStatistics) -> list[int]:
     """Return the rungs below the last step.
 
     They come from the scheduler's settings, else from the steps at which trials were stopped.
@@ -514,7 +514,7 @@ def rung_steps(run: Run) -> list[int]:
     return sorted({int(s) for s in run.trials.step[stopped]} - {0})
 
 
-def rungs(run: Run, arm: str, *, ranks: bool = False) -> list[RungCount]:
+def rungs(run: RunStatistics, arm: str, *, ranks: bool = False) -> list[RungCount]:
     """Count the trials of one method at its rungs, low to high.
 
     A rung counts at a trial's first step at or above it.
@@ -548,7 +548,7 @@ def rungs(run: Run, arm: str, *, ranks: bool = False) -> list[RungCount]:
     return result
 
 
-def _rung_rank(run: Run, arm: str, step: int) -> Rank | None:
+def _rung_rank(run: RunStatistics, arm: str, step: int) -> TauEstimate | None:
     objective = run.objectives[0]
     if objective.metric in (*COSTS, "seconds"):
         return None
@@ -563,7 +563,7 @@ def _rung_rank(run: Run, arm: str, step: int) -> Rank | None:
     return kendall(early[done], late, independent=arm in DRAWN)
 
 
-def front(run: Run, arm: str | None, metrics: Sequence[tuple[str, float]]) -> Ints:
+def front(run: RunStatistics, arm: str | None, metrics: Sequence[tuple[str, float]]) -> Ints:
     """Return the COMPLETE trials on the Pareto front of ``metrics``, one trial per architecture.
 
     Args:
@@ -581,7 +581,7 @@ def front(run: Run, arm: str | None, metrics: Sequence[tuple[str, float]]) -> In
 
 
 @dataclass(frozen=True)
-class Final:
+class FinalistResult:
     """One architecture, retrained from scratch over seeds and measured on the test images.
 
     Attributes:
@@ -609,7 +609,7 @@ class Final:
         return float(self.values.std(ddof=1)) if len(self.values) > 1 else math.nan
 
 
-def test_metric(run: Run) -> str | None:
+def test_metric(run: RunStatistics) -> str | None:
     """Return the name of the test set's counterpart of the first objective.
 
     A proxy's score has none: finalists that were chosen by one show their accuracy.
@@ -625,7 +625,7 @@ def test_metric(run: Run) -> str | None:
     return name if name in run.trials.values else None
 
 
-def finals(run: Run, stage: str = FINAL) -> dict[str, Final]:
+def finals(run: RunStatistics, stage: str = FINAL) -> dict[str, FinalistResult]:
     """Return the test results of the finalists.
 
     Args:
@@ -645,14 +645,14 @@ def finals(run: Run, stage: str = FINAL) -> dict[str, Final]:
         values = run.trials.values[metric][index]
         done = index[np.isfinite(values) & run.has_state(TrialState.COMPLETE)[index]]
         failed = int(run.has_state(TrialState.FAILED)[index].sum())
-        result[arch_id] = Final(
+        result[arch_id] = FinalistResult(
             arch_id, run.trials.arm[index[0]], tuple(int(s) for s in run.trials.seed[done]),
             run.trials.values[metric][done], failed,
         )  # fmt: skip
     return result
 
 
-def best(run: Run, arm: str | None = None) -> int | None:
+def best(run: RunStatistics, arm: str | None = None) -> int | None:
     """Return the index of the best COMPLETE search trial by the first objective.
 
     Test data are never used.
@@ -676,7 +676,7 @@ def best(run: Run, arm: str | None = None) -> int | None:
     return int(done[np.argmax(quality[done])])
 
 
-def ranked(run: Run, arm: str | None = None) -> Ints:
+def ranked(run: RunStatistics, arm: str | None = None) -> Ints:
     """Return the COMPLETE search trials, one per architecture, best first by the first objective.
 
     Args:
@@ -691,7 +691,7 @@ def ranked(run: Run, arm: str | None = None) -> Ints:
     return distinct(run, done[order])
 
 
-def sample(run: Run, usable: Bools) -> tuple[Ints, bool]:
+def sample(run: RunStatistics, usable: Bools) -> tuple[Ints, bool]:
     """Choose the architectures by which scores, or size, are judged.
 
     A search that learns from results has relatives among its architectures: they agree in size
@@ -713,7 +713,7 @@ def sample(run: Run, usable: Bools) -> tuple[Ints, bool]:
     return (drawn, True) if len(drawn) >= PAIRS_FROM else (every[usable[every]], False)
 
 
-def wall_seconds(run: Run) -> float:
+def wall_seconds(run: RunStatistics) -> float:
     """Return the time from the first to the last row, pauses between sessions left out.
 
     Args:

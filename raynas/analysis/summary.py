@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Found:
+class TrialSummary:
     """One trial as a row of a table.
 
     Attributes:
@@ -78,7 +78,7 @@ class ArmSummary:
     rejected: int
     states: Mapping[str, int]
     seconds: float
-    best: Found | None
+    best: TrialSummary | None
 
     @property
     def started(self) -> int:
@@ -92,7 +92,7 @@ class ArmSummary:
 
 
 @dataclass(frozen=True)
-class Summary:
+class RunSummary:
     """A run in plain values.
 
     Attributes:
@@ -125,13 +125,13 @@ class Summary:
     sessions: int
     budget: int | None
     arms: tuple[ArmSummary, ...]
-    best: Found | None
-    front: tuple[Found, ...]
+    best: TrialSummary | None
+    front: tuple[TrialSummary, ...]
     rungs: tuple[st.RungCount, ...]
     finals: int
     finals_complete: int
     others: Mapping[str, tuple[int, int]]
-    training: sn.Training | None
+    training: sn.SupernetTraining | None
     elapsed: float
     worker_seconds: float
     last_time: float | None
@@ -147,7 +147,7 @@ class Summary:
         return words.quantity(metric, value, self.units.get(metric, words.UNITS.get(metric, "")))
 
 
-def summary(table: pa.Table, description: Mapping[str, Any]) -> Summary:
+def summary(table: pa.Table, description: Mapping[str, Any]) -> RunSummary:
     """Summarise a run from its table alone, at any moment, also without rows.
 
     Args:
@@ -163,7 +163,7 @@ def summary(table: pa.Table, description: Mapping[str, Any]) -> Summary:
     return summarise(st.load(table, description))
 
 
-def summarise(run: st.Run) -> Summary:
+def summarise(run: st.RunStatistics) -> RunSummary:
     """Compute :func:`summary` of a loaded run.
 
     Args:
@@ -171,7 +171,7 @@ def summarise(run: st.Run) -> Summary:
     """
     is_final, complete = run.trials.stage == FINAL, run.has_state(TrialState.COMPLETE)
     budget = (run.description.get("budget") or {}).get("trials")
-    return Summary(
+    return RunSummary(
         name=str(run.description.get("name") or ""),
         objectives=run.objectives,
         units=run.units,
@@ -197,7 +197,7 @@ def summarise(run: st.Run) -> Summary:
     )
 
 
-def _failure(run: st.Run) -> str:
+def _failure(run: st.RunStatistics) -> str:
     """Return in words that every trial of the search failed; empty when one did not."""
     failed = run.searching() & (run.has_state(TrialState.FAILED) | _unfit(run))
     open_ = run.has_state(TrialState.RUNNING)
@@ -206,13 +206,13 @@ def _failure(run: st.Run) -> str:
     return every_trial_failed([str(message) for message in run.trials.message[failed]])
 
 
-def _unfit(run: st.Run) -> st.Bools:
+def _unfit(run: st.RunStatistics) -> st.Bools:
     """Select INFEASIBLE trials whose evaluation failed, such as for memory, within all bounds."""
     told = [is_failure_message(str(message)) for message in run.trials.message]
     return np.asarray(run.has_state(TrialState.INFEASIBLE) & np.array(told, dtype=bool))
 
 
-def _arm(run: st.Run, arm: str) -> ArmSummary:
+def _arm(run: st.RunStatistics, arm: str) -> ArmSummary:
     mine = run.searching(arm)
     screened = run.screened_out(arm)
     untouched = (run.trials.step == 0) & ~run.screened(arm)
@@ -227,7 +227,7 @@ def _arm(run: st.Run, arm: str) -> ArmSummary:
     )  # fmt: skip
 
 
-def best(run: st.Run) -> Found | None:
+def best(run: st.RunStatistics) -> TrialSummary | None:
     """Return the best trial of the main method.
 
     Args:
@@ -240,7 +240,7 @@ def best(run: st.Run) -> Found | None:
     return None if index is None else found(run, index, st.finals(run))
 
 
-def front(run: st.Run) -> tuple[Found, ...]:
+def front(run: st.RunStatistics) -> tuple[TrialSummary, ...]:
     """Return the Pareto front of the main method over several objectives.
 
     Args:
@@ -256,7 +256,7 @@ def front(run: st.Run) -> tuple[Found, ...]:
     return tuple(found(run, int(i), final) for i in chosen)
 
 
-def top(run: st.Run, n: int = 10) -> tuple[Found, ...]:
+def top(run: st.RunStatistics, n: int = 10) -> tuple[TrialSummary, ...]:
     """Return the ``n`` best architectures of all methods and every finalist.
 
     Args:
@@ -272,7 +272,7 @@ def top(run: st.Run, n: int = 10) -> tuple[Found, ...]:
     return tuple(found(run, i, final) for i in chosen)
 
 
-def shown(summary: Summary, best: Sequence[Found]) -> list[Found]:
+def shown(summary: RunSummary, best: Sequence[TrialSummary]) -> list[TrialSummary]:
     """Return the trials whose architectures a report draws.
 
     Args:
@@ -300,7 +300,9 @@ def shown_architectures(folder: RunFolder) -> list[str]:
     return list(dict.fromkeys(f.arch for f in shown(summarise(run), top(run))))
 
 
-def found(run: st.Run, index: int, final: Mapping[str, st.Final]) -> Found:
+def found(
+    run: st.RunStatistics, index: int, final: Mapping[str, st.FinalistResult]
+) -> TrialSummary:
     """Return one trial with its costs and, for a finalist, its test result.
 
     Args:
@@ -310,7 +312,7 @@ def found(run: st.Run, index: int, final: Mapping[str, st.Final]) -> Found:
     """
     t = run.trials
     test = final.get(t.arch_id[index])
-    return Found(
+    return TrialSummary(
         trial=int(t.number[index]),
         arm=str(t.arm[index]),
         arch=str(t.arch[index]),
@@ -327,7 +329,7 @@ def found(run: st.Run, index: int, final: Mapping[str, st.Final]) -> Found:
 
 
 @dataclass(frozen=True)
-class Reason:
+class EndReason:
     """A reason for which trials of one stage ended.
 
     Attributes:
@@ -345,7 +347,7 @@ class Reason:
     examples: tuple[int, ...]
 
 
-def reasons(run: st.Run, state: TrialState) -> list[Reason]:
+def reasons(run: st.RunStatistics, state: TrialState) -> list[EndReason]:
     """Group the trials that ended in one state by stage and message.
 
     Args:
@@ -361,7 +363,7 @@ def reasons(run: st.Run, state: TrialState) -> list[Reason]:
         message = str(run.trials.message[i]).strip() or "no message was kept"
         groups.setdefault((str(run.trials.stage[i]), message), []).append(int(run.trials.number[i]))
     listed = [
-        Reason(state.value, stage, message, len(numbers), tuple(numbers[:5]))
+        EndReason(state.value, stage, message, len(numbers), tuple(numbers[:5]))
         for (stage, message), numbers in groups.items()
     ]
     return sorted(listed, key=lambda r: (-r.count, r.message))

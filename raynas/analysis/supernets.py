@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from raynas.analysis import statistics as st
-from raynas.analysis.intervals import Estimate, t_quantile
+from raynas.analysis.intervals import IntervalEstimate, t_quantile
 from raynas.analysis.ranking import BASELINES, FEWEST, RankQuality, rank_qualities
 from raynas.core import Objective, TrialState
 from raynas.core.metrics import TRAIN_ACCURACY
@@ -25,7 +25,7 @@ SHOWN = 12  # number of networks of the archive in the table
 
 
 @dataclass(frozen=True)
-class Training:
+class SupernetTraining:
     """The training of a supernet.
 
     Attributes:
@@ -49,7 +49,7 @@ class Training:
     curves: Mapping[str, st.Floats]
 
 
-def training(run: st.Run) -> Training | None:
+def training(run: st.RunStatistics) -> SupernetTraining | None:
     """Return the last training of the run's supernet.
 
     Args:
@@ -68,7 +68,7 @@ def training(run: st.Run) -> Training | None:
         known = rows & np.isfinite(column)
         if run.unit(name) == "%" and name != TRAIN_ACCURACY.name and known.any():
             curves[name] = np.stack([run.rows.step[known], column[known]], axis=1)
-    return Training(
+    return SupernetTraining(
         trainer=str(t.arm[last]),
         state=str(t.state[last]),
         message=str(t.message[last]),
@@ -81,7 +81,7 @@ def training(run: st.Run) -> Training | None:
 
 
 @dataclass(frozen=True)
-class Judged:
+class SearchRankingStatistics:
     """The search's own ranking compared with networks that were trained from scratch.
 
     Attributes:
@@ -108,7 +108,7 @@ class Judged:
         return next((q for q in self.qualities if q.name == SEARCHED), None)
 
 
-def judged(run: st.Run) -> Judged | None:
+def judged(run: st.RunStatistics) -> SearchRankingStatistics | None:
     """Judge the search's ranking by the networks that were trained from scratch.
 
     Args:
@@ -135,11 +135,11 @@ def judged(run: st.Run) -> Judged | None:
     found = rank_qualities(scores, truth, sign=sign, independent=independent) if enough else []
     wanted = len(np.unique(run.trials.arch_id[mine].astype(str)))
     left_out = int(trained[st.ranked(run)].sum()) - len(index)
-    return Judged(run.objectives[0], index, truth, wanted, tuple(found), left_out)
+    return SearchRankingStatistics(run.objectives[0], index, truth, wanted, tuple(found), left_out)
 
 
 @dataclass(frozen=True)
-class Twice:
+class FinalistPair:
     """A finalist that was trained from scratch and from the weights that it inherits.
 
     Attributes:
@@ -153,8 +153,8 @@ class Twice:
 
     arch: str
     searched: float
-    scratch: st.Final
-    tuned: st.Final | None
+    scratch: st.FinalistResult
+    tuned: st.FinalistResult | None
     scratch_seconds: float
     tuned_seconds: float
 
@@ -168,7 +168,7 @@ class Twice:
         return self.tuned.mean - self.scratch.mean if self.tuned else math.nan
 
 
-def twice(run: st.Run) -> list[Twice]:
+def twice(run: st.RunStatistics) -> list[FinalistPair]:
     """Return the finalists with both ways of training, best on the validation images first.
 
     Args:
@@ -185,7 +185,7 @@ def twice(run: st.Run) -> list[Twice]:
         arch_id = str(run.trials.arch_id[i])
         if arch_id in scratch:
             found.append(
-                Twice(
+                FinalistPair(
                     arch=str(run.trials.arch[i]),
                     searched=float(run.trials.values[metric][i]),
                     scratch=scratch[arch_id],
@@ -197,7 +197,7 @@ def twice(run: st.Run) -> list[Twice]:
     return found
 
 
-def mean_gain(found: Sequence[Twice]) -> Estimate:
+def mean_gain(found: Sequence[FinalistPair]) -> IntervalEstimate:
     """Estimate what inherited weights add to the test result of these finalists.
 
     The interval is Welch's, over seeds: the scatter between the seeds of one finalist is pooled
@@ -214,13 +214,13 @@ def mean_gain(found: Sequence[Twice]) -> Estimate:
     sides = [_scatter([f.scratch for f in found]), _scatter([f.tuned for f in found if f.tuned])]
     error = sum(variance for variance, _ in sides)
     if min(freedom for _, freedom in sides) < 2 or error == 0:
-        return Estimate(gain)
+        return IntervalEstimate(gain)
     freedom = error**2 / sum(variance**2 / free for variance, free in sides)
     half = t_quantile(freedom) * math.sqrt(error)
-    return Estimate(gain, gain - half, gain + half)
+    return IntervalEstimate(gain, gain - half, gain + half)
 
 
-def _scatter(finals: Sequence[st.Final]) -> tuple[float, int]:
+def _scatter(finals: Sequence[st.FinalistResult]) -> tuple[float, int]:
     """Variance of the mean over finalists, and its degrees of freedom."""
     squares = sum(float(((f.values - f.mean) ** 2).sum()) for f in finals)
     freedom = sum(len(f.values) - 1 for f in finals)
@@ -228,14 +228,14 @@ def _scatter(finals: Sequence[st.Final]) -> tuple[float, int]:
     return (squares / freedom * shares if freedom else math.nan), freedom
 
 
-def _seconds(run: st.Run, stage: str, arch_id: str) -> float:
+def _seconds(run: st.RunStatistics, stage: str, arch_id: str) -> float:
     """Worker time of one training to its end; NaN before the first."""
     mine = (run.trials.stage == stage) & (run.trials.arch_id == arch_id)
     times = run.trials.seconds[mine & run.has_state(TrialState.COMPLETE)]
     return float(times.mean()) if len(times) else math.nan
 
 
-def costs_of(run: st.Run) -> tuple[str, ...]:
+def costs_of(run: st.RunStatistics) -> tuple[str, ...]:
     """Return the costs of networks that the search has stored, of params, macs and latency_ms.
 
     Args:
@@ -252,7 +252,7 @@ def costs_of(run: st.Run) -> tuple[str, ...]:
     )
 
 
-def archive(run: st.Run, most: int = SHOWN) -> tuple[st.Ints, int]:
+def archive(run: st.RunStatistics, most: int = SHOWN) -> tuple[st.Ints, int]:
     """Return the networks that no other beats in the first objective and in every cost at once.
 
     Args:

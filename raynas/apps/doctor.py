@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raynas.core import UserError, rng_for
-from raynas.experiment import Loaded
+from raynas.experiment import LoadedExperiment
 from raynas.pipeline.stages import prepare
 from raynas.runners.base import Resources
 from raynas.store.files import write_whole
-from raynas.store.remote import Remote, is_uri
+from raynas.store.remote import RemoteFolder, is_uri
 
 if TYPE_CHECKING:
     from raynas.runners.ray.cluster import ClusterRunner
-    from raynas.runners.ray.node_checks import Node
-    from raynas.search.context import Payload
+    from raynas.runners.ray.node_checks import NodeCheck
+    from raynas.search.context import EvaluationContext
 
 #: speed below which an experiment of many short trials waits for its storage
 _SLOW_MB_A_SECOND = 5.0
@@ -30,23 +30,25 @@ _PATIENCE = 900.0
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """The result of one check.
 
     Attributes:
         name: Name of the check, or of the machine.
         good: True when the check passed.
         found: Text on the state that was found.
-        cure: Text on what to do where the check did not pass.
+        hint: Text on what to do where the check did not pass.
     """
 
     name: str
     good: bool
     found: str
-    cure: str = ""
+    hint: str = ""
 
 
-def examine(loaded: Loaded | None, place: Path | str, address: str | None) -> Iterator[Finding]:
+def examine(
+    loaded: LoadedExperiment | None, place: Path | str, address: str | None
+) -> Iterator[CheckResult]:
     """Check packages, storage, the experiment and every machine of the cluster.
 
     Args:
@@ -66,7 +68,7 @@ def examine(loaded: Loaded | None, place: Path | str, address: str | None) -> It
     yield from _machines(loaded, payload, address)
 
 
-def _packages() -> Finding:
+def _packages() -> CheckResult:
     """Check that the installed packages are those that raynas needs."""
     from packaging.requirements import Requirement
 
@@ -83,17 +85,19 @@ def _packages() -> Finding:
         if not need.specifier.contains(have, prereleases=True):
             wrong.append(f"{need.name} {have} is not {need.specifier}")
     good = "all packages that raynas needs are here"
-    return Finding("packages", not wrong, "; ".join(wrong) or good, "install raynas anew with pip")
+    return CheckResult(
+        "packages", not wrong, "; ".join(wrong) or good, "install raynas anew with pip"
+    )
 
 
-def _storage(place: Path | str) -> Finding:
+def _storage(place: Path | str) -> CheckResult:
     """Write a few megabytes where runs go, read them, and remove them again."""
     name, shown = f".raynas-doctor-{os.getpid()}", str(place)
     data = os.urandom(_BLOCK)
     try:
         began = time.monotonic()
         if is_uri(place):
-            remote = Remote(str(place))
+            remote = RemoteFolder(str(place))
             shown = remote.shown
             remote.write(name, data)
             wrote = time.monotonic()
@@ -107,29 +111,31 @@ def _storage(place: Path | str) -> Finding:
             same = (folder / name).read_bytes() == data
             (folder / name).unlink()
     except (OSError, UserError) as error:
-        return Finding("storage", False, f"{shown}: {error}", "make it writable, or use another")
+        return CheckResult(
+            "storage", False, f"{shown}: {error}", "make it writable, or use another"
+        )
     speed = _BLOCK / 1e6 / max(wrote - began, 1e-6)
     if not same:
-        return Finding("storage", False, f"{shown} gives back other bytes", "use another")
+        return CheckResult("storage", False, f"{shown} gives back other bytes", "use another")
     found = f"{shown} takes {speed:.0f} MB a second"
-    cure = "use a disk or bucket that is nearer"
-    return Finding("storage", speed >= _SLOW_MB_A_SECOND, found, cure)
+    hint = "use a disk or bucket that is nearer"
+    return CheckResult("storage", speed >= _SLOW_MB_A_SECOND, found, hint)
 
 
-def _experiment(loaded: Loaded) -> tuple[Finding, Payload | None]:
+def _experiment(loaded: LoadedExperiment) -> tuple[CheckResult, EvaluationContext | None]:
     """Check that data, space and evaluator fit together on this machine."""
     try:
         payload = prepare(loaded.experiment)
     except UserError as error:
-        return Finding("experiment", False, str(error), "see above"), None
+        return CheckResult("experiment", False, str(error), "see above"), None
     view = payload.view
     found = f"{len(view.train)} images of {view.input_shape} to train on; it fits its space"
-    return Finding("experiment", True, found), payload
+    return CheckResult("experiment", True, found), payload
 
 
 def _machines(
-    loaded: Loaded | None, payload: Payload | None, address: str | None
-) -> Iterator[Finding]:
+    loaded: LoadedExperiment | None, payload: EvaluationContext | None, address: str | None
+) -> Iterator[CheckResult]:
     """Check every machine: its resources, its versions, and a step of the experiment."""
     from raynas.runners.ray import nodes as machines
     from raynas.runners.ray.node_checks import look_at_nodes
@@ -148,29 +154,29 @@ def _machines(
             yield from _first_machine(runner, managed=machines.managed())
         nodes = look_at_nodes(runner, payload, arch)
     except UserError as error:
-        yield Finding("cluster", False, str(error), "see above")
+        yield CheckResult("cluster", False, str(error), "see above")
         return
     finally:
         runner.close()
-    yield Finding("cluster", True, f"{len(nodes)} machine{'s' * (len(nodes) > 1)}")
+    yield CheckResult("cluster", True, f"{len(nodes)} machine{'s' * (len(nodes) > 1)}")
     for node in nodes:
         yield from _machine(node)
 
 
-def _first_machine(runner: ClusterRunner, *, managed: bool) -> Iterator[Finding]:
+def _first_machine(runner: ClusterRunner, *, managed: bool) -> Iterator[CheckResult]:
     """Bring up the first machine of a cluster that has only a head node, which drives searches."""
     if not managed:
-        cure = "`ray start --address=HEAD:6379` on the machines that shall work"
-        yield Finding("cluster", False, "no machine has a CPU for trials", cure)
+        hint = "`ray start --address=HEAD:6379` on the machines that shall work"
+        yield CheckResult("cluster", False, "no machine has a CPU for trials", hint)
         return
     wait = f"waits up to {_PATIENCE / 60:.0f} minutes"
-    yield Finding("cluster", True, f"no machine is up; asks the autoscaler for one, {wait}")
+    yield CheckResult("cluster", True, f"no machine is up; asks the autoscaler for one, {wait}")
     if not runner.bring_machine(_PATIENCE):
-        cure = "`ray monitor cluster.yaml` or the autoscaler's log says why"
-        yield Finding("cluster", False, "the autoscaler brought no machine", cure)
+        hint = "`ray monitor cluster.yaml` or the autoscaler's log says why"
+        yield CheckResult("cluster", False, "the autoscaler brought no machine", hint)
 
 
-def _machine(node: Node) -> Iterator[Finding]:
+def _machine(node: NodeCheck) -> Iterator[CheckResult]:
     from raynas.store.provenance import Provenance
 
     gpus = f", {node.gpus:g} GPUs ({', '.join(node.devices) or 'unseen'})" if node.gpus else ""
@@ -182,15 +188,15 @@ def _machine(node: Node) -> Iterator[Finding]:
         if node.versions and node.versions.get(name) != version
     ]
     if node.fault:
-        cure = "mend that machine, or leave it out"
-        yield Finding(node.host, False, f"{found}; {node.fault}", cure)
+        hint = "mend that machine, or leave it out"
+        yield CheckResult(node.host, False, f"{found}; {node.fault}", hint)
     elif other:
-        cure = "install the versions of constraints.txt on every machine"
-        yield Finding(node.host, False, f"{found}; {', '.join(other)}", cure)
+        hint = "install the versions of constraints.txt on every machine"
+        yield CheckResult(node.host, False, f"{found}; {', '.join(other)}", hint)
     elif node.gpus and not node.devices:
-        yield Finding(
+        yield CheckResult(
             node.host, False, f"{found}: Ray counts GPUs that torch does not see",
             "install a CUDA build of torch and the driver there",
         )  # fmt: skip
     else:
-        yield Finding(node.host, True, f"{found}{'; ' * bool(node.smoke)}{node.smoke}")
+        yield CheckResult(node.host, True, f"{found}{'; ' * bool(node.smoke)}{node.smoke}")

@@ -17,8 +17,8 @@ from raynas.core import (
     Decision,
     Job,
     Measurement,
-    Problem,
     RaynasError,
+    SearchProblem,
     Trial,
     UserError,
     commonest_reason,
@@ -31,7 +31,7 @@ from raynas.experiment import Experiment
 from raynas.pipeline.history import final_evaluator
 from raynas.pipeline.stages import finalists_refused, prepare
 from raynas.runners.base import pick_device
-from raynas.search.context import Payload
+from raynas.search.context import EvaluationContext
 from raynas.spaces.guard import ArchitectureError, checked_canonical
 
 #: seconds of the driver that each trial needs; workers with shorter trials wait for it
@@ -41,7 +41,7 @@ _SEARCH = "search ("
 
 
 @dataclass(frozen=True)
-class Spread:
+class CostRange:
     """The spread of a cost over the architectures that keep the bounds.
 
     Attributes:
@@ -55,7 +55,7 @@ class Spread:
     most: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
+    def of(cls, values: Sequence[float]) -> CostRange:
         """Compute the spread of some costs.
 
         Args:
@@ -69,7 +69,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Stage:
+class PlannedStage:
     """A part of the run.
 
     Attributes:
@@ -86,7 +86,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExperimentPlan:
     """The estimates for an experiment before it runs.
 
     Attributes:
@@ -111,10 +111,10 @@ class Plan:
     reason: str
     feasible: int
     bounds: tuple[str, ...]
-    costs: dict[str, Spread]
+    costs: dict[str, CostRange]
     step_seconds: float | None
     device: str
-    stages: tuple[Stage, ...]
+    stages: tuple[PlannedStage, ...]
     concurrent: int | None
 
     @property
@@ -145,7 +145,7 @@ class Plan:
         return max(1, int(trial_seconds / DRIVER_SECONDS))
 
 
-def plan(experiment: Experiment, *, sample: int = 300, probe: bool = True) -> Plan:
+def plan(experiment: Experiment, *, sample: int = 300, probe: bool = True) -> ExperimentPlan:
     """Look at random architectures, and time a step of each kind of evaluation for the median one.
 
     Args:
@@ -164,7 +164,7 @@ def plan(experiment: Experiment, *, sample: int = 300, probe: bool = True) -> Pl
         UserError: The evaluation that is timed fails.
     """
     if sample < 1:
-        raise UserError(f"a sample of {sample} architectures", allowed="1 or more")
+        raise UserError(f"a sample of {sample} architectures", expected="1 or more")
     payload = prepare(experiment)
     all_drawn, errors = _draw(experiment, payload, sample)
     costs, drawn = list[dict[str, float]](), list[Architecture]()
@@ -178,18 +178,18 @@ def plan(experiment: Experiment, *, sample: int = 300, probe: bool = True) -> Pl
     if not drawn:
         raise UserError(
             f"none of {len(errors)} random architectures has a network: {reason}",
-            cure="mend the space's build(), canonical() or costs()",
+            hint="mend the space's build(), canonical() or costs()",
         )
     keep = [not _beyond(experiment, c) for c in costs]
     if not any(keep):
         raise UserError(
             f"none of {len(drawn)} random architectures keeps "
             f"{', '.join(map(str, experiment.bounds))}",
-            cure="loosen the bounds, or ask for a larger --sample",
+            hint="loosen the bounds, or ask for a larger --sample",
         )
     kept = [a for a, k in zip(drawn, keep, strict=True) if k]
     found = [c for c, k in zip(costs, keep, strict=True) if k]
-    spreads = {n: Spread.of([c[n] for c in found]) for n in ("params", "macs")}
+    spreads = {n: CostRange.of([c[n] for c in found]) for n in ("params", "macs")}
     middle = kept[int(np.argsort([c["macs"] for c in found])[len(found) // 2])]
     memory = _memory(experiment, payload, kept, found)
     if memory is not None:
@@ -199,7 +199,7 @@ def plan(experiment: Experiment, *, sample: int = 300, probe: bool = True) -> Pl
         times = _StepTimes(experiment, payload, middle, device, Path(folder) if probe else None)
         stages = tuple(_stages(experiment, times))
         seconds = times.of(experiment.evaluator)
-    return Plan(
+    return ExperimentPlan(
         size=payload.space.size,
         drawn=len(drawn) + len(errors),
         failed=len(errors),
@@ -215,7 +215,7 @@ def plan(experiment: Experiment, *, sample: int = 300, probe: bool = True) -> Pl
 
 
 def _draw(
-    experiment: Experiment, payload: Payload, count: int
+    experiment: Experiment, payload: EvaluationContext, count: int
 ) -> tuple[list[Architecture], list[str]]:
     """Draw ``count`` architectures; return the different ones, and an error of each that raised."""
     rng = rng_for(experiment.seed, "plan")
@@ -236,10 +236,10 @@ def _beyond(experiment: Experiment, costs: Mapping[str, float]) -> bool:
 
 def _memory(
     experiment: Experiment,
-    payload: Payload,
+    payload: EvaluationContext,
     kept: list[Architecture],
     costs: list[dict[str, float]],
-) -> Spread | None:
+) -> CostRange | None:
     """Return megabytes of a training step at the least, middle and most MACs; else None."""
     recipe = getattr(experiment.evaluator, "recipe", None)
     batch = getattr(recipe, "batch_size", None)
@@ -257,7 +257,7 @@ def _memory(
         return training_memory(build, view.input_shape).at(batch) / 1e6  # type: ignore[arg-type]
 
     places = (order[0], order[len(order) // 2], order[-1])
-    return Spread(*(megabytes(kept[int(place)]) for place in places))
+    return CostRange(*(megabytes(kept[int(place)]) for place in places))
 
 
 class _StepTimes:
@@ -266,7 +266,7 @@ class _StepTimes:
     def __init__(
         self,
         experiment: Experiment,
-        payload: Payload,
+        payload: EvaluationContext,
         arch: Architecture,
         device: str,
         folder: Path | None,
@@ -307,7 +307,7 @@ class _StepTimes:
 
 
 def _probe(
-    payload: Payload,
+    payload: EvaluationContext,
     arch: Architecture,
     device: str,
     experiment: Experiment,
@@ -327,13 +327,13 @@ def _probe(
     except Exception as error:
         raise UserError(
             f"a trial of {arch.text} fails: {type(error).__name__}: {error}",
-            cure="mend it before the search meets it, or plan with --no-probe",
+            hint="mend it before the search meets it, or plan with --no-probe",
         ) from error
     took = measured[-1].seconds if measured else 0.0
     return took or (time.monotonic() - began) / max(len(measured), 1)
 
 
-def _stages(experiment: Experiment, times: _StepTimes) -> list[Stage]:
+def _stages(experiment: Experiment, times: _StepTimes) -> list[PlannedStage]:
     """Return the parts of a run, in its order.
 
     They are the supernet, the search and its comparisons, the trained networks that judge the
@@ -344,12 +344,12 @@ def _stages(experiment: Experiment, times: _StepTimes) -> list[Stage]:
     search = _search_stages(experiment, times)
     stages += search
     stages += [_comparison(other.name, search, times.of(experiment.evaluator)) for other in (
-        experiment.against if search else ())]  # fmt: skip
-    if experiment.truth is not None:
+        experiment.baselines if search else ())]  # fmt: skip
+    if experiment.ranking_check is not None:
         searched = sum(s.trials for s in stages if s.name.startswith((_SEARCH, "comparison (")))
-        count = min(experiment.truth.count, searched or experiment.truth.count)
-        trained = count * experiment.truth.seeds
-        stages.append(_stage("truth", experiment.truth.evaluator, trained, times))
+        count = min(experiment.ranking_check.count, searched or experiment.ranking_check.count)
+        trained = count * experiment.ranking_check.seeds
+        stages.append(_stage("truth", experiment.ranking_check.evaluator, trained, times))
     finals = finalists.top * finalists.seeds
     if finals and not finalists_refused(experiment):
         last = _stage("finalists", final_evaluator(experiment), finals, times)
@@ -359,14 +359,14 @@ def _stages(experiment: Experiment, times: _StepTimes) -> list[Stage]:
     return stages
 
 
-def _stage(name: str, evaluator: Evaluator, trials: int, times: _StepTimes) -> Stage:
+def _stage(name: str, evaluator: Evaluator, trials: int, times: _StepTimes) -> PlannedStage:
     """Return the stage of ``trials`` whole evaluations."""
     seconds, steps = times.of(evaluator), trials * evaluator.max_step
     hours = None if seconds is None else steps * seconds / 3600
-    return Stage(f"{name} ({evaluator.name})", trials, steps, hours)
+    return PlannedStage(f"{name} ({evaluator.name})", trials, steps, hours)
 
 
-def _search_stages(experiment: Experiment, times: _StepTimes) -> list[Stage]:
+def _search_stages(experiment: Experiment, times: _StepTimes) -> list[PlannedStage]:
     """Return the stages of screening, if there is one, and search.
 
     Neither is returned where it is not known how many trials fit into the hours.
@@ -383,13 +383,13 @@ def _search_stages(experiment: Experiment, times: _StepTimes) -> list[Stage]:
         return []
     steps = expected_steps(experiment, trials) if each is None else trials * each
     taken = None if seconds is None else steps * seconds / 3600
-    search = Stage(f"{_SEARCH}{experiment.sampler.name})", trials, steps, taken)
+    search = PlannedStage(f"{_SEARCH}{experiment.sampler.name})", trials, steps, taken)
     if screen is None:
         return [search]
     return [_stage("screening", screen.evaluator, math.ceil(trials * looks), times), search]
 
 
-def _comparison(name: str, search: Sequence[Stage], seconds: float | None) -> Stage:
+def _comparison(name: str, search: Sequence[PlannedStage], seconds: float | None) -> PlannedStage:
     """Return the stage of a compared method, which gets the same worker time.
 
     The time of screening goes into its steps, too, and no scheduler stops its trials.
@@ -400,7 +400,7 @@ def _comparison(name: str, search: Sequence[Stage], seconds: float | None) -> St
     hours = sum(stage.hours or 0.0 for stage in search)
     steps = hours * 3600 / seconds
     trials = math.floor(last.trials * steps / last.steps + 1e-9) if last.steps else last.trials
-    return Stage(f"comparison ({name})", trials, steps, hours)
+    return PlannedStage(f"comparison ({name})", trials, steps, hours)
 
 
 def expected_steps(experiment: Experiment, trials: int, repeats: int = 5) -> float:
@@ -420,7 +420,7 @@ def expected_steps(experiment: Experiment, trials: int, repeats: int = 5) -> flo
     evaluator, total = experiment.evaluator, 0
     for repeat in range(repeats):
         scheduler = fresh(experiment.scheduler)
-        scheduler.setup(Problem(experiment.objectives, evaluator.max_step, repeat, "plan"))
+        scheduler.setup(SearchProblem(experiment.objectives, evaluator.max_step, repeat, "plan"))
         rng = rng_for(experiment.seed, "plan", repeat)
         arch = Architecture("plan", (), "plan")
         for number in range(trials):

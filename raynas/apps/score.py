@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from raynas.core import Problem, SpaceExhausted, UserError, one_of
+from raynas.core import SearchProblem, SpaceExhausted, UserError, unknown_option
 from raynas.core.describe import fresh
 from raynas.core.ranks import log_rank_sum
 from raynas.evaluators import ZeroShot
-from raynas.experiment import Experiment, Loaded, load, with_data
+from raynas.experiment import Experiment, LoadedExperiment, load, with_data
 from raynas.pipeline.history import reload
 from raynas.store import RunFolder, read
 from raynas.store.schema import SEARCH
@@ -42,7 +42,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Request:
+class ScoreRequest:
     """A request for scores of architectures.
 
     They are named ``architectures``, ``every`` one of the space, or ``random`` ones (default 100).
@@ -76,12 +76,12 @@ class Request:
         if bool(self.architectures) + self.every + (self.random is not None) > 1:
             raise UserError(
                 "score: too much to choose from",
-                allowed="architectures, --all or --random, one of them",
+                expected="architectures, --all or --random, one of them",
             )
         if self.data is not None and self._is_file:
             raise UserError(
                 f"--data {self.data} and the file {self.space}",
-                cure="leave --data out: the file has its own",
+                hint="leave --data out: the file has its own",
             )
 
     @property
@@ -94,7 +94,7 @@ class Request:
         return Path(self.space).absolute() if self._is_file else None
 
 
-def load_request(request: Request, overrides: Mapping[str, object]) -> Loaded:
+def load_request(request: ScoreRequest, overrides: Mapping[str, object]) -> LoadedExperiment:
     """Load the experiment of a request; its source is the text of a Python file.
 
     Where the files of the data set are missing and it declares its images, random ones stand in.
@@ -114,7 +114,7 @@ def load_request(request: Request, overrides: Mapping[str, object]) -> Loaded:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"score_{Path(request.space).stem}.py"
 
-        def loaded(trials: int) -> Loaded:
+        def loaded(trials: int) -> LoadedExperiment:
             text = _of_file(given, request, trials) if given else _of_space(request, trials)
             file.write_text(text, encoding="utf-8")
             return load(file, overrides, beside=given.path.parent if given else None)
@@ -128,7 +128,9 @@ def load_request(request: Request, overrides: Mapping[str, object]) -> Loaded:
 def _count(experiment: Experiment) -> int:
     """Return the number of different architectures of a sampler with a fixed list."""
     sampler, found = fresh(experiment.sampler), 0
-    sampler.setup(experiment.space, Problem(experiment.objectives, 1, experiment.seed, "count"))
+    sampler.setup(
+        experiment.space, SearchProblem(experiment.objectives, 1, experiment.seed, "count")
+    )
     with contextlib.suppress(SpaceExhausted):
         while True:
             sampler.ask(found)
@@ -136,11 +138,11 @@ def _count(experiment: Experiment) -> int:
     return found
 
 
-def _of_space(request: Request, trials: int) -> str:
+def _of_space(request: ScoreRequest, trials: int) -> str:
     from raynas.spaces import SPACES
 
     if request.space not in SPACES:
-        raise one_of(
+        raise unknown_option(
             "space", request.space, sorted(SPACES), "or give the file of an experiment, *.py"
         )
     space, data = SPACES[request.space].__name__, _data(request.data or "digits")
@@ -176,15 +178,15 @@ def _data(name: str) -> str:
     if name in DATASETS and name not in simple:
         raise UserError(
             f"data set {name!r} needs settings",
-            allowed=", ".join(sorted(simple)),
-            cure="write them in an experiment's file and score that",
+            expected=", ".join(sorted(simple)),
+            hint="write them in an experiment's file and score that",
         )
     if name not in simple:
-        raise one_of("data set", name, sorted(simple))
+        raise unknown_option("data set", name, sorted(simple))
     return simple[name]
 
 
-def _of_file(given: Loaded, request: Request, trials: int) -> str:
+def _of_file(given: LoadedExperiment, request: ScoreRequest, trials: int) -> str:
     """Return the text of the file, followed by an ``experiment`` that changes the file's own.
 
     The added text uses no name of the file.
@@ -215,7 +217,7 @@ def experiment(given=experiment):
 """
 
 
-def _imports(request: Request, *more: str) -> str:
+def _imports(request: ScoreRequest, *more: str) -> str:
     proxies = ", ".join(sorted(type(p).__name__ for p in _proxies(request)))
     lines = (
         "from raynas.core import Objective",
@@ -226,7 +228,7 @@ def _imports(request: Request, *more: str) -> str:
     return "\n".join(sorted((*lines, *more), key=lambda line: (line.startswith("from"), line)))
 
 
-def _settings(request: Request, trials: int) -> str:
+def _settings(request: ScoreRequest, trials: int) -> str:
     proxies = "".join(f"{type(p).__name__}(), " for p in _proxies(request)).rstrip()
     return f"""        name={f"score-{Path(request.space).stem}"!r},
         evaluator=ZeroShot(proxies=({proxies}), batch={request.batch}),
@@ -234,21 +236,21 @@ def _settings(request: Request, trials: int) -> str:
         objectives=(Objective("{_objective(request)}"),),
         budget=Budget(trials={trials}),
         finalists=Finalists(top=0),
-        against=(),
+        baselines=(),
         seed={request.seed},"""
 
 
-def _sampler(request: Request) -> str:
+def _sampler(request: ScoreRequest) -> str:
     if request.architectures:
         return f"Listed({request.architectures!r})"
     return "Exhaustive()" if request.every else "Random()"
 
 
-def _objective(request: Request) -> str:
+def _objective(request: ScoreRequest) -> str:
     return next(part for proxy in _proxies(request) for part in proxy.parts)
 
 
-def _proxies(request: Request) -> list[Proxy]:
+def _proxies(request: ScoreRequest) -> list[Proxy]:
     from raynas.proxies import check_proxies, proxies
 
     known = proxies()
@@ -256,7 +258,7 @@ def _proxies(request: Request) -> list[Proxy]:
     found = []
     for name in request.proxies:
         if name.casefold() not in named:
-            raise one_of("proxy", name, sorted(known))
+            raise unknown_option("proxy", name, sorted(known))
         found.append(named[name.casefold()]())
     check_proxies(found)
     return found
@@ -291,7 +293,7 @@ def scored_run(
     if not isinstance(evaluator, ZeroShot):
         raise UserError(
             f"run {path} has no scores: its evaluator is {evaluator.name}",
-            cure="score its space: `raynas score FILE`",
+            hint="score its space: `raynas score FILE`",
         )
     return folder, evaluator.proxies
 
@@ -321,7 +323,7 @@ def score_table(folder: RunFolder, proxies: Sequence[Proxy]) -> pa.Table:
     every = read(folder).select(["stage", *columns]).to_pylist()
     rows = list({row["arch"]: row for row in every if row["stage"] == SEARCH}.values())
     if not rows:
-        raise UserError(f"run {folder.path} has no scores yet", cure="`raynas resume` goes on")
+        raise UserError(f"run {folder.path} has no scores yet", hint="`raynas resume` goes on")
     numbers = {name: _floats(row[name] for row in rows) for name in columns[1:-1]}
     combined = {proxy.name: _combined(proxy, numbers) for proxy in proxies}
     scores = {**numbers, **combined, ENSEMBLE: log_rank_sum(list(combined.values()))}
@@ -359,7 +361,7 @@ def check_table(path: Path | None) -> None:
         UserError: The name ends neither in .csv nor in .parquet.
     """
     if path is not None and path.suffix not in (".csv", ".parquet"):
-        raise UserError(f"--table {path}", allowed="a name that ends in .csv or .parquet")
+        raise UserError(f"--table {path}", expected="a name that ends in .csv or .parquet")
 
 
 def write_table(table: pa.Table, path: Path) -> None:

@@ -28,17 +28,17 @@ from raynas.core import (
 from raynas.core import violations as broken_by
 from raynas.core.describe import fresh
 from raynas.core.metrics import VAL_ACCURACY
-from raynas.data.base import View
+from raynas.data.base import DataView
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment
 from raynas.pipeline.stages import prepare
 from raynas.runners.base import pick_device
-from raynas.runners.simulated import Cluster, Usage, VirtualRunner
+from raynas.runners.simulated import SimulatedCluster, VirtualRunner, WorkerUsage
 from raynas.samplers.random import Random
 from raynas.search.builder import SearchSetup, build_search
-from raynas.search.context import Limits, Payload
+from raynas.search.context import EvaluationContext, SearchLimits
 from raynas.search.controller import SearchController
-from raynas.search.screening import Screening
+from raynas.search.screening import ProposalScreening
 from raynas.spaces.base import SearchSpace
 from raynas.spaces.guard import ArchitectureError, checked_canonical, checked_costs
 
@@ -73,7 +73,7 @@ class StepTimes:
 
 
 @dataclass(frozen=True)
-class Found:
+class NewBest:
     """A new best trial of a simulated search.
 
     Attributes:
@@ -90,7 +90,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Simulated:
+class SimulatedSearch:
     """One simulated search on one cluster.
 
     Attributes:
@@ -105,17 +105,17 @@ class Simulated:
         made_up: True when values and architectures have no meaning.
     """
 
-    cluster: Cluster
+    cluster: SimulatedCluster
     objective: Objective
-    usage: Usage
-    best: tuple[Found, ...]
+    usage: WorkerUsage
+    best: tuple[NewBest, ...]
     ends: tuple[tuple[float, str], ...]
     counts: Mapping[str, int]
     real_s: float
     note: str
     made_up: bool
 
-    def at(self, clock_s: float) -> tuple[Found | None, Counter[str]]:
+    def at(self, clock_s: float) -> tuple[NewBest | None, Counter[str]]:
         """Return the state of the search at one moment.
 
         Args:
@@ -132,12 +132,12 @@ class Simulated:
 
 def simulate(
     experiment: Experiment,
-    cluster: Cluster,
+    cluster: SimulatedCluster,
     *,
-    payload: Payload,
+    payload: EvaluationContext,
     hours: float | None = None,
     watch: Watch = lambda _: contextlib.nullcontext(),
-) -> Simulated:
+) -> SimulatedSearch:
     """Run the experiment's search on ``cluster``, in this process, on a virtual clock.
 
     Args:
@@ -155,7 +155,7 @@ def simulate(
         UserError: ``hours`` is not a finite number above 0.
     """
     if hours is not None and not 0 < hours < math.inf:
-        raise UserError(f"--hours {hours}", allowed="above 0")
+        raise UserError(f"--hours {hours}", expected="above 0")
     runner = VirtualRunner(cluster, dataclasses.replace(experiment.resources, concurrent=None))
     rows = _Ends(runner.clock, experiment.objectives[0])
     limit = experiment.budget.hours if hours is None else hours
@@ -173,7 +173,7 @@ def simulate(
         sampler=fresh(experiment.sampler),
         fallback=Random(),
         scheduler=fresh(experiment.scheduler),
-        limits=Limits(
+        limits=SearchLimits(
             trials=experiment.budget.trials if hours is None else None,
             deadline=None if limit is None else 3600 * limit,
         ),
@@ -184,7 +184,7 @@ def simulate(
     began = time.monotonic()
     with watch(search):
         runner.run(search)
-    return Simulated(
+    return SimulatedSearch(
         cluster=cluster,
         objective=experiment.objectives[0],
         usage=runner.usage(),
@@ -193,18 +193,20 @@ def simulate(
         counts=dict(search.status().counts),
         real_s=time.monotonic() - began,
         note=search.note,
-        made_up=isinstance(payload.evaluator, Assumed),
+        made_up=isinstance(payload.evaluator, AssumedEvaluator),
     )
 
 
-def _screening(experiment: Experiment, payload: Payload, runner: VirtualRunner) -> Screening | None:
+def _screening(
+    experiment: Experiment, payload: EvaluationContext, runner: VirtualRunner
+) -> ProposalScreening | None:
     screen = experiment.screen
     if screen is None or not payload.evaluator.simulated:
         return None
     own = dataclasses.replace(payload, evaluator=fresh(screen.evaluator))
     early = set(screen.names) - {metric.name for metric in experiment.evaluator.metrics}
     bounds = tuple(bound for bound in experiment.bounds if bound.metric in early)
-    return Screening(screen, partial(runner.evaluate, own), (), bounds)
+    return ProposalScreening(screen, partial(runner.evaluate, own), (), bounds)
 
 
 class _Ends:
@@ -212,7 +214,7 @@ class _Ends:
 
     def __init__(self, clock: Callable[[], float], objective: Objective) -> None:
         self.clock, self.objective = clock, objective
-        self.best: list[Found] = []
+        self.best: list[NewBest] = []
         self.ends: list[tuple[float, str]] = []
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -224,7 +226,7 @@ class _Ends:
             if row["state"] != "COMPLETE" or value is None:
                 continue
             if not self.best or sign * value > sign * self.best[-1].value:
-                self.best.append(Found(self.clock(), row["trial"], row["arch"], value))
+                self.best.append(NewBest(self.clock(), row["trial"], row["arch"], value))
 
 
 def worker_counts(text: str) -> tuple[int, ...]:
@@ -245,7 +247,7 @@ def worker_counts(text: str) -> tuple[int, ...]:
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() and len(part) < 10 and int(part) > 0 for part in parts):
-        raise UserError(f"--workers {text}", allowed="a number from 1, or several: 1,10,100")
+        raise UserError(f"--workers {text}", expected="a number from 1, or several: 1,10,100")
     return tuple(int(part) for part in parts)
 
 
@@ -254,7 +256,7 @@ def worker_counts(text: str) -> tuple[int, ...]:
 
 def payload_for(
     experiment: Experiment, *, probe: int | None = None, step_seconds: float | None = None
-) -> tuple[Payload, tuple[str, ...]]:
+) -> tuple[EvaluationContext, tuple[str, ...]]:
     """Choose what a simulation evaluates in the place of trainings.
 
     Args:
@@ -271,11 +273,11 @@ def payload_for(
         UserError: The experiment trains for real and neither is given.
     """
     if probe is not None and step_seconds is not None:
-        raise UserError("--probe and --step-seconds together", cure="leave one of them out")
+        raise UserError("--probe and --step-seconds together", hint="leave one of them out")
     if experiment.evaluator.simulated and (probe is not None or step_seconds is not None):
         raise UserError(
             f"{experiment.name}: the times of its steps are known ({experiment.evaluator.name})",
-            cure="leave --probe and --step-seconds out",
+            hint="leave --probe and --step-seconds out",
         )
     if probe is None and step_seconds is None:
         return tabled(experiment), experiment.evaluator.remarks()
@@ -292,7 +294,7 @@ def payload_for(
     )
 
 
-def tabled(experiment: Experiment) -> Payload:
+def tabled(experiment: Experiment) -> EvaluationContext:
     """Prepare an experiment whose evaluator looks trainings up.
 
     Args:
@@ -308,14 +310,14 @@ def tabled(experiment: Experiment) -> Payload:
         raise UserError(
             f"{experiment.name}: {experiment.evaluator.name} works for real, so nobody knows yet "
             "what its steps take",
-            cure="--probe 4 measures a step of 4 architectures here, --step-seconds S says what "
+            hint="--probe 4 measures a step of 4 architectures here, --step-seconds S says what "
             "one takes on your workers (accuracies are made up then); or use a table: "
             "evaluator=Tabular(...)",
         )
     return prepare(experiment)
 
 
-def assumed(experiment: Experiment, times: StepTimes) -> Payload:
+def assumed(experiment: Experiment, times: StepTimes) -> EvaluationContext:
     """Prepare trainings that take ``times`` and whose results are made up.
 
     Args:
@@ -326,8 +328,8 @@ def assumed(experiment: Experiment, times: StepTimes) -> Payload:
         What is evaluated.
     """
     view = experiment.data.search_view(experiment.seed)
-    stand_in = Assumed(experiment.evaluator, times, seed=experiment.seed)
-    return Payload(experiment.space, stand_in, view)
+    stand_in = AssumedEvaluator(experiment.evaluator, times, seed=experiment.seed)
+    return EvaluationContext(experiment.space, stand_in, view)
 
 
 def measured(experiment: Experiment, count: int) -> StepTimes:
@@ -402,14 +404,14 @@ def stated(experiment: Experiment, step_seconds: float) -> StepTimes:
         UserError: Too few random architectures keep the bounds.
     """
     if not 0 < step_seconds < math.inf:
-        raise UserError(f"--step-seconds {step_seconds}", allowed="above 0")
+        raise UserError(f"--step-seconds {step_seconds}", expected="above 0")
     view = experiment.data.search_view(experiment.seed)
     archs = _within_bounds(experiment, view, 100)
     median = float(np.median([_macs(experiment.space, arch, view) for arch in archs]))
     return StepTimes(0.0, step_seconds / median) if median else StepTimes(step_seconds, 0.0)
 
 
-def _within_bounds(experiment: Experiment, view: View, count: int) -> list[Architecture]:
+def _within_bounds(experiment: Experiment, view: DataView, count: int) -> list[Architecture]:
     space, rng = experiment.space, rng_for(experiment.seed, "probe")
     found, errors = list[Architecture](), list[str]()
     for _ in range(100 * count):
@@ -428,16 +430,16 @@ def _within_bounds(experiment: Experiment, view: View, count: int) -> list[Archi
     raise UserError(
         f"{len(found)} of {100 * count} random architectures keep the bounds"
         + (f"; {times} have no network: {reason}" if errors else ""),
-        cure="loosen the bounds or make the space smaller",
+        hint="loosen the bounds or make the space smaller",
     )
 
 
-def _macs(space: SearchSpace, arch: Architecture, view: View) -> float:
+def _macs(space: SearchSpace, arch: Architecture, view: DataView) -> float:
     return float(space.costs(arch, view.input_shape, view.num_classes).macs)
 
 
 @dataclass
-class Assumed(Evaluator):
+class AssumedEvaluator(Evaluator):
     """An evaluator whose steps take assumed ``times`` and whose results are made up.
 
     Metrics to maximise follow the curves of a :class:`~raynas.benchmarks.Synthetic` landscape,
@@ -457,7 +459,7 @@ class Assumed(Evaluator):
     times: StepTimes
     seed: int = 0
     _landscape: Synthetic | None = field(default=None, init=False, repr=False, compare=False)
-    _given: tuple[SearchSpace, View] | None = field(
+    _given: tuple[SearchSpace, DataView] | None = field(
         default=None, init=False, repr=False, compare=False
     )
 
@@ -471,7 +473,7 @@ class Assumed(Evaluator):
         """The last step of the evaluator that it replaces."""
         return self.like.max_step
 
-    def setup(self, space: SearchSpace, view: View) -> None:
+    def setup(self, space: SearchSpace, view: DataView) -> None:
         """Prepare the landscape of made-up results."""
         self._given = space, view
         self._landscape = Synthetic(max_step=self.max_step, noise=0.3, seed=self.seed)

@@ -13,20 +13,20 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raynas.core import Bound, Objective, Trial, TrialState, UserError, one_of, violations
+from raynas.core import Bound, Objective, Trial, TrialState, UserError, unknown_option, violations
 from raynas.core.metrics import LATENCY
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment
 from raynas.pipeline.history import equipped, history, reload
-from raynas.pipeline.results import Best, export
+from raynas.pipeline.results import BestNetwork, export
 from raynas.store import RunFolder
 from raynas.store.schema import SEARCH
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from raynas.costs import Latency
-    from raynas.training import Exported
+    from raynas.costs import LatencyMeasurement
+    from raynas.training import ExportedNetwork
 
 #: largest number of networks whose latency is measured; the choice ends there
 MEASURED = 200
@@ -36,7 +36,7 @@ Measure = Callable[[str], float]
 
 
 @dataclass(frozen=True)
-class Special:
+class SpecializedNetwork:
     """One network within the bounds, with the trial that the search has of it.
 
     Attributes:
@@ -47,12 +47,12 @@ class Special:
     """
 
     found: Trial
-    exported: Exported
-    latency: Latency | None = None
+    exported: ExportedNetwork
+    latency: LatencyMeasurement | None = None
 
 
 @dataclass(frozen=True)
-class Request:
+class SpecializeRequest:
     """A request for networks: the ``top`` best by the run's first objective within ``bounds``.
 
     Attributes:
@@ -103,12 +103,14 @@ def parse_bounds(least: Sequence[str], most: Sequence[str]) -> tuple[Bound, ...]
                 limit = math.nan
             if not metric.strip() or not math.isfinite(limit):
                 allowed = f"METRIC=NUMBER, as --{option} params=5e5"
-                raise UserError(f"--{option} {text}", allowed=allowed)
+                raise UserError(f"--{option} {text}", expected=allowed)
             limits.setdefault(metric.strip(), {})[option] = limit
     return tuple(Bound(metric, **limit) for metric, limit in limits.items())
 
 
-def specialize(path: Path, request: Request, *, trust: bool = False) -> list[Special]:
+def specialize(
+    path: Path, request: SpecializeRequest, *, trust: bool = False
+) -> list[SpecializedNetwork]:
     """Pick, take out, recalibrate, check and export the networks that ``request`` asks for.
 
     Costs and metrics come from the store. Under a bound on ``latency_ms``, networks of which the
@@ -134,7 +136,7 @@ def specialize(path: Path, request: Request, *, trust: bool = False) -> list[Spe
     if evaluator is None:
         raise UserError(
             f"run {folder.place} has no inherited weights to specialize",
-            cure=f"take its trained network: raynas export {folder.place}",
+            hint=f"take its trained network: raynas export {folder.place}",
         )
     view = experiment.data.search_view(experiment.seed)
     evaluator.setup(experiment.space, view)
@@ -144,7 +146,7 @@ def specialize(path: Path, request: Request, *, trust: bool = False) -> list[Spe
         return _network(evaluator, experiment, text)
 
     @cache
-    def latency(text: str) -> Latency:
+    def latency(text: str) -> LatencyMeasurement:
         from raynas.costs import measure_latency
 
         threads = experiment.resources.threads
@@ -158,19 +160,19 @@ def specialize(path: Path, request: Request, *, trust: bool = False) -> list[Spe
     found = []
     for trial in chosen:
         text = trial.arch.text
-        best = Best(network(text), trial, trial, view, evaluator.weights_version())
+        best = BestNetwork(network(text), trial, trial, view, evaluator.weights_version())
         to = (request.output or folder.path / "specialized").absolute()
         alone = request.output is not None and request.top == 1
         place = to if alone else to / trial.arch.id
         exported = export(best, folder, place, request.formats)
-        found.append(Special(trial, exported, latency(text) if request.timed else None))
+        found.append(SpecializedNetwork(trial, exported, latency(text) if request.timed else None))
     return found
 
 
 def _network(evaluator: Evaluator, experiment: Experiment, text: str) -> nn.Module:
     network = evaluator.network(experiment.space.architecture(text), Path())
     if network is None:
-        raise UserError(f"{evaluator.name} gives no networks", cure="search with Inherited()")
+        raise UserError(f"{evaluator.name} gives no networks", hint="search with Inherited()")
     return network
 
 
@@ -187,7 +189,7 @@ def ranking(folder: RunFolder, experiment: Experiment) -> list[Trial]:
         The trials.
     """
     objective = _quality(experiment)
-    arms = [sampler.name for sampler in (experiment.sampler, *experiment.against)]
+    arms = [sampler.name for sampler in (experiment.sampler, *experiment.baselines)]
     every = [t for arm in arms for t in history(folder, experiment, SEARCH, arm)[0]]
     known = [t for t in every if t.state is TrialState.COMPLETE and objective.metric in t.values()]
     known.sort(
@@ -231,12 +233,12 @@ def pick(
     """
     if not ranked:
         raise UserError(
-            f"run {where} has evaluated nothing to the end", cure=f"raynas resume {where}"
+            f"run {where} has evaluated nothing to the end", hint=f"raynas resume {where}"
         )
     known = {LATENCY.name, *(name for trial in ranked for name in trial.values())}
     for bound in bounds:
         if bound.metric not in known:
-            raise one_of("bound on", bound.metric, sorted(known))
+            raise unknown_option("bound on", bound.metric, sorted(known))
     chosen: list[Trial] = []
     seen: list[tuple[float, Trial]] = []
     for trial, worst in _judged(ranked, bounds, latency):
@@ -252,7 +254,7 @@ def pick(
     raise UserError(
         f"no architecture of {where} keeps {', '.join(map(str, bounds))}; of {len(seen):,} the "
         f"nearest is {nearest.arch.text} with {values}",
-        cure=f"loosen the bounds, or search on: raynas resume {where} --trials +N",
+        hint=f"loosen the bounds, or search on: raynas resume {where} --trials +N",
     )
 
 

@@ -17,7 +17,7 @@ from raynas.store.schema import SEARCH
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerifiedTrial:
     """A trial that was measured again.
 
     Attributes:
@@ -40,7 +40,7 @@ class Verified:
 
 def verify(
     path: Path, *, count: int = 3, tolerance: float = 0.0, trust: bool = False
-) -> Iterator[Verified]:
+) -> Iterator[VerifiedTrial]:
     """Measure ``count`` trials of a run again, drawn at random, from their seeds.
 
     The store is not changed. It executes the ``experiment.py`` of the run. On the machine and
@@ -60,13 +60,13 @@ def verify(
         UserError: ``tolerance`` is negative or not finite.
     """
     if not tolerance >= 0 or math.isinf(tolerance):
-        raise UserError(f"tolerance={tolerance:g}", allowed="a number from 0 up, as 0.01 for 1 %")
+        raise UserError(f"tolerance={tolerance:g}", expected="a number from 0 up, as 0.01 for 1 %")
     folder = RunFolder.open(path)
     experiment = equipped(folder, reload(folder, trust=trust).experiment)
     past, _ = history(folder, experiment, SEARCH, experiment.sampler.name)
     measured = [t for t in past if t.step > 0]
     if not measured:
-        raise UserError(f"run {folder.place} has no results yet", cure="`raynas resume` goes on")
+        raise UserError(f"run {folder.place} has no results yet", hint="`raynas resume` goes on")
     view = experiment.data.search_view(experiment.seed)
     evaluator = fresh(experiment.evaluator)
     evaluator.setup(experiment.space, view)
@@ -88,7 +88,7 @@ def verify(
 
 def _compare(
     trial: Trial, again: Iterator[Measurement], columns: Collection[str], tolerance: float
-) -> Verified:
+) -> VerifiedTrial:
     """Compare a trial with its new evaluation, up to the last stored step.
 
     Values that could not be stored are no difference: intermediate steps that the run did not ask
@@ -106,7 +106,7 @@ def _compare(
             if not apart <= tolerance:
                 differs.append((step, name, old, new))
     steps = len(stored.keys() & found.keys())
-    return Verified(trial, steps, most, tuple(differs), failure)
+    return VerifiedTrial(trial, steps, most, tuple(differs), failure)
 
 
 def _again(again: Iterator[Measurement], last: int) -> tuple[dict[int, Mapping[str, float]], str]:

@@ -10,8 +10,8 @@ import numpy as np
 
 from raynas.core import Architecture, Measurement, Metric, UserError
 from raynas.core.fields import check_fields
-from raynas.data.base import Dataset, Images, View
-from raynas.data.source import Source
+from raynas.data.base import Dataset, DataView, Images
+from raynas.data.source import DatasetSource
 from raynas.spaces.base import SearchSpace
 
 
@@ -27,7 +27,7 @@ class TabularBenchmark(ABC):
     """
 
     name: ClassVar[str]
-    source: ClassVar[Source | None] = None
+    source: ClassVar[DatasetSource | None] = None
     """The location of the table; None for benchmarks without one."""
 
     @property
@@ -153,18 +153,18 @@ class NoImages(Dataset):
         if self.classes < 2 or self.size < 1:
             raise UserError(
                 f"NoImages has classes={self.classes}, size={self.size}",
-                allowed="classes from 2, size from 1",
+                expected="classes from 2, size from 1",
             )
 
-    def search_view(self, seed: int) -> View:
+    def search_view(self, seed: int) -> DataView:
         """Return a view without training and validation images."""
         none = self._none()
-        return View(none, none, "val", self.classes, (0.0,) * 3, (255.0,) * 3)
+        return DataView(none, none, "val", self.classes, (0.0,) * 3, (255.0,) * 3)
 
-    def final_view(self, seed: int) -> View:
+    def final_view(self, seed: int) -> DataView:
         """Return a view without training and test images."""
         none = self._none()
-        return View(none, none, "test", self.classes, (0.0,) * 3, (255.0,) * 3)
+        return DataView(none, none, "test", self.classes, (0.0,) * 3, (255.0,) * 3)
 
     def _none(self) -> Images:
         pixels = np.zeros((0, self.size, self.size, 3), dtype=np.uint8)

@@ -13,10 +13,10 @@ from typing import ClassVar, Literal
 
 from raynas.benchmarks.base import TabularBenchmark
 from raynas.benchmarks.nasbench201_file import SOURCE, CellTable, find_table
-from raynas.core import Architecture, Measurement, Metric, UserError, one_of, rng_for
+from raynas.core import Architecture, Measurement, Metric, UserError, rng_for, unknown_option
 from raynas.core.fields import check_fields
 from raynas.core.metrics import TEST_ACCURACY, VAL_ACCURACY
-from raynas.data.source import Source
+from raynas.data.source import DatasetSource
 from raynas.spaces.base import SearchSpace
 from raynas.spaces.nasbench201.space import NASBench201
 
@@ -65,7 +65,7 @@ class NASBench201Table(TabularBenchmark):
     """
 
     name: ClassVar[str] = "nasbench201"
-    source: ClassVar[Source | None] = SOURCE
+    source: ClassVar[DatasetSource | None] = SOURCE
 
     path: Path | str | None = field(default=None, metadata={"fingerprint": False})
     epochs: tuple[int, ...] = (200,)
@@ -79,22 +79,24 @@ class NASBench201Table(TabularBenchmark):
         check_fields(self)
         lengths = tuple(self.epochs)
         if lengths not in ((12,), (200,), LENGTHS):
-            raise UserError(f"NASBench201Table epochs={self.epochs}", allowed="(12,), (200,), both")
+            raise UserError(
+                f"NASBench201Table epochs={self.epochs}", expected="(12,), (200,), both"
+            )
         if self.curves not in ("ends", "recorded", "interpolated"):
-            raise one_of("curves", self.curves, ("ends", "recorded", "interpolated"))
+            raise unknown_option("curves", self.curves, ("ends", "recorded", "interpolated"))
         if self.seeds not in ("mean", "recorded"):
-            raise one_of("seeds", self.seeds, ("mean", "recorded"))
+            raise unknown_option("seeds", self.seeds, ("mean", "recorded"))
         if self.curves == "interpolated" and len(lengths) > 1:
             raise UserError(
                 "NASBench201Table: interpolated curves of two trainings",
-                cure="epochs=(12,) or epochs=(200,)",
+                hint="epochs=(12,) or epochs=(200,)",
             )
         for setting, value in (
             ("validation", self.validation),
             ("assumed_noise", self.assumed_noise),
         ):
             if not 0 <= value < math.inf:
-                raise UserError(f"NASBench201Table {setting}={value}", allowed="0 or more")
+                raise UserError(f"NASBench201Table {setting}={value}", expected="0 or more")
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -158,8 +160,8 @@ class NASBench201Table(TabularBenchmark):
         if space.choices != own.choices:
             raise UserError(
                 f"the table of NAS-Bench-201 does not fit space {space.name!r}",
-                allowed=f"a space with the choices {', '.join(c.name for c in own.choices)}",
-                cure="space=NASBench201()",
+                expected=f"a space with the choices {', '.join(c.name for c in own.choices)}",
+                hint="space=NASBench201()",
             )
         if self._table is None:
             self._table = find_table(self.path)
@@ -238,7 +240,9 @@ class NASBench201Table(TabularBenchmark):
             UserError: When ``metric`` is not among ``costs``.
         """
         if metric not in {known.name for known in COSTS}:
-            raise one_of("cost in the table of NAS-Bench-201:", metric, [m.name for m in COSTS])
+            raise unknown_option(
+                "cost in the table of NAS-Bench-201:", metric, [m.name for m in COSTS]
+            )
         device, kind, _ = metric.split("_")
         return self._ready().cost(arch.text, f"hw_{dataset}_{device}_{kind}")
 
@@ -257,7 +261,7 @@ class NASBench201Table(TabularBenchmark):
 
     def _check(self, dataset: str) -> None:
         if dataset not in DATASETS:
-            raise one_of("data set in NAS-Bench-201:", dataset, DATASETS)
+            raise unknown_option("data set in NAS-Bench-201:", dataset, DATASETS)
         for length in self._lengths(dataset):
             self._ready().require(dataset, "valid", length)
         if self.curves == "interpolated":
@@ -280,7 +284,7 @@ class NASBench201Table(TabularBenchmark):
         for length in self._lengths(dataset):
             if 1 <= step <= length:
                 return length
-        raise UserError(f"epoch {step} of NAS-Bench-201", allowed=f"1..{self.max_step}")
+        raise UserError(f"epoch {step} of NAS-Bench-201", expected=f"1..{self.max_step}")
 
     def _epochs_since(self, dataset: str, step: int) -> int:
         """Return the epochs trained since the measurement before.

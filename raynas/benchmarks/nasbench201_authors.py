@@ -63,7 +63,7 @@ def convert(folder: Path, to: Path, *, jobs: int = 1, progress: Progress = lambd
             written then.
     """
     if to.suffix != ".parquet":
-        raise UserError(f"table {to.name!r}", allowed="a .parquet file")
+        raise UserError(f"table {to.name!r}", expected="a .parquet file")
     paths = _files(folder)
     _check_meta(folder / "meta.pickle.pbz2")
     rows = []
@@ -80,13 +80,13 @@ def convert(folder: Path, to: Path, *, jobs: int = 1, progress: Progress = lambd
 
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise UserError(f"no folder {str(folder)!r}", cure="unpack the authors' archive first")
+        raise UserError(f"no folder {str(folder)!r}", hint="unpack the authors' archive first")
     paths = [folder / f"{i:06d}.pickle.pbz2" for i in range(CELLS)]
     absent = [path.name for path in (folder / "meta.pickle.pbz2", *paths) if not path.is_file()]
     if absent:
         raise UserError(
             f"{folder} lacks {len(absent)} of {CELLS + 1} files, as {absent[0]}",
-            cure="give the unpacked folder NATS-tss-v1_0-3ffb9-simple, whole",
+            hint="give the unpacked folder NATS-tss-v1_0-3ffb9-simple, whole",
         )
     return paths
 
@@ -210,11 +210,11 @@ class _Results:
             UserError: When it is not a finite number.
         """
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise UserError(f"{self.path}: {name} holds {brief(value)}", allowed="numbers")
+            raise UserError(f"{self.path}: {name} holds {brief(value)}", expected="numbers")
         if isinstance(value, int) and abs(value) > 2**62:
-            raise UserError(f"{self.path}: {name} holds {brief(value)}", allowed="numbers")
+            raise UserError(f"{self.path}: {name} holds {brief(value)}", expected="numbers")
         if not math.isfinite(value):
-            raise UserError(f"{self.path}: {name} holds {value}", allowed="finite numbers")
+            raise UserError(f"{self.path}: {name} holds {value}", expected="finite numbers")
         return float(value)
 
 
@@ -226,7 +226,7 @@ def _accuracies(results: _Results, length: int, suffix: str) -> Row:
         ends = [one[last] for one in seeds if (last := f"{split}@{length - 1}") in one]
         for value in ends:
             if not 0 <= value <= 100:
-                raise UserError(f"{results.path}: {column}={value}", allowed="0..100 percent")
+                raise UserError(f"{results.path}: {column}={value}", expected="0..100 percent")
         row[f"{column}{suffix}"] = _mean(ends)
         row[f"{column}{suffix}_seeds"] = ends or None
         if column.endswith("_valid"):
@@ -278,26 +278,26 @@ def _unpacked(path: Path) -> BinaryIO:
     except OSError as error:
         if error.errno is not None:
             raise
-        raise UserError(f"{path} is damaged or no bz2 file", cure="download it again") from None
+        raise UserError(f"{path} is damaged or no bz2 file", hint="download it again") from None
     if not unpacker.eof:
         if len(data) >= _LARGEST or len(packed) > _LARGEST_PACKED:
             raise UserError(
-                f"{path} unpacks to more than {_LARGEST >> 20} MiB", cure="do not use it"
+                f"{path} unpacks to more than {_LARGEST >> 20} MiB", hint="do not use it"
             )
-        raise UserError(f"{path} is cut off", cure="download it again")
+        raise UserError(f"{path} is cut off", hint="download it again")
     return BytesIO(data)
 
 
 def _mapping(value: Any, path: Path, what: str) -> Mapping[Any, Any]:
     if not isinstance(value, Mapping):
-        raise UserError(f"{path}: {what} holds {type(value).__name__}", allowed="a dict")
+        raise UserError(f"{path}: {what} holds {type(value).__name__}", expected="a dict")
     return value
 
 
 def _other_space(path: Path, problem: str) -> UserError:
     return UserError(
         f"{path} is not of NAS-Bench-201: {problem}",
-        cure="give the files of its topology space, NATS-tss-v1_0-3ffb9-simple",
+        hint="give the files of its topology space, NATS-tss-v1_0-3ffb9-simple",
     )
 
 

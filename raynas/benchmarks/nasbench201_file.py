@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from raynas.core import UserError
 from raynas.data.pickles import load_pickle
-from raynas.data.source import Layout, Source, package_folder
+from raynas.data.source import DatasetSource, FileLayout, package_folder
 from raynas.spaces.nasbench201.operations import OPERATIONS
 from raynas.spaces.nasbench201.space import NASBench201
 
@@ -30,13 +30,13 @@ _DATASETS = ("cifar10", "cifar100", "imagenet16")
 FILE = "nb201.parquet"
 _PACKAGED = {"cifar10": "cifar10", "cifar100": "cifar100", "imagenet16": "imagenet"}
 
-SOURCE = Source(
+SOURCE = DatasetSource(
     "nasbench201",
     "NAS-Bench-201",
     "a table: 15,625 cells, each trained on three data sets",
     (
-        Layout(f"{FILE}, a table of `raynas bench convert`", (FILE,)),
-        Layout(
+        FileLayout(f"{FILE}, a table of `raynas bench convert`", (FILE,)),
+        FileLayout(
             f"in the package {PACKAGE}: 200 epochs, no test accuracies",
             tuple(f"datasets/nasbench201/{name}.pkl" for name in _PACKAGED.values()),
         ),
@@ -135,7 +135,7 @@ class CellTable:
         if found is None:
             raise UserError(
                 f"{self.source} has no {split} accuracy of {dataset} after {length} epochs",
-                cure=f"make {FILE} from the authors' files with `raynas bench convert`",
+                hint=f"make {FILE} from the authors' files with `raynas bench convert`",
             )
         return found
 
@@ -175,7 +175,7 @@ class CellTable:
         if column is None:
             raise UserError(
                 f"{self.source} has no values per seed ({name})",
-                cure='take seeds="mean", or a file of `raynas bench convert`, or '
+                hint='take seeds="mean", or a file of `raynas bench convert`, or '
                 "`pip install 'raynas[bench]'` for validation accuracies after 200 epochs",
             )
         return float(column[row][seed % len(column[row])]) if column[row] else None
@@ -294,7 +294,7 @@ def find_table(path: Path | str | None) -> CellTable:
         return read_package(package)
     raise UserError(
         "no table of NAS-Bench-201",
-        cure=f"put {FILE} of `raynas bench convert` into the folder $RAYNAS_DATA, or give path=; "
+        hint=f"put {FILE} of `raynas bench convert` into the folder $RAYNAS_DATA, or give path=; "
         "or `pip install 'raynas[bench]'` for accuracies after 200 epochs without test",
     )
 
@@ -322,7 +322,7 @@ def read_table(path: Path) -> CellTable:
     try:
         columns = pq.read_table(path)
     except FileNotFoundError:
-        raise UserError(f"no table {str(path)!r}", cure="give path=, or $RAYNAS_DATA") from None
+        raise UserError(f"no table {str(path)!r}", hint="give path=, or $RAYNAS_DATA") from None
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{path} is damaged or no Parquet file: {error}") from None
     return checked(columns, str(path))
@@ -363,7 +363,7 @@ def read_package(folder: Path) -> CellTable:
         except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
             raise UserError(
                 f"{path} is not laid out as expected ({type(error).__name__}: {error})",
-                cure=f"install {PACKAGE} 0.2",
+                hint=f"install {PACKAGE} 0.2",
             ) from None
     return checked(pa.table(columns), PACKAGE)
 
@@ -402,7 +402,7 @@ def checked(columns: pa.Table, source: str) -> CellTable:
         raise UserError(
             f"{source} has {len(columns)} rows of {len(rows.keys() & cells)} of {CELLS} cells"
             + (f", and {strange!r}, which is none" if strange is not None else ""),
-            allowed="one row for each cell of NAS-Bench-201",
+            expected="one row for each cell of NAS-Bench-201",
         )
     return CellTable(source, columns, rows)
 

@@ -21,9 +21,9 @@ from raynas.core import (
     Option,
     RaynasError,
     UserError,
-    one_of,
     rng_for,
     seed_for,
+    unknown_option,
 )
 from raynas.core.fields import check_fields
 from raynas.core.metrics import LATENCY, TEST_ACCURACY, VAL_ACCURACY
@@ -87,17 +87,17 @@ class Synthetic(TabularBenchmark):
     def __post_init__(self) -> None:
         check_fields(self)
         if self.max_step < 1:
-            raise UserError(f"Synthetic max_step={self.max_step}", allowed="1 or more")
+            raise UserError(f"Synthetic max_step={self.max_step}", expected="1 or more")
         if not 0 <= self.interaction <= 1:
-            raise UserError(f"Synthetic interaction={self.interaction}", allowed="0..1")
+            raise UserError(f"Synthetic interaction={self.interaction}", expected="0..1")
         if not 0 <= self.chance <= self.best - self.spread <= self.best <= 100:
             raise UserError(
                 f"Synthetic chance={self.chance}, best={self.best}, spread={self.spread}",
-                allowed="0 <= chance <= best - spread <= best <= 100",
+                expected="0 <= chance <= best - spread <= best <= 100",
             )
         for name in ("seconds", "noise"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"Synthetic {name}={getattr(self, name)}", allowed="0 or more")
+                raise UserError(f"Synthetic {name}={getattr(self, name)}", expected="0 or more")
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -169,7 +169,7 @@ class Synthetic(TabularBenchmark):
             UserError: When ``step`` is outside the training.
         """
         if not 1 <= step <= self.max_step:
-            raise UserError(f"step {step} of a synthetic training", allowed=f"1..{self.max_step}")
+            raise UserError(f"step {step} of a synthetic training", expected=f"1..{self.max_step}")
         facts = self._facts(arch)
         rise = math.expm1(-facts.speed * step / self.max_step) / math.expm1(-facts.speed)
         value = self.chance + (facts.final - self.chance) * rise
@@ -193,7 +193,7 @@ class Synthetic(TabularBenchmark):
             UserError: When ``metric`` is another one.
         """
         if metric != LATENCY.name:
-            raise one_of("cost of a synthetic benchmark:", metric, [LATENCY.name])
+            raise unknown_option("cost of a synthetic benchmark:", metric, [LATENCY.name])
         return self._facts(arch).latency
 
     def _facts(self, arch: Architecture) -> _Facts:

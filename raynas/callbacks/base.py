@@ -1,4 +1,4 @@
-"""This module has the contract of an observer, and queues so that observers do not delay a run."""
+"""This module has the contract of a callback, and queues so that callbacks do not delay a run."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from raynas.core import UserError
+from raynas.core.renamed import renamed_names
 
 Row = Mapping[str, Any]
 
 
-class Observer(ABC):
+class RunCallback(ABC):
     """A receiver of every row after it is stored, in a thread of its own.
 
     It may be slow, and it may fail.
 
     Attributes:
-        name: Name in ``OBSERVERS`` and on the command line.
+        name: Name in ``CALLBACKS`` and on the command line.
     """
 
     name: ClassVar[str]
@@ -52,14 +53,14 @@ class Observer(ABC):
         """Finish at the end of the run."""
 
 
-class Board:
-    """A dispatcher that passes rows to observers without waiting for them.
+class CallbackDispatcher:
+    """A dispatcher that passes rows to callbacks without waiting for them.
 
-    Each observer has a queue; rows that do not fit are dropped, and counted. An observer that
+    Each callback has a queue; rows that do not fit are dropped, and counted. A callback that
     raises gets no more rows; ``remarks`` say which one, and why.
 
     Args:
-        observers: The observers.
+        callbacks: The callbacks.
         room: Number of rows that each queue holds.
 
     Example:
@@ -70,11 +71,11 @@ class Board:
         []
     """
 
-    def __init__(self, observers: Sequence[Observer], room: int = 10_000) -> None:
-        self._desks = [_Desk(observer, room) for observer in observers]
+    def __init__(self, callbacks: Sequence[RunCallback], room: int = 10_000) -> None:
+        self._desks = [_Desk(callback, room) for callback in callbacks]
 
     def open(self, run: str, folder: Path, description: Mapping[str, Any]) -> None:
-        """Open all observers and start their threads.
+        """Open all callbacks and start their threads.
 
         Args:
             run: The run's id.
@@ -82,21 +83,21 @@ class Board:
             description: Plain description of the experiment.
 
         Raises:
-            UserError: An observer cannot be used at all; the message has the reason.
+            UserError: A callback cannot be used at all; the message has the reason.
         """
         for desk in self._desks:
             try:
-                desk.observer.open(run, folder, description)
+                desk.callback.open(run, folder, description)
             except UserError:
                 raise
             except Exception as error:  # for instance an unreachable server, or invalid settings
                 told = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-                name = desk.observer.name
-                raise UserError(f"{name} cannot be used: {told}", cure="leave it out") from error
+                name = desk.callback.name
+                raise UserError(f"{name} cannot be used: {told}", hint="leave it out") from error
             desk.thread.start()
 
     def show(self, rows: Sequence[Row]) -> None:
-        """Put rows into the queue of every observer.
+        """Put rows into the queue of every callback.
 
         Args:
             rows: Rows of the result table.
@@ -106,10 +107,10 @@ class Board:
                 desk.take(row)
 
     def close(self, patience: float = 5.0) -> None:
-        """Close all observers, after they were given time for the rows in their queues.
+        """Close all callbacks, after they were given time for the rows in their queues.
 
         Args:
-            patience: Longest time to wait, in seconds, for all observers together.
+            patience: Longest time to wait, in seconds, for all callbacks together.
         """
         deadline = time.monotonic() + patience
         for desk in self._desks:
@@ -117,20 +118,20 @@ class Board:
 
     @property
     def remarks(self) -> list[str]:
-        """The remarks on observers that missed rows.
+        """The remarks on callbacks that missed rows.
 
         Returns:
-            One sentence for each such observer.
+            One sentence for each such callback.
         """
         return [remark for desk in self._desks if (remark := desk.remark)]
 
 
 class _Desk:
-    """An observer with its queue and its thread."""
+    """A callback with its queue and its thread."""
 
-    def __init__(self, observer: Observer, room: int) -> None:
-        self.observer = observer
-        self.thread = threading.Thread(target=self._work, name=observer.name, daemon=True)
+    def __init__(self, callback: RunCallback, room: int) -> None:
+        self.callback = callback
+        self.thread = threading.Thread(target=self._work, name=callback.name, daemon=True)
         self._rows: queue.Queue[Row | None] = queue.Queue(room)
         self._missed = 0
         self._failure = ""
@@ -147,12 +148,12 @@ class _Desk:
                 self._missed += 1
                 continue
             try:
-                self.observer.show(row)
+                self.callback.show(row)
             except Exception as error:  # any error: the search must go on
                 self._missed += 1
                 self._failure = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         with contextlib.suppress(Exception):
-            self.observer.close()
+            self.callback.close()
 
     def end(self, deadline: float) -> None:
         if not self.thread.is_alive():
@@ -168,7 +169,7 @@ class _Desk:
         if not (self._missed or late or self._failure):
             return ""
         why = f" ({self._failure})" if self._failure else ""
-        return f"{self.observer.name} missed {self._missed + late} rows{why}; the store has them"
+        return f"{self.callback.name} missed {self._missed + late} rows{why}; the store has them"
 
 
 def metrics_of(row: Row) -> dict[str, float]:
@@ -194,3 +195,5 @@ def metrics_of(row: Row) -> dict[str, float]:
 
 
 _NO_METRICS = {"trial", "attempt", "seed", "step", "session", "params", "macs", "layers"}
+
+__getattr__ = renamed_names(__name__, Observer="RunCallback")

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from raynas.callbacks.base import Observer, Row, metrics_of
+from raynas.callbacks.base import Row, RunCallback, metrics_of
 from raynas.core import TrialState, UserError
 
 _STATUS = {TrialState.FAILED: "FAILED", TrialState.STOPPED: "KILLED"}
 
 
 @dataclass
-class MLflow(Observer):
-    """An observer that writes to MLflow.
+class MLflow(RunCallback):
+    """A callback that writes to MLflow.
 
     The environment variable ``MLFLOW_TRACKING_URI`` names the server or folder; the default is
     ``mlruns``.
@@ -40,7 +40,7 @@ class MLflow(Observer):
         try:
             from mlflow import MlflowClient
         except ImportError as error:
-            raise UserError("mlflow is not here", cure="pip install mlflow") from error
+            raise UserError("mlflow is not here", hint="pip install mlflow") from error
         self._client = MlflowClient()
         found = self._client.get_experiment_by_name("raynas")
         experiment = found.experiment_id if found else self._client.create_experiment("raynas")

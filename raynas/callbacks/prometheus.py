@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from raynas.callbacks.base import Observer, Row, metrics_of
+from raynas.callbacks.base import Row, RunCallback, metrics_of
 from raynas.core import TrialState, UserError
 
 MakeMeter = Callable[[str, str, str, tuple[str, ...]], Any]
@@ -21,8 +21,8 @@ MakeMeter = Callable[[str, str, str, tuple[str, ...]], Any]
 
 
 @dataclass
-class Prometheus(Observer):
-    """An observer that sets Ray's gauges and counters, which Prometheus collects.
+class Prometheus(RunCallback):
+    """A callback that sets Ray's gauges and counters, which Prometheus collects.
 
     The counters are ``ray_raynas_trials_ended_total`` by state and
     ``ray_raynas_worker_seconds_total``. The gauges of each metric are ``ray_raynas_last``,
@@ -59,7 +59,7 @@ class Prometheus(Observer):
             UserError: There is no Ray that serves metrics.
         """
         if self.make is None:
-            raise UserError("metrics for Prometheus come from Ray", cure="leave --local out")
+            raise UserError("metrics for Prometheus come from Ray", hint="leave --local out")
         self._run = run
         for key, kind, name, text, more in (
             ("ended", "counter", "raynas_trials_ended", "trials at rest", ("state",)),

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from raynas.callbacks.base import Observer, Row, metrics_of
+from raynas.callbacks.base import Row, RunCallback, metrics_of
 from raynas.core import UserError
 
 
 @dataclass
-class TensorBoard(Observer):
-    """An observer that writes TensorBoard event files to ``RUN/tensorboard``, a folder per trial.
+class TensorBoard(RunCallback):
+    """A callback that writes TensorBoard event files to ``RUN/tensorboard``, a folder per trial.
 
     ``tensorboard --logdir RUN/tensorboard`` shows them.
 
@@ -40,7 +40,7 @@ class TensorBoard(Observer):
         try:
             import tensorboardX  # noqa: F401
         except ImportError as error:
-            raise UserError("tensorboardX is not here", cure="pip install tensorboardX") from error
+            raise UserError("tensorboardX is not here", hint="pip install tensorboardX") from error
         self._folder = folder / "tensorboard"
 
     def show(self, row: Row) -> None:

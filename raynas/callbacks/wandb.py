@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from raynas.callbacks.base import Observer, Row, metrics_of
+from raynas.callbacks.base import Row, RunCallback, metrics_of
 from raynas.core import UserError
 
 
 @dataclass
-class WandB(Observer):
-    """An observer that logs to Weights & Biases.
+class WandB(RunCallback):
+    """A callback that logs to Weights & Biases.
 
     ``wandb login`` or ``WANDB_MODE=offline`` says where. A resumed run is continued there.
 
@@ -39,7 +39,7 @@ class WandB(Observer):
         try:
             import wandb
         except ImportError as error:
-            raise UserError("wandb is not here", cure="pip install wandb") from error
+            raise UserError("wandb is not here", hint="pip install wandb") from error
         self._run = wandb.init(
             project=self.project,
             id=run,

@@ -59,15 +59,15 @@ def nb201(
     ] = None,
 ) -> None:
     """Compare samplers and schedulers on NAS-Bench-201, with tables here and a page."""
-    from raynas.apps.compare.compare import Plan, compare, write
+    from raynas.apps.compare.compare import ComparisonPlan, compare, write
     from raynas.apps.compare.page import terminal_table
     from raynas.cli.console import console, counted
     from raynas.pipeline.printing import show_remarks
 
-    plan = Plan(
+    plan = ComparisonPlan(
         names_in(protocols),
         names_in(methods),
-        names_in(datasets) or Plan.datasets,
+        names_in(datasets) or ComparisonPlan.datasets,
         seeds,
         published_seeds,
     )

@@ -28,28 +28,28 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from raynas.core import Trial, TrialState, UserError, one_of
+from raynas.core import Trial, TrialState, UserError, unknown_option
 from raynas.core.printable import DEGRADED, printable
 from raynas.data.source import size_text
 from raynas.pipeline.live import clock, shorten
-from raynas.pipeline.printing import Data, data_console, show_remarks
+from raynas.pipeline.printing import PlainData, data_console, show_remarks
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from raynas.analysis.summary import Found
-    from raynas.apps.doctor import Finding
-    from raynas.apps.plan import Plan
-    from raynas.apps.simulate import Simulated
-    from raynas.apps.verify import Verified
-    from raynas.costs import Latency
-    from raynas.data.source import Found as FoundSet
-    from raynas.data.source import Source
-    from raynas.pipeline.results import Written
-    from raynas.reports import Summary
-    from raynas.runners.simulated import Usage
+    from raynas.analysis.summary import TrialSummary
+    from raynas.apps.doctor import CheckResult
+    from raynas.apps.plan import ExperimentPlan
+    from raynas.apps.simulate import SimulatedSearch
+    from raynas.apps.verify import VerifiedTrial
+    from raynas.costs import LatencyMeasurement
+    from raynas.data.source import DatasetSource
+    from raynas.data.source import FoundFiles as FoundSet
+    from raynas.pipeline.results import WrittenFile
+    from raynas.reports import RunSummary
+    from raynas.runners.simulated import WorkerUsage
     from raynas.store import RunFolder
-    from raynas.training import Exported
+    from raynas.training import ExportedNetwork
 
 _REGISTRIES = {
     "spaces": ("raynas.spaces", "SPACES"),
@@ -58,7 +58,7 @@ _REGISTRIES = {
     "proxies": ("raynas.proxies", "proxies"),
     "samplers": ("raynas.samplers", "samplers"),
     "schedulers": ("raynas.schedulers", "schedulers"),
-    "observers": ("raynas.callbacks", "OBSERVERS"),
+    "callbacks": ("raynas.callbacks", "CALLBACKS"),
     "benchmarks": ("raynas.benchmarks", "BENCHMARKS"),
     "rules": ("raynas.supernet", "RULES"),
 }
@@ -92,7 +92,7 @@ def show_parts(kind: str | None, out: Console) -> None:
         UserError: The kind is not known.
     """
     if kind is not None and kind not in _REGISTRIES:
-        raise one_of("kind of part", kind, _REGISTRIES)
+        raise unknown_option("kind of part", kind, _REGISTRIES)
     for name in [kind] if kind else _REGISTRIES:
         module, registry = _REGISTRIES[name]
         out.print(name, style="italic")
@@ -105,7 +105,7 @@ def show_parts(kind: str | None, out: Console) -> None:
         out.print(table)
 
 
-def show_source(source: Source, found: FoundSet | None, begun: int, out: Console) -> None:
+def show_source(source: DatasetSource, found: FoundSet | None, begun: int, out: Console) -> None:
     """Show a data set: what it is, its state, where it is looked for, and how to get it.
 
     Args:
@@ -190,7 +190,7 @@ def _summary(part: type) -> str:
     return " ".join(first.replace("``", "").split())
 
 
-def show_export(exported: Exported, out: Console) -> None:
+def show_export(exported: ExportedNetwork, out: Console) -> None:
     """Show the files of an export, and how far their outputs differ from the network's own.
 
     Args:
@@ -204,7 +204,7 @@ def show_export(exported: Exported, out: Console) -> None:
     show_remarks(exported.remarks, out)
 
 
-def show_written(what: str, written: Written, out: Console) -> None:
+def show_written(what: str, written: WrittenFile, out: Console) -> None:
     """Show the path of a written file, and a remark on what is missing in it.
 
     Args:
@@ -217,7 +217,9 @@ def show_written(what: str, written: Written, out: Console) -> None:
     out.print(f"{what}: {printable(str(written.path))}", soft_wrap=True)
 
 
-def show_special(found: Trial, exported: Exported, latency: Latency | None, out: Console) -> None:
+def show_special(
+    found: Trial, exported: ExportedNetwork, latency: LatencyMeasurement | None, out: Console
+) -> None:
     """Show a network that was taken out of a supernet, with its metrics and files.
 
     Args:
@@ -277,7 +279,7 @@ def _score(value: float | None) -> str:
     return text if len(text) <= 11 else f"{value:.4g}"
 
 
-def show_verified(found: Verified, out: Console) -> None:
+def show_verified(found: VerifiedTrial, out: Console) -> None:
     """Show one trial that was measured again.
 
     Args:
@@ -298,7 +300,7 @@ def show_verified(found: Verified, out: Console) -> None:
         out.print(f"        it broke off: {printable(found.failure)}", soft_wrap=True, markup=False)
 
 
-def show_finding(finding: Finding, out: Console) -> None:
+def show_finding(finding: CheckResult, out: Console) -> None:
     """Show the result of one check.
 
     Args:
@@ -310,11 +312,11 @@ def show_finding(finding: Finding, out: Console) -> None:
         (f"{mark:<6} ", style), (finding.name, "bold"), f": {printable(finding.found)}"
     )
     out.print(line, soft_wrap=True)
-    if not finding.good and finding.cure:
-        out.print(f"       cure: {finding.cure}", soft_wrap=True)
+    if not finding.good and finding.hint:
+        out.print(f"       hint: {finding.hint}", soft_wrap=True)
 
 
-def show_plan(plan: Plan, out: Console) -> None:
+def show_plan(plan: ExperimentPlan, out: Console) -> None:
     """Show the estimates for an experiment.
 
     Args:
@@ -379,14 +381,14 @@ def watch(folder: RunFolder, out: Console, every: float) -> None:
         every: Seconds between two looks.
     """
     try:
-        with Live(Data(_state(folder, out.width)), console=out, auto_refresh=False) as live:
+        with Live(PlainData(_state(folder, out.width)), console=out, auto_refresh=False) as live:
             while True:
                 time.sleep(every)
                 with contextlib.suppress(
                     UserError
                 ):  # the storage cannot be reached: keep the last view
                     folder = folder.refresh()
-                live.update(Data(_state(folder, out.width)), refresh=True)
+                live.update(PlainData(_state(folder, out.width)), refresh=True)
     except KeyboardInterrupt:
         return
 
@@ -440,7 +442,7 @@ def _ago(moment: float) -> str:
     return clock(time.time() - moment)
 
 
-def _arms(summary: Summary) -> Table:
+def _arms(summary: RunSummary) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("arm", style="bold")
     states = [str(state) for state in TrialState]
@@ -462,7 +464,7 @@ def _arms(summary: Summary) -> Table:
     return table
 
 
-def _rungs(summary: Summary) -> Table:
+def _rungs(summary: RunSummary) -> Table:
     table = Table(box=None, pad_edge=False)
     for name in ("arm", "rung", "reached", "went on", "stopped"):
         table.add_column(name, justify="left" if name == "arm" else "right")
@@ -472,7 +474,7 @@ def _rungs(summary: Summary) -> Table:
     return table
 
 
-def _best(summary: Summary, best: Sequence[Found], width: int) -> Table:
+def _best(summary: RunSummary, best: Sequence[TrialSummary], width: int) -> Table:
     table = Table(box=None, pad_edge=False)
     costs = {"params", "macs"}
     names = [o.metric for o in summary.objectives if o.metric not in costs]
@@ -504,7 +506,7 @@ def _short(count: float) -> str:
 _MOMENTS = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1)
 
 
-def show_simulation(found: Sequence[Simulated], price: float | None, out: Console) -> None:
+def show_simulation(found: Sequence[SimulatedSearch], price: float | None, out: Console) -> None:
     """Show the anytime curve of a single cluster, then utilisation and cost of each cluster.
 
     Args:
@@ -529,7 +531,7 @@ def show_simulation(found: Sequence[Simulated], price: float | None, out: Consol
         )
 
 
-def _anytime(one: Simulated) -> Table:
+def _anytime(one: SimulatedSearch) -> Table:
     table = Table(box=None, pad_edge=False)
     for name in ("simulated time", "complete", "stopped", "others", _best_of(one)):
         table.add_column(name, justify="right", no_wrap=True)
@@ -546,11 +548,11 @@ def _anytime(one: Simulated) -> Table:
     return table
 
 
-def _best_of(one: Simulated) -> str:
+def _best_of(one: SimulatedSearch) -> str:
     return f"{'made-up' if one.made_up else 'best'} {one.objective.metric}"
 
 
-def _clusters(found: Sequence[Simulated], price: float | None) -> Table:
+def _clusters(found: Sequence[SimulatedSearch], price: float | None) -> Table:
     table = Table(box=None, pad_edge=False)
     best_of = "made up" if found[0].made_up else "best"
     heads = ("workers", "ended", "trials", best_of, "best after", "useful", "worker-h")
@@ -572,7 +574,7 @@ def _clusters(found: Sequence[Simulated], price: float | None) -> Table:
     return table
 
 
-def _account(usage: Usage) -> str:
+def _account(usage: WorkerUsage) -> str:
     """Return the shares of the workers' time by use."""
     parts = {
         "useful": usage.useful,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from raynas.data.source import Source
+    from raynas.data.source import DatasetSource
 
 
 def list_(context: typer.Context) -> None:
@@ -32,12 +32,12 @@ def get(
 ) -> None:
     """Fetch a data set from its publisher, unless it is there; a broken download is continued."""
     from raynas.cli.console import console, downloading, show_found
-    from raynas.core import one_of
+    from raynas.core import unknown_option
     from raynas.data.fetch import get
 
     sources = _sources()
     if name not in sources:
-        raise one_of("data set", name, sources)
+        raise unknown_option("data set", name, sources)
     source, out = sources[name], console()
 
     def waiting() -> None:
@@ -47,16 +47,16 @@ def get(
         with downloading(out) as told:
             got = get(source, folder, told, waiting)
     except KeyboardInterrupt:
-        from raynas.pipeline.stages import Interrupted
+        from raynas.pipeline.stages import RunInterrupted
 
-        raise Interrupted(source.command(folder)) from None
+        raise RunInterrupted(source.command(folder)) from None
     out.print("fetched" if got.fetched else "there already; nothing was fetched")
     show_found(got.found, out)
     if got.found.place not in source.places():
         out.print(f"it is found there with folder={str(folder)!r}, or $RAYNAS_DATA", soft_wrap=True)
 
 
-def _sources() -> dict[str, Source]:
+def _sources() -> dict[str, DatasetSource]:
     from raynas.benchmarks import BENCHMARKS
     from raynas.data import DATASETS
 

@@ -65,11 +65,13 @@ def specialize(
 
     Executes the experiment.py in the run's folder.
     """
-    from raynas.apps.specialize import Request, parse_bounds
+    from raynas.apps.specialize import SpecializeRequest, parse_bounds
     from raynas.apps.specialize import specialize as take_out
     from raynas.cli.console import console, show_special
 
     names = names_in(formats)
     bounds = parse_bounds(least or [], most or [])
-    for special in take_out(run, Request(bounds, top, output, names, device), trust=trust):
+    for special in take_out(
+        run, SpecializeRequest(bounds, top, output, names, device), trust=trust
+    ):
         show_special(special.found, special.exported, special.latency, console())

@@ -108,22 +108,22 @@ def _told(error: Exception) -> tuple[int, str]:
         return 2, f"error: {_usage(error)}"
 
     from raynas.core import AllTrialsFailed, RaynasError
-    from raynas.pipeline.stages import Interrupted
+    from raynas.pipeline.stages import RunInterrupted
     from raynas.store.files import what_helps
 
-    if isinstance(error, Interrupted):
+    if isinstance(error, RunInterrupted):
         return 130, f"interrupted; go on with: {error}"
     if isinstance(error, AllTrialsFailed):
         return 3, f"error: {error}"
     if isinstance(error, RaynasError):
         return 2, f"error: {error}"
     if isinstance(error, MemoryError):
-        cure = "free some, or take a machine with more, and try again; what is stored is safe"
-        return 2, f"error: memory is exhausted; {cure}"
+        hint = "free some, or take a machine with more, and try again; what is stored is safe"
+        return 2, f"error: memory is exhausted; {hint}"
     if isinstance(error, OSError) and error.errno in _SYSTEM:
         where = f"{error.filename}: " if error.filename else ""
-        cure = f"{what_helps(error)} and try again; what is stored is safe"
-        return 2, f"error: {where}{error.strerror}; {cure}"
+        hint = f"{what_helps(error)} and try again; what is stored is safe"
+        return 2, f"error: {where}{error.strerror}; {hint}"
     if isinstance(error, OSError) and error.errno in _PATHS and error.filename is not None:
         return 2, f"error: {error.filename}: {error.strerror}; give another path"
     return 1, ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from raynas.experiment import Loaded
+    from raynas.experiment import LoadedExperiment
     from raynas.runners.base import Runner
 
 
@@ -42,9 +42,10 @@ Address = Annotated[
     typer.Option(help="Ray cluster to join: auto or HOST:PORT."),
 ]
 Local = Annotated[bool, typer.Option("--local", help="In this process, without Ray.")]
-Observe = Annotated[
+Callbacks = Annotated[
     str, typer.Option(help="Also show results in: tensorboard, mlflow, wandb, prometheus.")
 ]
+Observe = Annotated[str, typer.Option(hidden=True, help="The old name of --callbacks.")]
 
 
 Trust = Annotated[
@@ -71,9 +72,9 @@ def runner_for(address: str | None, local: bool) -> Any:
     from raynas.core import UserError
 
     if local and address is not None:
-        raise UserError("--local and --address together", cure="leave one of them out")
+        raise UserError("--local and --address together", hint="leave one of them out")
 
-    def make(loaded: Loaded, folder: Path) -> Runner:
+    def make(loaded: LoadedExperiment, folder: Path) -> Runner:
         resources = loaded.experiment.resources
         if local:
             from raynas.runners.local import LocalRunner
@@ -101,15 +102,15 @@ def _tell(line: str) -> None:
     print(printable(line), file=sys.stderr)
 
 
-def observers_for(text: str, local: bool) -> list[Any]:
-    """Make the observers of some names.
+def callbacks_for(text: str, local: bool) -> list[Any]:
+    """Make the callbacks of some names.
 
     Args:
         text: Names separated by commas; empty for none.
         local: Whether trials run in this process, without Ray.
 
     Returns:
-        The observers.
+        The callbacks.
 
     Raises:
         UserError: A name is not known.
@@ -117,18 +118,18 @@ def observers_for(text: str, local: bool) -> list[Any]:
     names = names_in(text)
     if not names:
         return []
-    from raynas.callbacks import OBSERVERS, Prometheus
-    from raynas.core import one_of
+    from raynas.callbacks import CALLBACKS, Prometheus
+    from raynas.core import unknown_option
 
     for name in names:
-        if name not in OBSERVERS:
-            raise one_of("observer", name, OBSERVERS)
-    made = [OBSERVERS[name]() for name in names]
-    for observer in made:
-        if isinstance(observer, Prometheus) and not local:
+        if name not in CALLBACKS:
+            raise unknown_option("callback", name, CALLBACKS)
+    made = [CALLBACKS[name]() for name in names]
+    for callback in made:
+        if isinstance(callback, Prometheus) and not local:
             from raynas.runners.ray.gauges import make_meter
 
-            observer.make = make_meter
+            callback.make = make_meter
     return made
 
 

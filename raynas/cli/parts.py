@@ -11,7 +11,7 @@ def list_(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="spaces, data, evaluators, proxies, samplers, schedulers, observers, benchmarks "
+            help="spaces, data, evaluators, proxies, samplers, schedulers, callbacks, benchmarks "
             "or rules (of training a supernet); default all."
         ),
     ] = None,

@@ -105,12 +105,12 @@ def simulate(
     from raynas.experiment import load, parse_overrides, with_data
     from raynas.pipeline.live import LiveView
     from raynas.pipeline.printing import show_remarks
-    from raynas.runners.simulated import Cluster
+    from raynas.runners.simulated import SimulatedCluster
 
     overrides, out = parse_overrides(set_ or []), console()
     experiment = with_data(load(file, overrides, smoke=smoke)).experiment
     clusters = [
-        Cluster(
+        SimulatedCluster(
             workers=n,
             startup_s=startup,
             failure_rate=failure_rate,

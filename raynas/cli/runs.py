@@ -9,13 +9,14 @@ import typer
 
 from raynas.cli.options import (
     Address,
+    Callbacks,
     Local,
     Observe,
     Output,
     RunPath,
     Sets,
     Trust,
-    observers_for,
+    callbacks_for,
     runner_for,
 )
 
@@ -32,6 +33,7 @@ def run(
     address: Address = None,
     local: Local = False,
     output: Output = None,
+    callbacks: Callbacks = "",
     observe: Observe = "",
     set_: Sets = None,
 ) -> None:
@@ -49,7 +51,7 @@ def run(
         overrides=overrides,
         smoke=smoke,
         console=console(),
-        observers=observers_for(observe, local),
+        callbacks=callbacks_for(callbacks or observe, local),
     )
 
 
@@ -60,6 +62,7 @@ def resume(
     ] = None,
     address: Address = None,
     local: Local = False,
+    callbacks: Callbacks = "",
     observe: Observe = "",
     set_: Sets = None,
     trust: Trust = False,
@@ -78,7 +81,7 @@ def resume(
         more_trials=_more(trials),
         overrides=parse_overrides(set_ or []),
         console=console(),
-        observers=observers_for(observe, local),
+        callbacks=callbacks_for(callbacks or observe, local),
         trust=trust,
     )
 
@@ -90,7 +93,7 @@ def _more(text: str | None) -> int:
         return 0
     number = text[1:]
     if not text.startswith("+") or not number.isdecimal() or len(number) > 18 or not int(number):
-        raise UserError(f"--trials {text}", allowed="+N with N >= 1, as --trials +32")
+        raise UserError(f"--trials {text}", expected="+N with N >= 1, as --trials +32")
     return int(number)
 
 

@@ -50,7 +50,7 @@ def score(
     """
     from raynas.apps.score import (
         ENSEMBLE,
-        Request,
+        ScoreRequest,
         check_table,
         load_request,
         score_table,
@@ -64,7 +64,9 @@ def score(
 
     check_table(table)
     names = names_in(proxies)
-    request = Request(space, tuple(architectures or ()), every, random, names, data, batch, seed)
+    request = ScoreRequest(
+        space, tuple(architectures or ()), every, random, names, data, batch, seed
+    )
     path, out = Path(space), console()
     stored = (path / "run.json").is_file()
     if not stored:

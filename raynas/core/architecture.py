@@ -13,6 +13,7 @@ import numpy as np
 
 from raynas.core.errors import UserError
 from raynas.core.fields import brief
+from raynas.core.renamed import renamed_names
 
 Option = str | int | float | bool
 
@@ -62,13 +63,13 @@ class Choice:
             )
         object.__setattr__(self, "options", tuple(map(_plain, given)))
         if not self.options:
-            raise ChoiceError(f"choice {self.name!r} has no options", cure="give at least one")
+            raise ChoiceError(f"choice {self.name!r} has no options", hint="give at least one")
         for at, option in enumerate(self.options):
             if not _is_one_value(option):
                 raise ChoiceError(
                     f"choice {self.name!r} has the option {brief(option)}",
                     allowed="texts and numbers; no NaN, and nothing that can be changed, as lists",
-                    cure="name it by a text, and take what it stands for from a dict in build()",
+                    hint="name it by a text, and take what it stands for from a dict in build()",
                 )
             if option in self.options[:at]:
                 raise ChoiceError(
@@ -191,7 +192,7 @@ class Costs:
 
 
 @dataclass(frozen=True)
-class Graph:
+class ArchitectureGraph:
     """A drawing of an architecture: named nodes and labeled arrows.
 
     Attributes:
@@ -201,3 +202,6 @@ class Graph:
 
     nodes: tuple[str, ...]
     edges: tuple[tuple[int, int, str], ...]
+
+
+__getattr__ = renamed_names(__name__, Graph="ArchitectureGraph")

@@ -24,6 +24,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from raynas.core.renamed import stored_name
+
 Describe = Callable[[Any], Any]
 """A function that returns JSON data for a value of a function: a default, a closed-over value."""
 
@@ -66,7 +68,7 @@ def full_name(part: Any) -> str:
         The qualified name, after the module's name. Parts of raynas and built-ins go by their own
             name, which is unique among the parts of raynas.
     """
-    name = str(getattr(part, "__qualname__", None) or getattr(part, "__name__", ""))
+    name = stored_name(part) or str(getattr(part, "__name__", ""))
     module = getattr(part, "__module__", None) or ""
     return name if module.partition(".")[0] in ("raynas", "builtins", "") else f"{module}.{name}"
 

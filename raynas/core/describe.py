@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from raynas.core.code import describe_class, describe_function, digest, full_name, is_users
+from raynas.core.renamed import stored_name
 
 T = TypeVar("T")
 
@@ -34,7 +35,8 @@ def describe(part: Any, *, code: bool = True) -> Any:
     A dataclass field with ``metadata={"fingerprint": False}`` is left out: changing it does not
     make another experiment (workers, paths). A field with ``metadata={"fingerprint": "unless
     default"}``, a setting of a later version, is left out while it has its default, so that earlier
-    experiments keep their descriptions.
+    experiments keep their descriptions. A field with ``metadata={"stored as": NAME}`` is
+    described by the name that it had before, and so are classes that were renamed.
 
     Args:
         part: Any value.
@@ -96,7 +98,7 @@ class _Describer:
     def _settings(self, part: Any) -> dict[str, Any]:
         hints = field_hints(type(part))
         shown = {
-            f.name: self.of(as_declared(getattr(part, f.name), hints[f.name]))
+            _stored_field(f): self.of(as_declared(getattr(part, f.name), hints[f.name]))
             for f in dataclasses.fields(part)
             if _counts(f, part)
         }
@@ -104,7 +106,7 @@ class _Describer:
 
     def _kind(self, kind: type) -> dict[str, Any]:
         """Return the name of a class, and for the user's own classes a hash of the code."""
-        found: dict[str, Any] = {"class": kind.__qualname__}
+        found: dict[str, Any] = {"class": stored_name(kind)}
         if self._code and id(kind) not in self._seen:
             self._seen[id(kind)] = kind.__qualname__, kind
             if (written := describe_class(kind, self.of)) is not None:
@@ -150,6 +152,11 @@ class _Describer:
             return {**kind, "state": self.of(state)}
         shown = repr(part)  # a class without its own repr shows an address
         return {**kind, "repr": shown} if shown and " at 0x" not in shown else kind
+
+
+def _stored_field(setting: dataclasses.Field[Any]) -> str:
+    """Return the name by which a field is described: the one that runs were first stored with."""
+    return str(setting.metadata.get("stored as", setting.name))
 
 
 def _counts(setting: dataclasses.Field[Any], part: Any) -> bool:
@@ -333,11 +340,11 @@ def former_description(part: Any) -> Any:
         return part
     if dataclasses.is_dataclass(part) and not isinstance(part, type):
         shown = {
-            f.name: former_description(getattr(part, f.name))
+            _stored_field(f): former_description(getattr(part, f.name))
             for f in dataclasses.fields(part)
             if _counts(f, part)
         }
-        return {"class": type(part).__qualname__, **shown}
+        return {"class": stored_name(type(part)), **shown}
     if isinstance(part, Mapping):
         return {str(k): former_description(v) for k, v in part.items()}
     if isinstance(part, list | tuple | range):
@@ -356,4 +363,4 @@ def former_description(part: Any) -> Any:
         return {"partial": shown, "keywords": former_description(part.keywords)}
     if isinstance(part, type) or callable(part):
         return getattr(part, "__qualname__", type(part).__qualname__)
-    return {"class": type(part).__qualname__}
+    return {"class": stored_name(type(part))}

@@ -1,12 +1,14 @@
 """This module has the errors of raynas.
 
-Every message says on one line which value is wrong, what is allowed, and what to do.
+Every message says on one line which value is wrong, what is expected, and what to do.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+
+from raynas.core.renamed import renamed_names, warn_renamed
 
 
 class RaynasError(Exception):
@@ -20,20 +22,33 @@ class UserError(RaynasError):
 
     Args:
         problem: The wrong value and where it was given.
-        allowed: The allowed values; empty to leave this part out.
-        cure: What the user can do; empty to leave this part out.
+        expected: The values that are accepted; empty to leave this part out.
+        hint: What the user can do; empty to leave this part out.
+        allowed: The old name of ``expected``, for one release.
+        cure: The old name of ``hint``, for one release.
 
     Example:
-        >>> print(UserError("share=2.", allowed="0 to 1", cure="divide by 100"))
-        share=2; allowed: 0 to 1; divide by 100
+        >>> print(UserError("share=2.", expected="0 to 1", hint="divide by 100"))
+        share=2; expected: 0 to 1; divide by 100
     """
 
-    def __init__(self, problem: str, *, allowed: str = "", cure: str = "") -> None:
+    def __init__(
+        self,
+        problem: str,
+        *,
+        expected: str = "",
+        hint: str = "",
+        allowed: str = "",
+        cure: str = "",
+    ) -> None:
+        for old, new, value in (("allowed", "expected", allowed), ("cure", "hint", cure)):
+            if value:
+                warn_renamed(f"UserError({old}=...)", f"UserError({new}=...)")
         parts = [problem.rstrip(".")]
-        if allowed:
-            parts.append(f"allowed: {allowed}")
-        if cure:
-            parts.append(cure.rstrip("."))
+        if expected := expected or allowed:
+            parts.append(f"expected: {expected}")
+        if hint := hint or cure:
+            parts.append(hint.rstrip("."))
         super().__init__("; ".join(" ".join(part.split()) for part in parts))
 
 
@@ -73,30 +88,32 @@ _SHOWN = 200
 """Characters of a wrong value that are repeated to the user."""
 
 
-def one_of(kind: str, value: object, allowed: Iterable[object], cure: str = "") -> UserError:
-    """Return the error for an unknown value, with the nearest allowed spelling as a suggestion.
+def unknown_option(
+    kind: str, value: object, expected: Iterable[object], hint: str = ""
+) -> UserError:
+    """Return the error for an unknown value, with the nearest known spelling as a suggestion.
 
     Args:
         kind: What the value should name, for the message.
         value: The unknown value; at most 200 characters of it are shown.
-        allowed: The known values; at most 24 of them are shown.
-        cure: What the user can do; empty to leave this part out.
+        expected: The known values; at most 24 of them are shown.
+        hint: What the user can do; empty to leave this part out.
 
     Returns:
         The error, to be raised by the caller.
 
     Example:
-        >>> print(one_of("option", "conw", ["conv", "pool"]))
-        unknown option 'conw'; allowed: conv, pool; did you mean 'conv'?
+        >>> print(unknown_option("option", "conw", ["conv", "pool"]))
+        unknown option 'conw'; expected: conv, pool; did you mean 'conv'?
     """
-    names = [str(name) for name in allowed]
+    names = [str(name) for name in expected]
     given = str(value)
     given = given if len(given) <= _SHOWN else f"{given[:_SHOWN]}..."
     near = difflib.get_close_matches(given, names, n=1)
     if near:
-        cure = f"did you mean {near[0]!r}?" + (f" {cure}" if cure else "")
+        hint = f"did you mean {near[0]!r}?" + (f" {hint}" if hint else "")
     shown = names if len(names) <= 24 else [*names[:24], f"... ({len(names)} in all)"]
-    return UserError(f"unknown {kind} {given!r}", allowed=", ".join(shown), cure=cure)
+    return UserError(f"unknown {kind} {given!r}", expected=", ".join(shown), hint=hint)
 
 
 def first_line(error: BaseException) -> str:
@@ -111,3 +128,6 @@ def first_line(error: BaseException) -> str:
     lines = [" ".join(line.split()) for line in str(error).strip().splitlines()[:1]]
     said = ": ".join([type(error).__name__, *lines])
     return said if len(said) <= 300 else f"{said[:297]}..."
+
+
+__getattr__ = renamed_names(__name__, one_of="unknown_option")

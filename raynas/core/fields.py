@@ -55,7 +55,7 @@ def check_fields(part: Any, *, unchecked: Collection[str] = ()) -> None:
         if fitted is MISFIT or (endless and not field.metadata.get("infinite")):
             raise UserError(
                 f"{type(part).__name__} has {field.name}={brief(value)}",
-                allowed=" or ".join(map(shown_type, options)),
+                expected=" or ".join(map(shown_type, options)),
             )
         if fitted is not value:
             object.__setattr__(part, field.name, fitted)

@@ -29,7 +29,7 @@ class Objective:
     def __post_init__(self) -> None:
         check_fields(self, unchecked=("direction",))
         if self.direction not in ("max", "min"):
-            raise UserError(f"direction {self.direction!r} of {self.metric}", allowed="max, min")
+            raise UserError(f"direction {self.direction!r} of {self.metric}", expected="max, min")
 
     @property
     def sign(self) -> float:
@@ -68,7 +68,7 @@ class Bound:
         if not self.min <= self.max:
             raise UserError(
                 f"bound on {self.metric} that nothing keeps: min={self.min:g}, max={self.max:g}",
-                allowed="min <= max",
+                expected="min <= max",
             )
 
     def violation(self, value: float) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from raynas.core.errors import UserError, one_of
+from raynas.core.errors import UserError, unknown_option
 from raynas.core.fields import check_fields
 
 Table = Mapping[str, ArrayLike]
@@ -92,7 +92,7 @@ def share_of(count: int, share: float, *, up: bool = False) -> int:
 def _check(parts: Sequence[str], table: Table) -> None:
     for part in parts:
         if part not in table:
-            raise one_of("score in an ensemble:", part, table)
+            raise unknown_option("score in an ensemble:", part, table)
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Ensemble:
         if not self.parts or len(self.weights) not in (0, len(self.parts)):
             raise UserError(
                 f"Ensemble of {len(self.parts)} scores with {len(self.weights)} weights",
-                allowed="one score or more, and no weights or one for each",
+                expected="one score or more, and no weights or one for each",
             )
 
     def __call__(self, table: Table) -> NDArray[np.float64]:
@@ -168,7 +168,7 @@ class Cascade:
     def __post_init__(self) -> None:
         check_fields(self)
         if not 0 < self.share <= 1:
-            raise UserError(f"Cascade with share={self.share}", allowed="above 0, up to 1")
+            raise UserError(f"Cascade with share={self.share}", expected="above 0, up to 1")
 
     @property
     def parts(self) -> tuple[str, ...]:

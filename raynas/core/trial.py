@@ -13,6 +13,7 @@ from typing import Literal
 from raynas.core.architecture import Architecture
 from raynas.core.errors import UserError
 from raynas.core.objectives import Bound, Objective
+from raynas.core.renamed import renamed_names
 
 
 class TrialState(StrEnum):
@@ -97,7 +98,7 @@ class Measurement:
         if not _is_step(self.step):
             raise UserError(
                 f"step {self.step!r} of a measurement",
-                allowed=f"a whole number from 0 to {_LAST_STEP}",
+                expected=f"a whole number from 0 to {_LAST_STEP}",
             )
         if not is_time(self.seconds):
             object.__setattr__(self, "seconds", 0.0)
@@ -198,7 +199,7 @@ class Job:
     held_out: Literal["val", "test"] = "val"
 
 
-class Measured:
+class MeasurementSeries:
     """A mixin for objects with measurements in the order of their steps.
 
     Attributes:
@@ -236,7 +237,7 @@ class Measured:
 
 
 @dataclass
-class Trial(Measured):
+class Trial(MeasurementSeries):
     """A proposal of a sampler, and its state, measurements and costs.
 
     Attributes:
@@ -286,7 +287,7 @@ class Trial(Measured):
 
 
 @dataclass(frozen=True)
-class Problem:
+class SearchProblem:
     """The description of the search that a sampler or scheduler gets before it starts.
 
     Attributes:
@@ -302,3 +303,6 @@ class Problem:
     seed: int
     run: str
     bounds: tuple[Bound, ...] = ()
+
+
+__getattr__ = renamed_names(__name__, Measured="MeasurementSeries", Problem="SearchProblem")

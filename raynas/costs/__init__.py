@@ -6,17 +6,19 @@ torch is imported when the first name of the package is used.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from raynas.core.renamed import renamed_names
+
 if TYPE_CHECKING:
     from raynas.costs.count import MacCounter, count_network
-    from raynas.costs.latency import Latency, latency_ms, measure_latency
-    from raynas.costs.memory import Memory, training_memory
+    from raynas.costs.latency import LatencyMeasurement, latency_ms, measure_latency
+    from raynas.costs.memory import TrainingMemory, training_memory
     from raynas.costs.table import LatencyTable, TableError
 
 _HOME = {
-    "Latency": "latency",
+    "LatencyMeasurement": "latency",
     "LatencyTable": "table",
     "MacCounter": "count",
-    "Memory": "memory",
+    "TrainingMemory": "memory",
     "TableError": "table",
     "count_network": "count",
     "latency_ms": "latency",
@@ -25,12 +27,22 @@ _HOME = {
 }
 
 __all__ = [
-    "Latency", "LatencyTable", "MacCounter", "Memory", "TableError", "count_network", "latency_ms",
-    "measure_latency", "training_memory",
-]  # fmt: skip
+    "LatencyMeasurement",
+    "LatencyTable",
+    "MacCounter",
+    "TrainingMemory",
+    "TableError",
+    "count_network",
+    "latency_ms",
+    "measure_latency",
+    "training_memory",
+]
+
+
+_renamed = renamed_names(__name__, Latency="LatencyMeasurement", Memory="TrainingMemory")
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _renamed(name)

@@ -13,13 +13,14 @@ from torch import nn
 
 from raynas.core import UserError
 from raynas.core.fields import brief
+from raynas.core.renamed import renamed_names
 
 WARM_UP = 10
 DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
-class Latency:
+class LatencyMeasurement:
     """The times of the forward pass of one network, and the conditions of the measurement.
 
     Attributes:
@@ -55,7 +56,7 @@ def measure_latency(
     repeats: int = 50,
     threads: int = 1,
     dtype: str = "float32",
-) -> Latency:
+) -> LatencyMeasurement:
     """Measure the time of forward passes of a network.
 
     The network runs in eval mode and inference mode, after ten passes that do not count; a pass on
@@ -101,7 +102,7 @@ def measure_latency(
         torch.set_num_threads(before)
     low, median, high = 1000 * np.percentile(times[WARM_UP:], (25, 50, 75))
     name = torch.cuda.get_device_name(images.device) if images.is_cuda else images.device.type
-    return Latency(
+    return LatencyMeasurement(
         median_ms=float(median),
         iqr_ms=float(high - low),
         repeats=repeats,
@@ -166,9 +167,9 @@ def check_latency(*, dtype: str = "float32", **counts: int) -> None:
     """
     for name, value in counts.items():
         if value < 1:
-            raise UserError(f"latency of a network: {name}={value}", allowed="1 or more")
+            raise UserError(f"latency of a network: {name}={value}", expected="1 or more")
     if dtype not in DTYPES:
-        raise UserError(f"latency of a network: dtype={brief(dtype)}", allowed=", ".join(DTYPES))
+        raise UserError(f"latency of a network: dtype={brief(dtype)}", expected=", ".join(DTYPES))
 
 
 def _seconds(network: nn.Module, images: torch.Tensor, clock: Callable[[], float]) -> float:
@@ -177,3 +178,6 @@ def _seconds(network: nn.Module, images: torch.Tensor, clock: Callable[[], float
     if images.is_cuda:
         torch.cuda.synchronize(images.device)
     return clock() - began
+
+
+__getattr__ = renamed_names(__name__, Latency="LatencyMeasurement")

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from raynas.core import UserError
+from raynas.core.renamed import renamed_names
 
 
 @dataclass(frozen=True)
-class Memory:
+class TrainingMemory:
     """The bytes of a training step, divided into a fixed part and a part per image.
 
     Attributes:
@@ -47,11 +48,11 @@ class Memory:
             UserError: ``batch`` is below 1.
         """
         if batch < 1:
-            raise UserError(f"memory of a batch of {batch} images", allowed="1 or more")
+            raise UserError(f"memory of a batch of {batch} images", expected="1 or more")
         return self.fixed + batch * self.per_image
 
 
-def training_memory(build: Callable[[], nn.Module], input_shape: tuple[int, ...]) -> Memory:
+def training_memory(build: Callable[[], nn.Module], input_shape: tuple[int, ...]) -> TrainingMemory:
     """Return the memory of a training step of SGD with momentum in float32.
 
     Nothing is allocated: the network is built, and forward passes are made, on the meta device; a
@@ -75,7 +76,9 @@ def training_memory(build: Callable[[], nn.Module], input_shape: tuple[int, ...]
             return _memory_on("cpu", build, input_shape)
 
 
-def _memory_on(device: str, build: Callable[[], nn.Module], input_shape: tuple[int, ...]) -> Memory:
+def _memory_on(
+    device: str, build: Callable[[], nn.Module], input_shape: tuple[int, ...]
+) -> TrainingMemory:
     with torch.device(device):
         network = build().train()
         one, two = (_saved(network, torch.zeros(n, *input_shape)) for n in (2, 4))
@@ -83,7 +86,7 @@ def _memory_on(device: str, build: Callable[[], nn.Module], input_shape: tuple[i
     trained = sum(_bytes(p) for p in network.parameters() if p.requires_grad)
     buffers = sum(_bytes(b) for b in network.buffers())
     per_image = max(two - one, 0) // 2
-    return Memory(weights + 2 * trained + buffers + max(one - 2 * per_image, 0), per_image)
+    return TrainingMemory(weights + 2 * trained + buffers + max(one - 2 * per_image, 0), per_image)
 
 
 def _saved(network: nn.Module, images: Tensor) -> int:
@@ -106,3 +109,6 @@ def _saved(network: nn.Module, images: Tensor) -> int:
 
 def _bytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
+
+
+__getattr__ = renamed_names(__name__, Memory="TrainingMemory")

@@ -143,7 +143,7 @@ class LatencyTable:
             UserError: There are fewer than two networks, or a layer takes more than one tensor.
         """
         if len(networks) < 2:
-            raise UserError(f"a latency table fitted on {len(networks)} networks", allowed=">= 2")
+            raise UserError(f"a latency table fitted on {len(networks)} networks", expected=">= 2")
         measured = np.array([self.measure_ms(network) for network in networks])
         sums = np.array([self.total_ms(network) for network in networks])
         columns = np.stack([1 / measured, sums / measured], axis=1)
@@ -288,7 +288,7 @@ class _Watch:
         if len(inputs) != 1 or not isinstance(inputs[0], Tensor):
             raise UserError(
                 f"a latency table of layers such as {type(module).__name__}",
-                allowed="layers that take one tensor",
-                cure="measure the networks whole",
+                expected="layers that take one tensor",
+                hint="measure the networks whole",
             )
         self.found.append((module, tuple(inputs[0].shape)))

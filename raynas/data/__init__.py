@@ -4,8 +4,9 @@ Importing this package imports neither scikit-learn nor Pillow nor pyarrow. They
 files are read.
 """
 
+from raynas.core.renamed import renamed_names
 from raynas.data.arrays import Arrays
-from raynas.data.base import Dataset, Declaration, Images, View
+from raynas.data.base import Dataset, DataView, DeclaredImages, Images
 from raynas.data.cifar import CIFAR10, CIFAR100
 from raynas.data.digits import Digits
 from raynas.data.idx import IDX, FashionMNIST
@@ -25,7 +26,9 @@ DATASETS: dict[str, type[Dataset]] = {
 }
 
 __all__ = [
-    "Arrays", "CIFAR10", "CIFAR100", "DATASETS", "Dataset", "Declaration", "Digits",
-    "FashionMNIST", "IDX", "ImageNet16", "ImageSet", "Images", "Part", "StandIn", "View",
+    "Arrays", "CIFAR10", "CIFAR100", "DATASETS", "Dataset", "DeclaredImages", "Digits",
+    "FashionMNIST", "IDX", "ImageNet16", "ImageSet", "Images", "Part", "StandIn", "DataView",
     "available", "stand_in",
 ]  # fmt: skip
+
+__getattr__ = renamed_names(__name__, View="DataView", Declaration="DeclaredImages")

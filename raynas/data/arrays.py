@@ -61,7 +61,7 @@ class Arrays(ImageSet):
             checked(self.test_images, self.test_labels, "test_images")
         check_test_share(self.test_share, self.test_images is not None)
         if self.num_classes is not None and self.num_classes < 2:
-            raise UserError(f"num_classes={self.num_classes}", allowed="2 or more, or None")
+            raise UserError(f"num_classes={self.num_classes}", expected="2 or more, or None")
 
     def load(self, part: Part) -> Images:
         """Return the given images of one part; see :meth:`ImageSet.load`.

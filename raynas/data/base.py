@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raynas.core import UserError
+from raynas.core.renamed import renamed_names
 from raynas.data.images import Images as Images
 
 if TYPE_CHECKING:
-    from raynas.data.source import Source
+    from raynas.data.source import DatasetSource
 
 
 @dataclass(frozen=True)
-class View:
+class DataView:
     """A pair of image sets for an evaluator: images to train on, and held-out images to measure on.
 
     In a search the held-out images are the validation split, and no test image can be reached from
@@ -49,7 +50,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Declaration:
+class DeclaredImages:
     """A description of a data set's images that needs no file.
 
     Attributes:
@@ -86,11 +87,11 @@ class Dataset(ABC):
     """
 
     name: ClassVar[str]
-    source: ClassVar[Source | None] = None
+    source: ClassVar[DatasetSource | None] = None
     """The folders in which its files may lie, and their publisher; None if raynas knows neither."""
 
     @property
-    def declared(self) -> Declaration | None:
+    def declared(self) -> DeclaredImages | None:
         """The description of the images that needs no file.
 
         Returns:
@@ -107,7 +108,7 @@ class Dataset(ABC):
         return ()
 
     @abstractmethod
-    def search_view(self, seed: int) -> View:
+    def search_view(self, seed: int) -> DataView:
         """Return the training images and the validation images.
 
         Args:
@@ -121,7 +122,7 @@ class Dataset(ABC):
         """
 
     @abstractmethod
-    def final_view(self, seed: int) -> View:
+    def final_view(self, seed: int) -> DataView:
         """Return train + validation images, and the test images held out; for finalists only.
 
         Args:
@@ -134,7 +135,7 @@ class Dataset(ABC):
             UserError: A file is missing or damaged. The error names the file and what to do.
         """
 
-    def check_test_images(self, view: View, seed: int) -> None:
+    def check_test_images(self, view: DataView, seed: int) -> None:
         """Check that the test images fit the search's view, before any search time is spent.
 
         The driver calls it once, if the run will have finalists. It passes nothing about the test
@@ -156,11 +157,11 @@ class Dataset(ABC):
             raise UserError(
                 f"{self.name}: finalists have {final.num_classes} classes, the search "
                 f"{view.num_classes}",
-                cure="let both views of the data set have the same classes",
+                hint="let both views of the data set have the same classes",
             )
 
 
-def expect_like(view: View, images: Images, what: str) -> None:
+def expect_like(view: DataView, images: Images, what: str) -> None:
     """Check that images have the shape and the classes of a view.
 
     Args:
@@ -176,12 +177,15 @@ def expect_like(view: View, images: Images, what: str) -> None:
     if found != expected:
         raise UserError(
             f"{what} are {found}, training images {expected} (height, width, channels)",
-            cure="give them one shape",
+            hint="give them one shape",
         )
     top = int(images.labels.max()) if len(images.labels) else -1
     if top >= view.num_classes:
         raise UserError(
             f"{what} have labels up to {top}, and the search knows {view.num_classes} classes",
-            allowed=f"labels from 0 to {view.num_classes - 1}",
-            cure="leave such images out, or give training images of every class",
+            expected=f"labels from 0 to {view.num_classes - 1}",
+            hint="leave such images out, or give training images of every class",
         )
+
+
+__getattr__ = renamed_names(__name__, View="DataView", Declaration="DeclaredImages")

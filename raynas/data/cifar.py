@@ -18,20 +18,20 @@ from numpy.typing import NDArray
 
 from raynas.core import UserError
 from raynas.core.printable import brief, printable
-from raynas.data.base import Declaration, Images
+from raynas.data.base import DeclaredImages, Images
 from raynas.data.files import check_md5, on_disk, once
 from raynas.data.imageset import ImageSet, Part, checked
 from raynas.data.pickles import load_pickle
-from raynas.data.source import Download, File, Layout, Source
+from raynas.data.source import DatasetDownload, DatasetSource, FileLayout, PublishedFile
 
 SIDE = 32
 BATCHES, PARQUET = "batches", "Parquet files"
 
 
-def _layouts(md5: Mapping[str, str]) -> tuple[Layout, ...]:
+def _layouts(md5: Mapping[str, str]) -> tuple[FileLayout, ...]:
     """The publisher's batches with their sums, or files whose names many sets have."""
     patterns = ("train-*.parquet", "test-*.parquet")
-    return Layout(BATCHES, tuple(md5), md5), Layout(PARQUET, patterns, own=False)
+    return FileLayout(BATCHES, tuple(md5), md5), FileLayout(PARQUET, patterns, own=False)
 
 
 _PUBLISHER = "the University of Toronto"
@@ -60,11 +60,11 @@ def read_batches(paths: Sequence[Path], label_key: str, side: int = SIDE) -> Ima
         batch = load_pickle(path)
         for key in ("data", label_key):
             if key not in batch:
-                raise UserError(f"{path} has no {key!r}", allowed="has " + brief(", ".join(batch)))
+                raise UserError(f"{path} has no {key!r}", expected="has " + brief(", ".join(batch)))
         rows = np.asarray(batch["data"])
         if rows.ndim != 2 or rows.shape[1] != 3 * side * side:
             raise UserError(
-                f"{path}: data has shape {rows.shape}", allowed=f"(n, {3 * side * side})"
+                f"{path}: data has shape {rows.shape}", expected=f"(n, {3 * side * side})"
             )
         images = rows.reshape(-1, 3, side, side).transpose(0, 2, 3, 1)
         read = checked(images, np.asarray(batch[label_key]), str(path))
@@ -109,7 +109,7 @@ def _read_one_parquet(path: Path, label_column: str, side: int) -> Images:
             for column in (image_column, label_column):
                 if column not in names:
                     raise UserError(
-                        f"{path} has no column {column!r}", allowed=f"has {brief(names)}"
+                        f"{path} has no column {column!r}", expected=f"has {brief(names)}"
                     )
             rows = file.metadata.num_rows
             _expect_plausible(path, file.schema_arrow, rows, image_column)
@@ -119,7 +119,7 @@ def _read_one_parquet(path: Path, label_column: str, side: int) -> Images:
                 found = f"{labels.type}, {labels.null_count} of them null"
                 raise UserError(
                     f"{path}: labels in column {label_column!r} are {found}",
-                    allowed="whole numbers, one for each picture",
+                    expected="whole numbers, one for each picture",
                 )
             labels = labels.cast(pa.int64()).to_numpy()
             batches = file.iter_batches(2000, columns=[image_column])
@@ -128,12 +128,12 @@ def _read_one_parquet(path: Path, label_column: str, side: int) -> Images:
         raise
     except MemoryError:
         raise UserError(
-            f"memory is exhausted while {path} is read", cure="free memory, then try again"
+            f"memory is exhausted while {path} is read", hint="free memory, then try again"
         ) from None
     except Exception as error:  # what is damaged may fail anywhere in the reader
         text = printable(str(error).partition("\n")[0])[:200]
         raise UserError(
-            f"{path} is damaged or no Parquet file ({text})", cure="download it again"
+            f"{path} is damaged or no Parquet file ({text})", hint="download it again"
         ) from None
     return checked(pixels, labels, str(path))
 
@@ -147,12 +147,12 @@ def _expect_plausible(path: Path, schema: Any, rows: int, column: str) -> None:
     if not bytes_in or not pa.types.is_binary(kind.field("bytes").type):
         raise UserError(
             f"{path}: column {column!r} is of type {str(kind)[:80]}",
-            allowed="a struct with bytes, a PNG or JPEG picture each",
+            expected="a struct with bytes, a PNG or JPEG picture each",
         )
     if not 0 < rows <= path.stat().st_size:
         raise UserError(
             f"{path} claims to hold {rows} pictures in {path.stat().st_size} bytes",
-            cure="download it again",
+            hint="download it again",
         )
 
 
@@ -192,8 +192,8 @@ def _decode_block(path: Path, pictures: Any, pixels: NDArray[np.uint8], start: i
         except Exception as error:  # decoders fail in many ways on damaged pictures
             raise UserError(
                 f"{path}: picture in row {row} cannot be decoded ({_line(error)})",
-                allowed=" and ".join(_PICTURES),
-                cure="download it again",
+                expected=" and ".join(_PICTURES),
+                hint="download it again",
             ) from None
 
 
@@ -212,7 +212,7 @@ class CIFAR(ImageSet):
         verify: Check the MD5 sums of the batches, and the number of images.
     """
 
-    source: ClassVar[Source]
+    source: ClassVar[DatasetSource]
     title: ClassVar[str]
     classes: ClassVar[int]
     batches: ClassVar[Mapping[Part, tuple[str, ...]]]
@@ -224,9 +224,9 @@ class CIFAR(ImageSet):
     verify: bool = field(default=True, kw_only=True)
 
     @property
-    def declared(self) -> Declaration:
+    def declared(self) -> DeclaredImages:
         """The declared images: 50,000 for training and 10,000 for tests, 32 x 32, in colour."""
-        return Declaration(self.title, (SIDE, SIDE, 3), self.classes, 50_000, 10_000)
+        return DeclaredImages(self.title, (SIDE, SIDE, 3), self.classes, 50_000, 10_000)
 
     def load(self, part: Part) -> Images:
         """Read the images of one part from whichever layout is found.
@@ -248,7 +248,7 @@ class CIFAR(ImageSet):
         if self.verify and len(images) != expected:
             raise UserError(
                 f"{place} has {len(images)} {part} images, {self.title} has {expected}",
-                cure="download it again, or set verify=False if it is meant to differ",
+                hint="download it again, or set verify=False if it is meant to differ",
             )
         return images
 
@@ -306,7 +306,7 @@ class CIFAR10(CIFAR):
         "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
         "test_batch": "40351d587109b95175f43aff81a1287e",
     }
-    source = Source(
+    source = DatasetSource(
         name,
         title,
         "50,000 + 10,000 colour images 32 x 32, 10 classes",
@@ -316,10 +316,10 @@ class CIFAR10(CIFAR):
             "cifar-10-batches-py", "cifar10", "plain_text", "cifar10/plain_text",
             "cifar10/cifar-10-batches-py",
         ),
-        download=Download(
+        download=DatasetDownload(
             _PUBLISHER,
             (
-                File(
+                PublishedFile(
                     "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
                     "c58f30108f718f92721af3b95e74349a",
                     170_498_071,
@@ -353,17 +353,17 @@ class CIFAR100(CIFAR):
         "train": "16019d7e3df5f24257cddd939b257f8d",
         "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
     }
-    source = Source(
+    source = DatasetSource(
         name,
         title,
         "50,000 + 10,000 colour images 32 x 32, 100 classes",
         _layouts(md5),
         _OTHERWISE,
         below=("cifar-100-python", "cifar100", "cifar100/cifar-100-python"),
-        download=Download(
+        download=DatasetDownload(
             _PUBLISHER,
             (
-                File(
+                PublishedFile(
                     "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
                     "eb9058c3a382ffc7106e4002c42a8d85",
                     169_001_437,

@@ -10,7 +10,7 @@ import numpy as np
 
 from raynas.data.base import Images
 from raynas.data.imageset import ImageSet, Part, check_share, hold_out
-from raynas.data.source import Layout, Source
+from raynas.data.source import DatasetSource, FileLayout
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Digits(ImageSet):
     """
 
     name = "digits"
-    source: ClassVar[Source] = Source(
+    source: ClassVar[DatasetSource] = DatasetSource(
         name,
         "digits",
         "1,797 grey images 8 x 8, 10 classes",
-        (Layout("in the package scikit-learn", ("datasets/data/digits.csv.gz",)),),
+        (FileLayout("in the package scikit-learn", ("datasets/data/digits.csv.gz",)),),
         "pip install scikit-learn",
         package="sklearn",
         in_folders=False,

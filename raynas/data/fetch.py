@@ -22,7 +22,7 @@ from raynas.core import UserError
 from raynas.core.errors import first_line
 from raynas.core.printable import printable
 from raynas.data.files import expanded, own_roots
-from raynas.data.source import Download, File, Found, Source, size_text
+from raynas.data.source import DatasetDownload, DatasetSource, FoundFiles, PublishedFile, size_text
 
 Told = Callable[[str, int, int], None]
 """A function that is called with a file name, the bytes received so far, and the bytes in all."""
@@ -35,7 +35,7 @@ _MEMBERS = 1000
 
 
 @dataclass(frozen=True)
-class Got:
+class FetchedDataset:
     """The folder of a data set, and the information if this call fetched it.
 
     Attributes:
@@ -43,16 +43,16 @@ class Got:
         fetched: The set was fetched by this call; False if it was there already.
     """
 
-    found: Found
+    found: FoundFiles
     fetched: bool
 
 
 def get(
-    source: Source,
+    source: DatasetSource,
     folder: str | Path | None = None,
     told: Told | None = None,
     waiting: Callable[[], None] | None = None,
-) -> Got:
+) -> FetchedDataset:
     """Fetch a data set unless it is there.
 
     A set that is there is compared with the publisher's sums. Files that are missing or damaged in
@@ -76,7 +76,7 @@ def get(
     with _lines(source, folder):
         found = _whole(source, folder)
         if found is not None:
-            return Got(found, fetched=False)
+            return FetchedDataset(found, fetched=False)
         download, target = _download(source), _target(source, folder)
         _expect_folder(target / download.folder)
         work = _work(source, target)
@@ -86,10 +86,10 @@ def get(
             if found is None:
                 _fetch_all(source, download, work, target, told or _silent)
             shutil.rmtree(work, ignore_errors=True)
-        return Got(found or source.require(folder), fetched=found is None)
+        return FetchedDataset(found or source.require(folder), fetched=found is None)
 
 
-def begun(source: Source) -> int:
+def begun(source: DatasetSource) -> int:
     """Return the number of bytes that an interrupted call has fetched and the next one keeps.
 
     Args:
@@ -104,11 +104,11 @@ def begun(source: Source) -> int:
     return _here(source.download, _work(source, roots[0]))
 
 
-def _work(source: Source, target: Path) -> Path:
+def _work(source: DatasetSource, target: Path) -> Path:
     return target / f".raynas-{source.name}.part"
 
 
-def _here(download: Download, work: Path) -> int:
+def _here(download: DatasetDownload, work: Path) -> int:
     """Bytes of files, whole or not, in the folder in which they grow."""
     places = (work, work / "whole" / download.folder)
     names = [name for file in download.files for name in (file.name, _part(file))]
@@ -119,26 +119,26 @@ def _silent(name: str, done: int, total: int) -> None:
     pass
 
 
-def _target(source: Source, folder: str | Path | None) -> Path:
+def _target(source: DatasetSource, folder: str | Path | None) -> Path:
     """The data folder that gets the set. Raises: UserError where there is none."""
     places = own_roots() if folder is None else [expanded(folder)]
     if not places:
         raise UserError(
             "no folder for data: $RAYNAS_DATA is not set, and raynas keeps nothing at home",
-            cure=f"{source.command()} --folder DIR",
+            hint=f"{source.command()} --folder DIR",
         )
     return places[0]
 
 
-def _download(source: Source) -> Download:
+def _download(source: DatasetSource) -> DatasetDownload:
     if source.download is None:
         raise UserError(
-            f"{source.title} is not there, and raynas cannot fetch it", cure=source.otherwise
+            f"{source.title} is not there, and raynas cannot fetch it", hint=source.otherwise
         )
     return source.download
 
 
-def _whole(source: Source, folder: str | Path | None) -> Found | None:
+def _whole(source: DatasetSource, folder: str | Path | None) -> FoundFiles | None:
     """The set where it is there. Raises: UserError where one that is damaged is in the way."""
     found = source.find(folder)
     if found is None or found.missing:
@@ -150,7 +150,7 @@ def _whole(source: Source, folder: str | Path | None) -> Found | None:
     if download is None or found.place != _target(source, folder) / download.folder:
         raise UserError(
             f"{bad} is not what the publisher of {source.title} gives out: it has another MD5 sum",
-            cure=f"move it away, then {source.command(folder)}",
+            hint=f"move it away, then {source.command(folder)}",
         )
     return None
 
@@ -159,11 +159,11 @@ def _expect_folder(place: Path) -> None:
     """Check that the name of the target folder is not taken. Raises: UserError if it is."""
     if os.path.lexists(place) and not place.is_dir():
         raise UserError(
-            f"{place} is no folder", cure="move it away, or give another folder: --folder DIR"
+            f"{place} is no folder", hint="move it away, or give another folder: --folder DIR"
         )
 
 
-def _expect_space(download: Download, target: Path, work: Path) -> None:
+def _expect_space(download: DatasetDownload, target: Path, work: Path) -> None:
     """Check that the disk has room for the files, packed and unpacked. Raises: UserError if not."""
     there = next(place for place in (target, *target.absolute().parents) if place.exists())
     free = shutil.disk_usage(there).free
@@ -171,7 +171,7 @@ def _expect_space(download: Download, target: Path, work: Path) -> None:
     if free < needed:
         raise UserError(
             f"{target} has room for {size_text(free)}, and {size_text(needed)} are needed",
-            cure="make room, or give another folder: --folder DIR",
+            hint="make room, or give another folder: --folder DIR",
         )
 
 
@@ -223,7 +223,9 @@ def _is_at(handle: int, path: Path) -> bool:
 # -- files ---------------------------------------------------------------------------------------
 
 
-def _fetch_all(source: Source, download: Download, work: Path, target: Path, told: Told) -> None:
+def _fetch_all(
+    source: DatasetSource, download: DatasetDownload, work: Path, target: Path, told: Told
+) -> None:
     """Fetch and check all files, then move the finished folder into ``target``."""
     made = work / "whole"
     place = made / download.folder
@@ -244,11 +246,11 @@ def _fetch_all(source: Source, download: Download, work: Path, target: Path, tol
     _put(place, target / download.folder)
 
 
-def _part(file: File) -> str:
+def _part(file: PublishedFile) -> str:
     return f"{file.name}.part"
 
 
-def fetch_file(file: File, folder: Path, part: Path, told: Told = _silent) -> Path:
+def fetch_file(file: PublishedFile, folder: Path, part: Path, told: Told = _silent) -> Path:
     """Fetch one file, unless it is in the folder with the right sum.
 
     Args:
@@ -288,7 +290,7 @@ def fetch_file(file: File, folder: Path, part: Path, told: Told = _silent) -> Pa
 class _Resuming:
     """A downloader for pooch that goes on where an earlier one was broken off."""
 
-    file: File
+    file: PublishedFile
     part: Path
     told: Told
 
@@ -344,23 +346,23 @@ class _Resuming:
         if answer.status_code not in (200, 206):
             reason = printable(str(answer.reason or ""))[:80]
             told = " ".join(filter(None, (str(answer.status_code), reason)))
-            raise UserError(f"{self.file.url} answers: {told}", cure=_BY_HAND)
+            raise UserError(f"{self.file.url} answers: {told}", hint=_BY_HAND)
         if size is not None and size != self.file.size:
             raise _other_file(self.file, f"has {size:,} bytes")
         if answer.status_code == 206 and _first(answer) != start:
             raise UserError(
                 f"{self.file.url} answers with other bytes than the asked ones",
-                cure=f"remove {self.part} and try again",
+                hint=f"remove {self.part} and try again",
             )
 
     def _broken_off(self, error: Exception) -> UserError:
         here = _size(self.part)
         if not here:
-            return UserError(f"cannot fetch {self.file.url}: {_reason(error)}", cure=_BY_HAND)
+            return UserError(f"cannot fetch {self.file.url}: {_reason(error)}", hint=_BY_HAND)
         return UserError(
             f"{self.file.url} broke off after {here:,} of {self.file.size:,} bytes "
             f"({_reason(error)})",
-            cure="the same command goes on from there",
+            hint="the same command goes on from there",
         )
 
 
@@ -370,11 +372,11 @@ _BY_HAND = (
 )
 
 
-def _other_file(file: File, how: str) -> UserError:
+def _other_file(file: PublishedFile, how: str) -> UserError:
     return UserError(
         f"{file.url} is not the file that is known: it {how}; it is not kept",
-        allowed=f"{file.size:,} bytes with MD5 {file.md5}",
-        cure="try again; if it stays so, the publisher has changed it, or a proxy answers instead",
+        expected=f"{file.size:,} bytes with MD5 {file.md5}",
+        hint="try again; if it stays so, the publisher has changed it, or a proxy answers instead",
     )
 
 
@@ -429,7 +431,7 @@ def _reason(error: BaseException) -> str:
 # -- archives ------------------------------------------------------------------------------------
 
 
-def _unpack(archives: list[Path], to: Path, download: Download) -> None:
+def _unpack(archives: list[Path], to: Path, download: DatasetDownload) -> None:
     """Regular files below ``download.folder`` of each archive, and nothing else.
 
     Raises: UserError for an archive that is damaged, or holds more than is known.
@@ -468,7 +470,7 @@ def _strange(name: str, how: str) -> UserError:
     return UserError(f"the publisher's {name} {how}; nothing of it is kept")
 
 
-def _check_unpacked(source: Source, place: Path) -> None:
+def _check_unpacked(source: DatasetSource, place: Path) -> None:
     """Check that the data set can be read from the folder. Raises: UserError if not."""
     lacking = [layout.missing(place) for layout in source.layouts]
     if all(lacking):
@@ -499,20 +501,20 @@ def _put(made: Path, place: Path) -> None:
 
 
 @contextlib.contextmanager
-def _lines(source: Source, folder: str | Path | None) -> Iterator[None]:
+def _lines(source: DatasetSource, folder: str | Path | None) -> Iterator[None]:
     """Errors of the system in one line each."""
     import requests
 
     try:
         yield
     except requests.RequestException as error:  # before OSError, which it is
-        raise UserError(f"cannot fetch {source.title}: {_reason(error)}", cure=_BY_HAND) from error
+        raise UserError(f"cannot fetch {source.title}: {_reason(error)}", hint=_BY_HAND) from error
     except OSError as error:
         where = error.filename2 or error.filename or _target(source, folder)
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise UserError(
             f"cannot use {where}: {error.strerror or first_line(error)}",
-            cure=f"make room, then {source.command(folder)}, which goes on where it stopped"
+            hint=f"make room, then {source.command(folder)}, which goes on where it stopped"
             if full
             else "give another folder: --folder DIR",
         ) from error

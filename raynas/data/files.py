@@ -87,7 +87,7 @@ def expanded(folder: str | Path) -> Path:
     try:
         return Path(folder).expanduser()
     except RuntimeError:
-        raise UserError(f"folder {str(folder)!r}: no such user", cure="give its path") from None
+        raise UserError(f"folder {str(folder)!r}: no such user", hint="give its path") from None
 
 
 class DataNotFound(UserError):
@@ -95,14 +95,14 @@ class DataNotFound(UserError):
 
 
 def not_found(
-    what: str, looked: Sequence[Path], cure: str, folder: str | Path | None = None
+    what: str, looked: Sequence[Path], hint: str, folder: str | Path | None = None
 ) -> UserError:
     """Return the error for a data set that is in none of the folders.
 
     Args:
         what: The data set in words.
         looked: The folders that were looked into.
-        cure: The advice how to get the data set.
+        hint: The advice how to get the data set.
         folder: The folder that the user named, or None.
 
     Returns:
@@ -110,7 +110,7 @@ def not_found(
     """
     kind = DataNotFound if folder is None else UserError
     where = ", ".join(map(str, looked)) or f"no folder given and ${DATA_VARIABLE} not set"
-    return kind(f"{what} not found (looked in: {where})", cure=cure)
+    return kind(f"{what} not found (looked in: {where})", hint=hint)
 
 
 def require(paths: Iterable[Path], what: str) -> None:
@@ -125,7 +125,7 @@ def require(paths: Iterable[Path], what: str) -> None:
     """
     for path in paths:
         if not path.is_file():
-            raise UserError(f"{what}: file {path} is missing", cure="unpack the data set again")
+            raise UserError(f"{what}: file {path} is missing", hint="unpack the data set again")
 
 
 def check_md5(folder: Path, expected: Mapping[str, str]) -> None:
@@ -159,7 +159,7 @@ def wrong_md5(path: Path, expected: str, found: str) -> UserError:
     """
     return UserError(
         f"{path} has MD5 {found}, its publisher gives {expected}",
-        cure="download it again (`raynas data` shows how), or set verify=False if it is meant to "
+        hint="download it again (`raynas data` shows how), or set verify=False if it is meant to "
         "differ",
     )
 

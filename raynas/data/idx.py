@@ -19,10 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raynas.core import UserError
-from raynas.data.base import Declaration, Images
+from raynas.data.base import DeclaredImages, Images
 from raynas.data.files import once, require, wrong_md5
 from raynas.data.imageset import ImageSet, Part, check_test_share, checked, classes_of, hold_out
-from raynas.data.source import Download, File, Layout, Source, one_of_both
+from raynas.data.source import (
+    DatasetDownload,
+    DatasetSource,
+    FileLayout,
+    PublishedFile,
+    one_of_both,
+)
 
 FILES = (
     "train-images-idx3-ubyte",
@@ -62,7 +68,7 @@ def read_idx(path: Path, md5: str | None = None) -> NDArray[np.uint8]:
         raise UserError(
             f"{path} holds {len(content) - start} bytes of data, its header says "
             f"{' x '.join(map(str, shape))} = {math.prod(shape)}",
-            cure="download it again",
+            hint="download it again",
         )
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if md5 is not None and found != md5:
@@ -85,11 +91,11 @@ def _unpacked(path: Path) -> bytes:
                 return head + unpacked.read(math.prod(_shape(head)) + 1)
     except MemoryError:
         raise UserError(
-            f"memory is exhausted while {path} is read", cure="free memory, then try again"
+            f"memory is exhausted while {path} is read", hint="free memory, then try again"
         ) from None
     except (EOFError, zlib.error, gzip.BadGzipFile, OverflowError) as error:
         raise UserError(
-            f"{path} is cut short or damaged ({error})", cure="download it again"
+            f"{path} is cut short or damaged ({error})", hint="download it again"
         ) from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
@@ -103,16 +109,16 @@ def _check_header(path: Path, content: bytes) -> None:
     if len(content) < 4 or content[:2] != b"\0\0" or len(content) < 4 + 4 * content[3]:
         raise UserError(
             f"{path} is no IDX file: it begins with {content[:4].hex(' ') or 'nothing'}",
-            allowed="00 00, type, number of dimensions",
-            cure="download it again",
+            expected="00 00, type, number of dimensions",
+            hint="download it again",
         )
     if not 1 <= content[3] <= _MOST_DIMENSIONS:
         raise UserError(
-            f"{path} has {content[3]} dimensions", allowed=f"1 to {_MOST_DIMENSIONS}",
-            cure="download it again",
+            f"{path} has {content[3]} dimensions", expected=f"1 to {_MOST_DIMENSIONS}",
+            hint="download it again",
         )  # fmt: skip
     if content[2] != 8:
-        raise UserError(f"{path} holds IDX type {content[2]:#04x}", allowed="0x08, unsigned bytes")
+        raise UserError(f"{path} holds IDX type {content[2]:#04x}", expected="0x08, unsigned bytes")
 
 
 def read_pair(images: Path, labels: Path, md5: Mapping[str, str] | None = None) -> Images:
@@ -217,9 +223,9 @@ def _remembered(pair: list[Path], md5: Mapping[str, str] | None = None) -> Image
     return once(f"idx checked={md5 is not None}", pair, lambda: read_pair(pair[0], pair[1], md5))
 
 
-def _gzipped(name: str, md5: str, size: int) -> File:
+def _gzipped(name: str, md5: str, size: int) -> PublishedFile:
     place = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
-    return File(f"{place}/{name}.gz", md5, size)
+    return PublishedFile(f"{place}/{name}.gz", md5, size)
 
 
 @dataclass(frozen=True)
@@ -240,16 +246,16 @@ class FashionMNIST(ImageSet):
         FILES[2]: "8181f5470baa50b63fa0f6fddb340f0a",
         FILES[3]: "15d484375f8d13e6eb1aabb0c3f46965",
     }
-    source: ClassVar[Source] = Source(
+    source: ClassVar[DatasetSource] = DatasetSource(
         name,
         "Fashion-MNIST",
         "60,000 + 10,000 grey images 28 x 28, 10 classes",
-        (Layout("IDX files", FILES, md5),),
+        (FileLayout("IDX files", FILES, md5),),
         "apt-get install dataset-fashion-mnist, or give the folder of its four IDX files: "
         "folder=... or $RAYNAS_DATA",
         below=("fashion-mnist",),
         usual=("/usr/share/datasets",),
-        download=Download(
+        download=DatasetDownload(
             "Zalando Research",
             (
                 _gzipped(FILES[0], "8d4fb7e6c68d591d4c3dfef9ec88bf0d", 26_421_880),
@@ -265,9 +271,9 @@ class FashionMNIST(ImageSet):
     verify: bool = field(default=True, kw_only=True)
 
     @property
-    def declared(self) -> Declaration:
+    def declared(self) -> DeclaredImages:
         """The declared images: 60,000 for training and 10,000 for tests, 28 x 28, grey."""
-        return Declaration("Fashion-MNIST", (28, 28, 1), 10, 60_000, 10_000)
+        return DeclaredImages("Fashion-MNIST", (28, 28, 1), 10, 60_000, 10_000)
 
     def load(self, part: Part) -> Images:
         """Read the images of one part.

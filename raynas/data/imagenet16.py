@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from raynas.core import UserError
-from raynas.data.base import Declaration, Images
+from raynas.data.base import DeclaredImages, Images
 from raynas.data.cifar import read_batches
 from raynas.data.files import check_md5, once
 from raynas.data.imageset import ImageSet, Part
-from raynas.data.source import Layout, Source
+from raynas.data.source import DatasetSource, FileLayout
 
 ALL_CLASSES = 1000
 SIDE = 16
@@ -54,11 +54,11 @@ class ImageNet16(ImageSet):
         "train_data_batch_10": "8f03f34ac4b42271a294f91bf480f29b",
         "val_data": "3410e3017fdaefba8d5073aaa65e4bd6",
     }
-    source: ClassVar[Source] = Source(
+    source: ClassVar[DatasetSource] = DatasetSource(
         name,
         "ImageNet16",
         "151,700 + 6,000 colour images 16 x 16, 120 classes",
-        (Layout("batches", tuple(md5), md5),),
+        (FileLayout("batches", tuple(md5), md5),),
         "its authors give it out by hand only: take ImageNet16.tar.gz from the Google Drive folder "
         "that the README of github.com/D-X-Y/NAS-Bench-201 links, unpack it, and give the folder "
         "of train_data_batch_1 to 10 and val_data: folder=... or $RAYNAS_DATA",
@@ -72,10 +72,10 @@ class ImageNet16(ImageSet):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 2 <= self.classes <= ALL_CLASSES:
-            raise UserError(f"classes={self.classes}", allowed=f"2 to {ALL_CLASSES}")
+            raise UserError(f"classes={self.classes}", expected=f"2 to {ALL_CLASSES}")
 
     @property
-    def declared(self) -> Declaration:
+    def declared(self) -> DeclaredImages:
         """The declared images of the chosen classes.
 
         Returns:
@@ -83,7 +83,7 @@ class ImageNet16(ImageSet):
             and otherwise estimated from the mean number of images of a class.
         """
         train = _TRAINING_IMAGES.get(self.classes, round(1281.167 * self.classes))
-        return Declaration("ImageNet16", (SIDE, SIDE, 3), self.classes, train, 50 * self.classes)
+        return DeclaredImages("ImageNet16", (SIDE, SIDE, 3), self.classes, train, 50 * self.classes)
 
     def load(self, part: Part) -> Images:
         """Read the images of one part, of the chosen classes only.

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from raynas.core import UserError, rng_for
 from raynas.core.fields import check_fields
-from raynas.data.base import Dataset, View
+from raynas.data.base import Dataset, DataView
 from raynas.data.images import Images, frozen
 from raynas.data.splits import Indices, partition, stratified
 
@@ -62,7 +62,7 @@ class ImageSet(Dataset):
         check_share("valid_share", self.valid_share)
         for name, count in (("subset", self.subset), ("test_subset", self.test_subset)):
             if count is not None and count < 2:
-                raise UserError(f"{name}={count!r} is no count of images", allowed="None or >= 2")
+                raise UserError(f"{name}={count!r} is no count of images", expected="None or >= 2")
 
     @abstractmethod
     def load(self, part: Part) -> Images:
@@ -96,7 +96,7 @@ class ImageSet(Dataset):
         """
         return classes_of(train.labels, self.name)
 
-    def search_view(self, seed: int) -> View:
+    def search_view(self, seed: int) -> DataView:
         """Return training and validation images as copies; the test images are not read.
 
         Args:
@@ -114,7 +114,7 @@ class ImageSet(Dataset):
         kept, valid = partition(train.labels, self.valid_share, rng, "training images")
         return self._view(take(train, kept), take(train, valid), "val", classes)
 
-    def final_view(self, seed: int) -> View:
+    def final_view(self, seed: int) -> DataView:
         """Return train + validation images, and the test images held out; for finalists only.
 
         Args:
@@ -132,7 +132,7 @@ class ImageSet(Dataset):
         self._expect_to_fit(test, train, classes)
         return self._view(train, test, "test", classes)
 
-    def check_test_images(self, view: View, seed: int) -> None:
+    def check_test_images(self, view: DataView, seed: int) -> None:
         """Check that the test images fit the search's view; they are read, but not returned.
 
         Args:
@@ -169,14 +169,14 @@ class ImageSet(Dataset):
         if top >= classes or classes < 2:
             raise UserError(
                 f"{self.name}: largest {part} label is {top} with {classes} classes",
-                allowed="labels 0 to classes - 1, at least 2 classes",
+                expected="labels 0 to classes - 1, at least 2 classes",
             )
 
     def _view(
         self, train: Images, held_out: Images, name: Literal["val", "test"], classes: int
-    ) -> View:
+    ) -> DataView:
         mean, std = self.statistics or channel_statistics(train.pixels)
-        return View(train, held_out, name, classes, mean, std)
+        return DataView(train, held_out, name, classes, mean, std)
 
 
 def classes_of(labels: NDArray[np.int64], name: str, more: str = "") -> int:
@@ -202,8 +202,8 @@ def classes_of(labels: NDArray[np.int64], name: str, more: str = "") -> int:
     raise UserError(
         f"{name}: the {len(found)} different labels {shown} leave gaps between 0 and {top}, which "
         f"would be classes of a network that no image has",
-        allowed="0, 1, 2, ..., one for each class",
-        cure="number the classes: labels = np.unique(labels, return_inverse=True)[1]"
+        expected="0, 1, 2, ..., one for each class",
+        hint="number the classes: labels = np.unique(labels, return_inverse=True)[1]"
         + (f"; {more}" if more else ""),
     )
 
@@ -302,7 +302,7 @@ def check_share(name: str, share: float) -> None:
         UserError: ``share`` is not a number, or not between 0 and 1.
     """
     if not isinstance(share, int | float) or not 0 < share < 1:
-        raise UserError(f"{name}={share!r} is no share", allowed="numbers between 0 and 1")
+        raise UserError(f"{name}={share!r} is no share", expected="numbers between 0 and 1")
 
 
 def check_test_share(share: float | None, has_test: bool) -> None:
@@ -342,17 +342,17 @@ def checked(pixels: NDArray[np.uint8], labels: NDArray[np.int64], what: str) -> 
     try:
         pixels, labels = np.asarray(pixels), np.asarray(labels)
     except (TypeError, ValueError, RuntimeError) as error:  # lists of unequal length, say
-        raise UserError(f"{what} is no array: {error}", cure="give numpy arrays") from error
+        raise UserError(f"{what} is no array: {error}", hint="give numpy arrays") from error
     _check_pixels(pixels, what)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise UserError(
             f"{what}: labels have shape {labels.shape} and type {labels.dtype}",
-            allowed="one integer for each image",
+            expected="one integer for each image",
         )
     if len(labels) != len(pixels):
         raise UserError(f"{what}: {len(pixels)} images but {len(labels)} labels; give one for each")
     if labels.min() < 0:
-        raise UserError(f"{what}: label {labels.min()} is negative", allowed="0 to classes - 1")
+        raise UserError(f"{what}: label {labels.min()} is negative", expected="0 to classes - 1")
     pixels = pixels if pixels.ndim == 4 else pixels[..., None]
     return frozen(Images(np.ascontiguousarray(pixels), labels.astype(np.int64, copy=False)))
 
@@ -361,17 +361,17 @@ def _check_pixels(pixels: NDArray[np.uint8], what: str) -> None:
     if pixels.dtype != np.uint8:
         raise UserError(
             f"{what}: images have type {pixels.dtype}",
-            allowed="uint8, 0 to 255",
-            cure="convert them: (255 * x).round().astype('uint8') for x in 0 to 1",
+            expected="uint8, 0 to 255",
+            hint="convert them: (255 * x).round().astype('uint8') for x in 0 to 1",
         )
     if pixels.ndim not in (3, 4) or 0 in pixels.shape:
         raise UserError(
             f"{what}: images have shape {pixels.shape}",
-            allowed="(n, height, width) or (n, height, width, channels), none of them 0",
+            expected="(n, height, width) or (n, height, width, channels), none of them 0",
         )
     if pixels.ndim == 4 and pixels.shape[1] in (1, 3) and pixels.shape[3] > 4:
         raise UserError(
             f"{what}: images of shape {pixels.shape} have their channels first",
-            allowed="(n, height, width, channels)",
-            cure="use images.transpose(0, 2, 3, 1)",
+            expected="(n, height, width, channels)",
+            hint="use images.transpose(0, 2, 3, 1)",
         )

@@ -22,7 +22,7 @@ _MOST_INSTRUCTIONS = 3_000_000
 _SMALL, _LIST, _DICT, _SET = 64, 88, 96, 248
 
 
-class Refused(Exception):
+class PickleRefused(Exception):
     """An error that says why a pickle is not read."""
 
 
@@ -45,11 +45,11 @@ def check_cost(data: bytes, most: int) -> None:
     try:
         walk.go()
     except (IndexError, KeyError, ValueError, TypeError, ArithmeticError) as error:
-        raise Refused(f"it is no whole pickle, {type(error).__name__}") from None
+        raise PickleRefused(f"it is no whole pickle, {type(error).__name__}") from None
     except Exception as error:
-        if isinstance(error, Refused):
+        if isinstance(error, PickleRefused):
             raise
-        raise Refused(f"it is no whole pickle, {type(error).__name__}") from None
+        raise PickleRefused(f"it is no whole pickle, {type(error).__name__}") from None
 
 
 class _Walk:
@@ -70,7 +70,7 @@ class _Walk:
         data, end = self.data, len(self.data)
         while True:
             if self.place >= end:
-                raise Refused("it is cut off")
+                raise PickleRefused("it is cut off")
             code = data[self.place]
             self.place += 1
             self.count += 1
@@ -78,12 +78,12 @@ class _Walk:
                 return
             step = _STEPS[code]
             if step is None:
-                raise Refused(f"its instruction {bytes([code])!r} is not of data")
+                raise PickleRefused(f"its instruction {bytes([code])!r} is not of data")
             step(self)
             if self.count > _MOST_INSTRUCTIONS:
-                raise Refused(f"it has more than {_MOST_INSTRUCTIONS} instructions")
+                raise PickleRefused(f"it has more than {_MOST_INSTRUCTIONS} instructions")
             if self.bytes > self.most:
-                raise Refused(f"its values take more than {self.most >> 20} MiB")
+                raise PickleRefused(f"its values take more than {self.most >> 20} MiB")
 
     # -- pieces ------------------------------------------------------------------------------------
 
@@ -94,7 +94,7 @@ class _Walk:
     def take(self, size: int) -> int:
         """Skip ``size`` bytes of the pickle and return ``size``."""
         if size < 0 or self.place + size > len(self.data):
-            raise Refused("it is cut off")
+            raise PickleRefused("it is cut off")
         self.place += size
         return size
 
@@ -108,25 +108,25 @@ class _Walk:
         start = self.marks.pop()
         items = self.stack[start:]
         if start > len(self.stack):
-            raise Refused("its stack has less than a mark says")
+            raise PickleRefused("its stack has less than a mark says")
         del self.stack[start:]
         return items
 
     def frozen(self, items: Sequence[int]) -> None:
         parts = 1 + sum(items)
         if parts > _MOST_PARTS:
-            raise Refused(f"a tuple of it has more than {_MOST_PARTS} parts")
+            raise PickleRefused(f"a tuple of it has more than {_MOST_PARTS} parts")
         self.push(_SMALL + 8 * len(items), parts)
 
     def hash(self, keys: Sequence[int]) -> None:
         self.hashed += sum(keys)
         self.bytes += 100 * len(keys)
         if self.hashed > _MOST_HASHED:
-            raise Refused("its keys are too large")
+            raise PickleRefused("its keys are too large")
 
     def put(self, index: int) -> None:
         if not 0 <= index <= self.count:
-            raise Refused("an index of its memo is beyond all values")
+            raise PickleRefused("an index of its memo is beyond all values")
         self.memo[index] = self.stack[-1]
 
 
@@ -159,7 +159,7 @@ def _text_line(w: _Walk) -> None:
 
 def _number_line(w: _Walk) -> None:
     if len(text := w.line()) > 40:
-        raise Refused(f"a number of it has {len(text)} digits")
+        raise PickleRefused(f"a number of it has {len(text)} digits")
     w.push(_SMALL)
 
 
@@ -168,7 +168,7 @@ def _long_number(layout: str, width: int) -> Step:
         (size,) = unpack_from(layout, w.data, w.place)
         w.take(width)
         if size > 16:
-            raise Refused(f"a number of it has {size} bytes")
+            raise PickleRefused(f"a number of it has {size} bytes")
         w.take(size)
         w.push(_SMALL)
 
@@ -191,7 +191,7 @@ def _tuple_of(count: int) -> Step:
     def step(w: _Walk) -> None:
         items = w.stack[-count:]
         if len(items) < count:
-            raise Refused("its stack is empty")
+            raise PickleRefused("its stack is empty")
         del w.stack[-count:]
         w.frozen(items)
 
@@ -241,7 +241,7 @@ def _call(taken: int) -> Step:
 
     def step(w: _Walk) -> None:
         if len(w.stack) < taken:
-            raise Refused("its stack is empty")
+            raise PickleRefused("its stack is empty")
         del w.stack[-taken:]
         w.push(_SET)
 

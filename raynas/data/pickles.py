@@ -20,7 +20,7 @@ import numpy as np
 
 from raynas.core import UserError
 from raynas.core.printable import brief, printable
-from raynas.data.pickle_cost import Refused, check_cost
+from raynas.data.pickle_cost import PickleRefused, check_cost
 
 _KINDS = {f"{kind}{size}" for kind in "iuf" for size in (1, 2, 4, 8)} - {"f1"} | {"b1"}
 _ORDERS = ("<", ">", "=", "|")
@@ -65,26 +65,26 @@ def load_pickle(
         content = _Reader(BytesIO(data), path, known, most).load()
     except UserError:
         raise
-    except Refused as error:
+    except PickleRefused as error:
         raise UserError(
-            f"{path} is damaged or no pickle of data: {error}", cure="download it again"
+            f"{path} is damaged or no pickle of data: {error}", hint="download it again"
         ) from None
     except MemoryError:
         raise UserError(
-            f"memory is exhausted while {path} is read", cure="free memory, then try again"
+            f"memory is exhausted while {path} is read", hint="free memory, then try again"
         ) from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except Exception as error:  # a damaged pickle may fail anywhere in the machine
         raise UserError(
             f"{path} is damaged or no pickle ({type(error).__name__}: {_line(error)})",
-            cure="download it again",
+            hint="download it again",
         ) from None
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds {type(content).__name__}", allowed="a dict")
+        raise UserError(f"{path} holds {type(content).__name__}", expected="a dict")
     for key in content:
         if not isinstance(key, bytes | str):
-            raise UserError(f"{path} has the key {brief(key)}", allowed="texts")
+            raise UserError(f"{path} has the key {brief(key)}", expected="texts")
     return {_text(key): _plain(value, path) for key, value in content.items()}
 
 
@@ -112,7 +112,7 @@ class _Reader(pickle.Unpickler):
         for one in arguments:
             self._left -= len(one) if isinstance(one, bytes | str) else 64
         if self._left < 0:
-            raise Refused("its values take more memory than its size allows")
+            raise PickleRefused("its values take more memory than its size allows")
 
     def find_class(self, module: str, name: str) -> Any:
         # numpy 2 writes the same functions under another module's name
@@ -121,8 +121,8 @@ class _Reader(pickle.Unpickler):
             named = printable(f"{module}.{name}")[:200]
             raise UserError(
                 f"{self._path} asks for {named}, which its data do not need",
-                allowed=", ".join(f"{m}.{n}" for m, n in self._known) or "no name at all",
-                cure="do not use this file: a pickle can run code; get it from its publisher",
+                expected=", ".join(f"{m}.{n}" for m, n in self._known) or "no name at all",
+                hint="do not use this file: a pickle can run code; get it from its publisher",
             )
         return _Metered(known, self)
 
@@ -244,5 +244,5 @@ def _plain(value: Any, path: Path) -> Any:
     if isinstance(value, _Array):
         return value.value
     if isinstance(value, _Dtype | _Known | _Metered):
-        raise UserError(f"{path} holds {type(value).__name__}, not data", cure="download it again")
+        raise UserError(f"{path} holds {type(value).__name__}, not data", hint="download it again")
     return value

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from raynas.core import UserError
+from raynas.core.renamed import renamed_names
 from raynas.data.files import not_found, roots
 
 _LARGEST = 1 << 30
@@ -26,7 +27,7 @@ _LARGEST = 1 << 30
 
 
 @dataclass(frozen=True)
-class Layout:
+class FileLayout:
     """A form in which a data set lies in one folder.
 
     Attributes:
@@ -122,7 +123,7 @@ def _content_md5(path: Path) -> str:
 
 
 @dataclass(frozen=True)
-class File:
+class PublishedFile:
     """A file as its publisher provides it.
 
     Attributes:
@@ -142,7 +143,7 @@ class File:
 
 
 @dataclass(frozen=True)
-class Download:
+class DatasetDownload:
     """A description of the files to fetch for a data set.
 
     Attributes:
@@ -155,7 +156,7 @@ class Download:
     """
 
     publisher: str
-    files: tuple[File, ...]
+    files: tuple[PublishedFile, ...]
     folder: str
     unpacked: int = 0
 
@@ -166,7 +167,7 @@ class Download:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundFiles:
     """A folder with files of a data set.
 
     Attributes:
@@ -176,12 +177,12 @@ class Found:
     """
 
     place: Path
-    layout: Layout
+    layout: FileLayout
     missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Source:
+class DatasetSource:
     """A description of where a data set may lie, and how to get it.
 
     Attributes:
@@ -200,13 +201,13 @@ class Source:
     name: str
     title: str
     what: str
-    layouts: tuple[Layout, ...]
+    layouts: tuple[FileLayout, ...]
     otherwise: str
     below: tuple[str, ...] = ()
     usual: tuple[str, ...] = ()
     package: str = ""
     in_folders: bool = True
-    download: Download | None = None
+    download: DatasetDownload | None = None
 
     def roots(self, folder: str | Path | None = None) -> list[Path]:
         """Return the data folders to look into.
@@ -234,7 +235,7 @@ class Source:
             found += [package] if package is not None else []
         return found
 
-    def find(self, folder: str | Path | None = None) -> Found | None:
+    def find(self, folder: str | Path | None = None) -> FoundFiles | None:
         """Look for the files of the data set.
 
         Args:
@@ -244,17 +245,17 @@ class Source:
             The first folder in which the set is complete, else the first with some of it, else
             None.
         """
-        some: Found | None = None
+        some: FoundFiles | None = None
         for place in self.places(folder):
             for layout in self.layouts:
                 missing = layout.missing(place)
                 if not missing:
-                    return Found(place, layout)
+                    return FoundFiles(place, layout)
                 if some is None and layout.own and len(missing) < len(layout.files):
-                    some = Found(place, layout, missing)
+                    some = FoundFiles(place, layout, missing)
         return some
 
-    def require(self, folder: str | Path | None = None) -> Found:
+    def require(self, folder: str | Path | None = None) -> FoundFiles:
         """Look for the files of the data set, all of which must be there.
 
         Args:
@@ -270,12 +271,12 @@ class Source:
         """
         found = self.find(folder)
         if found is None:
-            raise not_found(self.title, self.places(folder), self.cure(folder), folder)
+            raise not_found(self.title, self.places(folder), self.hint(folder), folder)
         if found.missing:
             path = found.place / found.missing[0]
             again = f"`{self.command(folder)}`, or " if self.download else ""
             raise UserError(
-                f"{self.title}: file {path} is missing", cure=f"{again}unpack the data set again"
+                f"{self.title}: file {path} is missing", hint=f"{again}unpack the data set again"
             )
         return found
 
@@ -292,7 +293,7 @@ class Source:
             f" --folder {shlex.quote(str(folder))}" if folder is not None else ""
         )
 
-    def cure(self, folder: str | Path | None = None) -> str:
+    def hint(self, folder: str | Path | None = None) -> str:
         """Return advice how to get the data set, for an error message.
 
         Args:
@@ -334,3 +335,12 @@ def size_text(count: int) -> str:
         ('31 MB', '6 kB')
     """
     return f"{count / 1e6:,.0f} MB" if count >= 999_500 else f"{math.ceil(count / 1e3)} kB"
+
+
+__getattr__ = renamed_names(
+    __name__,
+    Layout="FileLayout",
+    File="PublishedFile",
+    Download="DatasetDownload",
+    Source="DatasetSource",
+)

@@ -74,7 +74,7 @@ def partition(
     if not 0 < count < len(labels):
         raise UserError(
             f"a share of {share:g} of {len(labels)} {what} leaves an empty split",
-            cure="give more images (subset) or another share",
+            hint="give more images (subset) or another share",
         )
     held_out = stratified(labels, count, rng)
     kept = np.setdiff1d(np.arange(len(labels)), held_out, assume_unique=True)

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from raynas.core import UserError, rng_for
-from raynas.data.base import Dataset, Declaration, Images
+from raynas.data.base import Dataset, DeclaredImages, Images
 from raynas.data.files import DataNotFound
 from raynas.data.imageset import ImageSet, Part
 
@@ -111,11 +111,11 @@ def available(data: Dataset) -> Dataset:
     return data
 
 
-def _declaration(data: Dataset) -> Declaration:
+def _declaration(data: Dataset) -> DeclaredImages:
     if data.declared is None:
         raise UserError(
             f"data set {data.name!r} does not declare its images, so that nothing can stand in",
-            cure="give the data set itself",
+            hint="give the data set itself",
         )
     return data.declared
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from numpy.typing import NDArray
 
 from raynas.core import Architecture, Job, Measurement, Metric
-from raynas.data.base import View
+from raynas.data.base import DataView
 from raynas.spaces.base import SearchSpace
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Evaluator(ABC):
         """
 
     @abstractmethod
-    def setup(self, space: SearchSpace, view: View) -> None:
+    def setup(self, space: SearchSpace, view: DataView) -> None:
         """Take the space and the data.
 
         Args:
@@ -212,7 +212,7 @@ class Evaluator(ABC):
         """
         return ()
 
-    def memory(self, arch: Architecture, space: SearchSpace, view: View) -> int | None:
+    def memory(self, arch: Architecture, space: SearchSpace, view: DataView) -> int | None:
         """Estimate the device memory of an evaluation from the shapes of the network.
 
         It does not need ``setup``.
@@ -227,7 +227,7 @@ class Evaluator(ABC):
         """
         return None
 
-    def passes(self, view: View) -> float:
+    def passes(self, view: DataView) -> float:
         """Return the forward passes of single images that one step takes, without ``setup``.
 
         A forward and backward pass together count as three forward passes. Searches with a

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from raynas.core import Architecture, UserError
-from raynas.data.base import View
+from raynas.data.base import DataView
 from raynas.evaluators.base import Evaluator
 from raynas.evaluators.inheritance import (
     Assets,
@@ -103,7 +103,7 @@ class FineTune(Retrain):
         """
         return remarks_on(self.weights)
 
-    def setup(self, space: SearchSpace, view: View) -> None:
+    def setup(self, space: SearchSpace, view: DataView) -> None:
         """Take the space and the data, and forget a supernet of earlier data.
 
         Args:
@@ -140,7 +140,7 @@ class FineTune(Retrain):
         if self.weights is None and self._assets is None:
             raise UserError(
                 "FineTune has no weights to begin with",
-                cure="use it in a run that trains a supernet, or set weights=PATH",
+                hint="use it in a run that trains a supernet, or set weights=PATH",
             )
         if self._supernet is None:
             self._supernet = supernet_with_weights(*self._ready(), self.weights, self._assets)

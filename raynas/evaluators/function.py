@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from raynas.core import Architecture, Job, Measurement, Metric, UserError, one_of
+from raynas.core import Architecture, Job, Measurement, Metric, UserError, unknown_option
 from raynas.core.fields import check_fields
 from raynas.core.metrics import VAL_ACCURACY, on_test
-from raynas.data.base import View
+from raynas.data.base import DataView
 from raynas.evaluators.base import Evaluator
 from raynas.evaluators.pushed import PushedValues
 from raynas.spaces.base import SearchSpace
@@ -46,12 +46,12 @@ class _TrainedNetwork:
         except Exception as error:
             raise UserError(
                 f"network={name} fails for {arch.text!r}: {type(error).__name__}: {error}",
-                cure=f"it is to give the network that the function left in {workdir}, or None",
+                hint=f"it is to give the network that the function left in {workdir}, or None",
             ) from error
         if not isinstance(network, nn.Module | None):
             raise UserError(
                 f"network={name} gave {type(network).__name__!r} for {arch.text!r}",
-                allowed="a torch.nn.Module, or None where no network is kept",
+                expected="a torch.nn.Module, or None where no network is kept",
             )
         return network.cpu().eval() if network is not None else None
 
@@ -133,19 +133,19 @@ class FunctionEvaluator(Evaluator):
         check_fields(self)
         _parameters(self.function)
         if self.max_step < 1:
-            raise UserError(f"max_step={self.max_step!r}", allowed="a whole number from 1 up")
+            raise UserError(f"max_step={self.max_step!r}", expected="a whole number from 1 up")
         self._check_metrics()
         if not isinstance(self.network, _TrainedNetwork):
             self.network = _TrainedNetwork(self.network)
 
     def _check_metrics(self) -> None:
         if not self.metrics:
-            raise UserError("metrics is empty", cure="name at least one Metric")
+            raise UserError("metrics is empty", hint="name at least one Metric")
         names = [metric.name for metric in self.final_metrics]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise UserError(
                 f"metrics name {twice[0]!r} twice, or under its name in a search and on test data",
-                cure="name it once, as in a search: what finalists measure is renamed",
+                hint="name it once, as in a search: what finalists measure is renamed",
             )
 
     @property
@@ -170,7 +170,7 @@ class FunctionEvaluator(Evaluator):
             "where job.held_out is 'test', and set on_test=True"
         )
 
-    def setup(self, space: SearchSpace, view: View) -> None:
+    def setup(self, space: SearchSpace, view: DataView) -> None:
         """Do nothing: the function brings its own data.
 
         Args:
@@ -247,7 +247,7 @@ class FunctionEvaluator(Evaluator):
             raise UserError(
                 f"function {self._own_name} gave 1 of {self.max_step} measurements: it returned a "
                 "value without a step",
-                cure="yield one for every step, set max_step=1, or return a Measurement(step, ...)",
+                hint="yield one for every step, set max_step=1, or return a Measurement(step, ...)",
             )
         if goes_on:
             raise _BeginAnew
@@ -262,7 +262,7 @@ class FunctionEvaluator(Evaluator):
         if before not in (None, counted):
             raise UserError(
                 f"function {self._own_name} gave a step with some of its values only",
-                cure="name the step of every value, or of none",
+                hint="name the step of every value, or of none",
             )
         return counted
 
@@ -276,8 +276,8 @@ class FunctionEvaluator(Evaluator):
             after = f"after step {last}" if last else "as its first"
             raise UserError(
                 f"function {self._own_name} gave step {step} {after}",
-                allowed=f"steps that rise from 1 to {self.max_step}, each once",
-                cure="see max_step, and that every step is told once",
+                expected=f"steps that rise from 1 to {self.max_step}, each once",
+                hint="see max_step, and that every step is told once",
             )
         return step
 
@@ -285,7 +285,7 @@ class FunctionEvaluator(Evaluator):
         if last == 0 or (self.strict and last < job.max_step):
             raise UserError(
                 f"function {self._own_name} gave {last} of {job.max_step} measurements",
-                cure="yield one for every step, or set max_step to what it gives",
+                hint="yield one for every step, or set max_step to what it gives",
             )
 
     def _read(self, found: Any, job: Job) -> _Said:
@@ -308,7 +308,7 @@ class FunctionEvaluator(Evaluator):
             with contextlib.suppress(TypeError, ValueError, OverflowError):
                 return operator.index(int(step) if float(step).is_integer() else step)
         raise UserError(
-            f"function {self._own_name} gave step {step!r}", allowed="a whole number from 1 up"
+            f"function {self._own_name} gave step {step!r}", expected="a whole number from 1 up"
         )
 
     def _values(self, found: Any, job: Job) -> dict[str, float]:
@@ -319,19 +319,19 @@ class FunctionEvaluator(Evaluator):
             names = [on_test(name) for name in names]
         for name in values:
             if name not in names:
-                raise one_of(f"metric from function {self._own_name}", name, names)
+                raise unknown_option(f"metric from function {self._own_name}", name, names)
         missing = [name for name in names if name not in values]
         if missing:
             raise UserError(
                 f"function {self._own_name} gave no {', '.join(missing)}",
-                allowed=f"a value for each of {', '.join(names)}",
+                expected=f"a value for each of {', '.join(names)}",
             )
         try:
             return {name: float(values[name]) for name in names}
         except (TypeError, ValueError, OverflowError) as error:
             raise UserError(
                 f"function {self._own_name} gave {found!r}",
-                allowed="a number, a mapping metric -> number, a Measurement, or an iterator of "
+                expected="a number, a mapping metric -> number, a Measurement, or an iterator of "
                 "these",
             ) from error
 
@@ -341,7 +341,7 @@ class FunctionEvaluator(Evaluator):
         if len(new) < len(values):
             raise UserError(
                 f"function {self._own_name} gave {', '.join(values)} for job.held_out='test'",
-                allowed=f"each of {', '.join(on_test(name) for name in names)} once",
+                expected=f"each of {', '.join(on_test(name) for name in names)} once",
             )
         return new
 
@@ -367,8 +367,8 @@ def _parameters(function: Callable[..., Any]) -> int:
     if named or not takes or len(placed) > 3:
         raise UserError(
             f"function {_name_of(function)}{inspect.signature(function)} cannot be called",
-            allowed=_FORMS,
-            cure="functools.partial gives it what else it needs",
+            expected=_FORMS,
+            hint="functools.partial gives it what else it needs",
         )
     return max(len(placed), 1)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from raynas.data.base import View
+from raynas.data.base import DataView
 from raynas.evaluators.train_supernet import new_supernet
 from raynas.spaces.base import SearchSpace
 
@@ -43,7 +43,7 @@ def weights_as_assets(weights: Path | None) -> Assets:
 
 
 def supernet_with_weights(
-    space: SearchSpace, view: View, weights: Path | None, assets: Assets | None
+    space: SearchSpace, view: DataView, weights: Path | None, assets: Assets | None
 ) -> Supernet:
     """Make the supernet and fill it with weights.
 

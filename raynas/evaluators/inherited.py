@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from raynas.core import Architecture, Job, Measurement, Metric, RaynasError, UserError
 from raynas.core.fields import check_fields
 from raynas.core.metrics import TEST_ACCURACY, TEST_LOSS, VAL_ACCURACY, VAL_LOSS
-from raynas.data.base import View
+from raynas.data.base import DataView
 from raynas.evaluators.base import Evaluator
 from raynas.evaluators.inheritance import remarks_on, supernet_with_weights, weights_as_assets
 from raynas.evaluators.train_supernet import TrainSupernet
@@ -22,8 +22,8 @@ from raynas.supernet.evaluation.race import Race
 if TYPE_CHECKING:
     from torch import nn
 
-    from raynas.supernet.evaluation.racer import Races
-    from raynas.supernet.evaluation.subnets import Found, Subnets
+    from raynas.supernet.evaluation.racer import SubnetRacer
+    from raynas.supernet.evaluation.subnets import SubnetEvaluator, SubnetMeasurement
 
 _HELD_OUT = {"val": (VAL_ACCURACY, VAL_LOSS), "test": (TEST_ACCURACY, TEST_LOSS)}
 IMAGES = Metric("images", "images", "max", "held-out images that the accuracy comes from")
@@ -62,13 +62,15 @@ class Inherited(Evaluator):
     crowd: int = field(default=16, metadata={"fingerprint": False})
     race: Race | None = None
     weights: Path | None = field(default=None, metadata={"fingerprint": False})
-    _given: tuple[SearchSpace, View] | None = field(
+    _given: tuple[SearchSpace, DataView] | None = field(
         default=None, init=False, repr=False, compare=False
     )
-    _subnets: dict[str, Subnets] = field(
+    _subnets: dict[str, SubnetEvaluator] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
-    _races: dict[str, Races] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _races: dict[str, SubnetRacer] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
     _assets: Mapping[str, NDArray[Any]] | None = field(
         default=None, init=False, repr=False, compare=False
     )
@@ -76,11 +78,11 @@ class Inherited(Evaluator):
     def __post_init__(self) -> None:
         check_fields(self)
         if self.calibration < 2:
-            raise UserError(f"Inherited has calibration={self.calibration}", allowed=">= 2")
+            raise UserError(f"Inherited has calibration={self.calibration}", expected=">= 2")
         if self.images is not None and self.images < 1:
-            raise UserError(f"Inherited has images={self.images}", allowed=">= 1, or None for all")
+            raise UserError(f"Inherited has images={self.images}", expected=">= 1, or None for all")
         if self.crowd < 1:
-            raise UserError(f"Inherited has crowd={self.crowd}", allowed=">= 1")
+            raise UserError(f"Inherited has crowd={self.crowd}", expected=">= 1")
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the settings alone; what ``setup`` and ``equip`` took is made again elsewhere."""
@@ -173,7 +175,7 @@ class Inherited(Evaluator):
             found.append(f"race.block={self.race.block}: not used any more")
         return tuple(found)
 
-    def setup(self, space: SearchSpace, view: View) -> None:
+    def setup(self, space: SearchSpace, view: DataView) -> None:
         """Take the space and the data, and forget networks of earlier data.
 
         Args:
@@ -182,7 +184,7 @@ class Inherited(Evaluator):
         """
         self._given, self._subnets, self._races = (space, view), {}, {}
 
-    def passes(self, view: View) -> float:
+    def passes(self, view: DataView) -> float:
         """Return the images that statistics are taken from and accuracy is measured on.
 
         Args:
@@ -209,7 +211,7 @@ class Inherited(Evaluator):
         if self.calibration > have:
             raise UserError(
                 f"Inherited has calibration={self.calibration}",
-                allowed=f"up to the {have} training images that there are",
+                expected=f"up to the {have} training images that there are",
             )
         if self.weights is None:
             self.training.setup(*self._ready())
@@ -262,7 +264,7 @@ class Inherited(Evaluator):
         Yields:
             Pairs of an index from 0 to n - 1 and its measurement or exception, then None.
         """
-        from raynas.supernet.evaluation.racer import Races
+        from raynas.supernet.evaluation.racer import SubnetRacer
 
         subnets, known = self._on(jobs[0].device), []
         for place, arch in enumerate(archs):
@@ -275,30 +277,30 @@ class Inherited(Evaluator):
         if self.race is None:
             found = subnets.measure(some, jobs[0].threads)
         else:
-            races = self._races.setdefault(jobs[0].device, Races(subnets))
+            races = self._races.setdefault(jobs[0].device, SubnetRacer(subnets))
             found = races.run(some, self.race, jobs[0].threads)
         for place, one in zip(known, found, strict=True):
             yield place, self._row(one)
             yield place, None
 
-    def _row(self, found: Found) -> Measurement:
+    def _row(self, found: SubnetMeasurement) -> Measurement:
         names = [metric.name for metric in self.metrics]
         values = (found.accuracy, found.loss, float(found.images))
         return Measurement(1, dict(zip(names, values, strict=True)), found.seconds, note=found.note)
 
-    def _on(self, device: str) -> Subnets:
+    def _on(self, device: str) -> SubnetEvaluator:
         if device not in self._subnets:
-            from raynas.supernet.evaluation.subnets import Looks, Subnets
+            from raynas.supernet.evaluation.subnets import Looks, SubnetEvaluator
 
             space, view = self._ready()
             if self._assets is None and self.weights is None:
                 raise RaynasError("Inherited is used before there are weights")
             supernet = supernet_with_weights(space, view, self.weights, self._assets)
             looks = Looks(self.calibration, self.images, self.calibration_seed)
-            self._subnets[device] = Subnets(supernet, looks.of(view), device)
+            self._subnets[device] = SubnetEvaluator(supernet, looks.of(view), device)
         return self._subnets[device]
 
-    def _ready(self) -> tuple[SearchSpace, View]:
+    def _ready(self) -> tuple[SearchSpace, DataView]:
         if self._given is None:
             raise RaynasError("Inherited is used before setup(space, view)")
         return self._given

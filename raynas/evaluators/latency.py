@@ -19,7 +19,7 @@ from raynas.core import (
 )
 from raynas.core.fields import check_fields
 from raynas.core.metrics import LATENCY, LATENCY_IQR
-from raynas.data.base import View
+from raynas.data.base import DataView
 from raynas.evaluators.base import Evaluator
 from raynas.evaluators.networks import build_network, check_network
 from raynas.spaces.base import SearchSpace
@@ -64,7 +64,7 @@ class MeasuredLatency(Evaluator):
     repeats: int = 50
     dtype: str = "float32"
     table: int = 0
-    _given: tuple[SearchSpace, View] | None = field(
+    _given: tuple[SearchSpace, DataView] | None = field(
         default=None, init=False, repr=False, compare=False
     )
     _tables: dict[str, tuple[LatencyTable, str]] = field(
@@ -77,7 +77,7 @@ class MeasuredLatency(Evaluator):
 
         check_latency(batch=self.batch, repeats=self.repeats, dtype=self.dtype)
         if self.table < 0 or self.table == 1:
-            raise UserError(f"MeasuredLatency has table={self.table}", allowed="0, or from 2 up")
+            raise UserError(f"MeasuredLatency has table={self.table}", expected="0, or from 2 up")
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -93,7 +93,7 @@ class MeasuredLatency(Evaluator):
         """The last step: 1, since there is one measurement."""
         return 1
 
-    def setup(self, space: SearchSpace, view: View) -> None:
+    def setup(self, space: SearchSpace, view: DataView) -> None:
         """Take the space and the data, and forget tables of earlier data.
 
         Args:
@@ -102,7 +102,7 @@ class MeasuredLatency(Evaluator):
         """
         self._given, self._tables = (space, view), {}
 
-    def passes(self, view: View) -> float:
+    def passes(self, view: DataView) -> float:
         """Return the images of all timed passes.
 
         Args:
@@ -184,7 +184,7 @@ class MeasuredLatency(Evaluator):
             raise UserError(
                 f"MeasuredLatency(table={self.table}) needs {count} networks, and {len(errors)} of "
                 f"{len(errors) + len(found)} random ones fail: {commonest_reason(errors)[0]}",
-                cure="use table=0, or mend the space's build()",
+                hint="use table=0, or mend the space's build()",
             )
         return found
 
@@ -197,7 +197,7 @@ class MeasuredLatency(Evaluator):
         shared = {"batch": self.batch, "repeats": self.repeats, "dtype": self.dtype}
         return {**shared, "device": job.device, "threads": job.threads}
 
-    def _ready(self) -> tuple[SearchSpace, View]:
+    def _ready(self) -> tuple[SearchSpace, DataView]:
         if self._given is None:
             raise RaynasError("MeasuredLatency is used before setup(space, view)")
         return self._given

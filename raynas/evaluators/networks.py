@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from raynas.core import Architecture, UserError, seed_for
-from raynas.data.base import View
+from raynas.data.base import DataView
 from raynas.spaces.base import InputShape, SearchSpace
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def check_seconds(owner: str, seconds: float) -> None:
         UserError: ``seconds`` is negative.
     """
     if seconds < 0:
-        raise UserError(f"{owner} has checkpoint_seconds={seconds:g}", allowed="0 or more")
+        raise UserError(f"{owner} has checkpoint_seconds={seconds:g}", expected="0 or more")
 
 
 def build_network(
@@ -48,7 +48,7 @@ def build_network(
         return space.build(arch, input_shape, num_classes)
 
 
-def check_network(space: SearchSpace, arch: Architecture, view: View) -> None:
+def check_network(space: SearchSpace, arch: Architecture, view: DataView) -> None:
     """Build the network and run it on two training images.
 
     Args:
@@ -69,8 +69,8 @@ def check_network(space: SearchSpace, arch: Architecture, view: View) -> None:
     if not isinstance(network, nn.Module):
         raise UserError(
             f"space {space.name!r} builds {type(network).__name__!r} for {arch.text!r}",
-            allowed=f"a torch.nn.Module, {wanted}",
-            cure="see the space's build()",
+            expected=f"a torch.nn.Module, {wanted}",
+            hint="see the space's build()",
         )
     network.eval()
     try:
@@ -80,14 +80,14 @@ def check_network(space: SearchSpace, arch: Architecture, view: View) -> None:
         raise UserError(
             f"the network that space {space.name!r} builds for {arch.text!r} fails on input "
             f"(2, {', '.join(map(str, view.input_shape))}): {type(error).__name__}: {error}",
-            allowed=wanted,
-            cure="see the space's build()",
+            expected=wanted,
+            hint="see the space's build()",
         ) from error
     shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
     if shape != (2, view.num_classes):
         raise UserError(
             f"the network that space {space.name!r} builds for {arch.text!r} gives {shape} "
             "for two images",
-            allowed=f"logits of shape (2, {view.num_classes})",
-            cure="see num_classes in the space's build()",
+            expected=f"logits of shape (2, {view.num_classes})",
+            hint="see num_classes in the space's build()",
         )

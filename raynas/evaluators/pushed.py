@@ -120,7 +120,7 @@ class PushedValues(Iterator[Any]):
         if (found is None) == (not values):
             raise UserError(
                 "report() was called with " + ("two sets of values" if values else "nothing"),
-                allowed="report(91.5), report({'step': 3, 'val_accuracy': 91.5}), "
+                expected="report(91.5), report({'step': 3, 'val_accuracy': 91.5}), "
                 "report(step=3, val_accuracy=91.5) or report(Measurement(...))",
             )
         if self._stopped:

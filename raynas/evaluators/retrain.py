@@ -18,7 +18,7 @@ from raynas.core.metrics import (
     VAL_ACCURACY,
     VAL_LOSS,
 )
-from raynas.data.base import View
+from raynas.data.base import DataView
 from raynas.evaluators.base import Evaluator
 from raynas.evaluators.networks import build_network, check_network, check_seconds
 from raynas.spaces.base import InputShape, SearchSpace
@@ -50,7 +50,7 @@ class Retrain(Evaluator):
 
     recipe: Recipe = field(default_factory=Recipe)
     checkpoint_seconds: float = field(default=10.0, metadata={"fingerprint": False})
-    _given: tuple[SearchSpace, View] | None = field(
+    _given: tuple[SearchSpace, DataView] | None = field(
         default=None, init=False, repr=False, compare=False
     )
 
@@ -111,7 +111,7 @@ class Retrain(Evaluator):
         """The last step: the number of epochs of the recipe."""
         return self.recipe.epochs
 
-    def setup(self, space: SearchSpace, view: View) -> None:
+    def setup(self, space: SearchSpace, view: DataView) -> None:
         """Take the space and the data.
 
         Args:
@@ -154,7 +154,7 @@ class Retrain(Evaluator):
         space, view = self._ready()
         return build_network(space, arch, view.input_shape, view.num_classes, seed)
 
-    def memory(self, arch: Architecture, space: SearchSpace, view: View) -> int | None:
+    def memory(self, arch: Architecture, space: SearchSpace, view: DataView) -> int | None:
         """Estimate the memory of a training step in float32, and of the images.
 
         Args:
@@ -187,7 +187,7 @@ class Retrain(Evaluator):
         check_augmentation(self.recipe, view)
         check_network(space, arch, view)
 
-    def _ready(self) -> tuple[SearchSpace, View]:
+    def _ready(self) -> tuple[SearchSpace, DataView]:
         if self._given is None:
             raise RaynasError("Retrain is used before setup(space, view)")
         return self._given
@@ -219,5 +219,5 @@ def load_trained(
 
     network = build_network(space, arch, input_shape, num_classes, seed=0)
     if load_checkpoint(workdir, {"label": arch.text}, network) is None:
-        raise UserError(f"no whole checkpoint in {workdir}", cure="train the architecture again")
+        raise UserError(f"no whole checkpoint in {workdir}", hint="train the architecture again")
     return network.eval()

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from raynas.core import Ensemble, Metric, Ranking, UserError, one_of
+from raynas.core import Ensemble, Metric, Ranking, UserError, unknown_option
 from raynas.core.fields import check_fields
 from raynas.core.ranks import Table, share_of
 from raynas.evaluators.base import Evaluator
@@ -52,26 +52,26 @@ class Screen:
         check_fields(self, unchecked=("evaluator",))
         if not isinstance(self.evaluator, Evaluator):
             raise UserError(
-                f"Screen({self.evaluator!r})", allowed="an evaluator, as ZeroShot(proxies=...)"
+                f"Screen({self.evaluator!r})", expected="an evaluator, as ZeroShot(proxies=...)"
             )
         if not 0 < self.keep <= 1:
-            raise UserError(f"screen.keep={self.keep}", allowed="above 0, up to 1")
+            raise UserError(f"screen.keep={self.keep}", expected="above 0, up to 1")
         if self.batch < 1:
-            raise UserError(f"screen.batch={self.batch}", allowed=">= 1")
+            raise UserError(f"screen.batch={self.batch}", expected=">= 1")
         if self.evaluator.max_step != 1:
             raise UserError(
                 f"screening by {self.evaluator.name}, which takes {self.evaluator.max_step} steps",
-                allowed="an evaluator that gives one measurement",
+                expected="an evaluator that gives one measurement",
             )
         if self.by is None and not self.names:
             raise UserError(
                 f"screening by {self.evaluator.name}, which measures nothing",
-                cure='say what ranks: by=Ensemble(("params",))',
+                hint='say what ranks: by=Ensemble(("params",))',
             )
         known = {*self.names, "params", "macs"}
         for part in self.by.parts if self.by else ():
             if part not in known:
-                raise one_of("score in screen.by:", part, sorted(known))
+                raise unknown_option("score in screen.by:", part, sorted(known))
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

@@ -7,10 +7,18 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from raynas.benchmarks.base import TabularBenchmark
-from raynas.core import Architecture, Job, Measurement, Metric, RaynasError, UserError, one_of
+from raynas.core import (
+    Architecture,
+    Job,
+    Measurement,
+    Metric,
+    RaynasError,
+    UserError,
+    unknown_option,
+)
 from raynas.core.fields import check_fields
 from raynas.core.metrics import TEST_ACCURACY, VAL_ACCURACY
-from raynas.data.base import View
+from raynas.data.base import DataView
 from raynas.evaluators.base import Evaluator
 from raynas.spaces.base import SearchSpace
 
@@ -43,19 +51,19 @@ class Tabular(Evaluator):
     benchmark: TabularBenchmark
     dataset: str = ""
     costs: tuple[str, ...] = ()
-    _view: View | None = field(default=None, init=False, repr=False, compare=False)
+    _view: DataView | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_fields(self)
         self.dataset = self.dataset or self.benchmark.datasets[0]
         if self.dataset not in self.benchmark.datasets:
-            raise one_of(
+            raise unknown_option(
                 f"data set in {self.benchmark.name}:", self.dataset, self.benchmark.datasets
             )
         known = [metric.name for metric in self.benchmark.costs]
         for cost in self.costs:
             if cost not in known:
-                raise one_of(f"cost in {self.benchmark.name}:", cost, known)
+                raise unknown_option(f"cost in {self.benchmark.name}:", cost, known)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -99,7 +107,7 @@ class Tabular(Evaluator):
         """
         return self.benchmark.remarks()
 
-    def setup(self, space: SearchSpace, view: View) -> None:
+    def setup(self, space: SearchSpace, view: DataView) -> None:
         """Load the table.
 
         Args:
@@ -158,7 +166,7 @@ class Tabular(Evaluator):
     def _cost_metrics(self) -> tuple[Metric, ...]:
         return tuple(m for m in self.benchmark.costs if m.name in self.costs)
 
-    def _ready(self) -> View:
+    def _ready(self) -> DataView:
         if self._view is None:
             raise RaynasError("Tabular is used before setup(space, view)")
         return self._view

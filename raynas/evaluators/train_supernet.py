@@ -10,16 +10,16 @@ from raynas.core import Architecture, Job, Measurement, Metric, RaynasError, Use
 from raynas.core.errors import first_line
 from raynas.core.fields import check_fields
 from raynas.core.metrics import TRAIN_ACCURACY, TRAIN_LOSS
-from raynas.data.base import View
+from raynas.data.base import DataView
 from raynas.evaluators.base import Evaluator
 from raynas.evaluators.networks import check_seconds
 from raynas.spaces.base import SearchSpace
-from raynas.supernet.rules import Phase, Reach, Rule, SinglePath
+from raynas.supernet.rules import OpenOptions, Phase, Rule, SinglePath
 from raynas.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from raynas.spaces.supernet import Supernet
-    from raynas.supernet.parallel import Ranks
+    from raynas.supernet.parallel import ProcessGroup
 
 SMALLEST = Metric("smallest_accuracy", "%", "max", "of the smallest subnet, inherited weights")
 LARGEST = Metric("largest_accuracy", "%", "max", "of the largest subnet, inherited weights")
@@ -63,7 +63,7 @@ class TrainSupernet(Evaluator):
     look_images: int = 1000
     look_calibration: int = 512
     checkpoint_seconds: float = field(default=10.0, metadata={"fingerprint": False})
-    _given: tuple[SearchSpace, View] | None = field(
+    _given: tuple[SearchSpace, DataView] | None = field(
         default=None, init=False, repr=False, compare=False
     )
 
@@ -75,7 +75,7 @@ class TrainSupernet(Evaluator):
             if getattr(self, setting) < value:
                 raise UserError(
                     f"TrainSupernet has {setting}={getattr(self, setting)}",
-                    allowed=f"a whole number from {value} up",
+                    expected=f"a whole number from {value} up",
                 )
 
     @property
@@ -92,7 +92,7 @@ class TrainSupernet(Evaluator):
         """The last step: the number of epochs of the recipe."""
         return self.recipe.epochs
 
-    def setup(self, space: SearchSpace, view: View) -> None:
+    def setup(self, space: SearchSpace, view: DataView) -> None:
         """Take the space and the data.
 
         Args:
@@ -123,12 +123,12 @@ class TrainSupernet(Evaluator):
         except Exception as error:  # any kind: a user's supernet()
             raise UserError(
                 f"the supernet of space {space.name!r} cannot be made: {first_line(error)}",
-                cure="see the space's supernet(); a layer of your own is a raynas.layers.Elastic "
+                hint="see the space's supernet(); a layer of your own is a raynas.layers.Elastic "
                 "with forward(x, arch), plain(arch, width_in) and width_out(arch, width_in)",
             ) from error
         supernet.values(arch)
         check_supernet(supernet, some_images(view, 2), self.phases)
-        Reach.of(space).opened(self.phases, epoch=1)
+        OpenOptions.of(space).opened(self.phases, epoch=1)
 
     def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
         """Train the supernet.
@@ -146,7 +146,7 @@ class TrainSupernet(Evaluator):
         with together(self.processes, job.device, _beside, self, job) as ranks:
             yield from self.steps(job, device, ranks)
 
-    def steps(self, job: Job, device: str, ranks: Ranks) -> Iterator[Measurement]:
+    def steps(self, job: Job, device: str, ranks: ProcessGroup) -> Iterator[Measurement]:
         """Train as one rank; only the first rank measures subnets and writes files.
 
         Args:
@@ -178,13 +178,13 @@ class TrainSupernet(Evaluator):
             ranks=ranks,
         )
 
-    def _ready(self) -> tuple[SearchSpace, View]:
+    def _ready(self) -> tuple[SearchSpace, DataView]:
         if self._given is None:
             raise RaynasError("TrainSupernet is used before setup(space, view)")
         return self._given
 
 
-def new_supernet(space: SearchSpace, view: View, seed: int) -> Supernet:
+def new_supernet(space: SearchSpace, view: DataView, seed: int) -> Supernet:
     """Make the supernet with initial weights that depend on ``seed`` alone.
 
     Args:
@@ -208,13 +208,13 @@ def new_supernet(space: SearchSpace, view: View, seed: int) -> Supernet:
     if not isinstance(supernet, Supernet):
         raise UserError(
             f"supernet() of space {space.name!r} returned {type(supernet).__name__}",
-            allowed="a raynas.spaces.Supernet",
-            cure="return Supernet(self, body, input_shape, num_classes)",
+            expected="a raynas.spaces.Supernet",
+            hint="return Supernet(self, body, input_shape, num_classes)",
         )
     return supernet
 
 
-def _beside(ranks: Ranks, device: str, own: TrainSupernet, job: Job) -> None:
+def _beside(ranks: ProcessGroup, device: str, own: TrainSupernet, job: Job) -> None:
     """Run the same training in another process; its measurements are not used."""
     for _ in own.steps(job, device, ranks):
         pass

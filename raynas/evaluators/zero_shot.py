@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from raynas.core import Architecture, Job, Measurement, Metric, RaynasError, UserError
 from raynas.core.fields import check_fields
 from raynas.core.metrics import LATENCY, MACS, PARAMS
-from raynas.data.base import View
+from raynas.data.base import DataView
 from raynas.evaluators.base import Evaluator
 from raynas.evaluators.networks import build_network, check_network
 from raynas.spaces.base import SearchSpace
@@ -43,7 +43,7 @@ class ZeroShot(Evaluator):
     proxies: tuple[Proxy, ...]
     batch: int = 64
     latency: int = 0
-    _given: tuple[SearchSpace, View] | None = field(
+    _given: tuple[SearchSpace, DataView] | None = field(
         default=None, init=False, repr=False, compare=False
     )
     _batch: Batch | None = field(default=None, init=False, repr=False, compare=False)
@@ -56,7 +56,7 @@ class ZeroShot(Evaluator):
         if self.batch < 2 or self.latency < 0:
             raise UserError(
                 f"ZeroShot has batch={self.batch}, latency={self.latency}",
-                allowed="batch from 2, latency from 0 images",
+                expected="batch from 2, latency from 0 images",
             )
 
     @property
@@ -74,7 +74,7 @@ class ZeroShot(Evaluator):
         """The last step: 1, since there is one measurement."""
         return 1
 
-    def passes(self, view: View) -> float:
+    def passes(self, view: DataView) -> float:
         """Return one forward and backward pass of the batch per proxy, and the timed passes.
 
         Proxies that share passes cost less; those with passes of their own may cost more.
@@ -90,7 +90,7 @@ class ZeroShot(Evaluator):
         counted = sum(p.name not in _COSTS for p in self.proxies)
         return 3.0 * self.batch * counted + (passes_of(self.latency) if self.latency else 0)
 
-    def setup(self, space: SearchSpace, view: View) -> None:
+    def setup(self, space: SearchSpace, view: DataView) -> None:
         """Take the space and the data, and draw the batch.
 
         Args:
@@ -148,7 +148,7 @@ class ZeroShot(Evaluator):
             )
         yield Measurement(1, values, _worked(job) - began, note=found.note)
 
-    def _ready(self) -> tuple[SearchSpace, View]:
+    def _ready(self) -> tuple[SearchSpace, DataView]:
         if self._given is None:
             raise RaynasError("ZeroShot is used before setup(space, view)")
         return self._given

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from raynas.core import Bound, Costs, Objective, UserError, one_of
+from raynas.core import Bound, Costs, Objective, UserError, unknown_option
 from raynas.core.describe import describe, fingerprint, former_description
 from raynas.core.fields import brief, check_fields
 from raynas.core.metrics import LATENCY
+from raynas.core.renamed import renamed_names, renamed_settings
 from raynas.data.base import Dataset
 from raynas.evaluators.base import Evaluator
 from raynas.evaluators.screen import Screen
@@ -53,11 +54,11 @@ class Budget:
     def __post_init__(self) -> None:
         check_fields(self)
         if self.trials is None and self.hours is None:
-            raise UserError("a budget without an end", cure="give budget.trials or budget.hours")
+            raise UserError("a budget without an end", hint="give budget.trials or budget.hours")
         if self.trials is not None and self.trials < 1:
-            raise UserError(f"budget.trials={self.trials}", allowed=">= 1")
+            raise UserError(f"budget.trials={self.trials}", expected=">= 1")
         if self.hours is not None and self.hours <= 0:
-            raise UserError(f"budget.hours={self.hours}", allowed="> 0")
+            raise UserError(f"budget.hours={self.hours}", expected="> 0")
 
 
 @dataclass(frozen=True)
@@ -86,13 +87,13 @@ class Finalists:
     def __post_init__(self) -> None:
         check_fields(self)
         if self.top < 0:
-            raise UserError(f"finalists.top={self.top}", allowed=">= 0")
+            raise UserError(f"finalists.top={self.top}", expected=">= 0")
         if self.seeds < 1:
-            raise UserError(f"finalists.seeds={self.seeds}", allowed=">= 1")
+            raise UserError(f"finalists.seeds={self.seeds}", expected=">= 1")
 
 
 @dataclass(frozen=True)
-class Truth:
+class RankingCheck:
     """The settings of a check of the search's ranking.
 
     Architectures from all over the search's ranking, the first and the last among them, are trained
@@ -116,9 +117,10 @@ class Truth:
         check_fields(self)
         for name in ("count", "seeds"):
             if getattr(self, name) < 1:
-                raise UserError(f"truth.{name}={getattr(self, name)}", allowed=">= 1")
+                raise UserError(f"ranking_check.{name}={getattr(self, name)}", expected=">= 1")
 
 
+@renamed_settings(in_order="deterministic_workers", against="baselines", truth="ranking_check")
 @dataclass(frozen=True)
 class Experiment:
     """The parts and settings that make a search.
@@ -137,14 +139,16 @@ class Experiment:
         scheduler: Decides after each measurement if a trial goes on.
         screen: Scores proposals before they are evaluated and screens out the weak ones; None
             evaluates all.
-        against: Samplers that get the same worker time as ``sampler``, for the comparison in the
+        baselines: Samplers that get the same worker time as ``sampler``, for the comparison in the
             report; ``()`` leaves it out.
         seed: The seed of everything random in the search.
-        in_order: 0 takes results as they come. n takes them as n workers in step would give them,
-            so that one seed gives one table, with however many workers; at most n of them are busy.
+        deterministic_workers: 0 takes results as they come. n takes them as n workers in step would
+            give them, so that one seed gives one table, with however many workers; at most n of
+            them are busy.
         budget: The limits at which the search ends.
         finalists: The final training of the best architectures.
-        truth: Trains some of the searched architectures to judge the search; None leaves it out.
+        ranking_check: Trains some of the searched architectures to judge the search; None trains
+            none.
         resources: The resources of one trial.
         checkpoints: How many checkpoints are kept, and of which trials.
         smoke: The settings of ``--smoke``: path -> value.
@@ -163,12 +167,14 @@ class Experiment:
     bounds: tuple[Bound, ...] = ()
     scheduler: Scheduler = field(default_factory=NoStopping)
     screen: Screen | None = None
-    against: tuple[Sampler, ...] = field(default_factory=lambda: (Random(),))
+    baselines: tuple[Sampler, ...] = field(
+        default_factory=lambda: (Random(),), metadata={"stored as": "against"}
+    )
     seed: int = 0
-    in_order: int = 0
+    deterministic_workers: int = field(default=0, metadata={"stored as": "in_order"})
     budget: Budget = field(default=Budget(), metadata=_NOT_PRINTED)
     finalists: Finalists = field(default=Finalists(), metadata=_NOT_PRINTED)
-    truth: Truth | None = field(default=None, metadata=_NOT_PRINTED)
+    ranking_check: RankingCheck | None = field(default=None, metadata=_NOT_PRINTED)
     resources: Resources = field(default=Resources(), metadata=_NOT_PRINTED)
     checkpoints: Checkpoints = field(default=Checkpoints(), metadata=_NOT_PRINTED)
     smoke: Mapping[str, object] = field(
@@ -181,31 +187,31 @@ class Experiment:
             if isinstance(part, type):
                 raise UserError(
                     f"experiment's {name} is the class {part.__name__}",
-                    cure=f"write {name}={part.__name__}(...)",
+                    hint=f"write {name}={part.__name__}(...)",
                 )
             if not isinstance(part, kind):
                 raise UserError(
                     f"experiment's {name} is {type(part).__name__}, not a {kind.__name__}",
-                    cure=f"see `raynas list` for what there is; {name}=... takes an object",
+                    hint=f"see `raynas list` for what there is; {name}=... takes an object",
                 )
-        check_fields(self, unchecked=(*_PARTS, "screen", "truth"))
+        check_fields(self, unchecked=(*_PARTS, "screen", "ranking_check"))
         check_name(self.name)
-        if self.in_order < 0:
+        if self.deterministic_workers < 0:
             raise UserError(
-                f"in_order={self.in_order}",
-                allowed="0, which takes results as they come, or a number of workers",
+                f"deterministic_workers={self.deterministic_workers}",
+                expected="0, which takes results as they come, or a number of workers",
             )
         if not self.objectives:
-            raise UserError("an experiment without objectives", cure="objectives=(Objective(),)")
+            raise UserError("an experiment without objectives", hint="objectives=(Objective(),)")
         if self.screen is not None and not isinstance(self.screen, Screen):
             raise UserError(
                 f"experiment's screen is {type(self.screen).__name__}",
-                cure="write screen=Screen(ZeroShot(proxies=(...)), keep=0.25)",
+                hint="write screen=Screen(ZeroShot(proxies=(...)), keep=0.25)",
             )
-        if self.truth is not None and not isinstance(self.truth, Truth):
+        if self.ranking_check is not None and not isinstance(self.ranking_check, RankingCheck):
             raise UserError(
-                f"experiment's truth is {type(self.truth).__name__}",
-                cure="write truth=Truth(Retrain(...), count=40)",
+                f"experiment's ranking_check is {type(self.ranking_check).__name__}",
+                hint="write ranking_check=RankingCheck(Retrain(...), count=40)",
             )
         known = {m.name for m in self.evaluator.metrics} | _COSTS
         screened = {m.name for m in self.screen.metrics} if self.screen else set()
@@ -217,13 +223,13 @@ class Experiment:
             for part in parts:
                 if part.metric not in known:
                     timed = place == "bounds" and part.metric == LATENCY.name
-                    cure = "screen=Screen(MeasuredLatency(), keep=1.0) measures it" if timed else ""
-                    raise one_of(f"metric in {place}:", part.metric, sorted(known), cure)
-        arms = [s.name for s in (self.sampler, *self.against)]
-        if len(set(arms)) < len(arms):
+                    hint = "screen=Screen(MeasuredLatency(), keep=1.0) measures it" if timed else ""
+                    raise unknown_option(f"metric in {place}:", part.metric, sorted(known), hint)
+        names = [s.name for s in (self.sampler, *self.baselines)]
+        if len(set(names)) < len(names):
             raise UserError(
-                f"two samplers of one name: {', '.join(arms)}",
-                cure="compare different samplers, or set against=()",
+                f"two samplers of one name: {', '.join(names)}",
+                hint="compare different samplers, or set baselines=()",
             )
 
     @property
@@ -255,8 +261,9 @@ class Experiment:
         """
         kept = {
             name: describe(getattr(self, name))
-            for name in ("budget", "finalists", "truth", "resources", "checkpoints")
+            for name in ("budget", "finalists", "resources", "checkpoints")
         }
+        kept["truth"] = describe(self.ranking_check)
         return {**describe(self), **kept}
 
     @property
@@ -264,11 +271,11 @@ class Experiment:
         """The evaluators of all stages, the search's own first.
 
         Returns:
-            The search's own, then those of screen, truth and finalists as far as they are given.
+            The search's own, then those of screen, ranking check and finalists, where given.
         """
         others = (
             self.screen.evaluator if self.screen else None,
-            self.truth.evaluator if self.truth else None,
+            self.ranking_check.evaluator if self.ranking_check else None,
             self.finalists.evaluator,
             self.finalists.inherited,
         )
@@ -288,7 +295,7 @@ class Experiment:
             names = ", ".join(sorted(e.name for e in found.values()))
             raise UserError(
                 f"evaluators of one experiment need {len(found)} different trainings ({names})",
-                cure="give them one and the same training",
+                hint="give them one and the same training",
             )
         return next(iter(found.values()), None)
 
@@ -314,7 +321,7 @@ class Experiment:
             self,
             evaluator=self.evaluator.with_prepared(folder),
             screen=ready(self.screen, "evaluator"),
-            truth=ready(self.truth, "evaluator"),
+            ranking_check=ready(self.ranking_check, "evaluator"),
             finalists=ready(self.finalists, "evaluator", "inherited"),
         )
 
@@ -338,9 +345,9 @@ def check_name(name: str) -> None:
     if odd or not name.isprintable() or any(len(part.encode()) > _LONGEST_NAME for part in parts):
         raise UserError(
             f"name={brief(name)} is no name for the folder of a run",
-            allowed=f"printable characters, up to {_LONGEST_NAME} bytes; a/b for a folder in a "
+            expected=f"printable characters, up to {_LONGEST_NAME} bytes; a/b for a folder in a "
             "folder, and no '..'",
-            cure="name the experiment another way, as in name='first_search'",
+            hint="name the experiment another way, as in name='first_search'",
         )
 
 
@@ -354,3 +361,5 @@ _PARTS: dict[str, type] = {
     "sampler": Sampler,
     "scheduler": Scheduler,
 }
+
+__getattr__ = renamed_names(__name__, Truth="RankingCheck")

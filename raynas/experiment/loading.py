@@ -21,7 +21,7 @@ from raynas.experiment.overrides import apply
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedExperiment:
     """An experiment file that was executed.
 
     Attributes:
@@ -39,7 +39,7 @@ class Loaded:
     stand_in: bool = False
 
 
-def with_data(loaded: Loaded) -> Loaded:
+def with_data(loaded: LoadedExperiment) -> LoadedExperiment:
     """Let random images stand in for a data set whose files are missing, if it declares them.
 
     Args:
@@ -61,7 +61,7 @@ def with_data(loaded: Loaded) -> Loaded:
 def load(
     path: Path | str, overrides: Mapping[str, object] | None = None, *, smoke: bool = False,
     stand_in: bool = False, name: str = "", beside: Path | None = None,
-) -> Loaded:  # fmt: skip
+) -> LoadedExperiment:  # fmt: skip
     """Execute an experiment file, call its ``experiment()``, and apply overrides.
 
     Args:
@@ -82,31 +82,31 @@ def load(
     path = Path(path).absolute()
     if not path.is_file():
         raise UserError(
-            f"no experiment file {str(path)!r}", cure="give a .py file, as in experiments/"
+            f"no experiment file {str(path)!r}", hint="give a .py file, as in experiments/"
         )
     if path.suffix != ".py":
-        raise UserError(f"experiment file {path.name!r}", allowed="a Python file, *.py")
+        raise UserError(f"experiment file {path.name!r}", expected="a Python file, *.py")
     try:
         source = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"experiment file {str(path)!r} cannot be read: {error}",
-            cure="make it readable, as UTF-8 text",
+            hint="make it readable, as UTF-8 text",
         ) from error
     module = _import_file(path, beside)
     function = getattr(module, "experiment", None)
     if not callable(function):
         raise UserError(
             f"{path.name} has no experiment()",
-            cure="define `def experiment() -> Experiment:` that returns one",
+            hint="define `def experiment() -> Experiment:` that returns one",
         )
     with _told(path):
         found = function()
     if not isinstance(found, Experiment):
         raise UserError(
             f"experiment() of {path.name} returned {type(found).__name__}",
-            allowed="an Experiment",
-            cure="end it with `return Experiment(space=..., data=..., ...)`",
+            expected="an Experiment",
+            hint="end it with `return Experiment(space=..., data=..., ...)`",
         )
     if not found.name:
         found = dataclasses.replace(found, name=name or path.stem)
@@ -115,11 +115,11 @@ def load(
     found = apply(found, overrides or {})
     if not found.name:
         raise UserError(
-            "--set name=: an experiment without a name", cure="leave it out, or name it"
+            "--set name=: an experiment without a name", hint="leave it out, or name it"
         )
     if stand_in:
         found = dataclasses.replace(found, data=random_images(found.data))
-    return Loaded(found, source, path, module, stand_in)
+    return LoadedExperiment(found, source, path, module, stand_in)
 
 
 def _import_file(path: Path, beside: Path | None) -> ModuleType:
@@ -162,7 +162,7 @@ def _told(path: Path) -> Iterator[None]:
         where = f"{path.name}, line {line}" if line else path.name
         raise UserError(
             f"experiment file {where}: {type(error).__name__}: {problem}",
-            cure="correct it and try again",
+            hint="correct it and try again",
         ) from error
 
 

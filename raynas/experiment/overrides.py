@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from raynas.core import UserError, one_of
+from raynas.core import UserError, unknown_option
 from raynas.core.fields import (
     MISFIT,
     brief,
@@ -18,6 +18,7 @@ from raynas.core.fields import (
     shown_type,
     union_members,
 )
+from raynas.core.renamed import current_setting
 from raynas.experiment.experiment import Experiment
 
 
@@ -41,7 +42,7 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, object]:
     for text in texts:
         path, equals, value = text.partition("=")
         if not equals or not path.strip():
-            raise UserError(f"--set {text!r}", allowed="path=value, as in budget.trials=8")
+            raise UserError(f"--set {text!r}", expected="path=value, as in budget.trials=8")
         found[path.strip()] = _literal(value.strip())
     return found
 
@@ -118,18 +119,19 @@ def _replaced(part: Any, wanted: _Wanted, place: str) -> Any:
     if not dataclasses.is_dataclass(part) or isinstance(part, type):
         raise UserError(
             f"--set {wanted.path}: there is nothing to set inside {place}",
-            cure=f"--set {place}=VALUE",
+            hint=f"--set {place}=VALUE",
         )
     names = [f.name for f in dataclasses.fields(part) if f.init and f.metadata.get("set", True)]
     if not names:
         raise UserError(
             f"--set {wanted.path}: {type(part).__name__} has no settings",
-            cure="change the experiment file",
+            hint="change the experiment file",
         )
     changes = {}
-    for key, inner in wanted.inside.items():
+    for written, inner in wanted.inside.items():
+        key = current_setting(type(part), written)
         if key not in names:
-            raise one_of(f"key in --set {inner.path}:", key, names)
+            raise unknown_option(f"key in --set {inner.path}:", key, names)
         current = getattr(part, key)
         if inner.value is not _UNSET:
             current = _coerce(inner.value, declared_types(type(part))[key], current, inner.told)
@@ -138,15 +140,15 @@ def _replaced(part: Any, wanted: _Wanted, place: str) -> Any:
 
 
 def _replaced_items(part: tuple[Any, ...], wanted: _Wanted, place: str) -> Any:
-    """Return a tuple with settings of its parts applied, as by ``against.0.n_startup``."""
+    """Return a tuple with settings of its parts applied, as by ``baselines.0.n_startup``."""
     items, places = list(part), [str(i) for i in range(len(part))]
     for key, inner in wanted.inside.items():
         if key not in places:
-            raise one_of(f"place in --set {inner.path}:", key, places)
+            raise unknown_option(f"place in --set {inner.path}:", key, places)
         if inner.value is not _UNSET:
             raise UserError(
                 f"--set {inner.told}: {type(part[int(key)]).__name__} is not a plain value",
-                cure=f"set what is inside, as {inner.told}.NAME=VALUE, or change the experiment "
+                hint=f"set what is inside, as {inner.told}.NAME=VALUE, or change the experiment "
                 "file",
             )
         items[int(key)] = _replaced(part[int(key)], inner, f"{place}.{key}")
@@ -173,12 +175,12 @@ def _coerce(value: object, hint: Any, current: object, path: str) -> object:
         return fitted
     raise UserError(
         f"--set {path}={brief(value)}",
-        allowed=" or ".join(map(shown_type, options)),
-        cure=_cure(options, current, path),
+        expected=" or ".join(map(shown_type, options)),
+        hint=_hint_for(options, current, path),
     )
 
 
-def _cure(options: Sequence[Any], current: object, path: str) -> str:
+def _hint_for(options: Sequence[Any], current: object, path: str) -> str:
     """Return what to write instead."""
     if dataclasses.is_dataclass(current):
         names = [f.name for f in dataclasses.fields(current) if f.init]

@@ -17,6 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from raynas.core import Choice, Option, UserError
+from raynas.core.renamed import renamed_names
 
 Arch = Mapping[str, Option]
 """An architecture, or any mapping from choice to option."""
@@ -26,7 +27,7 @@ Region = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
-class Part:
+class ElasticPart:
     """A module that runs within another one.
 
     Attributes:
@@ -85,7 +86,7 @@ class Elastic(nn.Module, ABC):
             The number of output channels.
         """
 
-    def parts(self, arch: Arch, width_in: int) -> Iterator[Part]:
+    def parts(self, arch: Arch, width_in: int) -> Iterator[ElasticPart]:
         """Return the modules within this one that ``arch`` runs; a layer has none.
 
         Args:
@@ -191,7 +192,7 @@ def width_after(module: nn.Module, arch: Arch, width_in: int) -> int:
     if isinstance(module, nn.Flatten):
         raise UserError(
             "nn.Flatten in a supernet: its output depends on the image's size",
-            cure="use raynas.layers.Flatten(positions), with the positions of a channel",
+            hint="use raynas.layers.Flatten(positions), with the positions of a channel",
         )
     for name in ("out_channels", "out_features"):
         if hasattr(module, name):
@@ -216,7 +217,7 @@ def sort_channels(module: nn.Module) -> None:
 
 
 @dataclass(frozen=True)
-class Size:
+class ElasticSize:
     """A number of channels, a kernel's side or a depth that depends on the architecture.
 
     Attributes:
@@ -249,11 +250,11 @@ class Size:
         return self.most if self.of is None else self.of(arch)
 
 
-Sized = int | Choice | Size
+Sized = int | Choice | ElasticSize
 """A size of a layer: a fixed number, a choice whose options are integers, or a Size."""
 
 
-def size(value: Sized) -> Size:
+def size(value: Sized) -> ElasticSize:
     """Return the size that ``value`` describes.
 
     Args:
@@ -265,16 +266,16 @@ def size(value: Sized) -> Size:
     Raises:
         UserError: The options of a choice are not integers.
     """
-    if isinstance(value, Size):
+    if isinstance(value, ElasticSize):
         return value
     if isinstance(value, Choice):
         if any(type(option) is not int for option in value.options):
             raise UserError(
                 f"choice {value.name!r} is no size: its options are {value.options}",
-                allowed="integers; or a Size that makes one from the architecture",
+                expected="integers; or a Size that makes one from the architecture",
             )
-        return Size(tuple(int(o) for o in value.options), _Option(value.name))
-    return Size((value,))
+        return ElasticSize(tuple(int(o) for o in value.options), _Option(value.name))
+    return ElasticSize((value,))
 
 
 @dataclass(frozen=True)
@@ -312,3 +313,6 @@ def filled(
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(name not in given or given[name].requires_grad)
     return module
+
+
+__getattr__ = renamed_names(__name__, Part="ElasticPart", Size="ElasticSize")

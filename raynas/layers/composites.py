@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from raynas.core import Choice, Option, UserError, one_of
-from raynas.layers.base import Arch, Elastic, Part, Sized, plain_of, run, size, width_after
+from raynas.core import Choice, Option, UserError, unknown_option
+from raynas.layers.base import Arch, Elastic, ElasticPart, Sized, plain_of, run, size, width_after
 from raynas.layers.channels import ChannelFlow, ChannelTracer, follow_by, sort_within
 
 
@@ -63,14 +63,14 @@ class Sequential(Elastic):
         parts = self.parts(arch, width_in)
         return nn.Sequential(*(plain_of(p.module, arch, p.width_in) for p in parts))
 
-    def parts(self, arch: Arch, width_in: int) -> Iterator[Part]:
+    def parts(self, arch: Arch, width_in: int) -> Iterator[ElasticPart]:
         """Yield the modules that run.
 
         Yields:
             Each module with the output channels of the one before.
         """
         for number, step in enumerate(self.steps[: self.length(arch)]):
-            yield Part(f"steps.{number}", step, width_in)
+            yield ElasticPart(f"steps.{number}", step, width_in)
             width_in = width_after(step, arch, width_in)
 
 
@@ -91,7 +91,7 @@ class Repeat(Sequential):
         if len(blocks) != self.depth.most:
             raise UserError(
                 f"{len(blocks)} blocks for depths {self.depth.options}",
-                cure=f"give {self.depth.most} blocks",
+                hint=f"give {self.depth.most} blocks",
             )
 
     def length(self, arch: Arch) -> int:
@@ -115,7 +115,7 @@ class OneOf(Elastic):
         self.choice = choice.name if isinstance(choice, Choice) else choice
         for option in choice.options if isinstance(choice, Choice) else ():
             if option not in modules:
-                raise one_of(f"module of choice {self.choice!r}", option, modules)
+                raise unknown_option(f"module of choice {self.choice!r}", option, modules)
         # a list, because the keys of a dict of modules must not contain a dot
         self.options = tuple(modules)
         self.modules_of = nn.ModuleList(modules.values())
@@ -150,18 +150,18 @@ class OneOf(Elastic):
         """Return the plain form of the chosen module."""
         return plain_of(self.chosen(arch), arch, width_in)
 
-    def parts(self, arch: Arch, width_in: int) -> Iterator[Part]:
+    def parts(self, arch: Arch, width_in: int) -> Iterator[ElasticPart]:
         """Yield the chosen module.
 
         Yields:
             One part.
         """
-        yield Part(f"modules_of.{self._index(arch)}", self.chosen(arch), width_in)
+        yield ElasticPart(f"modules_of.{self._index(arch)}", self.chosen(arch), width_in)
 
     def _index(self, arch: Arch) -> int:
         option = arch[self.choice]
         if option not in self.options:
-            raise one_of(f"option for {self.choice!r}", option, self.options)
+            raise unknown_option(f"option for {self.choice!r}", option, self.options)
         return self.options.index(option)
 
 
@@ -203,26 +203,28 @@ class Residual(Elastic):
             raise UserError(
                 f"Residual: its body gives {tuple(out.shape)}, its shortcut "
                 f"({type(self.shortcut).__name__}) {tuple(short.shape)}",
-                cure="give it shortcut=..., with the stride and the width of the body, as "
+                hint="give it shortcut=..., with the stride and the width of the body, as "
                 "Sequential(ElasticConv2d(max_in, out, 1, stride=2), ElasticBatchNorm2d(out))",
             )
         return out + short
 
     def plain(self, arch: Arch, width_in: int) -> nn.Module:
-        """Return the plain body and shortcut as a :class:`Sum`."""
-        return Sum(*(plain_of(p.module, arch, width_in) for p in self.parts(arch, width_in)))
+        """Return the plain body and shortcut as a :class:`ResidualSum`."""
+        return ResidualSum(
+            *(plain_of(p.module, arch, width_in) for p in self.parts(arch, width_in))
+        )
 
-    def parts(self, arch: Arch, width_in: int) -> Iterator[Part]:
+    def parts(self, arch: Arch, width_in: int) -> Iterator[ElasticPart]:
         """Yield the body and the shortcut.
 
         Yields:
             Two parts with the same input channels.
         """
-        yield Part("body", self.body, width_in)
-        yield Part("shortcut", self.shortcut, width_in)
+        yield ElasticPart("body", self.body, width_in)
+        yield ElasticPart("shortcut", self.shortcut, width_in)
 
 
-class Sum(nn.Module):
+class ResidualSum(nn.Module):
     """A plain sum of a module and a shortcut: the plain form of :class:`Residual`.
 
     Args:
@@ -286,7 +288,7 @@ class Flatten(Elastic):
         if x.shape[2:].numel() != self.positions:
             raise UserError(
                 f"Flatten(positions={self.positions}) of maps with {tuple(x.shape[2:])} positions",
-                cure="put a pool of known size before it, as nn.AdaptiveAvgPool2d(1)",
+                hint="put a pool of known size before it, as nn.AdaptiveAvgPool2d(1)",
             )
         return x.flatten(1)
 

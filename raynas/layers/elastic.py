@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raynas.core import UserError
-from raynas.layers.base import Arch, Elastic, Region, Size, Sized, filled, size
+from raynas.layers.base import Arch, Elastic, ElasticSize, Region, Sized, filled, size
 
 
 class ElasticConv2d(Elastic):
@@ -59,7 +59,7 @@ class ElasticConv2d(Elastic):
         self.least_in = size(max_in).options[0]
         self.stride, self.depthwise = stride, depthwise
         if any(side % 2 == 0 for side in self.kernel.options):
-            raise UserError(f"elastic kernels {self.kernel.options}", allowed="odd integers")
+            raise UserError(f"elastic kernels {self.kernel.options}", expected="odd integers")
         groups = self.max_in if depthwise else 1
         largest = nn.Conv2d(self.max_in, self.out.most, self.kernel.most, groups=groups, bias=bias)
         self.weight, self.bias = largest.weight, largest.bias
@@ -351,4 +351,4 @@ def _centre(weight: Tensor, side: int) -> Tensor:
     return weight[..., rim : rim + side, rim : rim + side]
 
 
-__all__ = ["ElasticBatchNorm2d", "ElasticConv2d", "ElasticLinear", "Size"]
+__all__ = ["ElasticBatchNorm2d", "ElasticConv2d", "ElasticLinear", "ElasticSize"]

@@ -17,7 +17,7 @@ from typing import Protocol
 from raynas.core import Architecture, Bound, Trial, TrialState, UserError, violations
 from raynas.core.describe import fresh
 from raynas.evaluators.base import Evaluator
-from raynas.experiment import Experiment, Loaded, load
+from raynas.experiment import Experiment, LoadedExperiment, load
 from raynas.spaces.stored import StoredSpace
 from raynas.store import RunFolder, read, trials
 from raynas.store.files import reason, write_whole
@@ -25,7 +25,7 @@ from raynas.store.files import reason, write_whole
 
 def reload(
     folder: RunFolder, overrides: Mapping[str, object] | None = None, *, trust: bool = False
-) -> Loaded:
+) -> LoadedExperiment:
     """Execute the copy of the experiment's source in the run's folder.
 
     Args:
@@ -70,7 +70,7 @@ def expect_own(folder: RunFolder) -> None:
             raise UserError(
                 f"{file} belongs to another user (uid {owner}), and this command executes the "
                 "experiment.py of the run",
-                cure="look at that file, then give --trust; status, report, export-study and "
+                hint="look at that file, then give --trust; status, report, export-study and "
                 "verify --history execute nothing",
             )
 
@@ -80,7 +80,7 @@ def expect_own(folder: RunFolder) -> None:
 SPACE_FILE = "space.json"
 
 
-class Space(Protocol):
+class ArchitectureReader(Protocol):
     """A reader of the architectures of a run."""
 
     def architecture(self, text: str, /) -> Architecture:
@@ -95,7 +95,7 @@ class Space(Protocol):
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredExperiment:
     """The part of an experiment that can be read from a run without executing code.
 
     Attributes:
@@ -145,13 +145,13 @@ def keep_space(
     except OSError as error:
         raise UserError(
             f"{folder.path / SPACE_FILE} cannot be written: {reason(error)}",
-            cure=f"make room or access, then go on with: raynas resume {folder.place}",
+            hint=f"make room or access, then go on with: raynas resume {folder.place}",
         ) from error
     folder.publish(folder.path / SPACE_FILE)
     return space
 
 
-def kept(folder: RunFolder) -> Kept:
+def kept(folder: RunFolder) -> StoredExperiment:
     """Read what the run keeps of its experiment; nothing is executed and nothing is raised.
 
     Args:
@@ -164,12 +164,14 @@ def kept(folder: RunFolder) -> Kept:
     again = f"`raynas resume {folder.place}` keeps them"
     try:
         data = json.loads(file.read_bytes())
-        return Kept(StoredSpace.from_json(data), data.get("quick") is True)
+        return StoredExperiment(StoredSpace.from_json(data), data.get("quick") is True)
     except FileNotFoundError:
-        return Kept(None, remark=f"the run keeps no choices and drawings of its space; {again}")
+        return StoredExperiment(
+            None, remark=f"the run keeps no choices and drawings of its space; {again}"
+        )
     except (OSError, ValueError, RecursionError, MemoryError) as error:
         why = " ".join(str(error).split())[:120]
-        return Kept(None, remark=f"{file} cannot be read ({why}); {again}")
+        return StoredExperiment(None, remark=f"{file} cannot be read ({why}); {again}")
 
 
 # -- trials ------------------------------------------------------------------------------------
@@ -195,7 +197,7 @@ def history(
 
 def past_trials(
     folder: RunFolder,
-    space: Space,
+    space: ArchitectureReader,
     objectives: Sequence[str],
     bounds: Sequence[Bound],
     stage: str,
@@ -272,7 +274,7 @@ def keep_weights(folder: RunFolder, trained: Trial) -> None:
     if not folder.supernet.is_dir():
         raise UserError(
             f"the weights that the search inherits from are not in {folder.supernet}",
-            cure="put them back, or train them in a new run",
+            hint="put them back, or train them in a new run",
         )
     place = folder.trial_folder(trained.number)
     shutil.rmtree(place, ignore_errors=True)
@@ -296,7 +298,7 @@ def expect_weights(folder: RunFolder, experiment: Experiment) -> None:
         raise UserError(
             f"run {folder.place} inherits from weights {', '.join(sorted(other))}, not from "
             f"{version or 'none'}, which are there now",
-            cure="put the former back, or begin a new run",
+            hint="put the former back, or begin a new run",
         )
 
 

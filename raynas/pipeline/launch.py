@@ -11,18 +11,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raynas.callbacks import Board, Observer
+from raynas.callbacks import CallbackDispatcher, RunCallback
 from raynas.core import Metric, UserError
-from raynas.experiment import Experiment, Loaded
+from raynas.experiment import Experiment, LoadedExperiment
 from raynas.pipeline.history import keep_space, reload
 from raynas.pipeline.printing import show_remarks
 from raynas.pipeline.results import finish
-from raynas.pipeline.stages import Interrupted, Session, finalists_refused, heeded, prepare
+from raynas.pipeline.stages import RunInterrupted, RunPipeline, finalists_refused, heeded, prepare
 from raynas.runners.base import Runner
-from raynas.search.context import Payload, Rows
+from raynas.search.context import EvaluationContext, RowSink
 from raynas.store import Provenance, RunFolder, RunInfo, Writer, new_run_id, next_session, read
 from raynas.store.lease import TakenOver
-from raynas.store.remote import Remote, is_uri, working_copy
+from raynas.store.remote import RemoteFolder, is_uri, working_copy
 from raynas.store.run import RUN_FILE
 
 if TYPE_CHECKING:
@@ -63,18 +63,18 @@ def _interruptible(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise Interrupted(f"raynas resume {folder.place}") from None
+        raise RunInterrupted(f"raynas resume {folder.place}") from None
 
 
 def start(
-    loaded: Loaded,
+    loaded: LoadedExperiment,
     output: Path | str | None,
-    runner: Callable[[Loaded, Path], Runner],
+    runner: Callable[[LoadedExperiment, Path], Runner],
     *,
     overrides: Mapping[str, object],
     smoke: bool,
     console: Console,
-    observers: Sequence[Observer] = (),
+    callbacks: Sequence[RunCallback] = (),
 ) -> RunFolder:
     """Begin a new run and carry it out.
 
@@ -86,7 +86,7 @@ def start(
         overrides: The settings of the command line, to be stored.
         smoke: True if ``--smoke`` was given, to be stored.
         console: Where progress and remarks are printed.
-        observers: Are told of each stored row.
+        callbacks: Are told of each stored row.
 
     Returns:
         The folder of the run.
@@ -118,18 +118,18 @@ def start(
         hand = runner(loaded, Path(os.path.abspath(path.expanduser())))  # noqa: PTH100 - keeps links
         folder = RunFolder.create(path, info, loaded.source, uri)
         with _interruptible(folder), _writer(folder, console) as writer:
-            _carry_out(folder, loaded, payload, writer, hand, console, observers, heed)
+            _carry_out(folder, loaded, payload, writer, hand, console, callbacks, heed)
     return folder
 
 
 def resume(
     path: Path,
-    runner: Callable[[Loaded, Path], Runner],
+    runner: Callable[[LoadedExperiment, Path], Runner],
     *,
     more_trials: int = 0,
     overrides: Mapping[str, object] | None = None,
     console: Console,
-    observers: Sequence[Observer] = (),
+    callbacks: Sequence[RunCallback] = (),
     trust: bool = False,
 ) -> RunFolder:
     """Go on with a stored run; this executes the ``experiment.py`` of the run.
@@ -140,7 +140,7 @@ def resume(
         more_trials: How many trials are added to its budget.
         overrides: Path of a setting -> value, beside those that the run has.
         console: Where progress and remarks are printed.
-        observers: Are told of each stored row.
+        callbacks: Are told of each stored row.
         trust: True also executes a file that belongs to another user.
 
     Returns:
@@ -157,7 +157,7 @@ def resume(
         if experiment.budget.trials is None:
             raise UserError(
                 f"--trials +{more_trials} on a run without a trial budget",
-                cure="--set budget.hours=... extends it",
+                hint="--set budget.hours=... extends it",
             )
         budget = dataclasses.replace(
             experiment.budget, trials=experiment.budget.trials + more_trials
@@ -180,7 +180,7 @@ def resume(
         if overrides:
             kept = {**folder.info.overrides, **overrides}
             folder = folder.update(overrides=kept, description=experiment.description())
-        _carry_out(folder, loaded, payload, writer, hand, console, observers, heed)
+        _carry_out(folder, loaded, payload, writer, hand, console, callbacks, heed)
     return folder
 
 
@@ -194,31 +194,31 @@ def _writer(folder: RunFolder, console: Console) -> Writer:
 
 def _carry_out(
     folder: RunFolder,
-    loaded: Loaded,
-    payload: Payload,
+    loaded: LoadedExperiment,
+    payload: EvaluationContext,
     writer: Writer,
     hand: Runner,
     console: Console,
-    observers: Sequence[Observer],
+    callbacks: Sequence[RunCallback],
     heed: Callable[[], None],
 ) -> None:
-    board = Board(observers)
+    board = CallbackDispatcher(callbacks)
     try:
-        if observers:
+        if callbacks:
             hand.open()  # Ray's metrics need Ray
         board.open(folder.info.run, folder.path, folder.info.description)
         rows = _Shown(writer, board)
         experiment, session = loaded.experiment, writer.session
         keep_space(folder, experiment)
-        Session(folder, experiment, payload, rows, hand, console, session).go()
+        RunPipeline(folder, experiment, payload, rows, hand, console, session).go()
     except TakenOver:
         raise
     except Exception as error:
         with contextlib.suppress(Exception):  # the user must see the error that ended the run
             writer.check()
             finish(folder, loaded.experiment, console)
-        if isinstance(error, Interrupted):
-            raise Interrupted(f"raynas resume {folder.place}") from None
+        if isinstance(error, RunInterrupted):
+            raise RunInterrupted(f"raynas resume {folder.place}") from None
         raise
     finally:
         board.close()
@@ -230,9 +230,9 @@ def _carry_out(
 
 
 class _Shown:
-    """A writer that stores rows, then shows them to observers."""
+    """A writer that stores rows, then shows them to callbacks."""
 
-    def __init__(self, rows: Rows, board: Board) -> None:
+    def __init__(self, rows: RowSink, board: CallbackDispatcher) -> None:
         self._rows, self._board = rows, board
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -247,8 +247,8 @@ def _metrics(experiment: Experiment) -> tuple[Any, ...]:
     finalists, more = experiment.finalists, list[Metric]()
     if needed := experiment.needs():
         more += needed.metrics
-    if experiment.truth:
-        more += experiment.truth.evaluator.metrics
+    if experiment.ranking_check:
+        more += experiment.ranking_check.evaluator.metrics
     if finalists.top and not finalists_refused(experiment):
         more += (finalists.evaluator or experiment.evaluator).final_metrics
         more += finalists.inherited.final_metrics if finalists.inherited else ()
@@ -275,7 +275,7 @@ def place_for(name: str) -> str:
     for number in itertools.count(1):
         place = name if number == 1 else f"{name}-{number}"
         if is_uri(storage):
-            remote = Remote(storage).below(place)
+            remote = RemoteFolder(storage).below(place)
             if (working_copy(remote.uri) / RUN_FILE).exists():  # the storage may have lost it
                 continue
             try:

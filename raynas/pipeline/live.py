@@ -15,8 +15,8 @@ from rich.text import Text
 
 from raynas.core import TrialState
 from raynas.core.printable import printable
-from raynas.pipeline.printing import Data, data_console
-from raynas.search.context import Status
+from raynas.pipeline.printing import PlainData, data_console
+from raynas.search.context import SearchStatus
 from raynas.search.job_source import JobSource
 
 _STYLES = {
@@ -49,7 +49,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def remaining(status: Status, begun: float = 0.0) -> float | None:
+def remaining(status: SearchStatus, begun: float = 0.0) -> float | None:
     """Estimate the time until the budget is used, at the pace so far.
 
     Args:
@@ -81,7 +81,7 @@ def shorten(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def headline(status: Status, begun: float = 0.0) -> str:
+def headline(status: SearchStatus, begun: float = 0.0) -> str:
     """Return the state of the search as one line: stage, progress, best value, time left.
 
     Args:
@@ -103,7 +103,7 @@ def headline(status: Status, begun: float = 0.0) -> str:
     )
 
 
-def render(status: Status, width: int = 80, begun: float = 0.0) -> RenderableType:
+def render(status: SearchStatus, width: int = 80, begun: float = 0.0) -> RenderableType:
     """Return the live view of one moment, each part on one line.
 
     Args:
@@ -136,7 +136,7 @@ def _line(*parts: str | tuple[str, str]) -> Text:
     return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
 
 
-def _title(status: Status, begun: float) -> Text:
+def _title(status: SearchStatus, begun: float) -> Text:
     left = remaining(status, begun)
     return _line(
         (f"{status.stage} · {status.arm}", "bold"),
@@ -146,7 +146,7 @@ def _title(status: Status, begun: float) -> Text:
     )
 
 
-def _progress(status: Status, width: int) -> Table:
+def _progress(status: SearchStatus, width: int) -> Table:
     goal = f"{status.ended}/{status.target} trials" if status.target else ""
     if status.max_seconds:
         goal = f"{status.seconds:.0f}/{status.max_seconds:.0f} s of worker time"
@@ -157,7 +157,7 @@ def _progress(status: Status, width: int) -> Table:
     return bar
 
 
-def _counts(status: Status) -> Text:
+def _counts(status: SearchStatus) -> Text:
     counts = Text("  ", no_wrap=True, overflow="ellipsis").join(
         Text(f"{n} {state.lower()}", style=_STYLES.get(TrialState(state), ""))
         for state, n in status.counts.items()
@@ -229,11 +229,11 @@ class LiveView:
             with contextlib.suppress(OSError):
                 if self._live is not None:
                     view = render(status, self._console.width, self._begun)
-                    self._live.update(Data(view), refresh=True)
+                    self._live.update(PlainData(view), refresh=True)
                 elif time.monotonic() - shown >= self._every:
                     shown = time.monotonic()
                     self._print(status)
 
-    def _print(self, status: Status) -> None:
+    def _print(self, status: SearchStatus) -> None:
         line = headline(status, self._begun)
         self._console.print(printable(line), highlight=False, soft_wrap=True, markup=False)

@@ -14,7 +14,7 @@ from raynas.core.printable import printable
 
 
 @dataclass(frozen=True)
-class Data:
+class PlainData:
     """Something to print, in which control characters are spelled out.
 
     Styles stay as they are.
@@ -37,10 +37,10 @@ class Data:
 
 
 class AsData:
-    """A render hook of rich that turns all that a console prints into :class:`Data`."""
+    """A render hook of rich that turns all that a console prints into :class:`PlainData`."""
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
-        """Return the renderables as :class:`Data`; rich calls this before it prints.
+        """Return the renderables as :class:`PlainData`; rich calls this before it prints.
 
         Args:
             renderables: What is to be printed.
@@ -48,7 +48,7 @@ class AsData:
         Returns:
             The same, with control characters spelled out.
         """
-        return [Data(one) for one in renderables]
+        return [PlainData(one) for one in renderables]
 
 
 def data_console(**options: object) -> Console:

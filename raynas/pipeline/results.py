@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from torch import nn
 
-    from raynas.data.base import View
-    from raynas.training import Exported
+    from raynas.data.base import DataView
+    from raynas.training import ExportedNetwork
 
 
 def best_trial(folder: RunFolder, experiment: Experiment) -> Trial | None:
@@ -57,7 +57,7 @@ def best_trial(folder: RunFolder, experiment: Experiment) -> Trial | None:
 
 
 @dataclass(frozen=True)
-class Best:
+class BestNetwork:
     """The best network of a run and where it comes from.
 
     Attributes:
@@ -71,7 +71,7 @@ class Best:
     network: nn.Module
     found: Trial
     trained: Trial
-    view: View
+    view: DataView
     weights: str | None = None
 
     def architecture(self, folder: RunFolder) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class Best:
         }
 
 
-def best_network(folder: RunFolder, experiment: Experiment) -> Best | None:
+def best_network(folder: RunFolder, experiment: Experiment) -> BestNetwork | None:
     """Load the network of the best trial.
 
     The finalist's training on train + valid is preferred to the search's own; of its seeds the
@@ -136,11 +136,11 @@ def best_network(folder: RunFolder, experiment: Experiment) -> Best | None:
         evaluator.setup(experiment.space, view)
         network = evaluator.network(found.arch, folder.workdir(trial.number))
         if network is not None:
-            return Best(network, found, trial, view, evaluator.weights_version())
+            return BestNetwork(network, found, trial, view, evaluator.weights_version())
     return None
 
 
-def save_best(folder: RunFolder, experiment: Experiment) -> Exported | None:
+def save_best(folder: RunFolder, experiment: Experiment) -> ExportedNetwork | None:
     """Write ``best/network.safetensors`` and ``best/architecture.json``.
 
     Args:
@@ -198,7 +198,9 @@ def finish(folder: RunFolder, experiment: Experiment, console: Console) -> None:
         raise RaynasError(f"the best network was not saved, all else is: {failed}")
 
 
-def export(best: Best, folder: RunFolder, to: Path, formats: tuple[str, ...]) -> Exported:
+def export(
+    best: BestNetwork, folder: RunFolder, to: Path, formats: tuple[str, ...]
+) -> ExportedNetwork:
     """Write a network, and what a reader must know of it.
 
     Args:
@@ -225,7 +227,7 @@ def export(best: Best, folder: RunFolder, to: Path, formats: tuple[str, ...]) ->
 
 def export_best(
     path: Path, to: Path | None, formats: tuple[str, ...], *, trust: bool = False
-) -> Exported:
+) -> ExportedNetwork:
     """Export the best network of a run; this executes the ``experiment.py`` of the run.
 
     Args:
@@ -245,13 +247,13 @@ def export_best(
     if best is None:
         raise UserError(
             f"run {folder.place} has no trained network to export",
-            cure="let a trial end, as with `raynas resume`; only trained networks are kept",
+            hint="let a trial end, as with `raynas resume`; only trained networks are kept",
         )
     return export(best, folder, (to or folder.path / "export").absolute(), formats)
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenFile:
     """A file that was made of a run.
 
     Attributes:
@@ -263,7 +265,7 @@ class Written:
     remark: str = ""
 
 
-def export_studies(path: Path, to: Path) -> Written:
+def export_studies(path: Path, to: Path) -> WrittenFile:
     """Write the search of a run as an SQLite file for Optuna, with one study for each sampler.
 
     Nothing of the run is executed. If the run keeps no choices, an architecture is one parameter.
@@ -287,7 +289,7 @@ def export_studies(path: Path, to: Path) -> Written:
     table = read(folder)
     table = table.filter(pc.equal(table["stage"], SEARCH))
     if not table.num_rows:
-        raise UserError(f"run {folder.place} has no results yet", cure="`raynas resume` goes on")
+        raise UserError(f"run {folder.place} has no results yet", hint="`raynas resume` goes on")
     known = kept(folder)
     space, remark = known.space, known.remark
     columns = (table[name].unique().to_pylist() for name in ("proposal", "arch"))
@@ -313,7 +315,7 @@ def export_studies(path: Path, to: Path) -> Written:
         },
         _times(table, quick=known.quick),
     )
-    return Written(to.absolute(), remark)
+    return WrittenFile(to.absolute(), remark)
 
 
 def _times(table: pa.Table, *, quick: bool) -> dict[int, tuple[datetime, datetime]]:
@@ -345,7 +347,7 @@ def _moments(table: pa.Table) -> list[datetime]:
     return found
 
 
-def write_report_of(path: Path) -> Written:
+def write_report_of(path: Path) -> WrittenFile:
     """Write the report of a run anew, from what is stored; nothing is executed.
 
     Args:
@@ -362,4 +364,4 @@ def write_report_of(path: Path) -> Written:
     folder = RunFolder.open(path)
     known = kept(folder)
     remark = f"architectures are written, not drawn: {known.remark}" if known.remark else ""
-    return Written(write_report(folder, known.space), remark)
+    return WrittenFile(write_report(folder, known.space), remark)

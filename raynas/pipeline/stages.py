@@ -24,8 +24,8 @@ from raynas.core import (
     Costs,
     Metric,
     Objective,
-    Problem,
     RaynasError,
+    SearchProblem,
     Trial,
     TrialState,
     UserError,
@@ -59,24 +59,24 @@ from raynas.search.builder import (
     build_single_training,
 )
 from raynas.search.checkpoints import CheckpointFolders
-from raynas.search.context import Limits, Payload, Rows
+from raynas.search.context import EvaluationContext, RowSink, SearchLimits
 from raynas.search.controller import SearchController
 from raynas.search.deterministic import DeterministicOrder
 from raynas.search.job_source import JobSource
-from raynas.search.retention import Retention
-from raynas.search.screening import Screening
+from raynas.search.retention import CheckpointRetention
+from raynas.search.screening import ProposalScreening
 from raynas.search.trial_numbers import NumberPlan
 from raynas.spaces.guard import ArchitectureError, one_architecture
 from raynas.spaces.roundtrip import check_round_trip
 from raynas.store import RunFolder
-from raynas.store.remote import Remote
+from raynas.store.remote import RemoteFolder
 from raynas.store.schema import FINAL, SEARCH, SUPERNET, TRUTH, TUNED
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-class Interrupted(Exception):
+class RunInterrupted(Exception):
     """The interruption of a run by Ctrl-C or a signal; what is stored is kept.
 
     Its text is the command that goes on with the run.
@@ -84,7 +84,7 @@ class Interrupted(Exception):
 
 
 @dataclass
-class Session:
+class RunPipeline:
     """One start of a run, from the first to the last stage that is not stored yet.
 
     Attributes:
@@ -99,14 +99,14 @@ class Session:
 
     folder: RunFolder
     experiment: Experiment
-    payload: Payload
-    writer: Rows
+    payload: EvaluationContext
+    writer: RowSink
     runner: Runner
     console: Console
     session: int = 1
 
     def __post_init__(self) -> None:
-        self._retention = Retention(self.experiment.checkpoints)
+        self._retention = CheckpointRetention(self.experiment.checkpoints)
 
     def go(self) -> None:
         """Carry out all that is not in the store yet.
@@ -125,18 +125,20 @@ class Session:
         if experiment.budget.hours is not None:
             deadline = self.runner.clock() + 3600 * experiment.budget.hours
         main = self._search(
-            payload, experiment.sampler, Limits(trials=experiment.budget.trials, deadline=deadline)
+            payload,
+            experiment.sampler,
+            SearchLimits(trials=experiment.budget.trials, deadline=deadline),
         )
         limits = equal_cost(main)
-        others = [self._search(payload, other, limits) for other in experiment.against]
+        others = [self._search(payload, other, limits) for other in experiment.baselines]
         self._truth([t for search in (main, *others) for t in search.trials.values()])
         best = main.best[: experiment.finalists.top]
         if best and not refused:
             self._finals(best)
         elif not main.best:
             if reason := none_worked(main.trials.values()):
-                cure = f"mend that, then go on with: raynas resume {self.folder.place}"
-                raise AllTrialsFailed(f"{reason}; {cure}")
+                hint = f"mend that, then go on with: raynas resume {self.folder.place}"
+                raise AllTrialsFailed(f"{reason}; {hint}")
             line = "no architecture was evaluated to the end: no finalists, no best network"
             self._tell([line])
 
@@ -185,11 +187,13 @@ class Session:
             failed = max(work.trials.values(), key=lambda t: t.number)
             raise UserError(
                 f"{needed.name} failed, so there is nothing to inherit: {failed.message}",
-                cure=f"remove the cause, then try again with: raynas resume {self.folder.place}",
+                hint=f"remove the cause, then try again with: raynas resume {self.folder.place}",
             )
         return work.best[0]
 
-    def _search(self, payload: Payload, sampler: Sampler, limits: Limits) -> SearchController:
+    def _search(
+        self, payload: EvaluationContext, sampler: Sampler, limits: SearchLimits
+    ) -> SearchController:
         experiment = self.experiment
         scorer = experiment.screen.evaluator if experiment.screen else None
         setup = self._setup(
@@ -209,8 +213,8 @@ class Session:
             "bounds": experiment.bounds,
             "screening": self._screening(sampler, setup.past),
         }
-        if experiment.in_order:
-            ordered = build_ordered_search(setup, lanes=experiment.in_order, **parts)
+        if experiment.deterministic_workers:
+            ordered = build_ordered_search(setup, lanes=experiment.deterministic_workers, **parts)
             return self._searched(ordered, ordered.controller)
         search = build_search(setup, **parts)
         return self._searched(search, search)
@@ -224,7 +228,7 @@ class Session:
             self.console.print(str(work.discarded), soft_wrap=True)
         return search
 
-    def _screening(self, sampler: Sampler, past: Sequence[Trial]) -> Screening | None:
+    def _screening(self, sampler: Sampler, past: Sequence[Trial]) -> ProposalScreening | None:
         """Return the screening of proposals for one sampler, if it has one.
 
         Only the experiment's own sampler is screened. If the screen keeps all and only measures
@@ -236,11 +240,11 @@ class Session:
         payload = dataclasses.replace(self.payload, evaluator=fresh(screen.evaluator))
         early = set(screen.names) - {metric.name for metric in experiment.evaluator.metrics}
         bounds = tuple(bound for bound in experiment.bounds if bound.metric in early)
-        return Screening(screen, partial(self.runner.evaluate, payload), past, bounds)
+        return ProposalScreening(screen, partial(self.runner.evaluate, payload), past, bounds)
 
     def _truth(self, searched: list[Trial]) -> None:
         """Train some of the searched architectures, to judge the search's own values."""
-        experiment, truth = self.experiment, self.experiment.truth
+        experiment, truth = self.experiment, self.experiment.ranking_check
         if truth is None:
             return
         evaluator = fresh(truth.evaluator)
@@ -272,7 +276,7 @@ class Session:
             setup = self._setup(
                 stage,
                 experiment.sampler.name,
-                Payload(experiment.space, evaluator, view),
+                EvaluationContext(experiment.space, evaluator, view),
                 _final_objectives(experiment.objectives, evaluator),
                 keep=keep,
                 uses=(evaluator,),
@@ -283,7 +287,7 @@ class Session:
         self,
         stage: str,
         arm: str,
-        payload: Payload,
+        payload: EvaluationContext,
         objectives: tuple[Objective, ...],
         *,
         keep: int,
@@ -317,7 +321,7 @@ class Session:
             clock=self.runner.clock,
         )
 
-    def _mirror(self) -> Remote | None:
+    def _mirror(self) -> RemoteFolder | None:
         """Return the storage of the workers' checkpoints; None if the run is stored here."""
         remote = self.folder.remote
         return None if remote is None else remote.below(self.folder.checkpoints.name)
@@ -334,7 +338,7 @@ class Session:
         if work.error is not None:
             raise work.error
         if work.interrupted:
-            raise Interrupted
+            raise RunInterrupted
 
 
 def unused_settings(experiment: Experiment) -> list[str]:
@@ -360,7 +364,7 @@ def unused_settings(experiment: Experiment) -> list[str]:
     return found
 
 
-def equal_cost(main: SearchController) -> Limits:
+def equal_cost(main: SearchController) -> SearchLimits:
     """Return limits by which another search costs as much as a given one.
 
     The cost is in the search's own price, or in steps if that price is worker time and no training
@@ -379,7 +383,7 @@ def equal_cost(main: SearchController) -> Limits:
         price = in_steps
         each = [total([t], price) for t in trials]
         paid = sum(each)
-    return Limits(seconds=paid, expected=ExpectedPrice(each), price=price)
+    return SearchLimits(seconds=paid, expected=ExpectedPrice(each), price=price)
 
 
 def _on_test(objective: Objective) -> Objective:
@@ -516,7 +520,7 @@ def interrupts(work: JobSource, console: Console) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def prepare(experiment: Experiment) -> Payload:
+def prepare(experiment: Experiment) -> EvaluationContext:
     """Read the data and check that the parts fit, before anything is made or paid for.
 
     Args:
@@ -530,7 +534,7 @@ def prepare(experiment: Experiment) -> Payload:
             not fit each other.
     """
     check_round_trip(experiment.space)
-    payload = Payload(
+    payload = EvaluationContext(
         experiment.space, experiment.evaluator, experiment.data.search_view(experiment.seed)
     )
     if experiment.finalists.top:
@@ -539,15 +543,15 @@ def prepare(experiment: Experiment) -> Payload:
     arch = _fitting(experiment, payload)
     if experiment.screen is not None:
         _look(experiment.screen.evaluator, payload, arch)
-    if experiment.truth is not None:
-        _look(experiment.truth.evaluator, payload, arch)
+    if experiment.ranking_check is not None:
+        _look(experiment.ranking_check.evaluator, payload, arch)
     _look_at_finals(experiment, payload, arch)
     if (needed := experiment.needs()) is not None:
         _look(needed, payload, payload.space.extremes()[1])
     elif (inherited := _inherited(experiment)) and not inherited.weights_version():
         raise UserError(
             f"finalists.inherited={inherited.name}: there are no weights to inherit",
-            cure="give it weights=PATH, or search by an evaluator that trains a supernet",
+            hint="give it weights=PATH, or search by an evaluator that trains a supernet",
         )
     return payload
 
@@ -556,7 +560,7 @@ def prepare(experiment: Experiment) -> Payload:
 _CHECKED = 10
 
 
-def _fitting(experiment: Experiment, payload: Payload) -> Architecture:
+def _fitting(experiment: Experiment, payload: EvaluationContext) -> Architecture:
     """Return a random architecture that can be evaluated.
 
     Architectures for which the space's own code raises are skipped.
@@ -583,7 +587,7 @@ def _fitting(experiment: Experiment, payload: Payload) -> Architecture:
     raise UserError(
         f"none of {_CHECKED} random architectures of space {payload.space.name!r} can be "
         f"evaluated; the first one, {first}",
-        cure="mend the space's build(), canonical() or costs()",
+        hint="mend the space's build(), canonical() or costs()",
     ) from first
 
 
@@ -620,13 +624,15 @@ def _set_up_once(experiment: Experiment) -> None:
         UserError: From a part that cannot work in this space, or for these objectives.
     """
     steps = experiment.evaluator.max_step
-    problem = Problem(experiment.objectives, steps, experiment.seed, "check", experiment.bounds)
-    for sampler in (experiment.sampler, *experiment.against):
+    problem = SearchProblem(
+        experiment.objectives, steps, experiment.seed, "check", experiment.bounds
+    )
+    for sampler in (experiment.sampler, *experiment.baselines):
         copy.copy(sampler).setup(experiment.space, problem)
     copy.copy(experiment.scheduler).setup(problem)
 
 
-def _look(evaluator: Evaluator, payload: Payload, arch: Architecture) -> None:
+def _look(evaluator: Evaluator, payload: EvaluationContext, arch: Architecture) -> None:
     """Check that the evaluator fits space and data.
 
     Raises:
@@ -642,11 +648,11 @@ def _look(evaluator: Evaluator, payload: Payload, arch: Architecture) -> None:
         raise UserError(
             f"{evaluator.name} cannot evaluate architecture {arch.text!r} of space "
             f"{payload.space.name!r}: {failure_message(error)[0]}",
-            cure="mend the space's build(), canonical() or costs()",
+            hint="mend the space's build(), canonical() or costs()",
         ) from error
 
 
-def _look_at_finals(experiment: Experiment, payload: Payload, arch: Architecture) -> None:
+def _look_at_finals(experiment: Experiment, payload: EvaluationContext, arch: Architecture) -> None:
     """Check that the evaluators of the finalists fit.
 
     Weights with which they begin must not have been trained on images beyond the training and
@@ -674,7 +680,7 @@ def _look_at_finals(experiment: Experiment, payload: Payload, arch: Architecture
         _look(evaluator, dataclasses.replace(payload, view=view), arch)
 
 
-def _check_costs(experiment: Experiment, payload: Payload, arch: Architecture) -> None:
+def _check_costs(experiment: Experiment, payload: EvaluationContext, arch: Architecture) -> None:
     """Check that the space counts the costs that objectives and bounds are on.
 
     Raises:
@@ -688,5 +694,5 @@ def _check_costs(experiment: Experiment, payload: Payload, arch: Architecture) -
         if costs[name] is None:
             raise UserError(
                 f"{name!r} in objectives or bounds: space {payload.space.name!r} does not count it",
-                allowed=", ".join(known for known, cost in costs.items() if cost is not None),
+                expected=", ".join(known for known, cost in costs.items() if cost is not None),
             )

@@ -9,12 +9,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from raynas.core.renamed import renamed_names
+
 if TYPE_CHECKING:
     from raynas.proxies.az_nas import AZNAS
     from raynas.proxies.base import Proxy, check_proxies
     from raynas.proxies.engine.batch import Batch
     from raynas.proxies.engine.probe import Needs, Probe
-    from raynas.proxies.engine.scoring import Scores, score
+    from raynas.proxies.engine.scoring import NetworkScores, score
     from raynas.proxies.epe_nas import EPENAS
     from raynas.proxies.fisher import Fisher
     from raynas.proxies.grad_norm import GradNorm
@@ -57,22 +59,47 @@ _MORE = {
     "Proxy": "base",
     "Needs": "engine.probe",
     "Probe": "engine.probe",
-    "Scores": "engine.scoring",
+    "NetworkScores": "engine.scoring",
     "check_proxies": "base",
     "score": "engine.scoring",
 }
 
 __all__ = [
-    "AZNAS", "EPENAS", "NASWOT", "SNIP", "TENAS", "Batch", "Fisher", "GraSP", "GradNorm",
-    "JacobCov", "L2Norm", "MACs", "MeCo", "Needs", "Params", "Plain", "Probe", "Proxy", "Scores",
-    "SynFlow", "ZenScore", "ZiCo", "check_proxies", "proxies", "score",
-]  # fmt: skip
+    "AZNAS",
+    "EPENAS",
+    "NASWOT",
+    "SNIP",
+    "TENAS",
+    "Batch",
+    "Fisher",
+    "GraSP",
+    "GradNorm",
+    "JacobCov",
+    "L2Norm",
+    "MACs",
+    "MeCo",
+    "Needs",
+    "Params",
+    "Plain",
+    "Probe",
+    "Proxy",
+    "NetworkScores",
+    "SynFlow",
+    "ZenScore",
+    "ZiCo",
+    "check_proxies",
+    "proxies",
+    "score",
+]
+
+
+_renamed = renamed_names(__name__, Scores="NetworkScores")
 
 
 def __getattr__(name: str) -> Any:
     module = _HOME.get(name) or _MORE.get(name)
     if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return _renamed(name)
     return getattr(import_module(f"{__name__}.{module}"), name)
 
 

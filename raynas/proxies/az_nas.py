@@ -22,7 +22,7 @@ from raynas.core.fields import check_fields
 from raynas.core.ranks import Table, log_rank_sum
 from raynas.proxies.base import Proxy
 from raynas.proxies.engine.initialise import drawn
-from raynas.proxies.engine.passes import Watch
+from raynas.proxies.engine.passes import PassRecording
 from raynas.proxies.engine.probe import Needs, Probe
 from raynas.proxies.macs import multiply_adds
 
@@ -52,7 +52,7 @@ class AZNAS(Proxy):
     def __post_init__(self) -> None:
         check_fields(self)
         if self.images < 2:
-            raise UserError(f"AZNAS(images={self.images})", allowed="from 2")
+            raise UserError(f"AZNAS(images={self.images})", expected="from 2")
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -85,7 +85,9 @@ class AZNAS(Proxy):
         images = torch.randn((self.images, *probe.images.shape[1:]), generator=generator)
         images = images.to(probe.images).requires_grad_()  # they may be the first block's input
         leaves = {name: weight.requires_grad_() for name, weight in weights.items()}
-        maps = probe.run(images, parameters=leaves, watch=Watch.BLOCKS, gradients=True).blocks
+        maps = probe.run(
+            images, parameters=leaves, watch=PassRecording.BLOCKS, gradients=True
+        ).blocks
         if len(maps) < 2:
             raise InvalidScore("the network has no chain of blocks that give feature maps")
         entropies = np.array([_entropy(m.detach()) for m in maps])

@@ -43,7 +43,7 @@ class EPENAS(Proxy):
     def __post_init__(self) -> None:
         check_fields(self)
         if self.classes is not None and self.classes < 2:
-            raise UserError(f"EPENAS(classes={self.classes})", allowed="from 2, or None")
+            raise UserError(f"EPENAS(classes={self.classes})", expected="from 2, or None")
 
     def measure(self, probe: Probe) -> float:
         """Return the score of one network.

@@ -20,7 +20,7 @@ from raynas.core import InvalidScore, UserError
 from raynas.core.fields import check_fields
 from raynas.core.ranks import Table, rank_sum
 from raynas.proxies.base import Proxy
-from raynas.proxies.engine.passes import Watch
+from raynas.proxies.engine.passes import PassRecording
 from raynas.proxies.engine.probe import Needs, Probe, ends_all
 
 
@@ -53,7 +53,7 @@ class TENAS(Proxy):
         if self.images < 2 or self.patches < 2 or self.side < 1:
             raise UserError(
                 f"TENAS(images={self.images}, patches={self.patches}, side={self.side})",
-                allowed="images and patches from 2, side from 1",
+                expected="images and patches from 2, side from 1",
             )
 
     @property
@@ -96,7 +96,7 @@ class TENAS(Proxy):
 
     def _regions(self, probe: Probe) -> float:
         try:
-            found = probe.run(self._cut(probe), watch=Watch.PATTERNS)
+            found = probe.run(self._cut(probe), watch=PassRecording.PATTERNS)
         except (RuntimeError, ValueError) as error:  # torch raises these when sizes do not fit
             if ends_all(error):
                 raise

@@ -19,7 +19,7 @@ from raynas.core import InvalidScore, UserError
 from raynas.core.fields import check_fields
 from raynas.proxies.base import Proxy
 from raynas.proxies.engine.initialise import drawn
-from raynas.proxies.engine.passes import Pass, Watch
+from raynas.proxies.engine.passes import PassRecording, PassResult
 from raynas.proxies.engine.probe import Probe
 
 MIXUP = 1e-2
@@ -52,7 +52,7 @@ class ZenScore(Proxy):
         if self.images < 2 or self.repeats < 1:
             raise UserError(
                 f"ZenScore(images={self.images}, repeats={self.repeats})",
-                allowed="images from 2, repeats from 1",
+                expected="images from 2, repeats from 1",
             )
 
     def measure(self, probe: Probe) -> float:
@@ -104,9 +104,9 @@ class ZenScore(Proxy):
         return math.log(float(moved)) + scales
 
     @staticmethod
-    def _pass(probe: Probe, parameters: Mapping[str, Tensor], images: Tensor) -> Pass:
+    def _pass(probe: Probe, parameters: Mapping[str, Tensor], images: Tensor) -> PassResult:
         images = probe.laid_out(images.to(probe.images))
-        watch = Watch.NORMS | Watch.FEATURES
+        watch = PassRecording.NORMS | PassRecording.FEATURES
         return probe.run(images, parameters=parameters, watch=watch)
 
 

@@ -14,17 +14,17 @@ logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 if TYPE_CHECKING:
     from raynas.analysis.ranking import RankQuality, rank_qualities, rank_table
-    from raynas.analysis.summary import Summary, shown_architectures, summary
+    from raynas.analysis.summary import RunSummary, shown_architectures, summary
     from raynas.reports.html import render, write_report
 
 __all__ = [
-    "RankQuality", "Summary", "rank_qualities", "rank_table", "render", "shown_architectures",
+    "RankQuality", "RunSummary", "rank_qualities", "rank_table", "render", "shown_architectures",
     "summary", "write_report",
 ]  # fmt: skip
 
 _HOMES = {
     "RankQuality": "raynas.analysis.ranking",
-    "Summary": "raynas.analysis.summary",
+    "RunSummary": "raynas.analysis.summary",
     "rank_qualities": "raynas.analysis.ranking",
     "rank_table": "raynas.analysis.ranking",
     "render": "raynas.reports.html",

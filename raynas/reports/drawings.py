@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from raynas.core import Graph
+from raynas.core import ArchitectureGraph
 
 # Okabe and Ito's colours, dark enough for small text on white.
 PALETTE = ("#0064a8", "#b04a00", "#007a58", "#9c4a80", "#8a6d00", "#3a7ca5", "#5b5b5b")
@@ -14,7 +14,7 @@ FONT, CHAR, HEIGHT = 11.0, 6.3, 24.0
 _FEW = 5
 
 
-def colours(graphs: Iterable[Graph]) -> dict[str, str]:
+def colours(graphs: Iterable[ArchitectureGraph]) -> dict[str, str]:
     """Choose one colour per edge label, the same in every drawing of a report.
 
     Args:
@@ -27,7 +27,9 @@ def colours(graphs: Iterable[Graph]) -> dict[str, str]:
     return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(labels)}
 
 
-def draw(graph: Graph, colour: Mapping[str, str] | None = None, width: float = 400.0) -> str:
+def draw(
+    graph: ArchitectureGraph, colour: Mapping[str, str] | None = None, width: float = 400.0
+) -> str:
     """Draw ``graph`` as an ``<svg>`` element.
 
     Args:
@@ -50,7 +52,7 @@ def draw(graph: Graph, colour: Mapping[str, str] | None = None, width: float = 4
     return _layered(graph, colour or colours([graph]))
 
 
-def _is_chain(graph: Graph) -> bool:
+def _is_chain(graph: ArchitectureGraph) -> bool:
     return sorted(e[:2] for e in graph.edges) == [(i, i + 1) for i in range(len(graph.nodes) - 1)]
 
 
@@ -96,7 +98,7 @@ def _label(x: float, y: float, text: str, colour: str) -> str:
     )
 
 
-def _chain(graph: Graph, width: float) -> str:
+def _chain(graph: ArchitectureGraph, width: float) -> str:
     """Boxes in rows that are read like text; a row ends where the next box does not fit."""
     labels = {b: name for _, b, name in graph.edges}
     raised = 8 if any(labels.values()) else 0
@@ -125,7 +127,7 @@ def _chain(graph: Graph, width: float) -> str:
     return _svg(widest + 3, y + HEIGHT / 2 + 2, spoken, [*lines, *boxes])
 
 
-def _layers(graph: Graph) -> list[int]:
+def _layers(graph: ArchitectureGraph) -> list[int]:
     """Longest path from a source, per node; what a cycle holds stays where it is.
 
     The few nodes of a cell stand in one line in any case, so that cells can be compared.
@@ -144,7 +146,7 @@ def _layers(graph: Graph) -> list[int]:
     return [used.index(at) for at in layer]
 
 
-def _columns(graph: Graph, layer: Sequence[int]) -> list[float]:
+def _columns(graph: ArchitectureGraph, layer: Sequence[int]) -> list[float]:
     """The centre of every layer: far enough apart for the labels between them."""
     count = max(layer) + 1
     half = [max((_size(n) for n, at in zip(graph.nodes, layer, strict=True) if at == k), default=0)
@@ -159,7 +161,7 @@ def _columns(graph: Graph, layer: Sequence[int]) -> list[float]:
     return centres
 
 
-def _layered(graph: Graph, colour: Mapping[str, str]) -> str:
+def _layered(graph: ArchitectureGraph, colour: Mapping[str, str]) -> str:
     layer = _layers(graph)
     centres = _columns(graph, layer)
     rows: dict[int, list[int]] = {}
@@ -187,7 +189,7 @@ def _layered(graph: Graph, colour: Mapping[str, str]) -> str:
     return _svg(width, bottom - top + 4, spoken, [moved])
 
 
-def _arcs(graph: Graph, layer: Sequence[int], tallest: int) -> list[float]:
+def _arcs(graph: ArchitectureGraph, layer: Sequence[int], tallest: int) -> list[float]:
     """Per edge the height of its bow: 0 for a straight line, < 0 above, > 0 below.
 
     Edges over several layers go, the shorter first, to the side where they cross fewer others,

@@ -23,8 +23,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from raynas.analysis import equal_cost
 from raynas.analysis import formatting as words
 from raynas.analysis import statistics as st
-from raynas.analysis.proxies import Proxies
-from raynas.analysis.supernets import Judged, Training, costs_of
+from raynas.analysis.proxies import ProxyStatistics
+from raynas.analysis.supernets import SearchRankingStatistics, SupernetTraining, costs_of
 from raynas.core import TrialState, failure_message
 
 INK, SOFT, GRID = "#1f2933", "#616e7c", "#e4e7eb"
@@ -98,7 +98,7 @@ def _legend(figure: Figure, axes: Axes) -> None:
             handle.set_alpha(1)
 
 
-def arm_style(run: st.Run, arm: str) -> tuple[str, str]:
+def arm_style(run: st.RunStatistics, arm: str) -> tuple[str, str]:
     """Return colour and marker of a method: blue circles for the main one.
 
     Args:
@@ -132,7 +132,7 @@ def _time_axis(axes: Axes, seconds: float) -> None:
     axes.set_xlabel(f"worker time spent ({unit})")
 
 
-def best_so_far(run: st.Run) -> Painter:
+def best_so_far(run: st.RunStatistics) -> Painter:
     """Draw the best value of every method against its cost, random search with its band.
 
     Args:
@@ -180,7 +180,7 @@ def best_so_far(run: st.Run) -> Painter:
     return painter
 
 
-def _best_label(axes: Axes, run: st.Run) -> None:
+def _best_label(axes: Axes, run: st.RunStatistics) -> None:
     if len(run.objectives) > 1:
         axes.set_ylabel("dominated share of the objectives' box")
         return
@@ -190,7 +190,7 @@ def _best_label(axes: Axes, run: st.Run) -> None:
         _ticks(axes, "y", words.tick)
 
 
-def _zoom(axes: Axes, run: st.Run, traces: list[equal_cost.Trace]) -> None:
+def _zoom(axes: Axes, run: st.RunStatistics, traces: list[equal_cost.BestSoFarCurve]) -> None:
     """Crop poor early values where they would flatten the rest of the figure."""
     sign = run.objectives[0].sign if len(run.objectives) == 1 else 1.0
     values = np.concatenate([sign * t.value for t in traces])
@@ -203,7 +203,7 @@ def _zoom(axes: Axes, run: st.Run, traces: list[equal_cost.Trace]) -> None:
     axes.set_ylim(limits[0], limits[1])
 
 
-def trade_off(run: st.Run, cost: str) -> Painter:
+def trade_off(run: st.RunStatistics, cost: str) -> Painter:
     """Draw the first objective against a cost of the network.
 
     The figure shows COMPLETE trials of every method, and the Pareto front of all of them.
@@ -266,7 +266,7 @@ def _crop(axes: Axes, values: st.Floats, sign: float) -> None:
         )  # fmt: skip
 
 
-def _mark_finalists(axes: Axes, run: st.Run, cost: str) -> None:
+def _mark_finalists(axes: Axes, run: st.RunStatistics, cost: str) -> None:
     final = st.finals(run)
     chosen = [i for i in st.ranked(run) if run.trials.arch_id[i] in final]
     if chosen:
@@ -276,7 +276,7 @@ def _mark_finalists(axes: Axes, run: st.Run, cost: str) -> None:
         )  # fmt: skip
 
 
-def objectives_plane(run: st.Run) -> Painter:
+def objectives_plane(run: st.RunStatistics) -> Painter:
     """Draw the first two objectives against each other with the front of each method.
 
     Args:
@@ -315,7 +315,7 @@ def objectives_plane(run: st.Run) -> Painter:
     return painter
 
 
-def curve_metric(run: st.Run) -> str | None:
+def curve_metric(run: st.RunStatistics) -> str | None:
     """Return the first objective that changes with the step.
 
     Args:
@@ -330,7 +330,7 @@ def curve_metric(run: st.Run) -> str | None:
     return names[0] if names and long else None
 
 
-def shown_curves(run: st.Run, arm: str) -> tuple[st.Ints, int]:
+def shown_curves(run: st.RunStatistics, arm: str) -> tuple[st.Ints, int]:
     """Choose the trials whose curves are drawn.
 
     Up to ``CURVES`` all are drawn; of more, a fixed random choice with the best among them.
@@ -354,7 +354,7 @@ def shown_curves(run: st.Run, arm: str) -> tuple[st.Ints, int]:
     return np.unique(chosen if top is None else np.r_[chosen, top]), len(mine)
 
 
-def learning_curves(run: st.Run, arm: str, step_name: str) -> Painter:
+def learning_curves(run: st.RunStatistics, arm: str, step_name: str) -> Painter:
     """Draw the learning curve of every trial; where the scheduler stopped one, it ends in a cross.
 
     Args:
@@ -408,7 +408,7 @@ def learning_curves(run: st.Run, arm: str, step_name: str) -> Painter:
     return painter
 
 
-def _curves(run: st.Run, chosen: st.Ints, metric: str) -> dict[int, st.Floats]:
+def _curves(run: st.RunStatistics, chosen: st.Ints, metric: str) -> dict[int, st.Floats]:
     """Trial index -> (k, 2) steps and values."""
     values = run.rows.values[metric]
     wanted = np.zeros(len(run.trials), dtype=bool)
@@ -423,7 +423,7 @@ def _curves(run: st.Run, chosen: st.Ints, metric: str) -> dict[int, st.Floats]:
     )
 
 
-def _mark_rungs(axes: Axes, run: st.Run, arm: str) -> None:
+def _mark_rungs(axes: Axes, run: st.RunStatistics, arm: str) -> None:
     for rung in st.rungs(run, arm):
         if not rung.stopped:
             continue
@@ -434,7 +434,7 @@ def _mark_rungs(axes: Axes, run: st.Run, arm: str) -> None:
         )  # fmt: skip
 
 
-def _step_axis(axes: Axes, run: st.Run) -> None:
+def _step_axis(axes: Axes, run: st.RunStatistics) -> None:
     """Set whole steps as ticks, on a logarithmic axis where there are many rungs."""
     top = st.last_step(run)
     if top > 15 and len(st.rung_steps(run)) > 2:
@@ -446,7 +446,7 @@ def _step_axis(axes: Axes, run: st.Run) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def score_ranks(run: st.Run, p: Proxies, name: str) -> Painter:
+def score_ranks(run: st.RunStatistics, p: ProxyStatistics, name: str) -> Painter:
     """Draw the truth against the rank by one score; the best 5 % by either are marked.
 
     Args:
@@ -491,7 +491,7 @@ def score_ranks(run: st.Run, p: Proxies, name: str) -> Painter:
     return painter
 
 
-def supernet_curves(t: Training) -> Painter:
+def supernet_curves(t: SupernetTraining) -> Painter:
     """Draw the accuracy of subnets with inherited weights after each epoch of the training.
 
     Args:
@@ -521,7 +521,7 @@ def _last_value(curve: tuple[str, st.Floats]) -> float:
     return -float(curve[1][-1, 1])
 
 
-def inherited_truth(run: st.Run, j: Judged) -> Painter:
+def inherited_truth(run: st.RunStatistics, j: SearchRankingStatistics) -> Painter:
     """Draw the result of training from scratch against the value by which the search ranked.
 
     Args:
@@ -548,7 +548,7 @@ def inherited_truth(run: st.Run, j: Judged) -> Painter:
     return painter
 
 
-def score_agreement(p: Proxies) -> Painter:
+def score_agreement(p: ProxyStatistics) -> Painter:
     """Draw the rank correlations of all scores with each other, as a table of colours.
 
     Args:
@@ -582,7 +582,7 @@ def _column(name: str) -> str:
     return words.label(name) if name in st.COSTS else name
 
 
-def _proxy_painters(run: st.Run, p: Proxies) -> dict[str, Painter]:
+def _proxy_painters(run: st.RunStatistics, p: ProxyStatistics) -> dict[str, Painter]:
     if p.best is None:
         return {"proxy_agreement": score_agreement(p)}
     known = [n for n in (p.best, "params") if np.isfinite(p.scores[n]).any()]
@@ -591,11 +591,11 @@ def _proxy_painters(run: st.Run, p: Proxies) -> dict[str, Painter]:
 
 
 def all_figures(
-    run: st.Run,
+    run: st.RunStatistics,
     step_name: str = "step",
-    proxies: Proxies | None = None,
-    training: Training | None = None,
-    judged: Judged | None = None,
+    proxies: ProxyStatistics | None = None,
+    training: SupernetTraining | None = None,
+    judged: SearchRankingStatistics | None = None,
 ) -> tuple[dict[str, tuple[str, bytes]], dict[str, str]]:
     """Draw each figure that the run has data for.
 

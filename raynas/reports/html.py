@@ -27,7 +27,7 @@ from raynas.analysis import summary as tables
 from raynas.analysis import supernets as sn
 from raynas.analysis.intervals import PAIRS_FROM
 from raynas.analysis.ranking import DRAWS
-from raynas.core import Architecture, Graph, TrialState, UserError
+from raynas.core import Architecture, ArchitectureGraph, TrialState, UserError
 from raynas.reports import drawings as graphs
 from raynas.reports.figures import all_figures, curve_metric, shown_curves
 from raynas.reports.sentences import (
@@ -84,7 +84,7 @@ def write_report(folder: RunFolder, space: SpaceOfRun | None = None) -> Path:
     except OSError as error:
         raise UserError(
             f"the report cannot be written to {folder.path}: {reason(error)}",
-            cure="free the space or make the folder writable, then `raynas report` again",
+            hint="free the space or make the folder writable, then `raynas report` again",
         ) from error
     return folder.report
 
@@ -189,7 +189,7 @@ def step_name(description: Mapping[str, Any]) -> str:
 # the results of the search
 
 
-def _story(run: st.Run, info: RunInfo, space: SpaceOfRun | None) -> dict[str, Any]:
+def _story(run: st.RunStatistics, info: RunInfo, space: SpaceOfRun | None) -> dict[str, Any]:
     summary = tables.summarise(run)
     best = tables.top(run)
     drawings = _drawings(tables.shown(summary, best), space)
@@ -222,7 +222,7 @@ def _story(run: st.Run, info: RunInfo, space: SpaceOfRun | None) -> dict[str, An
     }
 
 
-def _status(run: st.Run, summary: tables.Summary) -> str:
+def _status(run: st.RunStatistics, summary: tables.RunSummary) -> str:
     running = int(run.has_state(TrialState.RUNNING).sum())
     if not summary.rows:
         return "not started"
@@ -236,7 +236,7 @@ def _status(run: st.Run, summary: tables.Summary) -> str:
     return "finished"
 
 
-def _equal_cost(run: st.Run) -> dict[str, Any]:
+def _equal_cost(run: st.RunStatistics) -> dict[str, Any]:
     """Return the values that each method had found when all had spent the same."""
     traces = equal_cost.traces(run)
     if len(traces) < 2 or len(run.objectives) > 1:
@@ -252,7 +252,7 @@ def _equal_cost(run: st.Run) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Tile:
+class HeaderTile:
     """One number of the report's header.
 
     Attributes:
@@ -266,31 +266,31 @@ class Tile:
     note: str = ""
 
 
-def _tiles(run: st.Run, summary: tables.Summary) -> list[Tile]:
+def _tiles(run: st.RunStatistics, summary: tables.RunSummary) -> list[HeaderTile]:
     tiles = []
     found = summary.best
     if found is not None:
         for o in run.objectives:
             note = "" if found.complete else f"at {step_name(run.description)} {found.step}"
             value = words.quantity(o.metric, found.values[o.metric], run.unit(o.metric))
-            tiles.append(Tile(words.named(o.metric, run.unit(o.metric)), value, note))
+            tiles.append(HeaderTile(words.named(o.metric, run.unit(o.metric)), value, note))
         metric = st.test_metric(run)
         if metric and found.test_n:
             value = words.spread(metric, found.test_mean, found.test_std, run.unit(metric))
-            tiles.append(Tile(words.label(metric), value, words.count(found.test_n, "seed")))
+            tiles.append(HeaderTile(words.label(metric), value, words.count(found.test_n, "seed")))
         shown = {o.metric for o in run.objectives}
         for cost, value_ in (("params", found.params), ("macs", found.macs)):
             if cost not in shown and math.isfinite(value_):
-                tiles.append(Tile(words.label(cost), words.si(value_)))
+                tiles.append(HeaderTile(words.label(cost), words.si(value_)))
     main = next((a for a in summary.arms if a.main), None)
     if main is not None:
         stopped = main.states[TrialState.STOPPED.value]
         note = f"{stopped:,} stopped early"
         note += f", {main.screened:,} more screened out" if main.screened else ""
-        tiles.append(Tile(f"trials ({main.arm})", f"{main.started:,}", note))
+        tiles.append(HeaderTile(f"trials ({main.arm})", f"{main.started:,}", note))
     if summary.worker_seconds:
         note = f"{words.duration(summary.elapsed)} by the clock"
-        tiles.append(Tile("worker time, all", words.duration(summary.worker_seconds), note))
+        tiles.append(HeaderTile("worker time, all", words.duration(summary.worker_seconds), note))
     return tiles
 
 
@@ -304,7 +304,7 @@ class SpaceOfRun(Protocol):
             text: Text form of an architecture.
         """
 
-    def graph(self, arch: Architecture, /) -> Graph:
+    def graph(self, arch: Architecture, /) -> ArchitectureGraph:
         """Return the graph by which an architecture is drawn.
 
         Args:
@@ -312,11 +312,11 @@ class SpaceOfRun(Protocol):
         """
 
 
-def _drawings(shown: Iterable[tables.Found], space: SpaceOfRun | None) -> dict[str, Markup]:
+def _drawings(shown: Iterable[tables.TrialSummary], space: SpaceOfRun | None) -> dict[str, Markup]:
     """Return text of an architecture -> its drawing, for those that the space knows."""
     if space is None:
         return {}
-    made: dict[str, Graph] = {}
+    made: dict[str, ArchitectureGraph] = {}
     for found in shown:
         try:
             made[found.arch] = space.graph(space.architecture(found.arch))
@@ -327,7 +327,7 @@ def _drawings(shown: Iterable[tables.Found], space: SpaceOfRun | None) -> dict[s
     return {text: Markup(graphs.draw(g, colours)) for text, g in made.items()}
 
 
-def _captions(run: st.Run) -> dict[str, str]:
+def _captions(run: st.RunStatistics) -> dict[str, str]:
     captions = {
         "best_so_far": "Cost is the time workers spent on all trials of an arm, also on those that "
         "were stopped or failed; trials stand in the order in which they were proposed, each with "
@@ -359,7 +359,7 @@ def _captions(run: st.Run) -> dict[str, str]:
     return captions
 
 
-def _proxies(run: st.Run, found: px.Proxies | None) -> dict[str, Any]:
+def _proxies(run: st.RunStatistics, found: px.ProxyStatistics | None) -> dict[str, Any]:
     """Return the section about scores; ``proxies`` is None where the run has none."""
     screenings = px.screenings(run)
     shown: dict[str, Any] = {"screenings": screenings, "proxies": found}
@@ -376,7 +376,9 @@ def _proxies(run: st.Run, found: px.Proxies | None) -> dict[str, Any]:
     }
 
 
-def _scored_finalists(run: st.Run, found: px.Proxies) -> list[tuple[str, str, list[str]]]:
+def _scored_finalists(
+    run: st.RunStatistics, found: px.ProxyStatistics
+) -> list[tuple[str, str, list[str]]]:
     """Return architecture, test result and scores of each finalist."""
     final, metric = st.finals(run), st.test_metric(run)
     if metric is None:
@@ -397,7 +399,7 @@ def _scored_finalists(run: st.Run, found: px.Proxies) -> list[tuple[str, str, li
     ]
 
 
-def _proxy_captions(found: px.Proxies | None) -> dict[str, str]:
+def _proxy_captions(found: px.ProxyStatistics | None) -> dict[str, str]:
     if found is None:
         return {}
     ranks = "Tied scores share their middle rank. Rings inside the green band are found."
@@ -418,7 +420,10 @@ _SUPERNET_CAPTIONS = {
 
 
 def _supernet(
-    run: st.Run, table: pa.Table, training: sn.Training | None, judged: sn.Judged | None
+    run: st.RunStatistics,
+    table: pa.Table,
+    training: sn.SupernetTraining | None,
+    judged: sn.SearchRankingStatistics | None,
 ) -> dict[str, Any]:
     """Return the section about inherited weights and the networks that judge them."""
     inherits = training is not None or bool(tables.counted(table, "weights"))
@@ -428,7 +433,7 @@ def _supernet(
     def searched(value: float) -> str:
         return words.quantity(run.objectives[0].metric, value, run.unit(run.objectives[0].metric))
 
-    def test(final: st.Final | None) -> str:
+    def test(final: st.FinalistResult | None) -> str:
         if final is None or not len(final.values):
             return words.DASH
         return words.spread(metric, final.mean, final.std, run.unit(metric))
@@ -449,7 +454,7 @@ def _supernet(
     }
 
 
-def _archive(run: st.Run, path: Path | None, shown: bool) -> dict[str, Any]:
+def _archive(run: st.RunStatistics, path: Path | None, shown: bool) -> dict[str, Any]:
     """Return the section of networks of all sizes from one search over a supernet."""
     if not shown or not len(run.complete()) or run.objectives[0].metric in st.COSTS:
         return {"archive": []}
@@ -476,7 +481,9 @@ def _archive(run: st.Run, path: Path | None, shown: bool) -> dict[str, Any]:
 # failures, versions and settings
 
 
-def _backstage(run: st.Run, table: pa.Table, info: RunInfo, path: Path | None) -> dict[str, Any]:
+def _backstage(
+    run: st.RunStatistics, table: pa.Table, info: RunInfo, path: Path | None
+) -> dict[str, Any]:
     failed = tables.reasons(run, TrialState.FAILED)
     infeasible = tables.reasons(run, TrialState.INFEASIBLE)
     return {
@@ -500,7 +507,7 @@ def _bound(bound: Mapping[str, Any]) -> str:
     return f"{left}{bound.get('metric')}{right}"
 
 
-def _environment(run: st.Run, table: pa.Table, info: RunInfo) -> list[tuple[str, str]]:
+def _environment(run: st.RunStatistics, table: pa.Table, info: RunInfo) -> list[tuple[str, str]]:
     def listed(column: str, most: int = _SHOWN_HOSTS) -> str:
         pairs = tables.counted(table, column)
         if len(pairs) == 1:
@@ -527,7 +534,7 @@ def _environment(run: st.Run, table: pa.Table, info: RunInfo) -> list[tuple[str,
     return lines
 
 
-def _sessions(run: st.Run) -> list[tuple[int, str, str, int]]:
+def _sessions(run: st.RunStatistics) -> list[tuple[int, str, str, int]]:
     """Return number, first row's time, length and rows of each start of the run."""
     listed = []
     for session in np.unique(run.rows.session):

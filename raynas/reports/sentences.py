@@ -12,9 +12,9 @@ from raynas.analysis import formatting as words
 from raynas.analysis import statistics as st
 from raynas.analysis import summary as tables
 from raynas.analysis import supernets as sn
-from raynas.analysis.chance import Lead
-from raynas.analysis.intervals import PAIRS_FROM, Estimate
-from raynas.analysis.proxies import Proxies, Screening
+from raynas.analysis.chance import ResultLead
+from raynas.analysis.intervals import PAIRS_FROM, IntervalEstimate
+from raynas.analysis.proxies import ProxyStatistics, ScreeningStatistics
 from raynas.analysis.ranking import FEWEST, RankQuality
 from raynas.core import TrialState
 
@@ -33,7 +33,7 @@ def number_or_dash(value: float, digits: int = 2) -> str:
     return f"{round(value, digits) + 0.0:.{digits}f}" if math.isfinite(value) else words.DASH
 
 
-def headline(run: st.Run, summary: tables.Summary) -> str:
+def headline(run: st.RunStatistics, summary: tables.RunSummary) -> str:
     """Return the result in one sentence, or the reason why there is none yet.
 
     Args:
@@ -63,7 +63,7 @@ def headline(run: st.Run, summary: tables.Summary) -> str:
     return _single_headline(run, summary.best)
 
 
-def _endings(summary: tables.Summary) -> str:
+def _endings(summary: tables.RunSummary) -> str:
     counts = {s: sum(a.states[s.value] for a in summary.arms) for s in TrialState}
     parts = [f"{n:,} {state.value.lower()}" for state, n in counts.items() if n]
     screened = sum(a.screened for a in summary.arms)
@@ -71,7 +71,7 @@ def _endings(summary: tables.Summary) -> str:
     return f"So far: {', '.join(parts)}." if parts else ""
 
 
-def _costs(found: tables.Found) -> str:
+def _costs(found: tables.TrialSummary) -> str:
     parts = []
     if math.isfinite(found.params):
         parts.append(f"{words.si(found.params)} parameters")
@@ -80,7 +80,7 @@ def _costs(found: tables.Found) -> str:
     return " and ".join(parts)
 
 
-def _single_headline(run: st.Run, found: tables.Found) -> str:
+def _single_headline(run: st.RunStatistics, found: tables.TrialSummary) -> str:
     metric = run.objectives[0].metric
     value = words.finding(metric, found.values[metric], run.unit(metric))
     costs = _costs(found)
@@ -98,7 +98,7 @@ def _single_headline(run: st.Run, found: tables.Found) -> str:
     return text + "."
 
 
-def _front_headline(run: st.Run, summary: tables.Summary) -> str:
+def _front_headline(run: st.RunStatistics, summary: tables.RunSummary) -> str:
     front = summary.front
     ends = [front[0], front[-1]] if len(front) > 1 else [front[0]]
     shown = [
@@ -111,7 +111,7 @@ def _front_headline(run: st.Run, summary: tables.Summary) -> str:
     return f"{found} {len(run.objectives)} objectives: {' … '.join(shown)}."
 
 
-def trials_sentence(summary: tables.Summary) -> str:
+def trials_sentence(summary: tables.RunSummary) -> str:
     """Return a sentence on the trials of the main method: counts, endings and cost.
 
     Args:
@@ -154,7 +154,7 @@ def trials_sentence(summary: tables.Summary) -> str:
     return text + "."
 
 
-def compare_sentence(run: st.Run) -> tuple[str, str]:
+def compare_sentence(run: st.RunStatistics) -> tuple[str, str]:
     """Compare the main method with random search in a sentence.
 
     Args:
@@ -178,7 +178,7 @@ def compare_sentence(run: st.Run) -> tuple[str, str]:
     return _verdict(run, found)
 
 
-def _verdict(run: st.Run, c: equal_cost.Comparison) -> tuple[str, str]:
+def _verdict(run: st.RunStatistics, c: equal_cost.EqualCostComparison) -> tuple[str, str]:
     single = len(run.objectives) == 1
     metric = run.objectives[0].metric if single else ""
     unit = run.unit(metric) if single else ""
@@ -220,7 +220,7 @@ def _verdict(run: st.Run, c: equal_cost.Comparison) -> tuple[str, str]:
     )
 
 
-def _chance(arm: str | None, lead: Lead) -> str:
+def _chance(arm: str | None, lead: ResultLead) -> str:
     best = "best network" if lead.above == 1 else f"{lead.above:,} best networks"
     are = "is" if lead.above == 1 else "are all"
     share = 100 * lead.chance
@@ -228,7 +228,7 @@ def _chance(arm: str | None, lead: Lead) -> str:
     return f"the {best} of both {are} from {arm}, as by chance alone in {shown} of cases"
 
 
-def spent(run: st.Run, cost: float) -> str:
+def spent(run: st.RunStatistics, cost: float) -> str:
     """Return a cost of a method with its unit: worker time, or steps where no time was recorded.
 
     Args:
@@ -241,7 +241,7 @@ def spent(run: st.Run, cost: float) -> str:
     return f"{cost:,.0f} steps" if equal_cost.counts_steps(run) else words.duration(cost)
 
 
-def size_sentence(run: st.Run) -> str:
+def size_sentence(run: st.RunStatistics) -> str:
     """Return a sentence on the ranking by the number of parameters alone.
 
     Args:
@@ -281,12 +281,12 @@ def size_sentence(run: st.Run) -> str:
     )
 
 
-def _halted(run: st.Run) -> bool:
+def _halted(run: st.RunStatistics) -> bool:
     """Return True when screening or a scheduler kept some trials from a final value."""
     return bool((run.searching() & run.has_state(TrialState.STOPPED)).any())
 
 
-def _strength(rank: st.Rank) -> str:
+def _strength(rank: st.TauEstimate) -> str:
     """Return what the interval shows, in words, and no more than that."""
     if not math.isfinite(rank.low):
         few = rank.n < PAIRS_FROM
@@ -304,7 +304,7 @@ MOST = 0.5  # tau, at which three quarters of all pairs are in the order of size
 _SIZES = {"params": "the number of parameters", "macs": "the multiply-adds"}
 
 
-def screening_sentence(s: Screening) -> str:
+def screening_sentence(s: ScreeningStatistics) -> str:
     """Return a sentence on the candidates that a method scored and kept, and on the cost of both.
 
     Args:
@@ -326,7 +326,7 @@ def screening_sentence(s: Screening) -> str:
     )
 
 
-def judged_sentence(run: st.Run, p: Proxies) -> str:
+def judged_sentence(run: st.RunStatistics, p: ProxyStatistics) -> str:
     """Return a sentence on the metric that judges the proxies, or on why they are not judged.
 
     Args:
@@ -373,7 +373,7 @@ def _left_out(count: int) -> str:
     return f" {who} that a search chose by results {'is' if count == 1 else 'are'} left out."
 
 
-def proxy_sentences(p: Proxies) -> list[str]:
+def proxy_sentences(p: ProxyStatistics) -> list[str]:
     """Return sentences on the evidence for each proxy, compared with the size of the networks.
 
     Args:
@@ -459,7 +459,7 @@ def _explained(text: str) -> str:
     return text.replace("(", "(difference in rank correlation ", 1)
 
 
-def _gap(gap: Estimate) -> str:
+def _gap(gap: IntervalEstimate) -> str:
     interval = f" [{gap.low:.2f}, {gap.high:.2f}]" if math.isfinite(gap.low) else ""
     return f"{gap.value:+.2f}{interval}"
 
@@ -467,7 +467,7 @@ def _gap(gap: Estimate) -> str:
 # -- inherited weights ---------------------------------------------------------------------------
 
 
-def trained_sentence(t: sn.Training | None) -> str:
+def trained_sentence(t: sn.SupernetTraining | None) -> str:
     """Return a sentence on the supernet's training and on the cost of the search beside it.
 
     Args:
@@ -494,7 +494,7 @@ def trained_sentence(t: sn.Training | None) -> str:
     )
 
 
-def truth_sentence(run: st.Run, j: sn.Judged) -> str:
+def truth_sentence(run: st.RunStatistics, j: sn.SearchRankingStatistics) -> str:
     """Return a sentence on the trained networks by which the search's ranking is judged.
 
     Args:
@@ -519,7 +519,7 @@ def truth_sentence(run: st.Run, j: sn.Judged) -> str:
     )
 
 
-def truth_verdict(j: sn.Judged, subject: str) -> str:
+def truth_verdict(j: sn.SearchRankingStatistics, subject: str) -> str:
     """Return a sentence on whether the search's values rank better than size.
 
     Args:
@@ -547,7 +547,7 @@ def truth_verdict(j: sn.Judged, subject: str) -> str:
     return _explained(f"{subject} rank better than {gaps}, beyond chance.")
 
 
-def tuned_sentence(run: st.Run, found: list[sn.Twice]) -> str:
+def tuned_sentence(run: st.RunStatistics, found: list[sn.FinalistPair]) -> str:
     """Return a sentence on the difference that a start from inherited weights makes.
 
     Args:

@@ -15,8 +15,8 @@ from raynas.core import Architecture, Decision, Job, Measurement, UserError, fai
 from raynas.core.fields import check_fields
 from raynas.evaluators.base import Evaluator
 from raynas.runners.job_folders import job_folder
-from raynas.runners.placement import Share
-from raynas.search.context import Payload
+from raynas.runners.placement import ResourceRequest
+from raynas.search.context import EvaluationContext
 from raynas.search.job_source import JobSource
 
 
@@ -64,18 +64,18 @@ class Resources:
     def __post_init__(self) -> None:
         check_fields(self)
         if self.cpus <= 0:
-            raise UserError(f"resources.cpus={self.cpus}", allowed="> 0, for instance 0.5 or 2")
+            raise UserError(f"resources.cpus={self.cpus}", expected="> 0, for instance 0.5 or 2")
         if not _is_amount(self.gpus, 0):
             allowed = '>= 0, for instance 0.25 or 1, or "fit"'
-            raise UserError(f"resources.gpus={self.gpus}", allowed=allowed)
+            raise UserError(f"resources.gpus={self.gpus}", expected=allowed)
         if not _is_amount(self.memory, 1e-3):
-            raise UserError(f"resources.memory={self.memory}", allowed='GB, > 0.001, or "fit"')
+            raise UserError(f"resources.memory={self.memory}", expected='GB, > 0.001, or "fit"')
         if self.patience is not None and self.patience <= 0:
-            raise UserError(f"resources.patience={self.patience}", allowed="seconds, > 0, or None")
+            raise UserError(f"resources.patience={self.patience}", expected="seconds, > 0, or None")
         if self.concurrent is not None and self.concurrent < 1:
-            raise UserError(f"resources.concurrent={self.concurrent}", allowed=">= 1")
+            raise UserError(f"resources.concurrent={self.concurrent}", expected=">= 1")
         if self.retries < 0:
-            raise UserError(f"resources.retries={self.retries}", allowed=">= 0")
+            raise UserError(f"resources.retries={self.retries}", expected=">= 0")
 
     @property
     def threads(self) -> int:
@@ -117,8 +117,8 @@ class Runner(ABC):
 
     @abstractmethod
     def evaluate(
-        self, payload: Payload, jobs: Sequence[tuple[Architecture, Job]]
-    ) -> list[list[Outcome]]:
+        self, payload: EvaluationContext, jobs: Sequence[tuple[Architecture, Job]]
+    ) -> list[list[JobOutcome]]:
         """Evaluate jobs beside what runs, and wait for their outcomes.
 
         Nothing is stored. What is set up for a payload is kept for the next call with the same
@@ -161,11 +161,11 @@ class Runner(ABC):
 
 
 #: the share of an evaluation in this process: the whole machine
-_ALL = Share()
+_ALL = ResourceRequest()
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JobOutcome:
     """The message of a worker: one measurement, or the end of an evaluation.
 
     An outcome without ``measurement`` and without ``failure`` says that the evaluation is complete.
@@ -199,8 +199,8 @@ class Outcome:
 
 
 def steps(
-    evaluator: Evaluator, arch: Architecture, job: Job, share: Share = _ALL
-) -> Generator[Outcome, None, None]:
+    evaluator: Evaluator, arch: Architecture, job: Job, share: ResourceRequest = _ALL
+) -> Generator[JobOutcome, None, None]:
     """Run an evaluation and turn exceptions into outcomes, so that the worker itself survives.
 
     Args:
@@ -219,15 +219,15 @@ def steps(
             after = 0 if folder.fresh else None
             for measurement in evaluator.evaluate(arch, folder.job):
                 folder.push()
-                yield Outcome(measurement, after, host=host, device=device)
+                yield JobOutcome(measurement, after, host=host, device=device)
                 after = measurement.step
     except Exception as error:
         yield _failure(error, host, job, share)
 
 
 def steps_of_many(
-    evaluator: Evaluator, tasks: Sequence[tuple[Architecture, Job]], share: Share = _ALL
-) -> Iterator[tuple[int, Outcome]]:
+    evaluator: Evaluator, tasks: Sequence[tuple[Architecture, Job]], share: ResourceRequest = _ALL
+) -> Iterator[tuple[int, JobOutcome]]:
     """Run several evaluations together and turn exceptions into outcomes.
 
     Args:
@@ -246,21 +246,23 @@ def steps_of_many(
     try:
         for place, found in evaluator.evaluate_many(archs, jobs):
             if isinstance(found, Measurement):
-                yield place, Outcome(found, left[place], host=host, device=device)
+                yield place, JobOutcome(found, left[place], host=host, device=device)
                 left[place] = found.step
             else:
                 del left[place]
-                failed = Outcome() if found is None else _failure(found, host, jobs[place], share)
+                failed = (
+                    JobOutcome() if found is None else _failure(found, host, jobs[place], share)
+                )
                 yield place, failed
     except Exception as error:
         for place in left:
             yield place, _failure(error, host, jobs[place], share)
 
 
-def _failure(error: Exception, host: str, job: Job, share: Share) -> Outcome:
+def _failure(error: Exception, host: str, job: Job, share: ResourceRequest) -> JobOutcome:
     text, infeasible = failure_message(error)
     short = _is_out_of_memory(error)
-    return Outcome(
+    return JobOutcome(
         failure=text,
         infeasible=infeasible,
         out_of_memory=short,
@@ -342,7 +344,7 @@ def on_device(job: Job, device: str) -> Job:
     return replace(job, device=device)
 
 
-def deliver(work: JobSource, job: Job, outcome: Outcome) -> bool:
+def deliver(work: JobSource, job: Job, outcome: JobOutcome) -> bool:
     """Report an outcome to the search.
 
     Args:
@@ -368,7 +370,7 @@ def deliver(work: JobSource, job: Job, outcome: Outcome) -> bool:
     if outcome.no_storage:  # the trial stays RUNNING, and goes on from its last checkpoint
         raise UserError(
             f"a worker on {outcome.host} cannot write to {work.folder}: {outcome.failure}",
-            cure="nothing stored is lost: make room, give access or allow more open files (as with "
+            hint="nothing stored is lost: make room, give access or allow more open files (as with "
             "`ulimit -n 4096`), then `raynas resume` goes on",
         )
     if outcome.out_of_memory:

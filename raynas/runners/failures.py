@@ -48,7 +48,7 @@ def machine_gone(text: str) -> bool:
 
 
 @dataclass
-class Deaths:
+class FailureTracker:
     """A count of the workers that died with one task since its last measurement.
 
     A machine that is taken away is a death, but no crash. What Ray says does not always tell the
@@ -152,6 +152,6 @@ def no_setup(reason: str) -> UserError:
     """
     return UserError(
         f"workers cannot be set up: {reason}",
-        cure="look for what differs between this process and the workers, then "
+        hint="look for what differs between this process and the workers, then "
         "`raynas resume` goes on",
     )

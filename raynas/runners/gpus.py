@@ -82,7 +82,7 @@ def local_device(gpus: float | Literal["fit"] | None) -> str:
         found = f"sees {seen}" if seen else "sees none"
         raise UserError(
             f"resources.gpus={gpus:g} in this process, but torch {found} on {socket.gethostname()}",
-            cure="install a CUDA build of torch and the driver, or ask for what there is: "
+            hint="install a CUDA build of torch and the driver, or ask for what there is: "
             f"--set resources.gpus={seen}",
         )
     return device
@@ -105,7 +105,7 @@ def worker_device(gpus: float) -> str:
     if gpus > 0 and device == "cpu" and os.environ.get(PRETEND) != "1":
         raise UserError(
             f"a worker on {socket.gethostname()} was given {gpus:g} GPU, but torch sees none there",
-            cure="install a CUDA build of torch and the driver on that machine, or train on CPUs: "
+            hint="install a CUDA build of torch and the driver on that machine, or train on CPUs: "
             "--set resources.gpus=0",
         )
     return device

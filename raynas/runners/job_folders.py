@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from raynas.core import Architecture, Job
-from raynas.store.claims import Claim, newest
-from raynas.store.remote import Mirror, Remote
+from raynas.store.claims import FolderClaim, newest
+from raynas.store.remote import CheckpointMirror, RemoteFolder
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ def job_folder(job: Job, arch: Architecture) -> Iterator[JobFolder]:
     elif not job.claim:
         yield JobFolder(job, fresh=not job.workdir.exists(), push=_nothing)
     elif job.mirror:
-        with _mirrored(job, Claim(job.claim, arch.id)) as folder:
+        with _mirrored(job, FolderClaim(job.claim, arch.id)) as folder:
             yield folder
     else:
-        own = Claim(job.claim, arch.id)
+        own = FolderClaim(job.claim, arch.id)
         found = _take_over(job.workdir, own, begun=_begun(job))
         own_job = replace(job, workdir=job.workdir / own.name)
         yield JobFolder(own_job, fresh=not found, push=_nothing)
@@ -72,7 +72,7 @@ def _begun(job: Job) -> bool:
     return bool(job.stored) or job.attempt > 0
 
 
-def _take_over(root: Path, own: Claim, *, begun: bool) -> bool:
+def _take_over(root: Path, own: FolderClaim, *, begun: bool) -> bool:
     """Rename the folder of the trial's last job to the name of this one.
 
     Returns:
@@ -82,7 +82,7 @@ def _take_over(root: Path, own: Claim, *, begun: bool) -> bool:
         return False
     names = [place.name for place in root.iterdir() if not place.name.startswith(".tmp")]
     last = newest(names, own)
-    if last is None and begun and names and not any(Claim.parse(name) for name in names):
+    if last is None and begun and names and not any(FolderClaim.parse(name) for name in names):
         return _adopt_unnamed(root, own, names)
     for name in names:
         if name != last:
@@ -92,7 +92,7 @@ def _take_over(root: Path, own: Claim, *, begun: bool) -> bool:
     return last is not None
 
 
-def _adopt_unnamed(root: Path, own: Claim, names: list[str]) -> bool:
+def _adopt_unnamed(root: Path, own: FolderClaim, names: list[str]) -> bool:
     """Move the files of runs of earlier versions, which lie in the trial's folder itself."""
     (root / own.name).mkdir()
     for name in names:
@@ -108,21 +108,21 @@ def _remove(place: Path) -> None:
 
 
 @contextlib.contextmanager
-def _mirrored(job: Job, own: Claim) -> Iterator[JobFolder]:
+def _mirrored(job: Job, own: FolderClaim) -> Iterator[JobFolder]:
     """Give a folder copied from shared storage, and remove it from this machine at the end."""
     assert job.workdir is not None
-    local, root = job.workdir / own.name, Remote(job.mirror)
+    local, root = job.workdir / own.name, RemoteFolder(job.mirror)
     shutil.rmtree(job.workdir, ignore_errors=True)  # of whoever worked here before
     there = root.names()
     names = {name.partition("/")[0] for name in there}
     last = newest(names, own)
-    unnamed = not any(Claim.parse(name) for name in names)
+    unnamed = not any(FolderClaim.parse(name) for name in names)
     if last is not None:
-        Mirror(local, root.below(last)).pull()
+        CheckpointMirror(local, root.below(last)).pull()
     elif unnamed and there and _begun(job):
-        Mirror(local, root).pull()
+        CheckpointMirror(local, root).pull()
     found = local.is_dir()
-    mirror = Mirror(local, root.below(own.name))
+    mirror = CheckpointMirror(local, root.below(own.name))
     if last != own.name:
         mirror.push()
         _clear(root, there, own)
@@ -133,7 +133,7 @@ def _mirrored(job: Job, own: Claim) -> Iterator[JobFolder]:
         shutil.rmtree(job.workdir, ignore_errors=True)
 
 
-def _clear(root: Remote, there: dict[str, int], own: Claim) -> None:
+def _clear(root: RemoteFolder, there: dict[str, int], own: FolderClaim) -> None:
     """Remove what earlier jobs left in shared storage; if that fails, it only takes space."""
     with contextlib.suppress(OSError):
         for name in there:

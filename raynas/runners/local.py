@@ -10,7 +10,7 @@ from raynas.core import Architecture, Job
 from raynas.core.describe import fresh
 from raynas.evaluators.base import Evaluator
 from raynas.runners.base import (
-    Outcome,
+    JobOutcome,
     Resources,
     Runner,
     deliver,
@@ -19,7 +19,7 @@ from raynas.runners.base import (
     steps_of_many,
 )
 from raynas.runners.gpus import local_device
-from raynas.search.context import Payload
+from raynas.search.context import EvaluationContext
 from raynas.search.job_source import JobSource
 
 
@@ -40,7 +40,7 @@ class LocalRunner(Runner):
     name: ClassVar[str] = "local"
 
     resources: Resources = field(default_factory=Resources)
-    _ready: tuple[Payload, Evaluator] | None = field(default=None, init=False, repr=False)
+    _ready: tuple[EvaluationContext, Evaluator] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.resources.gpus not in (None, "fit"):
@@ -84,7 +84,7 @@ class LocalRunner(Runner):
                 if not deliver(work, job, outcome) or work.interrupted:
                     break
             else:
-                deliver(work, job, Outcome())
+                deliver(work, job, JobOutcome())
             if work.interrupted:
                 return
 
@@ -103,15 +103,15 @@ class LocalRunner(Runner):
             deliver(work, jobs[place], outcome)
 
     def evaluate(
-        self, payload: Payload, jobs: Sequence[tuple[Architecture, Job]]
-    ) -> list[list[Outcome]]:
+        self, payload: EvaluationContext, jobs: Sequence[tuple[Architecture, Job]]
+    ) -> list[list[JobOutcome]]:
         """Evaluate jobs in this process, as many together as the evaluator prefers."""
         if self._ready is None or self._ready[0] is not payload:
             evaluator = fresh(payload.evaluator)
             evaluator.setup(payload.space, payload.view)
             self._ready = payload, evaluator
         device, evaluator = local_device(self.resources.gpus), self._ready[1]
-        found: list[list[Outcome]] = [[] for _ in jobs]
+        found: list[list[JobOutcome]] = [[] for _ in jobs]
         for start in range(0, len(jobs), evaluator.crowd):
             some = [(a, on_device(j, device)) for a, j in jobs[start : start + evaluator.crowd]]
             for place, outcome in steps_of_many(evaluator, some):

@@ -28,7 +28,7 @@ _LEAST_SLOPE, _MOST_SLOPE, _KEPT = 0.25, 4.0, 256
 
 
 @dataclass(frozen=True)
-class Device:
+class DeviceKind:
     """A kind of GPU of a cluster, with its memory.
 
     Attributes:
@@ -43,7 +43,7 @@ class Device:
 
 
 @dataclass(frozen=True)
-class Share:
+class ResourceRequest:
     """The share of a machine's devices that a trial gets.
 
     Attributes:
@@ -141,7 +141,7 @@ def memory_share(needed: float, most: int) -> int:
     return min(share, most)
 
 
-class Sizes:
+class MemoryFit:
     """A linear model of peak bytes by predicted bytes.
 
     The line lies above all peaks seen so far, with a margin of 10 %. It never falls with the
@@ -197,7 +197,7 @@ class Sizes:
 
 
 @dataclass
-class Learned:
+class MemoryModel:
     """The memory models of a run: one for GPUs, one for main memory.
 
     Attributes:
@@ -205,11 +205,11 @@ class Learned:
         memory: Peak bytes of main memory.
     """
 
-    gpu: Sizes = field(default_factory=lambda: Sizes(CONTEXT))
-    memory: Sizes = field(default_factory=lambda: Sizes(PROCESS))
+    gpu: MemoryFit = field(default_factory=lambda: MemoryFit(CONTEXT))
+    memory: MemoryFit = field(default_factory=lambda: MemoryFit(PROCESS))
 
 
-class Placer:
+class ResourceAllocator:
     """An allocator that gives each trial its share of GPUs or main memory.
 
     Args:
@@ -222,18 +222,18 @@ class Placer:
 
     def __init__(
         self,
-        fixed: Share,
+        fixed: ResourceRequest,
         memory: tuple[int, int],
-        devices: tuple[Device, ...] = (),
+        devices: tuple[DeviceKind, ...] = (),
         fits_memory: bool = False,
-        learned: Learned | None = None,
+        learned: MemoryModel | None = None,
     ) -> None:
         self._fixed = fixed
         self._devices = tuple(sorted(devices, key=lambda device: device.bytes))
         self._largest, self._all = memory
         self._fits_memory = fits_memory and not devices
-        self._learned = learned or Learned()
-        self._has: dict[int, Share] = {}
+        self._learned = learned or MemoryModel()
+        self._has: dict[int, ResourceRequest] = {}
         self._predicted: dict[int, int] = {}
         self._peaks: dict[int, int] = {}
         self._given: dict[int, float] = {}  # bytes of a GPU, or of main memory
@@ -252,7 +252,7 @@ class Placer:
         """
         return SMALLEST if self._devices else self._fixed.gpus
 
-    def place(self, number: int, predicted: int | None, more: bool = False) -> Share:
+    def place(self, number: int, predicted: int | None, more: bool = False) -> ResourceRequest:
         """Choose the share of a trial, and reserve it.
 
         Args:
@@ -304,35 +304,35 @@ class Placer:
             self._peaks[number] = peak
             (self._learned.gpu if on_gpu else self._learned.memory).saw(predicted, peak)
 
-    def _of_gpu(self, number: int, predicted: int | None, more: bool) -> Share:
+    def _of_gpu(self, number: int, predicted: int | None, more: bool) -> ResourceRequest:
         if predicted is None:
-            return Share(1.0, self._fixed.memory, self._devices[-1].kind, limit=True)
+            return ResourceRequest(1.0, self._fixed.memory, self._devices[-1].kind, limit=True)
         needed = self._needed(number, self._learned.gpu(predicted), more)
         holds = [d for d in self._devices if needed <= d.bytes] or [self._devices[-1]]
         free = (d for d in holds if self._left(d) >= gpu_share(needed, d.bytes))
         device = next(free, holds[0])
         share = gpu_share(needed, device.bytes)
         self._given[number] = share * device.bytes
-        return Share(share, self._fixed.memory, device.kind, limit=True)
+        return ResourceRequest(share, self._fixed.memory, device.kind, limit=True)
 
-    def _of_memory(self, number: int, predicted: int | None, more: bool) -> Share:
+    def _of_memory(self, number: int, predicted: int | None, more: bool) -> ResourceRequest:
         if predicted is None:
             return self._fixed
         needed = self._needed(number, self._learned.memory(predicted), more)
         memory = memory_share(needed, self._largest)
         self._given[number] = memory
-        return Share(self._fixed.gpus, memory)
+        return ResourceRequest(self._fixed.gpus, memory)
 
     def _needed(self, number: int, expected: float, more: bool) -> float:
         return max(expected, 2 * self._given.get(number, expected)) if more else expected
 
-    def _left(self, device: Device) -> float:
+    def _left(self, device: DeviceKind) -> float:
         """Return how many GPUs of a kind are free; below 0 if trials wait for them."""
         return device.count - sum(s.gpus for s in self._has.values() if s.kind == device.kind)
 
-    def _twice(self, share: Share) -> Share:
+    def _twice(self, share: ResourceRequest) -> ResourceRequest:
         gpus = max(share.gpus, min(2 * share.gpus, 1.0))
-        return Share(gpus, min(2 * share.memory, max(share.memory, self._largest)))
+        return ResourceRequest(gpus, min(2 * share.memory, max(share.memory, self._largest)))
 
 
 def largest_and_all(nodes: Collection[Mapping[str, float]]) -> tuple[int, int]:

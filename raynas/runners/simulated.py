@@ -21,17 +21,18 @@ import numpy as np
 
 from raynas.core import Architecture, Job, RaynasError, UserError, rng_for
 from raynas.core.describe import fresh
+from raynas.core.renamed import renamed_names
 from raynas.evaluators.base import Evaluator
-from raynas.runners.base import Outcome, Resources, Runner, deliver, steps
+from raynas.runners.base import JobOutcome, Resources, Runner, deliver, steps
 from raynas.runners.failures import died
-from raynas.search.context import Payload
+from raynas.search.context import EvaluationContext
 from raynas.search.job_source import JobSource
 
 Kind = Literal["starting", "working", "down"]
 
 
 @dataclass(frozen=True)
-class Cluster:
+class SimulatedCluster:
     """The settings of a simulated cluster.
 
     Rates are events per hour in which a worker computes. Whatever ends a worker, its trial goes on
@@ -71,16 +72,18 @@ class Cluster:
 
     def __post_init__(self) -> None:
         if self.workers < 1:
-            raise UserError(f"a cluster of {self.workers} workers", allowed="1 or more")
+            raise UserError(f"a cluster of {self.workers} workers", expected="1 or more")
         for name in ("startup_s", "failure_rate", "preempt_rate", "replace_s", "spread"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"cluster's {name}={getattr(self, name)}", allowed="0 or more")
+                raise UserError(f"cluster's {name}={getattr(self, name)}", expected="0 or more")
         if not self.checkpoint_s >= 0:
-            raise UserError(f"cluster's checkpoint_s={self.checkpoint_s}", allowed="0 or more, inf")
+            raise UserError(
+                f"cluster's checkpoint_s={self.checkpoint_s}", expected="0 or more, inf"
+            )
 
 
 @dataclass(frozen=True)
-class Usage:
+class WorkerUsage:
     """An account of the workers' time, in worker-seconds.
 
     ``starting``, ``useful``, ``lost``, ``down`` and ``idle`` add up to ``workers * seconds``.
@@ -131,7 +134,7 @@ class Usage:
 
 
 @dataclass(frozen=True)
-class Span:
+class WorkerSpan:
     """A period in which a simulated worker did one thing.
 
     Attributes:
@@ -182,20 +185,20 @@ class VirtualRunner(Runner):
     Attributes:
         cluster: The simulated machines.
         resources: Only ``concurrent`` and ``retries`` count.
-        trace: True keeps a :class:`Span` for everything that workers do.
+        trace: True keeps a :class:`WorkerSpan` for everything that workers do.
         spans: The spans kept so far.
         now: Seconds on the virtual clock.
     """
 
     name: ClassVar[str] = "virtual"
 
-    cluster: Cluster = field(default_factory=Cluster)
+    cluster: SimulatedCluster = field(default_factory=SimulatedCluster)
     resources: Resources = field(default_factory=Resources)
     trace: bool = False
-    spans: list[Span] = field(default_factory=list, init=False, repr=False)
+    spans: list[WorkerSpan] = field(default_factory=list, init=False, repr=False)
     now: float = field(default=0.0, init=False)
     _workers: list[_Worker] = field(default_factory=list, init=False, repr=False)
-    _ready: tuple[Payload, Evaluator] | None = field(default=None, init=False, repr=False)
+    _ready: tuple[EvaluationContext, Evaluator] | None = field(default=None, init=False, repr=False)
 
     def clock(self) -> float:
         """Return the simulated seconds since the runner was made."""
@@ -215,7 +218,7 @@ class VirtualRunner(Runner):
             self._workers = [_Worker(i, self.cluster) for i in range(self._count())]
         _Replay(self, work, self._workers).go()
 
-    def usage(self) -> Usage:
+    def usage(self) -> WorkerUsage:
         """Return what the workers' time went into, for all searches up to now.
 
         Returns:
@@ -225,7 +228,7 @@ class VirtualRunner(Runner):
         # a worker may lose what another one did: their sum is never negative but for rounding
         spent = {kind: max(sum(one[kind] for one in times), 0.0) for kind in _KINDS}
         total = self._count() * self.now
-        return Usage(
+        return WorkerUsage(
             workers=self._count(),
             seconds=self.now,
             **spent,
@@ -235,8 +238,8 @@ class VirtualRunner(Runner):
         )
 
     def evaluate(
-        self, payload: Payload, jobs: Sequence[tuple[Architecture, Job]]
-    ) -> list[list[Outcome]]:
+        self, payload: EvaluationContext, jobs: Sequence[tuple[Architecture, Job]]
+    ) -> list[list[JobOutcome]]:
         """Evaluate jobs now and advance the clock by their time, shared by all workers."""
         if self._ready is None or self._ready[0] is not payload:
             evaluator = fresh(payload.evaluator)
@@ -257,7 +260,7 @@ _KINDS = ("starting", "useful", "lost", "down")
 class _Worker:
     """A simulated worker, with an account of its time."""
 
-    def __init__(self, number: int, cluster: Cluster) -> None:
+    def __init__(self, number: int, cluster: SimulatedCluster) -> None:
         self.number, self.name = number, f"worker-{number}"
         self._cluster, self._rate = cluster, cluster.failure_rate + cluster.preempt_rate
         self._rng = rng_for(cluster.seed, "worker", number) if self._rate else None
@@ -336,9 +339,9 @@ class _Running:
         "at_risk", "checkpoint", "deaths", "done", "due", "in_a_row", "job", "outcome", "outcomes",
     )  # fmt: skip
 
-    def __init__(self, job: Job, outcomes: Generator[Outcome, None, None]) -> None:
+    def __init__(self, job: Job, outcomes: Generator[JobOutcome, None, None]) -> None:
         self.job, self.outcomes = job, outcomes
-        self.outcome = Outcome()  # what comes when ``due`` is reached
+        self.outcome = JobOutcome()  # what comes when ``due`` is reached
         self.done = self.due = self.checkpoint = 0.0
         self.at_risk = 0.0  # workers' time since the checkpoint
         self.deaths = self.in_a_row = 0  # of workers: all, and since its last measurement
@@ -459,7 +462,7 @@ class _Replay:
                 running.outcome = outcome
                 return True
             running.done = running.checkpoint = running.due  # from an earlier run's checkpoint
-        deliver(work, job, Outcome())
+        deliver(work, job, JobOutcome())
         return False
 
     def _start_piece(self, worker: _Worker, running: _Running) -> None:
@@ -504,4 +507,7 @@ class _Replay:
         self, worker: _Worker, kind: Kind, begin: float, end: float, trial: int | None = None
     ) -> None:
         if self.runner.trace and end > begin:
-            self.runner.spans.append(Span(worker.number, kind, begin, end, trial))
+            self.runner.spans.append(WorkerSpan(worker.number, kind, begin, end, trial))
+
+
+__getattr__ = renamed_names(__name__, Cluster="SimulatedCluster")

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import ClassVar
 
-from raynas.core import Architecture, Problem, Trial
+from raynas.core import Architecture, SearchProblem, Trial
 from raynas.spaces.base import SearchSpace
 
 
@@ -30,7 +30,7 @@ class Sampler(ABC):
     finite: ClassVar[bool] = False
 
     @abstractmethod
-    def setup(self, space: SearchSpace, problem: Problem) -> None:
+    def setup(self, space: SearchSpace, problem: SearchProblem) -> None:
         """Start without any history for this space and problem; a second call forgets everything.
 
         Args:
@@ -76,7 +76,7 @@ class Sampler(ABC):
         Ended trials count as asked and told, RUNNING ones as asked: they will be told. A number may
         be missing. Either its trial was lost, or it repeated a known architecture: then it was
         answered from what was known, and is not stored. A sampler that repeats itself restores the
-        latter (see :class:`~raynas.samplers.repeats.Repeats`).
+        latter (see :class:`~raynas.samplers.repeats.RepeatReplay`).
 
         Args:
             trials: Stored trials in the order of their numbers.

@@ -15,12 +15,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from raynas.core import Architecture, Problem, Trial, TrialState, UserError, rng_for, signed
+from raynas.core import Architecture, SearchProblem, Trial, TrialState, UserError, rng_for, signed
 from raynas.core.fields import check_fields
 from raynas.core.ranks import share_of
 from raynas.samplers.base import Sampler
-from raynas.samplers.distinct import Distinct, at_least, one_objective
-from raynas.samplers.repeats import Repeats
+from raynas.samplers.distinct import ArchitectureDeduplicator, at_least, one_objective
+from raynas.samplers.repeats import RepeatReplay
 from raynas.spaces.base import SearchSpace
 
 Floats = NDArray[np.float64]
@@ -85,10 +85,10 @@ class BOHB(Sampler):
 
     name: ClassVar[str] = "bohb"
 
-    _problem: Problem = field(init=False, repr=False, compare=False)
+    _problem: SearchProblem = field(init=False, repr=False, compare=False)
     _space: SearchSpace = field(init=False, repr=False, compare=False)
-    _distinct: Distinct = field(init=False, repr=False, compare=False)
-    _repeats: Repeats = field(init=False, repr=False, compare=False)
+    _distinct: ArchitectureDeduplicator = field(init=False, repr=False, compare=False)
+    _repeats: RepeatReplay = field(init=False, repr=False, compare=False)
     _options: Places = field(init=False, repr=False, compare=False)  # how many a choice has
     # step -> number -> (value, higher is better; options)
     _measured: dict[int, dict[int, tuple[float, Places]]] = field(
@@ -102,9 +102,9 @@ class BOHB(Sampler):
         for setting, low in (("top", 0.0), ("random", -1.0), ("width", 0.0)):
             value = getattr(self, setting)
             if not low < value <= 1 or value < 0:
-                raise UserError(f"BOHB: {setting} = {value}", allowed="a share, up to 1")
+                raise UserError(f"BOHB: {setting} = {value}", expected="a share, up to 1")
 
-    def setup(self, space: SearchSpace, problem: Problem) -> None:
+    def setup(self, space: SearchSpace, problem: SearchProblem) -> None:
         """Start without any history for this space and problem.
 
         Args:
@@ -116,8 +116,8 @@ class BOHB(Sampler):
         """
         one_objective("BOHB", problem)
         self._problem, self._space = problem, space
-        self._distinct = Distinct(space, problem.seed)
-        self._repeats = Repeats(space)
+        self._distinct = ArchitectureDeduplicator(space, problem.seed)
+        self._repeats = RepeatReplay(space)
         self._options = np.array([len(choice) for choice in space.choices])
         self._measured, self._model = {}, None
 

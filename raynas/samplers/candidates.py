@@ -23,7 +23,7 @@ _MEMORY = 64_000_000
 _SAMPLE = 256
 
 
-class Features:
+class FeatureCache:
     """A cache of ``space.features`` of canonical architectures.
 
     An architecture for which the space's own code raises has no features.
@@ -66,7 +66,7 @@ class Features:
             return None
 
 
-class Candidates:
+class CandidateSet:
     """A set of canonical architectures with the distances between them.
 
     Architectures without features are left out.
@@ -83,7 +83,10 @@ class Candidates:
     """
 
     def __init__(
-        self, architectures: Iterable[Architecture], features: Features, count: int | None = None
+        self,
+        architectures: Iterable[Architecture],
+        features: FeatureCache,
+        count: int | None = None,
     ) -> None:
         asked = list(dict.fromkeys(architectures))
         self.architectures, self._features = features(asked)
@@ -115,7 +118,7 @@ class Candidates:
         return np.stack([self._rows[place] for place in places])
 
 
-def whole(space: SearchSpace) -> Candidates:
+def whole(space: SearchSpace) -> CandidateSet:
     """Return all classes of isomorphic architectures of a small space; made once per process.
 
     Args:
@@ -127,9 +130,9 @@ def whole(space: SearchSpace) -> Candidates:
     return _remembered(space)
 
 
-def _all(space: SearchSpace) -> Candidates:
+def _all(space: SearchSpace) -> CandidateSet:
     canonical = (canonical_or_itself(space, arch) for arch in space.enumerate())
-    return Candidates(canonical, Features(space))
+    return CandidateSet(canonical, FeatureCache(space))
 
 
 _remembered = remember(maxsize=4)(_all)
@@ -137,12 +140,12 @@ _remembered = remember(maxsize=4)(_all)
 
 def around(
     space: SearchSpace,
-    features: Features,
+    features: FeatureCache,
     best: Sequence[Architecture],
     known: Iterable[Architecture],
     rng: np.random.Generator,
     count: int,
-) -> Candidates:
+) -> CandidateSet:
     """Draw candidates around the best architectures of a large space.
 
     Three of four draws are one of the ``best`` changed once or more often; the others are random.
@@ -168,7 +171,7 @@ def around(
             for _ in range(int(rng.geometric(0.5))):
                 arch = space.mutate(arch, rng)
         drawn[canonical_or_itself(space, arch)] = None
-    return Candidates([*drawn, *known], features, len(drawn))
+    return CandidateSet([*drawn, *known], features, len(drawn))
 
 
 def _median_distance(features: Floats) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from raynas.core import Architecture, Problem, SpaceExhausted, Trial, UserError, rng_for
+from raynas.core import Architecture, SearchProblem, SpaceExhausted, Trial, UserError, rng_for
 from raynas.spaces.base import SearchSpace
 from raynas.spaces.guard import canonical_or_itself
 
@@ -15,7 +15,7 @@ _TRIES = 1_000
 _MUTATIONS = 64
 
 
-class Distinct:
+class ArchitectureDeduplicator:
     """The set of canonical architectures that are taken, and a stream of those that are not.
 
     The stream depends on space and seed only. In a space of up to ``EXACT_UP_TO`` architectures
@@ -95,8 +95,8 @@ class Distinct:
             raise UserError(
                 f"stored trial {trial.number} proposed {arch.text!r} of space {arch.space!r}, "
                 f"which is not in the space {self._space.name!r} of this run",
-                allowed="the choices and options that the run was started with",
-                cure="start a new run for a changed space",
+                expected="the choices and options that the run was started with",
+                hint="start a new run for a changed space",
             )
         self.add(arch)
 
@@ -225,10 +225,10 @@ def at_least(sampler: str, setting: str, value: int, least: int) -> None:
         UserError: ``value`` is below ``least``.
     """
     if value < least:
-        raise UserError(f"{sampler}: {setting} = {value}", allowed=f"{least} or more")
+        raise UserError(f"{sampler}: {setting} = {value}", expected=f"{least} or more")
 
 
-def one_objective(sampler: str, problem: Problem) -> None:
+def one_objective(sampler: str, problem: SearchProblem) -> None:
     """Check that a problem has one objective.
 
     Args:
@@ -241,5 +241,5 @@ def one_objective(sampler: str, problem: Problem) -> None:
     if len(problem.objectives) != 1:
         raise UserError(
             f"{sampler} cannot serve {len(problem.objectives)} objectives",
-            cure="give one, and Bounds for the others, or use RegularizedEvolution or NSGA2",
+            hint="give one, and Bounds for the others, or use RegularizedEvolution or NSGA2",
         )

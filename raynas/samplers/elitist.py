@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from raynas.core import Architecture, Problem, Trial, TrialState, rng_for, signed
+from raynas.core import Architecture, SearchProblem, Trial, TrialState, rng_for, signed
 from raynas.core.fields import check_fields
 from raynas.samplers.base import Sampler
-from raynas.samplers.distinct import Distinct, at_least, one_objective
+from raynas.samplers.distinct import ArchitectureDeduplicator, at_least, one_objective
 from raynas.spaces.base import SearchSpace
 
 FOUNDERS = 11
@@ -48,8 +48,8 @@ class ElitistEvolution(Sampler):
 
     name: ClassVar[str] = "elitist"
 
-    _problem: Problem = field(init=False, repr=False, compare=False)
-    _distinct: Distinct = field(init=False, repr=False, compare=False)
+    _problem: SearchProblem = field(init=False, repr=False, compare=False)
+    _distinct: ArchitectureDeduplicator = field(init=False, repr=False, compare=False)
     _start: Architecture | None = field(init=False, repr=False, compare=False)
     # (score, number, proposal), worst first
     _members: list[tuple[float, int, Architecture]] = field(init=False, repr=False, compare=False)
@@ -58,7 +58,7 @@ class ElitistEvolution(Sampler):
         check_fields(self)
         at_least("ElitistEvolution", "population", self.population, 1)
 
-    def setup(self, space: SearchSpace, problem: Problem) -> None:
+    def setup(self, space: SearchSpace, problem: SearchProblem) -> None:
         """Start with an empty population.
 
         Args:
@@ -69,7 +69,7 @@ class ElitistEvolution(Sampler):
             UserError: There are several objectives, or ``start`` is not of the space.
         """
         one_objective("ElitistEvolution", problem)
-        self._problem, self._distinct = problem, Distinct(space, problem.seed)
+        self._problem, self._distinct = problem, ArchitectureDeduplicator(space, problem.seed)
         self._start = space.architecture(self.start) if self.start else None
         self._members = []
 

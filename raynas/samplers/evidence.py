@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from raynas.core import Architecture, Problem, Trial, TrialState, signed
+from raynas.core import Architecture, SearchProblem, Trial, TrialState, signed
 from raynas.core.ranks import ranks
+from raynas.core.renamed import renamed_names
 
 Floats = NDArray[np.float64]
 
@@ -24,7 +25,7 @@ DOUBT = 4.0
 
 
 @dataclass(frozen=True)
-class Evidence:
+class TrialObservation:
     """The data that one ended trial gives to a model.
 
     Attributes:
@@ -54,7 +55,7 @@ class Evidence:
         return self.curve[self.step]
 
 
-def evidence(trial: Trial, arch: Architecture, problem: Problem) -> Evidence | None:
+def evidence(trial: Trial, arch: Architecture, problem: SearchProblem) -> TrialObservation | None:
     """Return the data that a trial gives to a model.
 
     A trial that broke a bound was measured all the same. A failed one gives no data.
@@ -82,10 +83,10 @@ def evidence(trial: Trial, arch: Architecture, problem: Problem) -> Evidence | N
     if not (curve or scores or any(map(math.isfinite, limits))):
         return None
     ended = trial.state is TrialState.COMPLETE or max(curve, default=0) >= problem.max_step
-    return Evidence(trial.number, arch, curve, bool(curve) and ended, scores, limits)
+    return TrialObservation(trial.number, arch, curve, bool(curve) and ended, scores, limits)
 
 
-def standing(found: Sequence[Evidence], objective: int) -> tuple[Floats, Floats]:
+def standing(found: Sequence[TrialObservation], objective: int) -> tuple[Floats, Floats]:
     """Rank the trials by one objective.
 
     A stopped trial is put beside those that went further and had about the same value at its
@@ -118,7 +119,7 @@ def standing(found: Sequence[Evidence], objective: int) -> tuple[Floats, Floats]
     return _places(keys), np.array([1.0 if e.complete else DOUBT for e in found])
 
 
-def _last(found: Evidence, objective: int) -> float:
+def _last(found: TrialObservation, objective: int) -> float:
     return found.last[objective] if found.curve else -math.inf
 
 
@@ -136,7 +137,7 @@ def _estimated(values: Floats, seen: Floats, results: Floats) -> Floats:
     return np.asarray(model.predict(values), dtype=np.float64)
 
 
-def _from_scores(found: Sequence[Evidence], value: Floats) -> None:
+def _from_scores(found: Sequence[TrialObservation], value: Floats) -> None:
     """Estimate trials that were screened out, by a ridge regression on the ranks of all scores."""
     names = sorted({name for e in found for name in e.scores})
     held = np.array([not e.curve and bool(e.scores) for e in found])
@@ -160,3 +161,6 @@ def _places(keys: Sequence[tuple[float, float, float]]) -> Floats:
     if known:
         found[known] = (ranks([place[keys[i]] for i in known]) - 0.5) / len(known)
     return found
+
+
+__getattr__ = renamed_names(__name__, Evidence="TrialObservation")

@@ -14,12 +14,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from raynas.core import Architecture, Problem, Trial, TrialState, rng_for, signed
+from raynas.core import Architecture, SearchProblem, Trial, TrialState, rng_for, signed
 from raynas.core.fields import check_fields
 from raynas.core.pareto import pareto_order
 from raynas.samplers.base import Sampler
-from raynas.samplers.distinct import Distinct, at_least
-from raynas.samplers.repeats import Repeats
+from raynas.samplers.distinct import ArchitectureDeduplicator, at_least
+from raynas.samplers.repeats import RepeatReplay
 from raynas.spaces.base import SearchSpace
 
 
@@ -70,10 +70,10 @@ class RegularizedEvolution(Sampler):
 
     name: ClassVar[str] = "evolution"
 
-    _problem: Problem = field(init=False, repr=False, compare=False)
+    _problem: SearchProblem = field(init=False, repr=False, compare=False)
     _space: SearchSpace = field(init=False, repr=False, compare=False)
-    _distinct: Distinct = field(init=False, repr=False, compare=False)
-    _repeats: Repeats = field(init=False, repr=False, compare=False)
+    _distinct: ArchitectureDeduplicator = field(init=False, repr=False, compare=False)
+    _repeats: RepeatReplay = field(init=False, repr=False, compare=False)
     _members: list[_Individual] = field(init=False, repr=False, compare=False)  # by number
     _hopeful: int = field(init=False, repr=False, compare=False)  # asked, less those without value
 
@@ -82,7 +82,7 @@ class RegularizedEvolution(Sampler):
         at_least("RegularizedEvolution", "population", self.population, 2)
         at_least("RegularizedEvolution", "sample", self.sample, 1)
 
-    def setup(self, space: SearchSpace, problem: Problem) -> None:
+    def setup(self, space: SearchSpace, problem: SearchProblem) -> None:
         """Start with an empty population.
 
         Args:
@@ -90,8 +90,8 @@ class RegularizedEvolution(Sampler):
             problem: The search problem, with one or several objectives.
         """
         self._problem, self._space = problem, space
-        self._distinct = Distinct(space, problem.seed)
-        self._repeats = Repeats(space)
+        self._distinct = ArchitectureDeduplicator(space, problem.seed)
+        self._repeats = RepeatReplay(space)
         self._members = []
         self._hopeful = 0
 

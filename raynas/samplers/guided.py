@@ -19,20 +19,20 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from raynas.core import Architecture, Bound, Problem, Trial, UserError, rng_for
+from raynas.core import Architecture, Bound, SearchProblem, Trial, UserError, rng_for
 from raynas.core.fields import check_fields
 from raynas.core.pareto import pareto_order
 from raynas.core.trial import LARGEST_VALUE
 from raynas.samplers.base import Sampler
-from raynas.samplers.candidates import WHOLE, Candidates, Features, around, whole
-from raynas.samplers.distinct import Distinct, at_least
-from raynas.samplers.evidence import Evidence, evidence, standing
+from raynas.samplers.candidates import WHOLE, CandidateSet, FeatureCache, around, whole
+from raynas.samplers.distinct import ArchitectureDeduplicator, at_least
+from raynas.samplers.evidence import TrialObservation, evidence, standing
 from raynas.samplers.subset import bound_orders, by_turns, objective_orders
 from raynas.spaces.base import SearchSpace
 from raynas.spaces.guard import canonical_or_itself
 
 if TYPE_CHECKING:
-    from raynas.samplers.surrogate import Surrogate
+    from raynas.samplers.surrogate import SurrogateModel
 
 Floats = NDArray[np.float64]
 
@@ -85,10 +85,10 @@ class Guided(Sampler):
     name: ClassVar[str] = "guided"
 
     _space: SearchSpace = field(init=False, repr=False, compare=False)
-    _problem: Problem = field(init=False, repr=False, compare=False)
-    _distinct: Distinct = field(init=False, repr=False, compare=False)
-    _features: Features = field(init=False, repr=False, compare=False)
-    _told: list[Evidence] = field(init=False, repr=False, compare=False)  # by number
+    _problem: SearchProblem = field(init=False, repr=False, compare=False)
+    _distinct: ArchitectureDeduplicator = field(init=False, repr=False, compare=False)
+    _features: FeatureCache = field(init=False, repr=False, compare=False)
+    _told: list[TrialObservation] = field(init=False, repr=False, compare=False)  # by number
     _known: set[Architecture] = field(init=False, repr=False, compare=False)  # canonical
     _open: dict[int, Architecture] = field(init=False, repr=False, compare=False)  # may have values
     _hopeful: int = field(init=False, repr=False, compare=False)  # asked, less those without value
@@ -99,9 +99,9 @@ class Guided(Sampler):
         for setting, least in (("startup", 1), ("candidates", 10), ("refit", 1), ("most", 10)):
             at_least("Guided", setting, getattr(self, setting), least)
         if not 0 <= self.explore < math.inf:
-            raise UserError(f"Guided: explore = {self.explore}", allowed="0 or more")
+            raise UserError(f"Guided: explore = {self.explore}", expected="0 or more")
 
-    def setup(self, space: SearchSpace, problem: Problem) -> None:
+    def setup(self, space: SearchSpace, problem: SearchProblem) -> None:
         """Start without any history for this space and problem.
 
         Args:
@@ -109,8 +109,8 @@ class Guided(Sampler):
             problem: The search problem, with one or several objectives.
         """
         self._space, self._problem = space, problem
-        self._distinct = Distinct(space, problem.seed)
-        self._features = Features(space)
+        self._distinct = ArchitectureDeduplicator(space, problem.seed)
+        self._features = FeatureCache(space)
         self._told, self._known, self._open, self._hopeful = [], set(), {}, 0
         self._model = None
 
@@ -169,7 +169,7 @@ class Guided(Sampler):
         return self._best(model, model.score(rng, self.explore), number)
 
     def _start(
-        self, number: int, known: Sequence[Evidence], rng: np.random.Generator
+        self, number: int, known: Sequence[TrialObservation], rng: np.random.Generator
     ) -> Architecture:
         """Return a random architecture.
 
@@ -190,7 +190,7 @@ class Guided(Sampler):
             return self._distinct.fresh(number)
         return model.pool.architectures[place]
 
-    def _up_to_date(self, known: Sequence[Evidence]) -> _Model:
+    def _up_to_date(self, known: Sequence[TrialObservation]) -> _Model:
         """Return the model of the trials ``known``, with the other open trials as pending ones."""
         numbers = [e.number for e in known]
         others = sorted(self._open.keys() - set(numbers))
@@ -205,7 +205,7 @@ class Guided(Sampler):
         model.expect({number: self._open[number] for number in others[len(model.expected) :]})
         return model
 
-    def _fitted(self, known: Sequence[Evidence]) -> _Model:
+    def _fitted(self, known: Sequence[TrialObservation]) -> _Model:
         feasible = np.array([not self._breaks(e) for e in known])
         found = [standing(known, j) for j in range(len(self._problem.objectives))]
         stands = np.array([_among(stand, feasible) for stand, _ in found])
@@ -231,18 +231,18 @@ class Guided(Sampler):
 
     def _learned(
         self,
-        pool: Candidates,
+        pool: CandidateSet,
         places: Sequence[int | None],
         values: Iterable[Floats],
         doubts: Iterable[Floats],
         orders: Iterable[Iterable[Iterable[int]]],
-    ) -> list[Surrogate]:
+    ) -> list[SurrogateModel]:
         """Return a model of each of ``values`` that has any.
 
         ``values`` are (n,) arrays; ``places`` are the indices of the n trials in the pool, None
         without features. Of too many trials the first ones by ``orders`` are taken.
         """
-        from raynas.samplers.surrogate import Surrogate
+        from raynas.samplers.surrogate import SurrogateModel
 
         models = []
         for y, doubt, wanted in zip(values, doubts, orders, strict=True):
@@ -250,20 +250,24 @@ class Guided(Sampler):
             if placed:
                 kept = np.array(placed, dtype=np.intp)
                 at = [place for i in placed if (place := places[i]) is not None]
-                models.append(Surrogate(pool.distances(at), at, y[kept], doubt[kept]))
+                models.append(SurrogateModel(pool.distances(at), at, y[kept], doubt[kept]))
         return models
 
-    def _excesses(self, known: Sequence[Evidence]) -> list[Floats]:
+    def _excesses(self, known: Sequence[TrialObservation]) -> list[Floats]:
         limits = np.array([e.limits for e in known]).T
         return [_excess(b, v) for b, v in zip(self._problem.bounds, limits, strict=True)]
 
-    def _parents(self, known: Sequence[Evidence], best: Sequence[int]) -> list[Architecture]:
+    def _parents(
+        self, known: Sequence[TrialObservation], best: Sequence[int]
+    ) -> list[Architecture]:
         """Return the best that keep all bounds; if there are none, those that break them least."""
         if best:
             return [known[i].arch for i in best[:PARENTS]]
         return [e.arch for e in sorted(known, key=self._violation)][:PARENTS]
 
-    def _pool(self, known: Sequence[Evidence], best: Sequence[Architecture]) -> Candidates:
+    def _pool(
+        self, known: Sequence[TrialObservation], best: Sequence[Architecture]
+    ) -> CandidateSet:
         if self._space.size <= WHOLE:
             return whole(self._space)
         rng = rng_for(self._problem.seed, self.name, "candidates", len(known))
@@ -272,10 +276,10 @@ class Guided(Sampler):
         others = [asked[number] for number in sorted(asked)]
         return around(self._space, self._features, best, others, rng, self.candidates)
 
-    def _breaks(self, found: Evidence) -> bool:
+    def _breaks(self, found: TrialObservation) -> bool:
         return self._violation(found) > 0
 
-    def _violation(self, found: Evidence) -> float:
+    def _violation(self, found: TrialObservation) -> float:
         """Return the largest violation of a bound, 0 or less where none is known to be broken."""
         pairs = zip(self._problem.bounds, found.limits, strict=True)
         return max((b.violation(v) for b, v in pairs if not math.isnan(v)), default=0.0)
@@ -287,9 +291,9 @@ class _Model:
     def __init__(
         self,
         numbers: list[int],
-        pool: Candidates,
-        objectives: list[Surrogate],
-        bounds: list[Surrogate],
+        pool: CandidateSet,
+        objectives: list[SurrogateModel],
+        bounds: list[SurrogateModel],
         reached: Floats,
     ) -> None:
         self.numbers, self.pool, self.expected = numbers, pool, list[int]()

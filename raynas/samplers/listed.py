@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from raynas.core import Architecture, Problem, SpaceExhausted, Trial, UserError
+from raynas.core import Architecture, SearchProblem, SpaceExhausted, Trial, UserError
 from raynas.core.fields import check_fields
 from raynas.samplers.base import Sampler
-from raynas.samplers.distinct import Distinct
+from raynas.samplers.distinct import ArchitectureDeduplicator
 from raynas.spaces.base import SearchSpace
 
 
@@ -21,12 +21,12 @@ class _Finite(Sampler):
     finite: ClassVar[bool] = True
 
     _space: SearchSpace = field(init=False, repr=False, compare=False)
-    _distinct: Distinct = field(init=False, repr=False, compare=False)
+    _distinct: ArchitectureDeduplicator = field(init=False, repr=False, compare=False)
     _left: Iterator[Architecture] = field(init=False, repr=False, compare=False)
 
-    def setup(self, space: SearchSpace, problem: Problem) -> None:
+    def setup(self, space: SearchSpace, problem: SearchProblem) -> None:
         """Start at the beginning of the list."""
-        self._space, self._distinct = space, Distinct(space, problem.seed)
+        self._space, self._distinct = space, ArchitectureDeduplicator(space, problem.seed)
         self._left = iter(self._all(space))
 
     @abstractmethod
@@ -71,7 +71,7 @@ class Listed(_Finite):
 
     def _all(self, space: SearchSpace) -> Iterable[Architecture]:
         if not self.architectures:
-            raise UserError("listed: no architecture", cure="name some: Listed((text, ...))")
+            raise UserError("listed: no architecture", hint="name some: Listed((text, ...))")
         return [space.architecture(text) for text in self.architectures]
 
 
@@ -95,7 +95,7 @@ class Exhaustive(_Finite):
         if space.size > self.most:
             raise UserError(
                 f"exhaustive: space {space.name!r} has {space.size:,} architectures",
-                allowed=f"up to {self.most:,}",
-                cure="take a sampler that draws, such as Random, or make the space smaller",
+                expected=f"up to {self.most:,}",
+                hint="take a sampler that draws, such as Random, or make the space smaller",
             )
         return space.enumerate()

@@ -12,10 +12,10 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from raynas.core import Architecture, Problem, Trial, TrialState, UserError, rng_for, signed
+from raynas.core import Architecture, SearchProblem, Trial, TrialState, UserError, rng_for, signed
 from raynas.core.fields import check_fields
 from raynas.samplers.base import Sampler
-from raynas.samplers.distinct import Distinct, at_least, one_objective
+from raynas.samplers.distinct import ArchitectureDeduplicator, at_least, one_objective
 from raynas.spaces.base import SearchSpace
 from raynas.spaces.guard import canonical_or_itself
 
@@ -46,9 +46,9 @@ class LocalSearch(Sampler):
 
     name: ClassVar[str] = "local"
 
-    _problem: Problem = field(init=False, repr=False, compare=False)
+    _problem: SearchProblem = field(init=False, repr=False, compare=False)
     _space: SearchSpace = field(init=False, repr=False, compare=False)
-    _distinct: Distinct = field(init=False, repr=False, compare=False)
+    _distinct: ArchitectureDeduplicator = field(init=False, repr=False, compare=False)
     _numbers: dict[Architecture, int] = field(init=False, repr=False, compare=False)  # canonical
     _scores: dict[int, tuple[Score, Architecture]] = field(init=False, repr=False, compare=False)
     _near: dict[Architecture, list[Architecture]] = field(init=False, repr=False, compare=False)
@@ -57,9 +57,11 @@ class LocalSearch(Sampler):
         check_fields(self)
         at_least("LocalSearch", "initial", self.initial, 1)
         if self.improvement not in ("first", "best"):
-            raise UserError(f"LocalSearch: improvement = {self.improvement}", allowed="first, best")
+            raise UserError(
+                f"LocalSearch: improvement = {self.improvement}", expected="first, best"
+            )
 
-    def setup(self, space: SearchSpace, problem: Problem) -> None:
+    def setup(self, space: SearchSpace, problem: SearchProblem) -> None:
         """Start the first climb.
 
         Args:
@@ -71,7 +73,7 @@ class LocalSearch(Sampler):
         """
         one_objective("LocalSearch", problem)
         self._problem, self._space = problem, space
-        self._distinct = Distinct(space, problem.seed)
+        self._distinct = ArchitectureDeduplicator(space, problem.seed)
         self._numbers, self._scores, self._near = {}, {}, {}
 
     def ask(self, number: int) -> Architecture:

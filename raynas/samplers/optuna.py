@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from raynas.core import (
     Architecture,
     Objective,
-    Problem,
+    SearchProblem,
     Trial,
     TrialState,
     UserError,
@@ -39,7 +39,7 @@ from raynas.core import (
 )
 from raynas.core.fields import check_fields
 from raynas.samplers.base import Sampler
-from raynas.samplers.distinct import Distinct, at_least, one_objective
+from raynas.samplers.distinct import ArchitectureDeduplicator, at_least, one_objective
 from raynas.spaces.base import SearchSpace
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ class OptunaSampler(Sampler):
     _replays_by_asking: ClassVar[bool] = False
 
     _space: SearchSpace = field(init=False, repr=False, compare=False)
-    _problem: Problem = field(init=False, repr=False, compare=False)
-    _distinct: Distinct = field(init=False, repr=False, compare=False)
+    _problem: SearchProblem = field(init=False, repr=False, compare=False)
+    _distinct: ArchitectureDeduplicator = field(init=False, repr=False, compare=False)
     _study: optuna.Study = field(init=False, repr=False, compare=False)
     _distributions: Distributions = field(init=False, repr=False, compare=False)
     _pending: dict[int, optuna.Trial] = field(init=False, repr=False, compare=False)
@@ -85,7 +85,7 @@ class OptunaSampler(Sampler):
     def _part(self, seed: int) -> BaseSampler:
         """Return Optuna's sampler with every setting explicit."""
 
-    def setup(self, space: SearchSpace, problem: Problem) -> None:
+    def setup(self, space: SearchSpace, problem: SearchProblem) -> None:
         """Start with an empty study.
 
         Args:
@@ -96,7 +96,7 @@ class OptunaSampler(Sampler):
             UserError: The sampler cannot work in this space.
         """
         self._space, self._problem = space, problem
-        self._distinct = Distinct(space, problem.seed)
+        self._distinct = ArchitectureDeduplicator(space, problem.seed)
         self._distributions = _distributions(space)
         self._study = _new_study(problem)
         self._pending = {}
@@ -328,9 +328,9 @@ class NSGA2(OptunaSampler):
         for setting in ("crossover", "swapping", "mutation"):
             value = getattr(self, setting)
             if value is not None and not 0.0 <= value <= 1.0:
-                raise UserError(f"NSGA2: {setting} = {value}", allowed="0 to 1")
+                raise UserError(f"NSGA2: {setting} = {value}", expected="0 to 1")
 
-    def setup(self, space: SearchSpace, problem: Problem) -> None:
+    def setup(self, space: SearchSpace, problem: SearchProblem) -> None:
         """Start with an empty study and no generations."""
         super().setup(space, problem)
         self._generations = {}
@@ -415,7 +415,7 @@ class CMAES(OptunaSampler):
         if self.population is not None:
             at_least("CMAES", "population", self.population, 2)
 
-    def setup(self, space: SearchSpace, problem: Problem) -> None:
+    def setup(self, space: SearchSpace, problem: SearchProblem) -> None:
         """Start with an empty study.
 
         Args:
@@ -431,13 +431,13 @@ class CMAES(OptunaSampler):
             raise UserError(
                 f"CMAES cannot search space {space.name!r}: these choices have no order: "
                 + ", ".join(unordered),
-                allowed="spaces of ordered choices only",
-                cure="use TPE, NSGA2, GP or RegularizedEvolution",
+                expected="spaces of ordered choices only",
+                hint="use TPE, NSGA2, GP or RegularizedEvolution",
             )
         one_objective("CMAES", problem)
         if importlib.util.find_spec("cmaes") is None:
             raise UserError(
-                "CMAES needs the package 'cmaes'", cure="run `pip install 'raynas[cmaes]'`"
+                "CMAES needs the package 'cmaes'", hint="run `pip install 'raynas[cmaes]'`"
             )
         super().setup(space, problem)
 
@@ -482,7 +482,7 @@ def _distributions(space: SearchSpace) -> Distributions:
     }
 
 
-def _new_study(problem: Problem) -> optuna.Study:
+def _new_study(problem: SearchProblem) -> optuna.Study:
     import optuna
 
     with quiet():

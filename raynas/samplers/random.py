@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from raynas.core import Architecture, Problem, Trial
+from raynas.core import Architecture, SearchProblem, Trial
 from raynas.samplers.base import Sampler
-from raynas.samplers.distinct import Distinct
+from raynas.samplers.distinct import ArchitectureDeduplicator
 from raynas.spaces.base import SearchSpace
 
 
@@ -17,8 +17,8 @@ class Random(Sampler):
     """A uniform random sampler that proposes each architecture once up to isomorphism.
 
     The proposal for a number depends on space, seed and number only, unless it is taken already
-    (see :class:`~raynas.samplers.distinct.Distinct`): neither results nor the number of workers
-    nor an interruption change it.
+    (see :class:`~raynas.samplers.distinct.ArchitectureDeduplicator`): neither results nor the
+    number of workers nor an interruption change it.
 
     Example:
         >>> from raynas.core import Objective, Problem
@@ -32,16 +32,16 @@ class Random(Sampler):
 
     name: ClassVar[str] = "random"
 
-    _distinct: Distinct = field(init=False, repr=False, compare=False)
+    _distinct: ArchitectureDeduplicator = field(init=False, repr=False, compare=False)
 
-    def setup(self, space: SearchSpace, problem: Problem) -> None:
+    def setup(self, space: SearchSpace, problem: SearchProblem) -> None:
         """Start a new stream of architectures.
 
         Args:
             space: The search space.
             problem: The search problem, of which only the seed counts.
         """
-        self._distinct = Distinct(space, problem.seed)
+        self._distinct = ArchitectureDeduplicator(space, problem.seed)
 
     def ask(self, number: int) -> Architecture:
         """Return the architecture for a number, or the next one that is not taken.

@@ -18,11 +18,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from raynas.core import Architecture, Problem, Trial, TrialState, UserError, rng_for, signed
+from raynas.core import Architecture, SearchProblem, Trial, TrialState, UserError, rng_for, signed
 from raynas.core.fields import check_fields
 from raynas.samplers.base import Sampler
-from raynas.samplers.distinct import Distinct, one_objective
-from raynas.samplers.repeats import Repeats
+from raynas.samplers.distinct import ArchitectureDeduplicator, one_objective
+from raynas.samplers.repeats import RepeatReplay
 from raynas.spaces.base import SearchSpace
 
 Floats = NDArray[np.float64]
@@ -97,21 +97,21 @@ class Reinforce(Sampler):
 
     name: ClassVar[str] = "reinforce"
 
-    _problem: Problem = field(init=False, repr=False, compare=False)
+    _problem: SearchProblem = field(init=False, repr=False, compare=False)
     _space: SearchSpace = field(init=False, repr=False, compare=False)
-    _distinct: Distinct = field(init=False, repr=False, compare=False)
-    _repeats: Repeats = field(init=False, repr=False, compare=False)
+    _distinct: ArchitectureDeduplicator = field(init=False, repr=False, compare=False)
+    _repeats: RepeatReplay = field(init=False, repr=False, compare=False)
     _lessons: list[_Lesson] = field(init=False, repr=False, compare=False)  # by number
     _states: list[_State] = field(init=False, repr=False, compare=False)  # after so many lessons
 
     def __post_init__(self) -> None:
         check_fields(self)
         if not self.lr > 0:
-            raise UserError(f"Reinforce: lr = {self.lr}", allowed="above 0, for instance 0.1")
+            raise UserError(f"Reinforce: lr = {self.lr}", expected="above 0, for instance 0.1")
         if not 0 <= self.momentum < 1:
-            raise UserError(f"Reinforce: momentum = {self.momentum}", allowed="from 0, below 1")
+            raise UserError(f"Reinforce: momentum = {self.momentum}", expected="from 0, below 1")
 
-    def setup(self, space: SearchSpace, problem: Problem) -> None:
+    def setup(self, space: SearchSpace, problem: SearchProblem) -> None:
         """Start with uniform distributions.
 
         Args:
@@ -123,8 +123,8 @@ class Reinforce(Sampler):
         """
         one_objective("Reinforce", problem)
         self._problem, self._space = problem, space
-        self._distinct = Distinct(space, problem.seed)
-        self._repeats = Repeats(space)
+        self._distinct = ArchitectureDeduplicator(space, problem.seed)
+        self._repeats = RepeatReplay(space)
         self._lessons = []
         shape = len(space.choices), max(len(choice) for choice in space.choices)
         none = np.zeros(shape)

@@ -13,7 +13,7 @@ from raynas.spaces.guard import canonical_or_itself
 MOST_MISSING = 100_000
 
 
-class Repeats:
+class RepeatReplay:
     """The restored answers that a sampler got when it repeated a known architecture.
 
     A search answers a proposal of a known architecture from what is known of it and stores no row.

@@ -28,7 +28,7 @@ CHOSEN_BY = 256
 """Largest number of data whose evidence chooses the settings."""
 
 
-class Surrogate:
+class SurrogateModel:
     """The posterior of a Gaussian process at m candidates, after n >= 1 values.
 
     Args:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from raynas.core import Decision, Trial, TrialState
-from raynas.schedulers.rungs import Halving
+from raynas.schedulers.rungs import RungScheduler
 
 
 @dataclass
-class ASHA(Halving):
+class ASHA(RungScheduler):
     """A scheduler that stops trials below the best ``1/factor`` of their rung, without waiting.
 
     Rungs are at ``min_step * factor**k`` below ``max_step``, in exact integers. A trial is

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from raynas.core import Decision, Problem, Trial, TrialState, UserError
+from raynas.core import Decision, SearchProblem, Trial, TrialState, UserError
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Scheduler(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def setup(self, problem: Problem) -> None:
+    def setup(self, problem: SearchProblem) -> None:
         """Start without any history; a second call forgets everything.
 
         Args:
@@ -164,7 +164,7 @@ def require_integer(scheduler: str, setting: str, value: float, least: int) -> i
         3
     """
     if not (math.isfinite(value) and value >= least and value == int(value)):
-        raise UserError(f"{scheduler}: {setting} = {value}", allowed=f"integers from {least}")
+        raise UserError(f"{scheduler}: {setting} = {value}", expected=f"integers from {least}")
     return int(value)
 
 

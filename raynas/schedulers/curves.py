@@ -17,7 +17,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from raynas.core import Decision, Measurement, Objective, Problem, Trial, UserError, signed
+from raynas.core import Decision, Measurement, Objective, SearchProblem, Trial, UserError, signed
 from raynas.core.fields import check_fields
 from raynas.schedulers.base import Scheduler, require_integer
 
@@ -72,10 +72,10 @@ class CurvePrediction(Scheduler):
             setattr(self, setting, require_integer("CurvePrediction", setting, value, least))
         if not 0.5 <= self.confidence < 1:
             raise UserError(
-                f"CurvePrediction: confidence = {self.confidence}", allowed="0.5 to below 1"
+                f"CurvePrediction: confidence = {self.confidence}", expected="0.5 to below 1"
             )
 
-    def setup(self, problem: Problem) -> None:
+    def setup(self, problem: SearchProblem) -> None:
         """Start without any curves.
 
         Args:
@@ -89,7 +89,7 @@ class CurvePrediction(Scheduler):
             raise UserError(
                 f"CurvePrediction: min_step = {self.min_step}, and an evaluation has {self._end} "
                 "steps, so no trial would ever be compared",
-                allowed=f"integers from 1 to {self._end}",
+                expected=f"integers from 1 to {self._end}",
             )
         self._curves, self._reached, self._values = {}, {}, {}
 

@@ -12,9 +12,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from raynas.core import Decision, Problem, Trial, TrialState
+from raynas.core import Decision, SearchProblem, Trial, TrialState
 from raynas.schedulers.base import began, require_integer
-from raynas.schedulers.rungs import Halving, Standing
+from raynas.schedulers.rungs import RungRanking, RungScheduler
 
 
 @dataclass(eq=False)
@@ -25,10 +25,10 @@ class _Bracket:
     """
 
     size: int
-    rungs: list[Standing]
+    rungs: list[RungRanking]
     begun: int = 0
     alive: set[int] = field(default_factory=set)
-    waiting: dict[int, Standing] = field(default_factory=dict)
+    waiting: dict[int, RungRanking] = field(default_factory=dict)
 
     def verdicts(self, factor: int, last: bool) -> list[tuple[int, Decision]]:
         """Return the decisions on the trials at the lowest rung, once all that are alive wait."""
@@ -51,7 +51,7 @@ def _bracket_size(most: int, halvings: int, factor: int) -> int:
 
 
 @dataclass
-class Hyperband(Halving):
+class Hyperband(RungScheduler):
     """A scheduler of brackets of successive halving, from early stopping to no stopping.
 
     With ``k`` rungs below the last step, a bracket with ``s`` halvings, ``s = k, ..., 0``, begins
@@ -87,7 +87,7 @@ class Hyperband(Halving):
             name = type(self).__name__
             self.brackets = require_integer(name, "brackets", self.brackets, 1)
 
-    def setup(self, problem: Problem) -> None:
+    def setup(self, problem: SearchProblem) -> None:
         """Start without any bracket.
 
         Args:
@@ -195,10 +195,10 @@ class Hyperband(Halving):
             if trial.state.ended:
                 self.end(trial)
 
-    def _rests(self, trial: Trial, rung: Standing) -> bool:
+    def _rests(self, trial: Trial, rung: RungRanking) -> bool:
         return trial.step < self._end and rung.entries[trial.number][0] == trial.step
 
-    def _wait(self, trial: Trial, bracket: _Bracket, rung: Standing) -> None:
+    def _wait(self, trial: Trial, bracket: _Bracket, rung: RungRanking) -> None:
         if trial.number in bracket.alive:
             bracket.waiting[trial.number] = rung
         rung.stopped.add(trial.number)
@@ -237,7 +237,7 @@ class SuccessiveHalving(Hyperband):
         if self.size is not None:
             self.size = require_integer("SuccessiveHalving", "size", self.size, 1)
 
-    def setup(self, problem: Problem) -> None:
+    def setup(self, problem: SearchProblem) -> None:
         """Start without any bracket.
 
         Args:

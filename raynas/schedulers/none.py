@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from raynas.core import Decision, Problem, Trial
+from raynas.core import Decision, SearchProblem, Trial
 from raynas.schedulers.base import Scheduler
 
 
@@ -21,7 +21,7 @@ class NoStopping(Scheduler):
 
     name: ClassVar[str] = "none"
 
-    def setup(self, problem: Problem) -> None:
+    def setup(self, problem: SearchProblem) -> None:
         """Do nothing: there is nothing to prepare."""
 
     def decide(self, trial: Trial) -> Decision:

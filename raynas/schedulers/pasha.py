@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from raynas.core import UserError
 from raynas.schedulers.promotion import PromotionASHA
-from raynas.schedulers.rungs import Standing
+from raynas.schedulers.rungs import RungRanking
 
 
 @dataclass
@@ -42,15 +42,15 @@ class PASHA(PromotionASHA):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.epsilon >= 0:
-            raise UserError(f"PASHA: epsilon = {self.epsilon}", allowed="0 or more")
+            raise UserError(f"PASHA: epsilon = {self.epsilon}", expected="0 or more")
 
-    def _promoting(self) -> list[Standing]:
+    def _promoting(self) -> list[RungRanking]:
         top = 1
         while top < len(self._rungs) and not self._agree(self._rungs[top - 1], self._rungs[top]):
             top += 1
         return self._rungs[:top]
 
-    def _agree(self, low: Standing, high: Standing) -> bool:
+    def _agree(self, low: RungRanking, high: RungRanking) -> bool:
         """Return whether both rungs order the trials of ``high`` alike; a single one always is."""
         common = [n for n in high.best(len(high.entries)) if n in low.entries]
         if len(common) < 2:
@@ -59,6 +59,6 @@ class PASHA(PromotionASHA):
         before = [n for n in low.best(len(low.entries)) if n in kept]
         return all(self._close(low, a, b) for a, b in zip(common, before, strict=True))
 
-    def _close(self, rung: Standing, one: int, other: int) -> bool:
+    def _close(self, rung: RungRanking, one: int, other: int) -> bool:
         pairs = zip(rung.entries[one][1], rung.entries[other][1], strict=True)
         return one == other or all(abs(a - b) <= self.epsilon for a, b in pairs)

@@ -10,12 +10,12 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from raynas.core import Decision, Problem, Trial, TrialState
-from raynas.schedulers.rungs import Halving, Standing
+from raynas.core import Decision, SearchProblem, Trial, TrialState
+from raynas.schedulers.rungs import RungRanking, RungScheduler
 
 
 @dataclass
-class PromotionASHA(Halving):
+class PromotionASHA(RungScheduler):
     """A scheduler that pauses every trial at its rung; a free worker takes the best promotable one.
 
     Promotable are, of ``n`` trials in a rung, the ``floor(n / factor)`` best, those of the highest
@@ -41,7 +41,7 @@ class PromotionASHA(Halving):
     _waiting: set[int] = field(init=False, repr=False, compare=False)
     _finished: bool = field(init=False, repr=False, compare=False)  # some trial is complete
 
-    def setup(self, problem: Problem) -> None:
+    def setup(self, problem: SearchProblem) -> None:
         """Start with empty rungs.
 
         Args:
@@ -125,30 +125,30 @@ class PromotionASHA(Halving):
             elif trial.state is TrialState.STOPPED:
                 rung.stopped.add(trial.number)
 
-    def _arrive(self, trial: Trial) -> Standing | None:
+    def _arrive(self, trial: Trial) -> RungRanking | None:
         """Return the rung that the trial reaches with its last measurement, if any."""
         rung = self._enter(trial, trial.last)
         return rung if rung is not None and self._rests(trial, rung) else None
 
-    def _rests(self, trial: Trial, rung: Standing) -> bool:
+    def _rests(self, trial: Trial, rung: RungRanking) -> bool:
         return trial.step < self._end and rung.entries[trial.number][0] == trial.step
 
-    def _wait(self, trial: Trial, rung: Standing) -> None:
+    def _wait(self, trial: Trial, rung: RungRanking) -> None:
         self._waiting.add(trial.number)
         rung.stopped.add(trial.number)
 
-    def _promotable(self) -> tuple[int, Standing] | None:
+    def _promotable(self) -> tuple[int, RungRanking] | None:
         for rung in reversed(self._promoting()):
             for number in rung.best(len(rung.entries) // self.factor):
                 if number in self._waiting and number in rung.stopped:
                     return number, rung
         return None
 
-    def _promoting(self) -> list[Standing]:
+    def _promoting(self) -> list[RungRanking]:
         """Return the rungs from which trials are promoted."""
         return self._rungs
 
-    def _foremost(self) -> tuple[int, Standing] | None:
+    def _foremost(self) -> tuple[int, RungRanking] | None:
         """Return the best trial that waits in the highest rung that has any."""
         for rung in reversed(self._rungs):
             for number in rung.best(len(rung.entries)):

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from raynas.core import Measurement, Objective, Problem, Trial, UserError
+from raynas.core import Measurement, Objective, SearchProblem, Trial, UserError
 from raynas.core import signed as signed_values
 from raynas.core.fields import check_fields
 from raynas.core.pareto import pareto_order
+from raynas.core.renamed import renamed_names
 from raynas.schedulers.base import Rung, Scheduler, require_integer
 
 Values = tuple[float, ...]
@@ -41,7 +42,7 @@ def rung_steps(first: int, factor: int, end: int) -> list[int]:
 
 
 @dataclass
-class Halving(Scheduler):
+class RungScheduler(Scheduler):
     """The common part of schedulers with rungs at ``min_step * factor**k`` below ``max_step``.
 
     A trial is entered in a rung with its first measurement at or after that step; one that jumps
@@ -62,7 +63,7 @@ class Halving(Scheduler):
     max_step: int | None = None
 
     _objectives: tuple[Objective, ...] = field(init=False, repr=False, compare=False)
-    _rungs: list[Standing] = field(init=False, repr=False, compare=False)
+    _rungs: list[RungRanking] = field(init=False, repr=False, compare=False)
     _end: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -72,7 +73,7 @@ class Halving(Scheduler):
             if value is not None:
                 setattr(self, setting, require_integer(type(self).__name__, setting, value, least))
 
-    def setup(self, problem: Problem) -> None:
+    def setup(self, problem: SearchProblem) -> None:
         """Start with empty rungs.
 
         Args:
@@ -89,7 +90,7 @@ class Halving(Scheduler):
             raise UserError(
                 f"{type(self).__name__}: min_step = {self.min_step}, and an evaluation has "
                 f"{self._end} steps, so no trial would ever be compared",
-                allowed=f"integers from 1 to {self._end}",
+                expected=f"integers from 1 to {self._end}",
             )
         self._rungs = self._standings()
 
@@ -108,10 +109,10 @@ class Halving(Scheduler):
         """
         return {number for rung in self._rungs for number in rung.best(top)}
 
-    def _standings(self) -> list[Standing]:
+    def _standings(self) -> list[RungRanking]:
         single = len(self._objectives) == 1
         steps = rung_steps(self.min_step, self.factor, self._end)
-        return [Standing(step, self.factor, single) for step in steps]
+        return [RungRanking(step, self.factor, single) for step in steps]
 
     def _finite(self, trial: Trial, measurement: Measurement | None) -> bool:
         if measurement is None:
@@ -120,8 +121,8 @@ class Halving(Scheduler):
         return all(v is not None and math.isfinite(v) for v in values)
 
     def _enter(
-        self, trial: Trial, measurement: Measurement | None, rungs: list[Standing] | None = None
-    ) -> Standing | None:
+        self, trial: Trial, measurement: Measurement | None, rungs: list[RungRanking] | None = None
+    ) -> RungRanking | None:
         """Enter the trial in the highest rung that its step reaches, where due.
 
         Returns the highest of ``rungs`` (default: all) that it is entered in by this step, or None.
@@ -142,7 +143,7 @@ class Halving(Scheduler):
         return rung
 
 
-class Standing:
+class RungRanking:
     """The trials entered in one rung, and their order.
 
     Args:
@@ -225,3 +226,6 @@ class Standing:
             points = np.array([self.entries[n][1] for n in numbers], dtype=np.float64)
             self._places = {numbers[i]: place for place, i in enumerate(pareto_order(points))}
         return self._places[number]
+
+
+__getattr__ = renamed_names(__name__, Halving="RungScheduler")

@@ -7,18 +7,18 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from raynas.core import Architecture, Bound, Objective, Problem, Trial, TrialState, seed_for
+from raynas.core import Architecture, Bound, Objective, SearchProblem, Trial, TrialState, seed_for
 from raynas.core.prices import in_multiply_adds
 from raynas.samplers.base import Sampler
 from raynas.schedulers.base import Scheduler
 from raynas.schedulers.none import NoStopping
 from raynas.search.checkpoints import CheckpointFolders, CheckpointPolicy
 from raynas.search.context import (
-    Interruption,
-    Limits,
-    Meter,
-    Payload,
-    Rows,
+    BudgetMeter,
+    EvaluationContext,
+    RowSink,
+    SearchInterruption,
+    SearchLimits,
 )
 from raynas.search.controller import SearchController
 from raynas.search.deterministic import DeterministicOrder, unbroken
@@ -26,9 +26,9 @@ from raynas.search.failures import FIRST_TRIALS, FirstFailures
 from raynas.search.incumbents import Incumbents
 from raynas.search.ledger import TrialLedger
 from raynas.search.proposers import ListProposer, Proposer, SamplerProposer, SingleProposer
-from raynas.search.retention import Checkpoints, Retention
+from raynas.search.retention import CheckpointRetention, Checkpoints
 from raynas.search.rows import NewRows, RowWriter
-from raynas.search.screening import Screening
+from raynas.search.screening import ProposalScreening
 from raynas.search.trial_numbers import NumberPlan, TrialNumbers
 
 
@@ -55,8 +55,8 @@ class SearchSetup:
         failed_before: Numbers of trials that failed in earlier sessions; these do not count.
     """
 
-    payload: Payload
-    rows: Rows
+    payload: EvaluationContext
+    rows: RowSink
     stage: str
     arm: str
     objectives: tuple[Objective, ...]
@@ -67,7 +67,7 @@ class SearchSetup:
     keep: int = 3
     weights: str | None = None
     folders: CheckpointFolders = field(default_factory=CheckpointFolders)
-    retention: Retention | None = None
+    retention: CheckpointRetention | None = None
     clock: Callable[[], float] = time.monotonic
     first_trials: int | None = FIRST_TRIALS
     failed_before: Collection[int] = ()
@@ -80,7 +80,7 @@ class _Parts:
         self,
         setup: SearchSetup,
         scheduler: Scheduler,
-        limits: Limits,
+        limits: SearchLimits,
         bounds: tuple[Bound, ...],
         *,
         keeps_all: bool,
@@ -93,12 +93,12 @@ class _Parts:
         plan = setup.numbers or NumberPlan.of(self.past, self.ledger.trials)
         self.numbers = TrialNumbers(plan)
         self.incumbents = Incumbents(setup.objectives, setup.keep, self.past)
-        self.meter = Meter(limits, setup.clock)
+        self.meter = BudgetMeter(limits, setup.clock)
         self.meter.watch(self.ledger.open)
         for trial in self.past:
             for measurement in trial.measurements:
                 self.meter.pay(trial, measurement)
-        self.interruption = Interruption()
+        self.interruption = SearchInterruption()
         self.first_failures = FirstFailures(
             first_trials,
             self.interruption,
@@ -116,7 +116,7 @@ class _Parts:
         quick = setup.payload.evaluator.quick
         self.checkpoints = CheckpointPolicy(
             CheckpointFolders() if quick else setup.folders,
-            setup.retention or Retention(Checkpoints(quota=0)),
+            setup.retention or CheckpointRetention(Checkpoints(quota=0)),
             ledger=self.ledger,
             incumbents=self.incumbents,
             scheduler=scheduler,
@@ -152,10 +152,10 @@ def build_search(
     sampler: Sampler,
     fallback: Sampler,
     scheduler: Scheduler,
-    limits: Limits,
+    limits: SearchLimits,
     run: str,
     bounds: tuple[Bound, ...] = (),
-    screening: Screening | None = None,
+    screening: ProposalScreening | None = None,
 ) -> SearchController:
     """Build a search: a sampler proposes, bounds reject, a scheduler stops.
 
@@ -182,7 +182,7 @@ def build_search(
         first_trials=setup.first_trials,
     )
     max_step = setup.payload.evaluator.max_step
-    problem = Problem(setup.objectives, max_step, setup.seed, run, bounds)
+    problem = SearchProblem(setup.objectives, max_step, setup.seed, run, bounds)
     scheduler.setup(problem)
     proposer = SamplerProposer(
         sampler,
@@ -212,10 +212,10 @@ def build_ordered_search(
     sampler: Sampler,
     fallback: Sampler,
     scheduler: Scheduler,
-    limits: Limits,
+    limits: SearchLimits,
     run: str,
     bounds: tuple[Bound, ...] = (),
-    screening: Screening | None = None,
+    screening: ProposalScreening | None = None,
 ) -> DeterministicOrder:
     """Build a search whose table is that of ``lanes`` equally fast workers.
 
@@ -297,5 +297,5 @@ def build_retraining(
 def _no_search(setup: SearchSetup, *, blind: bool) -> _Parts:
     scheduler = NoStopping()
     max_step = setup.payload.evaluator.max_step
-    scheduler.setup(Problem(setup.objectives, max_step, setup.seed, ""))
-    return _Parts(setup, scheduler, Limits(), (), keeps_all=False, blind=blind)
+    scheduler.setup(SearchProblem(setup.objectives, max_step, setup.seed, ""))
+    return _Parts(setup, scheduler, SearchLimits(), (), keeps_all=False, blind=blind)

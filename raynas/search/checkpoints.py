@@ -12,8 +12,8 @@ from raynas.core import Trial, TrialState
 from raynas.schedulers.base import Scheduler
 from raynas.search.incumbents import Incumbents
 from raynas.search.ledger import TrialLedger
-from raynas.search.retention import Retention
-from raynas.store.remote import Remote, folder_name
+from raynas.search.retention import CheckpointRetention
+from raynas.store.remote import RemoteFolder, folder_name
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class CheckpointFolders:
     """
 
     folder: Path | None = None
-    mirror: Remote | None = None
+    mirror: RemoteFolder | None = None
     session: int = 1
 
     def workdir(self, trial: Trial) -> Path | None:
@@ -133,7 +133,7 @@ class CheckpointPolicy:
     def __init__(
         self,
         folders: CheckpointFolders,
-        retention: Retention,
+        retention: CheckpointRetention,
         *,
         ledger: TrialLedger,
         incumbents: Incumbents,

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 from raynas.core import Measurement, Objective, Trial, TrialState
 from raynas.core.prices import ExpectedPrice, Price, in_seconds
-from raynas.data.base import View
+from raynas.core.renamed import renamed_names
+from raynas.data.base import DataView
 from raynas.evaluators.base import Evaluator
 from raynas.schedulers.base import Rung
 from raynas.spaces.base import SearchSpace
@@ -18,7 +19,7 @@ from raynas.spaces.guard import checked_costs
 
 
 @dataclass(frozen=True)
-class Payload:
+class EvaluationContext:
     """The data that every worker needs once; large arrays in it are shared, not copied per trial.
 
     Attributes:
@@ -29,7 +30,7 @@ class Payload:
 
     space: SearchSpace
     evaluator: Evaluator
-    view: View
+    view: DataView
 
     def costs(self, arch: Any) -> dict[str, float]:
         """Return the costs of an architecture that the space counts.
@@ -46,7 +47,7 @@ class Payload:
         return checked_costs(self.space, arch, self.view.input_shape, self.view.num_classes)
 
 
-class Rows(Protocol):
+class RowSink(Protocol):
     """A receiver of rows: the store's writer, or a list in tests."""
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> object:
@@ -61,7 +62,7 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
-class Limits:
+class SearchLimits:
     """The limits after which a search admits nothing new; running trials are finished.
 
     A limit of None does not apply.
@@ -85,7 +86,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Status:
+class SearchStatus:
     """The state of a search for a live view, in plain values that another thread may read.
 
     Attributes:
@@ -151,7 +152,7 @@ class Status:
         return min(max(parts), 1.0)
 
 
-class Meter:
+class BudgetMeter:
     """The account of what a search has spent, which says whether it may begin anything new.
 
     Args:
@@ -164,7 +165,7 @@ class Meter:
         paid_by: Trial number -> price of its measurements.
     """
 
-    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limits: SearchLimits, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits, self.clock = limits, clock
         self.spent = self.paid = 0.0  # seconds of workers; what that counts
         self.paid_by: Counter[int] = Counter()  # the same by trial
@@ -225,7 +226,7 @@ class Meter:
 
 
 @dataclass
-class Interruption:
+class SearchInterruption:
     """The request to end a search early, by a user or by an error of its runner.
 
     Attributes:
@@ -251,3 +252,6 @@ def one_line(text: str) -> str:
         'CUDA out of memory: tried 2 GiB'
     """
     return " ".join(text.split())[:500]
+
+
+__getattr__ = renamed_names(__name__, Payload="EvaluationContext")

@@ -14,7 +14,7 @@ _FRESH_STARTS = 10
 
 
 @final
-class Continuity:
+class StepContinuity:
     """A record of the distance between the steps of an evaluator.
 
     An evaluator may measure every step, or every fifth for instance.

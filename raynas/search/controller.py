@@ -26,8 +26,14 @@ from raynas.core import (
 from raynas.core.prices import in_seconds
 from raynas.schedulers.base import Scheduler, began
 from raynas.search.checkpoints import CheckpointPolicy
-from raynas.search.context import Interruption, Meter, Payload, Status, one_line
-from raynas.search.continuity import Continuity, hole_message, steps_of
+from raynas.search.context import (
+    BudgetMeter,
+    EvaluationContext,
+    SearchInterruption,
+    SearchStatus,
+    one_line,
+)
+from raynas.search.continuity import StepContinuity, hole_message, steps_of
 from raynas.search.failures import FirstFailures
 from raynas.search.incumbents import Incumbents
 from raynas.search.job_source import JobSource
@@ -63,7 +69,7 @@ class SearchController(JobSource):
 
     def __init__(
         self,
-        payload: Payload,
+        payload: EvaluationContext,
         *,
         proposer: Proposer,
         scheduler: Scheduler,
@@ -71,8 +77,8 @@ class SearchController(JobSource):
         incumbents: Incumbents,
         checkpoints: CheckpointPolicy,
         rows: RowWriter,
-        meter: Meter,
-        interruption: Interruption,
+        meter: BudgetMeter,
+        interruption: SearchInterruption,
         objectives: tuple[Objective, ...],
         bounds: tuple[Bound, ...],
         first_failures: FirstFailures,
@@ -87,7 +93,7 @@ class SearchController(JobSource):
         self._first_failures = first_failures
         self._threads, self._blind = threads, blind
         self._began = meter.clock()
-        self._steps = Continuity()
+        self._steps = StepContinuity()
 
     # -- jobs go out -------------------------------------------------------------------------------
 
@@ -471,11 +477,11 @@ class SearchController(JobSource):
         """
         return self.checkpoints.folders.folder
 
-    def status(self) -> Status:
+    def status(self) -> SearchStatus:
         """Return the state of the search for a live view."""
         objective, counts, limits = self.objectives[0], self.proposer.counts, self.meter.limits
         best = None if self._blind else self.incumbents.first
-        return Status(
+        return SearchStatus(
             stage=self.rows.stage,
             arm=self.rows.arm,
             counts={s: n for s, n in self.ledger.counts.items() if n},

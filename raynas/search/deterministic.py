@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import final
 
 from raynas.core import Decision, Job, Measurement, Trial, TrialState, UserError
-from raynas.search.context import Status
-from raynas.search.continuity import Continuity, hole_message, steps_of
+from raynas.search.context import SearchStatus
+from raynas.search.continuity import StepContinuity, hole_message, steps_of
 from raynas.search.controller import SearchController, memory_message
 from raynas.search.job_source import JobSource
 from raynas.search.ledger import recall_failure
@@ -105,7 +105,7 @@ class DeterministicOrder(JobSource):
         self._workers: dict[int, Job] = {}  # jobs of real workers, by trial
         self._wanted: deque[int] = deque()  # trials that need a worker
         self._started: set[int] = set()  # trials that began in this session
-        self._steps = Continuity()
+        self._steps = StepContinuity()
         self._tickets = 0
         self.discarded = DiscardedWork()
 
@@ -185,7 +185,7 @@ class DeterministicOrder(JobSource):
             raise UserError(
                 f"trial {trial.number} was {stored.arch.text}, and is {trial.arch.text} in this "
                 "session",
-                cure="proposals depend on versions: resume with those of the first session",
+                hint="proposals depend on versions: resume with those of the first session",
             )
         if not stored.state.ended:
             trial.attempt = stored.attempt + 1
@@ -478,7 +478,7 @@ class DeterministicOrder(JobSource):
         """
         return self.controller.folder
 
-    def status(self) -> Status:
+    def status(self) -> SearchStatus:
         """Return the state of the search for a live view, with the worker seconds that count."""
         now, spent = self.controller.status(), self.controller.meter.spent
         return replace(now, seconds=spent, waits_for=self.waits_for)

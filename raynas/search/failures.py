@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 
 from raynas.core import AllTrialsFailed, Trial, TrialState
 from raynas.core.failures import every_trial_failed
-from raynas.search.context import Interruption
+from raynas.search.context import SearchInterruption
 
 #: Number of trials whose failures, before any trial is measured, end a search.
 FIRST_TRIALS = 10
@@ -32,7 +32,7 @@ class FirstFailures:
     def __init__(
         self,
         limit: int | None,
-        interruption: Interruption,
+        interruption: SearchInterruption,
         running: Collection[int],
         *,
         past: Iterable[Trial] = (),

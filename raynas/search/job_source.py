@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from raynas.core import Architecture, Decision, Job, Measurement, Trial
-from raynas.search.context import Payload, Status
+from raynas.search.context import EvaluationContext, SearchStatus
 
 
 class JobSource(ABC):
@@ -24,7 +24,7 @@ class JobSource(ABC):
         waits_for: Words on what all trials wait for, set by the runner; empty if nothing.
     """
 
-    payload: Payload
+    payload: EvaluationContext
     waits_for: str = ""  # set by the runner
 
     @abstractmethod
@@ -207,7 +207,7 @@ class JobSource(ABC):
         """
 
     @abstractmethod
-    def status(self) -> Status:
+    def status(self) -> SearchStatus:
         """Return the state of the search for a live view.
 
         Returns:

@@ -14,8 +14,8 @@ from raynas.core import (
     Architecture,
     Bound,
     Costs,
-    Problem,
     RaynasError,
+    SearchProblem,
     SpaceExhausted,
     Trial,
     TrialState,
@@ -26,11 +26,11 @@ from raynas.core import (
 )
 from raynas.samplers.base import Sampler
 from raynas.schedulers.base import Scheduler
-from raynas.search.context import Interruption, Meter, Payload, one_line
+from raynas.search.context import BudgetMeter, EvaluationContext, SearchInterruption, one_line
 from raynas.search.failures import FirstFailures
 from raynas.search.ledger import TrialLedger
 from raynas.search.rows import RowWriter
-from raynas.search.screening import Screening, broken
+from raynas.search.screening import ProposalScreening, broken
 from raynas.search.trial_numbers import TrialNumbers
 from raynas.spaces.guard import ArchitectureError, checked_canonical
 
@@ -181,7 +181,7 @@ class ListProposer(Proposer):
     def __init__(
         self,
         wanted: Sequence[tuple[Architecture, int]],
-        payload: Payload,
+        payload: EvaluationContext,
         ledger: TrialLedger,
         numbers: TrialNumbers,
     ) -> None:
@@ -217,7 +217,7 @@ class ListProposer(Proposer):
         """Do nothing: no proposal depends on results."""
 
 
-def count_costs(trial: Trial, payload: Payload, needed: Collection[str]) -> None:
+def count_costs(trial: Trial, payload: EvaluationContext, needed: Collection[str]) -> None:
     """Give the trial its costs, or its failure where the space's own code raises.
 
     Args:
@@ -247,7 +247,7 @@ def refuse(trial: Trial, error: ArchitectureError) -> None:
 
 
 @dataclass
-class Patience:
+class ProposalPatience:
     """The limits of a search on proposals that cannot be evaluated.
 
     Attributes:
@@ -291,22 +291,22 @@ class SamplerProposer(Proposer):
         self,
         sampler: Sampler,
         fallback: Sampler,
-        problem: Problem,
+        problem: SearchProblem,
         *,
         scheduler: Scheduler,
-        screening: Screening | None,
-        payload: Payload,
+        screening: ProposalScreening | None,
+        payload: EvaluationContext,
         ledger: TrialLedger,
         numbers: TrialNumbers,
         rows: RowWriter,
-        meter: Meter,
-        interruption: Interruption,
+        meter: BudgetMeter,
+        interruption: SearchInterruption,
         first_failures: FirstFailures,
         threads: int,
         past: Sequence[Trial],
     ) -> None:
         self.sampler, self.fallback, self.screening = sampler, fallback, screening
-        self.patience = Patience()
+        self.patience = ProposalPatience()
         self._bounds: tuple[Bound, ...] = problem.bounds
         self._judged_by = {o.metric for o in problem.objectives} | {b.metric for b in self._bounds}
         self._seed, self._threads = problem.seed, threads
@@ -509,7 +509,7 @@ class SamplerProposer(Proposer):
             (self._refused if trial.failure else found).append(trial)
         return [] if self._interruption.requested or self._meter.late else found
 
-    def _screen(self, screening: Screening, batch: Sequence[Trial]) -> None:
+    def _screen(self, screening: ProposalScreening, batch: Sequence[Trial]) -> None:
         """Score a batch: the best wait for their start, the others end. All are stored at once.
 
         The budget takes the best; they start in the order of their numbers, as after a resume.
@@ -568,7 +568,7 @@ def _no_proposal(sampler: Sampler, space: str, number: int, error: Exception) ->
     return UserError(
         f"sampler {sampler.name!r} cannot propose trial {number} of space {space!r}: {text} "
         f"({last.filename}, line {last.lineno})",
-        cure="mend it, then `raynas resume` goes on",
+        hint="mend it, then `raynas resume` goes on",
     )
 
 

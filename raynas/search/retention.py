@@ -40,15 +40,15 @@ class Checkpoints:
         if self.quota is not None and self.quota < 0:
             raise UserError(
                 f"checkpoints.quota={self.quota}",
-                allowed=">= 0, or None",
-                cure="0 keeps only what is needed to go on, and the best",
+                expected=">= 0, or None",
+                hint="0 keeps only what is needed to go on, and the best",
             )
         if self.top < 0:
-            raise UserError(f"checkpoints.top={self.top}", allowed=">= 0")
+            raise UserError(f"checkpoints.top={self.top}", expected=">= 0")
 
 
-class Owner(Protocol):
-    """A search, as :class:`Retention` needs it."""
+class CheckpointOwner(Protocol):
+    """A search, as :class:`CheckpointRetention` needs it."""
 
     @property
     def best(self) -> tuple[Trial, ...]:
@@ -90,7 +90,7 @@ class Owner(Protocol):
         """
 
 
-class Retention:
+class CheckpointRetention:
     """The trials with checkpoints, over all searches of an experiment.
 
     Args:
@@ -99,10 +99,10 @@ class Retention:
 
     def __init__(self, settings: Checkpoints) -> None:
         self._settings = settings
-        self._owners: list[Owner] = []
-        self._held: dict[int, tuple[Owner, Trial]] = {}  # of ended trials
+        self._owners: list[CheckpointOwner] = []
+        self._held: dict[int, tuple[CheckpointOwner, Trial]] = {}  # of ended trials
 
-    def join(self, owner: Owner, held: Iterable[Trial]) -> None:
+    def join(self, owner: CheckpointOwner, held: Iterable[Trial]) -> None:
         """Register a search that begins.
 
         Args:
@@ -113,7 +113,7 @@ class Retention:
         self._held |= {trial.number: (owner, trial) for trial in held}
         self.enforce()
 
-    def rests(self, owner: Owner, trial: Trial) -> None:
+    def rests(self, owner: CheckpointOwner, trial: Trial) -> None:
         """Register a trial that has ended and left checkpoints.
 
         Args:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from raynas.core import Measurement, Trial
-from raynas.search.context import Rows, one_line
+from raynas.search.context import RowSink, one_line
 
 
 class RowWriter:
@@ -23,7 +23,7 @@ class RowWriter:
 
     def __init__(
         self,
-        rows: Rows,
+        rows: RowSink,
         *,
         stage: str,
         arm: str,
@@ -134,7 +134,7 @@ class NewRows:
         stored: The stored trials.
     """
 
-    def __init__(self, rows: Rows, stored: Iterable[Trial]) -> None:
+    def __init__(self, rows: RowSink, stored: Iterable[Trial]) -> None:
         self._rows = rows
         stored = list(stored)
         self._have = {(t.number, m.step) for t in stored for m in t.measurements}

@@ -12,7 +12,7 @@ from raynas.core import Architecture, Bound, Job, Measurement, Trial, TrialState
 from raynas.evaluators.screen import Screen
 
 
-class Scored(Protocol):
+class ScoredOutcome(Protocol):
     """A runner's outcome, as the screening needs it."""
 
     @property
@@ -36,11 +36,11 @@ class Scored(Protocol):
         """The device that scored."""
 
 
-Scorer = Callable[[Sequence[tuple[Architecture, Job]]], Sequence[Sequence[Scored]]]
+Scorer = Callable[[Sequence[tuple[Architecture, Job]]], Sequence[Sequence[ScoredOutcome]]]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ScreeningVerdict:
     """The result of screening one proposal.
 
     Attributes:
@@ -56,7 +56,7 @@ class Verdict:
     device: str
 
 
-class Screening:
+class ProposalScreening:
     """The screening of one search, by the settings of a :class:`Screen`.
 
     Scores are measurements at step 0, before any training.
@@ -81,7 +81,7 @@ class Screening:
         scored = (t for t in past if t.measurements and t.measurements[0].step == 0)
         self._scores = [self._score(t) for t in scored if not self.broken(t)]
 
-    def __call__(self, trials: Sequence[Trial], threads: int) -> list[Verdict]:
+    def __call__(self, trials: Sequence[Trial], threads: int) -> list[ScreeningVerdict]:
         """Score trials and judge them; each gets its scores and state.
 
         Args:
@@ -103,7 +103,7 @@ class Screening:
             self._hold_back(trials[i])
         order = [*on, *(i for i in range(len(trials)) if i not in on)]
         places = [(last.host, last.device) if last else ("", "") for last in lasts]
-        return [Verdict(trials[i], i in on, *places[i]) for i in order]
+        return [ScreeningVerdict(trials[i], i in on, *places[i]) for i in order]
 
     def broken(self, trial: Trial) -> str:
         """Return the bounds that the trial's scores break.
@@ -132,7 +132,7 @@ class Screening:
             return trial.state is TrialState.FAILED
         return trial.state is TrialState.STOPPED or bool(self.broken(trial))
 
-    def _take(self, trial: Trial, last: Scored | None) -> None:
+    def _take(self, trial: Trial, last: ScoredOutcome | None) -> None:
         if last is None or last.measurement is None:
             reason = " ".join(last.failure.split())[:500] if last else ""
             trial.state = TrialState.FAILED

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from raynas.core import Architecture, Choice, Costs, Graph, Option, UserError, one_of
+from raynas.core import (
+    Architecture,
+    ArchitectureGraph,
+    Choice,
+    Costs,
+    Option,
+    UserError,
+    unknown_option,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -101,7 +109,7 @@ class SearchSpace(ABC):
         """
         raise UserError(
             f"space {self.name!r} has no supernet",
-            cure="define its supernet() from the layers of raynas.layers, or search by training",
+            hint="define its supernet() from the layers of raynas.layers, or search by training",
         )
 
     @property
@@ -136,18 +144,18 @@ class SearchSpace(ABC):
         known = {c.name: c for c in self.choices}
         for name in values:
             if name not in known:
-                raise one_of(f"choice in space {self.name!r}", name, known)
+                raise unknown_option(f"choice in space {self.name!r}", name, known)
         pairs: list[tuple[str, Option]] = []
         for name, choice in known.items():
             if name not in values:
                 raise UserError(
                     f"architecture of space {self.name!r} lacks choice {name!r}",
-                    allowed=", ".join(map(str, choice.options)),
+                    expected=", ".join(map(str, choice.options)),
                 )
             try:
                 at = choice.options.index(values[name])
             except ValueError:
-                raise one_of(f"option for {name!r}", values[name], choice.options) from None
+                raise unknown_option(f"option for {name!r}", values[name], choice.options) from None
             # the option as the space spells it: 3, not 3.0 or True
             pairs.append(_pair(name, choice.options[at]))
         return Architecture(self.name, tuple(pairs), self.format(dict(pairs)))
@@ -182,14 +190,14 @@ class SearchSpace(ABC):
             if not equals:
                 raise UserError(
                     f"malformed architecture {text!r}: {part!r} is not 'choice=option'",
-                    allowed=", ".join(known),
+                    expected=", ".join(known),
                 )
             name = name.strip()
             if name not in known:
-                raise one_of(f"choice in space {self.name!r}", name, known)
+                raise unknown_option(f"choice in space {self.name!r}", name, known)
             spelled = {str(o): o for o in known[name].options}
             if option.strip() not in spelled:
-                raise one_of(f"option for {name!r}", option.strip(), spelled)
+                raise unknown_option(f"option for {name!r}", option.strip(), spelled)
             values[name] = spelled[option.strip()]
         return values
 
@@ -360,7 +368,7 @@ class SearchSpace(ABC):
 
         return count_network(lambda: self.build(arch, input_shape, num_classes), input_shape)
 
-    def graph(self, arch: Architecture) -> Graph:
+    def graph(self, arch: Architecture) -> ArchitectureGraph:
         """Return a drawing of an architecture for reports.
 
         Args:
@@ -370,7 +378,7 @@ class SearchSpace(ABC):
             The chain of its choices by default.
         """
         nodes = ("in", *(f"{name} = {option}" for name, option in arch.items()), "out")
-        return Graph(nodes, tuple((i, i + 1, "") for i in range(len(nodes) - 1)))
+        return ArchitectureGraph(nodes, tuple((i, i + 1, "") for i in range(len(nodes) - 1)))
 
 
 @lru_cache(maxsize=10_000, typed=True)

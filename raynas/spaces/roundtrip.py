@@ -36,24 +36,24 @@ def check_round_trip(space: SearchSpace) -> None:
 def _check_names(space: SearchSpace) -> None:
     if not space.choices:
         raise UserError(
-            f"space {space.name!r} has no choices", cure="give it at least one Choice to search"
+            f"space {space.name!r} has no choices", hint="give it at least one Choice to search"
         )
     for choice in space.choices:
         if not isinstance(choice, Choice):
             raise UserError(
                 f"space {space.name!r} has the choice {brief(choice)}",
-                allowed='Choice objects, as Choice("width", (8, 16), ordered=True)',
+                expected='Choice objects, as Choice("width", (8, 16), ordered=True)',
             )
         if not isinstance(choice.name, str) or not choice.name:
             raise UserError(
                 f"a choice of space {space.name!r} has the name {brief(choice.name)}",
-                allowed="text that is not empty",
+                expected="text that is not empty",
             )
     name, times = Counter(choice.name for choice in space.choices).most_common(1)[0]
     if times > 1:
         raise UserError(
             f"{times} choices of space {space.name!r} have the name {name!r}",
-            cure="give each choice a name of its own",
+            hint="give each choice a name of its own",
         )
 
 
@@ -71,7 +71,7 @@ def _check_choice(choice: Choice) -> None:
         raise UserError(
             f"the name of choice {choice.name!r} has {shown} in it, and an architecture's text is "
             "'name=option,name=option'",
-            cure="name the choice without it",
+            hint="name the choice without it",
         )
     spelled: dict[str, Option] = {}
     for option in choice.options:
@@ -80,19 +80,19 @@ def _check_choice(choice: Choice) -> None:
             raise UserError(
                 f"the option {brief(option)} of choice {choice.name!r} would not be read back from "
                 "an architecture's text, 'name=option,name=option'",
-                allowed="texts and numbers without commas and without spaces at their ends",
-                cure=_cure(choice, option),
+                expected="texts and numbers without commas and without spaces at their ends",
+                hint=_hint_for(choice, option),
             )
         if text in spelled:
             raise UserError(
                 f"two options of choice {choice.name!r} have one text: {brief(spelled[text])} and "
                 f"{brief(option)}",
-                cure="leave one of them out, or give them different texts",
+                hint="leave one of them out, or give them different texts",
             )
         spelled[text] = option
 
 
-def _cure(choice: Choice, option: object) -> str:
+def _hint_for(choice: Choice, option: object) -> str:
     text = "x".join(map(str, option)) if isinstance(option, tuple) else ""
     text = text or "".join(str(option).split()).replace(",", "x") or "none"
     shown = text if len(text) <= 20 else "a"
@@ -119,14 +119,14 @@ def _check_architecture(space: SearchSpace, values: dict[str, Option]) -> None:
         raise UserError(
             f"the architecture {brief(values)} of space {space.name!r} is not read back from its "
             f"text {brief(text)}: {kind}{error}",
-            cure="correct the options, or parse() and format() of the space",
+            hint="correct the options, or parse() and format() of the space",
         ) from error
     if again != arch:
         name = next((n for n in arch if not _same(arch, again, n)), "")
         raise UserError(
             f"the text {brief(text)} of space {space.name!r} is read as another architecture: "
             f"{name}={brief(again.get(name))}, not {brief(arch.get(name))}",
-            cure="correct the options, or parse() and format() of the space",
+            hint="correct the options, or parse() and format() of the space",
         )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from raynas.core import Architecture, Choice, Graph, Option, UserError
+from raynas.core import Architecture, ArchitectureGraph, Choice, Option, UserError
 from raynas.spaces.base import SearchSpace
 
 FORMAT = 1
@@ -36,7 +36,7 @@ class StoredSpace:
     plain_text: bool
     plain_graph: bool
     taken: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    drawings: Mapping[str, Graph] = field(default_factory=dict)
+    drawings: Mapping[str, ArchitectureGraph] = field(default_factory=dict)
 
     @classmethod
     def of(cls, space: SearchSpace) -> StoredSpace:
@@ -124,7 +124,7 @@ class StoredSpace:
             raise UserError(f"the options of architecture {text!r} are not stored")
         return Architecture(self.name, tuple(pairs), text)
 
-    def graph(self, arch: Architecture) -> Graph:
+    def graph(self, arch: Architecture) -> ArchitectureGraph:
         """Return the drawing of an architecture.
 
         Args:
@@ -237,7 +237,7 @@ def _ask(space: SearchSpace, text: str) -> tuple[int, ...] | None:
         return None
 
 
-def _draw(space: SearchSpace, text: str) -> Graph | None:
+def _draw(space: SearchSpace, text: str) -> ArchitectureGraph | None:
     try:
         drawn = space.graph(space.architecture(text))
         return _graph(json.loads(json.dumps([drawn.nodes, drawn.edges])))
@@ -275,10 +275,10 @@ def _taken(found: Any, choices: tuple[Choice, ...]) -> tuple[int, ...]:
     return indices
 
 
-def _graph(found: Any) -> Graph:
+def _graph(found: Any) -> ArchitectureGraph:
     nodes, edges = found
     named = tuple(_a(str, node) for node in _a(list, nodes))
     joined = tuple((_a(int, a), _a(int, b), _a(str, label)) for a, b, label in _a(list, edges))
     if any(not 0 <= end < len(named) for a, b, _ in joined for end in (a, b)):
         raise ValueError("an edge ends at a node that is not there")
-    return Graph(named, joined)
+    return ArchitectureGraph(named, joined)

@@ -49,7 +49,7 @@ class Supernet(nn.Module):
         if x.shape[1] != self.input_shape[0]:
             raise UserError(
                 f"images of {x.shape[1]} channels for a supernet of {self.input_shape[0]}",
-                cure="build the supernet with the data's input shape",
+                hint="build the supernet with the data's input shape",
             )
         logits: Tensor = self.body(x, self.values(arch))
         return logits
@@ -69,7 +69,7 @@ class Supernet(nn.Module):
         if isinstance(arch, Architecture) and arch.space != self.space.name:
             raise UserError(
                 f"architecture {arch} is of space {arch.space!r}, not of {self.space.name!r}",
-                cure="take the supernet and its weights of the architecture's own space",
+                hint="take the supernet and its weights of the architecture's own space",
             )
         return dict(self.space.architecture(arch))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from raynas.store.files import TEMP_PREFIX
-from raynas.store.storage import Bytes, Stat
+from raynas.store.storage import Bytes, FileStat
 
 if TYPE_CHECKING:
     from pyarrow import fs
@@ -67,14 +67,14 @@ class ArrowStorage:
             stream.write(data)
         return temp
 
-    def stats(self, folder: str = "") -> dict[str, Stat]:
+    def stats(self, folder: str = "") -> dict[str, FileStat]:
         """List all files in a folder and below it; see :meth:`Storage.stats`."""
         from pyarrow import fs
 
         chosen = fs.FileSelector(self._at(folder), recursive=True, allow_not_found=True)
         start = len(self.base) + 1
         return {
-            info.path[start:]: Stat(
+            info.path[start:]: FileStat(
                 info.size, f"{info.mtime_ns}-{info.size}", (info.mtime_ns or 0) / 1e9
             )
             for info in self.system.get_file_info(chosen)

@@ -14,7 +14,7 @@ _NAME = re.compile(r"(\d{4,}-\d{6,})-(.+)")
 
 
 @dataclass(frozen=True)
-class Claim:
+class FolderClaim:
     """The owner of a folder: a job and the architecture that it evaluates.
 
     Attributes:
@@ -45,7 +45,7 @@ class Claim:
         return int(session), int(ticket)
 
     @classmethod
-    def parse(cls, name: str) -> Claim | None:
+    def parse(cls, name: str) -> FolderClaim | None:
         """Return the claim that a folder name states.
 
         Args:
@@ -58,7 +58,7 @@ class Claim:
         return cls(match[1], match[2]) if match else None
 
 
-def newest(names: Iterable[str], own: Claim | None = None) -> str | None:
+def newest(names: Iterable[str], own: FolderClaim | None = None) -> str | None:
     """Return the folder of the latest job.
 
     Args:
@@ -68,7 +68,7 @@ def newest(names: Iterable[str], own: Claim | None = None) -> str | None:
     Returns:
         The name of the folder, or None if no name counts.
     """
-    found = [claim for name in names if (claim := Claim.parse(name)) is not None]
+    found = [claim for name in names if (claim := FolderClaim.parse(name)) is not None]
     if own is not None:
         found = [c for c in found if c.arch_id == own.arch_id and c.order <= own.order]
     return max(found, key=lambda claim: claim.order).name if found else None

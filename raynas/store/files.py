@@ -133,7 +133,7 @@ def what_helps(error: OSError) -> str:
 LOCK_FILE = "writer.lock"
 
 
-class Lock:
+class FileLock:
     """An exclusive lock on a file, held until ``release`` or the end of the process.
 
     The system releases the lock together with the process, however it ends, so a stale lock cannot
@@ -178,7 +178,7 @@ class Lock:
         return UserError(
             f"run folder {self._path.parent} is being written by process {pid or '?'}"
             f" on {host or '?'}",
-            cure="wait for it or stop it, then try again",
+            hint="wait for it or stop it, then try again",
         )
 
     def in_place(self) -> bool:

@@ -22,8 +22,8 @@ from raynas.store.manifest import (
     unsettled,
     version_of,
 )
-from raynas.store.older import Name, expect_fragments, parsed
-from raynas.store.storage import Bytes, Stat, Storage
+from raynas.store.older import FragmentName, expect_fragments, parsed
+from raynas.store.storage import Bytes, FileStat, Storage
 from raynas.store.system import system
 
 GRACE_SECONDS = 30.0
@@ -31,7 +31,7 @@ GRACE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Seals:
+class EpochSeals:
     """The means to close the slots of an earlier epoch.
 
     Attributes:
@@ -60,7 +60,7 @@ class FragmentLog:
         self,
         storage: Storage,
         epoch: int,
-        seals: Seals | None,
+        seals: EpochSeals | None,
         grace: float = 0.0,
         shown: str = "",
     ) -> None:
@@ -108,22 +108,22 @@ class FragmentLog:
             # without a manifest nobody's slots are open; epoch 0 is there for the seals alone
             first = seen.next if seen.manifest else 1
             slot = self._seal(self._seals, base.epoch, first)
-            added = [Name(base.epoch, n).text for n in range(first, slot + 1)]
+            added = [FragmentName(base.epoch, n).text for n in range(first, slot + 1)]
             seals += tuple(self._seals_before(base.epoch, slot, base.first))
             if seen.manifest:
                 names, number = (*names, *added), slot
         new = Manifest(base.version + 1, self.epoch, names, number + 1, seals)
         if not self._publish(new) or self._is_late(new.version):
             return False
-        if self._seals is not None and self._is_there(Name(base.epoch, slot + 1).text):
+        if self._seals is not None and self._is_there(FragmentName(base.epoch, slot + 1).text):
             raise self._taken_over()
         self._manifest, self._slots, self._number = new, [], number
         return True
 
-    def _seal(self, seals: Seals, epoch: int, number: int) -> int:
+    def _seal(self, seals: EpochSeals, epoch: int, number: int) -> int:
         """Put the seal into the first empty slot from ``number`` on, and return its number."""
         while True:
-            name = Name(epoch, number).text
+            name = FragmentName(epoch, number).text
             try:
                 self._storage.create(f"{FOLDER}/{name}", seals.data)
                 return number
@@ -135,9 +135,9 @@ class FragmentLog:
 
     def _seals_before(self, epoch: int, slot: int, first: int) -> list[str]:
         """Return the names of this writer's seal and of the seals directly before it."""
-        found = [Name(epoch, slot).text]
+        found = [FragmentName(epoch, slot).text]
         for number in range(slot - 1, first - 1, -1):
-            name = Name(epoch, number).text
+            name = FragmentName(epoch, number).text
             try:
                 data = self._storage.read(f"{FOLDER}/{name}")
             except FileNotFoundError:
@@ -184,7 +184,7 @@ class FragmentLog:
         """
         added: list[tuple[str, bytes]] = []
         while True:
-            name = Name(self.epoch, self._number + 1).text
+            name = FragmentName(self.epoch, self._number + 1).text
             try:
                 self._tried.append(data)
                 self._storage.create(f"{FOLDER}/{name}", data)
@@ -219,7 +219,7 @@ class FragmentLog:
         first, last = parsed(chosen[0]), parsed(chosen[-1])
         assert first is not None
         assert last is not None
-        merged = Name(self.epoch, first.first, last.last).text
+        merged = FragmentName(self.epoch, first.first, last.last).text
         self._storage.write(f"{FOLDER}/{merged}", data)
         kept = tuple(n for n in self.fragments if n not in chosen)
         new = Manifest(
@@ -243,7 +243,7 @@ class FragmentLog:
         """
         if self._seals is None:
             return
-        name = Name(self.epoch, self._number + 1).text
+        name = FragmentName(self.epoch, self._number + 1).text
         try:
             there = self._storage.read(f"{FOLDER}/{name}")
         except FileNotFoundError:
@@ -295,7 +295,7 @@ class FragmentLog:
     def _taken_over(self) -> TakenOver:
         return TakenOver(
             f"the run at {self._shown} was taken over by another process",
-            cure="this process had been silent too long; what it stored before is safe",
+            hint="this process had been silent too long; what it stored before is safe",
         )
 
     # -- removing ------------------------------------------------------------------------------
@@ -326,7 +326,7 @@ class FragmentLog:
             if before and now and now.modified - before.modified >= self._grace:
                 self._remove(listed, base)
 
-    def _remove(self, listed: Mapping[str, Stat], since: Manifest) -> None:
+    def _remove(self, listed: Mapping[str, FileStat], since: Manifest) -> None:
         """Remove files that count neither by ``since`` nor now: manifests first, then fragments."""
         start = len(FOLDER) + 1
         named = {*since.fragments, *self._manifest.fragments, *self._manifest.seals}

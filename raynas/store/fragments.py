@@ -19,7 +19,7 @@ from raynas.core import TrialState, UserError
 from raynas.core.printable import brief, printable
 from raynas.store.local_storage import LocalStorage
 from raynas.store.manifest import TORN, snapshot
-from raynas.store.older import Name, expect_fragments, parsed
+from raynas.store.older import FragmentName, expect_fragments, parsed
 from raynas.store.remote import remote_of
 from raynas.store.run import refuse_newer
 from raynas.store.schema import STAGES, VERSION_KEY, schema_for
@@ -60,7 +60,7 @@ def name_for(session: int, first: int, last: int | None = None) -> str:
     Returns:
         The file name, without a folder.
     """
-    return Name(session, first, last).text
+    return FragmentName(session, first, last).text
 
 
 def fragment_at(path: Path) -> Fragment:
@@ -151,7 +151,7 @@ def _exhausted(path: Path, error: MemoryError) -> UserError:
     text = " ".join(str(error).split())[:120] or "no memory is left"
     return UserError(
         f"memory is exhausted while fragment {path} is read ({text}); the fragment may be whole",
-        cure="free memory, or read the run on a machine with more; leave the fragment where it is",
+        hint="free memory, or read the run on a machine with more; leave the fragment where it is",
     )
 
 
@@ -199,7 +199,7 @@ def _torn(path: Path, why: object, what: str = "is torn") -> UserError:
         file, move = f"{remote.shown}/{path.parent.name}/{path.name}", f" to {path.name}{TORN}"
     return UserError(
         f"fragment {file} {what}: {text}",
-        cure=f"move it away{move} and go on with raynas resume: "
+        hint=f"move it away{move} and go on with raynas resume: "
         "the rows it held are measured again",
     )
 
@@ -226,12 +226,12 @@ def join(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
     except MemoryError as error:
         raise UserError(
             f"memory is exhausted while {len(tables)} fragments are read; they may be whole",
-            cure="free memory, or read the run on a machine with more",
+            hint="free memory, or read the run on a machine with more",
         ) from error
     except pa.ArrowException as error:
         raise UserError(
             f"the fragments of this run do not fit together: {error}",
-            cure="move out of its results folder what raynas did not write",
+            hint="move out of its results folder what raynas did not write",
         ) from error
     return joined.combine_chunks()
 

@@ -61,7 +61,7 @@ def check(folder: RunFolder) -> list[str]:
         rows = list(_rows(fragments))
     except OSError as error:
         raise UserError(
-            f"{folder.results} cannot be read: {reason(error)}", cure="make it readable"
+            f"{folder.results} cannot be read: {reason(error)}", hint="make it readable"
         ) from error
     found += _sessions(rows)
     trials: dict[int, list[_Stored]] = {}

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raynas.core import UserError
-from raynas.store.remote import Remote
+from raynas.store.remote import RemoteFolder
 from raynas.store.system import Holder, system
 
 FOLDER = "lease"
@@ -35,7 +35,7 @@ class TakenOver(UserError):
 
 
 @dataclass(frozen=True)
-class Claim:
+class LeaseClaim:
     """A writer's claim file.
 
     Attributes:
@@ -80,7 +80,7 @@ class Lease:
 
     def __init__(
         self,
-        remote: Remote,
+        remote: RemoteFolder,
         least: int = 1,
         ttl: float = 60.0,
         waiting: Callable[[str], None] = lambda _: None,
@@ -111,7 +111,7 @@ class Lease:
                 return epoch
         raise self._busy(newest(self._remote))
 
-    def _expect_gone(self, seen: Claim) -> None:
+    def _expect_gone(self, seen: LeaseClaim) -> None:
         """Wait until the holder counts as dead. Raises: UserError once it renews its claim."""
         if system().is_dead(seen.holder):
             return
@@ -129,12 +129,12 @@ class Lease:
                 raise self._busy(now)
             return
 
-    def _busy(self, holder: Claim | None) -> UserError:
+    def _busy(self, holder: LeaseClaim | None) -> UserError:
         words = holder.in_words if holder else "another process"
         ttl = holder.ttl if holder else self._ttl
         return UserError(
             f"the run at {self._remote.shown} is being written by {words}",
-            cure=f"wait for it or stop it; one that died is gone after {ttl:.0f} s",
+            hint=f"wait for it or stop it; one that died is gone after {ttl:.0f} s",
         )
 
     def _content(self, epoch: int, free: bool = False) -> bytes:
@@ -174,7 +174,7 @@ class Lease:
             words = holder.in_words if holder and other else "another process"
             self._lost = TakenOver(
                 f"the run at {self._remote.shown} was taken over by {words}",
-                cure="this process had been silent too long; what it stored before is safe",
+                hint="this process had been silent too long; what it stored before is safe",
             )
         return self._lost
 
@@ -219,7 +219,7 @@ def _file(epoch: int) -> str:
     return f"{FOLDER}/{epoch:06d}.json"
 
 
-def epochs(remote: Remote) -> list[int]:
+def epochs(remote: RemoteFolder) -> list[int]:
     """Return all epochs that were ever claimed.
 
     Args:
@@ -234,7 +234,7 @@ def epochs(remote: Remote) -> list[int]:
     return [int(m[1]) for name in remote.names(FOLDER) if (m := _NAME.fullmatch(name))]
 
 
-def newest(remote: Remote) -> Claim | None:
+def newest(remote: RemoteFolder) -> LeaseClaim | None:
     """Return the claim of the highest epoch.
 
     Args:
@@ -257,10 +257,10 @@ def newest(remote: Remote) -> Claim | None:
         return _read(remote, epoch, name)
     # a claim of an older raynas, which touched its file instead of counting renewals
     held, mark = name.endswith(".held"), stats[name].modified
-    return Claim(name, epoch, longest_silence(), not held, _holder(remote, name), mark)
+    return LeaseClaim(name, epoch, longest_silence(), not held, _holder(remote, name), mark)
 
 
-def _read(remote: Remote, epoch: int, name: str) -> Claim | None:
+def _read(remote: RemoteFolder, epoch: int, name: str) -> LeaseClaim | None:
     try:
         data = remote.read(name)
     except FileNotFoundError:
@@ -269,21 +269,21 @@ def _read(remote: Remote, epoch: int, name: str) -> Claim | None:
         found: Mapping[str, Any] = json.loads(data)
         ttl, free, holder = float(found["ttl"]), bool(found["free"]), dict(found["holder"])
     except (ValueError, KeyError, TypeError):
-        return Claim(name, epoch, longest_silence(), False, {}, data)
-    return Claim(name, epoch, ttl, free, holder, data)
+        return LeaseClaim(name, epoch, longest_silence(), False, {}, data)
+    return LeaseClaim(name, epoch, ttl, free, holder, data)
 
 
-def _holder(remote: Remote, name: str) -> Holder:
+def _holder(remote: RemoteFolder, name: str) -> Holder:
     try:
         return dict(json.loads(remote.read(name)))
     except (OSError, ValueError, TypeError):
         return {}
 
 
-_SEEN: dict[str, tuple[Claim, float]] = {}
+_SEEN: dict[str, tuple[LeaseClaim, float]] = {}
 
 
-def writer_of(remote: Remote) -> str:
+def writer_of(remote: RemoteFolder) -> str:
     """Return the holder of a run in words.
 
     At the first look, a claim that was not given back counts. Later looks of this process judge by
@@ -324,5 +324,5 @@ def longest_silence() -> float:
     except ValueError:
         found = 0.0
     if not 0.1 <= found <= 86_400:
-        raise UserError(f"RAYNAS_LEASE_SECONDS={text}", allowed="seconds from 0.1 to 86400")
+        raise UserError(f"RAYNAS_LEASE_SECONDS={text}", expected="seconds from 0.1 to 86400")
     return found

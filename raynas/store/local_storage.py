@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from raynas.store.files import TEMP_PREFIX, create_whole, write_whole
-from raynas.store.storage import Bytes, Stat
+from raynas.store.storage import Bytes, FileStat
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class LocalStorage:
             path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def stats(self, folder: str = "") -> dict[str, Stat]:
+    def stats(self, folder: str = "") -> dict[str, FileStat]:
         """List all files in a folder and below it; see :meth:`Storage.stats`."""
-        found: dict[str, Stat] = {}
+        found: dict[str, FileStat] = {}
         start = len(str(self.root)) + 1
         for parent, _, names in os.walk(self.root / folder):
             for name in names:
@@ -56,7 +56,7 @@ class LocalStorage:
                 with contextlib.suppress(FileNotFoundError):
                     seen = os.stat(place)  # noqa: PTH116 - many names, no Path for each
                     tag = f"{seen.st_mtime_ns}-{seen.st_size}-{seen.st_ino}"
-                    found[place[start:]] = Stat(seen.st_size, tag, seen.st_mtime_ns / 1e9)
+                    found[place[start:]] = FileStat(seen.st_size, tag, seen.st_mtime_ns / 1e9)
         return found
 
     def remove(self, name: str) -> None:

@@ -28,8 +28,8 @@ from typing import Any, Protocol
 from raynas.core import UserError
 from raynas.core.printable import brief
 from raynas.store import older
-from raynas.store.older import Name, parsed
-from raynas.store.storage import Stat
+from raynas.store.older import FragmentName, parsed
+from raynas.store.storage import FileStat
 from raynas.store.system import system
 
 FOLDER = "results"
@@ -41,13 +41,13 @@ _TRIES = 50
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.2  # seconds
 
 
-class Source(Protocol):
+class FragmentSource(Protocol):
     """The methods of a storage that a reader needs; see :class:`raynas.store.storage.Storage`."""
 
     def read(self, name: str) -> bytes:
         """Return the contents of a file; see :meth:`raynas.store.storage.Storage.read`."""
 
-    def stats(self, folder: str = "") -> dict[str, Stat]:
+    def stats(self, folder: str = "") -> dict[str, FileStat]:
         """List all files below a folder; see :meth:`raynas.store.storage.Storage.stats`."""
 
 
@@ -150,14 +150,14 @@ class Snapshot:
     names: tuple[str, ...]
     next: int
     found: Mapping[str, bytes] = field(default_factory=dict)
-    listed: Mapping[str, Stat] = field(default_factory=dict)
+    listed: Mapping[str, FileStat] = field(default_factory=dict)
 
 
 class _Again(Exception):
     """The files changed while they were looked at, or a listing was old."""
 
 
-def snapshot(source: Source, listed: Mapping[str, Stat] | None = None) -> Snapshot:
+def snapshot(source: FragmentSource, listed: Mapping[str, FileStat] | None = None) -> Snapshot:
     """Determine which fragments count.
 
     Args:
@@ -207,7 +207,7 @@ def unsettled(why: str) -> UserError:
     """
     return UserError(
         f"the results cannot be read as a whole: {why}",
-        cure="try again in a moment; where a fragment was lost for good, make an empty file of its "
+        hint="try again in a moment; where a fragment was lost for good, make an empty file of its "
         f"name with {TORN} behind it: its rows are measured again by raynas resume",
     )
 
@@ -225,12 +225,12 @@ def newest_version(listed: Iterable[str]) -> int:
     return max((v for v in versions if v is not None), default=0)
 
 
-def _here(listed: Mapping[str, Stat]) -> dict[str, Stat]:
+def _here(listed: Mapping[str, FileStat]) -> dict[str, FileStat]:
     start = len(FOLDER) + 1
     return {n[start:]: stat for n, stat in listed.items() if n.startswith(f"{FOLDER}/")}
 
 
-def _look(source: Source, listed: dict[str, Stat]) -> Snapshot:
+def _look(source: FragmentSource, listed: dict[str, FileStat]) -> Snapshot:
     newest = newest_version(listed)
     if not newest and _try(source, manifest_name(1)) is None:
         return _without_manifest(source, listed)
@@ -245,7 +245,7 @@ def _look(source: Source, listed: dict[str, Stat]) -> Snapshot:
     return Snapshot(manifest, names, end, found, listed)
 
 
-def _newest(source: Source, version: int) -> Manifest:
+def _newest(source: FragmentSource, version: int) -> Manifest:
     data = _try(source, manifest_name(version))
     if data is None:
         raise _Again("the listing of the results is old")
@@ -256,19 +256,19 @@ def _newest(source: Source, version: int) -> Manifest:
     except ValueError as error:
         raise UserError(
             f"{FOLDER}/{manifest_name(version)} cannot be read: {error}",
-            cure="restore it from a copy",
+            hint="restore it from a copy",
         ) from None
 
 
 def _slots(
-    source: Source, manifest: Manifest, listed: Mapping[str, Stat]
+    source: FragmentSource, manifest: Manifest, listed: Mapping[str, FileStat]
 ) -> tuple[list[str], dict[str, bytes], int]:
     """The open epoch's slots that are taken, contents met on the way, the first empty number."""
     slots: list[str] = []
     found: dict[str, bytes] = {}
     number = manifest.first
     while True:
-        name = Name(manifest.epoch, number).text
+        name = FragmentName(manifest.epoch, number).text
         if name + TORN not in listed:
             if name not in listed:
                 data = _try(source, name)
@@ -283,24 +283,24 @@ def _slots(
         if (n := parsed(name)) and n.session == manifest.epoch and not n.merged and n.first > number
     ]
     if later:
-        lost = Name(manifest.epoch, number).text
+        lost = FragmentName(manifest.epoch, number).text
         raise _Again(f"fragment {lost} is missing, and {min(later)} is there")
     return slots, found, number
 
 
-def _without_manifest(source: Source, listed: dict[str, Stat]) -> Snapshot:
+def _without_manifest(source: FragmentSource, listed: dict[str, FileStat]) -> Snapshot:
     """A run that an older raynas wrote, or one that nobody has written yet."""
     again = _here(source.stats(FOLDER))
     if any(version_of(name) for name in again):
         raise _Again("a writer has just begun")
-    before = older.Counted.of(listed)
-    counted = older.Counted.of(again)
+    before = older.CountedFragments.of(listed)
+    counted = older.CountedFragments.of(again)
     if counted.gaps != before.gaps or (before.names and not counted.names):
         raise _Again("a merge is under way")
     return Snapshot(None, counted.names, counted.end + 1, {}, again)
 
 
-def _try(source: Source, name: str) -> bytes | None:
+def _try(source: FragmentSource, name: str) -> bytes | None:
     try:
         data: bytes = source.read(f"{FOLDER}/{name}")
     except FileNotFoundError:

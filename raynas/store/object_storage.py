@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raynas.store.storage import Bytes, Refused, Stat, scheme_of
-from raynas.store.uris import Place, taken_apart
+from raynas.store.storage import Bytes, FileStat, StorageRefused, scheme_of
+from raynas.store.uris import UriParts, taken_apart
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -77,14 +77,14 @@ class ObjectStorage:
         with _translated(writing=True):
             obstore.put(self.store, name, _plain(data), mode="create", use_multipart=False)
 
-    def stats(self, folder: str = "") -> dict[str, Stat]:
+    def stats(self, folder: str = "") -> dict[str, FileStat]:
         """List all objects in a folder and below it; see :meth:`Storage.stats`."""
         import obstore
 
         with _translated():
             found = obstore.list(self.store, folder or None, chunk_size=1000).collect()
         return {
-            f["path"]: Stat(f["size"], f["e_tag"] or str(when), when)
+            f["path"]: FileStat(f["size"], f["e_tag"] or str(when), when)
             for f in found
             for when in [f["last_modified"].timestamp()]
         }
@@ -122,13 +122,13 @@ def _translated(writing: bool = False) -> Iterator[None]:
     except FileNotFoundError as error:
         text = _brief(error)
         if writing or "NoSuchBucket" in text or "ContainerNotFound" in text:
-            raise Refused(5, f"there is no such bucket: {text}") from None
+            raise StorageRefused(5, f"there is no such bucket: {text}") from None
         raise FileNotFoundError(2, text) from None
     except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
         raise PermissionError(13, _brief(error)) from None
     except (exceptions.BaseError, ValueError) as error:
         text = _brief(error)
-        raise (Refused if _final(text) else OSError)(5, text) from None
+        raise (StorageRefused if _final(text) else OSError)(5, text) from None
 
 
 #: what S3 and those like it answer when credentials or names are wrong
@@ -173,7 +173,7 @@ def _without_retries() -> Any:
     return {"max_retries": 0}
 
 
-def _s3(place: Place) -> ObjectStore:
+def _s3(place: UriParts) -> ObjectStore:
     from obstore.store import S3Store
 
     place.expect(
@@ -203,7 +203,7 @@ def _s3(place: Place) -> ObjectStore:
     )
 
 
-def _s3_region(place: Place, endpoint: str) -> str:
+def _s3_region(place: UriParts, endpoint: str) -> str:
     """The region of the environment, else of the bucket."""
     named = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     if named or endpoint or os.environ.get("AWS_ENDPOINT_URL"):
@@ -216,7 +216,7 @@ def _s3_region(place: Place, endpoint: str) -> str:
         return "us-east-1"
 
 
-def _s3_credentials(place: Place) -> dict[str, Any]:
+def _s3_credentials(place: UriParts) -> dict[str, Any]:
     """Those of the URI; else of the environment; else of the profile in ``~/.aws/credentials``.
 
     With none of them obstore asks the machine for its role, as Amazon's own clients do.
@@ -260,7 +260,7 @@ def _boto3_provider() -> dict[str, Any]:
         return {}
 
 
-def _gcs(place: Place) -> ObjectStore:
+def _gcs(place: UriParts) -> ObjectStore:
     from obstore.store import GCSStore
 
     place.expect(
@@ -284,7 +284,7 @@ def _gcs(place: Place) -> ObjectStore:
     )
 
 
-def _azure(place: Place) -> ObjectStore:
+def _azure(place: UriParts) -> ObjectStore:
     from obstore.store import AzureStore
 
     place.expect(

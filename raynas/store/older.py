@@ -18,7 +18,7 @@ _NAME = re.compile(r"(\d{4,})-(\d{8,})(?:-(\d{8,}))?\.parquet")
 
 
 @dataclass(frozen=True)
-class Name:
+class FragmentName:
     """The name of a fragment: the appends ``first`` to ``last`` of a session, both included.
 
     Attributes:
@@ -52,7 +52,7 @@ class Name:
         return f"{self.session:04d}-{self.first:08d}{end}.parquet"
 
 
-def parsed(name: str) -> Name | None:
+def parsed(name: str) -> FragmentName | None:
     """Return the parts of a fragment's file name.
 
     Args:
@@ -69,7 +69,7 @@ def parsed(name: str) -> Name | None:
     if match is None:
         return None
     session, first, last = match.groups()
-    return Name(int(session), int(first), int(last) if last else None)
+    return FragmentName(int(session), int(first), int(last) if last else None)
 
 
 def expect_fragments(names: Iterable[str], where: str) -> None:
@@ -86,12 +86,12 @@ def expect_fragments(names: Iterable[str], where: str) -> None:
         if name.endswith(".parquet") and parsed(name) is None:
             raise UserError(
                 f"{where}/{name} is not a fragment of this run",
-                cure="move it out of the folder; only raynas writes there",
+                hint="move it out of the folder; only raynas writes there",
             )
 
 
 @dataclass(frozen=True)
-class Counted:
+class CountedFragments:
     """The fragments of a listing that count, by their names alone.
 
     Attributes:
@@ -105,7 +105,7 @@ class Counted:
     end: int
 
     @classmethod
-    def of(cls, listed: Iterable[str]) -> Counted:
+    def of(cls, listed: Iterable[str]) -> CountedFragments:
         """Apply the rule of names to a listing.
 
         Args:
@@ -118,7 +118,7 @@ class Counted:
         begins: dict[int, int] = {}  # session -> its first number
         for n in found:
             begins[n.session] = min(begins.get(n.session, n.first), n.first)
-        counted: list[Name] = []
+        counted: list[FragmentName] = []
         gaps: list[tuple[int, int]] = []
         end = 0
         for n in sorted(found, key=lambda n: (n.first, -n.last, -n.session)):

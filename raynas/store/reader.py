@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from raynas.core import Measured, Measurement, TrialState, UserError
+from raynas.core import Measurement, MeasurementSeries, TrialState, UserError
 from raynas.store.files import reason
 from raynas.store.fragments import join, list_fragments, read_fragment
 from raynas.store.manifest import attempts, unsettled
@@ -63,7 +63,7 @@ def _all_rows(folder: RunFolder) -> pa.Table:
         return join(_tables(folder), schema)
     except OSError as error:
         raise UserError(
-            f"{folder.results} cannot be read: {reason(error)}", cure="make it readable"
+            f"{folder.results} cannot be read: {reason(error)}", hint="make it readable"
         ) from error
 
 
@@ -116,7 +116,7 @@ def _ends(*keys: Ints) -> NDArray[np.bool_]:
 
 
 @dataclass(frozen=True)
-class StoredTrial(Measured):
+class StoredTrial(MeasurementSeries):
     """A trial as it is stored.
 
     Attributes:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from raynas.core import UserError
 from raynas.core.printable import brief
-from raynas.store.files import LOCK_FILE, TEMP_PREFIX, Lock, lock_holder, write_whole
+from raynas.store.files import LOCK_FILE, TEMP_PREFIX, FileLock, lock_holder, write_whole
 from raynas.store.manifest import FOLDER as RESULTS
 from raynas.store.manifest import (
     TORN,
@@ -30,7 +30,7 @@ from raynas.store.manifest import (
     unsettled,
     version_of,
 )
-from raynas.store.storage import Bytes, Refused, Stat, Storage, open_storage, scheme_of
+from raynas.store.storage import Bytes, FileStat, Storage, StorageRefused, open_storage, scheme_of
 from raynas.store.system import system
 from raynas.store.uris import scrubbed, shown, without_secrets
 
@@ -63,7 +63,7 @@ def is_uri(place: object) -> bool:
 
 
 @dataclass(frozen=True)
-class Remote:
+class RemoteFolder:
     """The files below one URI, by names with ``/``.
 
     Calls that fail are repeated for about 20 seconds. Every file is there as a whole or not at all.
@@ -94,8 +94,8 @@ class Remote:
     def _unopened(self, error: BaseException) -> UserError:
         return UserError(
             f"storage {self.shown!r} cannot be opened: {self._line(error)}",
-            allowed="file:///..., s3://bucket/..., gs://bucket/..., abfs://..., hdfs://host:port/...",
-            cure="look at the scheme, the region and the credentials",
+            expected="file:///..., s3://bucket/..., gs://bucket/..., abfs://..., hdfs://host:port/...",
+            hint="look at the scheme, the region and the credentials",
         )
 
     @property
@@ -113,7 +113,7 @@ class Remote:
     def __setstate__(self, state: dict[str, str]) -> None:
         object.__setattr__(self, "uri", state["uri"])
 
-    def below(self, name: str) -> Remote:
+    def below(self, name: str) -> RemoteFolder:
         """Return the files in a folder of this one.
 
         Args:
@@ -123,7 +123,7 @@ class Remote:
             A remote whose names are relative to that folder.
         """
         path, question, query = self.uri.partition("?")
-        return Remote(f"{path.rstrip('/')}/{name}{question}{query}")
+        return RemoteFolder(f"{path.rstrip('/')}/{name}{question}{query}")
 
     def write(self, name: str, data: Bytes) -> None:
         """Write or replace a file, whole or not at all; until then readers see the older one.
@@ -198,7 +198,7 @@ class Remote:
         """
         return {name: stat.size for name, stat in self.stats(folder).items()}
 
-    def stats(self, folder: str = "") -> dict[str, Stat]:
+    def stats(self, folder: str = "") -> dict[str, FileStat]:
         """Return size, tag and time of all files in a folder and below it.
 
         Args:
@@ -216,8 +216,8 @@ class Remote:
             if not is_below(name):
                 raise UserError(
                     f"storage {self.shown} lists a file with the name {brief(name)}",
-                    allowed="names below the run's own folder, without '..'",
-                    cure="remove that file; raynas did not write it",
+                    expected="names below the run's own folder, without '..'",
+                    hint="remove that file; raynas did not write it",
                 )
         return found
 
@@ -270,7 +270,9 @@ def _is_final(error: OSError) -> bool:
     """Return True for an error that repeating does not change: no rights, no bucket, wrong keys."""
     text = str(error)
     words = ("ACCESS_DENIED", "AccessDenied", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE")
-    return isinstance(error, PermissionError | Refused) or any(word in text for word in words)
+    return isinstance(error, PermissionError | StorageRefused) or any(
+        word in text for word in words
+    )
 
 
 # -- working copies ----------------------------------------------------------------------------
@@ -362,16 +364,16 @@ def fetch_into(folder: Path, uri: str) -> Path:
         UserError: The storage cannot be read, or holds no run.
         UserError: Another process fetches into the folder for more than 120 seconds.
     """
-    remote = Remote(uri)
+    remote = RemoteFolder(uri)
     with _refused_in_words(remote):
         listed = remote.stats()
         if "run.json" not in listed:
             raise UserError(
                 f"there is no run at {remote.shown}",
-                cure=f"start one with: raynas run FILE.py --output {remote.shown}",
+                hint=f"start one with: raynas run FILE.py --output {remote.shown}",
             )
         folder.mkdir(parents=True, exist_ok=True)
-        lock = Lock(folder / FETCH_LOCK, _PATIENCE)
+        lock = FileLock(folder / FETCH_LOCK, _PATIENCE)
         try:
             note_uri(folder, uri)
             _fetch_files(folder, remote, listed)
@@ -382,17 +384,17 @@ def fetch_into(folder: Path, uri: str) -> Path:
 
 
 @contextlib.contextmanager
-def _refused_in_words(remote: Remote) -> Iterator[None]:
+def _refused_in_words(remote: RemoteFolder) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise UserError(
             f"the run at {remote.shown} cannot be read: {error.strerror or error}",
-            cure="look at the storage and try again; nothing is lost",
+            hint="look at the storage and try again; nothing is lost",
         ) from None
 
 
-def _fetch_files(folder: Path, remote: Remote, listed: Mapping[str, Stat]) -> None:
+def _fetch_files(folder: Path, remote: RemoteFolder, listed: Mapping[str, FileStat]) -> None:
     """Fetch changed files, except those of results, checkpoints and lease."""
     record = _record(folder / FETCHED)
     known = dict(record)
@@ -439,7 +441,9 @@ def _restore_source(folder: Path) -> None:
         write_whole(place, source.encode())
 
 
-def _fetch_results(folder: Path, remote: Remote, listed: Mapping[str, Stat] | None) -> None:
+def _fetch_results(
+    folder: Path, remote: RemoteFolder, listed: Mapping[str, FileStat] | None
+) -> None:
     """Copy the fragments that count, and remove all others."""
     for _ in attempts():
         seen = snapshot(remote, listed)
@@ -452,7 +456,7 @@ def _fetch_results(folder: Path, remote: Remote, listed: Mapping[str, Stat] | No
     raise unsettled("they change faster than they can be fetched")
 
 
-def copy_results(folder: Path, remote: Remote, seen: Snapshot) -> None:
+def copy_results(folder: Path, remote: RemoteFolder, seen: Snapshot) -> None:
     """Make the results in a folder equal to a snapshot of the run's storage.
 
     Another reader of the folder sees either the fragments that counted before, or those that count
@@ -491,7 +495,7 @@ def copy_results(folder: Path, remote: Remote, seen: Snapshot) -> None:
 
 
 def _copy(
-    results: Path, remote: Remote, seen: Snapshot, here: Mapping[str, int], names: list[str]
+    results: Path, remote: RemoteFolder, seen: Snapshot, here: Mapping[str, int], names: list[str]
 ) -> None:
     """Copy fragments. They never change, so those that are complete here are kept."""
     for name in names:
@@ -541,7 +545,7 @@ def remotes_forgotten() -> None:
     _WHOLE.clear()
 
 
-def remote_of(folder: Path) -> Remote | None:
+def remote_of(folder: Path) -> RemoteFolder | None:
     """Return the storage of the run that a folder is the working copy of.
 
     Secrets are those of the URI that this process was given, or of the environment.
@@ -562,15 +566,15 @@ def remote_of(folder: Path) -> Remote | None:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"{file} cannot be read: {error}", cure="name the run by its URI, as s3://BUCKET/NAME"
+            f"{file} cannot be read: {error}", hint="name the run by its URI, as s3://BUCKET/NAME"
         ) from None
     if without_secrets(uri) != uri:  # an earlier raynas wrote keys down
         with contextlib.suppress(OSError):
             file.chmod(0o600)
-    return Remote(_WHOLE.get(without_secrets(uri), uri))
+    return RemoteFolder(_WHOLE.get(without_secrets(uri), uri))
 
 
-def is_working_copy(folder: Path, remote: Remote) -> bool:
+def is_working_copy(folder: Path, remote: RemoteFolder) -> bool:
     """Return True if a folder is this user's own working copy of a run, in their cache.
 
     Args:
@@ -607,14 +611,14 @@ Mark = tuple[int, int]
 """Size (bytes) and modification time (ns) of a local file; they change when it is rewritten."""
 
 
-class Mirror:
+class CheckpointMirror:
     """A trial's folder on a worker, kept equal to a folder of the run's storage.
 
     Call ``pull`` before work begins, and ``push`` whenever files may have changed. A file named
     ``state.json`` is transferred after its neighbours, since it says that they are complete.
     """
 
-    def __init__(self, folder: Path, remote: Remote) -> None:
+    def __init__(self, folder: Path, remote: RemoteFolder) -> None:
         self.folder, self.remote = folder, remote
         self._pushed: dict[str, Mark] = {}
 

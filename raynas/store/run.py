@@ -15,14 +15,14 @@ from typing import Any
 from raynas.core import Metric, UserError
 from raynas.core.printable import brief, printable
 from raynas.store.claims import newest
-from raynas.store.files import LOCK_FILE, TEMP_PREFIX, Lock, lock_holder, reason, write_whole
+from raynas.store.files import LOCK_FILE, TEMP_PREFIX, FileLock, lock_holder, reason, write_whole
 from raynas.store.lease import writer_of
 from raynas.store.remote import (
     FETCH_LOCK,
     FETCHED,
     URI_FILE,
-    Mirror,
-    Remote,
+    CheckpointMirror,
+    RemoteFolder,
     folder_name,
     is_working_copy,
     look,
@@ -166,7 +166,7 @@ class RunFolder:
     info: RunInfo
 
     @cached_property
-    def remote(self) -> Remote | None:
+    def remote(self) -> RemoteFolder | None:
         """The storage in which the run lives.
 
         Returns:
@@ -235,14 +235,14 @@ class RunFolder:
         """
         return self.checkpoints / folder_name(trial)
 
-    def _fetched(self, remote: Remote, folder: Path) -> Path:
+    def _fetched(self, remote: RemoteFolder, folder: Path) -> Path:
         """Earlier versions kept files in the trial's folder itself, or in one for each session."""
         names = remote.names(self.checkpoints.name)
         kept = {n.partition(f"/{folder.name}/")[0] for n in names if f"/{folder.name}/" in n}
         place = f"{max(kept, default=self.checkpoints.name)}/{folder.name}"
         inner = [n[len(place) + 1 :].partition("/")[0] for n in names if n.startswith(f"{place}/")]
         last = newest(inner) or ""
-        Mirror(folder / last, remote.below(f"{place}/{last}".rstrip("/"))).pull()
+        CheckpointMirror(folder / last, remote.below(f"{place}/{last}".rstrip("/"))).pull()
         return folder / last
 
     @property
@@ -320,13 +320,13 @@ class RunFolder:
         _refuse_taken(folder.path)
         try:
             folder.path.mkdir(parents=True, exist_ok=True)
-            lock = Lock(folder.lock)
+            lock = FileLock(folder.lock)
             try:
                 _refuse_taken(folder.path)  # another process may have been quicker
                 for name in _FOLDERS:
                     (folder.path / name).mkdir(exist_ok=True)
                 if uri:
-                    _begin(Remote(uri), source_text, info)
+                    _begin(RemoteFolder(uri), source_text, info)
                     note_uri(folder.path, uri)
                 write_whole(folder.source, source_text.encode())
                 write_whole(folder.run_file, info.to_json().encode())
@@ -395,7 +395,7 @@ class RunFolder:
         raise UserError(
             f"run folder {self.path} belongs to another experiment: fingerprint "
             f"{self.info.fingerprint}, not {fingerprint}{shown if changes else ''}",
-            cure="undo the change, or give a new folder with --output",
+            hint="undo the change, or give a new folder with --output",
         )
 
     def live_writer(self) -> int | None:
@@ -407,7 +407,7 @@ class RunFolder:
         return lock_holder(self.lock)
 
     @cached_property
-    def asked(self) -> Remote | None:
+    def asked(self) -> RemoteFolder | None:
         """The storage that may be contacted without further words of the user.
 
         Returns:
@@ -462,7 +462,7 @@ def _absolute(path: Path | str) -> Path:
     return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 - keeps symbolic links
 
 
-def _begin(remote: Remote, source_text: str, info: RunInfo) -> None:
+def _begin(remote: RemoteFolder, source_text: str, info: RunInfo) -> None:
     """Create the run in its storage; ``run.json``, with the source in it, decides whose it is.
 
     Raises: UserError when something is there already; OSError.
@@ -477,10 +477,10 @@ def _begin(remote: Remote, source_text: str, info: RunInfo) -> None:
     remote.write("experiment.py", source_text.encode())
 
 
-def _taken(remote: Remote, what: str) -> UserError:
+def _taken(remote: RemoteFolder, what: str) -> UserError:
     return UserError(
         f"{remote.shown} holds {what} already",
-        cure=f"raynas resume {remote.shown}, or another place with --output",
+        hint=f"raynas resume {remote.shown}, or another place with --output",
     )
 
 
@@ -493,20 +493,20 @@ def _refuse_taken(path: Path) -> None:
         return
     except NotADirectoryError:
         raise UserError(
-            f"run folder {path} cannot be made: a file is in its way", cure=other
+            f"run folder {path} cannot be made: a file is in its way", hint=other
         ) from None
     except OSError as error:
         raise _unwritable(path, error) from error
     if RUN_FILE in names:
         raise UserError(
             f"run folder {path} exists already",
-            cure=f"go on with: raynas resume {path}; or {other}",
+            hint=f"go on with: raynas resume {path}; or {other}",
         )
     unfinished = LOCK_FILE in names  # the first thing that create() makes
     foreign = {n for n in names - _OWN if not n.startswith(TEMP_PREFIX)} if unfinished else names
     foreign |= {f"{n}/{p.name}" for n in _FOLDERS for p in (path / n).glob("*")}
     if foreign:
-        raise UserError(f"folder {path} holds other things: {sorted(foreign)[0]}", cure=other)
+        raise UserError(f"folder {path} holds other things: {sorted(foreign)[0]}", hint=other)
 
 
 def _refuse_newer(file: Path, text: str) -> None:
@@ -531,16 +531,16 @@ def refuse_newer(file: Path, version: int) -> None:
     if version > SCHEMA_VERSION:
         raise UserError(
             f"{file} has schema version {version}",
-            allowed=f"up to {SCHEMA_VERSION}",
-            cure="it was written by a newer raynas: upgrade raynas",
+            expected=f"up to {SCHEMA_VERSION}",
+            hint="it was written by a newer raynas: upgrade raynas",
         )
 
 
 def _no_run(path: Path) -> UserError:
     problem = "does not exist" if not path.exists() else f"is not a run folder (no {RUN_FILE})"
     beside = [run.name for run in runs_in(path.parent)]
-    cure = f"the runs in {path.parent} are {', '.join(beside[-12:])}" if beside else ""
-    return UserError(f"{path} {problem}", cure=cure or "start a run with: raynas run FILE.py")
+    hint = f"the runs in {path.parent} are {', '.join(beside[-12:])}" if beside else ""
+    return UserError(f"{path} {problem}", hint=hint or "start a run with: raynas run FILE.py")
 
 
 def _unreadable(file: Path, error: Exception) -> UserError:
@@ -548,14 +548,14 @@ def _unreadable(file: Path, error: Exception) -> UserError:
     why = reason(error) if isinstance(error, OSError) else printable(str(error))[:300]
     return UserError(
         f"{file} cannot be read: {why}",
-        cure="make it readable" if refused else "restore it from a copy, or start a new run",
+        hint="make it readable" if refused else "restore it from a copy, or start a new run",
     )
 
 
 def _unwritable(path: Path, error: OSError) -> UserError:
     return UserError(
         f"run folder {path} cannot be written: {reason(error)}",
-        cure="make it writable, or give another folder with --output",
+        hint="make it writable, or give another folder with --output",
     )
 
 

@@ -16,7 +16,7 @@ VERSION_KEY = b"raynas.schema_version"
 
 
 @dataclass(frozen=True)
-class Column:
+class StoredColumn:
     """A column that every run has, independent of its metrics.
 
     Attributes:
@@ -36,47 +36,53 @@ class Column:
 
 TIME_TYPE = "timestamp[us, UTC]"
 
-COLUMNS: tuple[Column, ...] = (
-    Column("run", "string", "id of the run, unique"),
-    Column("experiment", "string", "fingerprint of the experiment's settings"),
-    Column("session", "int32", "1 for the first start of the run, one more for each resume"),
-    Column(
+COLUMNS: tuple[StoredColumn, ...] = (
+    StoredColumn("run", "string", "id of the run, unique"),
+    StoredColumn("experiment", "string", "fingerprint of the experiment's settings"),
+    StoredColumn("session", "int32", "1 for the first start of the run, one more for each resume"),
+    StoredColumn(
         "stage",
         "string",
         "search; supernet: the training of what it inherits from; final, tuned: a finalist trained "
         "for the report from scratch, from inherited weights; truth: one more trained from scratch",
     ),
-    Column("arm", "string", "name of the sampler that proposed the trial; of a supernet's trainer"),
-    Column("trial", "int64", "number of the trial, unique in the run over all arms and stages"),
-    Column("attempt", "int32", "0 for the first try of the trial, one more after each restart"),
-    Column("arch_id", "string", "id of the canonical architecture"),
-    Column("arch", "string", "canonical architecture, which was evaluated, as text"),
-    Column("proposal", "string", "architecture that the sampler asked for, as text"),
-    Column("seed", "int64", "seed of weights and batches"),
-    Column(
+    StoredColumn(
+        "arm", "string", "name of the sampler that proposed the trial; of a supernet's trainer"
+    ),
+    StoredColumn(
+        "trial", "int64", "number of the trial, unique in the run over all arms and stages"
+    ),
+    StoredColumn(
+        "attempt", "int32", "0 for the first try of the trial, one more after each restart"
+    ),
+    StoredColumn("arch_id", "string", "id of the canonical architecture"),
+    StoredColumn("arch", "string", "canonical architecture, which was evaluated, as text"),
+    StoredColumn("proposal", "string", "architecture that the sampler asked for, as text"),
+    StoredColumn("seed", "int64", "seed of weights and batches"),
+    StoredColumn(
         "step",
         "int32",
         "step measured, from 1; null: how trial or attempt ended",
         "step",
         True,
     ),
-    Column("state", "string", "state of the trial after this row"),
-    Column("message", "string", "why the trial ended, or a remark", nullable=True),
-    Column("params", "int64", "trainable weights of the network", "weights", True),
-    Column("macs", "int64", "of one forward pass of one image", "multiply-adds", True),
-    Column("layers", "int32", "depth, where the search space counts it", "layers", True),
-    Column(
+    StoredColumn("state", "string", "state of the trial after this row"),
+    StoredColumn("message", "string", "why the trial ended, or a remark", nullable=True),
+    StoredColumn("params", "int64", "trainable weights of the network", "weights", True),
+    StoredColumn("macs", "int64", "of one forward pass of one image", "multiply-adds", True),
+    StoredColumn("layers", "int32", "depth, where the search space counts it", "layers", True),
+    StoredColumn(
         "seconds",
         "float64",
         "what the worker spent on this step; of training on a CPU, processor time",
         "s",
     ),
-    Column("time", TIME_TYPE, "when the row was stored", "UTC"),
-    Column("host", "string", "machine that measured"),
-    Column("device", "string", "device that measured"),
-    Column("git", "string", "revision of the experiment's source; empty when unknown"),
-    Column("versions", "string", "versions of Python and of the packages that matter"),
-    Column("weights", "string", "version of the inherited weights, if any", nullable=True),
+    StoredColumn("time", TIME_TYPE, "when the row was stored", "UTC"),
+    StoredColumn("host", "string", "machine that measured"),
+    StoredColumn("device", "string", "device that measured"),
+    StoredColumn("git", "string", "revision of the experiment's source; empty when unknown"),
+    StoredColumn("versions", "string", "versions of Python and of the packages that matter"),
+    StoredColumn("weights", "string", "version of the inherited weights, if any", nullable=True),
 )
 
 SUPERNET, SEARCH, TRUTH, FINAL, TUNED = STAGES = "supernet", "search", "truth", "final", "tuned"
@@ -99,8 +105,8 @@ def check_metrics(metrics: Sequence[Metric]) -> None:
         if not name or name in taken:
             raise UserError(
                 f"metric {metric.name!r} has no name of its own in the result table",
-                allowed=f"any name but {', '.join(sorted(taken))}",
-                cure="rename the metric",
+                expected=f"any name but {', '.join(sorted(taken))}",
+                hint="rename the metric",
             )
         taken.add(name)
 

@@ -10,11 +10,11 @@ from typing import NamedTuple, Protocol
 Bytes = bytes | memoryview
 
 
-class Refused(OSError):
+class StorageRefused(OSError):
     """An error of the storage that does not change if the call is repeated."""
 
 
-class Stat(NamedTuple):
+class FileStat(NamedTuple):
     """The entry of a file in a listing.
 
     Attributes:
@@ -66,7 +66,7 @@ class Storage(Protocol):
             FileExistsError: A file exists, whatever it holds.
         """
 
-    def stats(self, folder: str = "") -> dict[str, Stat]:
+    def stats(self, folder: str = "") -> dict[str, FileStat]:
         """List all files in a folder and below it.
 
         Args:

@@ -22,7 +22,7 @@ Holder = Mapping[str, Any]
 """What identifies a process: pid, host, boot, namespace, started, token."""
 
 
-class System(Protocol):
+class HostSystem(Protocol):
     """The functions of the machine that the store needs."""
 
     def monotonic(self) -> float:
@@ -88,7 +88,7 @@ class System(Protocol):
 
 
 class RealSystem:
-    """The functions of the real machine; see :class:`System`."""
+    """The functions of the real machine; see :class:`HostSystem`."""
 
     def monotonic(self) -> float:
         """Read the boot-time clock, or the monotonic clock where there is none."""
@@ -108,7 +108,7 @@ class RealSystem:
         return threading.Lock()
 
     def every(self, seconds: float, action: Callable[[], bool], name: str) -> Callable[[], None]:
-        """Call a function at regular intervals in a daemon thread; see :meth:`System.every`."""
+        """Call a function at regular intervals in a daemon thread; see :meth:`HostSystem.every`."""
         ended = threading.Event()
 
         def keep() -> None:
@@ -119,12 +119,12 @@ class RealSystem:
         return ended.set
 
     def identity(self) -> Holder:
-        """Describe this process by host, boot and start time; see :meth:`System.identity`."""
+        """Describe this process by host, boot and start time; see :meth:`HostSystem.identity`."""
         pid = os.getpid()
         return {**_machine(), "pid": pid, "started": _started(pid), "token": secrets.token_hex(8)}
 
     def is_dead(self, holder: Holder) -> bool:
-        """Compare a process with those of ``/proc``; see :meth:`System.is_dead`."""
+        """Compare a process with those of ``/proc``; see :meth:`HostSystem.is_dead`."""
         here, pid = _machine(), holder.get("pid")
         if not isinstance(pid, int) or not all(here.values()):
             return False
@@ -163,10 +163,10 @@ def _started(pid: int) -> str:
 
 
 _REAL = RealSystem()
-SYSTEM: ContextVar[System] = ContextVar("raynas_system", default=_REAL)
+SYSTEM: ContextVar[HostSystem] = ContextVar("raynas_system", default=_REAL)
 
 
-def system() -> System:
+def system() -> HostSystem:
     """Return the system that the calling code is to use.
 
     Returns:

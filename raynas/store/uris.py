@@ -17,7 +17,7 @@ _SECRET_VARIABLES = (
 
 
 @dataclass(frozen=True)
-class Place:
+class UriParts:
     """The parts of a URI, decoded.
 
     Attributes:
@@ -95,7 +95,7 @@ def _split(uri: str) -> tuple[str, str, str, str]:
     return scheme, user, rest[len(user) + 1 :] if user else rest.removeprefix("@"), options
 
 
-def taken_apart(uri: str) -> Place:
+def taken_apart(uri: str) -> UriParts:
     """Split a URI into its decoded parts.
 
     Args:
@@ -112,7 +112,7 @@ def taken_apart(uri: str) -> Place:
     user, _, password = login.partition(":")
     bucket, _, path = name.partition("/")
     options = {k: v[-1] for k, v in parse_qs(query, keep_blank_values=True).items()}
-    return Place(
+    return UriParts(
         scheme.lower(), unquote(user), unquote(password), unquote(bucket),
         unquote(path).strip("/"), options,
     )  # fmt: skip

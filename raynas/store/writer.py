@@ -17,8 +17,8 @@ from typing import Any
 import pyarrow as pa
 
 from raynas.core import TrialState, UserError
-from raynas.store.files import TEMP_PREFIX, Lock, reason, what_helps, write_whole
-from raynas.store.fragment_log import GRACE_SECONDS, FragmentLog, Seals
+from raynas.store.files import TEMP_PREFIX, FileLock, reason, what_helps, write_whole
+from raynas.store.fragment_log import GRACE_SECONDS, EpochSeals, FragmentLog
 from raynas.store.fragments import (
     Fragment,
     fragment_at,
@@ -85,7 +85,7 @@ class Writer:
         self._behind: dict[str, bytes] = {}  # stored, and not yet in the working copy
         with self._told():
             folder.results.mkdir(exist_ok=True)
-            self._lock = Lock(folder.lock)
+            self._lock = FileLock(folder.lock)
         try:
             for temp in folder.results.glob(f"{TEMP_PREFIX}*"):
                 temp.unlink(missing_ok=True)
@@ -120,7 +120,7 @@ class Writer:
         self._lease = Lease(self._remote, session, lease_seconds or longest_silence(), waiting)
         fetch_into(self._folder.path, self._remote.uri)
         epoch = self._lease.epoch
-        seals = Seals(seal(self._schema, epoch), sealed_by)
+        seals = EpochSeals(seal(self._schema, epoch), sealed_by)
         log = FragmentLog(self._remote, epoch, seals, GRACE_SECONDS, self._remote.shown)
         with self._lost_to():
             copy_results(self._folder.path, self._remote, log.begin())
@@ -283,12 +283,12 @@ class Writer:
         """
         if self._lock.in_place():
             return
-        cure = "go on with: raynas resume FOLDER, where the folder is now"
+        hint = "go on with: raynas resume FOLDER, where the folder is now"
         if self._remote is not None:
-            cure = f"go on with: raynas resume {self._folder.place}"
+            hint = f"go on with: raynas resume {self._folder.place}"
         raise UserError(
             f"run folder {self._folder.path} was removed or moved while it was being written",
-            cure=cure,
+            hint=hint,
         )
 
     @property
@@ -319,7 +319,7 @@ class Writer:
             raise UserError(
                 f"results cannot be stored in {self._folder.results}: {reason(error)}; "
                 "every row stored before is safe",
-                cure=f"{what_helps(error)}, then go on with: raynas resume {self._folder.path}",
+                hint=f"{what_helps(error)}, then go on with: raynas resume {self._folder.path}",
             ) from error
 
 

@@ -90,8 +90,8 @@ def _check_one(supernet: Supernet, arch: Architecture, images: Tensor) -> None:
         given = tuple(wanted.shape) if isinstance(wanted, Tensor) else type(wanted).__name__
         raise UserError(
             f"the supernet of space {supernet.space.name!r} gives {given} for {len(images)} images",
-            allowed=f"logits of shape ({len(images)}, {supernet.num_classes})",
-            cure="see num_classes in the space's supernet()",
+            expected=f"logits of shape ({len(images)}, {supernet.num_classes})",
+            hint="see num_classes in the space's supernet()",
         )
     with _named_errors(supernet, arch, "taking out the network"):
         network = supernet.extract(arch).eval()
@@ -109,7 +109,7 @@ def _check_one(supernet: Supernet, arch: Architecture, images: Tensor) -> None:
     raise UserError(
         f"the network taken out of the supernet for {arch} computes something else than the "
         f"supernet: {shown}",
-        cure=f"see plain() and width_out() of {_own_layers(supernet)}",
+        hint=f"see plain() and width_out() of {_own_layers(supernet)}",
     )
 
 
@@ -127,16 +127,16 @@ def _check_sorting(supernet: Supernet, phase: Phase, largest: Architecture, imag
         raise UserError(
             f"phase {phase.opens!r} from epoch {phase.epoch} has sort=True, but the supernet of "
             f"space {supernet.space.name!r} has no channels that can be sorted",
-            allowed="elastic widths between ElasticConv2d, ElasticBatchNorm2d and ElasticLinear in "
-            "Sequential, Repeat, Residual and OneOf, or layers with their own sort_channels()",
-            cure="leave sort=True out",
+            expected="elastic widths between ElasticConv2d, ElasticBatchNorm2d and ElasticLinear "
+            "in Sequential, Repeat, Residual and OneOf, or layers with their own sort_channels()",
+            hint="leave sort=True out",
         )
     difference = float((found - wanted).abs().max())
     if not difference <= 1e-3 * max(1.0, float(wanted.abs().max())):
         raise UserError(
             f"sort_channels() changes what the largest network of space {supernet.space.name!r} "
             f"computes: logits differ by {difference:g}",
-            cure=f"see sort_channels() of {_own_layers(supernet)}",
+            hint=f"see sort_channels() of {_own_layers(supernet)}",
         )
 
 
@@ -177,11 +177,11 @@ def _named_errors(
         name, layer, given = at_work[-1] if at_work else _raised_in(network, error)
         shape = f", which gets {tuple(given.shape)}" if isinstance(given, Tensor) else ""
         where = f"layer {name!r} ({type(layer).__name__}{shape})" if name else type(layer).__name__
-        cure = _cure(layer, error) if supernet is None else (
+        hint = _hint_for(layer, error) if supernet is None else (
             f"see plain() and width_out() of {_own_layers(supernet)}"
         )  # fmt: skip
         raise UserError(
-            f"the supernet fails for {arch} in {what}: {where}: {_said(error)}", cure=cure
+            f"the supernet fails for {arch} in {what}: {where}: {_said(error)}", hint=hint
         ) from error
     finally:
         for handle in handles:
@@ -205,7 +205,7 @@ def _raised_in(network: nn.Module, error: Exception) -> tuple[str, nn.Module, No
     return names[id(found)], found, None
 
 
-def _cure(layer: nn.Module, error: Exception) -> str:
+def _hint_for(layer: nn.Module, error: Exception) -> str:
     kind = type(layer).__name__
     if isinstance(error, UserError):
         return ""

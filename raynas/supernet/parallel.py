@@ -26,7 +26,7 @@ PATIENCE = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
-class Ranks:
+class ProcessGroup:
     """The number of this process among those that train together; by default one trains alone.
 
     Attributes:
@@ -97,11 +97,11 @@ class Ranks:
             raise RaynasError(f"the weights of {self.size} ranks are no longer the same")
 
 
-ALONE = Ranks()
+ALONE = ProcessGroup()
 
 
 @contextmanager
-def joined(rank: int, size: int, meeting: Path, device: str) -> Iterator[Ranks]:
+def joined(rank: int, size: int, meeting: Path, device: str) -> Iterator[ProcessGroup]:
     """Make the process ``rank`` of ``size`` for as long as the context lasts.
 
     NCCL connects GPUs, gloo other devices.
@@ -123,7 +123,7 @@ def joined(rank: int, size: int, meeting: Path, device: str) -> Iterator[Ranks]:
         timeout=PATIENCE,
     )
     try:
-        yield Ranks(rank, size)
+        yield ProcessGroup(rank, size)
     finally:
         distributed.destroy_process_group()
 
@@ -147,7 +147,9 @@ def device_of(device: str, rank: int) -> str:
 
 
 @contextmanager
-def together(size: int, device: str, other: Callable[..., None], *given: Any) -> Iterator[Ranks]:
+def together(
+    size: int, device: str, other: Callable[..., None], *given: Any
+) -> Iterator[ProcessGroup]:
     """Run this process as rank 0, and ``other`` in ``size - 1`` more processes.
 
     ``other`` is called with its ranks, its device and ``given``; both are pickled. The other

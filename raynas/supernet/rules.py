@@ -22,7 +22,7 @@ _DRAWS = 100
 
 
 @dataclass(frozen=True)
-class Pass:
+class SubnetPass:
     """The forward and backward pass of one subnet.
 
     Attributes:
@@ -65,7 +65,7 @@ class Phase:
         if self.epoch < 1 or (self.options is not None and self.options < 1):
             raise UserError(
                 f"phase from epoch {self.epoch} with {self.options} options of {self.opens!r}",
-                allowed="both from 1 up, options=None for all",
+                expected="both from 1 up, options=None for all",
             )
 
     def fits(self, choice: str) -> bool:
@@ -78,7 +78,7 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Reach:
+class OpenOptions:
     """The part of a search space that may be drawn at the moment.
 
     Attributes:
@@ -96,7 +96,7 @@ class Reach:
     whole: bool = True
 
     @classmethod
-    def of(cls, space: SearchSpace) -> Reach:
+    def of(cls, space: SearchSpace) -> OpenOptions:
         """Return the whole of ``space``.
 
         Args:
@@ -104,7 +104,7 @@ class Reach:
         """
         return cls(space, {c.name: c.options for c in space.choices}, *space.extremes())
 
-    def opened(self, phases: Sequence[Phase], epoch: int) -> Reach:
+    def opened(self, phases: Sequence[Phase], epoch: int) -> OpenOptions:
         """Return the part that ``phases`` have opened at ``epoch``.
 
         Choices that no phase names are fully open. Before its first phase a choice has the option
@@ -123,7 +123,7 @@ class Reach:
                 words = {name.rpartition("_")[2]: None for name in self.options}
                 raise UserError(
                     f"a phase opens {phase.opens!r}; space {self.space.name!r} has no such choice",
-                    allowed=", ".join(words),
+                    expected=", ".join(words),
                 )
         options = {name: self._open(name, phases, epoch) for name in self.options}
         small = self.smallest
@@ -169,7 +169,7 @@ class Reach:
         raise UserError(
             f"{_DRAWS} random architectures of space {self.space.name!r}, one after the other, "
             f"have no canonical form: {reason}",
-            cure="mend the space's canonical()",
+            hint="mend the space's canonical()",
         )
 
     def _drawn(self, rng: np.random.Generator, canonical: bool) -> Architecture:
@@ -193,7 +193,7 @@ class Rule(ABC):
     decays_norms: ClassVar[bool] = True
 
     @abstractmethod
-    def passes(self, reach: Reach, rng: np.random.Generator) -> list[Pass]:
+    def passes(self, reach: OpenOptions, rng: np.random.Generator) -> list[SubnetPass]:
         """Draw the passes of one step.
 
         Args:
@@ -223,9 +223,9 @@ class SinglePath(Rule):
     def __post_init__(self) -> None:
         check_fields(self)
 
-    def passes(self, reach: Reach, rng: np.random.Generator) -> list[Pass]:
+    def passes(self, reach: OpenOptions, rng: np.random.Generator) -> list[SubnetPass]:
         """Return one pass of a drawn subnet."""
-        return [Pass(reach.draw(rng, self.canonical))]
+        return [SubnetPass(reach.draw(rng, self.canonical))]
 
 
 @dataclass(frozen=True)
@@ -240,13 +240,13 @@ class StrictFairness(Rule):
     others. Subnets are used as drawn: the canonical form of a cell would remove options from it.
     """
 
-    def passes(self, reach: Reach, rng: np.random.Generator) -> list[Pass]:
+    def passes(self, reach: OpenOptions, rng: np.random.Generator) -> list[SubnetPass]:
         """Return one pass per option of the choice with the most options."""
         count = max(len(some) for some in reach.options.values())
         columns = {name: _deal(some, count, rng) for name, some in reach.options.items()}
         space = reach.space
         return [
-            Pass(space.architecture({name: dealt[k] for name, dealt in columns.items()}))
+            SubnetPass(space.architecture({name: dealt[k] for name, dealt in columns.items()}))
             for k in range(count)
         ]
 
@@ -283,10 +283,10 @@ class Sandwich(Rule):
     def __post_init__(self) -> None:
         check_fields(self)
         if self.random < 0:
-            raise UserError(f"Sandwich(random={self.random})", allowed="a whole number from 0 up")
+            raise UserError(f"Sandwich(random={self.random})", expected="a whole number from 0 up")
 
-    def passes(self, reach: Reach, rng: np.random.Generator) -> list[Pass]:
+    def passes(self, reach: OpenOptions, rng: np.random.Generator) -> list[SubnetPass]:
         """Return the passes of the largest, the drawn and the smallest subnets."""
         drawn = [reach.draw(rng) for _ in range(self.random)]
-        rest = [Pass(arch, self.distil) for arch in (*drawn, reach.smallest)]
-        return [Pass(reach.largest), *rest]
+        rest = [SubnetPass(arch, self.distil) for arch in (*drawn, reach.smallest)]
+        return [SubnetPass(reach.largest), *rest]

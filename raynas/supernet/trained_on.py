@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raynas.core import UserError
-from raynas.data.base import Images, View
+from raynas.data.base import DataView, Images
 
 Hashes = NDArray[np.uint64]
 
@@ -84,7 +84,7 @@ class TrainedOn:
             raise ValueError(f"the images' hashes do not match their digest {head['digest']}")
         return found
 
-    def expect(self, view: View, where: object) -> None:
+    def expect(self, view: DataView, where: object) -> None:
         """Check that no held-out image of ``view`` was trained on.
 
         In a search the weights must be of exactly the training images of the view. Finalists are
@@ -114,7 +114,7 @@ class TrainedOn:
             f"the weights in {where} were trained on other images than those of this run: "
             f"{strange.sum():,} of their {len(strange):,} are not among its {len(own.hashes):,} "
             f"training images, and {share} of its {split} images were trained on",
-            cure=_CURE,
+            hint=_CURE,
         )
 
 

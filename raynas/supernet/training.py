@@ -15,12 +15,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from raynas.core import Architecture, Measurement, rng_for
 from raynas.core.describe import describe
-from raynas.data.base import View
+from raynas.data.base import DataView
 from raynas.layers.kernels import safe_kernels
 from raynas.spaces.supernet import Supernet
 from raynas.supernet.calibration import calibration_batches, recalibrate
-from raynas.supernet.parallel import ALONE, Ranks
-from raynas.supernet.rules import Phase, Reach, Rule
+from raynas.supernet.parallel import ALONE, ProcessGroup
+from raynas.supernet.rules import OpenOptions, Phase, Rule
 from raynas.supernet.weights import save_weights
 from raynas.training.augment import DeviceImages, DeviceView, check_augmentation, on_device
 from raynas.training.loop import (
@@ -48,7 +48,7 @@ class Look:
     images: int = 1000
     calibration: int = 512
 
-    def subnets(self, reach: Reach, seed: int) -> dict[str, list[Architecture]]:
+    def subnets(self, reach: OpenOptions, seed: int) -> dict[str, list[Architecture]]:
         """Return the subnets to measure.
 
         Args:
@@ -63,7 +63,7 @@ class Look:
         return {"smallest": [reach.smallest], "largest": [reach.largest], "random": drawn}
 
 
-class Averaged(nn.Module):
+class AveragedSupernet(nn.Module):
     """A supernet and the mean of its weights over the last epochs, if it is taken.
 
     Args:
@@ -104,7 +104,7 @@ class Averaged(nn.Module):
 
 def train_supernet(
     supernet: Supernet,
-    view: View,
+    view: DataView,
     recipe: Recipe,
     rule: Rule,
     *,
@@ -118,7 +118,7 @@ def train_supernet(
     threads: int = 1,
     checkpoint_seconds: float = 10.0,
     stored: int | None = None,
-    ranks: Ranks = ALONE,
+    ranks: ProcessGroup = ALONE,
 ) -> Iterator[Measurement]:
     """Train ``supernet`` in place up to ``max_epoch``.
 
@@ -168,8 +168,8 @@ def train_supernet(
         supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     decayed = replace(recipe, decay_norms=recipe.decay_norms and rule.decays_norms)
     optimizer = make_optimizer(supernet, decayed)
-    whole = Averaged(supernet, averages=average > 1)
-    everything, look = Reach.of(supernet.space), look or Look()
+    whole = AveragedSupernet(supernet, averages=average > 1)
+    everything, look = OpenOptions.of(supernet.space), look or Look()
     shown = look.subnets(everything, seed)
     identity = {
         "seed": seed,
@@ -228,10 +228,10 @@ def train_epoch(
     data: DeviceView,
     recipe: Recipe,
     rule: Rule,
-    reach: Reach,
+    reach: OpenOptions,
     epoch: int,
     seed: int,
-    ranks: Ranks = ALONE,
+    ranks: ProcessGroup = ALONE,
 ) -> dict[str, float]:
     """Train one epoch: one pass over the training images.
 
@@ -269,9 +269,9 @@ def _gradients(
     labels: Tensor,
     recipe: Recipe,
     rule: Rule,
-    reach: Reach,
+    reach: OpenOptions,
     rng: np.random.Generator,
-    ranks: Ranks,
+    ranks: ProcessGroup,
 ) -> Tensor:
     """Add up the gradients of one step's passes; (3,) loss, right answers and images shown.
 

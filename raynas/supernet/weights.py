@@ -37,7 +37,7 @@ _AGAIN = "copy the file again, or train the supernet again"
 
 
 @dataclass(frozen=True)
-class Weights:
+class SupernetWeights:
     """The description of a weights file.
 
     Attributes:
@@ -61,7 +61,7 @@ def save_weights(
     epoch: int,
     identity: Mapping[str, Any],
     images: Images | None = None,
-) -> Weights:
+) -> SupernetWeights:
     """Write all parameters and buffers to ``folder/weights.safetensors`` atomically.
 
     Args:
@@ -98,10 +98,10 @@ def save_weights(
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / FILE, to_safetensors(tensors, {_HEAD: json.dumps(head)}))
     write_whole(folder / SHEET, (json.dumps(sheet, indent=1) + "\n").encode())
-    return Weights(folder / FILE, head["version"], epoch, head["identity"])
+    return SupernetWeights(folder / FILE, head["version"], epoch, head["identity"])
 
 
-def load_weights(path: Path, supernet: Supernet) -> Weights:
+def load_weights(path: Path, supernet: Supernet) -> SupernetWeights:
     """Fill ``supernet`` from a weights file.
 
     Args:
@@ -122,11 +122,11 @@ def load_weights(path: Path, supernet: Supernet) -> Weights:
     if other:
         raise UserError(
             f"the weights in {file} are of another supernet: {other}",
-            cure="take the space, the data and the settings that they were trained with",
+            hint="take the space, the data and the settings that they were trained with",
         )
     _expect_finite(file, tensors)
     supernet.load_state_dict(tensors)
-    return Weights(file, head["version"], head["epoch"], head["identity"])
+    return SupernetWeights(file, head["version"], head["epoch"], head["identity"])
 
 
 def read_version(path: Path) -> str:
@@ -160,7 +160,7 @@ def read_trained_on(path: Path) -> TrainedOn | None:
     try:
         return TrainedOn.from_head(head.get("trained_on"))
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} was altered: {error}", cure=_AGAIN) from error
+        raise UserError(f"{file} was altered: {error}", hint=_AGAIN) from error
 
 
 def _head(path: Path) -> tuple[Path, dict[str, Any]]:
@@ -176,13 +176,13 @@ def _head(path: Path) -> tuple[Path, dict[str, Any]]:
         head: dict[str, Any] = json.loads(text)
         head["version"]
     except FileNotFoundError as error:
-        raise UserError(f"no supernet weights at {file}", cure="check the path") from error
+        raise UserError(f"no supernet weights at {file}", hint="check the path") from error
     except OSError as error:
         raise UserError(f"cannot read {file}: {reason(error)}") from error
     except SafetensorError as error:
-        raise UserError(f"{file} is not a whole safetensors file ({error})", cure=_AGAIN) from error
+        raise UserError(f"{file} is not a whole safetensors file ({error})", hint=_AGAIN) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} holds no supernet weights", cure="check the path") from error
+        raise UserError(f"{file} holds no supernet weights", hint="check the path") from error
     return file, head
 
 
@@ -229,7 +229,7 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         content = file.read_bytes()
     except FileNotFoundError as error:
-        raise UserError(f"no supernet weights at {file}", cure="check the path") from error
+        raise UserError(f"no supernet weights at {file}", hint="check the path") from error
     except OSError as error:
         raise UserError(f"cannot read {file}: {reason(error)}") from error
     try:
@@ -238,16 +238,16 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         text = json.loads(content[8 : 8 + size]).get("__metadata__", {}).get(_HEAD)
         head: dict[str, Any] = {} if text is None else json.loads(text)
     except (SafetensorError, ValueError) as error:
-        raise UserError(f"{file} is not a whole safetensors file ({error})", cure=_AGAIN) from error
+        raise UserError(f"{file} is not a whole safetensors file ({error})", hint=_AGAIN) from error
     if not head or not isinstance(head, dict):
-        raise UserError(f"{file} holds no supernet weights", cure="check the path")
+        raise UserError(f"{file} holds no supernet weights", hint="check the path")
     if head.get("format") != FORMAT:
-        raise UserError(f"{file} has format {head.get('format')}", allowed=str(FORMAT))
+        raise UserError(f"{file} has format {head.get('format')}", expected=str(FORMAT))
     whole = head.keys() >= _KEYS and isinstance(head["space"], dict)
     if not whole or head["version"] != _version(tensors):
         raise UserError(
             f"{file} was altered: its numbers do not match its version {head.get('version')}",
-            cure=_AGAIN,
+            hint=_AGAIN,
         )
     return head, tensors
 
@@ -307,7 +307,7 @@ def _expect_finite(file: Path, tensors: Mapping[str, Tensor]) -> None:
     if broken:
         raise UserError(
             f"the weights in {file} are not all finite: {broken}",
-            cure="train again, with a lower learning rate or with grad_clip",
+            hint="train again, with a lower learning rate or with grad_clip",
         )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from raynas.core import UserError
-from raynas.data.base import Images, View
+from raynas.data.base import DataView, Images
 from raynas.training.recipe import Recipe
 
 
@@ -66,7 +66,7 @@ class DeviceView:
 _loaded: dict[tuple[int, str], DeviceView] = {}
 
 
-def on_device(view: View, device: torch.device) -> DeviceView:
+def on_device(view: DataView, device: torch.device) -> DeviceView:
     """Return ``view`` on ``device``.
 
     It is copied once per process and kept as long as the view exists.
@@ -102,7 +102,7 @@ def _copy(images: Images, device: torch.device) -> DeviceImages:
     )
 
 
-def check_pixels(view: View) -> None:
+def check_pixels(view: DataView) -> None:
     """Check that the images of ``view`` are uint8.
 
     Args:
@@ -116,13 +116,13 @@ def check_pixels(view: View) -> None:
             low, high = (float(end(images.pixels)) for end in (np.min, np.max))
             raise UserError(
                 f"{name} images have type {images.pixels.dtype}, from {low:g} to {high:g}",
-                allowed="uint8, 0 to 255",
-                cure="scale them in the data set: "
+                expected="uint8, 0 to 255",
+                hint="scale them in the data set: "
                 "((x - low) / (high - low) * 255).round().astype('uint8')",
             )
 
 
-def check_augmentation(recipe: Recipe, view: View) -> None:
+def check_augmentation(recipe: Recipe, view: DataView) -> None:
     """Check that the augmentation of ``recipe`` leaves a visible part of every image of ``view``.
 
     Args:
@@ -141,19 +141,19 @@ def check_augmentation(recipe: Recipe, view: View) -> None:
         raise UserError(
             f"recipe has crop_pad={recipe.crop_pad} for images of {height} x {width} pixels: crops "
             "may show none of the image",
-            allowed=f"0 to {least - 1}",
-            cure=f"give the recipe crop_pad={least // 8}",
+            expected=f"0 to {least - 1}",
+            hint=f"give the recipe crop_pad={least // 8}",
         )
     if recipe.cutout >= most:
         raise UserError(
             f"recipe has cutout={recipe.cutout} for images of {height} x {width} pixels: it may "
             "erase all of the image",
-            allowed=f"0 to {most - 1}",
-            cure=f"give the recipe cutout={most // 2}",
+            expected=f"0 to {most - 1}",
+            hint=f"give the recipe cutout={most // 2}",
         )
 
 
-def some_images(view: View, count: int = 5) -> Tensor:
+def some_images(view: DataView, count: int = 5) -> Tensor:
     """Return the first ``count`` training images of ``view`` in the form that networks get them.
 
     Args:
@@ -169,7 +169,7 @@ def some_images(view: View, count: int = 5) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Draws:
+class AugmentationDraws:
     """The random decisions of one epoch over n images, in the order in which the images are shown.
 
     Attributes:
@@ -184,19 +184,19 @@ class Draws:
     mirrored: Tensor
     centre: Tensor
 
-    def to(self, device: torch.device) -> Draws:
+    def to(self, device: torch.device) -> AugmentationDraws:
         """Return the same decisions on ``device``.
 
         Args:
             device: The device to copy them to.
         """
         parts = (self.order, self.corner, self.mirrored, self.centre)
-        return Draws(*(part.to(device) for part in parts))
+        return AugmentationDraws(*(part.to(device) for part in parts))
 
 
 def draw_epoch(
     n: int, height: int, width: int, recipe: Recipe, generator: torch.Generator
-) -> Draws:
+) -> AugmentationDraws:
     """Draw the random decisions of one epoch.
 
     They are drawn on the CPU, so that all kinds of devices show the same images in the same order.
@@ -222,11 +222,11 @@ def draw_epoch(
     reach = 2 * recipe.crop_pad + 1
     corner = torch.stack((whole(reach), whole(reach)), dim=1)
     centre = torch.stack((whole(height), whole(width)), dim=1)
-    return Draws(order, corner, mirrored, centre)
+    return AugmentationDraws(order, corner, mirrored, centre)
 
 
 def augmented(
-    view: DeviceView, draws: Draws, shown: slice, recipe: Recipe
+    view: DeviceView, draws: AugmentationDraws, shown: slice, recipe: Recipe
 ) -> tuple[Tensor, Tensor]:
     """Return one augmented batch of the training images.
 

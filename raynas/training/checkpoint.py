@@ -32,7 +32,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """The content of ``state.json``: how far a training has come.
 
     Attributes:
@@ -47,7 +47,11 @@ class Progress:
 
 
 def save_checkpoint(
-    folder: Path, progress: Progress, network: nn.Module, optimizer: Optimizer, keep: int = 2
+    folder: Path,
+    progress: TrainingProgress,
+    network: nn.Module,
+    optimizer: Optimizer,
+    keep: int = 2,
 ) -> Path:
     """Write ``folder/checkpoint-EPOCH`` atomically and delete old checkpoints.
 
@@ -92,7 +96,7 @@ def load_checkpoint(
     identity: Mapping[str, Any],
     network: nn.Module,
     optimizer: Optimizer | None = None,
-) -> Progress | None:
+) -> TrainingProgress | None:
     """Fill network and optimizer from the newest checkpoint that is complete.
 
     Args:
@@ -117,7 +121,7 @@ def load_checkpoint(
         if other:
             raise UserError(
                 f"{path} is a checkpoint of another training (other {', '.join(other)})",
-                cure="give this training a folder of its own or remove that one",
+                hint="give this training a folder of its own or remove that one",
             )
         _fill(network, optimizer, tensors)
         return progress
@@ -165,16 +169,16 @@ def load_network(path: Path, network: nn.Module) -> dict[str, str]:
             metadata = dict(file.metadata() or {})
             network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     except FileNotFoundError as error:
-        raise UserError(f"no weights at {path}", cure="check the path") from error
+        raise UserError(f"no weights at {path}", hint="check the path") from error
     except SafetensorError as error:
         raise UserError(
-            f"{path} is not a whole safetensors file ({error})", cure="export the network again"
+            f"{path} is not a whole safetensors file ({error})", hint="export the network again"
         ) from error
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(
             f"the weights in {path} are of another network ({reason})",
-            cure="build the architecture with the input shape and classes it was trained with",
+            hint="build the architecture with the input shape and classes it was trained with",
         ) from error
     return metadata
 
@@ -207,7 +211,7 @@ def _fill(network: nn.Module, optimizer: Optimizer | None, tensors: Mapping[str,
             optimizer.state[weight]["momentum_buffer"] = buffer
 
 
-def _read(path: Path) -> tuple[Progress, dict[str, Tensor]] | None:
+def _read(path: Path) -> tuple[TrainingProgress, dict[str, Tensor]] | None:
     """The checkpoint's content, or None where any of it is missing or damaged."""
     try:
         state = json.loads((path / STATE).read_text())
@@ -215,7 +219,9 @@ def _read(path: Path) -> tuple[Progress, dict[str, Tensor]] | None:
         if state["format"] != FORMAT or state["digest"] != _digest(weights):
             return None
         history = tuple(Measurement(**row) for row in state["history"])
-        return Progress(state["epoch"], state["identity"], history), parse_safetensors(weights)
+        return TrainingProgress(state["epoch"], state["identity"], history), parse_safetensors(
+            weights
+        )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         return None
 

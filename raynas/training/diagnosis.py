@@ -120,10 +120,10 @@ def _draws(network: nn.Module, images: Tensor) -> str:
         network(images)
     if not watch.found:
         return ""
-    cure = "draw none where training is off"
+    hint = "draw none where training is off"
     if watch.name in _DROPOUTS:
-        cure = "give it training=self.training, or use nn.Dropout"
-    return f"{watch.name}() in {watch.found} draws random numbers; {cure}"
+        hint = "give it training=self.training, or use nn.Dropout"
+    return f"{watch.name}() in {watch.found} draws random numbers; {hint}"
 
 
 class _Watch(TorchFunctionMode):

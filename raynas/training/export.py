@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from raynas.core import RaynasError, UserError, one_of
+from raynas.core import RaynasError, UserError, unknown_option
+from raynas.core.renamed import renamed_names
 from raynas.training.checkpoint import load_network, save_network
 from raynas.training.diagnosis import why_it_differs, why_it_fails, why_not_exported
 
@@ -30,7 +31,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportedNetwork:
     """The files of an exported network.
 
     Attributes:
@@ -54,7 +55,7 @@ def export_network(
     formats: Sequence[str] = ("safetensors", "onnx", "torch"),
     images: Tensor | None = None,
     seed: int = 0,
-) -> Exported:
+) -> ExportedNetwork:
     """Write ``architecture.json`` and the network in each of ``formats`` to ``folder``.
 
     safetensors: the weights, ``network.safetensors``. onnx: ``network.onnx`` with a free batch
@@ -85,7 +86,7 @@ def export_network(
     """
     for name in formats:
         if name not in _FORMATS:
-            raise one_of("export format", name, _FORMATS)
+            raise unknown_option("export format", name, _FORMATS)
     if images is None:
         generator = torch.Generator().manual_seed(seed)
         images = torch.randn(5, *input_shape, generator=generator)
@@ -112,7 +113,7 @@ def export_network(
         raise RaynasError("; ".join(failed))
     remarks = (f"weights are stored, but logits were not compared: {reason}",) if reason else ()
     known = {} if reason else differences
-    return Exported(paths, known, remarks)
+    return ExportedNetwork(paths, known, remarks)
 
 
 def _first(images: Tensor, count: int) -> Tensor:
@@ -207,7 +208,7 @@ def _onnx(network: nn.Module, example: Tensor | None, path: Path) -> Forward:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UserError(
-            f"export to ONNX needs package {error.name!r}", cure="pip install 'raynas[onnx]'"
+            f"export to ONNX needs package {error.name!r}", hint="pip install 'raynas[onnx]'"
         ) from error
     torch.onnx.export(
         network,
@@ -270,3 +271,6 @@ def _silence() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+__getattr__ = renamed_names(__name__, Exported="ExportedNetwork")

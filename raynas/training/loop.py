@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from raynas.core import Measurement, TrainingDiverged, UserError, seed_for
 from raynas.core.describe import describe
-from raynas.data.base import View
+from raynas.data.base import DataView
 from raynas.layers.kernels import safe_kernels
 from raynas.training.augment import (
     DeviceImages,
@@ -27,7 +27,7 @@ from raynas.training.augment import (
     draw_epoch,
     on_device,
 )
-from raynas.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from raynas.training.checkpoint import TrainingProgress, load_checkpoint, save_checkpoint
 from raynas.training.recipe import Recipe
 
 HELD_OUT_BATCH = 1024
@@ -35,7 +35,7 @@ HELD_OUT_BATCH = 1024
 
 def train(
     network: nn.Module,
-    view: View,
+    view: DataView,
     recipe: Recipe,
     *,
     seed: int,
@@ -139,8 +139,8 @@ def last_epoch(recipe: Recipe, max_epoch: int | None) -> int:
     if not 1 <= last <= recipe.epochs:
         raise UserError(
             f"cannot train to epoch {last}",
-            allowed=f"1 to {recipe.epochs}",
-            cure="set the recipe's epochs: they fix its schedule",
+            expected=f"1 to {recipe.epochs}",
+            hint="set the recipe's epochs: they fix its schedule",
         )
     return last
 
@@ -190,7 +190,7 @@ def run_epochs(
         UserError: When the checkpoint is of another training.
     """
     seed = identity["seed"]
-    progress = Progress(0, identity)
+    progress = TrainingProgress(0, identity)
     if workdir is not None:
         progress = load_checkpoint(workdir, identity, network, optimizer) or progress
         if progress.epoch >= last and at_end is not None:
@@ -209,7 +209,7 @@ def run_epochs(
         if wrong:
             raise TrainingDiverged(f"training diverged in epoch {epoch} of {last}: {wrong}")
         row = Measurement(epoch, values, _worked(place, threads) - began)
-        progress = Progress(epoch, identity, (*progress.history, row))
+        progress = TrainingProgress(epoch, identity, (*progress.history, row))
         early = epoch == last or epoch in pauses
         if early and workdir is not None and writes:
             save_checkpoint(workdir, progress, network, optimizer)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from raynas.core import UserError, one_of
+from raynas.core import UserError, unknown_option
 from raynas.core.fields import check_fields
 
 
@@ -79,7 +79,7 @@ class Recipe:
         if self.nesterov and self.momentum == 0:
             self._refuse("nesterov", "True only with momentum above 0")
         if self.amp not in ("auto", "off"):
-            raise one_of("amp in the recipe", self.amp, ("auto", "off"))
+            raise unknown_option("amp in the recipe", self.amp, ("auto", "off"))
 
     def lr_at(self, step: int, steps_per_epoch: int) -> float:
         """Return the learning rate of one optimisation step.
@@ -106,7 +106,7 @@ class Recipe:
             self._refuse(field, allowed)
 
     def _refuse(self, field: str, allowed: str) -> None:
-        raise UserError(f"recipe has {field}={getattr(self, field)!r}", allowed=allowed)
+        raise UserError(f"recipe has {field}={getattr(self, field)!r}", expected=allowed)
 
 
 NASBENCH201 = Recipe(epochs=200)

@@ -18,8 +18,8 @@ from calibration_runs import Floats, beside_random, searched, with_finals, with_
 from raynas.analysis import proxies as px
 from raynas.analysis import statistics as st
 from raynas.analysis import supernets as sn
-from raynas.apps.compare.sections import Section, sections
-from raynas.apps.compare.tasks import Task
+from raynas.apps.compare.sections import PageSection, sections
+from raynas.apps.compare.tasks import ComparisonTask
 from raynas.reports.sentences import (
     proxy_sentences,
     size_sentence,
@@ -102,19 +102,19 @@ def _named(values: list[Floats]) -> dict[str, Floats]:
     return {f"score{k}": v for k, v in enumerate(values)}
 
 
-def _worthless(rng: Generator, n: int, count: int = MANY) -> st.Run:
+def _worthless(rng: Generator, n: int, count: int = MANY) -> st.RunStatistics:
     """Neither scores nor sizes say anything."""
     accuracy, params, macs = rng.normal(size=(3, n))
     return searched(accuracy, params, macs, _named(list(rng.normal(size=(count, n)))))
 
 
-def _no_sizes(rng: Generator, n: int) -> st.Run:
+def _no_sizes(rng: Generator, n: int) -> st.RunStatistics:
     """All networks are equally large, and the scores say nothing."""
     flat = np.zeros(n)
     return searched(rng.normal(size=n), flat, flat, _named(list(rng.normal(size=(MANY, n)))))
 
 
-def _as_good(rng: Generator, n: int, *, tied: bool = False, count: int = MANY) -> st.Run:
+def _as_good(rng: Generator, n: int, *, tied: bool = False, count: int = MANY) -> st.RunStatistics:
     """Scores agree with accuracy as well as parameters do; MACs say nothing."""
     truth = rng.normal(size=n)
     columns = [_like(rng, truth, 0.6) for _ in range(count + 1)]
@@ -123,7 +123,7 @@ def _as_good(rng: Generator, n: int, *, tied: bool = False, count: int = MANY) -
     return searched(truth, columns[0], rng.normal(size=n), _named(columns[1:]))
 
 
-def _nearly_size(rng: Generator, n: int) -> st.Run:
+def _nearly_size(rng: Generator, n: int) -> st.RunStatistics:
     """Scores are the parameters with a little noise, which makes them neither better nor worse."""
     truth, noise = rng.normal(size=(2, n))
     near = [0.9 * noise + math.sqrt(1 - 0.81) * rng.normal(size=n) for _ in range(MANY)]
@@ -131,7 +131,7 @@ def _nearly_size(rng: Generator, n: int) -> st.Run:
     return searched(truth, _like(rng, truth, 0.6, noise), rng.normal(size=n), _named(columns))
 
 
-def _uneven(rng: Generator, n: int) -> st.Run:
+def _uneven(rng: Generator, n: int) -> st.RunStatistics:
     """Scores and parameters tell poor networks apart, and good ones not."""
     truth = rng.random(n)
     columns = [truth + truth * rng.normal(size=n) for _ in range(MANY + 1)]
@@ -158,7 +158,7 @@ def _evolved(rng: Generator, n: int, weights: Floats, population: int = 20) -> F
     return values
 
 
-def _bred(rng: Generator, n: int, scores: int = MANY) -> st.Run:
+def _bred(rng: Generator, n: int, scores: int = MANY) -> st.RunStatistics:
     """An evolution of 2 n trials and n drawn at random; nothing tells of accuracy."""
     weights = rng.normal(size=(3 + scores, 3, 4))
     names = ["accuracy", "params", "macs", *(f"score{k}" for k in range(scores))]
@@ -166,7 +166,7 @@ def _bred(rng: Generator, n: int, scores: int = MANY) -> st.Run:
     return beside_random(*(dict(zip(names, arm.T, strict=True)) for arm in arms))
 
 
-def _one_good(rng: Generator, n: int) -> st.Run:
+def _one_good(rng: Generator, n: int) -> st.RunStatistics:
     """One of the scores is far better than size, the last one far worse."""
     truth = rng.normal(size=n)
     columns = [_like(rng, truth, 0.97), *rng.normal(size=(MANY - 2, n)), _like(rng, truth, -0.5)]
@@ -174,7 +174,7 @@ def _one_good(rng: Generator, n: int) -> st.Run:
     return searched(truth, size, size + 0.05 * rng.normal(size=n), _named(columns))
 
 
-def _proxy_text(make: Callable[..., st.Run]) -> Callable[[int, int], str]:
+def _proxy_text(make: Callable[..., st.RunStatistics]) -> Callable[[int, int], str]:
     @_said
     def text(rng: Generator, n: int) -> str:
         found = px.proxies(make(rng, n))
@@ -440,9 +440,9 @@ def _gain_ends(noise: float) -> Callable[..., tuple[float, ...]]:
     return ends
 
 
-def _runs(results: list[Mapping[str, object]], protocol: str) -> Section:
+def _runs(results: list[Mapping[str, object]], protocol: str) -> PageSection:
     (section,) = sections(
-        {Task(protocol, "cifar10", "random", "x", k): r for k, r in enumerate(results)}
+        {ComparisonTask(protocol, "cifar10", "random", "x", k): r for k, r in enumerate(results)}
     )
     return section
 

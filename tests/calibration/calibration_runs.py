@@ -33,7 +33,7 @@ def sizes(values: Floats) -> NDArray[np.int64]:
     return np.rint(1e9 + 1e7 * values).astype(np.int64)
 
 
-def stored_run(parts: Sequence[Mapping[str, Any]], scores: Sequence[str] = ()) -> st.Run:
+def stored_run(parts: Sequence[Mapping[str, Any]], scores: Sequence[str] = ()) -> st.RunStatistics:
     """A run of some parts, each with columns of one length; what they lack gets a plain value."""
     metrics = (*_METRICS, *(Metric(s, known.SCORE_UNIT, "max", "a score") for s in scores))
     schema = schema_for(metrics)
@@ -59,7 +59,7 @@ def _table(part: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
 
 def searched(
     accuracy: Floats, params: Floats, macs: Floats, scores: Mapping[str, Floats] | None = None
-) -> st.Run:
+) -> st.RunStatistics:
     """A search whose n trials were all trained to the end, and scored before."""
     part = {
         "trial": np.arange(len(accuracy)), "val_accuracy": accuracy, "params": sizes(params),
@@ -68,7 +68,7 @@ def searched(
     return stored_run([part], tuple(scores or ()))
 
 
-def beside_random(bred: Mapping[str, Floats], drawn: Mapping[str, Floats]) -> st.Run:
+def beside_random(bred: Mapping[str, Floats], drawn: Mapping[str, Floats]) -> st.RunStatistics:
     """A search by evolution, then a random arm; both with accuracy, params, macs and scores."""
     scores = [name for name in bred if name.startswith("score")]
     parts, first = [], 0
@@ -84,7 +84,7 @@ def beside_random(bred: Mapping[str, Floats], drawn: Mapping[str, Floats]) -> st
     return stored_run(parts, scores)
 
 
-def with_truth(value: Floats, truth: Floats, params: Floats, macs: Floats) -> st.Run:
+def with_truth(value: Floats, truth: Floats, params: Floats, macs: Floats) -> st.RunStatistics:
     """A search by inherited weights, and each of its networks trained from scratch."""
     n = len(value)
     cost = {"params": sizes(params), "macs": sizes(macs), "architecture": np.arange(n)}
@@ -96,7 +96,7 @@ def with_truth(value: Floats, truth: Floats, params: Floats, macs: Floats) -> st
     )
 
 
-def with_rungs(early: Floats, late: Floats) -> st.Run:
+def with_rungs(early: Floats, late: Floats) -> st.RunStatistics:
     """n trials of one arm, measured at the first rung and at the end."""
     n = len(early)
     trial, one = np.repeat(np.arange(n), 2), np.tile([1, 0], n)
@@ -109,7 +109,7 @@ def with_rungs(early: Floats, late: Floats) -> st.Run:
     return stored_run([part])
 
 
-def with_finals(scratch: Floats, tuned: Floats) -> st.Run:
+def with_finals(scratch: Floats, tuned: Floats) -> st.RunStatistics:
     """Finalists (k, seeds) that were trained from scratch and from what they inherited."""
     k, seeds = scratch.shape
     owner, seed = np.repeat(np.arange(k), seeds), np.tile(np.arange(seeds), k)

@@ -29,7 +29,7 @@ from raynas.core import Architecture, Choice, Costs, Objective, seed_for
 from raynas.core.metrics import VAL_ACCURACY
 from raynas.evaluators import Tabular
 from raynas.pipeline.stages import equal_cost as limits_by
-from raynas.runners.simulated import Cluster, TimedRows, VirtualRunner
+from raynas.runners.simulated import SimulatedCluster, TimedRows, VirtualRunner
 from raynas.samplers import Random
 from raynas.schedulers import (
     ASHA,
@@ -42,7 +42,7 @@ from raynas.schedulers import (
     SuccessiveHalving,
 )
 from raynas.search.builder import SearchSetup, build_search
-from raynas.search.context import Limits, Payload
+from raynas.search.context import EvaluationContext, SearchLimits
 from raynas.search.controller import SearchController
 from raynas.search.trial_numbers import NumberPlan
 from raynas.spaces.base import SearchSpace
@@ -104,8 +104,10 @@ def pair(cell: Cell, seed: int) -> Outcome:
     """
     seed = seed_for("pair", cell.scheduler, cell.workers, seed)
     evaluator = Tabular(Synthetic(max_step=cell.steps, noise=cell.noise, seed=seed))
-    payload = Payload(Plain(), evaluator, NoImages().search_view(0))
-    main, rows = _search(cell, payload, MAIN, seed_for(seed, MAIN), Limits(trials=cell.trials))
+    payload = EvaluationContext(Plain(), evaluator, NoImages().search_view(0))
+    main, rows = _search(
+        cell, payload, MAIN, seed_for(seed, MAIN), SearchLimits(trials=cell.trials)
+    )
     limits = limits_by(main)
     other, more = _search(cell, payload, OTHER, seed_for(seed, OTHER), limits, cell.trials)
     run = st.load(_table([*rows, *more]), {"objectives": [{"metric": VAL_ACCURACY.name}]})
@@ -120,9 +122,14 @@ def pair(cell: Cell, seed: int) -> Outcome:
 
 
 def _search(
-    cell: Cell, payload: Payload, arm: str, seed: int, limits: Limits, first: int = 0
+    cell: Cell,
+    payload: EvaluationContext,
+    arm: str,
+    seed: int,
+    limits: SearchLimits,
+    first: int = 0,
 ) -> tuple[SearchController, TimedRows]:
-    runner = VirtualRunner(Cluster(cell.workers))
+    runner = VirtualRunner(SimulatedCluster(cell.workers))
     rows = TimedRows(runner)
     setup = SearchSetup(
         payload, rows, stage="search", arm=arm, objectives=(Objective(),), seed=seed,

@@ -61,7 +61,7 @@ def test_a_search_that_is_better_is_told_from_luck() -> None:
     assert sum(one.beyond_chance for one in found) / 500 > 0.6
 
 
-def a_run(rng: np.random.Generator, trials: int, lead: float, paid: bool) -> st.Run:
+def a_run(rng: np.random.Generator, trials: int, lead: float, paid: bool) -> st.RunStatistics:
     """Two arms of trainings that take longer the better the network; the second one has more."""
     rows = []
     for arm, first, count in (("tpe", 0, trials), ("random", 1000, 2 * trials)):

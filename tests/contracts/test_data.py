@@ -25,12 +25,12 @@ from raynas.data import (
     DATASETS,
     IDX,
     Arrays,
+    DataView,
     Digits,
     FashionMNIST,
     ImageNet16,
     Images,
     ImageSet,
-    View,
     stand_in,
 )
 
@@ -86,7 +86,7 @@ def counted(*parts: Images) -> Counter[tuple[bytes, int]]:
     )
 
 
-def equal(one: View, two: View) -> bool:
+def equal(one: DataView, two: DataView) -> bool:
     return all(
         np.array_equal(getattr(a, name), getattr(b, name))
         for a, b in ((one.train, two.train), (one.held_out, two.held_out))

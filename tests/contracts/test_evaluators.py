@@ -23,7 +23,7 @@ from torch import nn
 from raynas.benchmarks import Synthetic
 from raynas.core import Architecture, Choice, Job, Measurement
 from raynas.core.describe import describe
-from raynas.data.base import Images, View
+from raynas.data.base import DataView, Images
 from raynas.evaluators import (
     EVALUATORS,
     Evaluator,
@@ -81,8 +81,8 @@ def _images(n: int) -> Images:
     return Images(pixels, labels)
 
 
-def view() -> View:
-    return View(_images(33), _images(20), "val", 3, (128.0,), (74.0,))
+def view() -> DataView:
+    return DataView(_images(33), _images(20), "val", 3, (128.0,), (74.0,))
 
 
 def three_steps(arch: Architecture, job: Job) -> Iterator[float]:

@@ -31,10 +31,10 @@ from raynas.proxies import (
     L2Norm,
     MACs,
     MeCo,
+    NetworkScores,
     Params,
     Plain,
     Proxy,
-    Scores,
     SynFlow,
     ZenScore,
     ZiCo,
@@ -272,7 +272,7 @@ def make(name: str) -> nn.Module:
         return NETWORKS[name]()
 
 
-def alone(proxy: Proxy, network: nn.Module, batch: Batch) -> Scores:
+def alone(proxy: Proxy, network: nn.Module, batch: Batch) -> NetworkScores:
     return score(network, batch, (proxy,))
 
 

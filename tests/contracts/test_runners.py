@@ -17,14 +17,14 @@ from raynas.data import Digits
 from raynas.evaluators import Retrain, Tabular
 from raynas.runners.base import Resources, Runner
 from raynas.runners.local import LocalRunner
-from raynas.runners.placement import Share
-from raynas.runners.simulated import Cluster, VirtualRunner
+from raynas.runners.placement import ResourceRequest
+from raynas.runners.simulated import SimulatedCluster, VirtualRunner
 from raynas.samplers import TPE
 from raynas.samplers.evolution import RegularizedEvolution
 from raynas.samplers.random import Random
 from raynas.schedulers import ASHA, PromotionASHA
 from raynas.schedulers.none import NoStopping
-from raynas.search.context import Limits, Payload
+from raynas.search.context import EvaluationContext, SearchLimits
 from raynas.search.deterministic import DeterministicOrder
 from raynas.spaces import NASBench201
 from raynas.training import Recipe
@@ -41,7 +41,7 @@ def make(request: pytest.FixtureRequest) -> Make:
     if request.param == "local":
         return lambda **resources: LocalRunner(Resources(**resources))
     if request.param == "virtual":
-        return lambda **resources: VirtualRunner(Cluster(2), Resources(**resources))
+        return lambda **resources: VirtualRunner(SimulatedCluster(2), Resources(**resources))
     from raynas.runners.ray.actors import ActorRunner
     from raynas.runners.ray.tune import TuneRunner
 
@@ -85,10 +85,10 @@ def test_one_at_a_time_means_ask_after_tell(make: Make, tmp_path: Path) -> None:
 
 def test_in_order_any_number_of_workers_gives_the_table_of_one(make: Make, tmp_path: Path) -> None:
     def work(rows: Table, folder: str) -> DeterministicOrder:
-        payload = Payload(ToySpace(), Curves(max_step=9), ToyData().search_view(0))
+        payload = EvaluationContext(ToySpace(), Curves(max_step=9), ToyData().search_view(0))
         return make_ordered(
             payload, rows, lanes=3, sampler=TPE(n_startup=4), fallback=Random(),
-            scheduler=ASHA(min_step=1, factor=3), limits=Limits(trials=14), run="test",
+            scheduler=ASHA(min_step=1, factor=3), limits=SearchLimits(trials=14), run="test",
             stage="search", arm="tpe", objectives=(Objective(),), seed=0, folder=tmp_path / folder,
         )  # fmt: skip
 
@@ -161,7 +161,7 @@ def test_a_fault_ends_its_trial_and_only_that(make: Make) -> None:
 
 def out_of_memory() -> str:
     """What is said of it on this machine."""
-    return f"out of memory with {Share().in_words('cpu')}: MemoryError: toy"
+    return f"out of memory with {ResourceRequest().in_words('cpu')}: MemoryError: toy"
 
 
 def test_out_of_memory_is_tried_once_more_and_then_infeasible(make: Make, tmp_path: Path) -> None:
@@ -187,10 +187,10 @@ def test_out_of_memory_is_tried_once_more_and_then_infeasible(make: Make, tmp_pa
 def test_out_of_memory_in_order(make: Make, tmp_path: Path) -> None:
     faults = {"x=0,y=0,op=a": "memory", "x=1,y=0,op=a": "tight"}
     rows, sampler = Table(), Script([*faults, "x=5,y=5,op=c"])
-    payload = Payload(ToySpace(), Curves(fault=faults), ToyData().search_view(0))
+    payload = EvaluationContext(ToySpace(), Curves(fault=faults), ToyData().search_view(0))
     work = make_ordered(
         payload, rows, lanes=2, sampler=sampler, fallback=Random(), scheduler=NoStopping(),
-        limits=Limits(), run="test", stage="search", arm="script", objectives=(Objective(),),
+        limits=SearchLimits(), run="test", stage="search", arm="script", objectives=(Objective(),),
         seed=0, folder=tmp_path,
     )  # fmt: skip
     make(cpus=0.5, concurrent=2).run(work)
@@ -201,7 +201,7 @@ def test_out_of_memory_in_order(make: Make, tmp_path: Path) -> None:
 
 def test_the_worker_time_of_an_arm_and_an_exhausted_space_end_it(make: Make) -> None:
     rows = Table()
-    work = search(Random(), Curves(), rows, limits=Limits(seconds=6.0))
+    work = search(Random(), Curves(), rows, limits=SearchLimits(seconds=6.0))
     make(concurrent=1).run(work)
     assert work.done
     assert work.meter.spent == 8.0  # the trial that crosses it is finished
@@ -216,7 +216,7 @@ def test_evaluations_beside_a_search_come_back_in_order(make: Make, tmp_path: Pa
     faults = {"x=1,y=0,op=a": "crash", "x=1,y=1,op=a": "memory", "x=1,y=2,op=a": "short"}
     evaluator = Curves(max_step=2, fault=faults, log=str(tmp_path / "log"))
     space = ToySpace()
-    payload = Payload(space, evaluator, ToyData().search_view(0))
+    payload = EvaluationContext(space, evaluator, ToyData().search_view(0))
     jobs = [(arch, Job(n, seed=n, max_step=2)) for n, arch in enumerate(space.enumerate())]
     runner = make()
     found = runner.evaluate(payload, jobs)

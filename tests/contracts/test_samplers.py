@@ -19,7 +19,7 @@ from raynas.core import (
     Choice,
     Measurement,
     Objective,
-    Problem,
+    SearchProblem,
     SpaceExhausted,
     Trial,
     TrialState,
@@ -116,8 +116,8 @@ TWO = (Objective("val_accuracy"), Objective("macs", "min"))
 BOUND = Bound("params", max=100.0)
 
 
-def problem(seed: int = 0, objectives=ONE, run: str = "run-1") -> Problem:
-    return Problem(objectives, MAX_STEP, seed, run, bounds=(BOUND,))
+def problem(seed: int = 0, objectives=ONE, run: str = "run-1") -> SearchProblem:
+    return SearchProblem(objectives, MAX_STEP, seed, run, bounds=(BOUND,))
 
 
 def quality(space: SearchSpace, arch: Architecture) -> float:

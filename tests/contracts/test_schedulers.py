@@ -13,7 +13,7 @@ from raynas.core import (
     Decision,
     Measurement,
     Objective,
-    Problem,
+    SearchProblem,
     Trial,
     TrialState,
 )
@@ -51,8 +51,8 @@ TWO = (Objective("val_accuracy"), Objective("latency_ms", "min"))
 ARCH = Architecture("toy", (("a", 1),), "a=1")
 
 
-def problem(objectives=ONE) -> Problem:
-    return Problem(objectives, MAX_STEP, 0, "run-1")
+def problem(objectives=ONE) -> SearchProblem:
+    return SearchProblem(objectives, MAX_STEP, 0, "run-1")
 
 
 class Search:

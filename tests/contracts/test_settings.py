@@ -24,7 +24,7 @@ from raynas.core.fields import declared_types, union_members
 from raynas.core.ranks import Cascade
 from raynas.data import CIFAR10, DATASETS, Arrays, StandIn
 from raynas.evaluators import EVALUATORS, FunctionEvaluator, Screen, Tabular, ZeroShot
-from raynas.experiment import Budget, Experiment, Finalists, Truth, apply, parse_overrides
+from raynas.experiment import Budget, Experiment, Finalists, RankingCheck, apply, parse_overrides
 from raynas.proxies import NASWOT, proxies
 from raynas.runners.base import Resources
 from raynas.samplers import TPE, Random, samplers
@@ -46,7 +46,7 @@ ARGUMENTS: dict[type, Callable[[], dict[str, Any]]] = {
     Arrays: lambda: {"train_images": IMAGES, "train_labels": LABELS},
     StandIn: lambda: {"of": CIFAR10()},
     Screen: lambda: {"evaluator": ZeroShot((NASWOT(),))},
-    Truth: lambda: {"evaluator": Curves()},
+    RankingCheck: lambda: {"evaluator": Curves()},
     Phase: lambda: {"epoch": 1, "opens": "width"},
     Bound: lambda: {"metric": "params"},
     Ensemble: lambda: {"parts": ("params",)},
@@ -61,9 +61,24 @@ REGISTERED: list[type] = [
     *DATASETS.values(), *BENCHMARKS.values(), *proxies().values(),
 ]  # fmt: skip
 OTHERS: list[type] = [
-    Experiment, Budget, Finalists, Truth, Screen, Resources, Checkpoints, Recipe, Race, Phase,
-    Sandwich, SinglePath, Objective, Bound, Ensemble, Cascade, NoImages,
-]  # fmt: skip
+    Experiment,
+    Budget,
+    Finalists,
+    RankingCheck,
+    Screen,
+    Resources,
+    Checkpoints,
+    Recipe,
+    Race,
+    Phase,
+    Sandwich,
+    SinglePath,
+    Objective,
+    Bound,
+    Ensemble,
+    Cascade,
+    NoImages,
+]
 PARTS = [*REGISTERED, *OTHERS]
 
 

@@ -40,9 +40,9 @@ def experiment():
     return Experiment(
         space=ToySpace(), data=ToyData(),
         evaluator={evaluator}(max_step={steps}, seconds={seconds}, log={log!r}, fault={fault!r}),
-        sampler={sampler}, scheduler={scheduler}, against=(), finalists=Finalists(top=0),
+        sampler={sampler}, scheduler={scheduler}, baselines=(), finalists=Finalists(top=0),
         budget=Budget(trials={trials}), resources=Resources(cpus=1.0),
-        in_order={in_order},
+        deterministic_workers={deterministic_workers},
     )
 """
 
@@ -57,15 +57,22 @@ def experiment_file(
     steps: int = 4,
     seconds: float = 0.0,
     fault: Any = None,
-    in_order: int = 0,
+    deterministic_workers: int = 0,
 ) -> Path:
     """``toy.py`` in ``folder``; its evaluations are logged in ``folder/log``."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "toy.py"
     text = _FILE.format(
-        steps=steps, seconds=seconds, log=str(folder / "log"), evaluator=evaluator,
-        sampler=sampler, scheduler=scheduler, trials=trials, fault=fault or {}, in_order=in_order,
-    )  # fmt: skip
+        steps=steps,
+        seconds=seconds,
+        log=str(folder / "log"),
+        evaluator=evaluator,
+        sampler=sampler,
+        scheduler=scheduler,
+        trials=trials,
+        fault=fault or {},
+        deterministic_workers=deterministic_workers,
+    )
     file.write_text(text)
     return file
 

@@ -21,7 +21,7 @@ from raynas.runners.ray.actors import ActorRunner
 from raynas.runners.ray.runner import RayRunner
 from raynas.runners.ray.tune import TuneRunner
 from raynas.samplers import Exhaustive
-from raynas.search.context import Payload
+from raynas.search.context import EvaluationContext
 
 pytestmark = pytest.mark.ray
 Make = Callable[..., ActorRunner]
@@ -97,7 +97,7 @@ def test_evaluations_beside_a_search_wait_for_no_cpu_and_outlive_a_worker(
         log=str(tmp_path / "log"),
         fault={archs[7].text: "deadly", archs[20].text: "kill"},
     )
-    payload = Payload(SPACE, evaluator, ToyData().search_view(0))
+    payload = EvaluationContext(SPACE, evaluator, ToyData().search_view(0))
     jobs = [(arch, Job(n, 0, 1)) for n, arch in enumerate(archs)]
     runner = make(concurrent=2)
     found = runner.evaluate(payload, jobs)
@@ -105,7 +105,9 @@ def test_evaluations_beside_a_search_wait_for_no_cpu_and_outlive_a_worker(
     runner.close()
     ray.kill(busy)
     assert found[7][0].failure.startswith("its worker died 2 times")
-    expected = LocalRunner().evaluate(Payload(SPACE, Quick(max_step=1), payload.view), jobs)
+    expected = LocalRunner().evaluate(
+        EvaluationContext(SPACE, Quick(max_step=1), payload.view), jobs
+    )
     assert [[o.measurement for o in one] for n, one in enumerate(found) if n != 7] == [
         [o.measurement for o in one] for n, one in enumerate(expected) if n != 7
     ]

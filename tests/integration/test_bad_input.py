@@ -1,4 +1,4 @@
-"""Bad input, as users give it: one line that names value, allowed set and cure; exit code 2;
+"""Bad input, as users give it: one line that names value, allowed set and hint; exit code 2;
 nothing that is stored is touched."""
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def run(finished: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("bugdet.trials=3", ["'bugdet'", "allowed: space, data", "did you mean 'budget'?"]),
-        ("budget.trails=3", ["'trails'", "allowed: trials, hours", "did you mean 'trials'?"]),
+        ("bugdet.trials=3", ["'bugdet'", "expected: space, data", "did you mean 'budget'?"]),
+        ("budget.trails=3", ["'trails'", "expected: trials, hours", "did you mean 'trials'?"]),
         ("evaluator.secnds=3", ["'secnds'", "did you mean 'seconds'?"]),
         ("budget.trials=many", ["'many'", "whole number or none", "it is 6 now"]),
         ("budget.trials=0", ["budget.trials=0", ">= 1"]),
@@ -139,7 +139,7 @@ def test_arguments(toy: Path, run: Path, arguments: list[str], words: list[str])
         ("import nowhere_to_be\n", ["line 1: ModuleNotFoundError", "'nowhere_to_be'"]),
         ("def experiment():\n    return {}['a\\nb']\n", ["line 2: KeyError: 'a\\nb'"]),
         ("def experiment():\n    raise ValueError('a\\nb')\n", ["line 2: ValueError: a b"]),
-        ("def experiment():\n    return 3\n", ["returned int", "allowed: an Experiment"]),
+        ("def experiment():\n    return 3\n", ["returned int", "expected: an Experiment"]),
         ("def experiment(x):\n    return 3\n", ["TypeError", "missing 1 required"]),
         ("import sys\nsys.exit(3)\n", ["line 2: SystemExit: 3"]),
     ],
@@ -156,7 +156,7 @@ def test_experiment_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "toy.py").write_bytes(b"\xff\xfe\x00")
     refused(raynas("run", tmp_path / "lost.py"), "lost.py", "give a .py file")
     refused(raynas("run", tmp_path), str(tmp_path), "give a .py file")
-    refused(raynas("run", tmp_path / "toy.txt"), "'toy.txt'", "allowed: a Python file, *.py")
+    refused(raynas("run", tmp_path / "toy.txt"), "'toy.txt'", "expected: a Python file, *.py")
     refused(raynas("run", tmp_path / "toy.py"), "cannot be read", "UTF-8")
 
 
@@ -171,11 +171,11 @@ def test_a_syntax_error_in_a_process_of_its_own(tmp_path: Path) -> None:
         ({"bounds": "(Bound('latency', max=3),)"}, ["'latency'", "macs, params, val_accuracy"]),
         ({"bounds": "(Bound('param', max=3),)"}, ["'param'", "did you mean 'params'?"]),
         ({"bounds": "(Bound('params', 3, 5),)"}, ["min=5, max=3", "min <= max"]),
-        ({"objectives": "(Objective('acc'),)"}, ["'acc'", "allowed: layers, macs, params"]),
+        ({"objectives": "(Objective('acc'),)"}, ["'acc'", "expected: layers, macs, params"]),
         ({"objectives": "(Objective(direction='up'),)"}, ["'up'", "max, min"]),
         ({"space": "ToySpace"}, ["space is the class ToySpace", "space=ToySpace(...)"]),
         ({"space": "'toy'"}, ["space is str, not a SearchSpace", "raynas list"]),
-        ({"against": "(Random(),)"}, ["two samplers of one name", "against=()"]),
+        ({"baselines": "(Random(),)"}, ["two samplers of one name", "baselines=()"]),
         ({"budget": "Budget(None)"}, ["without an end", "budget.trials or budget.hours"]),
         ({"scheduler": "ASHA(factor=1)"}, ["factor = 1", "allowed"]),
     ],
@@ -230,7 +230,7 @@ def test_architecture_texts(space: SearchSpace, text: str, words: list[str]) -> 
         space.architecture(text)
     message = str(raised.value)
     assert "\n" not in message
-    assert "allowed: " in message or "write " in message
+    assert "expected: " in message or "write " in message
     for word in words:
         assert word in message
 
@@ -346,7 +346,7 @@ def test_a_newer_schema(run: Path, command: str) -> None:
     info = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**info, "schema_version": 99}))
     before = stored(run)
-    refused(raynas(command, run), "schema version 99", "allowed: up to", "upgrade raynas")
+    refused(raynas(command, run), "schema version 99", "expected: up to", "upgrade raynas")
     assert stored(run) == before
 
 
@@ -369,7 +369,7 @@ def test_a_torn_fragment(run: Path, size: float) -> None:
     for command in ("status", "report", "resume", "top", "export"):
         refused(raynas(command, run), torn.name, "is torn", "move it away (mv ")
     assert stored(run) == before  # the others above all
-    torn.rename(f"{torn}.torn")  # the cure of the message
+    torn.rename(f"{torn}.torn")  # the hint of the message
     assert f"report: {run / 'report.html'}" in done("resume", run, "--local")
     assert "random 6/6" in done("status", run)
 

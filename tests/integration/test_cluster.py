@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.long]
 SEARCH = {"trials": 30, "steps": 4, "scheduler": "ASHA(1, 2)", "sampler": "TPE(n_startup=4)"}
 
 #: nothing is stopped, so whoever is struck has a trial under way
-LONG = {"trials": 16, "steps": 8, "sampler": "TPE(n_startup=4)", "in_order": 4}
+LONG = {"trials": 16, "steps": 8, "sampler": "TPE(n_startup=4)", "deterministic_workers": 4}
 
 
 def works(log: Path, machine: Machine) -> bool:
@@ -31,7 +31,7 @@ def idle_and_busy(driver: Driver, log: Path, cluster: Cluster) -> list[Machine]:
 
 
 def test_machines_die_another_joins_and_the_table_is_that_of_a_calm_run(tmp_path: Path) -> None:
-    file = experiment_file(tmp_path / "a", seconds=0.5, in_order=4, **SEARCH)
+    file = experiment_file(tmp_path / "a", seconds=0.5, deterministic_workers=4, **SEARCH)
     run, log = tmp_path / "a" / "run", tmp_path / "a" / "log"
     with Cluster(2) as cluster:
         command = ("run", file, "--output", run, "--address", cluster.address)
@@ -56,7 +56,7 @@ def test_machines_die_another_joins_and_the_table_is_that_of_a_calm_run(tmp_path
     assert "raylet" in (run / "logs" / "ray.log").read_text()
     assert not (run / "tune").exists()
     rows = rows_of(run)
-    assert content(rows) == undisturbed(tmp_path / "b", in_order=4, **SEARCH)
+    assert content(rows) == undisturbed(tmp_path / "b", deterministic_workers=4, **SEARCH)
     assert {row["state"] for row in rows} >= {"COMPLETE", "STOPPED"}
     assert max(row["attempt"] for row in rows) > 0  # what the dead machine had
 

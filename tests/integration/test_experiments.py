@@ -26,7 +26,7 @@ from scipy.stats import kendalltau, rankdata, spearmanr
 
 from raynas.core import Cascade, Ensemble, UserError
 from raynas.data import Digits
-from raynas.experiment import Loaded, load, with_data
+from raynas.experiment import LoadedExperiment, load, with_data
 from raynas.pipeline.stages import prepare
 from raynas.samplers import TPE, Random
 from raynas.spaces import NASBench201
@@ -202,7 +202,7 @@ ON_FILES = (
 )  # fmt: skip
 
 
-def without_files(name: str, monkeypatch: pytest.MonkeyPatch) -> Loaded:
+def without_files(name: str, monkeypatch: pytest.MonkeyPatch) -> LoadedExperiment:
     """The smoke run of an experiment where there is no CIFAR-10 and no Fashion-MNIST."""
     monkeypatch.delenv("RAYNAS_DATA", raising=False)
     monkeypatch.setenv("RAYNAS_CACHE", "off")
@@ -679,7 +679,7 @@ def test_scores_and_tables_that_are_not_there(
 
 def test_exports_compute_what_the_network_computes(tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
-    smoke("quickstart", tmp_path / "run", "--set", "against=()")
+    smoke("quickstart", tmp_path / "run", "--set", "baselines=()")
     done("export", tmp_path / "run", "--format", "onnx,torch,safetensors")
     folder = tmp_path / "run" / "export"
     told = json.loads((folder / "architecture.json").read_text())

@@ -17,7 +17,7 @@ from raynas.runners.base import Resources
 from raynas.runners.ray.runner import RayRunner
 from raynas.samplers import Random
 from raynas.schedulers import NoStopping
-from raynas.search.context import Limits, Payload
+from raynas.search.context import EvaluationContext, SearchLimits
 
 pytestmark = pytest.mark.ray
 
@@ -39,8 +39,8 @@ def search(space: FailingSpace, evaluator: Any, trials: int) -> Any:
             rows.extend(dict(row) for row in new)
 
     work = make_search(
-        Payload(space, evaluator, ToyData().search_view(0)), Table(), sampler=Random(),
-        fallback=Random(), scheduler=NoStopping(), limits=Limits(trials=trials), run="test",
+        EvaluationContext(space, evaluator, ToyData().search_view(0)), Table(), sampler=Random(),
+        fallback=Random(), scheduler=NoStopping(), limits=SearchLimits(trials=trials), run="test",
         stage="search", arm="test", seed=0, objectives=(Objective(),),
     )  # fmt: skip
     return work, rows

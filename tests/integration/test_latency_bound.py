@@ -19,8 +19,8 @@ from raynas.runners.base import Resources
 from raynas.runners.ray.runner import RayRunner
 from raynas.runners.ray.tune import TuneRunner
 from raynas.samplers import Random
-from raynas.search.context import Payload
-from raynas.search.screening import Screening
+from raynas.search.context import EvaluationContext
+from raynas.search.screening import ProposalScreening
 from raynas.spaces import ElasticResNet
 
 pytestmark = [pytest.mark.ray, pytest.mark.long]
@@ -31,7 +31,7 @@ def test_what_takes_times_works_alone_and_where_the_trials_run(
 ) -> None:
     space, view, log = ToySpace(depth=12), ToyData().search_view(0), tmp_path / "log"
     runner = RayRunner(Resources(concurrent=2), modules=ray_session.modules)
-    payload = Payload(space, Serial(max_step=1, seconds=0.02, log=str(log)), view)
+    payload = EvaluationContext(space, Serial(max_step=1, seconds=0.02, log=str(log)), view)
     jobs = [(arch, Job(n, n, 1)) for n, arch in zip(range(20), space.enumerate(), strict=False)]
     try:
         found = runner.evaluate(payload, jobs)
@@ -39,7 +39,7 @@ def test_what_takes_times_works_alone_and_where_the_trials_run(
         assert len({line.split()[2] for line in log.read_text().splitlines()}) == 1  # process
         runner._gpus = 0.5  # as on a machine with GPUs
         for kind, size, gpus in ((Serial, 1, 0.5), (Quick, 2, 0.0)):
-            crew = runner._crew(Payload(space, kind(max_step=1), view))
+            crew = runner._crew(EvaluationContext(space, kind(max_step=1), view))
             assert (crew._size(), crew._gpus) == (size, gpus)
     finally:
         runner.close()
@@ -50,7 +50,7 @@ def test_no_network_beyond_the_bound_is_evaluated(ray_session: TuneRunner) -> No
     space = ElasticResNet(widths=((8, 16, 64),), strides=(1,), depths=(1, 4), kernels=(3,))
     view = Digits(subset=64).search_view(0)
     runner = RayRunner(Resources(cpus=1), modules=ray_session.modules)
-    scorer = Payload(space, MeasuredLatency(repeats=10), view)
+    scorer = EvaluationContext(space, MeasuredLatency(repeats=10), view)
     try:
         jobs = [(arch, Job(n, n, 1)) for n, arch in enumerate(space.extremes())]
         ends = runner.evaluate(scorer, jobs)
@@ -61,7 +61,9 @@ def test_no_network_beyond_the_bound_is_evaluated(ray_session: TuneRunner) -> No
         more: dict[str, Any] = {
             "space": space,
             "bounds": (bound,),
-            "screening": Screening(screen, partial(runner.evaluate, scorer), bounds=(bound,)),
+            "screening": ProposalScreening(
+                screen, partial(runner.evaluate, scorer), bounds=(bound,)
+            ),
             "objectives": (Objective("l2_norm"),),
         }
         evaluator = ZeroShot((L2Norm(),), batch=8)

@@ -22,10 +22,10 @@ from sessions import SharedRay
 from toys import Curves
 
 from raynas.core import Architecture, Job, Measurement, Trial
-from raynas.data.base import View
+from raynas.data.base import DataView
 from raynas.runners.base import Resources
 from raynas.runners.failures import QUARANTINE
-from raynas.runners.placement import Device
+from raynas.runners.placement import DeviceKind
 from raynas.runners.ray import actor_pool as crew
 from raynas.runners.ray import environment
 from raynas.runners.ray import tune as tune_module
@@ -49,7 +49,7 @@ class Sized(Curves):
     name: ClassVar[str] = "sized"
     together: int = 3
 
-    def memory(self, arch: Architecture, space: SearchSpace, view: View) -> int:
+    def memory(self, arch: Architecture, space: SearchSpace, view: DataView) -> int:
         return 10**15 if arch.text == LARGE else 10**7
 
     def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
@@ -119,7 +119,7 @@ def session(shared_ray: SharedRay) -> Iterator[None]:
 def test_small_trials_share_what_a_large_one_has_alone(
     resources: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tune_module, "look_at_devices", lambda: (Device(26 * 10**8),))
+    monkeypatch.setattr(tune_module, "look_at_devices", lambda: (DeviceKind(26 * 10**8),))
     log = tmp_path / "log"
     evaluator = Sized(max_step=1, log=str(log))
     work = search(Script([*SMALL[:3], LARGE, SMALL[3]]), evaluator, Table())

@@ -55,7 +55,7 @@ def test_what_is_scraped_is_what_is_stored(tmp_path: Path, monkeypatch: pytest.M
     run, looks = tmp_path / "run", list[dict[str, Samples]]()
     with Cluster(1, f"--metrics-export-port={port}") as cluster:
         command = ("run", file, "--output", run, "--address", cluster.address)
-        with Driver(*command, "--observe", "prometheus", cwd=tmp_path, **ENVIRONMENT) as driver:
+        with Driver(*command, "--callbacks", "prometheus", cwd=tmp_path, **ENVIRONMENT) as driver:
             while driver.process.poll() is None:
                 looks.append(scrape(port))
                 time.sleep(1)

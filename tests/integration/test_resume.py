@@ -22,7 +22,7 @@ from integration.drivers import (
 from integration.toy_runs import content
 from optuna.trial import TrialState as OptunaState
 
-from raynas.core import AllTrialsFailed, Problem, UserError
+from raynas.core import AllTrialsFailed, SearchProblem, UserError
 from raynas.store import RunFolder, Writer
 from raynas.store.files import reason
 
@@ -67,7 +67,7 @@ def test_killed_drivers_lose_nothing_and_repeat_nothing(
 
     work = found.searches[0]
     rebuilt = type(work.scheduler)(1, 3)
-    rebuilt.setup(Problem(work.objectives, 9, 0, "again"))
+    rebuilt.setup(SearchProblem(work.objectives, 9, 0, "again"))
     rebuilt.replay(past(found))
     assert work.scheduler.rungs() == rebuilt.rungs()
     assert [rung.step for rung in work.scheduler.rungs()] == [1, 3]

@@ -18,7 +18,7 @@ from integration.toy_runs import content
 
 from raynas.core import Metric, UserError
 from raynas.store import Provenance, RunFolder, RunInfo, Writer, read
-from raynas.store.remote import Mirror, Remote, fetch, working_copy
+from raynas.store.remote import CheckpointMirror, RemoteFolder, fetch, working_copy
 
 pytest.importorskip("moto.server")
 
@@ -85,8 +85,8 @@ def test_a_server_that_is_down_costs_no_stored_row(
 
 
 def test_a_trials_checkpoint_goes_on_elsewhere(uri: str, tmp_path: Path) -> None:
-    remote = Remote(uri).below("checkpoints/000001")
-    here, there = Mirror(tmp_path / "a", remote), Mirror(tmp_path / "b", remote)
+    remote = RemoteFolder(uri).below("checkpoints/000001")
+    here, there = CheckpointMirror(tmp_path / "a", remote), CheckpointMirror(tmp_path / "b", remote)
     here.pull()
     (here.folder / "checkpoint-000002").mkdir(parents=True)
     data = random.Random(0).randbytes(6_000_000)  # more than one part of an upload
@@ -102,7 +102,7 @@ def test_an_interrupted_put_leaves_all_of_it_or_nothing(uri: str) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    remote, rng = Remote(uri), random.Random(3)
+    remote, rng = RemoteFolder(uri), random.Random(3)
     remote.write("x/first", b"1" * 300)  # connected
     before = signal.signal(signal.SIGALRM, interrupt)
     interrupted = 0
@@ -126,7 +126,7 @@ def test_only_one_creates_an_object(uri: str) -> None:
 
     def create(number: int) -> None:
         with contextlib.suppress(FileExistsError):
-            Remote(uri).create("claim", b"%d" % number)
+            RemoteFolder(uri).create("claim", b"%d" % number)
             won.append(number)
 
     threads = [threading.Thread(target=create, args=(number,)) for number in range(6)]
@@ -134,7 +134,7 @@ def test_only_one_creates_an_object(uri: str) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [Remote(uri).read("claim")] == [b"%d" % number for number in won]
+    assert [RemoteFolder(uri).read("claim")] == [b"%d" % number for number in won]
 
 
 def test_a_bucket_that_is_not_there_is_one_line(uri: str) -> None:
@@ -160,6 +160,6 @@ def test_a_search_on_s3_goes_on_on_another_machine_after_its_driver_was_killed(
     copy = fetch(uri)
     found = resume_here(copy, monkeypatch)
     assert content(rows_of(found.folder)) == undisturbed(tmp_path / "b", **settings)
-    there = Remote(uri).names()
+    there = RemoteFolder(uri).names()
     assert {"run.json", "experiment.py", "report.html"} <= set(there)
     assert len(list((copy / "results").glob("*.parquet"))) == 1

@@ -16,8 +16,8 @@ from raynas.runners.local import LocalRunner
 from raynas.runners.ray.runner import RayRunner
 from raynas.runners.ray.tune import TuneRunner
 from raynas.samplers import Random
-from raynas.search.context import Payload
-from raynas.search.screening import Screening
+from raynas.search.context import EvaluationContext
+from raynas.search.screening import ProposalScreening
 
 pytestmark = pytest.mark.ray
 
@@ -27,8 +27,10 @@ SPACE, BATCH = ToySpace(depth=12), 8
 def screened(runner: Runner, scorer: Quick, rows: Table) -> Recorded:
     """Random search that trains ten, the better half of each batch by a first epoch."""
     screen = Screen(scorer, keep=0.5, batch=BATCH)
-    payload = Payload(SPACE, scorer, ToyData().search_view(0))
-    more: dict[str, Any] = {"screening": Screening(screen, partial(runner.evaluate, payload))}
+    payload = EvaluationContext(SPACE, scorer, ToyData().search_view(0))
+    more: dict[str, Any] = {
+        "screening": ProposalScreening(screen, partial(runner.evaluate, payload))
+    }
     work = search(Random(), Curves(), rows, trials=10, space=SPACE, view=payload.view, **more)
     runner.run(work)
     return work

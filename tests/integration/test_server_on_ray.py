@@ -26,11 +26,11 @@ from raynas.runners.base import Resources
 from raynas.runners.local import LocalRunner
 from raynas.runners.ray import actor_pool as crew
 from raynas.runners.ray.actors import ActorRunner
-from raynas.runners.ray.server import Answer, Busy, SupernetServer
+from raynas.runners.ray.server import ServerBusy, SubnetAnswer, SupernetServer
 from raynas.runners.ray.tune import TuneRunner
 from raynas.samplers.random import Random
-from raynas.search.context import Payload
-from raynas.supernet.evaluation.subnets import Looks, Subnets
+from raynas.search.context import EvaluationContext
+from raynas.supernet.evaluation.subnets import Looks, SubnetEvaluator
 from raynas.supernet.weights import save_weights
 
 pytestmark = [pytest.mark.ray, pytest.mark.long]
@@ -48,10 +48,10 @@ def weights(folder: Path, seed: int) -> str:
 def truth(folder_seed: int, archs: list[Architecture]) -> list[float]:
     torch.manual_seed(folder_seed)
     supernet = SPACE.supernet(VIEW.input_shape, VIEW.num_classes)
-    return [f.loss for f in Subnets(supernet, Looks(64).of(VIEW)).measure(archs)]
+    return [f.loss for f in SubnetEvaluator(supernet, Looks(64).of(VIEW)).measure(archs)]
 
 
-def losses(answers: list[Answer]) -> list[float]:
+def losses(answers: list[SubnetAnswer]) -> list[float]:
     assert [a.failure for a in answers] == [""] * len(answers)
     return [a.measurement.values["val_loss"] for a in answers if a.measurement]
 
@@ -81,7 +81,7 @@ def serve(session: TuneRunner, tmp_path: Path) -> Iterator[Serve]:
     def start(evaluator: Inherited | None = None, **settings: float) -> SupernetServer:
         evaluator = evaluator or Inherited(calibration=64, weights=tmp_path / "1", crowd=4)
         resources = Resources(cpus=0.5, concurrent=int(settings.pop("concurrent", 1)))
-        payload = Payload(SPACE, evaluator, VIEW)
+        payload = EvaluationContext(SPACE, evaluator, VIEW)
         server = SupernetServer(payload, resources, modules=session.modules, **settings)  # type: ignore[arg-type]
         started.append(server)
         return server
@@ -103,7 +103,7 @@ def test_killed_replicas_under_load_leave_no_question_open(serve: Serve, tmp_pat
     early = server.submit(archs)
     assert server.update(tmp_path / "2") == second
     late = server.submit(archs)
-    told: list[Answer] = []
+    told: list[SubnetAnswer] = []
     for future in (*early, *late):
         future.add_done_callback(lambda f: told.append(f.result()))
     os.kill(server.health().processes[0], signal.SIGKILL)
@@ -173,7 +173,7 @@ def test_a_full_queue_makes_callers_wait_or_says_so(serve: Serve, tmp_path: Path
     evaluator = Slow(calibration=64, weights=tmp_path / "1", crowd=2)
     server, archs = serve(evaluator, queue=4), all_archs(12)
     first = server.submit(archs[:4])
-    with pytest.raises(Busy, match="architectures wait, up to 4 may"):
+    with pytest.raises(ServerBusy, match="architectures wait, up to 4 may"):
         server.submit(archs[4:9], wait=0.0)
     assert server.health().waiting <= 4
     most: list[int] = []
@@ -216,7 +216,7 @@ def test_weights_in_the_store_are_read_only_and_nobody_writes_to_them(
     runner = ActorRunner(modules=session.modules)
     runner.open()
     evaluator = Inherited(calibration=64, weights=tmp_path / "1")
-    shared = runner.share(Payload(SPACE, evaluator, VIEW))
+    shared = runner.share(EvaluationContext(SPACE, evaluator, VIEW))
     assert shared.version == version
     arrays = ray.get(shared.assets)
     before = {name: array.copy() for name, array in arrays.items()}

@@ -86,7 +86,7 @@ def one_line(called: Called, code: int, *words: str) -> None:
         assert word in called.err, called.err
 
 
-def in_order(called: Called, run: Path) -> None:
+def deterministic_workers(called: Called, run: Path) -> None:
     one_line(called, 130, f"interrupted; go on with: raynas resume {run}")
 
 
@@ -110,7 +110,7 @@ def test_a_signal_while_it_searches(
     with monkeypatch.context() as patch:
         strike_before(patch, row, signalled(name))
         called = raynas("run", toy, "--local", "--output", run)
-    in_order(called, run)
+    deterministic_workers(called, run)
     assert "stopping: results are stored" in called.out
     assert (run / "report.html").exists()
     before = rows_of(run)
@@ -135,7 +135,7 @@ def test_a_signal_before_and_after_the_search(
     with monkeypatch.context() as patch:
         patch.setattr(owner, function, signalled(name))
         called = raynas("run", toy, "--local", "--output", run)
-    in_order(called, run)
+    deterministic_workers(called, run)
     goes_on(run, rows_of(run), calm)
 
 
@@ -157,7 +157,7 @@ def test_a_second_signal_ends_it_at_once(
 
     with monkeypatch.context() as patch:
         strike_before(patch, 5, twice)
-        in_order(raynas("run", toy, "--local", "--output", run), run)
+        deterministic_workers(raynas("run", toy, "--local", "--output", run), run)
     assert not (run / "report.html").exists()
     goes_on(run, rows_of(run), calm)
 
@@ -170,7 +170,7 @@ def test_a_closed_terminal_may_say_so_more_than_once(
             os.kill(os.getpid(), signal.SIGHUP)
 
     strike_before(monkeypatch, 5, twice)
-    in_order(raynas("run", toy, "--local", "--output", run), run)
+    deterministic_workers(raynas("run", toy, "--local", "--output", run), run)
     assert (run / "report.html").exists()
 
 
@@ -261,7 +261,7 @@ def test_a_signal_to_a_process(
     if name == "SIGPIPE":  # which Python ignores
         assert (code, told) == (0, "")
     else:
-        in_order(Called(code, driver.out.read_text(), told), run)
+        deterministic_workers(Called(code, driver.out.read_text(), told), run)
     goes_on(run, rows_of(run), calm)
 
 

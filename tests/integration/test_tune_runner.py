@@ -30,9 +30,9 @@ from toys import Curves
 
 from raynas.core import Measurement, UserError
 from raynas.data import Digits
-from raynas.runners.base import Outcome, Resources
+from raynas.runners.base import JobOutcome, Resources
 from raynas.runners.local import LocalRunner
-from raynas.runners.placement import Placer, Share
+from raynas.runners.placement import ResourceAllocator, ResourceRequest
 from raynas.runners.ray import tune as tune_module
 from raynas.runners.ray.tune import TuneRunner
 from raynas.samplers import TPE
@@ -97,7 +97,7 @@ def test_a_crash_is_failed_and_the_worker_lives_on(faults: Finished) -> None:
     assert ends(faults, "x=0,y=1,op=a") == ("FAILED", "RuntimeError: a toy crash", [1, None])
     assert faults.sampler.told[1].state.value == "FAILED"
     state, message, steps = ends(faults, "x=0,y=2,op=a")
-    room = Share().in_words("cpu")
+    room = ResourceRequest().in_words("cpu")
     assert (state, message) == ("INFEASIBLE", f"out of memory with {room}: MemoryError: toy")
     assert steps == [1, None, None]  # with the first time that memory was short
 
@@ -154,9 +154,11 @@ def test_a_late_result_of_an_ended_trial_changes_nothing(faults: Finished) -> No
         config = {"job": type("J", (), {"trial": 0, "attempt": 0})}  # noqa: RUF012
 
     before, told = list(faults.rows), faults.sampler.told[0]
-    hooks = tune_module._Hooks(faults.work, Placer(Share(), (0, 0)), Resources())
+    hooks = tune_module._Hooks(
+        faults.work, ResourceAllocator(ResourceRequest(), (0, 0)), Resources()
+    )
     scheduler = tune_module.WorkScheduler(hooks)
-    late = {"outcome": Outcome(Measurement(3, {"val_accuracy": 99.0})), "node": "n"}
+    late = {"outcome": JobOutcome(Measurement(3, {"val_accuracy": 99.0})), "node": "n"}
     assert scheduler.on_trial_result(None, Zombie(), late) == "STOP"
     assert faults.rows == before
     assert told.measurements[-1].step == 1
@@ -312,8 +314,8 @@ def test_the_scratch_folder_in_the_systems_place_is_removed(
 @pytest.mark.parametrize(
     ("address", "expected"),
     [
-        ("127.0.0.1:1", "no Ray cluster answers at '127.0.0.1:1'; allowed: 'auto' on a machine"),
-        ("ray://127.0.0.1:1", "address 'ray://127.0.0.1:1'; allowed: 'auto' on a machine"),
+        ("127.0.0.1:1", "no Ray cluster answers at '127.0.0.1:1'; expected: 'auto' on a machine"),
+        ("ray://127.0.0.1:1", "address 'ray://127.0.0.1:1'; expected: 'auto' on a machine"),
     ],
 )
 def test_an_address_that_cannot_be_joined_is_told_at_once(address: str, expected: str) -> None:

@@ -24,7 +24,7 @@ def environment(cache: Path) -> dict[str, str]:
 def test_the_second_driver_is_refused_until_the_first_ones_lease_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = {"trials": 12, "steps": 4, "scheduler": "ASHA(1, 2)", "in_order": 2}
+    settings = {"trials": 12, "steps": 4, "scheduler": "ASHA(1, 2)", "deterministic_workers": 2}
     file = experiment_file(tmp_path / "a", seconds=0.5, **settings)
     uri, log = f"file://{tmp_path}/storage/run", tmp_path / "a" / "log"
     one, two = environment(tmp_path / "one"), environment(tmp_path / "two")

@@ -11,11 +11,11 @@ from searches import make_search
 from toys import Curves
 
 from raynas.core import Architecture, Bound, Measurement, Objective
-from raynas.data.base import Images, View
+from raynas.data.base import DataView, Images
 from raynas.samplers import ElitistEvolution, Random
 from raynas.samplers.base import Sampler
 from raynas.schedulers.none import NoStopping
-from raynas.search.context import Limits, Payload
+from raynas.search.context import EvaluationContext, SearchLimits
 from raynas.spaces import ZenNAS
 from raynas.spaces.zennas.space import CIFAR_START
 
@@ -37,12 +37,21 @@ def depth_and_width(arch: Architecture) -> float:
 def searched(sampler: Sampler, trials: int) -> tuple[list[float], Table]:
     """The scores of the trials that keep the bounds, in their order, and all rows."""
     images = Images(np.zeros((2, 32, 32, 3), np.uint8), np.arange(2))
-    view, rows = View(images, images, "val", 10, (0.0,) * 3, (255.0,) * 3), Table()
+    view, rows = DataView(images, images, "val", 10, (0.0,) * 3, (255.0,) * 3), Table()
     work = make_search(
-        Payload(SPACE, Curves(max_step=1), view), rows, sampler=sampler, fallback=Random(),
-        scheduler=NoStopping(), limits=Limits(trials=trials), run="test", bounds=BOUNDS,
-        stage="search", arm=sampler.name, objectives=(Objective("score"),), seed=0,
-    )  # fmt: skip
+        EvaluationContext(SPACE, Curves(max_step=1), view),
+        rows,
+        sampler=sampler,
+        fallback=Random(),
+        scheduler=NoStopping(),
+        limits=SearchLimits(trials=trials),
+        run="test",
+        bounds=BOUNDS,
+        stage="search",
+        arm=sampler.name,
+        objectives=(Objective("score"),),
+        seed=0,
+    )
     scores = []
     while job := work.next():
         scores.append(depth_and_width(work.arch(job.trial)))

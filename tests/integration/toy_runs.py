@@ -14,14 +14,22 @@ import numpy as np
 from searches import Recorded, make_search
 from toys import Curves, ToyData, ToySpace
 
-from raynas.core import Architecture, Job, Measurement, Objective, Problem, SpaceExhausted, Trial
-from raynas.data.base import Images, View
+from raynas.core import (
+    Architecture,
+    Job,
+    Measurement,
+    Objective,
+    SearchProblem,
+    SpaceExhausted,
+    Trial,
+)
+from raynas.data.base import DataView, Images
 from raynas.evaluators.base import Evaluator
 from raynas.evaluators.retrain import Retrain
 from raynas.samplers.base import Sampler
 from raynas.samplers.random import Random
 from raynas.schedulers.none import NoStopping
-from raynas.search.context import Limits, Payload
+from raynas.search.context import EvaluationContext, SearchLimits
 from raynas.spaces.base import SearchSpace
 
 #: what two runs of one search must have in common, and what they may differ in (time, host, ...)
@@ -53,7 +61,7 @@ class Script(Sampler):
     calls: list[tuple[str, int]] = field(default_factory=list)
     told: dict[int, Trial] = field(default_factory=dict)
 
-    def setup(self, space: SearchSpace, problem: Problem) -> None:
+    def setup(self, space: SearchSpace, problem: SearchProblem) -> None:
         self._space, self._left = space, list(self.texts)
 
     def ask(self, number: int) -> Architecture:
@@ -76,17 +84,17 @@ def search(
     rows: Table,
     *,
     trials: int | None = None,
-    view: View | None = None,
+    view: DataView | None = None,
     **more: Any,
 ) -> Recorded:
-    payload = Payload(
+    payload = EvaluationContext(
         more.pop("space", None) or ToySpace(), evaluator, view or ToyData().search_view(0)
     )
     settings: dict[str, Any] = {
         "sampler": sampler,
         "fallback": Random(),
         "scheduler": NoStopping(),
-        "limits": Limits(trials=trials),
+        "limits": SearchLimits(trials=trials),
         "run": "test",
         "stage": "search",
         "arm": sampler.name,
@@ -97,10 +105,10 @@ def search(
     return Recorded(make_search(payload, rows, **settings))
 
 
-def large_view() -> View:
+def large_view() -> DataView:
     """Large enough (0.5 MB a split) not to travel inside a message."""
     images = Images(np.full((2000, 16, 16, 1), 7, np.uint8), np.arange(2000, dtype=np.int64) % 2)
-    return View(images, images, "val", 2, (0.0,), (255.0,))
+    return DataView(images, images, "val", 2, (0.0,), (255.0,))
 
 
 @dataclass
@@ -158,7 +166,7 @@ class NoWorker(Curves):
     name: ClassVar[str] = "no_worker"
     home: int = field(default_factory=os.getpid)
 
-    def setup(self, space: SearchSpace, view: View) -> None:
+    def setup(self, space: SearchSpace, view: DataView) -> None:
         if os.getpid() != self.home:
             raise FileNotFoundError("toy.bin is not on this machine")
         super().setup(space, view)

@@ -26,10 +26,10 @@ from raynas.evaluators import (
     TrainSupernet,
     ZeroShot,
 )
-from raynas.experiment import Budget, Experiment, Finalists, Truth, load
+from raynas.experiment import Budget, Experiment, Finalists, load
 from raynas.proxies import NASWOT, SynFlow
 from raynas.runners.base import Resources
-from raynas.runners.simulated import Cluster
+from raynas.runners.simulated import SimulatedCluster
 from raynas.samplers import (
     BOHB,
     TPE,
@@ -51,9 +51,9 @@ __all__ = [
     "ASHA", "BOHB", "Bound", "Budget", "COMMAND_LINE", "Curves", "Digits",
     "Ensemble", "Experiment", "FineTune", "Finalists",
     "FunctionEvaluator", "Guided", "Hyperband", "Inherited", "LocalSearch",
-    "NASBench201", "NASWOT", "Objective", "PASHA", "PromotionASHA", "Quick", "Race",
+    "NASBench201", "NASWOT", "Objective", "PASHA", "PromotionASHA", "Quick", "Race", "RankingCheck",
     "Random", "Recipe", "RegularizedEvolution", "Resources", "Retrain", "Screen", "SinglePath",
-    "SynFlow", "Synthetic", "TPE", "Tabular", "ToyData", "ToySpace", "TrainSupernet", "Truth",
+    "SynFlow", "Synthetic", "TPE", "Tabular", "ToyData", "ToySpace", "TrainSupernet",
     "ZeroShot", "simulated_rows",
 ]  # fmt: skip
 
@@ -78,7 +78,7 @@ def simulated_rows(file: Path, **cluster: Any) -> list[dict[str, Any]]:
         searches.append(search)
         yield
 
-    found = simulate(experiment, Cluster(**cluster), payload=payload, watch=watch)
+    found = simulate(experiment, SimulatedCluster(**cluster), payload=payload, watch=watch)
     rows: list[dict[str, Any]] = []
     for number, trial in sorted(searches[0].trials.items()):
         about = {"trial": number, "arch": trial.arch.text, "seed": trial.seed}

@@ -27,8 +27,8 @@ from simulation.sim_threads import Simulator, Threading, Violation
 from toys import Curves, ToyData, ToySpace
 
 from raynas.core import Architecture, Job, UserError
-from raynas.runners.base import Outcome, Resources, steps_of_many
-from raynas.runners.ray.actor_pool import Crew, Shared
+from raynas.runners.base import JobOutcome, Resources, steps_of_many
+from raynas.runners.ray.actor_pool import ActorPool, SharedContext
 from raynas.runners.ray.actors import ActorRunner
 from raynas.schedulers.asha import ASHA
 from raynas.schedulers.none import NoStopping
@@ -99,11 +99,11 @@ class ActorsWorld:
             self._check_ends()
         self._check_rows()
 
-    def _hire(self, payload: Any, *, ahead: bool, patience: float | None) -> Crew:
+    def _hire(self, payload: Any, *, ahead: bool, patience: float | None) -> ActorPool:
         size = self.resources.concurrent
         assert size is not None
-        shared = Shared(payload.space, payload.evaluator, None)
-        return Crew(
+        shared = SharedContext(payload.space, payload.evaluator, None)
+        return ActorPool(
             shared,
             {"num_cpus": 1.0, "num_gpus": 0.0},
             lambda: size,
@@ -114,7 +114,7 @@ class ActorsWorld:
 
     def _outcomes(
         self, arch: Architecture, job: Job, _shared: Any, _actor: int
-    ) -> Sequence[Outcome]:
+    ) -> Sequence[JobOutcome]:
         return [outcome for _, outcome in steps_of_many(self.evaluator, [(arch, job)])]
 
     def _check_ends(self) -> None:

@@ -37,9 +37,9 @@ from raynas.core import (
     TrialState,
 )
 from raynas.core.metrics import VAL_ACCURACY
-from raynas.data.base import View
+from raynas.data.base import DataView
 from raynas.evaluators.base import Evaluator
-from raynas.runners.base import Outcome, deliver, steps, steps_of_many
+from raynas.runners.base import JobOutcome, deliver, steps, steps_of_many
 from raynas.samplers import Random, RegularizedEvolution
 from raynas.schedulers import (
     ASHA,
@@ -51,9 +51,9 @@ from raynas.schedulers import (
 )
 from raynas.search.builder import SearchSetup, build_ordered_search, build_retraining, build_search
 from raynas.search.checkpoints import CheckpointFolders
-from raynas.search.context import Limits, Payload
+from raynas.search.context import EvaluationContext, SearchLimits
 from raynas.search.job_source import JobSource
-from raynas.search.retention import Checkpoints, Retention
+from raynas.search.retention import CheckpointRetention, Checkpoints
 from raynas.search.trial_numbers import NumberPlan
 from raynas.spaces.base import SearchSpace
 
@@ -125,7 +125,7 @@ class Simulated(Evaluator):
     def metrics(self) -> tuple[Metric, ...]:
         return (VAL_ACCURACY,)
 
-    def setup(self, space: SearchSpace, view: View) -> None: ...
+    def setup(self, space: SearchSpace, view: DataView) -> None: ...
 
     def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
         kept, fault = self._kept(arch, job), self.fault.get(arch.text, "")
@@ -231,8 +231,8 @@ class Stream:
     """A worker with a job: what it has said and nobody has heard yet."""
 
     job: Job
-    outcomes: Iterator[Outcome]
-    said: list[Outcome] = field(default_factory=list)
+    outcomes: Iterator[JobOutcome]
+    said: list[JobOutcome] = field(default_factory=list)
     ended: bool = False
     stoppable: bool = True
 
@@ -241,7 +241,7 @@ class Stream:
         outcome = next(self.outcomes, None)
         if outcome is None:
             self.ended = True
-            self.said.append(Outcome())
+            self.said.append(JobOutcome())
             return
         self.ended = outcome.measurement is None
         self.said.append(outcome)
@@ -391,7 +391,7 @@ class World:
 
     def _session(self, trials: int) -> bool:
         """One start of the driver; whether all is done."""
-        retention = Retention(Checkpoints(quota=self.plan.quota))
+        retention = CheckpointRetention(Checkpoints(quota=self.plan.quota))
         main = self._search("main", trials, retention)
         if main is None:
             return False
@@ -403,14 +403,14 @@ class World:
             return self._carry_out(build_retraining(setup, best, 2))
         return True
 
-    def _search(self, arm: str, trials: int, retention: Retention) -> Any:
+    def _search(self, arm: str, trials: int, retention: CheckpointRetention) -> Any:
         sampler = RegularizedEvolution(population=4, sample=2) if self.plan.learns else Random()
         setup = self._setup("search", arm, retention, keep=max(self.plan.finalists, 1))
         parts: dict[str, Any] = {
             "sampler": sampler,
             "fallback": Random(),
             "scheduler": SCHEDULERS[self.plan.scheduler](),
-            "limits": Limits(trials=trials),
+            "limits": SearchLimits(trials=trials),
             "run": "simulated",
             "bounds": (Bound("params", max=150.0),) if self.plan.bounded else (),
         }
@@ -420,12 +420,14 @@ class World:
         search = build_search(setup, **parts)
         return search if self._carry_out(search) else None
 
-    def _setup(self, stage: str, arm: str, retention: Retention, keep: int) -> SearchSetup:
+    def _setup(
+        self, stage: str, arm: str, retention: CheckpointRetention, keep: int
+    ) -> SearchSetup:
         past = self.store.trials(stage, arm, self.space)
         plan = self.plan
         evaluator = Simulated(plan.max_step, plan.fault, plan.quick, plan.every)
         return SearchSetup(
-            payload=Payload(self.space, evaluator, _VIEW),
+            payload=EvaluationContext(self.space, evaluator, _VIEW),
             rows=self.store,
             stage=stage,
             arm=arm,

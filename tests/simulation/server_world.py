@@ -40,11 +40,11 @@ from simulation.sim_threads import Simulator, Violation
 from toys import ToySpace
 
 from raynas.core import Architecture, Job, Measurement, RaynasError, UserError
-from raynas.runners.base import Outcome, Resources
+from raynas.runners.base import JobOutcome, Resources
 from raynas.runners.ray import actor_pool as crew_module
 from raynas.runners.ray import server as server_module
-from raynas.runners.ray.actor_pool import Crew, Shared
-from raynas.runners.ray.server import Answer, Busy, Payload, SupernetServer
+from raynas.runners.ray.actor_pool import ActorPool, SharedContext
+from raynas.runners.ray.server import EvaluationContext, ServerBusy, SubnetAnswer, SupernetServer
 
 try:
     from raynas.runners.ray import futures as callbacks_module
@@ -211,17 +211,17 @@ class _Cluster:
     def close(self) -> None:
         self.closed = True
 
-    def share(self, payload: Payload) -> Shared:
+    def share(self, payload: EvaluationContext) -> SharedContext:
         if self.closed:
             raise Violation("weights are shared after the end")
         evaluator: Any = payload.evaluator
-        return Shared(payload.space, evaluator, None, None, evaluator.version)
+        return SharedContext(payload.space, evaluator, None, None, evaluator.version)
 
-    def hire(self, payload: Payload, *, patience: float | None = None) -> Crew:
+    def hire(self, payload: EvaluationContext, *, patience: float | None = None) -> ActorPool:
         size = self.resources.concurrent
         assert size is not None
         options = {"num_cpus": 1.0, "num_gpus": 0.0}
-        self.world.crew = Crew(
+        self.world.crew = ActorPool(
             self.share(payload),
             options,
             lambda: size,
@@ -236,7 +236,7 @@ class Asked:
     """A future that a caller got. ``versions``: that were current while it was asked for."""
 
     arch: Architecture
-    future: Future[Answer]
+    future: Future[SubnetAnswer]
     versions: tuple[str, ...]
     cancelled: bool = False
 
@@ -285,7 +285,7 @@ class World:
     def _main(self) -> None:
         settings, simulator = self.settings, self.simulator
         evaluator: Any = SimulatedEvaluator(crowd=settings.crowd)
-        payload = Payload(SPACE, evaluator, None)  # type: ignore[arg-type]
+        payload = EvaluationContext(SPACE, evaluator, None)  # type: ignore[arg-type]
         resources = Resources(concurrent=settings.replicas, retries=settings.retries)
         server = SupernetServer(
             payload, resources, queue=settings.queue, patience=settings.patience
@@ -356,7 +356,7 @@ class World:
         before = len(self.versions)
         try:
             futures = self.server.submit(archs, wait)
-        except Busy:
+        except ServerBusy:
             if wait is None:
                 raise Violation("Busy was raised though the caller would have waited") from None
             return []
@@ -383,7 +383,7 @@ class World:
         kinds = [h for h in habits if h in _CALLBACKS] or ["count"]
         kind = self.rng.choice(kinds)
 
-        def callback(_future: Future[Answer]) -> None:
+        def callback(_future: Future[SubnetAnswer]) -> None:
             try:
                 if kind in _CALLBACKS:
                     _CALLBACKS[kind](self, asked)
@@ -467,7 +467,7 @@ class World:
             raise Violation(f"{name}: an answer where none can be")
         return None
 
-    def _check_failure(self, asked: Asked, answer: Answer) -> None:
+    def _check_failure(self, asked: Asked, answer: SubnetAnswer) -> None:
         if answer.failure.startswith("ValueError: bad"):
             if asked.arch.id not in self.settings.failing:
                 raise Violation(f"{asked.arch} has the failure of another: {answer.failure}")
@@ -504,11 +504,11 @@ class World:
             return
         raise Violation("a server that was closed takes a request")
 
-    def _outcomes(self, arch: Architecture, job: Job, shared: Any, _actor: int) -> list[Outcome]:
+    def _outcomes(self, arch: Architecture, job: Job, shared: Any, _actor: int) -> list[JobOutcome]:
         if arch.id in self.settings.failing:
-            return [Outcome(failure="ValueError: bad")]
+            return [JobOutcome(failure="ValueError: bad")]
         found = Measurement(1, {"val_accuracy": value(arch.id, shared.version)})
-        return [Outcome(found), Outcome()]
+        return [JobOutcome(found), JobOutcome()]
 
 
 def _raise(_world: World, _asked: Asked) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from simulation.sim_threads import Simulator, Violation
 
 from raynas.core import Job, Measurement
-from raynas.runners.base import Outcome
+from raynas.runners.base import JobOutcome
 
 KILLED = "The actor died unexpectedly before finishing this task. ... worker process has died."
 GONE = "The actor died because its node has died. Node Id: 0"
@@ -127,7 +127,7 @@ class SimulatedRay:
         faults: Faults,
         *,
         guilty: Callable[[Any], bool],
-        outcomes: Callable[[Any, Job, Any, int], Sequence[Outcome]],
+        outcomes: Callable[[Any, Job, Any, int], Sequence[JobOutcome]],
         seconds: float,
     ) -> None:
         self.simulator, self.rng, self.faults = simulator, simulator.rng, faults
@@ -360,15 +360,15 @@ class SimulatedRay:
         """Something that no correct worker does; gives whether it goes on with the chunk."""
         kind = self.rng.choice(_GLITCHES)
         if kind == "twice":
-            found.append((place, Outcome()))
+            found.append((place, JobOutcome()))
         elif kind == "after":
-            found += [(place, Outcome(failure="ValueError: late")), (place, Outcome())]
+            found += [(place, JobOutcome(failure="ValueError: late")), (place, JobOutcome())]
         elif kind == "earlier":
-            found += [(0, Outcome(Measurement(1, {"val_accuracy": -1.0}))), (0, Outcome())]
+            found += [(0, JobOutcome(Measurement(1, {"val_accuracy": -1.0}))), (0, JobOutcome())]
             if place == 0 or call.actor.forgetful:
                 del found[-2:]
         elif kind == "foreign":
-            found.append((place + 1000, Outcome()))
+            found.append((place + 1000, JobOutcome()))
         elif kind == "forgets":
             call.actor.forgetful = True
             found[:] = [f for f in found if f[0] != place or f[1].measurement is not None]

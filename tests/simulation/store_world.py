@@ -488,7 +488,7 @@ class Now:
                 if hasattr(module, "write_whole"):
                     put(module, "write_whole", lambda path, data: path.write_bytes(data))
             put(local_storage, "create_whole", _create_whole)
-            put(files.Lock, "__init__", self._lock(files.Lock.__init__))
+            put(files.FileLock, "__init__", self._lock(files.FileLock.__init__))
             for name in ("read", "write", "create", "remove", "stats"):
                 plain = getattr(local_storage.LocalStorage, name)
                 put(local_storage.LocalStorage, name, self._slowly(plain))
@@ -612,10 +612,10 @@ class Simulated:
         self._world.operate("remove", name, lambda: self._world.drop(name), True)
 
     def stats(self, folder: str = "") -> dict[str, Any]:
-        from raynas.store.storage import Stat
+        from raynas.store.storage import FileStat
 
         found = self._world.operate("list", folder, lambda: self._world.listing(folder), False)
-        return {name: Stat(len(data), str(when), when) for name, (data, when) in found.items()}
+        return {name: FileStat(len(data), str(when), when) for name, (data, when) in found.items()}
 
 
 # -- what processes do -------------------------------------------------------------------------

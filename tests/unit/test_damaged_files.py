@@ -393,7 +393,7 @@ def test_a_picture_of_another_kind_is_not_decoded(tmp_path: Path) -> None:
         column = [{"bytes": encoded, "path": None}] * 3
         usual = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
         file.write_bytes(picture_file(pictures=column, kind=usual))
-        with pytest.raises(UserError, match=r"row 0 cannot be decoded.*allowed: PNG and JPEG"):
+        with pytest.raises(UserError, match=r"row 0 cannot be decoded.*expected: PNG and JPEG"):
             read_pictures(file)
 
 
@@ -419,7 +419,7 @@ def test_an_idx_file_of_a_thousand_million_zeros_is_not_unpacked(tmp_path: Path)
     with pytest.raises(UserError, match="holds 11 bytes of data, its header says 10"):
         read_idx(file)
     file.write_bytes(bytes([0, 0, 8, 200]) + struct.pack(">200I", *[1] * 200) + b"x")
-    with pytest.raises(UserError, match="has 200 dimensions; allowed: 1 to 8"):
+    with pytest.raises(UserError, match="has 200 dimensions; expected: 1 to 8"):
         read_idx(file)
 
 

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from raynas.core import Job, Objective, Problem, Trial, TrialState
+from raynas.core import Job, Objective, SearchProblem, Trial, TrialState
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -192,7 +192,7 @@ def test_the_recipes_make_a_search(recipe: Mapping[str, ModuleType]) -> None:
     view = recipe["stripes"].Stripes(count=60).search_view(0)
     evaluator = recipe["centroid"].Centroid(features=8)
     sampler = recipe["hill"].HillClimbing(startup=2)
-    problem = Problem((Objective(),), evaluator.max_step, 0, "recipes")
+    problem = SearchProblem((Objective(),), evaluator.max_step, 0, "recipes")
     evaluator.setup(space, view)
     sampler.setup(space, problem)
     found = []

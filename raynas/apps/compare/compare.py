@@ -9,16 +9,16 @@ from pathlib import Path
 from raynas.apps.compare import protocols
 from raynas.apps.compare.methods import PUBLISHED, SAMPLERS, SCHEDULERS, SEVERAL
 from raynas.apps.compare.protocols import PROTOCOLS, WORKERS
-from raynas.apps.compare.sections import Section, sections
-from raynas.apps.compare.tasks import Store, Task, carry_out
+from raynas.apps.compare.sections import PageSection, sections
+from raynas.apps.compare.tasks import ComparisonTask, TaskResults, carry_out
 from raynas.benchmarks.nasbench201 import DATASETS
-from raynas.core import UserError, one_of
+from raynas.core import UserError, unknown_option
 
 RESULTS, PAGE = "results.jsonl", "comparison.html"
 
 
 @dataclass(frozen=True)
-class Plan:
+class ComparisonPlan:
     """The protocols, methods and seeds of a comparison.
 
     Attributes:
@@ -47,11 +47,11 @@ class Plan:
         ):
             for name in names:
                 if name not in known:
-                    raise one_of(what, name, known)
+                    raise unknown_option(what, name, known)
         if min(self.seeds, self.published_seeds) < 1:
-            raise UserError(f"{min(self.seeds, self.published_seeds)} seeds", allowed="1 or more")
+            raise UserError(f"{min(self.seeds, self.published_seeds)} seeds", expected="1 or more")
 
-    def tasks(self) -> list[Task]:
+    def tasks(self) -> list[ComparisonTask]:
         """Return the runs, seed by seed.
 
         All methods have about equally many results when a comparison is stopped early.
@@ -63,11 +63,13 @@ class Plan:
         found = [task for protocol in order for task in self._tasks(protocol)]
         return sorted(found, key=lambda t: (order.index(t.protocol), t.seed))
 
-    def _tasks(self, protocol: str) -> list[Task]:
+    def _tasks(self, protocol: str) -> list[ComparisonTask]:
         datasets = DATASETS[:1] if protocol == "published" else self.datasets
         seeds = self.published_seeds if protocol == "published" else self.seeds
         return [
-            Task(protocol, dataset, method, protocols.settings(protocol, method), seed, workers)
+            ComparisonTask(
+                protocol, dataset, method, protocols.settings(protocol, method), seed, workers
+            )
             for dataset in datasets
             for method in self._methods(protocol)
             for workers in (WORKERS if protocol == "cluster" else (1,))
@@ -80,13 +82,13 @@ class Plan:
 
 
 def compare(
-    plan: Plan,
+    plan: ComparisonPlan,
     table: Path | None,
     folder: Path,
     jobs: int,
     told: Callable[[int, int], None],
     remark: Callable[[str], None] = lambda _: None,
-) -> list[Section]:
+) -> list[PageSection]:
     """Carry out the plan and keep the results in ``folder``; stored results are not computed again.
 
     Args:
@@ -121,13 +123,16 @@ def compare(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder} cannot be made: {error.strerror}") from error
-    store = Store(folder / RESULTS)
+    store = TaskResults(folder / RESULTS)
     return sections(carry_out(tasks, protocols.answer, path, store, jobs, told))
 
 
 def _answerable(
-    plan: Plan, tasks: Sequence[Task], path: str | None, remark: Callable[[str], None]
-) -> list[Task]:
+    plan: ComparisonPlan,
+    tasks: Sequence[ComparisonTask],
+    path: str | None,
+    remark: Callable[[str], None],
+) -> list[ComparisonTask]:
     """Return the tasks that the table can answer; what it lacks is said before anything runs.
 
     Raises: UserError when the user names a protocol that it cannot answer, or none is left.
@@ -157,7 +162,7 @@ def _left_out(
     )
 
 
-def write(made: Sequence[Section], folder: Path, command: str) -> Path:
+def write(made: Sequence[PageSection], folder: Path, command: str) -> Path:
     """Write the page of a comparison.
 
     Args:

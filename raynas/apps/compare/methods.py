@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from raynas.core import Architecture, Problem, Trial, rng_for
+from raynas.core import Architecture, SearchProblem, Trial, rng_for
 from raynas.samplers import (
     BOHB,
     NSGA2,
@@ -45,12 +45,12 @@ SEVERAL = ("random", "evolution", "nsga2", "tpe", "guided")
 
 
 @dataclass
-class Repeating(Sampler):
+class RepeatingRandom(Sampler):
     """A sampler that draws uniformly from the whole space, so that architectures may repeat."""
 
     name: ClassVar[str] = "repeating"
 
-    def setup(self, space: SearchSpace, problem: Problem) -> None:
+    def setup(self, space: SearchSpace, problem: SearchProblem) -> None:
         """Remember the space and the seed."""
         self._space, self._seed = space, problem.seed
 
@@ -66,7 +66,7 @@ class Repeating(Sampler):
 
 
 PUBLISHED: Mapping[str, Callable[[], Sampler]] = {
-    "random": Repeating,
+    "random": RepeatingRandom,
     "evolution": lambda: RegularizedEvolution(population=10, sample=3),
     # the published table does not state the rate: this one, of several from 0.01 to 0.5, fits best
     "reinforce": lambda: Reinforce(lr=0.07, distinct=False),

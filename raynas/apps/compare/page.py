@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, StrictUndefined
 
-from raynas.apps.compare.sections import Figure, Section
+from raynas.apps.compare.sections import PageFigure, PageSection
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from rich.table import Table
 
 
-def write_page(path: Path, made: Sequence[Section], command: str) -> None:
+def write_page(path: Path, made: Sequence[PageSection], command: str) -> None:
     """Write the comparison as one HTML file that needs no other files.
 
     Args:
@@ -44,7 +44,7 @@ def write_page(path: Path, made: Sequence[Section], command: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def terminal_table(section: Section) -> Table:
+def terminal_table(section: PageSection) -> Table:
     """Make the table of a section for a terminal.
 
     Args:
@@ -63,7 +63,7 @@ def terminal_table(section: Section) -> Table:
     return table
 
 
-def _draw(figure: Figure, axes: Axes) -> None:
+def _draw(figure: PageFigure, axes: Axes) -> None:
     from raynas.reports.figures import ARM_COLOURS, ARM_MARKERS, GREY, INK
 
     colours = (*ARM_COLOURS, INK, GREY)

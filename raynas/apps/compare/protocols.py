@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from raynas.apps.compare.methods import CLUSTER_STEP, PUBLISHED, SAMPLERS, SCHEDULERS
-from raynas.apps.compare.tasks import Task
+from raynas.apps.compare.tasks import ComparisonTask
 from raynas.benchmarks import NASBench201Table, NoImages
 from raynas.benchmarks.nasbench201 import DATASETS
 from raynas.core import (
@@ -33,7 +33,7 @@ from raynas.core import (
     Bound,
     Measurement,
     Objective,
-    Problem,
+    SearchProblem,
     Trial,
     TrialState,
     UserError,
@@ -44,12 +44,12 @@ from raynas.core.metrics import TEST_ACCURACY, VAL_ACCURACY
 from raynas.core.pareto import hypervolume
 from raynas.evaluators import Tabular
 from raynas.runners.local import LocalRunner
-from raynas.runners.simulated import Cluster, TimedRows, VirtualRunner
+from raynas.runners.simulated import SimulatedCluster, TimedRows, VirtualRunner
 from raynas.samplers.base import Sampler
 from raynas.samplers.random import Random
 from raynas.schedulers import NoStopping, Scheduler
 from raynas.search.builder import SearchSetup, build_search
-from raynas.search.context import Limits, Payload, Rows
+from raynas.search.context import EvaluationContext, RowSink, SearchLimits
 from raynas.search.job_source import JobSource
 from raynas.spaces import NASBench201
 
@@ -163,11 +163,11 @@ def check(protocol: str, dataset: str, path: str | None) -> None:
     if lacks := lacking(protocol, dataset, path):
         raise UserError(
             f"the table has no {' and no '.join(lacks)} of {dataset}, which {protocol!r} needs",
-            cure="take the table that `raynas bench convert` makes, or leave that protocol out",
+            hint="take the table that `raynas bench convert` makes, or leave that protocol out",
         )
 
 
-def answer(task: Task, path: str | None) -> Result:
+def answer(task: ComparisonTask, path: str | None) -> Result:
     """Carry out one run of a method.
 
     Args:
@@ -224,14 +224,14 @@ class _Ends:
 
 
 def _setup(
-    task: Task,
+    task: ComparisonTask,
     evaluator: Tabular,
-    rows: Rows,
+    rows: RowSink,
     objectives: tuple[Objective, ...] = (Objective(),),
     clock: Callable[[], float] = time.monotonic,
 ) -> SearchSetup:
     return SearchSetup(
-        payload=Payload(NASBench201(), evaluator, NoImages().search_view(0)),
+        payload=EvaluationContext(NASBench201(), evaluator, NoImages().search_view(0)),
         rows=rows,
         stage="search",
         arm=task.method,
@@ -242,7 +242,7 @@ def _setup(
 
 
 def _searched(
-    sampler: Sampler, task: Task, path: str | None, **more: Any
+    sampler: Sampler, task: ComparisonTask, path: str | None, **more: Any
 ) -> list[tuple[str, str, float]]:
     costs = more.pop("costs", ())
     rows = _Ends()
@@ -253,7 +253,7 @@ def _searched(
         sampler=sampler,
         fallback=Random(),
         scheduler=NoStopping(),
-        limits=Limits(trials=TRAININGS),
+        limits=SearchLimits(trials=TRAININGS),
         run=f"bench/{task.seed}",
         **more,
     )
@@ -269,7 +269,10 @@ def _accuracies(arch: str, dataset: str, path: str | None) -> tuple[float, float
 
 
 def _steps(
-    rows: Sequence[tuple[str, str, float]], task: Task, path: str | None, limit: float = math.inf
+    rows: Sequence[tuple[str, str, float]],
+    task: ComparisonTask,
+    path: str | None,
+    limit: float = math.inf,
 ) -> Result:
     """Return the result of a search of full trainings.
 
@@ -291,7 +294,7 @@ def _steps(
     return found if judged == TEST else {**found, "judged": judged}
 
 
-def trainings(task: Task, path: str | None) -> Result:
+def trainings(task: ComparisonTask, path: str | None) -> Result:
     """Carry out a search of up to ``TRAININGS`` full trainings.
 
     Args:
@@ -306,7 +309,7 @@ def trainings(task: Task, path: str | None) -> Result:
     return _steps(_searched(SAMPLERS[task.method](), task, path), task, path)
 
 
-def bounded(task: Task, path: str | None) -> Result:
+def bounded(task: ComparisonTask, path: str | None) -> Result:
     """Carry out a search with a bound on latency: the median of all cells.
 
     A cell above the bound is recognised only after its training, so it counts as a training.
@@ -355,7 +358,7 @@ def whole_volume(path: str | None, dataset: str) -> float:
     return hypervolume(points, np.array(reference(path, dataset)))
 
 
-def pareto(task: Task, path: str | None) -> Result:
+def pareto(task: ComparisonTask, path: str | None) -> Result:
     """Carry out a search for accuracy and latency.
 
     A cell of which the table has no latency counts as a training and adds no volume.
@@ -390,7 +393,7 @@ BRACKETS = ((9, 3, 1), (3, 1), (3,))
 is trained anew at the same cost, whatever its budget; only the model tells budgets apart."""
 
 
-def published(task: Task, path: str | None) -> Result:
+def published(task: ComparisonTask, path: str | None) -> Result:
     """Carry out a search of the published protocol, which is on CIFAR-10 whatever the data set.
 
     Args:
@@ -423,7 +426,7 @@ def spend(method: str, seed: int, known: NASBench201Table) -> tuple[str, int, fl
         The best architecture as text, the number of trainings, and their simulated seconds.
     """
     sampler = PUBLISHED[method]()
-    sampler.setup(NASBench201(), Problem((Objective(),), 12, seed, f"bench/{seed}"))
+    sampler.setup(NASBench201(), SearchProblem((Objective(),), 12, seed, f"bench/{seed}"))
     best, top, number, spent = "", -math.inf, 0, 0.0
     trained = (_halving if method == "bohb" else _plain)(sampler, known, seed)
     for arch, found in trained:
@@ -501,7 +504,7 @@ class _Until(TimedRows):
                 self.work.interrupt()
 
 
-def cluster(task: Task, path: str | None) -> Result:
+def cluster(task: ComparisonTask, path: str | None) -> Result:
     """Carry out a search on simulated workers, with random proposals.
 
     Trainings have 12 epochs, then, from scratch, 200.
@@ -519,14 +522,14 @@ def cluster(task: Task, path: str | None) -> Result:
     scheduler: Scheduler = SCHEDULERS[task.method]()
     both = table(path, (CLUSTER_STEP, 200))
     goal = float(cells(path, task.dataset)["val"].max()) - WITHIN
-    runner = VirtualRunner(Cluster(task.workers))
+    runner = VirtualRunner(SimulatedCluster(task.workers))
     rows = _Until(runner, goal)
     search = build_search(
         _setup(task, Tabular(both, dataset=task.dataset), rows, clock=runner.clock),
         sampler=Random(),
         fallback=Random(),
         scheduler=scheduler,
-        limits=Limits(),
+        limits=SearchLimits(),
         run=f"bench/{task.seed}",
     )
     rows.work = search
@@ -540,7 +543,7 @@ def cluster(task: Task, path: str | None) -> Result:
     }
 
 
-_PROTOCOLS: Mapping[str, Callable[[Task, str | None], Result]] = {
+_PROTOCOLS: Mapping[str, Callable[[ComparisonTask, str | None], Result]] = {
     "trainings": trainings,
     "bounded": bounded,
     "pareto": pareto,

@@ -22,11 +22,11 @@ from raynas.apps.compare.protocols import (
     WITHIN,
     WORKERS,
 )
-from raynas.apps.compare.tasks import Task, of
+from raynas.apps.compare.tasks import ComparisonTask, of
 
 RANDOM = "random"
 Floats = NDArray[np.float64]
-Found = Mapping[Task, Mapping[str, Any]]
+Found = Mapping[ComparisonTask, Mapping[str, Any]]
 
 _LABELS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet16": "ImageNet16-120"}
 PUBLISHED_RESULTS: Mapping[str, Mapping[str, tuple[float, float]]] = {
@@ -40,7 +40,7 @@ _PUBLISHED_RUNS = 500
 
 
 @dataclass(frozen=True)
-class Curve:
+class FigureCurve:
     """One line of a figure, with a band around it.
 
     Attributes:
@@ -59,7 +59,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Figure:
+class PageFigure:
     """A figure with one curve per method.
 
     Attributes:
@@ -74,13 +74,13 @@ class Figure:
     title: str
     across: str
     up: str
-    curves: tuple[Curve, ...]
+    curves: tuple[FigureCurve, ...]
     log_x: bool = False
     log_y: bool = True
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """A table with a heading, a text and, if there is one, a figure.
 
     Attributes:
@@ -96,11 +96,11 @@ class Section:
     text: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    figure: Figure | None = None
+    figure: PageFigure | None = None
     notes: tuple[str, ...] = field(default=())
 
 
-def sections(found: Found) -> list[Section]:
+def sections(found: Found) -> list[PageSection]:
     """Make the sections of all protocols and data sets that have results.
 
     Args:
@@ -109,7 +109,7 @@ def sections(found: Found) -> list[Section]:
     Returns:
         The sections, ordered by protocol.
     """
-    made: list[Section] = []
+    made: list[PageSection] = []
     for protocol, make in _MAKERS.items():
         datasets = dict.fromkeys(t.dataset for t in found if t.protocol == protocol)
         made += [make(dict(of(found, protocol=protocol, dataset=d)), d) for d in datasets]
@@ -197,7 +197,7 @@ def _spent(results: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
 _ACCURACY = {TEST: "test accuracy", VALIDATION: "validation accuracy"}
 
 
-def _trainings(found: Found, dataset: str, title: str, which: str) -> Section:
+def _trainings(found: Found, dataset: str, title: str, which: str) -> PageSection:
     """Make a section of full trainings; ``which`` says in words which architecture is shown."""
     methods, judged = _by_method(found), next(iter(found.values())).get("judged", TEST)
     shown, on_test = _ACCURACY[judged], judged == TEST
@@ -212,7 +212,7 @@ def _trainings(found: Found, dataset: str, title: str, which: str) -> Section:
         rows.append((method, *cells, ahead, *_spent(results)))
         lines = np.array([_tested(r, every) for r in results])
         curves.append(_curve(method, every, results[0]["top"] - lines))
-    return Section(
+    return PageSection(
         f"{title}: {label(dataset)}" + ("" if on_test else f", {shown}"),
         f"{text} {_runs(methods)}; {_CELL}. Ahead: in how many of its runs a method found "
         f"something better than random search did in {TRAININGS} trainings with the same seed, and "
@@ -225,7 +225,7 @@ def _trainings(found: Found, dataset: str, title: str, which: str) -> Section:
             *("ahead", "sim h", "real s"),
         ),
         tuple(rows),
-        Figure(
+        PageFigure(
             "Regret",
             "trainings",
             f"mean distance from the optimum, % {shown}",
@@ -235,21 +235,21 @@ def _trainings(found: Found, dataset: str, title: str, which: str) -> Section:
     )
 
 
-def _curve(name: str, x: NDArray[Any], lines: Floats) -> Curve:
+def _curve(name: str, x: NDArray[Any], lines: Floats) -> FigureCurve:
     there = np.isfinite(lines).all(axis=0)
     kept = lines[:, there]
     mean = kept.mean(axis=0)
     width = mean_half_widths(kept)
-    return Curve(name, x[there].astype(float), mean, mean - width, mean + width)
+    return FigureCurve(name, x[there].astype(float), mean, mean - width, mean + width)
 
 
-def _plain(found: Found, dataset: str) -> Section:
+def _plain(found: Found, dataset: str) -> PageSection:
     return _trainings(
         found, dataset, "After n trainings", "the best by validation accuracy.",
     )  # fmt: skip
 
 
-def _bounded(found: Found, dataset: str) -> Section:
+def _bounded(found: Found, dataset: str) -> PageSection:
     limit = next(iter(found.values()))["limit"]
     return _trainings(
         found, dataset, "EdgeGPU latency at most its median",
@@ -258,13 +258,13 @@ def _bounded(found: Found, dataset: str) -> Section:
     )  # fmt: skip
 
 
-def _pareto(found: Found, dataset: str) -> Section:
+def _pareto(found: Found, dataset: str) -> PageSection:
     methods = _by_method(found)
     rows = []
     for method, results in methods.items():
         shares = np.array([r["volume"] for r in results])
         rows.append((method, *(_cell(column) for column in shares.T), *_spent(results)))
-    return Section(
+    return PageSection(
         f"Accuracy and latency: {label(dataset)}",
         "Hypervolume of validation accuracy and EdgeGPU latency in percent of what the whole table "
         f"has, above the median accuracy and below the highest latency; {_CELL}.",
@@ -273,7 +273,7 @@ def _pareto(found: Found, dataset: str) -> Section:
     )
 
 
-def _published(found: Found, _: str) -> Section:
+def _published(found: Found, _: str) -> PageSection:
     """Make a section with a row per method, and below it the published row.
 
     Differences are in units of their standard error.
@@ -293,7 +293,7 @@ def _published(found: Found, _: str) -> Section:
         count = f"{np.mean([r['trainings'] for r in results]):.0f}"
         rows.append((method, count, *cells))
         rows.append(("  published", "", *papers))
-    return Section(
+    return PageSection(
         f"The published protocol: {SECONDS:,.0f} simulated seconds",
         f"Search on CIFAR-10 by validation accuracy after 12 epochs, {_runs(_by_method(found))}; "
         f"test accuracy (%) after 200 epochs of what it found. {_CELL}; z: difference from the "
@@ -304,7 +304,7 @@ def _published(found: Found, _: str) -> Section:
     )
 
 
-def _cluster(found: Found, dataset: str) -> Section:
+def _cluster(found: Found, dataset: str) -> PageSection:
     """Make a section of the hours to the goal, and the speedup over the fewest workers."""
     rows, curves = [], []
     counts = [n for n in WORKERS if any(t.workers == n for t in found)]
@@ -318,7 +318,7 @@ def _cluster(found: Found, dataset: str) -> Section:
         rows.append((method, *(c for pair in zip(times, faster, strict=True) for c in pair)))
         curves.append(_hours_curve(method, counts, hours))
     runs = len({t.seed for t in found})
-    return Section(
+    return PageSection(
         f"Simulated clusters: {label(dataset)}",
         f"Hours until a fully trained cell is within {WITHIN} points of the best validation "
         f"accuracy of the table, by workers: mean of {runs} runs ± half of its 95 % interval (from "
@@ -330,7 +330,7 @@ def _cluster(found: Found, dataset: str) -> Section:
             *(h for n in counts for h in (f"{n} worker{'s' if n > 1 else ''}", "faster")),
         ),
         tuple(rows),
-        Figure("Time to the goal", "workers", "hours", tuple(curves), log_x=True),
+        PageFigure("Time to the goal", "workers", "hours", tuple(curves), log_x=True),
     )
 
 
@@ -340,13 +340,13 @@ def _hours(found: Found, method: str, workers: int) -> Floats:
     return np.array([math.inf if r["hours"] is None else r["hours"] for r in results])
 
 
-def _hours_curve(method: str, counts: Sequence[int], hours: Mapping[int, Floats]) -> Curve:
+def _hours_curve(method: str, counts: Sequence[int], hours: Mapping[int, Floats]) -> FigureCurve:
     mean = np.array([hours[n].mean() for n in counts])
     width = np.array([mean_half_width(hours[n]) for n in counts])
-    return Curve(method, np.array(counts, dtype=float), mean, mean - width, mean + width)
+    return FigureCurve(method, np.array(counts, dtype=float), mean, mean - width, mean + width)
 
 
-_MAKERS: Mapping[str, Callable[[Found, str], Section]] = {
+_MAKERS: Mapping[str, Callable[[Found, str], PageSection]] = {
     "published": _published,
     "trainings": _plain,
     "bounded": _bounded,

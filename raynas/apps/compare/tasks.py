@@ -11,11 +11,11 @@ from typing import Any
 
 from raynas.core import UserError
 
-Answer = Callable[["Task", str | None], Mapping[str, Any]]
+Answer = Callable[["ComparisonTask", str | None], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, order=True)
-class Task:
+class ComparisonTask:
     """One run of a method.
 
     Attributes:
@@ -36,7 +36,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Store:
+class TaskResults:
     """A file of results, with a line of JSON each.
 
     Incomplete lines are ignored.
@@ -47,7 +47,7 @@ class Store:
 
     path: Path
 
-    def read(self) -> dict[Task, dict[str, Any]]:
+    def read(self) -> dict[ComparisonTask, dict[str, Any]]:
         """Read all results.
 
         Returns:
@@ -56,7 +56,7 @@ class Store:
         Raises:
             UserError: The file cannot be read.
         """
-        found: dict[Task, dict[str, Any]] = {}
+        found: dict[ComparisonTask, dict[str, Any]] = {}
         if not self.path.exists():
             return found
         try:
@@ -66,12 +66,12 @@ class Store:
         for line in lines:
             try:
                 row = json.loads(line)
-                found[Task(**row["task"])] = row["result"]
+                found[ComparisonTask(**row["task"])] = row["result"]
             except (ValueError, KeyError, TypeError):
                 continue
         return found
 
-    def append(self, task: Task, result: Mapping[str, Any]) -> None:
+    def append(self, task: ComparisonTask, result: Mapping[str, Any]) -> None:
         """Append a result as one line; where the disk is full, the incomplete line does not count.
 
         Args:
@@ -91,13 +91,13 @@ class Store:
 
 
 def carry_out(
-    tasks: Sequence[Task],
+    tasks: Sequence[ComparisonTask],
     answer: Answer,
     table: str | None,
-    store: Store,
+    store: TaskResults,
     jobs: int,
     told: Callable[[int, int], None],
-) -> dict[Task, dict[str, Any]]:
+) -> dict[ComparisonTask, dict[str, Any]]:
     """Return the results of ``tasks``, computing those that are not stored.
 
     Each result is stored as soon as it is computed.
@@ -126,8 +126,8 @@ def carry_out(
 
 
 def _answers(
-    tasks: Sequence[Task], answer: Answer, table: str | None, jobs: int
-) -> Iterator[tuple[Task, Mapping[str, Any]]]:
+    tasks: Sequence[ComparisonTask], answer: Answer, table: str | None, jobs: int
+) -> Iterator[tuple[ComparisonTask, Mapping[str, Any]]]:
     if jobs == 1 or len(tasks) < 2:
         for task in tasks:
             yield task, answer(task, table)
@@ -143,13 +143,13 @@ def _answers(
 
 
 def of(
-    found: Mapping[Task, Mapping[str, Any]], **fields: Any
-) -> Iterable[tuple[Task, Mapping[str, Any]]]:
+    found: Mapping[ComparisonTask, Mapping[str, Any]], **fields: Any
+) -> Iterable[tuple[ComparisonTask, Mapping[str, Any]]]:
     """Select the results of runs with some fields.
 
     Args:
         found: Run -> its result.
-        **fields: Name of a field of :class:`Task` -> its value.
+        **fields: Name of a field of :class:`ComparisonTask` -> its value.
 
     Yields:
         Pairs of run and result.

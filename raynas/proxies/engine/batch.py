@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from raynas.core import UserError, rng_for
-from raynas.data.base import View
+from raynas.data.base import DataView
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class Batch:
         if self.images.dim() != 4 or self.labels.shape != self.images.shape[:1]:
             raise UserError(
                 f"Batch of images {tuple(self.images.shape)}, labels {tuple(self.labels.shape)}",
-                allowed="images (n, channels, height, width) and labels (n,)",
+                expected="images (n, channels, height, width) and labels (n,)",
             )
         if self.num_classes is not None and not int(self.labels.max()) < self.num_classes:
             raise UserError(
                 f"Batch with label {int(self.labels.max())} and num_classes={self.num_classes}",
-                allowed="labels 0 to num_classes - 1",
+                expected="labels 0 to num_classes - 1",
             )
 
     def __len__(self) -> int:
@@ -67,7 +67,7 @@ class Batch:
         return None
 
     @classmethod
-    def draw(cls, view: View, size: int, seed: int = 0) -> Batch:
+    def draw(cls, view: DataView, size: int, seed: int = 0) -> Batch:
         """Draw different training images of a view, normalised and not augmented.
 
         Args:
@@ -83,7 +83,7 @@ class Batch:
         """
         if not 2 <= size <= len(view.train):
             raise UserError(
-                f"a batch of {size} images from {len(view.train)}", allowed="2 or more, all differ"
+                f"a batch of {size} images from {len(view.train)}", expected="2 or more, all differ"
             )
         chosen = rng_for(seed, "batch").choice(len(view.train), size, replace=False)
         pixels = torch.tensor(view.train.pixels[chosen]).permute(0, 3, 1, 2).float()

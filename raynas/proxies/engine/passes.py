@@ -28,7 +28,7 @@ from raynas.core import InvalidScore
 Norm = Literal["batch", "off"]
 
 
-class Watch(Flag):
+class PassRecording(Flag):
     """The results that a pass records beside the logits."""
 
     NOTHING = 0
@@ -41,7 +41,7 @@ class Watch(Flag):
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerCall:
     """A call of a convolution or linear layer.
 
     Attributes:
@@ -54,7 +54,7 @@ class Layer:
 
 
 @dataclass
-class Pass:
+class PassResult:
     """The results of a pass; results that were not recorded are empty.
 
     Attributes:
@@ -75,7 +75,7 @@ class Pass:
     agreement: NDArray[np.float64] | None = None
     codes: Tensor | None = None
     relus: int = 0
-    layers: list[Layer] = field(default_factory=list)
+    layers: list[LayerCall] = field(default_factory=list)
     variances: list[Tensor] = field(default_factory=list)
     blocks: list[Tensor] = field(default_factory=list)
     features: Tensor | None = None
@@ -87,12 +87,12 @@ def run(
     images: Tensor,
     *,
     parameters: Mapping[str, Tensor],
-    watch: Watch = Watch.NOTHING,
+    watch: PassRecording = PassRecording.NOTHING,
     norm: Norm = "batch",
     gradients: bool = False,
     seed: int = 0,
     num_classes: int | None = None,
-) -> Pass:
+) -> PassResult:
     """Send images through a network in train mode, with given parameters.
 
     Args:
@@ -112,15 +112,15 @@ def run(
         InvalidScore: When the network gives no tensor of logits, or several that may be logits.
         InvalidScore: When the logits are not finite.
     """
-    found = Pass(parameters)
-    named = _Named(network) if watch & Watch.AGREEMENT else contextlib.nullcontext()
+    found = PassResult(parameters)
+    named = _Named(network) if watch & PassRecording.AGREEMENT else contextlib.nullcontext()
     tracer = _Tracer(found, watch, norm, len(images), getattr(named, "inputs", ()))
     buffers = {name: b.to(_cast(b, images)).clone() for name, b in network.named_buffers()}
     with (
         torch.set_grad_enabled(gradients),
         _seeded(images.device, seed),
         _train_mode(network),
-        _watched_blocks(network, found.blocks, bool(watch & Watch.BLOCKS)),
+        _watched_blocks(network, found.blocks, bool(watch & PassRecording.BLOCKS)),
         named,
         tracer,
     ):
@@ -309,13 +309,18 @@ class _Tracer(TorchFunctionMode):
     """A mode that sees every torch function that the network calls, and replaces batch norm."""
 
     def __init__(
-        self, found: Pass, watch: Watch, norm: Norm, images: int, named: Sequence[Tensor]
+        self,
+        found: PassResult,
+        watch: PassRecording,
+        norm: Norm,
+        images: int,
+        named: Sequence[Tensor],
     ) -> None:
         super().__init__()
         self._found, self._watch, self._norm, self._n = found, watch, norm, images
         self._named = named
-        self._agreement = Agreement(images) if watch & Watch.AGREEMENT else None
-        self._codes = Codes(images) if watch & Watch.PATTERNS else None
+        self._agreement = ReLUAgreement(images) if watch & PassRecording.AGREEMENT else None
+        self._codes = ReLUCodes(images) if watch & PassRecording.PATTERNS else None
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
@@ -330,11 +335,11 @@ class _Tracer(TorchFunctionMode):
             self._found.activations["relu6" if relu6 else name] += 1
         out = _of_nothing(func, args, kwargs) if func in _BY_IMAGE else None
         out = func(*args, **kwargs) if out is None else out
-        if func in _LINEAR and self._watch & Watch.LAYERS:
+        if func in _LINEAR and self._watch & PassRecording.LAYERS:
             weight = args[1] if len(args) > 1 else kwargs["weight"]
-            self._found.layers.append(Layer(weight, out))
+            self._found.layers.append(LayerCall(weight, out))
             out = out.clone()  # the network may change it in place
-        if self._watch & Watch.FEATURES and args and _pools(args[0], out):
+        if self._watch & PassRecording.FEATURES and args and _pools(args[0], out):
             self._found.features = args[0]
         return out
 
@@ -358,9 +363,9 @@ class _Tracer(TorchFunctionMode):
             raise InvalidScore("a batch norm gets one value per channel: it has no variance")
         eps, weight, bias = given.get("eps", 1e-5), given.get("weight"), given.get("bias")
         fast = not torch.is_grad_enabled() and _last_on_cpu(x)
-        if fast or self._watch & Watch.NORMS:
+        if fast or self._watch & PassRecording.NORMS:
             mean, variance = _moments(x.detach())
-        if self._watch & Watch.NORMS:
+        if self._watch & PassRecording.NORMS:
             count = x.numel() // x.shape[1]
             self._found.variances.append(variance * (count / (count - 1)))
         if fast:
@@ -475,7 +480,7 @@ def rows(x: Tensor) -> Tensor:
     return x.reshape(len(x), -1)
 
 
-class Agreement:
+class ReLUAgreement:
     """The number of units at which images are on the same side of zero, summed over ReLUs.
 
     With c the 0/1 pattern of an image and r = c.c, images i and j agree at
@@ -561,7 +566,7 @@ def _same(known: Tensor, version: int, x: Tensor) -> bool:
     )
 
 
-class Codes:
+class ReLUCodes:
     """A pair of numbers per image that is equal for equal ReLU patterns, by random projections.
 
     Args:

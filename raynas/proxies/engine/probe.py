@@ -16,7 +16,7 @@ from raynas.core import InvalidScore
 from raynas.core.errors import first_line
 from raynas.proxies.engine import passes
 from raynas.proxies.engine.batch import Batch
-from raynas.proxies.engine.passes import Layer, Norm, Pass, Watch
+from raynas.proxies.engine.passes import LayerCall, Norm, PassRecording, PassResult
 
 
 def ends_all(error: Exception) -> bool:
@@ -70,7 +70,7 @@ class Probe:
         self.network, self.seed, self._needs = network, seed, needs
         self.batch = batch
         self.images = self.laid_out(batch.images.detach())
-        self._shared: Pass | None = None
+        self._shared: PassResult | None = None
         self._refused: InvalidScore | None = None
         self._no_curvature = ""
 
@@ -130,7 +130,7 @@ class Probe:
         return {name: self.parameters[name] for name in self.weight_names}
 
     @property
-    def shared(self) -> Pass:
+    def shared(self) -> PassResult:
         """The pass of the whole batch that proxies share.
 
         Returns:
@@ -166,13 +166,13 @@ class Probe:
         if equal is not None:
             raise InvalidScore(f"images {equal[0]} and {equal[1]} of the batch are equal")
 
-    def _run_shared(self) -> Pass:
+    def _run_shared(self) -> PassResult:
         self.refuse_equal_images()
-        watch = Watch.NOTHING
+        watch = PassRecording.NOTHING
         if self._needs & Needs.AGREEMENT == Needs.AGREEMENT:
-            watch |= Watch.AGREEMENT
+            watch |= PassRecording.AGREEMENT
         if self._needs & Needs.LAYERS == Needs.LAYERS:
-            watch |= Watch.LAYERS
+            watch |= PassRecording.LAYERS
         images = self.images
         if self._with_gradients:
             self._leaf = images = images.detach().requires_grad_()
@@ -187,8 +187,8 @@ class Probe:
 
     def run(
         self, images: Tensor, *, parameters: Mapping[str, Tensor] | None = None,
-        watch: Watch = Watch.NOTHING, norm: Norm = "batch", gradients: bool = False,
-    ) -> Pass:  # fmt: skip
+        watch: PassRecording = PassRecording.NOTHING, norm: Norm = "batch", gradients: bool = False,
+    ) -> PassResult:  # fmt: skip
         """Run a pass of other images, or with other parameters; see :func:`passes.run`.
 
         Args:
@@ -229,7 +229,7 @@ class Probe:
         return found.agreement
 
     @property
-    def layers(self) -> list[Layer]:
+    def layers(self) -> list[LayerCall]:
         """The calls of convolutions and linear layers, in their order."""
         return self.shared.layers
 

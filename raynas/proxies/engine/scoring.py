@@ -15,13 +15,14 @@ from torch.nn.parameter import is_lazy
 
 from raynas.core import InvalidScore
 from raynas.core.errors import first_line
+from raynas.core.renamed import renamed_names
 from raynas.layers.kernels import safe_kernels
 from raynas.proxies.engine.batch import Batch
 from raynas.proxies.engine.memory import keep_memory
 from raynas.proxies.engine.probe import Needs, Probe, ends_all
 
 
-class Scorer(Protocol):
+class ScoredProxy(Protocol):
     """The interface that scoring requires of a proxy; see :class:`raynas.proxies.base.Proxy`."""
 
     @property
@@ -48,7 +49,7 @@ class Scorer(Protocol):
 
 
 @dataclass(frozen=True)
-class Scores:
+class NetworkScores:
     """The scores of one network by several proxies.
 
     Attributes:
@@ -85,7 +86,9 @@ class Scores:
         return "; ".join(f"no {', '.join(parts)}: {why}" for why, parts in reasons.items())
 
 
-def score(network: nn.Module, batch: Batch, proxies: Sequence[Scorer], *, seed: int = 0) -> Scores:
+def score(
+    network: nn.Module, batch: Batch, proxies: Sequence[ScoredProxy], *, seed: int = 0
+) -> NetworkScores:
     """Score ``network`` by all ``proxies``, sharing forward and backward passes.
 
     The network is left exactly as it was: weights, statistics, gradients, modes, random state. A
@@ -120,7 +123,7 @@ def score(network: nn.Module, batch: Batch, proxies: Sequence[Scorer], *, seed: 
     keep_memory()
     if lazy := _lazy_layers(network):
         why = f"layer {lazy[0]!r} has no weights yet: send a batch through the network once before"
-        return Scores({}, {part: why for proxy in proxies for part in proxy.parts})
+        return NetworkScores({}, {part: why for proxy in proxies for part in proxy.parts})
     needs = reduce(or_, (proxy.needs for proxy in proxies), Needs.NOTHING)
     values: dict[str, float] = {}
     invalid: dict[str, str] = {}
@@ -129,10 +132,12 @@ def score(network: nn.Module, batch: Batch, proxies: Sequence[Scorer], *, seed: 
         probe = Probe(network, batch, needs, seed)
         for proxy in proxies:
             _add(proxy, probe, values, invalid)
-    return Scores(values, invalid)
+    return NetworkScores(values, invalid)
 
 
-def _add(proxy: Scorer, probe: Probe, values: dict[str, float], invalid: dict[str, str]) -> None:
+def _add(
+    proxy: ScoredProxy, probe: Probe, values: dict[str, float], invalid: dict[str, str]
+) -> None:
     try:
         found = _measured(proxy, probe)
     except InvalidScore as reason:
@@ -150,7 +155,7 @@ def _add(proxy: Scorer, probe: Probe, values: dict[str, float], invalid: dict[st
             invalid[part] = f"it is {value}"
 
 
-def _measured(proxy: Scorer, probe: Probe) -> Mapping[str, float]:
+def _measured(proxy: ScoredProxy, probe: Probe) -> Mapping[str, float]:
     found = proxy.measure(probe)
     given = found if isinstance(found, Mapping) else {proxy.name: found}
     if given.keys() != set(proxy.parts):
@@ -165,3 +170,6 @@ def _lazy_layers(network: nn.Module) -> list[str]:
         for name, module in network.named_modules()
         if any(map(is_lazy, (*module._parameters.values(), *module._buffers.values())))
     ]
+
+
+__getattr__ = renamed_names(__name__, Scores="NetworkScores")

@@ -19,10 +19,10 @@ from typing import Any
 
 from raynas.core import Architecture, Job, RaynasError, UserError
 from raynas.evaluators.base import Evaluator
-from raynas.runners.base import Outcome, on_device, steps_of_many
-from raynas.runners.failures import Deaths, cause, no_measurement, no_setup
+from raynas.runners.base import JobOutcome, on_device, steps_of_many
+from raynas.runners.failures import FailureTracker, cause, no_measurement, no_setup
 from raynas.runners.gpus import worker_device
-from raynas.runners.placement import Share
+from raynas.runners.placement import ResourceRequest
 from raynas.runners.ray import environment
 from raynas.runners.ray import nodes as machines
 from raynas.spaces.base import SearchSpace
@@ -50,11 +50,11 @@ _WORTH_SECONDS, _MOST_WAITING = 60.0, 64
 #: after so many idle seconds a worker is asked for a sign of life
 _PING_SECONDS = 5.0
 
-Part = tuple[list[tuple[int, Outcome]], float]  # pairs (index in the chunk, outcome), seconds
+Part = tuple[list[tuple[int, JobOutcome]], float]  # pairs (index in the chunk, outcome), seconds
 
 
 @dataclass(frozen=True)
-class Shared:
+class SharedContext:
     """A payload on its way to workers.
 
     Images and the evaluator's assets stay in the object store, one copy on each machine.
@@ -75,7 +75,7 @@ class Shared:
 
 
 @dataclass(eq=False)
-class Task:
+class ActorTask:
     """A job for any worker of a pool.
 
     Attributes:
@@ -91,14 +91,14 @@ class Task:
 
     arch: Architecture
     job: Job
-    shared: Shared | None = None
+    shared: SharedContext | None = None
     suspect: bool = False
-    deaths: Deaths = field(default_factory=Deaths)
+    deaths: FailureTracker = field(default_factory=FailureTracker)
     unheard: int = 0
     closed: bool = False
 
 
-class Source(ABC):
+class TaskSource(ABC):
     """A source of tasks for a pool of actors, which takes their outcomes."""
 
     @property
@@ -107,7 +107,7 @@ class Source(ABC):
         """True if nothing more is wanted: all is done, or it was interrupted."""
 
     @abstractmethod
-    def next(self) -> Task | None:
+    def next(self) -> ActorTask | None:
         """Return the next task.
 
         Returns:
@@ -115,7 +115,7 @@ class Source(ABC):
         """
 
     @abstractmethod
-    def take(self, found: Sequence[tuple[Task, Outcome]]) -> None:
+    def take(self, found: Sequence[tuple[ActorTask, JobOutcome]]) -> None:
         """Take outcomes that arrived together.
 
         An outcome without a measurement is its task's last. A task has one such outcome, or it is
@@ -126,7 +126,7 @@ class Source(ABC):
         """
 
     @abstractmethod
-    def lose(self, task: Task, message: str) -> None:
+    def lose(self, task: ActorTask, message: str) -> None:
         """Give a task up.
 
         Args:
@@ -134,7 +134,7 @@ class Source(ABC):
             message: The reason.
         """
 
-    def again(self, task: Task) -> None:
+    def again(self, task: ActorTask) -> None:
         """Take note that a task is started once more.
 
         Args:
@@ -168,7 +168,7 @@ class Source(ABC):
         return 0
 
 
-class Worker:
+class ActorWorker:
     """The code of an actor: it keeps data and evaluator, and evaluates chunks of jobs.
 
     Args:
@@ -176,8 +176,8 @@ class Worker:
         gpus: The share of a GPU; 0 for the CPU.
     """
 
-    def __init__(self, shared: Shared, gpus: float) -> None:
-        self._device, self._share = worker_device(gpus), Share(gpus)
+    def __init__(self, shared: SharedContext, gpus: float) -> None:
+        self._device, self._share = worker_device(gpus), ResourceRequest(gpus)
         self._evaluators = {shared.version: ready_evaluator(shared)}
         self._first = shared.version
 
@@ -187,7 +187,7 @@ class Worker:
 
     @ray.method(num_returns="streaming")
     def evaluate(
-        self, chunk: Sequence[tuple[Architecture, Job]], shared: Shared | None = None
+        self, chunk: Sequence[tuple[Architecture, Job]], shared: SharedContext | None = None
     ) -> Iterator[Part]:
         """Evaluate a chunk of jobs.
 
@@ -202,7 +202,7 @@ class Worker:
         """
         evaluator = self._evaluator(shared)
         tasks = [(arch, on_device(job, self._device)) for arch, job in chunk]
-        found: list[tuple[int, Outcome]] = []
+        found: list[tuple[int, JobOutcome]] = []
         began = time.monotonic()
         for place, outcome in steps_of_many(evaluator, tasks, self._share):
             found.append((place, outcome))
@@ -213,7 +213,7 @@ class Worker:
         if found:
             yield found, time.monotonic() - began
 
-    def _evaluator(self, shared: Shared | None) -> Evaluator:
+    def _evaluator(self, shared: SharedContext | None) -> Evaluator:
         """Return the evaluator of a payload; those of the two last versions are kept."""
         if shared is None:
             return self._evaluators[self._first]
@@ -224,7 +224,7 @@ class Worker:
         return evaluator
 
 
-def ready_evaluator(shared: Shared) -> Evaluator:
+def ready_evaluator(shared: SharedContext) -> Evaluator:
     """Set up an evaluator with data and assets, which need not lie on this machine's disk.
 
     If the object store has lost the assets, the evaluator reads them from their files.
@@ -257,7 +257,7 @@ def _version(evaluator: Evaluator) -> str | None:
         return None
 
 
-def _last_step(outcome: Outcome, job: Job) -> bool:
+def _last_step(outcome: JobOutcome, job: Job) -> bool:
     """Return True if the job is done after this outcome, so that it must not look as under way."""
     return outcome.measurement is not None and outcome.measurement.step >= job.max_step
 
@@ -270,8 +270,8 @@ class ActorBackend(ABC):
     """
 
     @abstractmethod
-    def hire(self, shared: Shared, gpus: float, options: Mapping[str, Any]) -> Any:
-        """Start a :class:`Worker`.
+    def hire(self, shared: SharedContext, gpus: float, options: Mapping[str, Any]) -> Any:
+        """Start a :class:`ActorWorker`.
 
         Args:
             shared: The payload.
@@ -295,7 +295,7 @@ class ActorBackend(ABC):
 
     @abstractmethod
     def evaluate(
-        self, actor: Any, chunk: Sequence[tuple[Architecture, Job]], shared: Shared | None
+        self, actor: Any, chunk: Sequence[tuple[Architecture, Job]], shared: SharedContext | None
     ) -> Any:
         """Have the actor evaluate a chunk.
 
@@ -360,9 +360,9 @@ class ActorBackend(ABC):
 class RayActors(ActorBackend):
     """The actors of the Ray that this process has joined."""
 
-    def hire(self, shared: Shared, gpus: float, options: Mapping[str, Any]) -> Any:
+    def hire(self, shared: SharedContext, gpus: float, options: Mapping[str, Any]) -> Any:
         """Start a Ray actor."""
-        actor: Any = ray.remote(Worker)
+        actor: Any = ray.remote(ActorWorker)
         return actor.options(**options).remote(shared, gpus)
 
     def ready(self, actor: Any) -> Any:
@@ -370,7 +370,7 @@ class RayActors(ActorBackend):
         return actor.ready.remote()
 
     def evaluate(
-        self, actor: Any, chunk: Sequence[tuple[Architecture, Job]], shared: Shared | None
+        self, actor: Any, chunk: Sequence[tuple[Architecture, Job]], shared: SharedContext | None
     ) -> Any:
         """Have the actor evaluate a chunk, as a streaming call."""
         return actor.evaluate.remote(chunk, *([] if shared is None else [shared]))
@@ -405,7 +405,7 @@ class _Chunk:
     the stream of outcomes.
     """
 
-    left: dict[int, Task]
+    left: dict[int, ActorTask]
     sign: Any
     parts: Any
 
@@ -452,7 +452,7 @@ class _Hand:
         return chunk.parts if chunk.sign is None else chunk.sign
 
 
-class Crew:
+class ActorPool:
     """A pool of actors with one payload, which replaces dead actors and grows with the cluster.
 
     An actor says when it comes to a chunk, so that no task is blamed for the end of an actor that
@@ -465,8 +465,8 @@ class Crew:
             nothing are spread over the machines here.
         size: Returns the number of actors that there may be now.
         retries: How often a task whose worker died is started again, if it is not put in quarantine
-            before (see :class:`~raynas.runners.failures.Deaths`). If the worker had several tasks,
-            they are tried one by one, since only one of them is the cause.
+            before (see :class:`~raynas.runners.failures.FailureTracker`). If the worker had several
+            tasks, they are tried one by one, since only one of them is the cause.
         ahead: False gives an actor one task at a time, and asks for none before that has ended.
         patience: Seconds without a message after which an actor is taken for dead; None waits.
         gpus: 0 keeps actors off a GPU, more lets them use one; None as ``options`` say.
@@ -477,7 +477,7 @@ class Crew:
 
     def __init__(
         self,
-        shared: Shared,
+        shared: SharedContext,
         options: Mapping[str, float],
         size: Callable[[], int],
         *,
@@ -495,8 +495,8 @@ class Crew:
         self._size, self._retries, self._ahead = size, retries, ahead
         self._patience = patience
         self._hands: list[_Hand] = []
-        self._alone: deque[Task] = deque()  # suspects: each is sent alone
-        self._back: deque[Task] = deque()  # tasks of dead workers that had not begun them
+        self._alone: deque[ActorTask] = deque()  # suspects: each is sent alone
+        self._back: deque[ActorTask] = deque()  # tasks of dead workers that had not begun them
         self._hired = 0
         self._proved = False  # an actor was set up
         self._stillborn = self._stillborn_before = (
@@ -504,7 +504,7 @@ class Crew:
         )
         self._jobs = self._seconds = 0.0  # of the last jobs; older jobs count less
 
-    def carry_out(self, source: Source) -> None:
+    def carry_out(self, source: TaskSource) -> None:
         """Evaluate tasks until the source is over.
 
         Args:
@@ -525,11 +525,11 @@ class Crew:
                 self._bury(hand, source)
 
     @property
-    def shared(self) -> Shared:
+    def shared(self) -> SharedContext:
         """The payload that workers are set up with."""
         return self._shared
 
-    def renew(self, shared: Shared) -> None:
+    def renew(self, shared: SharedContext) -> None:
         """Set up workers that are started from now on with another payload.
 
         Args:
@@ -549,7 +549,7 @@ class Crew:
             for hand in hands:
                 all_of_them.callback(self._backend.kill, hand.actor)
 
-    def _wanted(self, source: Source) -> int:
+    def _wanted(self, source: TaskSource) -> int:
         """Return the number of actors to have.
 
         As many as fit on the machines; if there may be more machines, so many that each actor has
@@ -583,7 +583,7 @@ class Crew:
         ready = self._backend.ready(actor)
         return _Hand(actor, self._hired - 1, ready, time.monotonic(), node)
 
-    def _hand_out(self, source: Source) -> None:
+    def _hand_out(self, source: TaskSource) -> None:
         """Give each actor one chunk first, then one more to go on with if the tasks are short."""
         for have in range(2 if self._paced() > 1 else 1):
             if have and self._alone:  # a suspect goes to an idle actor
@@ -599,7 +599,7 @@ class Crew:
                         self._refused(hand, tasks, error, source)
                         return
 
-    def _give(self, hand: _Hand, tasks: Sequence[Task]) -> None:
+    def _give(self, hand: _Hand, tasks: Sequence[ActorTask]) -> None:
         """Give an actor a chunk; it answers just before it comes to the chunk."""
         if not hand.chunks:
             hand.heard = time.monotonic()
@@ -609,7 +609,7 @@ class Crew:
         hand.chunks.append(_Chunk(dict(enumerate(tasks)), sign, parts))
 
     def _refused(
-        self, hand: _Hand, tasks: Sequence[Task], error: Exception, source: Source
+        self, hand: _Hand, tasks: Sequence[ActorTask], error: Exception, source: TaskSource
     ) -> None:
         """Try each of the tasks alone: the worker is dead, or one of them cannot be sent.
 
@@ -651,18 +651,18 @@ class Crew:
             return 1
         return min(int(_CHUNK_SECONDS * self._jobs / max(self._seconds, 1e-6)), _CHUNK)
 
-    def _chunk_size(self, source: Source) -> int:
+    def _chunk_size(self, source: TaskSource) -> int:
         if not self._ahead:
             return 1
         size = max(self._paced(), self._shared.evaluator.crowd)
         most = source.share(len(self.processes))
         return max(1, size if most is None else min(size, most))
 
-    def _chunk(self, source: Source, size: int) -> list[Task]:
+    def _chunk(self, source: TaskSource, size: int) -> list[ActorTask]:
         """Take tasks for one call, all with the same payload."""
         if self._alone:
             return [self._alone.popleft()]
-        tasks: list[Task] = []
+        tasks: list[ActorTask] = []
         while len(tasks) < size:
             task = self._back.popleft() if self._back else source.next()
             if task is None:
@@ -675,9 +675,9 @@ class Crew:
                 break
         return tasks
 
-    def _listen(self, source: Source) -> list[tuple[Task, Outcome]]:
+    def _listen(self, source: TaskSource) -> list[tuple[ActorTask, JobOutcome]]:
         """Return the outcomes that have arrived; wait a moment if there are none."""
-        found: list[tuple[Task, Outcome]] = []
+        found: list[tuple[ActorTask, JobOutcome]] = []
         for hand in self._speaking(source):
             with hand.surviving():
                 found += self._hear(hand)
@@ -705,7 +705,7 @@ class Crew:
             if hand.process and hand.awaited is not None and hand.heard < since:
                 hand.fate = hand.fate or TimeoutError(no_measurement(self._patience))
 
-    def _speaking(self, source: Source) -> list[_Hand]:
+    def _speaking(self, source: TaskSource) -> list[_Hand]:
         hands = [hand for hand in self._hands if hand.awaited is not None and hand.fate is None]
         lost = any(hand.fate is not None for hand in self._hands)
         if not hands:
@@ -716,7 +716,7 @@ class Crew:
         ready = self._backend.wait(waiting, 0.0 if lost else _LOOK_SECONDS)
         return [awaited[id(reference)] for reference in ready]
 
-    def _hear(self, hand: _Hand) -> list[tuple[Task, Outcome]]:
+    def _hear(self, hand: _Hand) -> list[tuple[ActorTask, JobOutcome]]:
         """Read the next message of an actor.
 
         Raises:
@@ -734,7 +734,7 @@ class Crew:
             if not self._backend.wait([chunk.parts], 0.0):
                 return []
         part, seconds = self._backend.part(chunk.parts)
-        found: list[tuple[Task, Outcome]] = []
+        found: list[tuple[ActorTask, JobOutcome]] = []
         for place, outcome in part:
             task = chunk.left.get(place)
             if task is None:  # it has ended already: an evaluator may report that twice
@@ -748,7 +748,7 @@ class Crew:
         self._seconds = 0.9 * self._seconds + seconds
         return found
 
-    def _bury(self, hand: _Hand, source: Source) -> None:
+    def _bury(self, hand: _Hand, source: TaskSource) -> None:
         error = str(hand.fate)
         self._hands.remove(hand)
         self._backend.kill(hand.actor)
@@ -777,7 +777,7 @@ class Crew:
         if self._stillborn >= _STILLBORN:
             raise no_setup(cause(error)[1])
 
-    def _unheard(self, tasks: Sequence[Task], error: str, source: Source) -> None:
+    def _unheard(self, tasks: Sequence[ActorTask], error: str, source: TaskSource) -> None:
         """Take back tasks of a worker that died before it said that it came to them.
 
         This is believed only some times, or such a task would end one worker after the other. The
@@ -791,11 +791,11 @@ class Crew:
         self._take_back(believed)
         self._blame([task for task in tasks if task.unheard > _UNHEARD], error, source)
 
-    def _take_back(self, tasks: Sequence[Task]) -> None:
+    def _take_back(self, tasks: Sequence[ActorTask]) -> None:
         for task in tasks:
             (self._alone if task.suspect else self._back).append(task)
 
-    def _blame(self, begun: Sequence[Task], error: str, source: Source) -> None:
+    def _blame(self, begun: Sequence[ActorTask], error: str, source: TaskSource) -> None:
         """Try tasks again one by one, or give one up: one of them may have killed its worker."""
         _, reason = cause(error)
         for task in begun:
@@ -809,6 +809,6 @@ class Crew:
             self._alone.append(task)
 
     @staticmethod
-    def _next_attempt(task: Task, source: Source) -> None:
+    def _next_attempt(task: ActorTask, source: TaskSource) -> None:
         task.job = replace(task.job, attempt=task.job.attempt + 1)
         source.again(task)

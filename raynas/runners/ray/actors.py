@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from raynas.runners.base import Outcome, deliver
-from raynas.runners.ray.actor_pool import Source, Task
+from raynas.runners.base import JobOutcome, deliver
+from raynas.runners.ray.actor_pool import ActorTask, TaskSource
 from raynas.runners.ray.cluster import ClusterRunner
 from raynas.search.job_source import JobSource
 
@@ -46,7 +46,7 @@ class ActorRunner(ClusterRunner):
             crew.dismiss()
 
 
-class _Jobs(Source):
+class _Jobs(TaskSource):
     """The jobs of a search."""
 
     def __init__(self, work: JobSource) -> None:
@@ -56,11 +56,11 @@ class _Jobs(Source):
     def over(self) -> bool:
         return self._work.done or self._work.interrupted
 
-    def next(self) -> Task | None:
+    def next(self) -> ActorTask | None:
         job = self._work.next()
-        return Task(self._work.arch(job.trial), job) if job else None
+        return ActorTask(self._work.arch(job.trial), job) if job else None
 
-    def take(self, found: Sequence[tuple[Task, Outcome]]) -> None:
+    def take(self, found: Sequence[tuple[ActorTask, JobOutcome]]) -> None:
         with self._work.together():
             for task, outcome in found:
                 if not task.closed:  # what a stopped or paused trial's worker says later
@@ -70,8 +70,8 @@ class _Jobs(Source):
     def left(self) -> int:
         return self._work.breadth
 
-    def again(self, task: Task) -> None:
+    def again(self, task: ActorTask) -> None:
         self._work.restarted(task.job)
 
-    def lose(self, task: Task, message: str) -> None:
+    def lose(self, task: ActorTask, message: str) -> None:
         self._work.fail(task.job, message)

@@ -21,7 +21,7 @@ from ray.util.placement_group import (  # noqa: E402
 _MOST = 64
 
 
-class Demand:
+class AutoscalerRequest:
     """A request for machines: reservations for more trials than the machines hold.
 
     An autoscaler counts what waits for room. Trials could wait instead, but they would be proposals

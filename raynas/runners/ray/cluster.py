@@ -19,15 +19,15 @@ from typing import Any
 from raynas.core import Architecture, Job, UserError
 from raynas.core.describe import fresh
 from raynas.core.printable import printable
-from raynas.data.base import View
-from raynas.runners.base import Outcome, Resources, Runner
+from raynas.data.base import DataView
+from raynas.runners.base import JobOutcome, Resources, Runner
 from raynas.runners.gpus import GpuDecision
 from raynas.runners.ray import environment
 from raynas.runners.ray import nodes as machines
-from raynas.runners.ray.actor_pool import Crew, Shared, Source, Task
-from raynas.runners.ray.autoscaling import Demand
+from raynas.runners.ray.actor_pool import ActorPool, ActorTask, SharedContext, TaskSource
+from raynas.runners.ray.autoscaling import AutoscalerRequest
 from raynas.runners.ray.lost_nodes import LostMachines, WordsInto
-from raynas.search.context import Payload
+from raynas.search.context import EvaluationContext
 
 environment.prepare()  # before Ray is imported
 
@@ -63,13 +63,13 @@ class ClusterRunner(Runner):
         self._session: Path | None = None
         self._folder: Path | None = None
         self._gpus = 0.0
-        self._shared_view: tuple[View, Any] | None = None
-        self._pool: tuple[Payload, Crew] | None = None
+        self._shared_view: tuple[DataView, Any] | None = None
+        self._pool: tuple[EvaluationContext, ActorPool] | None = None
         self._words = contextlib.ExitStack()
 
     def evaluate(
-        self, payload: Payload, jobs: Sequence[tuple[Architecture, Job]]
-    ) -> list[list[Outcome]]:
+        self, payload: EvaluationContext, jobs: Sequence[tuple[Architecture, Job]]
+    ) -> list[list[JobOutcome]]:
         """Evaluate jobs by actors that take no CPU from Ray, so they never wait for trials to end.
 
         They compute on CPUs, except for evaluators that measure times: these use the devices of the
@@ -84,12 +84,12 @@ class ClusterRunner(Runner):
             raise
         return answers.found
 
-    def _crew(self, payload: Payload) -> Crew:
+    def _crew(self, payload: EvaluationContext) -> ActorPool:
         if self._pool is None or self._pool[0] is not payload:
             self._dismiss()
             free = {"num_cpus": 0.0, "num_gpus": 0.0}
             gpus = self._gpus if payload.evaluator.serial else 0.0
-            crew = Crew(self.share(payload), free, self._size(payload), retries=1, gpus=gpus)
+            crew = ActorPool(self.share(payload), free, self._size(payload), retries=1, gpus=gpus)
             self._pool = payload, crew
         return self._pool[1]
 
@@ -98,7 +98,7 @@ class ClusterRunner(Runner):
             self._pool[1].dismiss()
             self._pool = None
 
-    def share(self, payload: Payload) -> Shared:
+    def share(self, payload: EvaluationContext) -> SharedContext:
         """Put a payload where workers find it.
 
         The evaluator is a new copy: one that was set up here would also hold the images.
@@ -115,15 +115,17 @@ class ClusterRunner(Runner):
         assets = evaluator.assets()
         kept = ray.put(dict(assets)) if assets else None
         version = evaluator.weights_version() or ""
-        return Shared(payload.space, evaluator, self._shared_view[1], kept, version)
+        return SharedContext(payload.space, evaluator, self._shared_view[1], kept, version)
 
-    def hire(self, payload: Payload, *, ahead: bool = True, patience: float | None = None) -> Crew:
+    def hire(
+        self, payload: EvaluationContext, *, ahead: bool = True, patience: float | None = None
+    ) -> ActorPool:
         """Make a pool of actors that have the resources of trials, and the payload.
 
         Args:
             payload: The space, the evaluator and the data view.
             ahead: True gives an actor its next jobs before it has finished the last; see
-                :class:`Crew`.
+                :class:`ActorPool`.
             patience: Seconds without a message after which an actor is taken for dead; None waits.
 
         Returns:
@@ -136,14 +138,14 @@ class ClusterRunner(Runner):
         options: dict[str, float] = {"num_cpus": self.resources.cpus, "num_gpus": self._gpus}
         if self._memory:
             options["memory"] = self._memory
-        return Crew(
+        return ActorPool(
             self.share(payload),
             options,
             self._size(payload),
             retries=self.resources.retries,
             ahead=ahead,
             patience=patience,
-            grows=machines.Recent(self._grows),
+            grows=machines.CachedQuery(self._grows),
         )
 
     def bring_machine(self, patience: float) -> bool:
@@ -159,7 +161,7 @@ class ClusterRunner(Runner):
             UserError: If nobody can say whether it should have GPUs.
         """
         self._check_gpus()
-        demand, deadline = Demand(self._bundle(1)), time.monotonic() + patience
+        demand, deadline = AutoscalerRequest(self._bundle(1)), time.monotonic() + patience
         demand.ask(1)
         try:
             while not machines.with_cpus():
@@ -181,8 +183,8 @@ class ClusterRunner(Runner):
             raise UserError(
                 f"resources.gpus={self.resources.gpus}, but no machine is up yet that would show "
                 "whether there are GPUs",
-                allowed="0, or what a trial gets: 1, or 0.25 for four on one GPU",
-                cure="--set resources.gpus=0.25",
+                expected="0, or what a trial gets: 1, or 0.25 for four on one GPU",
+                hint="--set resources.gpus=0.25",
             )
 
     def _grows(self) -> bool:
@@ -190,9 +192,9 @@ class ClusterRunner(Runner):
         joined = self.address is not None and self.resources.concurrent is None
         return joined and machines.managed()
 
-    def _size(self, payload: Payload) -> Callable[[], int]:
+    def _size(self, payload: EvaluationContext) -> Callable[[], int]:
         """Return a function for how many actors there may be, as machines join and leave."""
-        return (lambda: 1) if payload.evaluator.serial else machines.Recent(self._slots)
+        return (lambda: 1) if payload.evaluator.serial else machines.CachedQuery(self._slots)
 
     def open(self) -> None:
         """Start Ray on this machine, or join the cluster at ``address``.
@@ -238,7 +240,7 @@ class ClusterRunner(Runner):
             self._remove_folder()
             raise UserError(
                 f"Ray does not start on this machine: {printable(str(error))[:300]}",
-                cure="set RAY_TMPDIR to a folder that can be written, or take --local",
+                hint="set RAY_TMPDIR to a folder that can be written, or take --local",
             ) from error
         node = ray._private.worker._global_node
         self._session = Path(node.get_session_dir_path()) if node else None
@@ -256,8 +258,8 @@ class ClusterRunner(Runner):
         except OSError as error:
             raise UserError(
                 f"no Ray cluster answers at {address!r}",
-                allowed=_ADDRESSES,
-                cure="start one with `ray start --head` or `ray up cluster.yaml`",
+                expected=_ADDRESSES,
+                hint="start one with `ray start --head` or `ray up cluster.yaml`",
             ) from error
 
     def _remove_folder(self) -> None:
@@ -272,13 +274,13 @@ class ClusterRunner(Runner):
         if self.resources.cpus > have.get("CPU", 0.0) and self.address is None:
             raise UserError(
                 f"resources.cpus={self.resources.cpus:g} on a machine with {have.get('CPU', 0):g}",
-                allowed=f"up to {have.get('CPU', 0):g}",
-                cure="--set resources.cpus=1",
+                expected=f"up to {have.get('CPU', 0):g}",
+                hint="--set resources.cpus=1",
             )
         if self._gpus > have.get("GPU", 0.0) and self.address is None:
             raise UserError(
                 f"resources.gpus={self._gpus:g}, but Ray sees {have.get('GPU', 0):g} GPUs here",
-                cure="--set resources.gpus=0",
+                hint="--set resources.gpus=0",
             )
 
     def _bundle(self, processes: int) -> dict[str, float]:
@@ -308,7 +310,7 @@ class ClusterRunner(Runner):
             )
             raise UserError(
                 f"{processes} processes that train together want {shown} on one machine",
-                cure="fewer processes, or --set resources.cpus=0.5",
+                hint="fewer processes, or --set resources.cpus=0.5",
             )
         return wanted
 
@@ -360,8 +362,8 @@ def _knock(address: str) -> None:
     if "://" in address:
         raise UserError(
             f"address {address!r}",
-            allowed=_ADDRESSES,
-            cure="from outside: `ray job submit --address http://HEAD:8265 -- raynas ...`",
+            expected=_ADDRESSES,
+            hint="from outside: `ray job submit --address http://HEAD:8265 -- raynas ...`",
         )
     host, colon, port = address.rpartition(":")
     if colon and port.isdecimal():
@@ -371,15 +373,15 @@ def _knock(address: str) -> None:
             raise OSError(str(error)) from None
 
 
-class _Answers(Source):
+class _Answers(TaskSource):
     """A fixed list of jobs as a source of tasks.
 
     ``found`` has a list of outcomes for each job.
     """
 
     def __init__(self, jobs: Sequence[tuple[Architecture, Job]]) -> None:
-        self.found: list[list[Outcome]] = [[] for _ in jobs]
-        self._tasks = [Task(arch, job) for arch, job in jobs]
+        self.found: list[list[JobOutcome]] = [[] for _ in jobs]
+        self._tasks = [ActorTask(arch, job) for arch, job in jobs]
         self._places = {id(task): place for place, task in enumerate(self._tasks)}
         self._given = self._ended = 0
 
@@ -387,7 +389,7 @@ class _Answers(Source):
     def over(self) -> bool:
         return self._ended == len(self._tasks)
 
-    def next(self) -> Task | None:
+    def next(self) -> ActorTask | None:
         if self._given == len(self._tasks):
             return None
         self._given += 1
@@ -396,14 +398,14 @@ class _Answers(Source):
     def share(self, workers: int) -> int:
         return (len(self._tasks) - self._given) // (2 * workers)
 
-    def take(self, found: Sequence[tuple[Task, Outcome]]) -> None:
+    def take(self, found: Sequence[tuple[ActorTask, JobOutcome]]) -> None:
         for task, outcome in found:
             self._ended += outcome.measurement is None
             if outcome.measurement is not None or outcome.failure:
                 self.found[self._places[id(task)]].append(outcome)
 
-    def again(self, task: Task) -> None:
+    def again(self, task: ActorTask) -> None:
         self.found[self._places[id(task)]].clear()
 
-    def lose(self, task: Task, message: str) -> None:
-        self.take([(task, Outcome(failure=message))])
+    def lose(self, task: ActorTask, message: str) -> None:
+        self.take([(task, JobOutcome(failure=message))])

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from raynas.runners.placement import Device
+from raynas.runners.placement import DeviceKind
 from raynas.runners.ray import nodes as machines
 
 import ray  # isort: skip - after the environment, which `nodes` has set
@@ -15,7 +15,7 @@ _PATIENCE = 60.0  # seconds for a machine to answer; a full one may never answer
 _KIND = "accelerator_type:"
 
 
-def look_at_devices() -> tuple[Device, ...]:
+def look_at_devices() -> tuple[DeviceKind, ...]:
     """Find the GPUs that torch can use, on the machines that answer within a minute.
 
     Returns:
@@ -55,7 +55,7 @@ def _kind(node: Mapping[str, Any]) -> str:
     return next((name.removeprefix(_KIND) for name in node if name.startswith(_KIND)), "")
 
 
-def _devices(found: list[tuple[str, int, float]]) -> tuple[Device, ...]:
+def _devices(found: list[tuple[str, int, float]]) -> tuple[DeviceKind, ...]:
     """Merge the GPUs of the machines by kind.
 
     Of one kind the smallest memory counts; if kinds have no names, the smallest of all.
@@ -71,4 +71,4 @@ def _devices(found: list[tuple[str, int, float]]) -> tuple[Device, ...]:
         counts[kind] += int(count)
         least[kind] = min(size, least.get(kind, size))
     single = len(least) == 1
-    return tuple(Device(least[k], counts[k], "" if single else k) for k in least)
+    return tuple(DeviceKind(least[k], counts[k], "" if single else k) for k in least)

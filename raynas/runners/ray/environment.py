@@ -118,7 +118,7 @@ def short_folder() -> Path | None:
         raise UserError(
             f"the temporary folder {usual} is too long a path for Ray's sockets (up to {_SOCKET} "
             f"bytes), and none can be made in {_SHORT}: {error.strerror}",
-            cure="set RAY_TMPDIR to a folder with a short path, or take --local",
+            hint="set RAY_TMPDIR to a folder with a short path, or take --local",
         ) from error
     line = f"the path {usual} is too long for Ray's sockets; Ray keeps its files in {made}"
     print(printable(line), file=sys.stderr)

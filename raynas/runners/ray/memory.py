@@ -8,12 +8,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from raynas.runners.placement import CONTEXT, Share
+from raynas.runners.placement import CONTEXT, ResourceRequest
 
 _STDERR = 2
 
 
-class Peak:
+class PeakMemory:
     """A measurement of the most memory that this process has had since a moment.
 
     On a GPU it is what torch has reserved, and the context. The main memory of a process may never
@@ -24,7 +24,7 @@ class Peak:
         share: The worker's share of the device; its limit is set.
     """
 
-    def __init__(self, device: str, share: Share) -> None:
+    def __init__(self, device: str, share: ResourceRequest) -> None:
         self._device, self._before = device, _resident()
         if device != "cpu":
             _clear(device, share)
@@ -43,7 +43,7 @@ class Peak:
         return torch.cuda.max_memory_reserved(self._device) + CONTEXT
 
 
-def _clear(device: str, share: Share) -> None:
+def _clear(device: str, share: ResourceRequest) -> None:
     """Free the memory that torch does not use, and set the limit of the share."""
     import torch
 

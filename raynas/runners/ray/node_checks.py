@@ -12,9 +12,9 @@ from typing import Any
 from raynas.core import Architecture, Job
 from raynas.runners.base import pick_device, steps
 from raynas.runners.ray import nodes as machines
-from raynas.runners.ray.actor_pool import Shared
+from raynas.runners.ray.actor_pool import SharedContext
 from raynas.runners.ray.cluster import ClusterRunner
-from raynas.search.context import Payload
+from raynas.search.context import EvaluationContext
 from raynas.store.provenance import Provenance
 
 import ray  # isort: skip - after the environment, which `nodes` has set
@@ -23,7 +23,7 @@ _PATIENCE = 120.0  # seconds for a machine to answer
 
 
 @dataclass(frozen=True)
-class Node:
+class NodeCheck:
     """A machine of a cluster, and how a test on it went.
 
     Attributes:
@@ -50,8 +50,10 @@ class Node:
 
 
 def look_at_nodes(
-    runner: ClusterRunner, payload: Payload | None = None, arch: Architecture | None = None
-) -> list[Node]:
+    runner: ClusterRunner,
+    payload: EvaluationContext | None = None,
+    arch: Architecture | None = None,
+) -> list[NodeCheck]:
     """Describe all machines of a cluster, and try one step of a job on each that has a CPU.
 
     Args:
@@ -75,7 +77,7 @@ def look_at_nodes(
     return [_answer(known, reference) for known, reference in asked]
 
 
-def _answer(known: Mapping[str, Any], reference: Any) -> Node:
+def _answer(known: Mapping[str, Any], reference: Any) -> NodeCheck:
     have = known["Resources"]
     node = {
         "host": known["NodeManagerHostname"],
@@ -84,12 +86,14 @@ def _answer(known: Mapping[str, Any], reference: Any) -> Node:
         "memory_gb": have.get("memory", 0.0) / 1e9,
     }
     try:
-        return Node(**node, **ray.get(reference, timeout=_PATIENCE))
+        return NodeCheck(**node, **ray.get(reference, timeout=_PATIENCE))
     except Exception as error:  # whatever is wrong with one machine, the others are shown
-        return Node(**node, fault=f"{type(error).__name__}: {' '.join(str(error).split())[-300:]}")
+        return NodeCheck(
+            **node, fault=f"{type(error).__name__}: {' '.join(str(error).split())[-300:]}"
+        )
 
 
-def _look(shared: Shared | None, arch: Architecture | None, gpus: float) -> dict[str, Any]:
+def _look(shared: SharedContext | None, arch: Architecture | None, gpus: float) -> dict[str, Any]:
     """Describe the machine that this runs on, and try the job."""
     found: dict[str, Any] = {
         "python": platform.python_version(),

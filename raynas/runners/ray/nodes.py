@@ -20,7 +20,7 @@ _GROUP = "ray.io/node-group"
 _PATIENCE = 15.0
 
 
-class Recent(Generic[T]):
+class CachedQuery(Generic[T]):
     """A function whose result is kept for some seconds.
 
     It is for questions about machines, which come and go.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from raynas.runners.placement import Learned
+from raynas.runners.placement import MemoryModel
 from raynas.runners.ray.actors import ActorRunner
 from raynas.runners.ray.cluster import ClusterRunner
 from raynas.search.job_source import JobSource
@@ -28,7 +28,7 @@ class RayRunner(ClusterRunner):
     name: ClassVar[str] = "ray"
 
     scratch: Path | None = None
-    _learned: Learned = field(default_factory=Learned, init=False, repr=False)
+    _learned: MemoryModel = field(default_factory=MemoryModel, init=False, repr=False)
 
     def run(self, work: JobSource) -> None:
         """Carry out jobs by Ray Tune, or by actors if the evaluator is lightweight.

@@ -3,7 +3,7 @@
 The weights lie in Ray's object store, one copy on each machine; every actor has its own copy of
 them, of the calibration and of the validation images on its device. Requests of tens of
 architectures are cut into chunks and dealt out by a
-:class:`~raynas.runners.ray.actor_pool.Crew`. It replaces actors that die or fall silent, and
+:class:`~raynas.runners.ray.actor_pool.ActorPool`. It replaces actors that die or fall silent, and
 evaluates again what they had not answered.
 """
 
@@ -20,23 +20,23 @@ from typing import Any
 
 from raynas.core import Architecture, Job, Measurement, RaynasError, UserError
 from raynas.core.describe import fresh
-from raynas.runners.base import Outcome, Resources
-from raynas.runners.ray.actor_pool import Shared, Source, Task
+from raynas.runners.base import JobOutcome, Resources
+from raynas.runners.ray.actor_pool import ActorTask, SharedContext, TaskSource
 from raynas.runners.ray.actors import ActorRunner
 from raynas.runners.ray.futures import CallbackThread
-from raynas.search.context import Payload
+from raynas.search.context import EvaluationContext
 from raynas.spaces.guard import checked_canonical
 
 #: the most answers that are remembered; one takes a few hundred bytes
 _KNOWN = 100_000
 
 
-class Busy(RaynasError):
+class ServerBusy(RaynasError):
     """An error that says that the queue of a server is full; ask again later, or wait longer."""
 
 
 @dataclass(frozen=True)
-class Answer:
+class SubnetAnswer:
     """The measurement of one architecture by one version of the weights.
 
     Attributes:
@@ -53,7 +53,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Health:
+class ServerHealth:
     """The state of a server at one moment.
 
     Attributes:
@@ -101,7 +101,7 @@ class SupernetServer:
 
     def __init__(
         self,
-        payload: Payload,
+        payload: EvaluationContext,
         resources: Resources | None = None,
         *,
         queue: int = 1024,
@@ -125,7 +125,7 @@ class SupernetServer:
 
     def submit(
         self, archs: Sequence[Architecture], wait: float | None = None
-    ) -> list[Future[Answer]]:
+    ) -> list[Future[SubnetAnswer]]:
         """Ask for architectures without waiting for the answers.
 
         The answers are by the weights of this moment. Either all architectures find room in the
@@ -148,12 +148,14 @@ class SupernetServer:
             if arch.space != space.name:
                 raise UserError(
                     f"architecture {arch} is of space {arch.space!r}, not of {space.name!r}",
-                    cure="ask a server of the architecture's own space",
+                    hint="ask a server of the architecture's own space",
                 )
         canonical = [checked_canonical(space, arch) for arch in archs]
         return self._desk.ask(canonical, self._crew.shared, wait)
 
-    def evaluate(self, archs: Sequence[Architecture], wait: float | None = None) -> list[Answer]:
+    def evaluate(
+        self, archs: Sequence[Architecture], wait: float | None = None
+    ) -> list[SubnetAnswer]:
         """Ask for architectures and wait for the answers.
 
         Args:
@@ -198,7 +200,7 @@ class SupernetServer:
         """The version of the weights by which a request would be answered now."""
         return self._crew.shared.version
 
-    def health(self) -> Health:
+    def health(self) -> ServerHealth:
         """Return the state of the server.
 
         Returns:
@@ -210,7 +212,7 @@ class SupernetServer:
         desk = self._desk
         desk.check()
         with desk.room:
-            return Health(
+            return ServerHealth(
                 self.version,
                 tuple(self._crew.processes),
                 len(desk.waiting),
@@ -245,7 +247,7 @@ class SupernetServer:
             self._crew.dismiss()
 
 
-def _check(payload: Payload) -> None:
+def _check(payload: EvaluationContext) -> None:
     """Check that the evaluator can use its weights.
 
     Raises:
@@ -260,15 +262,15 @@ def _check(payload: Payload) -> None:
 class _Request:
     """One architecture by one version of the weights; ``answer`` is set once, by :func:`_tell`."""
 
-    task: Task
-    answer: Future[Answer]
+    task: ActorTask
+    answer: Future[SubnetAnswer]
     found: Measurement | None = None
 
     def __post_init__(self) -> None:
         self.answer.set_running_or_notify_cancel()  # not to be cancelled: others may wait for it
 
 
-class _Desk(Source):
+class _Desk(TaskSource):
     """The queue between the callers and the actor pool.
 
     Its state is read and changed while ``room`` is held. No code of callers runs meanwhile: futures
@@ -279,19 +281,19 @@ class _Desk(Source):
         future: Makes a new future.
     """
 
-    def __init__(self, queue: int, future: Callable[[], Future[Answer]] = Future) -> None:
+    def __init__(self, queue: int, future: Callable[[], Future[SubnetAnswer]] = Future) -> None:
         self.room = threading.Condition()
         self.waiting: deque[_Request] = deque()
         self.asked: dict[tuple[str, str], _Request] = {}
         self.answered = self.restarted = 0
         self._queue, self._numbers, self._future = queue, 0, future
         self._line: deque[object] = deque()  # callers that wait for room
-        self._known: OrderedDict[tuple[str, str], Future[Answer]] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], Future[SubnetAnswer]] = OrderedDict()
         self._ended: BaseException | None = None
 
     def ask(
-        self, archs: Sequence[Architecture], shared: Shared, wait: float | None
-    ) -> list[Future[Answer]]:
+        self, archs: Sequence[Architecture], shared: SharedContext, wait: float | None
+    ) -> list[Future[SubnetAnswer]]:
         keys = [(shared.version, arch.id) for arch in archs]
         with self.room:
             self._wait_for_room(keys, wait)
@@ -300,7 +302,7 @@ class _Desk(Source):
                 if key not in self._known and key not in self.asked:
                     self._numbers += 1
                     job = Job(self._numbers, seed=0, max_step=shared.evaluator.max_step)
-                    self.asked[key] = _Request(Task(arch, job, shared), self._future())
+                    self.asked[key] = _Request(ActorTask(arch, job, shared), self._future())
                     self.waiting.append(self.asked[key])
             self.room.notify_all()
             return [self._known.get(key) or self.asked[key].answer for key in keys]
@@ -317,7 +319,7 @@ class _Desk(Source):
             if not self.room.wait_for(lambda: self._fits(keys, self._line[0] is me), wait):
                 others = len(self._line) - 1
                 behind = f", and {others} callers wait for room" if others else ""
-                raise Busy(
+                raise ServerBusy(
                     f"{len(self.waiting)} architectures wait, up to {self._queue} may{behind}"
                 )
         finally:  # also if the caller is interrupted
@@ -358,7 +360,7 @@ class _Desk(Source):
     def over(self) -> bool:
         return self._ended is not None
 
-    def next(self) -> Task | None:
+    def next(self) -> ActorTask | None:
         with self.room:
             if not self.waiting:
                 return None
@@ -373,32 +375,32 @@ class _Desk(Source):
     def share(self, workers: int) -> int:
         return -(-len(self.waiting) // max(workers, 1))
 
-    def take(self, found: Sequence[tuple[Task, Outcome]]) -> None:
+    def take(self, found: Sequence[tuple[ActorTask, JobOutcome]]) -> None:
         for task, outcome in found:
             if outcome.measurement is not None:
                 self._note(task, outcome.measurement)
             else:
                 self._close(task, outcome.failure)
 
-    def again(self, task: Task) -> None:
+    def again(self, task: ActorTask) -> None:
         with self.room:
             self.restarted += 1
         self._note(task, None)
 
-    def lose(self, task: Task, message: str) -> None:
+    def lose(self, task: ActorTask, message: str) -> None:
         self._close(task, message)
 
-    def _request(self, task: Task) -> _Request | None:
+    def _request(self, task: ActorTask) -> _Request | None:
         """Return the request of the task; another task may answer an equal request, later."""
         request = self.asked.get(_key(task))
         return request if request is not None and request.task is task else None
 
-    def _note(self, task: Task, found: Measurement | None) -> None:
+    def _note(self, task: ActorTask, found: Measurement | None) -> None:
         with self.room:
             if request := self._request(task):
                 request.found = found
 
-    def _close(self, task: Task, failure: str) -> None:
+    def _close(self, task: ActorTask, failure: str) -> None:
         key = _key(task)
         with self.room:
             request = self._request(task)
@@ -412,18 +414,18 @@ class _Desk(Source):
                 self._known[key] = request.answer
                 if len(self._known) > _KNOWN:
                     self._known.popitem(last=False)
-        _tell(request.answer, Answer(task.arch, key[0], found, failure))
+        _tell(request.answer, SubnetAnswer(task.arch, key[0], found, failure))
 
 
-def _tell(future: Future[Answer], answer: Answer | BaseException) -> None:
+def _tell(future: Future[SubnetAnswer], answer: SubnetAnswer | BaseException) -> None:
     """Set the result of a future; one that a caller has already set is left alone."""
     with contextlib.suppress(InvalidStateError):
-        if isinstance(answer, Answer):
+        if isinstance(answer, SubnetAnswer):
             future.set_result(answer)
         else:
             future.set_exception(answer)
 
 
-def _key(task: Task) -> tuple[str, str]:
+def _key(task: ActorTask) -> tuple[str, str]:
     assert task.shared is not None
     return task.shared.version, task.arch.id

@@ -19,18 +19,23 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from raynas.core import Job, RaynasError
-from raynas.runners.base import Outcome, Resources, deliver, on_device, steps
-from raynas.runners.failures import Deaths, cause, no_measurement, no_setup
+from raynas.runners.base import JobOutcome, Resources, deliver, on_device, steps
+from raynas.runners.failures import FailureTracker, cause, no_measurement, no_setup
 from raynas.runners.gpus import worker_device
-from raynas.runners.placement import Learned, Placer, Share, largest_and_all
+from raynas.runners.placement import (
+    MemoryModel,
+    ResourceAllocator,
+    ResourceRequest,
+    largest_and_all,
+)
 from raynas.runners.ray import environment
 from raynas.runners.ray import nodes as machines
-from raynas.runners.ray.actor_pool import Shared, ready_evaluator
-from raynas.runners.ray.autoscaling import Demand
+from raynas.runners.ray.actor_pool import SharedContext, ready_evaluator
+from raynas.runners.ray.autoscaling import AutoscalerRequest
 from raynas.runners.ray.cluster import ClusterRunner
 from raynas.runners.ray.devices import look_at_devices
 from raynas.runners.ray.lost_nodes import LostMachines
-from raynas.runners.ray.memory import Peak, watched
+from raynas.runners.ray.memory import PeakMemory, watched
 from raynas.search.job_source import JobSource
 
 environment.prepare()  # before Ray is imported
@@ -61,7 +66,7 @@ class TrialActor(tune.Trainable):
     """
 
     def setup(  # type: ignore[override]
-        self, config: dict[str, Any], shared: Shared
+        self, config: dict[str, Any], shared: SharedContext
     ) -> None:
         """Set up the evaluator, and begin the first trial.
 
@@ -89,9 +94,9 @@ class TrialActor(tune.Trainable):
     def _begin(self, config: Mapping[str, Any]) -> None:
         job: Job = config["job"]
         arch = self._space.architecture(config["arch"])
-        share: Share = config["share"]
+        share: ResourceRequest = config["share"]
         device = worker_device(share.gpus)
-        self._peak, self._patience = Peak(device, share), config["patience"]
+        self._peak, self._patience = PeakMemory(device, share), config["patience"]
         self._outcomes = steps(self._evaluator, arch, on_device(job, device), share)
 
     def _end(self) -> None:
@@ -105,7 +110,7 @@ class TrialActor(tune.Trainable):
         """
         # "done" is never set: Tune would not show such a result to the scheduler
         with watched(self._patience):
-            outcome = next(self._outcomes, Outcome())
+            outcome = next(self._outcomes, JobOutcome())
         return {"outcome": replace(outcome, peak=self._peak.bytes()), "node": self._node}
 
     def cleanup(self) -> None:
@@ -128,18 +133,18 @@ class _Hooks:
     def __init__(
         self,
         work: JobSource,
-        placer: Placer,
+        placer: ResourceAllocator,
         resources: Resources,
         losses: LostMachines | None = None,
     ) -> None:
         self.work, self.placer, self.resources = work, placer, resources
         self.losses = losses or LostMachines()
         self.only: frozenset[int] = frozenset()
-        self.deaths: dict[int, Deaths] = {}
+        self.deaths: dict[int, FailureTracker] = {}
         self.heard: dict[int, float] = {}
         self.rested: list[tuple[Any, Any]] = []
-        self.demand = Demand({})
-        self.leaving = machines.Recent(machines.leaving)
+        self.demand = AutoscalerRequest({})
+        self.leaving = machines.CachedQuery(machines.leaving)
 
     @property
     def over(self) -> bool:
@@ -304,7 +309,7 @@ class WorkScheduler(FIFOScheduler):
             self._hooks.losses.left(job.trial)
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
-    def _heard(self, job: Job, outcome: Outcome) -> bool:
+    def _heard(self, job: Job, outcome: JobOutcome) -> bool:
         hooks, number = self._hooks, job.trial
         before = hooks.work.trials[number].step
         hooks.heard[number] = time.monotonic()
@@ -362,7 +367,7 @@ class WorkScheduler(FIFOScheduler):
         patience, heard = hooks.resources.patience, hooks.heard.get(number)
         if patience and heard is not None and time.monotonic() - heard >= patience:
             reason = no_measurement(patience)
-        deaths = hooks.deaths.setdefault(number, Deaths())
+        deaths = hooks.deaths.setdefault(number, FailureTracker())
         deaths.count(text, machines.known)
         if verdict := deaths.verdict(hooks.resources.retries, reason, machines.answering):
             hooks.work.fail(job, verdict)
@@ -448,7 +453,7 @@ class TuneRunner(ClusterRunner):
     name: ClassVar[str] = "tune"
 
     scratch: Path | None = None
-    learned: Learned = field(default_factory=Learned)
+    learned: MemoryModel = field(default_factory=MemoryModel)
 
     def run(self, work: JobSource) -> None:
         """Carry out jobs by Ray Tune; a fit that Ray ends too early is started again.
@@ -483,11 +488,11 @@ class TuneRunner(ClusterRunner):
             "`raynas resume` goes on"
         )
 
-    def _placer(self) -> Placer:
+    def _placer(self) -> ResourceAllocator:
         self._check_gpus()
         devices = look_at_devices() if self._gpus and self.resources.gpus == "fit" else ()
-        return Placer(
-            Share(self._gpus, self._memory),
+        return ResourceAllocator(
+            ResourceRequest(self._gpus, self._memory),
             largest_and_all([node["Resources"] for node in machines.alive()]),
             devices,
             self.resources.memory == "fit" and not self._gpus,
@@ -516,7 +521,7 @@ class TuneRunner(ClusterRunner):
         work = hooks.work
         if len(work.live) == 1:
             (job,) = work.jobs.values()
-            room = f"{Share().in_words('cpu')} to itself"
+            room = f"{ResourceRequest().in_words('cpu')} to itself"
             reason = "Ray's memory monitor killed its worker"
             work.no_memory(job, reason, room, last=job.trial in hooks.only)
 
@@ -527,7 +532,7 @@ class TuneRunner(ClusterRunner):
         scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
 
         bundle = self._bundle(evaluator.processes)
-        hooks.demand = Demand(bundle)
+        hooks.demand = AutoscalerRequest(bundle)
 
         def most() -> int:
             if hooks.work.live and not hooks.heard:
@@ -550,7 +555,7 @@ class TuneRunner(ClusterRunner):
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=WorkSearcher(hooks, machines.Recent(most)),
+                search_alg=WorkSearcher(hooks, machines.CachedQuery(most)),
                 scheduler=WorkScheduler(hooks),
                 num_samples=-1,
                 max_concurrent_trials=_PENDING,

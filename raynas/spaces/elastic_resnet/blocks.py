@@ -10,7 +10,7 @@ from raynas.core import Choice, Option
 
 
 @dataclass(frozen=True)
-class Block:
+class ResNetBlock:
     """A bottleneck block: 1x1, ``kernel`` x ``kernel`` and 1x1 convolutions, and a shortcut.
 
     Attributes:

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from raynas.spaces.elastic_resnet.blocks import Block
+from raynas.spaces.elastic_resnet.blocks import ResNetBlock
 
 
 def elastic_resnet(
-    blocks: Sequence[Block],
+    blocks: Sequence[ResNetBlock],
     image_channels: int = 3,
     num_classes: int = 10,
     stem_width: int = 16,
@@ -88,7 +88,7 @@ class ElasticResNetNet(nn.Module):
         return logits
 
 
-def bottleneck(block: Block) -> Bottleneck:
+def bottleneck(block: ResNetBlock) -> Bottleneck:
     """Return the module of a block with initial weights.
 
     Args:
@@ -209,7 +209,7 @@ def pool_of(stride: int) -> nn.Module:
     return nn.AvgPool2d(stride, ceil_mode=True) if stride > 1 else nn.Identity()
 
 
-def _shortcut(block: Block) -> nn.Module:
+def _shortcut(block: ResNetBlock) -> nn.Module:
     """Return the identity, or average pool for the stride and a 1x1 convolution for the width."""
     if not block.project:
         return nn.Identity()

@@ -13,10 +13,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from raynas.core import Architecture, Choice, Costs, Graph, Option, UserError, one_of
+from raynas.core import (
+    Architecture,
+    ArchitectureGraph,
+    Choice,
+    Costs,
+    Option,
+    UserError,
+    unknown_option,
+)
 from raynas.core.fields import check_fields
 from raynas.spaces.base import InputShape, SearchSpace
-from raynas.spaces.elastic_resnet.blocks import Block
+from raynas.spaces.elastic_resnet.blocks import ResNetBlock
 
 if TYPE_CHECKING:
     from raynas.spaces.elastic_resnet.network import ElasticResNetNet
@@ -188,7 +196,7 @@ class ElasticResNet(SearchSpace):
         """
         return int(arch["resolution"]) if self.resolutions else None
 
-    def blocks(self, arch: Architecture) -> tuple[Block, ...]:
+    def blocks(self, arch: Architecture) -> tuple[ResNetBlock, ...]:
         """Return the blocks of an architecture.
 
         Args:
@@ -232,7 +240,7 @@ class ElasticResNet(SearchSpace):
         head = out * num_classes + num_classes
         return Costs(params=params + head, macs=macs + head)
 
-    def graph(self, arch: Architecture) -> Graph:
+    def graph(self, arch: Architecture) -> ArchitectureGraph:
         """Return the chain of blocks.
 
         Args:
@@ -249,7 +257,7 @@ class ElasticResNet(SearchSpace):
             edges.append((len(nodes) - 1, len(nodes), str(block.width_in)))
             nodes.append(f"{block.kernel}x{block.kernel} {block.hidden}{stride}")
         edges.append((len(nodes) - 1, len(nodes), str(block.width_out)))
-        return Graph((*nodes, "output"), tuple(edges))
+        return ArchitectureGraph((*nodes, "output"), tuple(edges))
 
     def build(
         self, arch: Architecture, input_shape: InputShape = (3, 32, 32), num_classes: int = 10
@@ -308,13 +316,13 @@ class ElasticResNet(SearchSpace):
         """
         return [f"s{stage}_b{number}" for number in range(1, self.max_depth + 1)]
 
-    def _blocks(self, arch: Architecture) -> Iterator[Block]:
+    def _blocks(self, arch: Architecture) -> Iterator[ResNetBlock]:
         width_in = self.stem_width
         options = dict(arch)
         for stage, stride in enumerate(self.strides, start=1):
             width, depth = int(options[f"s{stage}_width"]), int(options[f"s{stage}_depth"])
             for number, name in enumerate(self.block_names(stage)[:depth]):
-                yield Block(
+                yield ResNetBlock(
                     width_in=width_in,
                     hidden=self.hidden(width, float(options[f"{name}_expansion"])),
                     width_out=width,
@@ -352,7 +360,7 @@ class ElasticResNet(SearchSpace):
         example = self.format({c.name: c.options[0] for c in self.choices})
         return UserError(
             f"malformed architecture {text!r} of space {self.name!r}: {problem}",
-            cure=f"write for instance {example}",
+            hint=f"write for instance {example}",
         )
 
 
@@ -362,7 +370,7 @@ def _block_text(values: Mapping[str, Option], name: str) -> str:
 
 def _look_up(kind: str, word: str, known: Mapping[str, T]) -> T:
     if word not in known:
-        raise one_of(kind, word, known)
+        raise unknown_option(kind, word, known)
     return known[word]
 
 
@@ -394,7 +402,7 @@ def _check(space: ElasticResNet) -> None:
         raise UserError(
             f"ElasticResNet has {len(space.widths)} stages in widths and {len(space.strides)} in "
             "strides",
-            cure="give one stride and one tuple of widths per stage",
+            hint="give one stride and one tuple of widths per stage",
         )
     for number, stage in enumerate(space.widths, start=1):
         _check_options(f"widths of stage {number}", stage)
@@ -404,13 +412,13 @@ def _check(space: ElasticResNet) -> None:
     if space.resolutions:
         _check_options("resolutions", space.resolutions)
     if any(kernel % 2 == 0 for kernel in space.kernels):
-        raise UserError(f"ElasticResNet kernels={space.kernels}", allowed="odd integers")
+        raise UserError(f"ElasticResNet kernels={space.kernels}", expected="odd integers")
     for value in (*space.strides, space.stem_width, space.divisor):
         if type(value) is not int or value < 1:
             raise UserError(
                 f"ElasticResNet strides={space.strides}, stem_width={space.stem_width}, "
                 f"divisor={space.divisor}: {value} makes no network",
-                allowed="integers from 1",
+                expected="integers from 1",
             )
 
 
@@ -419,8 +427,8 @@ def _check_options(setting: str, options: tuple[float, ...]) -> None:
     kinds, least = ((int, float), 0.01) if setting == "expansions" else ((int,), 1)
     if any(type(o) not in kinds or not least <= o < math.inf for o in options):
         allowed = f"{'numbers' if setting == 'expansions' else 'integers'} from {least}"
-        raise UserError(f"ElasticResNet {setting}={options}", allowed=allowed)
+        raise UserError(f"ElasticResNet {setting}={options}", expected=allowed)
     if not options or list(options) != sorted(set(options)):
         raise UserError(
-            f"ElasticResNet {setting}={options}", allowed="one or more options in ascending order"
+            f"ElasticResNet {setting}={options}", expected="one or more options in ascending order"
         )

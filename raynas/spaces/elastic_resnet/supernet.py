@@ -15,10 +15,10 @@ from raynas.layers import (
     ElasticBatchNorm2d,
     ElasticConv2d,
     ElasticLinear,
-    Part,
+    ElasticPart,
+    ElasticSize,
     Repeat,
     Sequential,
-    Size,
     Sized,
 )
 from raynas.layers.base import plain_of, run, size, width_after
@@ -85,18 +85,18 @@ class ElasticResNetBody(Elastic):
         blocks = [block for stage in twins.values() for block in stage.children()]
         return ElasticResNetNet(stem, blocks, classifier, self.space.resolution(arch))
 
-    def parts(self, arch: Arch, width_in: int) -> Iterator[Part]:
+    def parts(self, arch: Arch, width_in: int) -> Iterator[ElasticPart]:
         """Yield the stem, the stages and the classifier.
 
         Yields:
             Parts in the order of the forward pass.
         """
-        yield Part("stem", self.stem, width_in)
+        yield ElasticPart("stem", self.stem, width_in)
         width = self.space.stem_width
         for number, stage in enumerate(self.stages):
-            yield Part(f"stages.{number}", stage, width)
+            yield ElasticPart(f"stages.{number}", stage, width)
             width = width_after(stage, arch, width)
-        yield Part("classifier", self.classifier, width)
+        yield ElasticPart("classifier", self.classifier, width)
 
     def sort_channels(self) -> None:
         """Sort the channels within blocks and those between them by importance."""
@@ -154,14 +154,14 @@ class ElasticConvBN(Elastic):
         width = self.width_out(arch, width_in)
         return ConvBN(self.conv.plain(arch, width_in), self.bn.plain(arch, width))
 
-    def parts(self, arch: Arch, width_in: int) -> Iterator[Part]:
+    def parts(self, arch: Arch, width_in: int) -> Iterator[ElasticPart]:
         """Yield the convolution and the batch norm.
 
         Yields:
             Two parts.
         """
-        yield Part("conv", self.conv, width_in)
-        yield Part("bn", self.bn, self.width_out(arch, width_in))
+        yield ElasticPart("conv", self.conv, width_in)
+        yield ElasticPart("bn", self.bn, self.width_out(arch, width_in))
 
 
 class ElasticBottleneck(Elastic):
@@ -180,7 +180,7 @@ class ElasticBottleneck(Elastic):
     def __init__(
         self,
         max_in: int,
-        hidden: Size,
+        hidden: ElasticSize,
         width: Sized,
         kernel: Sized,
         stride: int = 1,
@@ -219,17 +219,17 @@ class ElasticBottleneck(Elastic):
         parts = self.parts(arch, width_in)
         return Bottleneck(**{p.name: plain_of(p.module, arch, p.width_in) for p in parts})
 
-    def parts(self, arch: Arch, width_in: int) -> Iterator[Part]:
+    def parts(self, arch: Arch, width_in: int) -> Iterator[ElasticPart]:
         """Yield the three convolutions and the shortcut.
 
         Yields:
             Four parts, named as in :class:`Bottleneck`.
         """
         hidden = self.reduce.width_out(arch, width_in)
-        yield Part("reduce", self.reduce, width_in)
-        yield Part("spatial", self.spatial, hidden)
-        yield Part("expand", self.expand, hidden)
-        yield Part("shortcut", self.shortcut, width_in)
+        yield ElasticPart("reduce", self.reduce, width_in)
+        yield ElasticPart("spatial", self.spatial, hidden)
+        yield ElasticPart("expand", self.expand, hidden)
+        yield ElasticPart("shortcut", self.shortcut, width_in)
 
     def sort_channels(self) -> None:
         """Sort the hidden channels by importance."""
@@ -290,6 +290,6 @@ def _stages(space: ResNetSettings) -> Iterator[Repeat]:
         yield Repeat(choices[f"s{stage}_depth"], blocks)
 
 
-def _hidden(space: ResNetSettings, stage: int, block: str, width: Choice) -> Size:
+def _hidden(space: ResNetSettings, stage: int, block: str, width: Choice) -> ElasticSize:
     options = {space.hidden(int(w), e) for w in width.options for e in space.expansions}
-    return Size(tuple(sorted(options)), _Hidden(space, stage, block))
+    return ElasticSize(tuple(sorted(options)), _Hidden(space, stage, block))

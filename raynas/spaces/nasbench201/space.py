@@ -20,7 +20,15 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from raynas.core import Architecture, Choice, Costs, Graph, Option, UserError, one_of
+from raynas.core import (
+    Architecture,
+    ArchitectureGraph,
+    Choice,
+    Costs,
+    Option,
+    UserError,
+    unknown_option,
+)
 from raynas.core.fields import check_fields
 from raynas.spaces.base import InputShape, SearchSpace
 from raynas.spaces.nasbench201.operations import (
@@ -90,7 +98,7 @@ class NASBench201(SearchSpace):
         for setting in ("channels", "cells"):
             value = getattr(self, setting)
             if type(value) is not int or value < 1:
-                raise UserError(f"NASBench201 {setting}={value!r}", allowed="integers from 1")
+                raise UserError(f"NASBench201 {setting}={value!r}", expected="integers from 1")
 
     @property
     def choices(self) -> tuple[Choice, ...]:
@@ -214,7 +222,7 @@ class NASBench201(SearchSpace):
         """
         cells = _official_order()
         if not 0 <= index < len(cells):
-            raise UserError(f"NAS-Bench-201 has no cell {index}", allowed=f"0..{len(cells) - 1}")
+            raise UserError(f"NAS-Bench-201 has no cell {index}", expected=f"0..{len(cells) - 1}")
         return self.architecture(_values(cells[index]))
 
     def costs(
@@ -270,7 +278,7 @@ class NASBench201(SearchSpace):
             paths[_SEQUENCES[path]] += 1
         return np.concatenate([super().features(arch), paths])
 
-    def graph(self, arch: Architecture) -> Graph:
+    def graph(self, arch: Architecture) -> ArchitectureGraph:
         """Return the four nodes and all edges but those with ``none``.
 
         Args:
@@ -280,7 +288,7 @@ class NASBench201(SearchSpace):
             A drawing; an arrow's label is its operation.
         """
         edges = ((s, t, op) for (s, t), op in zip(EDGES, _cell(arch), strict=True) if op != NONE)
-        return Graph(("input", "1", "2", "output"), tuple(edges))
+        return ArchitectureGraph(("input", "1", "2", "output"), tuple(edges))
 
     def build(
         self, arch: Architecture, input_shape: InputShape = (3, 32, 32), num_classes: int = 10
@@ -369,7 +377,7 @@ def _cell_text(cell: Sequence[str]) -> str:
 
 
 def _malformed(text: str, problem: str) -> UserError:
-    return UserError(f"malformed NAS-Bench-201 cell {text!r}: {problem}", cure=f"write {EXAMPLE}")
+    return UserError(f"malformed NAS-Bench-201 cell {text!r}: {problem}", hint=f"write {EXAMPLE}")
 
 
 def _node_operations(text: str, number: int, node: str) -> list[str]:
@@ -385,7 +393,7 @@ def _node_operations(text: str, number: int, node: str) -> list[str]:
         if not tilde or origin != str(source):
             raise _malformed(text, f"edge {edge!r} of node {number} does not end in '~{source}'")
         if operation not in OPERATIONS:
-            raise one_of("NAS-Bench-201 operation", operation, OPERATIONS)
+            raise unknown_option("NAS-Bench-201 operation", operation, OPERATIONS)
         operations.append(operation)
     return operations
 

@@ -12,7 +12,7 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
-from raynas.layers import Arch, Elastic, ElasticBatchNorm2d, ElasticConv2d, OneOf, Part
+from raynas.layers import Arch, Elastic, ElasticBatchNorm2d, ElasticConv2d, ElasticPart, OneOf
 from raynas.layers.base import plain_of, run
 from raynas.spaces.nasbench201.network import (
     Cell,
@@ -91,19 +91,19 @@ class ElasticNASBench201(Elastic):
         stem, lastact, classifier = (twins.pop(n) for n in ("stem", "lastact", "classifier"))
         return NASBench201Net(stem, twins.values(), lastact, classifier)
 
-    def parts(self, arch: Arch, width_in: int) -> Iterator[Part]:
+    def parts(self, arch: Arch, width_in: int) -> Iterator[ElasticPart]:
         """Yield the stem, the cells and residual blocks, and the head.
 
         Yields:
             Parts in the order of the forward pass.
         """
-        yield Part("stem", self.stem, width_in)
+        yield ElasticPart("stem", self.stem, width_in)
         width = self.width
         for number, cell in enumerate(self.cells):
-            yield Part(f"cells.{number}", cell, width)
+            yield ElasticPart(f"cells.{number}", cell, width)
             width = width if isinstance(cell, ElasticCell) else 2 * width
-        yield Part("lastact", self.lastact, width)
-        yield Part("classifier", self.classifier, width)
+        yield ElasticPart("lastact", self.lastact, width)
+        yield ElasticPart("classifier", self.classifier, width)
 
 
 class ElasticCell(Elastic):
@@ -157,9 +157,11 @@ class ElasticCell(Elastic):
         layers = [plain_of(self.edges[name], arch, width_in) for name in NAMES]
         return Cell([str(arch[name]) for name in NAMES], layers)
 
-    def parts(self, arch: Arch, width_in: int) -> Iterator[Part]:
+    def parts(self, arch: Arch, width_in: int) -> Iterator[ElasticPart]:
         """Return the edges that lead to the output."""
-        return (Part(f"edges.{name}", self.edges[name], width_in) for name in live_edges(arch))
+        return (
+            ElasticPart(f"edges.{name}", self.edges[name], width_in) for name in live_edges(arch)
+        )
 
 
 def live_edges(arch: Arch) -> list[str]:
@@ -215,14 +217,14 @@ class ElasticReLUConvBN(Elastic):
         """Return the plain chain with copies of its weights."""
         return ReLUConvBN(self.conv.plain(arch, width_in), self.bn.plain(arch, width_in))
 
-    def parts(self, arch: Arch, width_in: int) -> Iterator[Part]:
+    def parts(self, arch: Arch, width_in: int) -> Iterator[ElasticPart]:
         """Yield the convolution and the batch norm.
 
         Yields:
             Two parts.
         """
-        yield Part("conv", self.conv, width_in)
-        yield Part("bn", self.bn, width_in)
+        yield ElasticPart("conv", self.conv, width_in)
+        yield ElasticPart("bn", self.bn, width_in)
 
 
 def _operation(name: str, width: int, affine: bool) -> nn.Module:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from raynas.core import UserError, one_of
+from raynas.core import UserError, unknown_option
 
 KERNELS = (3, 5, 7)
 EXPANSIONS = (1, 2, 4, 6)
@@ -19,7 +19,7 @@ KINDS = (*PLAIN, *RESIDUAL, *BOTTLENECK, *INVERTED)
 
 
 @dataclass(frozen=True)
-class Conv:
+class ConvSpec:
     """A convolution without bias and with same padding, followed by batch norm.
 
     Attributes:
@@ -51,7 +51,7 @@ class Conv:
 
 
 @dataclass(frozen=True)
-class Link:
+class ResidualLink:
     """A sequence of convolutions with a ReLU after each, and a shortcut before the last ReLU.
 
     Attributes:
@@ -60,13 +60,13 @@ class Link:
         projection: The convolution of the shortcut; a residual link without one adds its input.
     """
 
-    convs: tuple[Conv, ...]
+    convs: tuple[ConvSpec, ...]
     residual: bool = True
-    projection: Conv | None = None
+    projection: ConvSpec | None = None
 
 
 @dataclass(frozen=True)
-class Block:
+class ZenBlock:
     """A block of a network; ``str(block)`` is its text.
 
     Attributes:
@@ -109,7 +109,7 @@ class Block:
         """
         return _KERNEL[self.kind]
 
-    def links(self) -> Iterator[Link]:
+    def links(self) -> Iterator[ResidualLink]:
         """Yield the links of the block.
 
         Yields:
@@ -120,13 +120,13 @@ class Block:
             for place, convs in enumerate(self._sublayer(source, stride)):
                 yield self._link(convs, first=number == place == 0)
 
-    def _sublayer(self, source: int, stride: int) -> tuple[tuple[Conv, ...], ...]:
+    def _sublayer(self, source: int, stride: int) -> tuple[tuple[ConvSpec, ...], ...]:
         """Return the convolutions of one sublayer from ``source`` channels, link by link."""
         k, inner, out = self.kernel, self.bottleneck, self.channels
         if self.plain:
-            return ((Conv(source, out, k, stride),),)
+            return ((ConvSpec(source, out, k, stride),),)
         if self.kind in RESIDUAL:
-            return ((Conv(source, inner, k, stride), Conv(inner, out, k)),)
+            return ((ConvSpec(source, inner, k, stride), ConvSpec(inner, out, k)),)
         if self.kind in BOTTLENECK:
             return _between(source, inner, out, k, stride), _between(out, inner, out, k)
         wide, wider = (_EXPANSION[self.kind] * channels for channels in (inner, out))
@@ -135,20 +135,26 @@ class Block:
             _between(inner, wider, out, k, depthwise=True),
         )
 
-    def _link(self, convs: tuple[Conv, ...], first: bool) -> Link:
+    def _link(self, convs: tuple[ConvSpec, ...], first: bool) -> ResidualLink:
         source, out = convs[0].channels_in, convs[-1].channels
         projects = first or source != out
         if self.plain or not projects:
-            return Link(convs, residual=not self.plain)
-        return Link(convs, projection=Conv(source, out, stride=self.stride if first else 1))
+            return ResidualLink(convs, residual=not self.plain)
+        return ResidualLink(
+            convs, projection=ConvSpec(source, out, stride=self.stride if first else 1)
+        )
 
 
 def _between(
     source: int, inner: int, out: int, kernel: int, stride: int = 1, depthwise: bool = False
-) -> tuple[Conv, ...]:
+) -> tuple[ConvSpec, ...]:
     """Return convolutions: 1x1 to ``inner`` channels, k x k at ``stride``, 1x1 to ``out``."""
     groups = inner if depthwise else 1
-    return Conv(source, inner), Conv(inner, inner, kernel, stride, groups), Conv(inner, out)
+    return (
+        ConvSpec(source, inner),
+        ConvSpec(inner, inner, kernel, stride, groups),
+        ConvSpec(inner, out),
+    )
 
 
 _KERNEL = {kind: max(int(side) for side in re.findall(r"K(\d)", kind)) for kind in KINDS}
@@ -157,7 +163,7 @@ _BLOCK = re.compile(r"(\w+)\(([^()]*)\)")
 _NUMBERS = re.compile(r"[1-9][0-9]*(,[1-9][0-9]*)*")
 
 
-def parse_blocks(text: str) -> tuple[Block, ...]:
+def parse_blocks(text: str) -> tuple[ZenBlock, ...]:
     """Return the blocks of a network's text; their joined texts are the text itself.
 
     Args:
@@ -174,7 +180,7 @@ def parse_blocks(text: str) -> tuple[Block, ...]:
         >>> [block.channels for block in blocks]
         [8, 16]
     """
-    blocks = list[Block]()
+    blocks = list[ZenBlock]()
     text, place = text.strip(), 0
     while place < len(text) or not blocks:
         match = _BLOCK.match(text, place)
@@ -185,9 +191,9 @@ def parse_blocks(text: str) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-def _parse_block(text: str, kind: str, inside: str) -> Block:
+def _parse_block(text: str, kind: str, inside: str) -> ZenBlock:
     if kind not in KINDS:
-        raise one_of("Zen-NAS block", kind, KINDS)
+        raise unknown_option("Zen-NAS block", kind, KINDS)
     names = ["in", "out", "stride", "bottleneck", "sublayers"]
     if kind in PLAIN:
         names.remove("bottleneck")
@@ -195,7 +201,7 @@ def _parse_block(text: str, kind: str, inside: str) -> Block:
     if len(numbers) != len(names):
         raise _malformed(text, f"does not hold {len(names)} integers from 1: {', '.join(names)}")
     given = dict(zip(names, numbers, strict=True))
-    return Block(
+    return ZenBlock(
         kind, given["in"], given["out"], given["stride"], given.get("bottleneck", 0),
         given["sublayers"],
     )  # fmt: skip
@@ -205,5 +211,5 @@ def _malformed(piece: str, problem: str) -> UserError:
     shown = piece if len(piece) <= 60 else f"{piece[:60]}..."
     return UserError(
         f"malformed Zen-NAS network: {shown!r} {problem}",
-        cure="write blocks like SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,1,8,1)",
+        hint="write blocks like SuperConvK3BNRELU(3,8,1,1)SuperResK3K3(8,16,1,8,1)",
     )

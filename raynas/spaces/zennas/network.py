@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 
-from raynas.spaces.zennas.blocks import Block, Conv, Link
+from raynas.spaces.zennas.blocks import ConvSpec, ResidualLink, ZenBlock
 
 
 class ZenNet(nn.Module):
@@ -22,7 +22,7 @@ class ZenNet(nn.Module):
         residual: True when links add their shortcuts; the Zen-Score is defined without them.
     """
 
-    def __init__(self, blocks: Sequence[Block], num_classes: int = 10) -> None:
+    def __init__(self, blocks: Sequence[ZenBlock], num_classes: int = 10) -> None:
         super().__init__()
         self.residual = True
         self.links = nn.ModuleList(LinkNet(link) for block in blocks for link in block.links())
@@ -72,7 +72,7 @@ class LinkNet(nn.Module):
         link: The description of the link.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: ResidualLink) -> None:
         super().__init__()
         body = [layer for conv in link.convs for layer in (*_conv_bn(conv), nn.ReLU())]
         self.body = nn.Sequential(*body[:-1])  # the last ReLU comes after the shortcut
@@ -96,11 +96,11 @@ class LinkNet(nn.Module):
         return activated
 
 
-def _shortcut(link: Link) -> nn.Module:
+def _shortcut(link: ResidualLink) -> nn.Module:
     return nn.Sequential(*_conv_bn(link.projection)) if link.projection else nn.Identity()
 
 
-def _conv_bn(conv: Conv) -> Iterator[nn.Module]:
+def _conv_bn(conv: ConvSpec) -> Iterator[nn.Module]:
     yield nn.Conv2d(
         conv.channels_in, conv.channels, conv.kernel, conv.stride, conv.kernel // 2,
         groups=conv.groups, bias=False,

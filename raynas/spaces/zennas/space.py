@@ -31,7 +31,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from raynas.core import Architecture, Choice, Costs, Graph, Option, UserError, one_of
+from raynas.core import (
+    Architecture,
+    ArchitectureGraph,
+    Choice,
+    Costs,
+    Option,
+    UserError,
+    unknown_option,
+)
 from raynas.core.exact import remember
 from raynas.core.fields import check_fields
 from raynas.spaces.base import InputShape, SearchSpace
@@ -40,7 +48,7 @@ from raynas.spaces.zennas.blocks import (
     KINDS,
     PLAIN,
     RESIDUAL,
-    Block,
+    ZenBlock,
     parse_blocks,
 )
 
@@ -103,17 +111,17 @@ class ZenNAS(SearchSpace):
         object.__setattr__(self, "kinds", tuple(self.kinds))
         for kind in self.kinds:
             if kind not in KINDS or kind in PLAIN:
-                raise one_of("kind of a Zen-NAS block", kind, KINDS[len(PLAIN) :])
+                raise unknown_option("kind of a Zen-NAS block", kind, KINDS[len(PLAIN) :])
         if not self.kinds or len(set(self.kinds)) < len(self.kinds):
-            raise UserError(f"ZenNAS kinds={self.kinds}", allowed="one or more, each once")
+            raise UserError(f"ZenNAS kinds={self.kinds}", expected="one or more, each once")
         for setting in ("max_channels", "max_bottleneck"):
             value = getattr(self, setting)
             if type(value) is not int or value < _STEP or value % _STEP:
-                raise UserError(f"ZenNAS {setting}={value!r}", allowed=f"multiples of {_STEP}")
+                raise UserError(f"ZenNAS {setting}={value!r}", expected=f"multiples of {_STEP}")
         for setting, least in (("max_sublayers", 1), ("walk", 0)):
             value = getattr(self, setting)
             if type(value) is not int or value < least:
-                raise UserError(f"ZenNAS {setting}={value!r}", allowed=f"integers from {least}")
+                raise UserError(f"ZenNAS {setting}={value!r}", expected=f"integers from {least}")
         self.parse(self.start)
 
     @property
@@ -154,21 +162,23 @@ class ZenNAS(SearchSpace):
         if len(blocks) != len(bones):
             raise UserError(
                 f"a Zen-NAS network of {len(blocks)} blocks",
-                allowed=f"{len(bones)}, as in the space's start",
+                expected=f"{len(bones)}, as in the space's start",
             )
         channels, values = bones[0].channels_in, dict[str, Option]()
         for bone, choices, block in zip(bones, _choices(self), blocks, strict=True):
             for field, choice in choices.items():
                 values[choice.name] = getattr(block, field)
                 if values[choice.name] not in choice.options:
-                    raise one_of(f"{field} in {block}:", values[choice.name], choice.options)
+                    raise unknown_option(
+                        f"{field} in {block}:", values[choice.name], choice.options
+                    )
             wanted = bone if bone.plain else replace(block, stride=bone.stride)
             wanted = replace(wanted, channels_in=channels, channels=block.channels)
             if block != wanted:
                 raise UserError(
                     f"{block} is out of place in the Zen-NAS network",
-                    allowed=str(wanted),
-                    cure="let channels follow from the block before, and strides from the start",
+                    expected=str(wanted),
+                    hint="let channels follow from the block before, and strides from the start",
                 )
             channels = block.channels
         return values
@@ -212,7 +222,7 @@ class ZenNAS(SearchSpace):
             child = self.architecture(values)
         return child
 
-    def blocks(self, arch: Architecture, channels_in: int = 0) -> tuple[Block, ...]:
+    def blocks(self, arch: Architecture, channels_in: int = 0) -> tuple[ZenBlock, ...]:
         """Return the blocks of an architecture.
 
         Args:
@@ -252,7 +262,7 @@ class ZenNAS(SearchSpace):
         head = blocks[-1].channels * num_classes + num_classes
         return Costs(params + head, macs + head, sum(block.sublayers for block in blocks))
 
-    def graph(self, arch: Architecture) -> Graph:
+    def graph(self, arch: Architecture) -> ArchitectureGraph:
         """Return the chain of blocks.
 
         Args:
@@ -263,7 +273,7 @@ class ZenNAS(SearchSpace):
         """
         blocks = self.blocks(arch)
         carried = [blocks[0].channels_in, *(block.channels for block in blocks)]
-        return Graph(
+        return ArchitectureGraph(
             ("input", *map(_label, blocks), "output"),
             tuple((i, i + 1, str(channels)) for i, channels in enumerate(carried)),
         )
@@ -286,7 +296,7 @@ class ZenNAS(SearchSpace):
 
         return ZenNet(self.blocks(arch, input_shape[0]), num_classes)
 
-    def _blocks(self, values: Mapping[str, Option]) -> Iterator[Block]:
+    def _blocks(self, values: Mapping[str, Option]) -> Iterator[ZenBlock]:
         bones = _skeleton(self.start)
         channels = bones[0].channels_in
         for bone, choices in zip(bones, _choices(self), strict=True):
@@ -307,7 +317,7 @@ class ZenNAS(SearchSpace):
 
 
 @lru_cache(maxsize=64)
-def _skeleton(start: str) -> tuple[Block, ...]:
+def _skeleton(start: str) -> tuple[ZenBlock, ...]:
     return parse_blocks(start)
 
 
@@ -329,7 +339,7 @@ def _choices(space: ZenNAS) -> tuple[dict[str, Choice], ...]:
     )
 
 
-def _label(block: Block) -> str:
+def _label(block: ZenBlock) -> str:
     inner = f" ({block.bottleneck})" if block.bottleneck else ""
     repeated = f" x {block.sublayers}" if block.sublayers > 1 else ""
     stride = f" /{block.stride}" if block.stride > 1 else ""

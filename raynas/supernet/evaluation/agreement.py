@@ -23,8 +23,8 @@ from raynas.core import Architecture, Option
 from raynas.core.errors import first_line
 from raynas.spaces.supernet import Supernet
 from raynas.supernet.calibration import recalibrate
-from raynas.supernet.evaluation.batched import Together
-from raynas.supernet.evaluation.tracing import Plan, Program, Step
+from raynas.supernet.evaluation.batched import BatchedExecutor
+from raynas.supernet.evaluation.tracing import ExecutionPlan, ExecutionStep, TracedGraph
 
 #: numbers of images for the comparison and the calibration, other than those of recordings
 _COMPARED, _CALIBRATED = 3, 8
@@ -33,7 +33,7 @@ _COMPARED, _CALIBRATED = 3, 8
 _CPU, _OTHERS, _SHORT = 1e-3, 2e-2, 5e-2
 
 
-class Agreement:
+class TraceAgreement:
     """A comparison of recordings of one supernet with their networks.
 
     Args:
@@ -57,8 +57,8 @@ class Agreement:
         self,
         arch: Architecture,
         values: Mapping[str, Option],
-        program: Program,
-        steps: Sequence[Step],
+        program: TracedGraph,
+        steps: Sequence[ExecutionStep],
     ) -> str:
         """Compare the replay of ``steps`` with the network of ``arch``.
 
@@ -75,7 +75,7 @@ class Agreement:
             UserError: When the supernet raises it.
         """
         wanted = self._supernet(self._compared.clone(), values)  # it may overwrite its input
-        together, plan = Together(self._images), self._plan(steps)
+        together, plan = BatchedExecutor(self._images), self._plan(steps)
         together.inherit(plan)
         found = self._replay(together, plan)
         if isinstance(found, str) or (found := _difference(found, wanted)):
@@ -90,22 +90,22 @@ class Agreement:
             self._calibrated_alike |= uses
         return remark
 
-    def runs_in(self, dtype: torch.dtype, steps: Sequence[Step]) -> bool:
+    def runs_in(self, dtype: torch.dtype, steps: Sequence[ExecutionStep]) -> bool:
         """Return whether a replay in ``dtype`` works: a network may require a precision of its own.
 
         Args:
             dtype: The type of weights and feature maps.
             steps: The steps of a program.
         """
-        together, plan = Together(self._images, dtype), self._plan(steps)
+        together, plan = BatchedExecutor(self._images, dtype), self._plan(steps)
         found = self._replay(together, plan, calibrate=True)
         return not isinstance(found, str)
 
-    def _plan(self, steps: Sequence[Step]) -> Plan:
-        return Plan([steps], [steps[-1].number], stacked=stacks(self._device))
+    def _plan(self, steps: Sequence[ExecutionStep]) -> ExecutionPlan:
+        return ExecutionPlan([steps], [steps[-1].number], stacked=stacks(self._device))
 
-    def _calibrated(self, arch: Architecture, plan: Plan) -> str:
-        together = Together(self._images)
+    def _calibrated(self, arch: Architecture, plan: ExecutionPlan) -> str:
+        together = BatchedExecutor(self._images)
         found = self._replay(together, plan, calibrate=True)
         if isinstance(found, str):
             return found
@@ -114,7 +114,9 @@ class Agreement:
         difference = _difference(found, network(self._compared.clone()))
         return f"after calibration, {difference}" if difference else ""
 
-    def _replay(self, together: Together, plan: Plan, calibrate: bool = False) -> Tensor | str:
+    def _replay(
+        self, together: BatchedExecutor, plan: ExecutionPlan, calibrate: bool = False
+    ) -> Tensor | str:
         """Return the logits, or the reason why there are none."""
         try:
             if calibrate:
@@ -126,7 +128,7 @@ class Agreement:
             count, why = len(self._compared), first_line(error)
             return f"its recording does not run for {count} images: {why}"
 
-    def _uses(self, program: Program) -> set[tuple[int, int]]:
+    def _uses(self, program: TracedGraph) -> set[tuple[int, int]]:
         """Return (memory, uses) of each buffer; (0, 0) stands for any network."""
         tensors = (tensor for operation in program.operations for tensor in operation.constants)
         places = Counter(tensor.untyped_storage().data_ptr() for tensor in tensors)

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from raynas.supernet.evaluation.tracing import Convolution, Norm, Operation, Plan, Step, Value
+from raynas.supernet.evaluation.tracing import (
+    ExecutionPlan,
+    ExecutionStep,
+    MergedConvolution,
+    MergedNorm,
+    TracedOperation,
+    TracedValue,
+)
 
 Values = dict[int, Tensor]
 """A mapping from the numbers of values to the results so far."""
@@ -29,7 +36,7 @@ class _Sum(NamedTuple):
     first: int
 
 
-class Together:
+class BatchedExecutor:
     """An executor of plans, with batch norm statistics that :meth:`calibrate` collects.
 
     The statistics stay from :meth:`calibrate` to :meth:`logits`.
@@ -45,11 +52,11 @@ class Together:
     def __init__(self, images: int, dtype: torch.dtype = torch.float32) -> None:
         self._images, self.dtype = images, dtype
         self._statistics: dict[int, tuple[Tensor, Tensor]] = {}
-        self._cast: dict[int, Convolution] = {}
-        self._folded: dict[int, Convolution] = {}
+        self._cast: dict[int, MergedConvolution] = {}
+        self._folded: dict[int, MergedConvolution] = {}
 
     @torch.inference_mode()
-    def calibrate(self, plan: Plan, batches: Iterable[Tensor]) -> None:
+    def calibrate(self, plan: ExecutionPlan, batches: Iterable[Tensor]) -> None:
         """Collect the statistics of all batch norms: their mean over the batches, weighted by size.
 
         As in train mode, each batch is normalised by its own statistics. Statistics that are known
@@ -71,7 +78,7 @@ class Together:
         for number, (mean, var, weight, _) in sums.items():
             self._statistics.setdefault(number, (mean / weight, var / weight))
 
-    def inherit(self, plan: Plan) -> None:
+    def inherit(self, plan: ExecutionPlan) -> None:
         """Take the statistics that the networks have, where none were collected.
 
         Args:
@@ -82,7 +89,7 @@ class Together:
                 self._statistics.setdefault(step.seen, (step.norm.mean, step.norm.var))
 
     @torch.inference_mode()
-    def logits(self, plan: Plan, images: Tensor) -> list[Tensor]:
+    def logits(self, plan: ExecutionPlan, images: Tensor) -> list[Tensor]:
         """Run all programs of a plan in eval mode.
 
         Args:
@@ -98,10 +105,10 @@ class Together:
 
     @staticmethod
     def _run(
-        plan: Plan,
+        plan: ExecutionPlan,
         values: Values,
-        one: Callable[[Step, Values], Tensor],
-        many: Callable[[Sequence[Step], list[Tensor]], Tensor],
+        one: Callable[[ExecutionStep, Values], Tensor],
+        many: Callable[[Sequence[ExecutionStep], list[Tensor]], Tensor],
     ) -> None:
         """Run all waves of a plan.
 
@@ -119,7 +126,7 @@ class Together:
             for number in ended:
                 del values[number]
 
-    def _collect(self, step: Step, values: Values, sums: dict[int, _Sum]) -> Tensor:
+    def _collect(self, step: ExecutionStep, values: Values, sums: dict[int, _Sum]) -> Tensor:
         if step.norm is None:
             return self._plain(step.operation, values)
         x = values[step.inputs[0]]
@@ -132,7 +139,7 @@ class Together:
         return _finish(out, step, values[step.inputs[1]] if step.added else None)
 
     def _collect_stacked(
-        self, steps: Sequence[Step], inputs: list[Tensor], sums: dict[int, _Sum]
+        self, steps: Sequence[ExecutionStep], inputs: list[Tensor], sums: dict[int, _Sum]
     ) -> Tensor:
         first, x = steps[0], inputs[0]
         if first.norm is None or first.conv is None:
@@ -144,7 +151,7 @@ class Together:
             _note(sums, step, own_mean, own_var * (count / (count - 1)), count)
         return _normalise(out, mean, var, first, inputs)
 
-    def _infer_stacked(self, steps: Sequence[Step], inputs: list[Tensor]) -> Tensor:
+    def _infer_stacked(self, steps: Sequence[ExecutionStep], inputs: list[Tensor]) -> Tensor:
         first, x = steps[0], inputs[0]
         if first.norm is None or first.conv is None:
             return self._plain_stacked(first, inputs)
@@ -155,12 +162,12 @@ class Together:
         )
         return _normalise(out, mean, var, first, inputs)
 
-    def _plain_stacked(self, step: Step, inputs: list[Tensor]) -> Tensor:
+    def _plain_stacked(self, step: ExecutionStep, inputs: list[Tensor]) -> Tensor:
         flat = [x.flatten(0, 1) for x in inputs]
         out = self._plain(step.operation, dict(zip(step.inputs, flat, strict=True)))
         return _parted(out, len(inputs[0]))
 
-    def _infer(self, step: Step, values: Values) -> Tensor:
+    def _infer(self, step: ExecutionStep, values: Values) -> Tensor:
         if step.norm is None:
             return self._plain(step.operation, values)
         x = values[step.inputs[0]]
@@ -174,7 +181,7 @@ class Together:
             return _at_once(x, conv, step, other)
         return _finish(_convolve(x, conv), step, other)
 
-    def _plain(self, operation: Operation, values: Values) -> Tensor:
+    def _plain(self, operation: TracedOperation, values: Values) -> Tensor:
         given = [self._fill(part, values) for part in operation.given]
         named = {name: self._fill(part, values) for name, part in operation.named.items()}
         if operation.own is not None:
@@ -183,7 +190,7 @@ class Together:
         return out
 
     def _fill(self, part: Any, values: Values) -> Any:
-        if isinstance(part, Value):
+        if isinstance(part, TracedValue):
             return values[part.number]
         if isinstance(part, Tensor):
             # a constant of another precision has it on purpose
@@ -192,13 +199,17 @@ class Together:
             return tuple(self._fill(p, values) for p in part)
         return part
 
-    def _as_given(self, step: Step, conv: Convolution) -> Convolution:
+    def _as_given(self, step: ExecutionStep, conv: MergedConvolution) -> MergedConvolution:
         if step.seen not in self._cast:
             bias = None if conv.bias is None else conv.bias.to(self.dtype)
-            self._cast[step.seen] = Convolution(_laid(conv.weight, self.dtype), bias, conv.settings)
+            self._cast[step.seen] = MergedConvolution(
+                _laid(conv.weight, self.dtype), bias, conv.settings
+            )
         return self._cast[step.seen]
 
-    def _fold(self, step: Step, conv: Convolution, norm: Norm, x: Tensor) -> Convolution:
+    def _fold(
+        self, step: ExecutionStep, conv: MergedConvolution, norm: MergedNorm, x: Tensor
+    ) -> MergedConvolution:
         """Return the convolution with the statistics in its weights, laid out for ``x``."""
         if step.seen not in self._folded:
             mean, var = self._statistics[step.seen]
@@ -207,7 +218,7 @@ class Together:
             shift = -mean if conv.bias is None else conv.bias - mean
             bias = shift * scale if norm.bias is None else shift * scale + norm.bias
             weight = _laid(conv.weight * scale[:, None, None, None], self.dtype)
-            folded = Convolution(weight, bias.to(self.dtype), conv.settings)
+            folded = MergedConvolution(weight, bias.to(self.dtype), conv.settings)
             self._folded[step.seen] = _packed(folded, x)
         return self._folded[step.seen]
 
@@ -217,17 +228,19 @@ def _parted(x: Tensor, parts: int) -> Tensor:
     return x.view(parts, len(x) // parts, *x.shape[1:])
 
 
-def _alike(wave: Sequence[Step], values: Values) -> Iterable[list[Step]]:
+def _alike(wave: Sequence[ExecutionStep], values: Values) -> Iterable[list[ExecutionStep]]:
     """Return the steps of a wave in groups whose inputs have one shape."""
     if len(wave) == 1:
         return [list(wave)]
-    groups: dict[Any, list[Step]] = {}
+    groups: dict[Any, list[ExecutionStep]] = {}
     for step in wave:
         groups.setdefault(tuple(values[n].shape for n in step.inputs), []).append(step)
     return groups.values()
 
 
-def _note(sums: dict[int, _Sum], step: Step, mean: Tensor, var: Tensor, count: int) -> None:
+def _note(
+    sums: dict[int, _Sum], step: ExecutionStep, mean: Tensor, var: Tensor, count: int
+) -> None:
     # one batch norm may be two steps, with its ReLU and without
     had = sums.get(step.seen, _Sum(0.0, 0.0, 0.0, count))
     weight = count / had.first
@@ -236,14 +249,14 @@ def _note(sums: dict[int, _Sum], step: Step, mean: Tensor, var: Tensor, count: i
     )
 
 
-def _finish(x: Tensor, step: Step, other: Tensor | None = None) -> Tensor:
+def _finish(x: Tensor, step: ExecutionStep, other: Tensor | None = None) -> Tensor:
     """Apply the sum and the ReLU after a batch norm in its step; overwrites ``x``."""
     if other is not None:
         x = x.add_(other)
     return x.relu_() if step.rectified else x
 
 
-def _packed(conv: Convolution, x: Tensor) -> Convolution:
+def _packed(conv: MergedConvolution, x: Tensor) -> MergedConvolution:
     """Return the convolution in oneDNN's layout where oneDNN computes it, else unchanged.
 
     torch's own compiler calls the same functions; they save reading and writing every feature map
@@ -258,10 +271,12 @@ def _packed(conv: Convolution, x: Tensor) -> Convolution:
     weight = torch.ops.mkldnn._reorder_convolution_weight(
         conv.weight.contiguous(), pairs[1], pairs[0], pairs[2], groups, list(x.shape)
     )
-    return Convolution(weight, conv.bias, (*pairs, groups))
+    return MergedConvolution(weight, conv.bias, (*pairs, groups))
 
 
-def _at_once(x: Tensor, conv: Convolution, step: Step, other: Tensor | None) -> Tensor:
+def _at_once(
+    x: Tensor, conv: MergedConvolution, step: ExecutionStep, other: Tensor | None
+) -> Tensor:
     """Compute convolution, sum and ReLU in one pass."""
     stride, padding, dilation, groups = conv.settings
     rest = conv.weight, conv.bias, padding, stride, dilation, groups
@@ -275,7 +290,7 @@ def _at_once(x: Tensor, conv: Convolution, step: Step, other: Tensor | None) -> 
 
 
 def _normalise(
-    x: Tensor, mean: Tensor, var: Tensor, step: Step, inputs: Sequence[Tensor]
+    x: Tensor, mean: Tensor, var: Tensor, step: ExecutionStep, inputs: Sequence[Tensor]
 ) -> Tensor:
     """Normalise (steps, n, c, h, w) by statistics (steps, c); the weights are those of ``step``."""
     assert step.norm is not None
@@ -287,7 +302,7 @@ def _normalise(
     return _finish(out, step, inputs[1] if step.added else None)
 
 
-def _convolve(x: Tensor, conv: Convolution) -> Tensor:
+def _convolve(x: Tensor, conv: MergedConvolution) -> Tensor:
     return F.conv2d(x, conv.weight, conv.bias, *conv.settings)
 
 

@@ -74,15 +74,15 @@ class Race:
         }
         for name, value in least.items():
             if getattr(self, name) < value:
-                raise UserError(f"race.{name}={getattr(self, name)}", allowed=f">= {value}")
+                raise UserError(f"race.{name}={getattr(self, name)}", expected=f">= {value}")
         if not 0 < self.p < 1:
-            raise UserError(f"race.p={self.p}", allowed="between 0 and 1")
+            raise UserError(f"race.p={self.p}", expected="between 0 and 1")
         if self.growth <= 0:
-            raise UserError(f"race.growth={self.growth}", allowed="above 0")
+            raise UserError(f"race.growth={self.growth}", expected="above 0")
 
 
 @dataclass(frozen=True)
-class Course:
+class RaceCourse:
     """The result of a heat.
 
     Attributes:
@@ -104,7 +104,7 @@ def run_heat(
     images: int,
     answers: Callable[[Sequence[int], slice], Right],
     leaders: Sequence[NDArray[np.bool_]] = (),
-) -> Course:
+) -> RaceCourse:
     """Show the contestants more and more images until the ``keep`` best are known.
 
     Args:
@@ -135,7 +135,7 @@ def run_heat(
         if len(rivals) > race.keep:
             alive = alive[_stays(rivals, len(alive), race.keep, level)]
     order = np.argsort(-right[alive].sum(axis=1), kind="stable")
-    return Course(seen, right, ahead.tolist(), alive[order].tolist())
+    return RaceCourse(seen, right, ahead.tolist(), alive[order].tolist())
 
 
 def _step(race: Race, shown: int) -> int:

@@ -14,11 +14,18 @@ from numpy.typing import NDArray
 
 from raynas.core import Architecture, rng_for
 from raynas.supernet.evaluation.race import Race, Right, run_heat
-from raynas.supernet.evaluation.subnets import Answers, Crowd, Found, Subnets, fastest, threads_of
+from raynas.supernet.evaluation.subnets import (
+    SubnetBatch,
+    SubnetEvaluator,
+    SubnetMeasurement,
+    SubnetPredictions,
+    fastest,
+    threads_of,
+)
 
 
 @dataclass(frozen=True)
-class Leader:
+class RaceLeader:
     """One of the best subnets of all races.
 
     Attributes:
@@ -26,12 +33,12 @@ class Leader:
         whole: Its answers to all images.
     """
 
-    first: Answers
-    whole: Answers
+    first: SubnetPredictions
+    whole: SubnetPredictions
 
 
 @dataclass(frozen=True)
-class Heat:
+class RaceRound:
     """The result of one heat of a race.
 
     Attributes:
@@ -41,23 +48,25 @@ class Heat:
     """
 
     images: NDArray[np.intp]
-    answers: Mapping[str, Answers]
+    answers: Mapping[str, SubnetPredictions]
     stayed: Sequence[Architecture]
 
 
-class Races:
+class SubnetRacer:
     """A sequence of races among the subnets of one supernet, in which the best remain leaders.
 
     Args:
         subnets: The subnets and their images.
     """
 
-    def __init__(self, subnets: Subnets) -> None:
+    def __init__(self, subnets: SubnetEvaluator) -> None:
         self._subnets = subnets
-        self._leaders: dict[str, Leader] = {}
+        self._leaders: dict[str, RaceLeader] = {}
         self._contested: NDArray[np.intp] | None = None
 
-    def run(self, archs: Sequence[Architecture], race: Race, threads: int = 1) -> list[Found]:
+    def run(
+        self, archs: Sequence[Architecture], race: Race, threads: int = 1
+    ) -> list[SubnetMeasurement]:
         """Measure the best of some subnets exactly, and estimate the others.
 
         Networks whose program cannot be used are measured exactly, too; their note says why.
@@ -77,7 +86,7 @@ class Races:
         subnets.turn_page()
         new = {a.id: a for a in archs if a.id not in subnets.known}
         racing = [arch for arch in new.values() if subnets.races(arch)]
-        estimates: dict[str, Found] = {}
+        estimates: dict[str, SubnetMeasurement] = {}
         if len(racing) + len(self._leaders) > race.keep:
             with threads_of(threads):
                 estimates = self._run(racing, race)
@@ -85,7 +94,7 @@ class Races:
         found = dict(zip((a.id for a in exact), subnets.measure(exact, threads), strict=True))
         return [found[a.id] if a.id in found else estimates[a.id] for a in archs]
 
-    def _run(self, archs: Sequence[Architecture], race: Race) -> dict[str, Found]:
+    def _run(self, archs: Sequence[Architecture], race: Race) -> dict[str, SubnetMeasurement]:
         """Return estimates for those that are not among the best, which are measured."""
         subnets, images = self._subnets, self._subnets.counts[1]
         began = subnets.worked()
@@ -97,7 +106,7 @@ class Races:
         seconds = (subnets.worked() - began) / max(len(archs), 1)
         best = second.stayed
         subnets.measure(best, torch.get_num_threads())
-        judges = {a.id: Leader(first.answers[a.id], subnets.whole[a.id]) for a in best}
+        judges = {a.id: RaceLeader(first.answers[a.id], subnets.whole[a.id]) for a in best}
         judges |= self._leaders
         ranked = sorted(judges, key=lambda name: -subnets.known[name].accuracy)
         self._leaders = {name: judges[name] for name in ranked[: race.keep]}
@@ -123,11 +132,11 @@ class Races:
         pilots = self._crowd([archs[place] for place in places], race.calibration)
         return _contested(pilots.answers(slice(None)).right)
 
-    def _second(self, first: Heat, race: Race) -> Heat:
+    def _second(self, first: RaceRound, race: Race) -> RaceRound:
         """Run the second heat; those that remain in it are to be measured exactly."""
         stayed = first.stayed
         if len(stayed) + len(self._leaders) <= race.keep:
-            return Heat(np.arange(0), {}, stayed)
+            return RaceRound(np.arange(0), {}, stayed)
         whole = {name: leader.whole for name, leader in self._leaders.items()}
         images = _contested([one.right for one in whole.values()]) if whole else first.images
         known = {name: _to(one, images).right for name, one in whole.items()}
@@ -137,11 +146,11 @@ class Races:
         scores |= {a.id: int(heat.answers[a.id].right.sum()) for a in heat.stayed}
         best = sorted(scores, key=lambda name: -scores[name])[: race.keep]
         by_name = {arch.id: arch for arch in stayed}
-        return Heat(images, heat.answers, [by_name[n] for n in best if n in by_name])
+        return RaceRound(images, heat.answers, [by_name[n] for n in best if n in by_name])
 
-    def _crowd(self, archs: Sequence[Architecture], calibration: int) -> Crowd:
+    def _crowd(self, archs: Sequence[Architecture], calibration: int) -> SubnetBatch:
         programs = [program for arch in archs if (program := self._subnets.program(arch))]
-        crowd = Crowd(self._subnets, programs, fastest(self._subnets.place))
+        crowd = SubnetBatch(self._subnets, programs, fastest(self._subnets.place))
         crowd.calibrate(calibration)
         return crowd
 
@@ -152,9 +161,9 @@ class Races:
         calibration: int,
         images: NDArray[np.intp],
         leaders: Sequence[Right],
-    ) -> Heat:
+    ) -> RaceRound:
         if not archs:
-            return Heat(images, {}, [])
+            return RaceRound(images, {}, [])
         crowd = self._crowd(archs, calibration)
         losses = np.zeros((len(archs), len(images)), np.float32)
 
@@ -167,10 +176,10 @@ class Races:
         half = replace(race, p=race.p / 2)  # there are two heats
         course = run_heat(half, len(archs), len(images), answers, leaders)
         own = {
-            arch.id: Answers(course.right[place, :seen], losses[place, :seen])
+            arch.id: SubnetPredictions(course.right[place, :seen], losses[place, :seen])
             for place, (arch, seen) in enumerate(zip(archs, course.seen.tolist(), strict=True))
         }
-        return Heat(images, own, [archs[place] for place in course.stayed])
+        return RaceRound(images, own, [archs[place] for place in course.stayed])
 
 
 def _contested(answers: Sequence[NDArray[np.bool_]] | NDArray[np.bool_]) -> NDArray[np.intp]:
@@ -180,13 +189,16 @@ def _contested(answers: Sequence[NDArray[np.bool_]] | NDArray[np.bool_]) -> NDAr
     return differ if len(differ) else np.arange(len(share))
 
 
-def _to(answers: Answers, images: NDArray[np.intp]) -> Answers:
-    return Answers(answers.right[images], answers.losses[images])
+def _to(answers: SubnetPredictions, images: NDArray[np.intp]) -> SubnetPredictions:
+    return SubnetPredictions(answers.right[images], answers.losses[images])
 
 
 def _estimate(
-    own: Answers, judges: Sequence[tuple[Found, Answers]], weight: float, seconds: float
-) -> Found:
+    own: SubnetPredictions,
+    judges: Sequence[tuple[SubnetMeasurement, SubnetPredictions]],
+    weight: float,
+    seconds: float,
+) -> SubnetMeasurement:
     """Return the mean of the best on all images, less the lead that they have on the images shown.
 
     ``weight`` is the share of all images that the images shown stand for.
@@ -199,4 +211,4 @@ def _estimate(
     accuracy = float(np.mean([exact.accuracy for exact, _ in able]) - 100 * weight * ahead)
     loss = float(np.mean([exact.loss for exact, _ in able]) + weight * more)
     note = f"estimated from {seen} images, after which it was behind the best"
-    return Found(min(max(accuracy, 0.0), 100.0), max(loss, 0.0), seen, seconds, note)
+    return SubnetMeasurement(min(max(accuracy, 0.0), 100.0), max(loss, 0.0), seen, seconds, note)

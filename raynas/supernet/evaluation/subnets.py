@@ -15,14 +15,21 @@ from torch.nn import functional as F
 
 from raynas.core import Architecture, Option, UserError, rng_for
 from raynas.core.errors import first_line
-from raynas.data.base import View
+from raynas.data.base import DataView
 from raynas.data.imageset import take
 from raynas.data.splits import stratified
 from raynas.spaces.supernet import Supernet
 from raynas.supernet.calibration import in_batches, recalibrate
-from raynas.supernet.evaluation.agreement import Agreement, stacks
-from raynas.supernet.evaluation.batched import Together
-from raynas.supernet.evaluation.tracing import Book, NotRecordableError, Plan, Step, record, steps
+from raynas.supernet.evaluation.agreement import TraceAgreement, stacks
+from raynas.supernet.evaluation.batched import BatchedExecutor
+from raynas.supernet.evaluation.tracing import (
+    ExecutionPlan,
+    ExecutionStep,
+    NotRecordableError,
+    ValueTable,
+    record,
+    steps,
+)
 from raynas.supernet.extraction import extract_checked
 from raynas.training.augment import on_device
 
@@ -51,11 +58,11 @@ class Looks:
 
     def __post_init__(self) -> None:
         if self.calibration < 2:
-            raise UserError(f"{self.calibration} images for calibration", allowed=">= 2")
+            raise UserError(f"{self.calibration} images for calibration", expected=">= 2")
         if self.images is not None and self.images < 1:
-            raise UserError(f"images={self.images}", allowed=">= 1, or None for all")
+            raise UserError(f"images={self.images}", expected=">= 1, or None for all")
 
-    def of(self, view: View) -> View:
+    def of(self, view: DataView) -> DataView:
         """Return the view with these images only.
 
         Args:
@@ -67,7 +74,7 @@ class Looks:
         have = len(view.train)
         if self.calibration > have:
             raise UserError(
-                f"{self.calibration} images for calibration", allowed=f"up to the {have} there are"
+                f"{self.calibration} images for calibration", expected=f"up to the {have} there are"
             )
         drawn = rng_for(self.seed, "calibration").permutation(have)[: self.calibration]
         count = min(self.images or len(view.held_out), len(view.held_out))
@@ -78,7 +85,7 @@ class Looks:
 
 
 @dataclass(frozen=True)
-class Found:
+class SubnetMeasurement:
     """The measurement of one subnet.
 
     Attributes:
@@ -97,7 +104,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Recording:
+class TracedNetwork:
     """The recorded steps of one network.
 
     Attributes:
@@ -105,12 +112,12 @@ class Recording:
         remark: The reason why it has to.
     """
 
-    steps: list[Step] | None
+    steps: list[ExecutionStep] | None
     remark: str = ""
 
 
 @dataclass(frozen=True)
-class Answers:
+class SubnetPredictions:
     """The answers of one network or of several to the same images.
 
     Attributes:
@@ -122,7 +129,7 @@ class Answers:
     losses: NDArray[np.float32]
 
 
-class Subnets:
+class SubnetEvaluator:
     """The subnets of one supernet, measured on the images of one view.
 
     Measurements are kept: the same architecture is not measured twice.
@@ -139,19 +146,19 @@ class Subnets:
         whole: Id of the architecture -> answers, for those that the last call measured.
     """
 
-    def __init__(self, supernet: Supernet, view: View, device: str = "cpu") -> None:
+    def __init__(self, supernet: Supernet, view: DataView, device: str = "cpu") -> None:
         self.place = torch.device(device)
         self.supernet = supernet.to(self.place).eval()
         self._view = view  # what is on the device lives as long as the view
         self._data = on_device(view, self.place)
-        self.known: dict[str, Found] = {}
-        self.whole: dict[str, Answers] = {}
+        self.known: dict[str, SubnetMeasurement] = {}
+        self.whole: dict[str, SubnetPredictions] = {}
         self._begin()
 
     def _begin(self) -> None:
-        self._book = Book([*self.supernet.parameters(), *self.supernet.buffers()])
-        self._recorded: dict[str, Recording] = {}
-        self._agreement = Agreement(self.supernet, self.images, self.place)
+        self._book = ValueTable([*self.supernet.parameters(), *self.supernet.buffers()])
+        self._recorded: dict[str, TracedNetwork] = {}
+        self._agreement = TraceAgreement(self.supernet, self.images, self.place)
 
     def turn_page(self) -> None:
         """Delete all programs when there are too many values in them.
@@ -161,7 +168,7 @@ class Subnets:
         if len(self._book) > _BOOK:
             self._begin()
 
-    def measure(self, archs: Sequence[Architecture], threads: int = 1) -> list[Found]:
+    def measure(self, archs: Sequence[Architecture], threads: int = 1) -> list[SubnetMeasurement]:
         """Measure subnets on all images, each after a calibration of its own.
 
         Args:
@@ -183,17 +190,17 @@ class Subnets:
                 self.known.update(zip((a.id for a in some), self._exactly(some), strict=True))
         return [self.known[a.id] for a in archs]
 
-    def _exactly(self, archs: Sequence[Architecture]) -> list[Found]:
+    def _exactly(self, archs: Sequence[Architecture]) -> list[SubnetMeasurement]:
         began = self.worked()
         programs = [self.program(arch) for arch in archs]
         together = [place for place, program in enumerate(programs) if program is not None]
-        found: dict[int, Answers] = {}
+        found: dict[int, SubnetPredictions] = {}
         if together:
-            crowd = Crowd(self, [p for p in programs if p is not None])
+            crowd = SubnetBatch(self, [p for p in programs if p is not None])
             crowd.calibrate(len(self._view.train))
             answers = crowd.answers(slice(None))
             for row, place in enumerate(together):
-                found[place] = Answers(answers.right[row], answers.losses[row])
+                found[place] = SubnetPredictions(answers.right[row], answers.losses[row])
         for place, arch in enumerate(archs):
             if place not in found:
                 found[place] = self._alone(arch)
@@ -202,14 +209,14 @@ class Subnets:
         notes = [self.remark(arch) for arch in archs]
         return [_summary(found[place], seconds, note) for place, note in enumerate(notes)]
 
-    def _alone(self, arch: Architecture) -> Answers:
+    def _alone(self, arch: Architecture) -> SubnetPredictions:
         """Measure one network without its program: extract, calibrate and run it."""
         network = self.supernet.extract(arch)
         recalibrate(network, self.batches(slice(None)))
         with torch.inference_mode():
             parts = [_judge([network(b)], labels) for b, labels in self.shown(slice(None))]
         right, losses = (torch.cat(part, dim=1)[0] for part in zip(*parts, strict=True))
-        return Answers(right.cpu().numpy(), losses.cpu().numpy())
+        return SubnetPredictions(right.cpu().numpy(), losses.cpu().numpy())
 
     def extract(self, arch: Architecture) -> nn.Module:
         """Return the network of ``arch``, calibrated as it is measured; it may be trained further.
@@ -230,7 +237,7 @@ class Subnets:
         recalibrate(network, self.batches(slice(None)))
         return network
 
-    def program(self, arch: Architecture) -> list[Step] | None:
+    def program(self, arch: Architecture) -> list[ExecutionStep] | None:
         """Return the recorded program of an architecture.
 
         Args:
@@ -264,13 +271,13 @@ class Subnets:
             return program is not None
         return self._agreement.runs_in(dtype, program)
 
-    def _recording(self, arch: Architecture) -> Recording:
+    def _recording(self, arch: Architecture) -> TracedNetwork:
         if arch.id not in self._recorded:
             values = self.supernet.values(arch)
             self._recorded[arch.id] = self._checked(arch, values)
         return self._recorded[arch.id]
 
-    def _checked(self, arch: Architecture, values: Mapping[str, Option]) -> Recording:
+    def _checked(self, arch: Architecture, values: Mapping[str, Option]) -> TracedNetwork:
         """Return a recording that was compared with its network.
 
         When the recording fails, the network runs itself, or raises its own error.
@@ -281,12 +288,12 @@ class Subnets:
             found = steps(program)
             remark = self._agreement.remark(arch, values, program, found)
         except NotRecordableError as error:
-            return Recording(None, str(error))
+            return TracedNetwork(None, str(error))
         except (UserError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # any kind: code of any network
-            return Recording(None, f"its recording failed: {first_line(error)}")
-        return Recording(None, remark) if remark else Recording(found)
+            return TracedNetwork(None, f"its recording failed: {first_line(error)}")
+        return TracedNetwork(None, remark) if remark else TracedNetwork(found)
 
     def batches(self, some: slice) -> Iterator[Tensor]:
         """Yield training images in batches.
@@ -338,7 +345,7 @@ class Subnets:
         return time.monotonic()
 
 
-class Crowd:
+class SubnetBatch:
     """A group of networks that are calibrated and measured together, by their steps.
 
     Args:
@@ -352,12 +359,12 @@ class Crowd:
 
     def __init__(
         self,
-        subnets: Subnets,
-        programs: Sequence[list[Step]],
+        subnets: SubnetEvaluator,
+        programs: Sequence[list[ExecutionStep]],
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self._subnets = subnets
-        self._together = Together(subnets.images, dtype)
+        self._together = BatchedExecutor(subnets.images, dtype)
         self._programs = list(programs)
         self.keep(range(len(programs)))
 
@@ -370,7 +377,7 @@ class Crowd:
         self.places = list(places)
         programs = [self._programs[place] for place in self.places]
         results = [program[-1].number for program in programs]
-        self._plan = Plan(programs, results, stacks(self._subnets.place))
+        self._plan = ExecutionPlan(programs, results, stacks(self._subnets.place))
 
     def calibrate(self, count: int) -> None:
         """Collect batch norm statistics of all networks.
@@ -380,7 +387,7 @@ class Crowd:
         """
         self._together.calibrate(self._plan, self._subnets.batches(slice(count)))
 
-    def answers(self, some: slice | NDArray[np.intp]) -> Answers:
+    def answers(self, some: slice | NDArray[np.intp]) -> SubnetPredictions:
         """Return the answers of the remaining networks.
 
         Args:
@@ -394,7 +401,7 @@ class Crowd:
             for images, labels in self._subnets.shown(some)
         ]
         right, losses = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
-        return Answers(right.cpu().numpy(), losses.cpu().numpy())
+        return SubnetPredictions(right.cpu().numpy(), losses.cpu().numpy())
 
 
 def _judge(logits: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -407,10 +414,12 @@ def _judge(logits: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
     return right, losses
 
 
-def _summary(answers: Answers, seconds: float, note: str) -> Found:
+def _summary(answers: SubnetPredictions, seconds: float, note: str) -> SubnetMeasurement:
     count = len(answers.right)
     accuracy = 100 * float(np.count_nonzero(answers.right)) / count
-    return Found(accuracy, float(answers.losses.mean(dtype=np.float64)), count, seconds, note)
+    return SubnetMeasurement(
+        accuracy, float(answers.losses.mean(dtype=np.float64)), count, seconds, note
+    )
 
 
 def fastest(place: torch.device) -> torch.dtype:

@@ -60,14 +60,14 @@ class CountUsedError(NotRecordableError):
     """The error for a network that uses the number of images, or has it as a setting of a layer."""
 
 
-class Value(NamedTuple):
+class TracedValue(NamedTuple):
     """The result of an operation, by its number."""
 
     number: int
 
 
 @dataclass(frozen=True)
-class Operation:
+class TracedOperation:
     """One call of a function, ``function(*given, **named)``.
 
     Attributes:
@@ -75,8 +75,8 @@ class Operation:
         kind: A number of the function with all arguments that are not results, the same for equal
             operations on other inputs.
         function: The torch function.
-        given: Positional arguments, with a ``Value`` for each result.
-        named: Arguments by name, with a ``Value`` for each result.
+        given: Positional arguments, with a ``TracedValue`` for each result.
+        named: Arguments by name, with a ``TracedValue`` for each result.
         own: The index in ``given`` of the argument that the function overwrites, or None.
         even: Whether all tensors in it have one shape.
     """
@@ -93,7 +93,7 @@ class Operation:
     def inputs(self) -> list[int]:
         """The numbers of the results among the arguments."""
         leaves = _leaves((self.given, tuple(self.named.values())))
-        return [leaf.number for leaf in leaves if isinstance(leaf, Value)]
+        return [leaf.number for leaf in leaves if isinstance(leaf, TracedValue)]
 
     @property
     def constants(self) -> list[Tensor]:
@@ -103,7 +103,7 @@ class Operation:
 
 
 @dataclass(frozen=True)
-class Program:
+class TracedGraph:
     """The recorded operations of one network.
 
     Attributes:
@@ -111,12 +111,12 @@ class Program:
         result: The number of the logits.
     """
 
-    operations: tuple[Operation, ...]
+    operations: tuple[TracedOperation, ...]
     result: int
 
 
 @dataclass
-class Book:
+class ValueTable:
     """A numbering of values: equal values of any networks of one supernet get the same number.
 
     Attributes:
@@ -178,7 +178,7 @@ class Book:
 
 
 @torch.no_grad()
-def record(forward: Callable[[Tensor], Tensor], image: Tensor, book: Book) -> Program:
+def record(forward: Callable[[Tensor], Tensor], image: Tensor, book: ValueTable) -> TracedGraph:
     """Record the operations of ``forward`` on copies of ``image``.
 
     Problems that the recording can see are refused here. Others (a state that changes between
@@ -204,13 +204,13 @@ def record(forward: Callable[[Tensor], Tensor], image: Tensor, book: Book) -> Pr
     return _record(forward, image.expand(_SHOWN[-1], *image.shape).clone(), book)
 
 
-def _record(forward: Callable[[Tensor], Tensor], images: Tensor, book: Book) -> Program:
+def _record(forward: Callable[[Tensor], Tensor], images: Tensor, book: ValueTable) -> TracedGraph:
     before = _random_states(images.device)
     with _Recorder(images, book) as recorder:
         logits = forward(images)
     if not all(map(_equal, before, _random_states(images.device))):
         raise NotRecordableError("random numbers are drawn")
-    return Program(tuple(recorder.operations), recorder.number_of(logits))
+    return TracedGraph(tuple(recorder.operations), recorder.number_of(logits))
 
 
 class _Recorder(TorchFunctionMode):
@@ -221,9 +221,9 @@ class _Recorder(TorchFunctionMode):
     another name. ``_counted``: constants with as many rows as there are images.
     """
 
-    def __init__(self, images: Tensor, book: Book) -> None:
+    def __init__(self, images: Tensor, book: ValueTable) -> None:
         super().__init__()
-        self.operations: list[Operation] = []
+        self.operations: list[TracedOperation] = []
         self._numbers: dict[int, int] = {}
         self._kept: list[Any] = []  # so that no id and no memory is used again
         self._aliases: dict[int, list[Tensor]] = defaultdict(list)
@@ -307,7 +307,7 @@ class _Recorder(TorchFunctionMode):
         number = self._book.number(key)
         kind = self._book.kind(number, key)
         even = all(tensor.shape == out.shape for tensor in tensors)
-        self.operations.append(Operation(number, kind, func, shown, shown_named, own, even))
+        self.operations.append(TracedOperation(number, kind, func, shown, shown_named, own, even))
         if changed:
             self._overwritten(out, number)
         constants = {_memory(t) for t in tensors if id(t) not in self._numbers}
@@ -354,7 +354,7 @@ class _Recorder(TorchFunctionMode):
         if isinstance(part, Tensor):
             number = self._numbers.get(id(part))
             if number is not None:
-                return Value(number)
+                return TracedValue(number)
             return part.detach() if self._book.holds(part) else part.detach().clone()
         if isinstance(part, tuple | list):
             return tuple(self._shown(p) for p in part)
@@ -365,7 +365,7 @@ class _Recorder(TorchFunctionMode):
     def _key(self, part: Any) -> Any:
         if isinstance(part, Tensor):
             number = self._numbers.get(id(part))
-            return self._book.constant(part) if number is None else Value(number)
+            return self._book.constant(part) if number is None else TracedValue(number)
         if isinstance(part, tuple | list):
             return tuple(self._key(p) for p in part)
         if isinstance(part, slice):
@@ -406,7 +406,7 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def _without_inputs(key: Any) -> Any:
-    if isinstance(key, Value):
+    if isinstance(key, TracedValue):
         return "a result"
     return tuple(_without_inputs(k) for k in key) if type(key) is tuple else key
 
@@ -416,13 +416,13 @@ def _leaves(part: Any) -> list[Any]:
         part = part.start, part.stop, part.step
     elif isinstance(part, dict):
         part = tuple(part.values())
-    if type(part) is Value or not isinstance(part, tuple | list):
+    if type(part) is TracedValue or not isinstance(part, tuple | list):
         return [part]
     return [leaf for inner in part for leaf in _leaves(inner)]
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class ExecutionStep:
     """One unit of execution: an operation, or a batch norm with the operations merged into it.
 
     Attributes:
@@ -440,16 +440,16 @@ class Step:
 
     number: int
     inputs: tuple[int, ...]
-    operation: Operation
+    operation: TracedOperation
     kind: tuple[int, ...] | None = None
-    norm: Norm | None = None
-    conv: Convolution | None = None
+    norm: MergedNorm | None = None
+    conv: MergedConvolution | None = None
     added: bool = False
     rectified: bool = False
     seen: int = -1
 
 
-class Norm(NamedTuple):
+class MergedNorm(NamedTuple):
     """The arguments of a batch norm.
 
     Attributes:
@@ -467,7 +467,7 @@ class Norm(NamedTuple):
     var: Tensor | None
 
 
-class Convolution(NamedTuple):
+class MergedConvolution(NamedTuple):
     """The arguments of a convolution.
 
     Attributes:
@@ -481,7 +481,7 @@ class Convolution(NamedTuple):
     settings: tuple[Any, ...]  # stride, padding, dilation, groups
 
 
-def steps(program: Program) -> list[Step]:
+def steps(program: TracedGraph) -> list[ExecutionStep]:
     """Merge convolutions, batch norms, sums and ReLUs, and remove operations without effect.
 
     Args:
@@ -493,10 +493,10 @@ def steps(program: Program) -> list[Step]:
     uses = Counter(n for o in program.operations for n in o.inputs)
     uses[program.result] += 1
     made = {o.number: o for o in program.operations}
-    merged: dict[int, Step] = {}
+    merged: dict[int, ExecutionStep] = {}
     for operation in made.values():
         merged[operation.number] = _merge(operation, made, merged, uses)
-    needed: dict[int, Step] = {}
+    needed: dict[int, ExecutionStep] = {}
     open_ends = [program.result]
     while open_ends:
         number = open_ends.pop()
@@ -507,22 +507,27 @@ def steps(program: Program) -> list[Step]:
 
 
 def _merge(
-    operation: Operation, made: Mapping[int, Operation], merged: Mapping[int, Step], uses: Any
-) -> Step:
+    operation: TracedOperation,
+    made: Mapping[int, TracedOperation],
+    merged: Mapping[int, ExecutionStep],
+    uses: Any,
+) -> ExecutionStep:
     inputs = tuple(operation.inputs)
     is_sum = operation.function in _SUMS and operation.even
     imagewise = (is_sum or operation.function in _IMAGEWISE) and operation.own is None
     # x + x has another kind than x + y
     alike = (operation.kind, *map(inputs.index, inputs)) if imagewise else None
-    plain = Step(operation.number, inputs, operation, alike)
+    plain = ExecutionStep(operation.number, inputs, operation, alike)
     if operation.function is F.batch_norm:
         norm, source = _norm(operation), made.get(inputs[0])
         if norm is None:
             return plain
         conv = _convolution(source) if source is not None and uses[source.number] == 1 else None
         if conv is None or source is None:
-            return Step(operation.number, inputs, operation, None, norm, seen=operation.number)
-        return Step(
+            return ExecutionStep(
+                operation.number, inputs, operation, None, norm, seen=operation.number
+            )
+        return ExecutionStep(
             operation.number, tuple(source.inputs), operation, (source.kind, operation.kind), norm,
             conv, seen=operation.number,
         )  # fmt: skip
@@ -546,7 +551,7 @@ _NORM = ("input", "running_mean", "running_var", "weight", "bias", "training", "
 _CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 
 
-def _norm(operation: Operation) -> Norm | None:
+def _norm(operation: TracedOperation) -> MergedNorm | None:
     """Return the arguments of a batch norm.
 
     None for one whose weights follow from the images, or that has no statistics to inherit.
@@ -554,23 +559,23 @@ def _norm(operation: Operation) -> Norm | None:
     found = dict(zip(_NORM, operation.given, strict=False)) | dict(operation.named)
     weight, bias = found.get("weight"), found.get("bias")
     mean, var = found.get("running_mean"), found.get("running_var")
-    follows = any(isinstance(part, Value) for part in (weight, bias, mean, var))
+    follows = any(isinstance(part, TracedValue) for part in (weight, bias, mean, var))
     if follows or found.get("training"):
         return None
-    return Norm(weight, bias, float(found.get("eps", 1e-5)), mean, var)
+    return MergedNorm(weight, bias, float(found.get("eps", 1e-5)), mean, var)
 
 
-def _convolution(operation: Operation) -> Convolution | None:
+def _convolution(operation: TracedOperation) -> MergedConvolution | None:
     if operation.function not in _CONVOLUTIONS or len(operation.inputs) != 1:
         return None
     found = dict(zip(_CONV, operation.given, strict=False)) | dict(operation.named)
-    if not isinstance(found["input"], Value):
+    if not isinstance(found["input"], TracedValue):
         return None
     rest = (found.get(name, value) for name, value in zip(_CONV[3:], (1, 0, 1, 1), strict=True))
-    return Convolution(found["weight"], found.get("bias"), tuple(rest))
+    return MergedConvolution(found["weight"], found.get("bias"), tuple(rest))
 
 
-class Plan:
+class ExecutionPlan:
     """The steps of several programs, each once, in an order in which inputs come first.
 
     Args:
@@ -586,11 +591,11 @@ class Plan:
 
     def __init__(
         self,
-        programs: Sequence[Sequence[Step]],
+        programs: Sequence[Sequence[ExecutionStep]],
         results: Sequence[int],
         stacked: bool = False,
     ) -> None:
-        ordered: dict[int, Step] = {}
+        ordered: dict[int, ExecutionStep] = {}
         for some in programs:
             for step in some:
                 ordered.setdefault(step.number, step)
@@ -605,22 +610,22 @@ class Plan:
                 self.ends[place].append(number)
 
     @property
-    def steps(self) -> list[Step]:
+    def steps(self) -> list[ExecutionStep]:
         """The steps of all waves in their order."""
         return [step for wave in self.waves for step in wave]
 
 
-def _waves(ordered: Sequence[Step]) -> list[list[Step]]:
+def _waves(ordered: Sequence[ExecutionStep]) -> list[list[ExecutionStep]]:
     """Group steps of one kind: each group waits as long as other steps can be done."""
     made = {step.number for step in ordered}
     missing = {step.number: len(made.intersection(step.inputs)) for step in ordered}
-    users: dict[int, list[Step]] = defaultdict(list)
+    users: dict[int, list[ExecutionStep]] = defaultdict(list)
     for step in ordered:
         for number in made.intersection(step.inputs):
             users[number].append(step)
     still = Counter(_alike(step) for step in ordered)
-    ready: dict[Any, list[Step]] = defaultdict(list)
-    waves: list[list[Step]] = []
+    ready: dict[Any, list[ExecutionStep]] = defaultdict(list)
+    waves: list[list[ExecutionStep]] = []
     fresh = [step for step in ordered if not missing[step.number]]
     while fresh or ready:
         for step in fresh:
@@ -638,6 +643,6 @@ def _waves(ordered: Sequence[Step]) -> list[list[Step]]:
     return waves
 
 
-def _alike(step: Step) -> Any:
+def _alike(step: ExecutionStep) -> Any:
     """Return the key that the steps of one wave share."""
     return step.number if step.kind is None else step.kind

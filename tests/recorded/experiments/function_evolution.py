@@ -31,8 +31,8 @@ def experiment() -> Experiment:
         evaluator=FunctionEvaluator(train, max_step=6, on_test=True),
         sampler=RegularizedEvolution(population=4, sample=3),
         scheduler=PASHA(1, 2, epsilon=0.1),
-        against=(Random(),),
-        in_order=2,
+        baselines=(Random(),),
+        deterministic_workers=2,
         budget=Budget(trials=20),
         finalists=Finalists(top=2, seeds=2),
     )

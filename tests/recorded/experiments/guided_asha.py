@@ -24,8 +24,8 @@ def experiment() -> Experiment:
         bounds=(Bound("macs", max=1500),),
         sampler=Guided(startup=4),
         scheduler=ASHA(1, 2),
-        against=(RegularizedEvolution(population=5, sample=2),),
-        in_order=2,
+        baselines=(RegularizedEvolution(population=5, sample=2),),
+        deterministic_workers=2,
         budget=Budget(trials=18),
         finalists=Finalists(top=2, seeds=1),
     )

@@ -25,8 +25,8 @@ def experiment() -> Experiment:
         evaluator=Curves(max_step=4, fault=dict.fromkeys(KILLED, "kill"), log=marks),
         sampler=TPE(n_startup=5),
         scheduler=PromotionASHA(1, 2),
-        against=(Random(),),
-        in_order=2,
+        baselines=(Random(),),
+        deterministic_workers=2,
         budget=Budget(trials=14),
         finalists=Finalists(top=2, seeds=2),
     )

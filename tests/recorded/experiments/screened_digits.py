@@ -31,8 +31,8 @@ def experiment() -> Experiment:
             by=Ensemble(("naswot", "synflow", "params")),
         ),
         scheduler=ASHA(min_step=1, factor=3),
-        against=(),
-        in_order=2,
+        baselines=(),
+        deterministic_workers=2,
         budget=Budget(trials=4),
         finalists=Finalists(top=1, seeds=2),
     )

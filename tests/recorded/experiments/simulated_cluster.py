@@ -20,7 +20,7 @@ def experiment() -> Experiment:
         evaluator=Tabular(Synthetic(max_step=9, seconds=300.0, noise=0.3)),
         sampler=TPE(n_startup=10),
         scheduler=ASHA(1, 3),
-        against=(),
+        baselines=(),
         budget=Budget(trials=40),
         finalists=Finalists(top=0),
     )

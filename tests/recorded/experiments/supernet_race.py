@@ -9,12 +9,12 @@ from recorded.parts import (
     Inherited,
     NASBench201,
     Race,
+    RankingCheck,
     Recipe,
     RegularizedEvolution,
     Retrain,
     SinglePath,
     TrainSupernet,
-    Truth,
 )
 
 SHORT = Recipe(epochs=2, batch_size=64, lr=0.05, flip=False, crop_pad=1)
@@ -34,8 +34,8 @@ def experiment() -> Experiment:
         data=Digits(subset=512),
         evaluator=Inherited(training, calibration=64, crowd=6, race=race),
         sampler=RegularizedEvolution(population=6, sample=3),
-        against=(),
+        baselines=(),
         budget=Budget(trials=18),
-        truth=Truth(Retrain(SHORT), count=2),
+        ranking_check=RankingCheck(Retrain(SHORT), count=2),
         finalists=Finalists(top=1, seeds=1, evaluator=Retrain(SHORT), inherited=FineTune(SHORT)),
     )

@@ -14,13 +14,13 @@ from raynas.analysis import formatting as words
 from raynas.analysis import statistics as st
 from raynas.analysis import summary as tables
 from raynas.core import TrialState
-from raynas.reports import Summary, summary
+from raynas.reports import RunSummary, summary
 
 
 def test_summary_counts_every_state_per_arm(make_run, description):
     table = make_run(trials=40)
     found = summary(table, description)
-    assert isinstance(found, Summary)
+    assert isinstance(found, RunSummary)
     assert [(a.arm, a.main, a.trials) for a in found.arms] == [
         ("tpe", True, 40),
         ("random", False, 40),

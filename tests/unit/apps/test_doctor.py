@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from raynas.apps import doctor
-from raynas.runners.ray.node_checks import Node
+from raynas.runners.ray.node_checks import NodeCheck
 from raynas.store import Provenance
 
 
@@ -51,9 +51,9 @@ def test_slow_storage_is_no_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert not doctor._storage(tmp_path).good
 
 
-def node(**changes: Any) -> Node:
+def node(**changes: Any) -> NodeCheck:
     versions = dict(Provenance.collect().versions)
-    return Node(
+    return NodeCheck(
         **{"host": "a", "cpus": 2, "gpus": 0, "memory_gb": 8, "versions": versions, **changes}
     )
 

@@ -12,10 +12,10 @@ from toys import Curves, Quick, ToyData, ToySpace
 from raynas.apps.plan import expected_steps, plan
 from raynas.core import Bound, UserError
 from raynas.evaluators import Screen
-from raynas.experiment import Budget, Experiment, Finalists, Truth
+from raynas.experiment import Budget, Experiment, Finalists, RankingCheck
 from raynas.samplers import TPE
 from raynas.schedulers import ASHA
-from raynas.search.context import Payload
+from raynas.search.context import EvaluationContext
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def priced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Steps cost what ``SECONDS`` says; the names of what is timed, in order."""
     timed: list[str] = []
 
-    def probe(payload: Payload, *_: object) -> float:
+    def probe(payload: EvaluationContext, *_: object) -> float:
         timed.append(payload.evaluator.name)
         return SECONDS[payload.evaluator.name]
 
@@ -115,7 +115,7 @@ def test_each_stage_is_priced_by_its_own_evaluator(
         replace(
             experiment,
             screen=Screen(Score(max_step=1), keep=0.25),
-            truth=Truth(Dear(max_step=5), count=4, seeds=2),
+            ranking_check=RankingCheck(Dear(max_step=5), count=4, seeds=2),
             finalists=Finalists(2, 3, evaluator=Dear(max_step=5)),
         ),
         sample=10,
@@ -150,7 +150,11 @@ def test_hours_as_a_budget_pay_for_screening_too(experiment: Experiment) -> None
 
 @pytest.mark.usefixtures("priced")
 def test_truth_is_of_what_was_searched(experiment: Experiment) -> None:
-    few = replace(experiment, budget=Budget(trials=3), truth=Truth(Curves(max_step=9), count=40))
+    few = replace(
+        experiment,
+        budget=Budget(trials=3),
+        ranking_check=RankingCheck(Curves(max_step=9), count=40),
+    )
     assert {s.name: s.trials for s in plan(few, sample=10).stages}["truth (curves)"] == 6
 
 
@@ -161,7 +165,7 @@ def test_a_search_over_inherited_weights(experiment: Experiment, probe: bool) ->
         experiment,
         evaluator=Inheriting(),
         finalists=Finalists(1, 2, evaluator=Curves(max_step=2), inherited=Tuned(max_step=1)),
-        truth=Truth(Curves(max_step=2), count=4),
+        ranking_check=RankingCheck(Curves(max_step=2), count=4),
     )
     found = plan(inheriting, sample=10, probe=probe)
     assert [(s.name, s.trials, s.steps) for s in found.stages] == [

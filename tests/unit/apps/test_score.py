@@ -16,7 +16,7 @@ from rich.console import Console
 
 from raynas.apps.score import (
     ENSEMBLE,
-    Request,
+    ScoreRequest,
     check_table,
     load_request,
     score_table,
@@ -27,9 +27,9 @@ from raynas.core import UserError
 from raynas.core.ranks import log_rank_sum
 from raynas.data import CIFAR10, Digits
 from raynas.evaluators import ZeroShot
-from raynas.experiment import Experiment, Loaded
+from raynas.experiment import Experiment, LoadedExperiment
 from raynas.pipeline import launch
-from raynas.pipeline.stages import Interrupted
+from raynas.pipeline.stages import RunInterrupted
 from raynas.proxies import AZNAS, NASWOT, Params, SynFlow, ZiCo
 from raynas.runners.local import LocalRunner
 from raynas.samplers import Exhaustive, Listed, Random
@@ -115,7 +115,7 @@ def run(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return RunFolder.open(path)
 
 
-def asked(request: Request, **overrides: object) -> Experiment:
+def asked(request: ScoreRequest, **overrides: object) -> Experiment:
     return load_request(request, overrides).experiment
 
 
@@ -125,7 +125,9 @@ def asked(request: Request, **overrides: object) -> Experiment:
 def test_a_space_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     # as if it were here
     monkeypatch.setattr("raynas.experiment.loading.available", lambda data: data)
-    loaded = load_request(Request("nasbench201", random=7, batch=16, seed=3), {"space.cells": 1})
+    loaded = load_request(
+        ScoreRequest("nasbench201", random=7, batch=16, seed=3), {"space.cells": 1}
+    )
     assert loaded.experiment == Experiment(
         name="score-nasbench201",
         space=NASBench201(cells=1),
@@ -135,19 +137,19 @@ def test_a_space_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         objectives=loaded.experiment.objectives,
         budget=loaded.experiment.budget,
         finalists=loaded.experiment.finalists,
-        against=(),
+        baselines=(),
         seed=3,
     )
     assert [o.metric for o in loaded.experiment.objectives] == ["naswot"]
     assert (loaded.experiment.budget.trials, loaded.experiment.finalists.top) == (7, 0)
     imported = [n.module for n in ast.parse(loaded.source).body if isinstance(n, ast.ImportFrom)]
     assert imported == sorted(imported, key=str)
-    assert asked(Request("nasbench201")).budget.trials == 100
-    assert asked(Request("nasbench201", data="cifar10")).data == CIFAR10()
+    assert asked(ScoreRequest("nasbench201")).budget.trials == 100
+    assert asked(ScoreRequest("nasbench201", data="cifar10")).data == CIFAR10()
 
 
 def test_a_file_gives_its_space_and_data_and_nothing_else(tiny: Path) -> None:
-    loaded = load_request(Request(str(tiny), proxies=("Plain", "zico"), batch=4), {})
+    loaded = load_request(ScoreRequest(str(tiny), proxies=("Plain", "zico"), batch=4), {})
     found = loaded.experiment
     assert (found.name, found.seed, loaded.path) == ("score-tiny", 0, tiny)
     assert found.space.size == 6
@@ -155,7 +157,7 @@ def test_a_file_gives_its_space_and_data_and_nothing_else(tiny: Path) -> None:
     assert isinstance(found.evaluator, ZeroShot)
     assert [p.name for p in found.evaluator.proxies] == ["plain", "zico"]
     assert (found.scheduler, found.screen, found.bounds) == (NoStopping(), None, ())
-    assert found.truth is None
+    assert found.ranking_check is None
     assert (dict(found.smoke), found.budget.trials, found.budget.hours) == ({}, 100, None)
     network = found.space.build(found.space.architecture(RELU), (1, 8, 8), 10)
     assert type(network).__doc__ == "Not the proxy."
@@ -170,12 +172,12 @@ def test_scoring_a_file_trains_nothing_whatever_its_experiment_does(run: RunFold
 def test_the_file_of_a_scoring_run_can_be_scored(run: RunFolder, tmp_path: Path) -> None:
     again = tmp_path / "again.py"
     again.write_text(run.source.read_text().replace("from beside", "WIDTHS = (4,)\n#"))
-    assert asked(Request(str(again), every=True)).budget.trials == 2
+    assert asked(ScoreRequest(str(again), every=True)).budget.trials == 2
 
 
 @pytest.mark.parametrize("texts", [(RELU, SILU), (SILU,), (SILU, RELU, SILU)])
 def test_named_architectures_whatever_their_letters(tiny: Path, texts: tuple[str, ...]) -> None:
-    found = asked(Request(str(tiny), texts))
+    found = asked(ScoreRequest(str(tiny), texts))
     assert found.sampler == Listed(texts)
     assert found.budget.trials == len(set(texts))
 
@@ -184,23 +186,23 @@ def test_bars_of_cells_and_isomorphic_ones_count_once() -> None:
     cell = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|skip_connect~2|"
     none = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
     dead = "|none~0|+|none~0|none~1|+|none~0|nor_conv_3x3~1|none~2|"  # leads nowhere
-    found = asked(Request("nasbench201", (cell, none, dead)))
+    found = asked(ScoreRequest("nasbench201", (cell, none, dead)))
     assert found.sampler == Listed((cell, none, dead))
     assert found.budget.trials == 2
 
 
 def test_every_architecture_of_the_space_as_it_is_set(tiny: Path) -> None:
-    found = asked(Request(str(tiny), every=True))
+    found = asked(ScoreRequest(str(tiny), every=True))
     assert (found.sampler, found.budget.trials) == (Exhaustive(), 6)
-    wide = asked(Request(str(tiny), every=True), **{"space.widths": (2, 3, 4, 5)})
+    wide = asked(ScoreRequest(str(tiny), every=True), **{"space.widths": (2, 3, 4, 5)})
     assert wide.budget.trials == 8
-    few = asked(Request(str(tiny), every=True), **{"budget.trials": 4})
+    few = asked(ScoreRequest(str(tiny), every=True), **{"budget.trials": 4})
     assert few.budget.trials == 4
 
 
 def test_proxies_by_either_name_in_any_case() -> None:
     names = ("ZICO", "AzNas", "NASWOT", "l2norm", "epe_nas", "EPENAS")
-    found = asked(Request("nasbench201", proxies=names[:-1])).evaluator
+    found = asked(ScoreRequest("nasbench201", proxies=names[:-1])).evaluator
     assert isinstance(found, ZeroShot)
     assert [p.name for p in found.proxies] == ["zico", "aznas", "naswot", "l2_norm", "epe_nas"]
     assert found.proxies[0] == ZiCo()
@@ -212,7 +214,7 @@ def test_proxies_by_either_name_in_any_case() -> None:
         ({"space": "nasbench20"}, r"unknown space 'nasbench20'; .*did you mean 'nasbench201'"),
         ({"space": "nowhere.py"}, r"no experiment file '.*nowhere\.py'"),
         ({"data": "digit"}, r"unknown data set 'digit'; .*did you mean 'digits'"),
-        ({"data": "arrays"}, r"'arrays' needs settings; allowed: cifar10, .*experiment's file"),
+        ({"data": "arrays"}, r"'arrays' needs settings; expected: cifar10, .*experiment's file"),
         ({"proxies": ("naswot", "syn_flow")}, r"unknown proxy 'syn_flow'; .*mean 'synflow'"),
         ({"proxies": ("zen", "ZenScore")}, r"two proxies give zen"),
         ({"proxies": ()}, r"no proxies; name at least one"),
@@ -224,13 +226,13 @@ def test_proxies_by_either_name_in_any_case() -> None:
 )
 def test_mistakes_are_one_line(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words) as told:
-        asked(Request(**{"space": "nasbench201", **changes}))
+        asked(ScoreRequest(**{"space": "nasbench201", **changes}))
     assert "\n" not in str(told.value)
 
 
 def test_a_file_has_its_own_data(tiny: Path) -> None:
     with pytest.raises(UserError, match=r"--data digits and the file .*leave --data out"):
-        Request(str(tiny), data="digits")
+        ScoreRequest(str(tiny), data="digits")
 
 
 # -- the table ---------------------------------------------------------------------------------
@@ -298,7 +300,7 @@ def test_a_table_of_another_kind_is_refused_before_anything_is_spent(tmp_path: P
     called = raynas("score", "nasbench201", "--local", "--output", tmp_path / "run",
                     "--table", "x.txt")  # fmt: skip
     assert (called.code, called.err) == (
-        2, "error: --table x.txt; allowed: a name that ends in .csv or .parquet\n",
+        2, "error: --table x.txt; expected: a name that ends in .csv or .parquet\n",
     )  # fmt: skip
     assert not (tmp_path / "run").exists()
     check_table(None)
@@ -311,8 +313,8 @@ def quiet() -> Console:
     return Console(file=io.StringIO(), width=200)
 
 
-def begin(request: Request, path: Path, runner: type[LocalRunner] = LocalRunner) -> RunFolder:
-    def make(_loaded: Loaded, _folder: Path) -> LocalRunner:
+def begin(request: ScoreRequest, path: Path, runner: type[LocalRunner] = LocalRunner) -> RunFolder:
+    def make(_loaded: LoadedExperiment, _folder: Path) -> LocalRunner:
         return runner()
 
     loaded = load_request(request, {})
@@ -341,10 +343,10 @@ class Interrupting(LocalRunner):
 
 
 def test_ctrl_c_and_resume_score_the_rest(tiny: Path, run: RunFolder, tmp_path: Path) -> None:
-    request = Request(
+    request = ScoreRequest(
         str(tiny), every=True, proxies=("naswot", "synflow", "aznas", "params"), batch=8
     )
-    with pytest.raises(Interrupted):
+    with pytest.raises(RunInterrupted):
         begin(request, tmp_path / "run", Interrupting)
     folder = RunFolder.open(tmp_path / "run")
     assert len(scores_of(folder)) == 2
@@ -383,7 +385,7 @@ def test_only_runs_of_scores_are_printed_again(tiny: Path, tmp_path: Path) -> No
         'bounds=(Bound("params", max=1),),', ""
     )
     file.write_text(text.replace("Recipe(epochs=3)", "Recipe(epochs=1)"))
-    done("run", file, "--local", "--output", tmp_path / "run", "--set", "against=()",
+    done("run", file, "--local", "--output", tmp_path / "run", "--set", "baselines=()",
          "--set", "finalists.top=0")  # fmt: skip
     with pytest.raises(UserError, match=r"has no scores: its evaluator is retrain; score its"):
         scored_run(tmp_path / "run")
@@ -406,7 +408,7 @@ from raynas.samplers import Random
 def experiment():
     return Experiment(
         space=Tiny(), data=Digits(subset=300), evaluator=ZeroShot((SynFlow(),), batch=8),
-        sampler=RegularizedEvolution(3, 2), against=(Random(),), budget=Budget(trials=3),
+        sampler=RegularizedEvolution(3, 2), baselines=(Random(),), budget=Budget(trials=3),
         objectives=(Objective("synflow"),),
         finalists=Finalists(top=1, seeds=1, evaluator=Retrain(Recipe(epochs=1))),
     )
@@ -426,7 +428,7 @@ def test_a_run_without_a_row_has_no_table(tiny: Path, tmp_path: Path) -> None:
         def run(self, work: JobSource) -> None:
             work.interrupt()
 
-    with pytest.raises(Interrupted):
-        begin(Request(str(tiny), every=True, batch=8), tmp_path / "run", Never)
+    with pytest.raises(RunInterrupted):
+        begin(ScoreRequest(str(tiny), every=True, batch=8), tmp_path / "run", Never)
     with pytest.raises(UserError, match=r"has no scores yet; `raynas resume` goes on"):
         score_table(*scored_run(tmp_path / "run"))

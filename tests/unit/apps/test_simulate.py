@@ -26,7 +26,7 @@ from raynas.core import Bound, Job, Objective, UserError, rng_for
 from raynas.core.metrics import VAL_ACCURACY, VAL_LOSS
 from raynas.evaluators import FunctionEvaluator, Screen, Tabular
 from raynas.experiment import Budget, Experiment
-from raynas.runners.simulated import Cluster
+from raynas.runners.simulated import SimulatedCluster
 from raynas.samplers import Random
 from raynas.schedulers import ASHA
 
@@ -36,7 +36,7 @@ LANDSCAPE = Synthetic(max_step=9, seconds=60.0)
 def experiment(**more: Any) -> Experiment:
     parts: dict[str, Any] = {
         "space": ToySpace(), "data": NoImages(), "evaluator": Tabular(LANDSCAPE),
-        "sampler": Random(), "scheduler": ASHA(min_step=1, factor=3), "against": (),
+        "sampler": Random(), "scheduler": ASHA(min_step=1, factor=3), "baselines": (),
         "budget": Budget(trials=60), "name": "toy", **more,
     }  # fmt: skip
     return Experiment(**parts)
@@ -45,22 +45,22 @@ def experiment(**more: Any) -> Experiment:
 def test_the_budget_of_the_experiment_or_hours() -> None:
     made = experiment()
     payload = tabled(made)
-    budget = simulate(made, Cluster(4), payload=payload)
+    budget = simulate(made, SimulatedCluster(4), payload=payload)
     assert len(budget.ends) == 60
     assert sum(budget.counts.values()) == 60
-    half = simulate(made, Cluster(4), payload=payload, hours=0.5)
+    half = simulate(made, SimulatedCluster(4), payload=payload, hours=0.5)
     assert len(half.ends) != 60
     last = max(when for when, _ in half.ends)
     assert 1800 < half.usage.seconds == last < 1800 + 9 * 90  # what ran was finished
     assert not half.note
     for hours in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(UserError, match="--hours"):
-            simulate(made, Cluster(4), payload=payload, hours=hours)
+            simulate(made, SimulatedCluster(4), payload=payload, hours=hours)
 
 
 def test_the_best_so_far_rises_and_is_known_at_any_moment() -> None:
     made = experiment()
-    found = simulate(made, Cluster(4), payload=tabled(made))
+    found = simulate(made, SimulatedCluster(4), payload=tabled(made))
     values = [one.value for one in found.best]
     assert values == sorted(values)
     assert len(set(values)) == len(values) > 1
@@ -79,12 +79,14 @@ def test_minimised_objectives_fall() -> None:
         evaluator=Tabular(LANDSCAPE, costs=("latency_ms",)),
         objectives=(Objective("latency_ms", "min"),),
     )
-    values = [one.value for one in simulate(made, Cluster(2), payload=tabled(made)).best]
+    values = [one.value for one in simulate(made, SimulatedCluster(2), payload=tabled(made)).best]
     assert values == sorted(values, reverse=True)
 
 
 def test_equal_seeds_give_equal_plans() -> None:
-    cluster = Cluster(8, 30.0, failure_rate=2.0, preempt_rate=2.0, checkpoint_s=45.0, seed=5)
+    cluster = SimulatedCluster(
+        8, 30.0, failure_rate=2.0, preempt_rate=2.0, checkpoint_s=45.0, seed=5
+    )
     made = experiment()
     a, b = (simulate(made, cluster, payload=tabled(made)) for _ in range(2))
     assert (a.usage, a.best, a.ends) == (b.usage, b.best, b.ends)
@@ -96,8 +98,8 @@ def test_screening_takes_part_and_its_time_counts() -> None:
     screen = Screen(quick, keep=0.5, batch=4)
     made = experiment(screen=screen, scheduler=ASHA(min_step=9), budget=Budget(trials=10))
     plain = experiment(scheduler=ASHA(min_step=9), budget=Budget(trials=10))
-    screened = simulate(made, Cluster(1), payload=tabled(made))
-    without = simulate(plain, Cluster(1), payload=tabled(plain))
+    screened = simulate(made, SimulatedCluster(1), payload=tabled(made))
+    without = simulate(plain, SimulatedCluster(1), payload=tabled(plain))
     assert len([state for _, state in screened.ends if state == "COMPLETE"]) == 10
     assert screened.usage.idle > 20.0 > without.usage.idle
 
@@ -118,7 +120,7 @@ def test_stated_times_go_by_macs_and_results_are_made_up() -> None:
     made = experiment(evaluator=Curves(), data=ToyData())
     payload, (remark,) = payload_for(made, step_seconds=30.0)
     assert "MADE UP" in remark
-    found = simulate(made, Cluster(3), payload=payload)
+    found = simulate(made, SimulatedCluster(3), payload=payload)
     assert found.made_up
     times, view = stated(made, 30.0), made.data.search_view(0)
     space, rng = made.space, rng_for(0)
@@ -230,4 +232,4 @@ def test_the_command_says_when_results_are_made_up(tmp_path: Path) -> None:
     assert "--probe 4" in called.err
     called = raynas("simulate", file, "--step-seconds", "5", "--workers", "many")
     assert called.code == 2
-    assert "allowed: a number from 1" in called.err
+    assert "expected: a number from 1" in called.err

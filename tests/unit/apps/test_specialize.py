@@ -59,7 +59,7 @@ def test_when_nothing_fits_the_nearest_is_named() -> None:
     both = (Bound("params", max=850), Bound("val_accuracy", min=89))
     with pytest.raises(UserError, match=r"the nearest is x=0,.* params=900, val_accuracy=90;"):
         pick(RANKED, both, 1, never, "RUN")
-    with pytest.raises(UserError, match=r"bound on 'prams'; allowed: latency_ms, params, val_acc"):
+    with pytest.raises(UserError, match=r"bound on 'prams'; expected: latency_ms, params, val_acc"):
         pick(RANKED, (Bound("prams", max=1),), 1, never, "RUN")
     with pytest.raises(UserError, match="has evaluated nothing to the end"):
         pick([], (), 1, never, "RUN")
@@ -100,7 +100,7 @@ def test_bounds_as_they_are_typed() -> None:
     assert found == (Bound("params", min=1e3, max=5e5), Bound("latency_ms", max=2))
     assert found[1].min == -math.inf
     for least, most, told in (
-        ([], ["params"], "--max params; allowed: METRIC=NUMBER"),
+        ([], ["params"], "--max params; expected: METRIC=NUMBER"),
         (["macs=x"], [], "--min macs=x"),
         (["macs=nan"], [], "--min macs=nan"),
         (["=3"], [], "--min =3"),
@@ -122,7 +122,7 @@ PARTS = {
     "data": "Digits(subset=160)",
     "evaluator": "Inherited(TrainSupernet(RECIPE, look_images=20, look_calibration=20), 40)",
     "scheduler": "NoStopping()",
-    "against": "(RegularizedEvolution(3, 2),)",
+    "baselines": "(RegularizedEvolution(3, 2),)",
     "budget": "Budget(8)",
     "finalists": "Finalists(top=0)",
 }
@@ -251,7 +251,7 @@ def _bounded(folder: Path) -> Path:
     file = experiment_file(
         folder / "small.py", HEAD, **{
             **PARTS, "sampler": "RegularizedEvolution(4, 2)",
-            "against": "()", "budget": "Budget(5)",
+            "baselines": "()", "budget": "Budget(5)",
             "bounds": '(Bound("params", max=2500), Bound("latency_ms", max=500))',
             "screen": "Screen(MeasuredLatency(repeats=5), keep=1.0, batch=3)",
         },

@@ -14,7 +14,7 @@ from rich.console import Console
 from toys import ToySpace
 
 import raynas.apps.verify as verify_module
-from raynas.apps.verify import Verified, verify, verify_history
+from raynas.apps.verify import VerifiedTrial, verify, verify_history
 from raynas.cli.console import show_verified
 from raynas.core import AllTrialsFailed, Measurement, Trial, UserError
 from raynas.store import Provenance, RunFolder, Writer, read
@@ -68,7 +68,7 @@ def trial(*steps: dict[str, float], first: int = 1) -> Trial:
 
 def compared(
     stored: Trial, *now: dict[str, float], tolerance: float = 0.0, error: Exception | None = None
-) -> Verified:
+) -> VerifiedTrial:
     def again() -> Iterator[Measurement]:
         for step, values in enumerate(now, start=1):
             yield Measurement(step, values)

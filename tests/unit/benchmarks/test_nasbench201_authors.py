@@ -103,7 +103,7 @@ def test_damaged_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(UserError, match=r"damaged or no pickle"):
         read_cell(path, 0)
     path.write_bytes(bz2.compress(pickle.dumps([1, 2])))
-    with pytest.raises(UserError, match=r"holds list.*allowed: a dict"):
+    with pytest.raises(UserError, match=r"holds list.*expected: a dict"):
         read_cell(path, 0)
     monkeypatch.setattr(authors, "_LARGEST", 1000)
     path.write_bytes(whole)
@@ -149,7 +149,7 @@ def test_an_incomplete_folder(few: Path, tmp_path: Path) -> None:
         convert(few, tmp_path / "t.parquet")
     with pytest.raises(UserError, match="no folder"):
         convert(tmp_path / "none", tmp_path / "t.parquet")
-    with pytest.raises(UserError, match=r"allowed: a \.parquet file"):
+    with pytest.raises(UserError, match=r"expected: a \.parquet file"):
         convert(few, tmp_path / "t.csv")
 
 

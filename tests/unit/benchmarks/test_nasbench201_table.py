@@ -251,5 +251,5 @@ def test_the_package_is_read_and_its_code_is_not_run(
     with pytest.raises(UserError, match=r"other keys"):
         NASBench201Table().setup(SPACE)
     packaged(tmp_path, NASBench201Table())
-    with pytest.raises(UserError, match=r"asks for raynas.*allowed: no name at all"):
+    with pytest.raises(UserError, match=r"asks for raynas.*expected: no name at all"):
         NASBench201Table().setup(SPACE)

@@ -1,4 +1,4 @@
-"""Observers hear of what is stored, and never hold up a run."""
+"""Callbacks hear of what is stored, and never hold up a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from integration.drivers import experiment_file, quiet, rows_of
 
-from raynas.callbacks import OBSERVERS, Board, Observer, Prometheus, TensorBoard
+from raynas.callbacks import CALLBACKS, CallbackDispatcher, Prometheus, RunCallback, TensorBoard
 from raynas.callbacks.base import metrics_of
 from raynas.core import UserError
 from raynas.experiment import load
@@ -19,7 +19,7 @@ from raynas.pipeline import launch
 from raynas.runners.local import LocalRunner
 
 
-class Listed(Observer):
+class Listed(RunCallback):
     """Keeps what it hears; waits before the first row or breaks if asked."""
 
     name = "listed"
@@ -51,8 +51,8 @@ def row(trial: int = 0, **changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def board(*observers: Observer, room: int = 100) -> Board:
-    made = Board(observers, room)
+def board(*callbacks: RunCallback, room: int = 100) -> CallbackDispatcher:
+    made = CallbackDispatcher(callbacks, room)
     made.open("run", Path(), {})
     return made
 
@@ -147,7 +147,7 @@ def test_a_run_shows_what_it_stores(tmp_path: Path) -> None:
     listed = Listed()
     folder = launch.start(
         load(file), tmp_path / "run", lambda *_: LocalRunner(), overrides={}, smoke=False,
-        console=quiet(), observers=[listed],
+        console=quiet(), callbacks=[listed],
     )  # fmt: skip
     assert listed.opened
     assert listed.closed
@@ -160,7 +160,7 @@ def test_metrics_are_what_was_measured() -> None:
 
 
 def test_tensorboard_has_a_curve_per_trial(tmp_path: Path) -> None:
-    shown = Board([TensorBoard(most=2)])
+    shown = CallbackDispatcher([TensorBoard(most=2)])
     shown.open("run", tmp_path, {})
     shown.show([row(t, step=s) for t in range(3) for s in (1, 2)])
     shown.close()
@@ -190,26 +190,26 @@ def test_prometheus_counts_ends_and_keeps_the_highest() -> None:
         meters[name] = Meter()
         return meters[name]
 
-    observer = Prometheus(make)
-    observer.open("r", Path(), {})
+    callback = Prometheus(make)
+    callback.open("r", Path(), {})
     for state, value in (("RUNNING", 70.0), ("COMPLETE", 80.0), ("COMPLETE", 75.0)):
-        observer.show(row(state=state, val_accuracy=value))
+        callback.show(row(state=state, val_accuracy=value))
     key = ("r", "search", "tpe")
     assert meters["raynas_trials_ended"].seen == {(*key, "COMPLETE"): 2}
     assert meters["raynas_worker_seconds"].seen == {key: 6.0}
     assert meters["raynas_last"].seen[(*key, "val_accuracy")] == 75.0
     assert meters["raynas_most"].seen[(*key, "val_accuracy")] == 80.0
     assert meters["raynas_least"].seen[(*key, "val_accuracy")] == 70.0
-    observer.close()
+    callback.close()
     with pytest.raises(UserError, match="come from Ray"):
         Prometheus().open("r", Path(), {})
 
 
 def test_gauges_are_told_again_until_the_run_ends() -> None:
     meter = Meter()
-    observer = Prometheus(lambda *_: meter, every=0.02)
-    observer.open("r", Path(), {})
-    observer.show(row(state="RUNNING", val_accuracy=70.0))
+    callback = Prometheus(lambda *_: meter, every=0.02)
+    callback.open("r", Path(), {})
+    callback.show(row(state="RUNNING", val_accuracy=70.0))
     for _ in range(2):
         meter.seen.clear()  # as Ray does with what is not set for a while
         deadline = time.monotonic() + 60
@@ -217,7 +217,7 @@ def test_gauges_are_told_again_until_the_run_ends() -> None:
             time.sleep(0.01)
         assert meter.seen[("r", "search", "tpe", "val_accuracy")] == 70.0
     (teller,) = [t for t in threading.enumerate() if t.name == "prometheus-gauges"]
-    observer.close()
+    callback.close()
     teller.join(60)
     assert not teller.is_alive()
 
@@ -233,25 +233,25 @@ def test_a_gauge_that_is_told_again_is_not_put_back() -> None:
             super().set(value, tags)
 
     meters: dict[str, Slow] = {}
-    observer = Prometheus(lambda _kind, name, *_: meters.setdefault(name, Slow()), every=0.5)
-    observer.open("r", Path(), {})
-    observer.show(row(state="RUNNING", val_accuracy=70.0))
+    callback = Prometheus(lambda _kind, name, *_: meters.setdefault(name, Slow()), every=0.5)
+    callback.open("r", Path(), {})
+    callback.show(row(state="RUNNING", val_accuracy=70.0))
     assert repeats.wait(5)
-    observer.show(row(state="RUNNING", val_accuracy=90.0))
+    callback.show(row(state="RUNNING", val_accuracy=90.0))
     told.set()
     time.sleep(0.1)  # less than until the next time
-    observer.close()
+    callback.close()
     seen = {name: list(meter.seen.values()) for name, meter in meters.items()}
     assert seen["raynas_last"] == seen["raynas_most"] == [90.0]
 
 
-@pytest.mark.parametrize("name", OBSERVERS)
+@pytest.mark.parametrize("name", CALLBACKS)
 def test_every_observer_says_what_it_is_and_names_a_missing_package(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     import builtins
 
-    assert OBSERVERS[name].name == name
+    assert CALLBACKS[name].name == name
     real = builtins.__import__
 
     def without(module: str, *more: Any) -> Any:
@@ -261,4 +261,4 @@ def test_every_observer_says_what_it_is_and_names_a_missing_package(
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(UserError):
-        OBSERVERS[name]().open("run", tmp_path, {})
+        CALLBACKS[name]().open("run", tmp_path, {})

@@ -17,7 +17,7 @@ import pytest
 from commands import done, experiment_file, raynas, stored
 
 from raynas import __version__
-from raynas.training.export import Exported
+from raynas.training.export import ExportedNetwork
 
 COMMANDS = (
     "run", "resume", "status", "top", "score", "report", "export", "export-study", "specialize",
@@ -83,7 +83,7 @@ def test_version() -> None:
     ("arguments", "words"),
     [
         (["run"], ["Missing argument", "see: raynas run --help"]),
-        (["rnu", "x.py"], ["'rnu'", "allowed: run, resume, status"]),
+        (["rnu", "x.py"], ["'rnu'", "expected: run, resume, status"]),
         (["run", "x.py", "--smok"], ["--smok", "see: raynas run --help"]),
         (["top", "x", "--every", "soon"], ["'--every'", "valid number"]),
     ],
@@ -106,7 +106,7 @@ def test_list_shows_all_kinds_or_one() -> None:
         "proxies",
         "samplers",
         "schedulers",
-        "observers",
+        "callbacks",
         "benchmarks",
         "rules",
     ]
@@ -225,7 +225,7 @@ def test_more_trials_need_a_plus(run: Path, text: str) -> None:
     before = stored(run)
     called = raynas("resume", run, f"--trials={text}")
     assert (called.code, called.err) == (
-        2, f"error: --trials {text}; allowed: +N with N >= 1, as --trials +32\n",
+        2, f"error: --trials {text}; expected: +N with N >= 1, as --trials +32\n",
     )  # fmt: skip
     assert stored(run) == before
 
@@ -287,7 +287,7 @@ def test_top_of_no_run_ends_at_once(tmp_path: Path) -> None:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("trained") / "run"
     file = EXPERIMENTS / "custom_space.py"
-    more = ("--set", "against=()", "--set", "budget.trials=1")
+    more = ("--set", "baselines=()", "--set", "budget.trials=1")
     done("run", file, "--smoke", "--local", "--output", run, *more)
     return run
 
@@ -318,7 +318,7 @@ def test_export_goes_into_the_run_unless_told(trained: Path) -> None:
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        ("tflite", ["export format 'tflite'", "allowed: safetensors, onnx, torch"]),
+        ("tflite", ["export format 'tflite'", "expected: safetensors, onnx, torch"]),
         ("onnxx", ["did you mean 'onnx'?"]),
     ],
 )
@@ -357,6 +357,6 @@ def test_a_search_is_opened_by_optuna(run: Path, tmp_path: Path) -> None:
 def test_export_says_once_what_is_to_be_known_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = Exported({}, {}, ("logits were not compared",))
+    made = ExportedNetwork({}, {}, ("logits were not compared",))
     monkeypatch.setattr("raynas.pipeline.results.export_best", lambda *_, **__: made)
     assert done("export", tmp_path) == "logits were not compared\n"

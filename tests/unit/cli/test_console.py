@@ -15,7 +15,7 @@ from raynas.cli.console import _short, show_export, show_parts, show_scores, sho
 from raynas.core import UserError
 from raynas.proxies import proxies
 from raynas.store import RunFolder
-from raynas.training import Exported
+from raynas.training import ExportedNetwork
 
 
 def printer(width: int) -> Console:
@@ -31,7 +31,8 @@ def lines(out: Console) -> list[str]:
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = tmp_path_factory.mktemp("console")
     file = experiment_file(
-        folder / "a_rather_long_name_for_an_experiment.py", against="(RegularizedEvolution(3, 2),)"
+        folder / "a_rather_long_name_for_an_experiment.py",
+        baselines="(RegularizedEvolution(3, 2),)",
     )
     done("run", file, "--local", "--output", folder / "run")
     return RunFolder.open(folder / "run")
@@ -138,7 +139,7 @@ def test_watching_fetches_what_is_new(run: RunFolder, monkeypatch: pytest.Monkey
 def test_exports_with_the_difference_that_was_measured() -> None:
     out = printer(20)
     paths = {"architecture": Path("a/architecture.json"), "onnx": Path("a/network.onnx")}
-    show_export(Exported(paths, {"onnx": 3.21e-7}), out)
+    show_export(ExportedNetwork(paths, {"onnx": 3.21e-7}), out)
     assert lines(out) == [
         "architecture: a/architecture.json",
         "onnx: a/network.onnx  (outputs differ by at most 3.2e-07)",
@@ -147,7 +148,7 @@ def test_exports_with_the_difference_that_was_measured() -> None:
 
 def test_what_is_to_be_known_of_an_export_is_printed_as_data() -> None:
     out = printer(20)
-    show_export(Exported({}, {}, ("logits were not compared: [red]\x1b[2J",)), out)
+    show_export(ExportedNetwork({}, {}, ("logits were not compared: [red]\x1b[2J",)), out)
     assert lines(out) == ["logits were not compared: [red]\\x1b[2J"]
 
 

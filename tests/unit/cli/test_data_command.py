@@ -19,7 +19,7 @@ from publisher import Publisher, publishing
 from raynas.cli.console import downloading
 from raynas.data import FashionMNIST
 from raynas.data.idx import FILES
-from raynas.data.source import Layout
+from raynas.data.source import FileLayout
 from raynas.pipeline.printing import data_console
 
 NAME = FashionMNIST.name
@@ -42,7 +42,7 @@ def publisher(monkeypatch: pytest.MonkeyPatch) -> Iterator[Publisher]:
         for i, name in enumerate(FILES):
             content = np.random.default_rng(i).bytes(3000 + i)
             made.files[f"{name}.gz"] = gzip.compress(content, mtime=0)
-        plain = dataclasses.replace(FashionMNIST.source, layouts=(Layout("IDX files", FILES),))
+        plain = dataclasses.replace(FashionMNIST.source, layouts=(FileLayout("IDX files", FILES),))
         monkeypatch.setattr(FashionMNIST, "source", made.source(plain))
         yield made
 
@@ -177,7 +177,7 @@ def test_an_embedded_set_is_there() -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("cifa",), "unknown data set 'cifa'; allowed: digits, fashion-mnist, cifar10, cifar100"),
+        (("cifa",), "unknown data set 'cifa'; expected: digits, fashion-mnist, cifar10, cifar100"),
         (("../x",), "unknown data set '../x'"),
         (("imagenet16",), "ImageNet16 is not there, and raynas cannot fetch it; its authors give"),
         ((), "Missing argument"),

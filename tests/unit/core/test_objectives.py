@@ -18,7 +18,7 @@ def test_signed_makes_higher_better() -> None:
 
 
 def test_a_wrong_direction_is_the_users_error() -> None:
-    with pytest.raises(UserError, match=r"direction 'up' of params; allowed: max, min"):
+    with pytest.raises(UserError, match=r"direction 'up' of params; expected: max, min"):
         Objective("params", "up")  # type: ignore[arg-type]
 
 

@@ -135,7 +135,7 @@ def test_a_cascade_keeps_equals_equal_and_the_best_on_top(
 
 @pytest.mark.parametrize("share", [0, -0.5, 1.5, math.nan])
 def test_a_cascade_with_no_share_is_refused(share: float) -> None:
-    with pytest.raises(UserError, match=r"above 0, up to 1|share=nan; allowed: number"):
+    with pytest.raises(UserError, match=r"above 0, up to 1|share=nan; expected: number"):
         Cascade(Ensemble(("a",)), Ensemble(("b",)), share)
 
 

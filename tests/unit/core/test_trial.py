@@ -69,7 +69,7 @@ def test_what_is_no_time_counts_nothing(seconds: object) -> None:
 
 @pytest.mark.parametrize("step", [-1, 1.5, "1", None, 2**31, math.nan])
 def test_a_step_is_a_whole_number(step: object) -> None:
-    with pytest.raises(UserError, match="of a measurement; allowed: a whole number from 0"):
+    with pytest.raises(UserError, match="of a measurement; expected: a whole number from 0"):
         Measurement(step, {})  # type: ignore[arg-type]
     assert Measurement(np.int64(3), {}).step == 3
 

@@ -77,7 +77,7 @@ def test_other_number_formats():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     assert measure_latency(network, (3, 8, 8), repeats=1, dtype="bfloat16").dtype == "bfloat16"
     assert network[0].weight.dtype is torch.float32
-    with pytest.raises(UserError, match="dtype='float8'; allowed: float32, bfloat16, float16"):
+    with pytest.raises(UserError, match="dtype='float8'; expected: float32, bfloat16, float16"):
         measure_latency(network, (3, 8, 8), dtype="float8")
 
 
@@ -108,7 +108,7 @@ def test_threads_come_back_after_an_error():
 
 @pytest.mark.parametrize("name", ["batch", "repeats", "threads"])
 def test_bad_settings_are_named(name):
-    with pytest.raises(UserError, match=f"{name}=0; allowed: 1 or more"):
+    with pytest.raises(UserError, match=f"{name}=0; expected: 1 or more"):
         latency_ms(nn.Identity(), (3, 8, 8), **{name: 0})
 
 

@@ -125,7 +125,7 @@ class TwoInputs(nn.Module):
 
 
 def test_what_a_table_cannot_do_is_said():
-    with pytest.raises(UserError, match="layers such as Bilinear; allowed: layers that take"):
+    with pytest.raises(UserError, match="layers such as Bilinear; expected: layers that take"):
         LatencyTable((4,), repeats=1).total_ms(TwoInputs())
     with pytest.raises(UserError, match="fitted on 1 networks"):
         LatencyTable((4,), repeats=1).fit([nn.ReLU()])

@@ -29,7 +29,7 @@ from raynas.core import UserError
 from raynas.data import CIFAR10, CIFAR100, DATASETS, Digits, FashionMNIST, ImageNet16, fetch
 from raynas.data.fetch import fetch_file, get
 from raynas.data.idx import FILES
-from raynas.data.source import Download, Layout, Source
+from raynas.data.source import DatasetDownload, DatasetSource, FileLayout
 
 ARCHIVE = "cifar-100-python.tar.gz"
 PART = Path(".raynas-cifar100.part", f"{ARCHIVE}.part")
@@ -73,7 +73,7 @@ def packed(batches: dict[str, bytes]) -> bytes:
 
 
 @pytest.fixture
-def source(publisher: Publisher, batches: dict[str, bytes], packed: bytes) -> Source:
+def source(publisher: Publisher, batches: dict[str, bytes], packed: bytes) -> DatasetSource:
     """CIFAR-100 as that publisher gives it out."""
     publisher.files[ARCHIVE] = packed
     md5 = {name: hashlib.md5(content).hexdigest() for name, content in batches.items()}
@@ -100,7 +100,7 @@ WHOLE = ["cifar-100-python/test", "cifar-100-python/train"]
 # -- whole ---------------------------------------------------------------------------------------
 
 
-def test_an_archive_is_unpacked_and_then_simply_found(source: Source, home: Path) -> None:
+def test_an_archive_is_unpacked_and_then_simply_found(source: DatasetSource, home: Path) -> None:
     got = get(source)
     assert got.fetched
     assert got.found.place == home / "cifar-100-python"
@@ -114,7 +114,7 @@ def test_files_that_are_no_archive_come_together(publisher: Publisher, tmp_path:
     publisher.files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
     real = FashionMNIST.source
     source = dataclasses.replace(
-        publisher.source(real), layouts=(Layout("IDX files", real.layouts[0].files),)
+        publisher.source(real), layouts=(FileLayout("IDX files", real.layouts[0].files),)
     )
     got = get(source, tmp_path / "data")
     assert got.found.place == tmp_path / "data" / "fashion-mnist"
@@ -132,13 +132,13 @@ def test_a_folder_by_another_path(
     (tmp_path / "link").symlink_to(tmp_path / "real")
     monkeypatch.chdir(tmp_path / "real")
     publisher.files = dict.fromkeys((f"{name}.gz" for name in FILES), b"content")
-    layouts = (Layout("IDX files", FILES),)
+    layouts = (FileLayout("IDX files", FILES),)
     source = dataclasses.replace(publisher.source(FashionMNIST.source), layouts=layouts)
     assert get(source, Path() if how == "relative" else tmp_path / "link").fetched
     assert there(tmp_path / "real") == sorted(f"fashion-mnist/{n}" for n in publisher.files)
 
 
-def test_what_is_there_is_not_fetched(source: Source, publisher: Publisher) -> None:
+def test_what_is_there_is_not_fetched(source: DatasetSource, publisher: Publisher) -> None:
     get(source)
     publisher.asked.clear()
     assert not get(source).fetched
@@ -146,14 +146,14 @@ def test_what_is_there_is_not_fetched(source: Source, publisher: Publisher) -> N
 
 
 def test_the_users_folder_goes_before_that_of_raynas(
-    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: DatasetSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAYNAS_DATA", str(tmp_path / "own"))
     assert get(source).found.place == tmp_path / "own" / "cifar-100-python"
 
 
 def test_a_folder_that_is_given_is_the_only_one_that_is_looked_into(
-    source: Source, tmp_path: Path
+    source: DatasetSource, tmp_path: Path
 ) -> None:
     get(source)
     got = get(source, tmp_path / "other")
@@ -161,7 +161,7 @@ def test_a_folder_that_is_given_is_the_only_one_that_is_looked_into(
     assert got.found.place == tmp_path / "other" / "cifar-100-python"
 
 
-def test_progress_is_told_from_nothing_to_all(source: Source, publisher: Publisher) -> None:
+def test_progress_is_told_from_nothing_to_all(source: DatasetSource, publisher: Publisher) -> None:
     heard: list[tuple[str, int, int]] = []
     get(source, told=lambda *now: heard.append(now))
     size = len(publisher.files[ARCHIVE])
@@ -187,7 +187,7 @@ def test_a_set_that_nobody_gives_out(tmp_path: Path) -> None:
 
 
 def test_one_that_broke_off_goes_on_where_it_stopped(
-    source: Source, publisher: Publisher, home: Path
+    source: DatasetSource, publisher: Publisher, home: Path
 ) -> None:
     size = len(publisher.files[ARCHIVE])
     publisher.breaks = [1000, 0]
@@ -201,14 +201,18 @@ def test_one_that_broke_off_goes_on_where_it_stopped(
     assert there(home) == WHOLE
 
 
-def test_it_connects_again_while_that_brings_more(source: Source, publisher: Publisher) -> None:
+def test_it_connects_again_while_that_brings_more(
+    source: DatasetSource, publisher: Publisher
+) -> None:
     publisher.breaks = [1000, 500, 1]
     assert get(source).fetched
     assert [r for _, r in publisher.asked] == [None, "bytes=1000-", "bytes=1500-", "bytes=1501-"]
     assert publisher.sent == len(publisher.files[ARCHIVE])
 
 
-def test_a_close_without_a_length_is_a_break_too(source: Source, publisher: Publisher) -> None:
+def test_a_close_without_a_length_is_a_break_too(
+    source: DatasetSource, publisher: Publisher
+) -> None:
     publisher.lengths, publisher.breaks = False, [1000, 0]
     with pytest.raises(UserError, match=r"broke off after 1,000 .*the connection was closed"):
         get(source)
@@ -217,7 +221,7 @@ def test_a_close_without_a_length_is_a_break_too(source: Source, publisher: Publ
 
 
 def test_a_publisher_that_cannot_go_on_begins_again(
-    source: Source, publisher: Publisher, home: Path
+    source: DatasetSource, publisher: Publisher, home: Path
 ) -> None:
     publisher.ranges, publisher.breaks = False, [1000, 700]
     with pytest.raises(UserError, match="broke off after 700"):
@@ -228,7 +232,7 @@ def test_a_publisher_that_cannot_go_on_begins_again(
 
 
 def test_what_another_file_left_is_fetched_anew(
-    source: Source, publisher: Publisher, home: Path
+    source: DatasetSource, publisher: Publisher, home: Path
 ) -> None:
     (home / PART).parent.mkdir(parents=True)
     (home / PART).write_bytes(b"x" * 1000)
@@ -239,7 +243,7 @@ def test_what_another_file_left_is_fetched_anew(
 
 @pytest.mark.parametrize("more", [-1, 0, 1])
 def test_a_part_about_as_long_as_the_file(
-    source: Source, publisher: Publisher, home: Path, more: int
+    source: DatasetSource, publisher: Publisher, home: Path, more: int
 ) -> None:
     content = publisher.files[ARCHIVE]
     (home / PART).parent.mkdir(parents=True)
@@ -249,7 +253,9 @@ def test_a_part_about_as_long_as_the_file(
     assert [r for _, r in publisher.asked] == expected
 
 
-def test_another_range_than_the_asked_one(source: Source, publisher: Publisher, home: Path) -> None:
+def test_another_range_than_the_asked_one(
+    source: DatasetSource, publisher: Publisher, home: Path
+) -> None:
     publisher.breaks, publisher.shift = [1000], 0
     publisher.before = lambda: setattr(publisher, "shift", 5 if len(publisher.asked) > 1 else 0)
     with pytest.raises(UserError, match=r"other bytes than the asked ones; remove .*part") as info:
@@ -286,7 +292,7 @@ def test_wherever_it_breaks_the_file_is_whole_in_the_end(
 # -- something else than the file ----------------------------------------------------------------
 
 
-def test_wrong_bytes_are_not_kept(source: Source, publisher: Publisher, home: Path) -> None:
+def test_wrong_bytes_are_not_kept(source: DatasetSource, publisher: Publisher, home: Path) -> None:
     content = publisher.files[ARCHIVE]
     publisher.files[ARCHIVE] = content[:-1] + bytes([content[-1] ^ 1])
     with pytest.raises(UserError, match="has another MD5 sum; it is not kept") as info:
@@ -299,7 +305,7 @@ def test_wrong_bytes_are_not_kept(source: Source, publisher: Publisher, home: Pa
 
 @pytest.mark.parametrize("lengths", [True, False])
 def test_too_many_bytes_are_not_read(
-    source: Source, publisher: Publisher, home: Path, lengths: bool
+    source: DatasetSource, publisher: Publisher, home: Path, lengths: bool
 ) -> None:
     publisher.lengths = lengths
     publisher.files[ARCHIVE] += b"more" * 100_000
@@ -309,7 +315,7 @@ def test_too_many_bytes_are_not_read(
 
 
 def test_too_few_bytes_are_told_before_they_are_read(
-    source: Source, publisher: Publisher, home: Path
+    source: DatasetSource, publisher: Publisher, home: Path
 ) -> None:
     publisher.files[ARCHIVE] = publisher.files[ARCHIVE][:-100]
     with pytest.raises(UserError, match=r"is not the file that is known: it has [\d,]+ bytes"):
@@ -318,7 +324,7 @@ def test_too_few_bytes_are_told_before_they_are_read(
 
 
 def test_a_file_that_became_shorter_than_the_part(
-    source: Source, publisher: Publisher, home: Path
+    source: DatasetSource, publisher: Publisher, home: Path
 ) -> None:
     publisher.breaks = [1000, 0]
     with pytest.raises(UserError):
@@ -333,7 +339,7 @@ def test_a_file_that_became_shorter_than_the_part(
     ("status", "text"), [(404, "404 Not Found"), (500, "500 Internal"), (403, "403")]
 )
 def test_refusals_of_the_publisher(
-    source: Source, publisher: Publisher, home: Path, status: int, text: str
+    source: DatasetSource, publisher: Publisher, home: Path, status: int, text: str
 ) -> None:
     publisher.status = status
     with pytest.raises(UserError, match=f"{ARCHIVE} answers: {text}") as info:
@@ -346,7 +352,7 @@ def test_refusals_of_the_publisher(
 # -- no connection -------------------------------------------------------------------------------
 
 
-def test_refused_connection(source: Source, home: Path) -> None:
+def test_refused_connection(source: DatasetSource, home: Path) -> None:
     assert source.download is not None
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -359,7 +365,7 @@ def test_refused_connection(source: Source, home: Path) -> None:
     assert list(home.iterdir()) == []
 
 
-def test_no_network(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_network(source: DatasetSource, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -379,7 +385,7 @@ def test_no_network(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_other_failures_of_a_connection(
-    source: Source, monkeypatch: pytest.MonkeyPatch, error: Exception, text: str
+    source: DatasetSource, monkeypatch: pytest.MonkeyPatch, error: Exception, text: str
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise error
@@ -393,7 +399,9 @@ def test_other_failures_of_a_connection(
 # -- folders and disks ---------------------------------------------------------------------------
 
 
-def test_a_file_where_a_folder_should_be(source: Source, publisher: Publisher, home: Path) -> None:
+def test_a_file_where_a_folder_should_be(
+    source: DatasetSource, publisher: Publisher, home: Path
+) -> None:
     home.parent.mkdir(parents=True)
     home.write_bytes(b"")
     for folder in (None, home, home / "below"):
@@ -409,7 +417,7 @@ def test_a_file_where_a_folder_should_be(source: Source, publisher: Publisher, h
 
 
 def test_a_folder_that_may_not_be_written(
-    source: Source, publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: DatasetSource, publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(path: object, *_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
@@ -421,14 +429,14 @@ def test_a_folder_that_may_not_be_written(
     assert publisher.asked == []
 
 
-def test_a_user_who_is_not_known(source: Source) -> None:
+def test_a_user_who_is_not_known(source: DatasetSource) -> None:
     with pytest.raises(UserError, match="'~no-such-user/data': no such user"):
         get(source, "~no-such-user/data")
 
 
 @pytest.mark.parametrize("cache", ["off", "~no-such-user/cache"])
 def test_a_user_for_whom_raynas_keeps_nothing(
-    source: Source, publisher: Publisher, monkeypatch: pytest.MonkeyPatch, cache: str
+    source: DatasetSource, publisher: Publisher, monkeypatch: pytest.MonkeyPatch, cache: str
 ) -> None:
     monkeypatch.setenv("RAYNAS_CACHE", cache)
     with pytest.raises(UserError, match=r"not set.*; raynas data get cifar100 --folder DIR"):
@@ -439,7 +447,7 @@ def test_a_user_for_whom_raynas_keeps_nothing(
 
 
 def test_a_disk_without_room_is_told_before(
-    source: Source, publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: DatasetSource, publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publisher.files[ARCHIVE] = b"small"
     source = publisher.source(source)
@@ -452,7 +460,7 @@ def test_a_disk_without_room_is_told_before(
 
 
 def test_a_file_that_cannot_grow_goes_on_later(
-    source: Source, publisher: Publisher, home: Path
+    source: DatasetSource, publisher: Publisher, home: Path
 ) -> None:
     """The limit of the system stands for a disk that becomes full."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -469,7 +477,7 @@ def test_a_file_that_cannot_grow_goes_on_later(
 
 
 def test_a_disk_that_becomes_full_while_unpacking(
-    source: Source, publisher: Publisher, home: Path, monkeypatch: pytest.MonkeyPatch
+    source: DatasetSource, publisher: Publisher, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_self: tarfile.TarFile, member: tarfile.TarInfo, *_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), member.name)
@@ -488,7 +496,7 @@ def test_a_disk_that_becomes_full_while_unpacking(
 
 
 def test_ctrl_c_leaves_a_part_to_go_on_with(
-    source: Source, publisher: Publisher, home: Path
+    source: DatasetSource, publisher: Publisher, home: Path
 ) -> None:
     def press(_name: str, done: int, _total: int) -> None:
         if done:
@@ -505,7 +513,7 @@ def test_ctrl_c_leaves_a_part_to_go_on_with(
 
 
 def test_ctrl_c_while_unpacking_leaves_no_half_set(
-    source: Source, publisher: Publisher, home: Path, monkeypatch: pytest.MonkeyPatch
+    source: DatasetSource, publisher: Publisher, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extract, seen = tarfile.TarFile.extract, []
 
@@ -561,7 +569,7 @@ TRAIN = "holds 'cifar-100-python/train'"
     ],
 )  # fmt: skip
 def test_archives_that_are_refused(
-    source: Source, publisher: Publisher, home: Path, content: bytes, text: str
+    source: DatasetSource, publisher: Publisher, home: Path, content: bytes, text: str
 ) -> None:
     publisher.files[ARCHIVE] = content
     changed = dataclasses.replace(
@@ -615,7 +623,7 @@ def test_a_mutated_archive_is_a_line_and_gets_nowhere_else(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     (folder / "archive").write_bytes(summed(content[:cut]))
-    known = Download("nobody", (), IN.rstrip("/"), unpacked=100_000)
+    known = DatasetDownload("nobody", (), IN.rstrip("/"), unpacked=100_000)
     with contextlib.suppress(UserError):
         fetch._unpack([folder / "archive"], folder / "out", known)
     assert {p.name for p in tmp_path.iterdir()} <= {"mutated"}
@@ -631,13 +639,13 @@ def test_headers_that_ask_for_too_much(tmp_path: Path, header: bytes) -> None:
     sizes = {b"9": b"\x80" + (2**80).to_bytes(11, "big"), b"7": header + b"\0"}
     content[124:136] = sizes[header[:1]]
     (tmp_path / "archive").write_bytes(summed(content))
-    known = Download("nobody", (), IN.rstrip("/"), unpacked=100_000)
+    known = DatasetDownload("nobody", (), IN.rstrip("/"), unpacked=100_000)
     with pytest.raises(UserError, match="nothing of it is kept"):
         fetch._unpack([tmp_path / "archive"], tmp_path / "out", known)
 
 
 def test_an_archive_may_name_its_folder(
-    source: Source, publisher: Publisher, batches: dict[str, bytes], home: Path
+    source: DatasetSource, publisher: Publisher, batches: dict[str, bytes], home: Path
 ) -> None:
     folder = special("./cifar-100-python/", tarfile.DIRTYPE)
     named = [(f"./cifar-100-python/{n}", b) for n, b in batches.items()]
@@ -652,7 +660,7 @@ def test_an_archive_may_name_its_folder(
 
 @pytest.mark.parametrize("content", [None, b"damaged"])
 def test_an_incomplete_or_damaged_set_is_mended_in_its_place(
-    source: Source, batches: dict[str, bytes], home: Path, content: bytes | None
+    source: DatasetSource, batches: dict[str, bytes], home: Path, content: bytes | None
 ) -> None:
     place = get(source).found.place
     (place / "mine").write_bytes(b"of the user")
@@ -665,7 +673,7 @@ def test_an_incomplete_or_damaged_set_is_mended_in_its_place(
 
 
 def test_a_damaged_set_elsewhere_is_named_and_left_alone(
-    source: Source, publisher: Publisher, home: Path
+    source: DatasetSource, publisher: Publisher, home: Path
 ) -> None:
     get(source)
     publisher.asked.clear()
@@ -680,7 +688,7 @@ def test_a_damaged_set_elsewhere_is_named_and_left_alone(
     assert there(home) == ["cifar100/test", "cifar100/train"]
 
 
-def test_an_incomplete_set_does_not_hide_a_whole_one(source: Source, home: Path) -> None:
+def test_an_incomplete_set_does_not_hide_a_whole_one(source: DatasetSource, home: Path) -> None:
     get(source)
     (home / "test").write_bytes(b"what some user calls so")
     found = source.find()
@@ -689,7 +697,7 @@ def test_an_incomplete_set_does_not_hide_a_whole_one(source: Source, home: Path)
     assert len(CIFAR100(verify=False).load("test")) == 100
 
 
-def test_a_missing_file_names_the_command(source: Source) -> None:
+def test_a_missing_file_names_the_command(source: DatasetSource) -> None:
     (get(source).found.place / "test").unlink()
     with pytest.raises(UserError, match="test is missing; `raynas data get cifar100`, or unpack"):
         CIFAR100().search_view(0)
@@ -700,7 +708,7 @@ def test_a_gzipped_file_is_compared_unpacked(tmp_path: Path) -> None:
     fake.write_idx(tmp_path / "plain", zipped=False)
     files = (tmp_path / "plain").iterdir()
     plain = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in files}
-    layout = Layout("IDX files", tuple(plain), plain)
+    layout = FileLayout("IDX files", tuple(plain), plain)
     for name in ("zipped", "plain"):
         assert layout.missing(tmp_path / name) == ()
         assert layout.damaged(tmp_path / name) is None
@@ -713,7 +721,7 @@ def test_a_gzipped_file_is_compared_unpacked(tmp_path: Path) -> None:
 
 
 def test_the_second_of_two_waits_and_finds_it(
-    source: Source, publisher: Publisher, home: Path
+    source: DatasetSource, publisher: Publisher, home: Path
 ) -> None:
     asked, waits = threading.Event(), threading.Event()
 
@@ -722,7 +730,7 @@ def test_the_second_of_two_waits_and_finds_it(
         assert waits.wait(60)
 
     publisher.before = before
-    got: list[fetch.Got] = []
+    got: list[fetch.FetchedDataset] = []
     first = threading.Thread(target=lambda: got.append(get(source)))
     first.start()
     assert asked.wait(60)
@@ -733,7 +741,9 @@ def test_the_second_of_two_waits_and_finds_it(
     assert there(home) == WHOLE
 
 
-def test_a_file_system_without_locks(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks(
+    source: DatasetSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def none(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 

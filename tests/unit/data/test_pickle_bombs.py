@@ -19,7 +19,7 @@ from raynas.benchmarks import nasbench201_authors as authors
 from raynas.benchmarks.nasbench201_authors import read_cell
 from raynas.core import UserError
 from raynas.core.printable import brief
-from raynas.data.pickle_cost import _BY_CODE, Refused, check_cost
+from raynas.data.pickle_cost import _BY_CODE, PickleRefused, check_cost
 from raynas.data.pickles import RECORDS, load_pickle
 
 
@@ -126,6 +126,6 @@ def test_every_instruction_of_data_is_known() -> None:
 def test_any_bytes_end_in_a_reason(data: bytes) -> None:
     try:
         check_cost(b"\x80\x04" + data, 1 << 20)
-    except Refused:
+    except PickleRefused:
         return
     assert b"." in data

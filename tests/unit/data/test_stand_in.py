@@ -17,7 +17,7 @@ from raynas.data import (
     CIFAR100,
     IDX,
     Arrays,
-    Declaration,
+    DeclaredImages,
     Digits,
     FashionMNIST,
     ImageNet16,
@@ -39,8 +39,8 @@ class Leaves(ImageSet):
     folder: str | None = field(default=None, kw_only=True)
 
     @property
-    def declared(self) -> Declaration:
-        return Declaration("Leaves", (8, 6, 3), 4, 40, 12)
+    def declared(self) -> DeclaredImages:
+        return DeclaredImages("Leaves", (8, 6, 3), 4, 40, 12)
 
     def load(self, part: Part) -> Images:
         raise not_found("Leaves", [Path("/nowhere")], "collect some", self.folder)

@@ -11,7 +11,7 @@ import torch
 
 from raynas.core import Architecture, Job, UserError
 from raynas.data import Digits
-from raynas.data.base import View
+from raynas.data.base import DataView
 from raynas.evaluators import FineTune
 from raynas.spaces import ElasticResNet
 from raynas.supernet.weights import load_weights, save_weights
@@ -22,7 +22,7 @@ STILL = Recipe(epochs=1, lr=1e-30, weight_decay=0.0, batch_size=50, flip=False)
 
 
 @pytest.fixture(scope="module")
-def view() -> View:
+def view() -> DataView:
     return Digits(subset=100).search_view(0)
 
 
@@ -32,7 +32,7 @@ def arch() -> Architecture:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, view: View) -> Path:
+def folder(tmp_path: Path, view: DataView) -> Path:
     """Weights of a supernet as it is made."""
     torch.manual_seed(5)
     supernet = SPACE.supernet(view.input_shape, view.num_classes)
@@ -41,7 +41,7 @@ def folder(tmp_path: Path, view: View) -> Path:
 
 
 def test_it_begins_with_the_inherited_weights(
-    folder: Path, view: View, arch: Architecture, tmp_path: Path
+    folder: Path, view: DataView, arch: Architecture, tmp_path: Path
 ) -> None:
     tuned = FineTune(STILL).with_prepared(folder)
     tuned.setup(SPACE, view)
@@ -59,7 +59,7 @@ def test_it_begins_with_the_inherited_weights(
 
 
 def test_one_training_does_not_change_what_the_next_inherits(
-    folder: Path, view: View, arch: Architecture, tmp_path: Path
+    folder: Path, view: DataView, arch: Architecture, tmp_path: Path
 ) -> None:
     tuned = FineTune(Recipe(epochs=2, batch_size=50)).with_prepared(folder)
     tuned.setup(SPACE, view)
@@ -77,7 +77,7 @@ def test_weights_of_the_users_own_stay(folder: Path, tmp_path: Path) -> None:
 
 
 def test_without_weights_or_with_others(
-    folder: Path, view: View, arch: Architecture, tmp_path: Path
+    folder: Path, view: DataView, arch: Architecture, tmp_path: Path
 ) -> None:
     bare = FineTune(STILL)
     bare.setup(SPACE, view)

@@ -9,7 +9,7 @@ import pytest
 from toys import Curves
 
 from raynas.benchmarks import NoImages
-from raynas.data.base import Images, View
+from raynas.data.base import DataView, Images
 from raynas.evaluators import Evaluator, Inherited, MeasuredLatency, Retrain, ZeroShot
 from raynas.proxies import NASWOT, SNIP, Params
 
@@ -18,7 +18,7 @@ def images(count: int) -> Images:
     return Images(np.zeros((count, 4, 4, 1), np.uint8), np.zeros(count, np.int64))
 
 
-VIEW = View(images(100), images(30), "val", 2, (0.0,), (255.0,))
+VIEW = DataView(images(100), images(30), "val", 2, (0.0,), (255.0,))
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_nan_is_handed_on_for_the_search_to_judge() -> None:
         (square, 2, "'square' gave 1 of 2 measurements"),
         (lambda _: {"val_acuracy": 1.0}, 1, "did you mean 'val_accuracy'"),
         (lambda _: {}, 1, "gave no val_accuracy"),
-        (lambda _: None, 1, "gave None; allowed: a number"),
+        (lambda _: None, 1, "gave None; expected: a number"),
     ],
 )
 def test_wrong_answers_are_user_errors(function: Any, max_step: int, message: str) -> None:
@@ -97,18 +97,18 @@ BOTH = (VAL_ACCURACY, TEST_ACCURACY)
     ("settings", "message"),
     [
         ({"max_step": 0}, "max_step=0"),
-        ({"max_step": 2.5}, "max_step=2.5; allowed: whole number"),
+        ({"max_step": 2.5}, "max_step=2.5; expected: whole number"),
         ({"max_step": True}, "max_step=True"),
         ({"metrics": ()}, "metrics is empty"),
-        ({"metrics": VAL_LOSS}, r"metrics=Metric\(.*allowed: \(Metric object, \.\.\.\)"),
-        ({"metrics": ("val_loss",)}, r"allowed: \(Metric object, \.\.\.\)"),
+        ({"metrics": VAL_LOSS}, r"metrics=Metric\(.*expected: \(Metric object, \.\.\.\)"),
+        ({"metrics": ("val_loss",)}, r"expected: \(Metric object, \.\.\.\)"),
         ({"metrics": (VAL_LOSS, VAL_LOSS)}, "'test_loss' twice"),
         ({"metrics": BOTH}, "'test_accuracy' twice"),
-        ({"function": None}, "function=None; allowed: function"),
-        ({"function": lambda: 1.0}, "cannot be called; allowed: function.arch., function"),
+        ({"function": None}, "function=None; expected: function"),
+        ({"function": lambda: 1.0}, "cannot be called; expected: function.arch., function"),
         ({"function": lambda _a, _b, _c, _d: 1.0}, "cannot be called"),
         ({"function": lambda _a, *, _rate: 1.0}, "cannot be called.*functools.partial"),
-        ({"network": "best.pt"}, "network='best.pt'; allowed: function"),
+        ({"network": "best.pt"}, "network='best.pt'; expected: function"),
     ],
 )
 def test_bad_settings_are_refused(settings: dict[str, Any], message: str) -> None:
@@ -162,12 +162,12 @@ def test_a_step_is_a_whole_number_of_any_type(step: Any) -> None:
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        ((0,), "gave step 0 as its first; allowed: steps that rise from 1 to 3"),
+        ((0,), "gave step 0 as its first; expected: steps that rise from 1 to 3"),
         ((-1,), "gave step -1 as its first"),
         ((1, 1), "gave step 1 after step 1"),
         ((2, 1), "gave step 1 after step 2"),
-        ((1, 4), "gave step 4 after step 1; allowed: steps that rise from 1 to 3"),
-        ((1.5,), "gave step 1.5; allowed: a whole number"),
+        ((1, 4), "gave step 4 after step 1; expected: steps that rise from 1 to 3"),
+        ((1.5,), "gave step 1.5; expected: a whole number"),
         ((math.nan,), "gave step nan"),
         ((True,), "gave step True"),
         ((10**400,), "gave step 1000"),
@@ -356,7 +356,7 @@ def test_a_function_may_name_the_test_metric_either_way(given: Any) -> None:
 
 def test_one_value_under_both_names_is_refused() -> None:
     given = {"test_accuracy": 50.0, "val_accuracy": 60.0}
-    with pytest.raises(UserError, match=r"for job.held_out='test'; allowed: each of test_acc"):
+    with pytest.raises(UserError, match=r"for job.held_out='test'; expected: each of test_acc"):
         list(FunctionEvaluator(lambda _: given, on_test=True).evaluate(ARCH, FINAL))
 
 
@@ -401,7 +401,7 @@ def test_the_trained_network_is_what_the_function_left(tmp_path: Path) -> None:
     ("load", "message"),
     [
         (lambda _arch, _workdir: {}["state"], "fails for 'x=3': KeyError: 'state'"),
-        (lambda _arch, _workdir: {"weights": 1}, "gave 'dict' for 'x=3'; allowed: a torch.nn"),
+        (lambda _arch, _workdir: {"weights": 1}, "gave 'dict' for 'x=3'; expected: a torch.nn"),
     ],
 )
 def test_a_network_that_cannot_be_had_is_told(load: Any, message: str, tmp_path: Path) -> None:

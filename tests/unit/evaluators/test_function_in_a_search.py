@@ -23,7 +23,7 @@ from raynas.runners.local import LocalRunner
 from raynas.samplers import Random
 from raynas.schedulers import ASHA, Hyperband, PromotionASHA, Scheduler
 from raynas.schedulers.none import NoStopping
-from raynas.search.context import Limits, Payload
+from raynas.search.context import EvaluationContext, SearchLimits
 
 LAST = 9
 SCHEDULERS: dict[str, Callable[[], Scheduler]] = {
@@ -143,10 +143,10 @@ def test_schedulers_pause_and_stop_it_as_any_evaluator(
 @pytest.mark.parametrize("lanes", [1, 2])
 def test_in_order_it_gives_the_table_of_one_worker(form: str, lanes: int, tmp_path: Path) -> None:
     rows = Table()
-    payload = Payload(ToySpace(), evaluator_of(FORMS[form]), ToyData().search_view(0))
+    payload = EvaluationContext(ToySpace(), evaluator_of(FORMS[form]), ToyData().search_view(0))
     work = make_ordered(
         payload, rows, lanes=lanes, sampler=Random(), fallback=Random(), run="test", seed=0,
-        scheduler=PromotionASHA(), limits=Limits(trials=7), stage="search", arm="random",
+        scheduler=PromotionASHA(), limits=SearchLimits(trials=7), stage="search", arm="random",
         objectives=(Objective(),), folder=tmp_path,
     )  # fmt: skip
     LocalRunner().run(work)
@@ -239,7 +239,7 @@ def train(arch: Architecture, job: Job) -> dict[str, float]:
 
 def experiment(evaluator: Evaluator, **more: Any) -> Experiment:
     return Experiment(
-        ToySpace(), ToyData(), evaluator, Random(), against=(), budget=Budget(trials=2), **more
+        ToySpace(), ToyData(), evaluator, Random(), baselines=(), budget=Budget(trials=2), **more
     )
 
 

@@ -14,16 +14,16 @@ from searches import make_search
 from torch import nn
 
 from raynas.core import Architecture, Bound, Job, Objective, RaynasError, TrialState, UserError
-from raynas.costs import Latency, measure_latency
+from raynas.costs import LatencyMeasurement, measure_latency
 from raynas.data import Digits
-from raynas.data.base import Images, View
+from raynas.data.base import DataView, Images
 from raynas.evaluators import FunctionEvaluator, MeasuredLatency, Screen
 from raynas.experiment import Experiment
 from raynas.runners.local import LocalRunner
 from raynas.samplers import NSGA2, Random
 from raynas.schedulers import NoStopping
-from raynas.search.context import Limits, Payload
-from raynas.search.screening import Screening
+from raynas.search.context import EvaluationContext, SearchLimits
+from raynas.search.screening import ProposalScreening
 from raynas.spaces import ElasticResNet
 
 torch.set_num_threads(1)
@@ -32,9 +32,9 @@ SPACE = ElasticResNet(widths=((8, 16), (16, 32)), strides=(1, 2), depths=(1, 2),
 JOB = Job(trial=0, seed=5, max_step=1)
 
 
-def view() -> View:
+def view() -> DataView:
     images = Images(np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4, np.int64))
-    return View(images, images, "val", 3, (0.0,) * 3, (1.0,) * 3)
+    return DataView(images, images, "val", 3, (0.0,) * 3, (1.0,) * 3)
 
 
 def ready(evaluator: MeasuredLatency) -> MeasuredLatency:
@@ -42,7 +42,7 @@ def ready(evaluator: MeasuredLatency) -> MeasuredLatency:
     return evaluator
 
 
-def by_params(network: nn.Module, shape: tuple[int, ...], **_: Any) -> Latency:
+def by_params(network: nn.Module, shape: tuple[int, ...], **_: Any) -> LatencyMeasurement:
     """A machine on which a thousand weights take a millisecond."""
     params = sum(p.numel() for p in network.parameters())
     return replace(measure_latency(nn.Identity(), shape, repeats=1), median_ms=params / 1000)
@@ -51,7 +51,7 @@ def by_params(network: nn.Module, shape: tuple[int, ...], **_: Any) -> Latency:
 def test_the_network_that_the_space_builds_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[nn.Module, tuple[int, ...], dict[str, Any]]] = []
 
-    def spy(network: nn.Module, shape: tuple[int, ...], **under: Any) -> Latency:
+    def spy(network: nn.Module, shape: tuple[int, ...], **under: Any) -> LatencyMeasurement:
         seen.append((network, shape, under))
         return measure_latency(network, shape, **under)
 
@@ -86,10 +86,10 @@ def test_a_table_is_made_once_and_says_what_it_is_worth() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"batch": 0}, "batch=0; allowed: 1 or more"),
+        ({"batch": 0}, "batch=0; expected: 1 or more"),
         ({"repeats": 0}, "repeats=0"),
-        ({"dtype": "int8"}, "dtype='int8'; allowed: float32"),
-        ({"table": 1}, "table=1; allowed: 0, or from 2 up"),
+        ({"dtype": "int8"}, "dtype='int8'; expected: float32"),
+        ({"table": 1}, "table=1; expected: 0, or from 2 up"),
     ],
 )
 def test_bad_settings_are_named(settings: dict[str, Any], message: str) -> None:
@@ -124,23 +124,23 @@ def test_a_bound_is_kept_before_anything_is_evaluated(
     monkeypatch.setattr("raynas.costs.latency.measure_latency", by_params)
     bound = Bound("latency_ms", max=10)
     screen, rows = Screen(MeasuredLatency(), keep=1.0, batch=4), []
-    payload = Payload(SPACE, FunctionEvaluator(params), view())
+    payload = EvaluationContext(SPACE, FunctionEvaluator(params), view())
     runner = LocalRunner()
-    scorer = partial(runner.evaluate, Payload(SPACE, screen.evaluator, view()))
+    scorer = partial(runner.evaluate, EvaluationContext(SPACE, screen.evaluator, view()))
     work = make_search(
         payload,
         type("Rows", (), {"append": staticmethod(rows.extend)})(),
         sampler=sampler,
         fallback=Random(),
         scheduler=NoStopping(),
-        limits=Limits(trials=12),
+        limits=SearchLimits(trials=12),
         run="test",
         stage="search",
         arm=sampler.name,
         objectives=(Objective(),),
         seed=0,
         bounds=(bound,),
-        screening=Screening(screen, scorer, bounds=(bound,)),
+        screening=ProposalScreening(screen, scorer, bounds=(bound,)),
     )
     assert work.timed
     runner.run(work)
@@ -158,7 +158,7 @@ def test_a_bound_is_kept_before_anything_is_evaluated(
 
 
 def test_a_bound_that_nobody_measures_names_the_cure() -> None:
-    parts = {"space": SPACE, "data": Digits(), "sampler": Random(), "against": ()}
+    parts = {"space": SPACE, "data": Digits(), "sampler": Random(), "baselines": ()}
     evaluator, bounds = FunctionEvaluator(params), (Bound("latency_ms", max=2),)
     with pytest.raises(UserError, match=r"Screen\(MeasuredLatency\(\), keep=1\.0\) measures it"):
         Experiment(**parts, evaluator=evaluator, bounds=bounds)

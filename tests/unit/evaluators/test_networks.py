@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from raynas.core import Architecture, Choice, UserError
-from raynas.data.base import Images, View
+from raynas.data.base import DataView, Images
 from raynas.evaluators.networks import build_network, check_network
 from raynas.spaces.base import InputShape, SearchSpace
 
 IMAGES = Images(np.zeros((4, 4, 4, 1), np.uint8), np.arange(4) % 3)
-VIEW = View(IMAGES, IMAGES, "val", 3, (0.0,), (1.0,))
+VIEW = DataView(IMAGES, IMAGES, "val", 3, (0.0,), (1.0,))
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def test_a_good_network_passes() -> None:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("no module", "builds 'builtin_function_or_method'.*allowed: a torch.nn.Module"),
+        ("no module", "builds 'builtin_function_or_method'.*expected: a torch.nn.Module"),
         ("fails", r"fails on input \(2, 1, 4, 4\): RuntimeError"),
         ("two outputs", "fails on input|gives tuple for two images"),
     ],

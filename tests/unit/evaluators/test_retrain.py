@@ -11,7 +11,7 @@ from torch import nn
 
 from raynas.core import Architecture, Choice, Job, RaynasError, UserError
 from raynas.core.describe import describe, fingerprint
-from raynas.data.base import Images, View
+from raynas.data.base import DataView, Images
 from raynas.evaluators import Retrain, load_trained
 from raynas.spaces.base import InputShape, SearchSpace
 from raynas.training import Recipe
@@ -46,16 +46,16 @@ class Widths(SearchSpace):
         )
 
 
-def make_view(held_out_name: str = "val") -> View:
+def make_view(held_out_name: str = "val") -> DataView:
     rng = np.random.default_rng(0)
 
     def images(n: int) -> Images:
         return Images(rng.integers(0, 256, (n, 4, 4, 1)).astype(np.uint8), rng.integers(0, 3, n))
 
-    return View(images(40), images(20), held_out_name, 3, (128.0,), (74.0,))  # type: ignore[arg-type]
+    return DataView(images(40), images(20), held_out_name, 3, (128.0,), (74.0,))  # type: ignore[arg-type]
 
 
-def ready(view: View | None = None, space: SearchSpace | None = None) -> Retrain:
+def ready(view: DataView | None = None, space: SearchSpace | None = None) -> Retrain:
     evaluator = Retrain(RECIPE)
     evaluator.setup(space or Widths(), view or make_view())
     return evaluator
@@ -137,9 +137,9 @@ def test_a_finalist_sees_the_test_images_once() -> None:
 @pytest.mark.parametrize(
     ("defect", "message"),
     [
-        ("no module", r"builds 'str' for 'width=4'; allowed: a torch.nn.Module"),
+        ("no module", r"builds 'str' for 'width=4'; expected: a torch.nn.Module"),
         ("input", r"fails on input \(2, 1, 4, 4\): RuntimeError: .*mat1 and mat2"),
-        ("classes", r"gives \(2, 10\) for two images; allowed: logits of shape \(2, 3\)"),
+        ("classes", r"gives \(2, 10\) for two images; expected: logits of shape \(2, 3\)"),
     ],
 )
 def test_check_refuses_a_space_that_builds_the_wrong_thing(defect: str, message: str) -> None:

@@ -104,7 +104,7 @@ def test_the_share_is_exact() -> None:
         ({"evaluator": Scores}, "an evaluator, as ZeroShot"),
         ({"keep": 0.0}, "above 0, up to 1"),
         ({"keep": 1.5}, "above 0, up to 1"),
-        ({"keep": float("nan")}, "keep=nan; allowed: number"),
+        ({"keep": float("nan")}, "keep=nan; expected: number"),
         ({"batch": 0}, ">= 1"),
         ({"evaluator": Curves(max_step=4)}, "takes 4 steps.*one measurement"),
         ({"by": Ensemble(("naswot",))}, "naswot.*bad, good, macs, params"),

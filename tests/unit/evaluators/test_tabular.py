@@ -139,7 +139,7 @@ def test_a_search_goes_without_finalists_where_the_table_has_no_test_accuracies(
     def experiment(file: Path) -> Experiment:
         return Experiment(
             space=SPACE, data=NoImages(), evaluator=Tabular(NASBench201Table(file)),
-            sampler=Random(), against=(),
+            sampler=Random(), baselines=(),
         )  # fmt: skip
 
     prepare(experiment(tmp_path / "t.parquet"))
@@ -158,11 +158,11 @@ def test_an_experiment_on_a_table_needs_no_images() -> None:
     assert len(view.train) == 0
     made = Experiment(
         space=ToySpace(), data=NoImages(), evaluator=Tabular(Synthetic(), costs=("latency_ms",)),
-        sampler=Random(), against=(), bounds=(Bound("latency_ms", max=5.0),),
+        sampler=Random(), baselines=(), bounds=(Bound("latency_ms", max=5.0),),
     )  # fmt: skip
     assert made.fingerprint != Experiment(
         space=ToySpace(), data=NoImages(), evaluator=Tabular(Synthetic(seed=1)), sampler=Random(),
-        against=(),
+        baselines=(),
     ).fingerprint  # fmt: skip
     with pytest.raises(UserError, match="27 steps"):
         Screen(Tabular(Synthetic()))

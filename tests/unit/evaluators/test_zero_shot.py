@@ -11,7 +11,7 @@ import torch
 
 from raynas.core import Architecture, Job, Measurement, Objective, RaynasError, UserError
 from raynas.data import Digits
-from raynas.data.base import Images, View
+from raynas.data.base import DataView, Images
 from raynas.evaluators import ZeroShot
 from raynas.experiment import Experiment
 from raynas.proxies import NASWOT, SNIP, TENAS, L2Norm, MACs, Params, Probe, Proxy, ZenScore
@@ -29,11 +29,11 @@ UNREACHABLE = SPACE.architecture("|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~
 JOB = Job(trial=0, seed=5, max_step=1)
 
 
-def make_view(count: int = 30) -> View:
+def make_view(count: int = 30) -> DataView:
     rng = np.random.default_rng(2)
     pixels = rng.integers(0, 256, (count, 8, 8, 3)).astype(np.uint8)
     images = Images(pixels, rng.integers(0, 4, count))
-    return View(images, images, "val", 4, (128.0,) * 3, (70.0,) * 3)
+    return DataView(images, images, "val", 4, (128.0,) * 3, (70.0,) * 3)
 
 
 def ready(evaluator: ZeroShot) -> ZeroShot:
@@ -147,7 +147,7 @@ def test_an_experiment_takes_scores_as_objectives() -> None:
             data=Digits(),
             evaluator=ZeroShot((NASWOT(), TENAS())),
             sampler=Random(),
-            against=(),
+            baselines=(),
             objectives=(Objective(metric),),
         )
 

@@ -22,7 +22,7 @@ from raynas.experiment import (
     Budget,
     Experiment,
     Finalists,
-    Loaded,
+    LoadedExperiment,
     apply,
     load,
     parse_overrides,
@@ -110,8 +110,8 @@ def at(part: Any, path: str) -> Any:
         ("space.merge=true", True),
         ("sampler.n_startup=3", 3),
         ("scheduler.min_step=2", 2),
-        ("against.0.sample=4", 4),
-        ("against=()", ()),
+        ("baselines.0.sample=4", 4),
+        ("baselines=()", ()),
         ("bounds.1.max=1e6", 1e6),
         ("bounds=[]", ()),
         ("objectives.0.direction=min", "min"),
@@ -137,7 +137,7 @@ def at(part: Any, path: str) -> Any:
 )
 def test_a_value_arrives_with_the_type_of_its_field(text: str, value: object) -> None:
     bounds = (Bound("params", max=10), Bound("macs", max=20))
-    start = experiment(against=(RegularizedEvolution(),), scheduler=ASHA(), bounds=bounds)
+    start = experiment(baselines=(RegularizedEvolution(),), scheduler=ASHA(), bounds=bounds)
     found = at(set_(text, start), text.partition("=")[0])
     assert found == value
     assert type(found) is type(value)
@@ -167,10 +167,10 @@ def test_a_value_arrives_with_the_type_of_its_field(text: str, value: object) ->
         ("bounds=[1, 2]", ["(Bound object, ...)", "change the experiment file"]),
         ("objectives=()", ["without objectives"]),
         ("objectives.0=3", ["objectives.0.NAME=VALUE"]),
-        ("objectives.1.metric=x", ["'1'", "allowed: 0"]),
+        ("objectives.1.metric=x", ["'1'", "expected: 0"]),
         ("objectives.0.metric=speed", ["'speed'", "layers, macs, params, val_accuracy"]),
         ("budget.trials.more=3", ["budget.trials", "nothing to set inside"]),
-        ("against.0.more=3", ["Random has no settings"]),
+        ("baselines.0.more=3", ["Random has no settings"]),
         ("bugdet.trials=3", ["'bugdet'", "space, data", "did you mean 'budget'?"]),
         ("budget.trails=3", ["'trails'", "trials, hours", "did you mean 'trials'?"]),
         ("evaluator._view=3", ["'_view'"]),
@@ -210,15 +210,15 @@ def test_a_screen_and_bounds_on_its_metrics_are_dropped_in_any_order() -> None:
 
 
 def test_of_two_values_for_one_place_the_later_counts() -> None:
-    start = experiment(against=(RegularizedEvolution(),))
-    assert apply(start, {"against.0.sample": 4, "against": ()}).against == ()
-    with pytest.raises(UserError, match=r"place in --set against\.0\.sample"):
-        apply(start, {"against": (), "against.0.sample": 4})
+    start = experiment(baselines=(RegularizedEvolution(),))
+    assert apply(start, {"baselines.0.sample": 4, "baselines": ()}).baselines == ()
+    with pytest.raises(UserError, match=r"place in --set baselines\.0\.sample"):
+        apply(start, {"baselines": (), "baselines.0.sample": 4})
 
 
 @pytest.mark.parametrize("text", ["{[1]}", "[" * 5000, "9" * 5000, "1e999", "0x" + "f" * 5000])
 def test_hostile_values_are_one_short_line(text: str) -> None:
-    for path in ("budget.trials", "evaluator.whole", "evaluator.widths", "screen", "against"):
+    for path in ("budget.trials", "evaluator.whole", "evaluator.widths", "screen", "baselines"):
         message = problem(f"{path}={text}")
         assert path in message
         assert len(message) < 600
@@ -286,7 +286,7 @@ def test_what_may_change_on_a_resume_keeps_the_fingerprint(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["seed=1", "space.merge=true", "sampler.n_startup=5", "evaluator.real=0.25", "against=()",
+    ["seed=1", "space.merge=true", "sampler.n_startup=5", "evaluator.real=0.25", "baselines=()",
      "evaluator.widths=(1, 3)", "objectives.0.direction=min", "name=other"],
 )  # fmt: skip
 def test_what_makes_other_results_changes_the_fingerprint(text: str) -> None:
@@ -318,10 +318,10 @@ def test_applying_leaves_the_experiment_as_it_was() -> None:
     [
         ({"space": 3}, "space is int, not a SearchSpace"),
         ({"sampler": Random}, "sampler is the class Random; write sampler=Random(...)"),
-        ({"bounds": (Bound("latency", max=3),)}, "metric in bounds: 'latency'; allowed: layers"),
+        ({"bounds": (Bound("latency", max=3),)}, "metric in bounds: 'latency'; expected: layers"),
         ({"objectives": (Objective("val_acuracy"),)}, "did you mean 'val_accuracy'?"),
         ({"objectives": ()}, "without objectives"),
-        ({"against": (TPE(n_startup=3),)}, "two samplers of one name: tpe, tpe"),
+        ({"baselines": (TPE(n_startup=3),)}, "two samplers of one name: tpe, tpe"),
     ],
 )
 def test_parts_that_do_not_make_an_experiment(parts: dict[str, Any], words: str) -> None:
@@ -363,9 +363,9 @@ def test_names_with_a_group_or_of_other_scripts_are_names(tmp_path: Path) -> Non
 
 
 def test_a_number_of_ordered_workers_is_not_negative() -> None:
-    with pytest.raises(UserError, match=r"in_order=-1; allowed: 0"):
-        experiment(in_order=-1)
-    assert "in_order=-3" in problem("in_order=-3")
+    with pytest.raises(UserError, match=r"deterministic_workers=-1; expected: 0"):
+        experiment(deterministic_workers=-1)
+    assert "deterministic_workers=-3" in problem("deterministic_workers=-3")
 
 
 # -- files -------------------------------------------------------------------------------------
@@ -384,7 +384,7 @@ def _forget_modules() -> Iterator[None]:
 def test_a_file_gives_its_name_source_and_module(tmp_path: Path) -> None:
     file = experiment_file(tmp_path / "my_search.py")
     loaded = load(file)
-    assert isinstance(loaded, Loaded)
+    assert isinstance(loaded, LoadedExperiment)
     assert loaded.experiment.name == "my_search"
     assert loaded.source == file.read_text()
     assert sys.modules[loaded.module.__name__] is loaded.module
@@ -425,7 +425,7 @@ def test_a_wrong_smoke_setting_is_the_users_to_know(tmp_path: Path) -> None:
 
 def test_a_users_error_from_a_file_is_not_wrapped(tmp_path: Path) -> None:
     file = experiment_file(tmp_path / "toy.py", budget="Budget(trials=0)")
-    with pytest.raises(UserError, match=r"^budget\.trials=0; allowed: >= 1$"):
+    with pytest.raises(UserError, match=r"^budget\.trials=0; expected: >= 1$"):
         load(file)
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from raynas.core import Choice, UserError
-from raynas.layers import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear, Size
+from raynas.layers import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear, ElasticSize
 from raynas.layers.base import size
 
 torch.set_num_threads(1)
@@ -159,7 +159,7 @@ def test_initial_weights_are_those_of_the_largest_plain_layer():
 
 
 def test_a_size_may_follow_from_several_choices():
-    doubled = Size((4, 6, 12), lambda arch: 2 * arch["out"])
+    doubled = ElasticSize((4, 6, 12), lambda arch: 2 * arch["out"])
     layer = ElasticConv2d(doubled, doubled, 1)
     assert layer.weight.shape == (12, 12, 1, 1)
     assert layer(images(4), {"out": 3}).shape[1] == 6
@@ -171,8 +171,8 @@ def test_bad_sizes_are_named():
     with pytest.raises(UserError, match=r"'rate' is no size.*integers"):
         size(Choice("rate", (0.5, 1)))
     assert size(Choice("width", (8, 2))).options == (2, 8)  # ascending, however they are given
-    assert Size((8, 2, 4)).options == (2, 4, 8)
-    assert Size((8, 2, 4)).most == 8
+    assert ElasticSize((8, 2, 4)).options == (2, 4, 8)
+    assert ElasticSize((8, 2, 4)).most == 8
 
 
 def test_the_package_imports_torch_only_when_used():

@@ -78,7 +78,7 @@ def test_every_option_needs_a_module():
     with pytest.raises(UserError, match=r"unknown module of choice 'kind' '0\.5'"):
         OneOf(KIND, {"conv": nn.Identity(), "pool": nn.Identity()})
     one = OneOf("kind", {"conv": nn.Identity()})  # by its name alone
-    with pytest.raises(UserError, match="option for 'kind' 'pool'; allowed: conv"):
+    with pytest.raises(UserError, match="option for 'kind' 'pool'; expected: conv"):
         one(images(), {"kind": "pool"})
 
 

@@ -17,7 +17,7 @@ from raynas.pipeline.history import SPACE_FILE, kept, reload
 from raynas.spaces import ElasticResNet, NASBench201
 from raynas.spaces.stored import StoredSpace
 from raynas.store import RunFolder
-from raynas.store.remote import URI_FILE, Remote, working_copy
+from raynas.store.remote import URI_FILE, RemoteFolder, working_copy
 
 OWN = """
 @dataclass(frozen=True)
@@ -205,12 +205,12 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Places of the network that were contacted."""
     found: list[str] = []
 
-    def contact(remote: Remote, *_: object) -> None:
+    def contact(remote: RemoteFolder, *_: object) -> None:
         if remote.uri.startswith("s3:"):  # a lease of another test may still be renewed
             found.append(remote.uri)
         raise OSError("no network")
 
-    monkeypatch.setattr(Remote, "_patiently", contact)
+    monkeypatch.setattr(RemoteFolder, "_patiently", contact)
     return found
 
 

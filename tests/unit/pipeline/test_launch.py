@@ -18,17 +18,17 @@ from rich.console import Console
 
 import raynas.reports
 from raynas.core import AllTrialsFailed, TrialState, UserError
-from raynas.experiment import Loaded, load
+from raynas.experiment import LoadedExperiment, load
 from raynas.pipeline.history import history, reload
 from raynas.pipeline.launch import place_for, resume, start
 from raynas.pipeline.results import best_trial
-from raynas.pipeline.stages import Interrupted
+from raynas.pipeline.stages import RunInterrupted
 from raynas.runners.base import Runner
 from raynas.runners.local import LocalRunner
 from raynas.search.job_source import JobSource
 from raynas.store import Provenance, RunFolder, StoredTrial, Writer, read, trials
 
-Make = Callable[[Loaded, Path], Runner]
+Make = Callable[[LoadedExperiment, Path], Runner]
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def reports(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return asked
 
 
-def local(loaded: Loaded, _folder: Path) -> Runner:
+def local(loaded: LoadedExperiment, _folder: Path) -> Runner:
     return LocalRunner(loaded.experiment.resources)
 
 
@@ -85,7 +85,7 @@ class StopsAfter(LocalRunner):
         super().__init__()
         self.left, self.error, self.closed = left, error, False
 
-    def __call__(self, loaded: Loaded, folder: Path) -> Runner:
+    def __call__(self, loaded: LoadedExperiment, folder: Path) -> Runner:
         return self
 
     def run(self, work: JobSource) -> None:
@@ -106,7 +106,7 @@ class StopsAfter(LocalRunner):
 
 
 def test_the_parts_of_a_run_in_order(tmp_path: Path, console: Console, reports: list[Path]) -> None:
-    file = experiment_file(tmp_path / "toy.py", against="(RegularizedEvolution(3, 2),)")
+    file = experiment_file(tmp_path / "toy.py", baselines="(RegularizedEvolution(3, 2),)")
     folder = begin(file, tmp_path / "run", console)
     assert [len(found(folder, "search", "random")), len(found(folder, "final"))] == [6, 4]
     order = list(dict.fromkeys((t.stage, t.arm) for t in trials(read(folder))))
@@ -119,7 +119,7 @@ def test_baselines_get_the_worker_time_of_the_main_one_and_finish_what_runs(
     tmp_path: Path, console: Console
 ) -> None:
     file = experiment_file(
-        tmp_path / "toy.py", against="(RegularizedEvolution(3, 2), TPE(n_startup=2))"
+        tmp_path / "toy.py", baselines="(RegularizedEvolution(3, 2), TPE(n_startup=2))"
     )
     folder = begin(file, tmp_path / "run", console)
     spent = sum(t.seconds for t in found(folder, arm="random"))
@@ -241,7 +241,7 @@ def test_a_cost_that_the_space_does_not_count_is_refused_before_anything_is_made
 def test_a_run_goes_on_where_an_error_ended_it(
     tmp_path: Path, console: Console, reports: list[Path], left: int
 ) -> None:
-    file = experiment_file(tmp_path / "toy.py", against="(RegularizedEvolution(3, 2),)")
+    file = experiment_file(tmp_path / "toy.py", baselines="(RegularizedEvolution(3, 2),)")
     whole = begin(file, tmp_path / "whole", console)
     breaks = StopsAfter(left, RuntimeError("a cable was pulled"))
     with pytest.raises(RuntimeError, match="a cable was pulled"):
@@ -270,7 +270,7 @@ def test_ctrl_c_says_which_run_to_go_on_with(tmp_path: Path, console: Console) -
 
     file = experiment_file(tmp_path / "toy.py")
     whole = begin(file, tmp_path / "whole", console)
-    with pytest.raises(Interrupted) as raised:
+    with pytest.raises(RunInterrupted) as raised:
         begin(file, tmp_path / "run", console, lambda _loaded, _folder: Interrupts())
     assert str(raised.value) == f"raynas resume {tmp_path / 'run'}"
     assert len(found(RunFolder.open(tmp_path / "run"))) == 1
@@ -281,7 +281,7 @@ def test_a_second_interruption_leaves_at_once(
     tmp_path: Path, console: Console, reports: list[Path]
 ) -> None:
     breaks = StopsAfter(3, KeyboardInterrupt())
-    with pytest.raises(Interrupted, match=str(tmp_path / "run")):
+    with pytest.raises(RunInterrupted, match=str(tmp_path / "run")):
         begin(experiment_file(tmp_path / "toy.py"), tmp_path / "run", console, breaks)
     assert breaks.closed
     assert reports == []
@@ -322,7 +322,7 @@ def test_extending_needs_a_budget_of_trials(tmp_path: Path, console: Console) ->
 
 def test_settings_of_the_start_hold_on_a_resume(tmp_path: Path, console: Console) -> None:
     file = experiment_file(tmp_path / "toy.py")
-    overrides = {"scheduler.factor": 3, "evaluator.fault": {}, "against": ()}
+    overrides = {"scheduler.factor": 3, "evaluator.fault": {}, "baselines": ()}
     folder = begin(file, tmp_path / "run", console, overrides=overrides, smoke=True)
     again = reload(RunFolder.open(folder.path)).experiment
     assert again == load(file, overrides, smoke=True).experiment
@@ -404,7 +404,7 @@ def test_finalists_of_scores_are_trained_for_accuracy(tmp_path: Path, console: C
 def screened(path: Path, **parts: str) -> Path:
     usual = {
         "screen": "Screen(Hints(), keep=0.5, batch=6)", "space": "ToySpace(depth=12)",
-        "against": "(RegularizedEvolution(3, 2),)", "bounds": '(Bound("hint", min=20),)',
+        "baselines": "(RegularizedEvolution(3, 2),)", "bounds": '(Bound("hint", min=20),)',
     }  # fmt: skip
     return experiment_file(path, HINTS, **{**usual, **parts})
 
@@ -471,7 +471,7 @@ def test_a_history_has_scores_and_what_they_break(tmp_path: Path, console: Conso
 
 
 def test_a_screened_run_can_be_extended(tmp_path: Path, console: Console) -> None:
-    file = screened(tmp_path / "toy.py", against="()")
+    file = screened(tmp_path / "toy.py", baselines="()")
     folder = begin(file, tmp_path / "run", console)
     first = [row for row in plain(folder) if row[0] == "search"]
     folder = resume(folder.path, local, more_trials=3, console=console)
@@ -574,7 +574,7 @@ def test_a_signal_while_the_report_is_written_gives_the_run_back(tmp_path: Path,
 
 
 def test_the_same_run_twice_gives_the_same_table(tmp_path: Path, console: Console) -> None:
-    file = experiment_file(tmp_path / "toy.py", sampler="TPE(n_startup=2)", against="(Random(),)")
+    file = experiment_file(tmp_path / "toy.py", sampler="TPE(n_startup=2)", baselines="(Random(),)")
     first = begin(file, tmp_path / "first", console)
     done("run", file, "--local", "--output", tmp_path / "second")
     assert plain(RunFolder.open(tmp_path / "second")) == plain(first)

@@ -18,7 +18,7 @@ from raynas.evaluators import FunctionEvaluator
 from raynas.pipeline.history import history
 from raynas.pipeline.launch import reload
 from raynas.runners.local import LocalRunner
-from raynas.runners.simulated import Cluster, VirtualRunner
+from raynas.runners.simulated import SimulatedCluster, VirtualRunner
 from raynas.samplers import (
     NSGA2,
     TPE,
@@ -30,7 +30,7 @@ from raynas.samplers import (
 )
 from raynas.samplers.base import Sampler
 from raynas.schedulers import ASHA, NoStopping
-from raynas.search.context import Limits, Payload
+from raynas.search.context import EvaluationContext, SearchLimits
 from raynas.store import Provenance, RunFolder, Writer, next_session, read, trials
 
 VALUES = (1e150, -1e150, 1.0, 2.0, 1e149, 1e-300)
@@ -43,12 +43,21 @@ class Table(list[dict[str, Any]]):
 
 
 def search(evaluator: Any, sampler: Sampler, space: Any = None, **more: Any) -> Any:
-    payload = Payload(space or FailingSpace(where="nowhere"), evaluator, ToyData().search_view(0))
+    payload = EvaluationContext(
+        space or FailingSpace(where="nowhere"), evaluator, ToyData().search_view(0)
+    )
     settings: dict[str, Any] = {
-        "sampler": sampler, "fallback": Random(), "scheduler": NoStopping(),
-        "limits": Limits(trials=16), "run": "test", "stage": "search", "arm": "test", "seed": 0,
-        "objectives": (Objective(),), **more,
-    }  # fmt: skip
+        "sampler": sampler,
+        "fallback": Random(),
+        "scheduler": NoStopping(),
+        "limits": SearchLimits(trials=16),
+        "run": "test",
+        "stage": "search",
+        "arm": "test",
+        "seed": 0,
+        "objectives": (Objective(),),
+        **more,
+    }
     return make_search(payload, Table(), **settings)
 
 
@@ -98,7 +107,7 @@ def test_what_is_no_time_does_not_end_a_clock(seconds: float) -> None:
             yield Measurement(1, {"val_accuracy": float(arch["x"])}, seconds)
 
     work = search(Odd(lambda _: 0.0), Random())
-    runner = VirtualRunner(Cluster(workers=3))
+    runner = VirtualRunner(SimulatedCluster(workers=3))
     runner.run(work)
     assert runner.now == 0.0
     assert work.meter.paid == 0.0

@@ -86,7 +86,7 @@ def test_what_fails_for_all_is_told_before_the_run(tmp_path: Path) -> None:
 
 
 def test_a_function_works_without_any_network(tmp_path: Path) -> None:
-    called = begin(tmp_path, "FailingSpace(bad=6)", evaluator=_FUNCTION, against="(Random(),)",
+    called = begin(tmp_path, "FailingSpace(bad=6)", evaluator=_FUNCTION, baselines="(Random(),)",
                    sampler="RegularizedEvolution(population=4, sample=2)")  # fmt: skip
     assert (called.code, called.err) == (0, "")
     assert {state for state, _ in stored(tmp_path / "run").values()} == {"COMPLETE"}

@@ -34,9 +34,9 @@ def test_an_extended_run_keeps_the_rows_of_finalists_and_baselines(
         head=HEAD,
         scheduler=scheduler,
         sampler="RegularizedEvolution(population=3, sample=2)",
-        against="(Random(),)",
+        baselines="(Random(),)",
         finalists="Finalists(top=2, seeds=2)",
-        in_order="2",
+        deterministic_workers="2",
     )
     run = tmp_path / "run"
     done("run", file, "--local", "--output", run)

@@ -20,7 +20,7 @@ from raynas.core import UserError
 from raynas.experiment import load
 from raynas.pipeline.launch import resume
 from raynas.pipeline.live import remaining
-from raynas.pipeline.stages import Interrupted, spread
+from raynas.pipeline.stages import RunInterrupted, spread
 from raynas.runners.local import LocalRunner
 from raynas.search.job_source import JobSource
 from raynas.store import RunFolder, read, trials
@@ -29,10 +29,10 @@ HEAD = "from supernet_toys import *"
 PARTS = {
     "evaluator": "Inheriting()",
     "scheduler": "NoStopping()",
-    "against": "(RegularizedEvolution(3, 2),)",
+    "baselines": "(RegularizedEvolution(3, 2),)",
     "budget": "Budget(8)",
     "finalists": "Finalists(1, 2, evaluator=Curves(max_step=2), inherited=Tuned(max_step=1))",
-    "truth": "Truth(Curves(max_step=2), count=4)",
+    "ranking_check": "RankingCheck(Curves(max_step=2), count=4)",
 }
 
 
@@ -132,7 +132,7 @@ def test_truth_is_spread_over_the_ranking_and_never_of_test_images(
     before = plain(folder)
     again = resume(folder.path, local, more_trials=4, console=console)
     assert found(again, "truth") == truth  # enough of them: an extension trains no more
-    more = resume(folder.path, local, overrides={"truth.count": 7}, console=console)
+    more = resume(folder.path, local, overrides={"ranking_check.count": 7}, console=console)
     assert len(found(more, "truth")) >= 7
     assert [row for row in plain(more) if row in before] == before
 
@@ -180,8 +180,11 @@ def test_a_screen_may_inherit_too(tmp_path: Path, console: Console) -> None:
     [
         ({"evaluator": "Curves()"}, "there are no weights to inherit"),
         ({"screen": "Screen(Inheriting(training=Trained(max_step=3)))"}, "different trainings"),
-        ({"truth": "Curves()"}, "experiment's truth is Curves; write truth=Truth"),
-        ({"truth": "Truth(Curves(), count=0)"}, "truth.count=0; allowed: >= 1"),
+        ({"ranking_check": "Curves()"}, "experiment's ranking_check is Curves; write ranking_"),
+        (
+            {"ranking_check": "RankingCheck(Curves(), count=0)"},
+            "ranking_check.count=0; expected: >= 1",
+        ),
     ],
 )
 def test_what_cannot_work_leaves_no_folder(
@@ -196,7 +199,7 @@ def test_settings_of_the_training_identify_the_run(tmp_path: Path) -> None:
     file = toy(tmp_path / "toy.py")
     plain_, other = load(file), load(file, {"evaluator.training.max_step": 5})
     assert plain_.experiment.fingerprint != other.experiment.fingerprint
-    more = load(file, {"truth.count": 9, "finalists.inherited.max_step": 3})
+    more = load(file, {"ranking_check.count": 9, "finalists.inherited.max_step": 3})
     assert plain_.experiment.fingerprint == more.experiment.fingerprint
 
 
@@ -237,7 +240,7 @@ def test_ctrl_c_while_it_trains_leaves_a_run_to_resume(tmp_path: Path, console: 
             super().run(work)
 
     file = toy(tmp_path / "toy.py")
-    with pytest.raises(Interrupted):
+    with pytest.raises(RunInterrupted):
         begin(file, tmp_path / "run", console, lambda *_: Stopped())
     folder = RunFolder.open(tmp_path / "run")
     assert [(t.stage, t.state, t.step) for t in trials(read(folder))] == [

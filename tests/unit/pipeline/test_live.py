@@ -21,13 +21,13 @@ from raynas.runners.local import LocalRunner
 from raynas.samplers.random import Random
 from raynas.schedulers.asha import ASHA
 from raynas.schedulers.base import Rung
-from raynas.search.context import Limits, Payload, Status
+from raynas.search.context import EvaluationContext, SearchLimits, SearchStatus
 from raynas.search.controller import SearchController
 
 ARCH = "|nor_conv_1x1~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|none~1|none~2|"
 
 
-def status(**parts: Any) -> Status:
+def status(**parts: Any) -> SearchStatus:
     usual: dict[str, Any] = {
         "stage": "search", "arm": "tpe", "counts": {"COMPLETE": 3, "STOPPED": 5, "RUNNING": 2},
         "target": 32, "running": ((8, ARCH, 2, 91.5), (9, ARCH, 0, None)),
@@ -36,10 +36,10 @@ def status(**parts: Any) -> Status:
         "screened_out": 0,
         "seconds": 120.0, "max_seconds": None, "elapsed": 60.0, "max_step": 9,
     }  # fmt: skip
-    return Status(**{**usual, **parts})
+    return SearchStatus(**{**usual, **parts})
 
 
-def shown(what: Status, width: int) -> list[str]:
+def shown(what: SearchStatus, width: int) -> list[str]:
     out = Console(file=io.StringIO(), width=width)
     out.print(render(what, width))
     assert isinstance(out.file, io.StringIO)
@@ -146,10 +146,10 @@ def test_clock_and_shorten() -> None:
 
 
 def work(seconds: float) -> SearchController:
-    payload = Payload(ToySpace(), Curves(seconds=seconds), ToyData().search_view(0))
+    payload = EvaluationContext(ToySpace(), Curves(seconds=seconds), ToyData().search_view(0))
     return make_search(
         payload, Rows(), sampler=Random(), fallback=Random(), scheduler=ASHA(1, 2),
-        limits=Limits(trials=5), run="live", stage="search", arm="random",
+        limits=SearchLimits(trials=5), run="live", stage="search", arm="random",
         objectives=(Objective(),), seed=0,
     )  # fmt: skip
 
@@ -196,7 +196,7 @@ def test_a_status_that_cannot_be_read_now_is_no_end(monkeypatch: pytest.MonkeyPa
     search, out = work(0.0), Console(file=io.StringIO(), width=80)
     plain, calls = search.status, []
 
-    def status_() -> Status:
+    def status_() -> SearchStatus:
         calls.append(1)
         if len(calls) == 2:
             raise RuntimeError("dictionary changed size during iteration")

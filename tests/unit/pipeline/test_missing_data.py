@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from commands import done, experiment_file, raynas
 
-from raynas.apps.score import Request, load_request
+from raynas.apps.score import ScoreRequest, load_request
 from raynas.core import UserError
 from raynas.data import CIFAR10, StandIn
 from raynas.experiment import load, with_data
@@ -106,7 +106,7 @@ def test_scores_say_that_they_are_of_random_images_and_the_run_keeps_it(file: Pa
 
 def test_a_named_data_set_is_scored_on_its_declared_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAYNAS_DATA", raising=False)
-    loaded = load_request(Request("nasbench201", data="cifar10"), {"data.subset": 128})
+    loaded = load_request(ScoreRequest("nasbench201", data="cifar10"), {"data.subset": 128})
     assert loaded.experiment.data == StandIn(of=CIFAR10(subset=128), subset=128)
     assert loaded.stand_in
-    assert load_request(Request("nasbench201"), {}).stand_in is False
+    assert load_request(ScoreRequest("nasbench201"), {}).stand_in is False

@@ -13,7 +13,7 @@ from commands import experiment_file, raynas
 from toys import Curves, ToyData, ToySpace
 
 from raynas.core import Architecture, Choice, Job, Measurement, UserError
-from raynas.data import Arrays, Images, View
+from raynas.data import Arrays, DataView, Images
 from raynas.data.base import Dataset
 from raynas.evaluators import Inherited, Retrain, TrainSupernet
 from raynas.experiment import Experiment, Finalists
@@ -25,7 +25,7 @@ from raynas.training import Recipe
 
 def experiment(**parts: Any) -> Experiment:
     usual = {"space": ToySpace(), "data": ToyData(), "evaluator": Curves(), "sampler": Random()}
-    return Experiment(**{**usual, "against": (), **parts})
+    return Experiment(**{**usual, "baselines": (), **parts})
 
 
 def refused(**parts: Any) -> str:
@@ -100,15 +100,15 @@ class Own(Dataset):
     labels: int = 2
     classes: int = 2
 
-    def view(self, name: Any, side: int, labels: int, classes: int) -> View:
+    def view(self, name: Any, side: int, labels: int, classes: int) -> DataView:
         train = Images(np.zeros((8, 4, 4, 1), np.uint8), np.arange(8) % 2)
         held_out = Images(np.zeros((8, side, side, 1), np.uint8), np.arange(8) % labels)
-        return View(train, held_out, name, classes, (0.0,), (255.0,))
+        return DataView(train, held_out, name, classes, (0.0,), (255.0,))
 
-    def search_view(self, seed: int) -> View:
+    def search_view(self, seed: int) -> DataView:
         return self.view("val", 4, 2, 2)
 
-    def final_view(self, seed: int) -> View:
+    def final_view(self, seed: int) -> DataView:
         return self.view("test", self.side, self.labels, self.classes)
 
 
@@ -162,10 +162,10 @@ def test_a_rare_class_counts_though_all_its_images_are_test_images() -> None:
 
 def test_samplers_and_schedulers_that_cannot_work_are_told_before_anything_is_trained() -> None:
     assert "no architecture" in refused(sampler=Listed())
-    assert "unknown option for 'op'" in refused(against=(Listed(("x=1,y=1,op=d",)),))
-    assert "ordered" in refused(against=(CMAES(),))
+    assert "unknown option for 'op'" in refused(baselines=(Listed(("x=1,y=1,op=d",)),))
+    assert "ordered" in refused(baselines=(CMAES(),))
     assert "min_step = 5, and an evaluation has 4 steps" in refused(scheduler=ASHA(min_step=5))
-    prepare(experiment(sampler=Exhaustive(), against=(BOHB(),), scheduler=ASHA(min_step=4)))
+    prepare(experiment(sampler=Exhaustive(), baselines=(BOHB(),), scheduler=ASHA(min_step=4)))
 
 
 def test_looking_leaves_samplers_and_schedulers_as_they_are() -> None:
@@ -210,5 +210,5 @@ def test_more_calibration_images_than_there_are_is_told_before_the_supernet_is_t
     inherited = Inherited()
     view = replace(ToyData().search_view(0))
     inherited.setup(ToySpace(), view)
-    with pytest.raises(UserError, match=r"calibration=2000; allowed: up to the 8 training images"):
+    with pytest.raises(UserError, match=r"calibration=2000; expected: up to the 8 training images"):
         inherited.check(ToySpace().extremes()[1])

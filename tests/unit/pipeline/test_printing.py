@@ -15,7 +15,7 @@ from rich.text import Text
 
 from raynas.core.printable import DEGRADED, brief, printable
 from raynas.pipeline.live import shorten
-from raynas.pipeline.printing import Data, data_console
+from raynas.pipeline.printing import PlainData, data_console
 
 EVIL = "[red]a[/x]\x1b[2J\x1b]0;title\x07\x9b31m\u202eb"
 #: what rich itself sends: colours, cursor, erasing a line
@@ -53,8 +53,8 @@ def test_no_renderable_commands_the_terminal(inner: object, live: bool) -> None:
     table.add_row(EVIL, style="bold")
     for one in (inner(EVIL), table):  # type: ignore[operator]
         if live:
-            with Live(Data(one), console=out, auto_refresh=False) as view:
-                view.update(Data(one), refresh=True)
+            with Live(PlainData(one), console=out, auto_refresh=False) as view:
+                view.update(PlainData(one), refresh=True)
         else:
             out.print(one, soft_wrap=True)
     rest = OURS.sub("", file.getvalue())

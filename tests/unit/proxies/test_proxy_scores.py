@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import raynas.proxies
 from raynas.core import InvalidScore, UserError
-from raynas.data.base import Images, View
+from raynas.data.base import DataView, Images
 from raynas.proxies import (
     NASWOT,
     SNIP,
@@ -26,10 +26,10 @@ from raynas.proxies import (
     Batch,
     GraSP,
     JacobCov,
+    NetworkScores,
     Params,
     Probe,
     Proxy,
-    Scores,
     ZenScore,
     check_proxies,
     score,
@@ -38,12 +38,12 @@ from raynas.proxies import (
 BATCH = make_batch()
 
 
-def make_view(count: int = 20) -> View:
+def make_view(count: int = 20) -> DataView:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (count, 4, 5, 2)).astype(np.uint8)
     pixels.flags.writeable = False
     images = Images(pixels, np.arange(count) % 3)
-    return View(images, images, "val", 3, (10.0, 100.0), (2.0, 50.0))
+    return DataView(images, images, "val", 3, (10.0, 100.0), (2.0, 50.0))
 
 
 # -- batches -----------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ def test_a_reason_stands_for_every_part_and_is_said_once() -> None:
     found = score(small_net(), BATCH, (Fixed("too flat", ("a", "b")), Fixed("why not")))
     assert found.invalid == {"a": "too flat", "b": "too flat", "fixed": "why not"}
     assert found.note == "no a, b: too flat; no fixed: why not"
-    assert Scores({"a": 1.0}).note == ""
+    assert NetworkScores({"a": 1.0}).note == ""
 
 
 def test_a_proxy_has_a_column_for_each_part_with_the_first_paragraph() -> None:

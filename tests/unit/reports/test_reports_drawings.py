@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from raynas.core import Graph
+from raynas.core import ArchitectureGraph
 from raynas.reports import drawings as graphs
 
-CELL = Graph(
+CELL = ArchitectureGraph(
     ("input", "1", "2", "output"),
     (
         (0, 1, "conv"),
@@ -22,7 +22,9 @@ CELL = Graph(
         (2, 3, "pool"),
     ),
 )
-CHAIN = Graph(tuple(f"node {i}" for i in range(14)), tuple((i, i + 1, "64") for i in range(13)))
+CHAIN = ArchitectureGraph(
+    tuple(f"node {i}" for i in range(14)), tuple((i, i + 1, "64") for i in range(13))
+)
 
 
 def texts(svg: str) -> list[str]:
@@ -60,7 +62,7 @@ def test_arcs_of_a_cell_do_not_cross():
 
 
 def test_labels_are_escaped():
-    svg = graphs.draw(Graph(("<script>", "&"), ((0, 1, '"><b>'),)))
+    svg = graphs.draw(ArchitectureGraph(("<script>", "&"), ((0, 1, '"><b>'),)))
     assert "<script>" not in svg
     assert texts(svg) == ["<script>", "&", '"><b>']
 
@@ -72,13 +74,13 @@ def test_one_label_has_one_colour():
 
 
 @some.composite
-def any_graph(draw: some.DrawFn) -> Graph:
+def any_graph(draw: some.DrawFn) -> ArchitectureGraph:
     n = draw(some.integers(1, 9))
     node = some.integers(0, n - 1)
     edges = draw(
         some.lists(some.tuples(node, node, some.sampled_from(["", "conv", "a<b"])), max_size=14)
     )
-    return Graph(tuple(f"n{i}" for i in range(n)), tuple(edges))
+    return ArchitectureGraph(tuple(f"n{i}" for i in range(n)), tuple(edges))
 
 
 @given(any_graph())
@@ -90,4 +92,4 @@ def test_any_graph_can_be_drawn(graph):
 
 
 def test_nothing_to_draw():
-    assert graphs.draw(Graph((), ())) == ""
+    assert graphs.draw(ArchitectureGraph((), ())) == ""

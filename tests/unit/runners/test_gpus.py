@@ -13,10 +13,10 @@ from raynas.core import UserError
 from raynas.runners import base
 from raynas.runners.base import Resources
 from raynas.runners.gpus import PRETEND, GpuDecision, worker_device
-from raynas.runners.placement import Share
+from raynas.runners.placement import ResourceRequest
 from raynas.runners.ray import actor_pool as crew
 from raynas.runners.ray import cluster
-from raynas.runners.ray.actor_pool import Shared, Worker
+from raynas.runners.ray.actor_pool import ActorWorker, SharedContext
 from raynas.runners.ray.nodes import awaited
 from raynas.runners.ray.runner import RayRunner
 from raynas.runners.ray.tune import TrialActor
@@ -127,13 +127,13 @@ def test_a_worker_without_the_gpu_that_it_was_given_does_not_train_on_its_cpu(
 ) -> None:
     view = ToyData().search_view(0)
     monkeypatch.setattr(crew, "ray", SimpleNamespace(get=lambda kept: kept))
-    shared = Shared(ToySpace(), Quick(), view)
+    shared = SharedContext(ToySpace(), Quick(), view)
     with pytest.raises(UserError, match=r"was given 0\.5 GPU, but torch sees none there"):
-        Worker(shared, gpus=0.5)
-    assert Worker(shared, gpus=0.0)._device == "cpu"
+        ActorWorker(shared, gpus=0.5)
+    assert ActorWorker(shared, gpus=0.0)._device == "cpu"
     actor = object.__new__(TrialActor)
     actor._space, actor._evaluator = ToySpace(), Quick()
-    config = {"job": None, "arch": "x=0,y=0,op=a", "share": Share(1.0), "patience": None}
+    config = {"job": None, "arch": "x=0,y=0,op=a", "share": ResourceRequest(1.0), "patience": None}
     with pytest.raises(UserError, match="was given 1 GPU, but torch sees none there"):
         actor._begin(config)
 

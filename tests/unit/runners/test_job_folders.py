@@ -10,8 +10,8 @@ from toys import ToySpace
 
 from raynas.core import Job
 from raynas.runners.job_folders import job_folder
-from raynas.store.claims import Claim, newest
-from raynas.store.remote import Remote
+from raynas.store.claims import FolderClaim, newest
+from raynas.store.remote import RemoteFolder
 
 ONE, OTHER = (ToySpace().architecture(f"x={x},y=0,op=a") for x in (0, 1))
 
@@ -106,7 +106,7 @@ def test_a_mirrored_job_leaves_nothing_on_its_machine(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="a fault"):
         broken()
     assert not (tmp_path / "here" / "000003").exists()
-    names = Remote(shared.as_uri()).names()
+    names = RemoteFolder(shared.as_uri()).names()
     assert list(names) == [f"0001-000001-{ONE.id}/state"]
 
 
@@ -119,12 +119,12 @@ def test_a_job_without_a_claim_has_its_workdir(tmp_path: Path) -> None:
 
 
 def test_names_of_claims() -> None:
-    claim = Claim("0001-000012", "ab12")
+    claim = FolderClaim("0001-000012", "ab12")
     assert claim.name == "0001-000012-ab12"
-    assert Claim.parse(claim.name) == claim
-    assert Claim.parse("checkpoint-000012") is None
+    assert FolderClaim.parse(claim.name) == claim
+    assert FolderClaim.parse("checkpoint-000012") is None
     names = ["0001-000012-a", "0002-000001-a", "0001-000300-b", "state"]
     assert newest(names) == "0002-000001-a"
-    assert newest(names, Claim("0001-000999", "a")) == "0001-000012-a"
-    assert newest(names, Claim("0003-000001", "c")) is None
+    assert newest(names, FolderClaim("0001-000999", "a")) == "0001-000012-a"
+    assert newest(names, FolderClaim("0003-000001", "c")) is None
     assert newest([]) is None

@@ -18,11 +18,11 @@ from raynas.runners.placement import (
     CONTEXT,
     SMALLEST,
     SMALLEST_MEMORY,
-    Device,
-    Learned,
-    Placer,
-    Share,
-    Sizes,
+    DeviceKind,
+    MemoryFit,
+    MemoryModel,
+    ResourceAllocator,
+    ResourceRequest,
     gpu_share,
     largest_and_all,
     memory_share,
@@ -62,8 +62,8 @@ def test_larger_networks_never_get_less(one: int, other: int, card: int) -> None
 @given(st.lists(st.integers(0, 40 * GB), min_size=1, max_size=40), CARDS)
 def test_what_is_packed_on_a_device_is_never_more_than_it_has(needs: list[int], card: int) -> None:
     """In the order in which they come, each where there is room, as Ray packs shares."""
-    placer = Placer(Share(1.0), (0, 0), (Device(card),))
-    sizes = Sizes(CONTEXT)
+    placer = ResourceAllocator(ResourceRequest(1.0), (0, 0), (DeviceKind(card),))
+    sizes = MemoryFit(CONTEXT)
     devices: list[list[tuple[float, int]]] = []
     for number, predicted in enumerate(needs):
         share = placer.place(number, predicted).gpus
@@ -84,7 +84,7 @@ def test_what_is_packed_on_a_device_is_never_more_than_it_has(needs: list[int], 
 def test_expected_sizes_lie_above_all_that_was_seen_and_never_fall(
     seen: list[tuple[int, int]], one: int, other: int
 ) -> None:
-    sizes = Sizes(CONTEXT)
+    sizes = MemoryFit(CONTEXT)
     assert sizes(0) == CONTEXT
     for predicted, peak in seen:
         sizes.saw(predicted, peak)
@@ -94,7 +94,7 @@ def test_expected_sizes_lie_above_all_that_was_seen_and_never_fall(
 
 
 def test_what_is_seen_replaces_the_assumptions() -> None:
-    sizes = Sizes(CONTEXT)
+    sizes = MemoryFit(CONTEXT)
     assert sizes(10 * GB) == 1.5 * 10 * GB + CONTEXT
     for predicted in (1, 2, 4):
         sizes.saw(predicted * GB, 2 * predicted * GB + GB // 2)
@@ -103,31 +103,33 @@ def test_what_is_seen_replaces_the_assumptions() -> None:
 
 
 def test_a_placer_learns_each_peak_once_and_from_the_right_device() -> None:
-    learned = Learned()
-    placer = Placer(Share(1.0), (0, 0), (Device(80 * GB),), learned=learned)
+    learned = MemoryModel()
+    placer = ResourceAllocator(
+        ResourceRequest(1.0), (0, 0), (DeviceKind(80 * GB),), learned=learned
+    )
     assert placer.place(0, 10 * GB).gpus == 0.25
     for peak in (30 * GB, 30 * GB, 0, 20 * GB):
         placer.saw(0, peak, on_gpu=True)
     placer.saw(7, 99 * GB, on_gpu=True)  # nothing was predicted
     assert placer.place(1, 10 * GB).gpus == 0.5
     assert len(learned.gpu._seen) == 1
-    assert learned.memory(0) == Learned().memory(0)
+    assert learned.memory(0) == MemoryModel().memory(0)
 
 
 def test_small_networks_go_to_small_devices_while_these_have_room() -> None:
-    small, large = Device(16 * GB, 1, "T4"), Device(80 * GB, 1, "A100")
-    placer = Placer(Share(1.0), (0, 0), (large, small))
+    small, large = DeviceKind(16 * GB, 1, "T4"), DeviceKind(80 * GB, 1, "A100")
+    placer = ResourceAllocator(ResourceRequest(1.0), (0, 0), (large, small))
     shares = [placer.place(n, 4 * GB) for n in range(3)]
     assert [(s.kind, s.gpus) for s in shares] == [("T4", 0.5), ("T4", 0.5), ("A100", 0.125)]
-    assert placer.place(3, 40 * GB) == Share(1.0, 0, "A100", limit=True)
+    assert placer.place(3, 40 * GB) == ResourceRequest(1.0, 0, "A100", limit=True)
     assert placer.place(4, 400 * GB).kind == "A100"  # fits nowhere: the largest is tried
-    assert placer.place(5, None) == Share(1.0, 0, "A100", limit=True)
+    assert placer.place(5, None) == ResourceRequest(1.0, 0, "A100", limit=True)
     assert not placer.has_room(range(6))
     assert placer.has_room([0, 2])
 
 
 def test_what_waits_for_room_waits_before_others_are_asked_for() -> None:
-    placer = Placer(Share(1.0), (0, 0), (Device(16 * GB),))
+    placer = ResourceAllocator(ResourceRequest(1.0), (0, 0), (DeviceKind(16 * GB),))
     assert placer.place(0, 4 * GB).gpus == 0.5
     assert placer.has_room([0])
     assert placer.place(1, 10 * GB).gpus == 1.0
@@ -137,30 +139,32 @@ def test_what_waits_for_room_waits_before_others_are_asked_for() -> None:
 
 
 def test_the_second_try_has_twice_as_much_up_to_all() -> None:
-    placer = Placer(Share(1.0), (0, 0), (Device(16 * GB),))
+    placer = ResourceAllocator(ResourceRequest(1.0), (0, 0), (DeviceKind(16 * GB),))
     for predicted, shares in [(GB, (0.25, 0.5)), (4 * GB, (0.5, 1.0)), (12 * GB, (1.0, 1.0))]:
         first, second = (placer.place(0, predicted, more).gpus for more in (False, True))
         assert (first, second) == shares
-    two = Placer(Share(1.0), (0, 0), (Device(16 * GB, 1, "T4"), Device(40 * GB, 1, "A100")))
+    two = ResourceAllocator(
+        ResourceRequest(1.0), (0, 0), (DeviceKind(16 * GB, 1, "T4"), DeviceKind(40 * GB, 1, "A100"))
+    )
     assert two.place(0, 10 * GB).kind == "T4"
-    assert two.place(0, 10 * GB, more=True) == Share(1.0, 0, "A100", limit=True)
-    after_a_resume = Placer(Share(1.0), (0, 0), (Device(16 * GB),))
+    assert two.place(0, 10 * GB, more=True) == ResourceRequest(1.0, 0, "A100", limit=True)
+    after_a_resume = ResourceAllocator(ResourceRequest(1.0), (0, 0), (DeviceKind(16 * GB),))
     assert after_a_resume.place(0, 4 * GB, more=True).gpus == 1.0
 
 
 @pytest.mark.parametrize(
     ("fixed", "second"),
     [
-        (Share(0.25), Share(0.5)),
-        (Share(0.75), Share(1.0)),
-        (Share(2.0), Share(2.0)),
-        (Share(), Share()),
-        (Share(0.0, 3 * GB), Share(0.0, 6 * GB)),
-        (Share(0.0, 6 * GB), Share(0.0, 8 * GB)),
+        (ResourceRequest(0.25), ResourceRequest(0.5)),
+        (ResourceRequest(0.75), ResourceRequest(1.0)),
+        (ResourceRequest(2.0), ResourceRequest(2.0)),
+        (ResourceRequest(), ResourceRequest()),
+        (ResourceRequest(0.0, 3 * GB), ResourceRequest(0.0, 6 * GB)),
+        (ResourceRequest(0.0, 6 * GB), ResourceRequest(0.0, 8 * GB)),
     ],
 )
-def test_a_fixed_share_is_doubled_too(fixed: Share, second: Share) -> None:
-    placer = Placer(fixed, (8 * GB, 16 * GB))
+def test_a_fixed_share_is_doubled_too(fixed: ResourceRequest, second: ResourceRequest) -> None:
+    placer = ResourceAllocator(fixed, (8 * GB, 16 * GB))
     assert placer.place(0, None) == fixed
     assert placer.place(0, None, more=True) == second
     assert not placer.asks
@@ -171,21 +175,21 @@ def test_main_memory_is_booked_where_there_is_no_gpu() -> None:
     nodes = [{"memory": 4.0 * 2**30, "CPU": 2.0}, {"memory": 2.0 * 2**30}, {}]
     memory = largest_and_all(nodes)
     assert memory == (4 * 2**30, 6 * 2**30)
-    placer = Placer(Share(), memory, fits_memory=True)
+    placer = ResourceAllocator(ResourceRequest(), memory, fits_memory=True)
     assert placer.asks
-    assert placer.place(0, GB) == Share(0.0, 4 * 2**30)
-    assert placer.place(1, 10**6) == Share(0.0, 2**30)
+    assert placer.place(0, GB) == ResourceRequest(0.0, 4 * 2**30)
+    assert placer.place(1, 10**6) == ResourceRequest(0.0, 2**30)
     assert placer.has_room([0, 1])
-    assert placer.place(2, None) == Share()
+    assert placer.place(2, None) == ResourceRequest()
     placer.place(3, 10**6)
     assert not placer.has_room([0, 1, 2, 3])
 
 
 def test_shares_as_ray_takes_them() -> None:
-    assert Share(0.5, 2**30, "T4").bundle(2.0) == {
+    assert ResourceRequest(0.5, 2**30, "T4").bundle(2.0) == {
         "CPU": 2.0, "GPU": 0.5, "memory": 2**30, "accelerator_type:T4": 0.001
     }  # fmt: skip
-    assert Share().bundle(0.5) == {"CPU": 0.5, "GPU": 0.0}
+    assert ResourceRequest().bundle(0.5) == {"CPU": 0.5, "GPU": 0.0}
 
 
 def test_a_training_predicts_its_network_and_its_images() -> None:
@@ -208,7 +212,7 @@ def test_what_failed_says_how_much_room_there_was() -> None:
         Curves(fault={"x=0,y=0,op=a": "memory"}),
     )
     evaluator.setup(ToySpace(), ToyData().search_view(0))
-    outcome = list(steps(evaluator, arch, Job(0, 0, 4), Share(memory=3 * GB)))[-1]
+    outcome = list(steps(evaluator, arch, Job(0, 0, 4), ResourceRequest(memory=3 * GB)))[-1]
     assert (outcome.out_of_memory, outcome.room) == (True, "3 GB of memory")
 
 

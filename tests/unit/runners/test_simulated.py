@@ -20,7 +20,7 @@ from raynas.core import Architecture, Job, RaynasError, UserError
 from raynas.evaluators import Tabular
 from raynas.runners.base import Resources
 from raynas.runners.local import LocalRunner
-from raynas.runners.simulated import Cluster, Span, TimedRows, VirtualRunner
+from raynas.runners.simulated import SimulatedCluster, TimedRows, VirtualRunner, WorkerSpan
 from raynas.samplers.random import Random
 from raynas.schedulers import (
     ASHA,
@@ -31,7 +31,7 @@ from raynas.schedulers import (
     Scheduler,
     SuccessiveHalving,
 )
-from raynas.search.context import Limits, Payload
+from raynas.search.context import EvaluationContext, SearchLimits
 
 FOUR = [f"x={x},y=0,op=a" for x in range(4)]
 
@@ -51,7 +51,9 @@ def run(runner: VirtualRunner, rows: Any = None, evaluator: Any = None, **more: 
 
 
 def on(workers: int, retries: int = 2, **cluster: Any) -> VirtualRunner:
-    return VirtualRunner(Cluster(workers, **cluster), Resources(retries=retries), trace=True)
+    return VirtualRunner(
+        SimulatedCluster(workers, **cluster), Resources(retries=retries), trace=True
+    )
 
 
 def test_measurements_arrive_when_their_time_has_passed() -> None:
@@ -77,7 +79,7 @@ def test_workers_that_have_started_serve_the_next_work_too() -> None:
 
 def test_nothing_starts_after_the_deadline() -> None:
     runner = on(3)
-    work = run(runner, limits=Limits(deadline=6.0))
+    work = run(runner, limits=SearchLimits(deadline=6.0))
     assert len(work.trials) == 6  # three at 0, three at 4
     assert runner.now == 8.0
 
@@ -94,7 +96,7 @@ def test_workers_of_unlike_speed() -> None:
 
 
 def test_as_many_as_wanted_and_months_in_no_time() -> None:
-    runner = VirtualRunner(Cluster(10_000), Resources(concurrent=50))
+    runner = VirtualRunner(SimulatedCluster(10_000), Resources(concurrent=50))
     evaluator = Tabular(Synthetic(max_step=3, seconds=86_400.0))
     work = run(runner, evaluator=evaluator, trials=108)
     assert runner.usage().workers == 50
@@ -103,7 +105,7 @@ def test_as_many_as_wanted_and_months_in_no_time() -> None:
 
 
 def test_ten_thousand_workers() -> None:
-    runner = VirtualRunner(Cluster(10_000, startup_s=60.0))
+    runner = VirtualRunner(SimulatedCluster(10_000, startup_s=60.0))
     run(runner, evaluator=Tabular(Synthetic(max_step=2)), space=ToySpace(depth=30))
     usage = runner.usage()
     assert usage.workers == 10_000
@@ -228,7 +230,7 @@ def test_a_sampler_that_never_ends_and_never_proposes() -> None:
 
 def test_evaluations_beside_a_search_take_the_clock_along() -> None:
     runner, space = on(4), ToySpace()
-    payload = Payload(space, Curves(max_step=2), ToyData().search_view(0))
+    payload = EvaluationContext(space, Curves(max_step=2), ToyData().search_view(0))
     jobs = [(arch, Job(n, seed=n, max_step=2)) for n, arch in enumerate(space.enumerate())]
     found = runner.evaluate(payload, jobs[:8])
     assert [len(outcomes) for outcomes in found] == [2] * 8
@@ -248,11 +250,11 @@ def test_evaluations_beside_a_search_take_the_clock_along() -> None:
 )
 def test_a_cluster_that_cannot_be(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
-        Cluster(**wrong)
+        SimulatedCluster(**wrong)
 
 
 CLUSTERS = st.builds(
-    Cluster,
+    SimulatedCluster,
     workers=st.integers(1, 12),
     startup_s=st.sampled_from([0.0, 0.5, 7.0]),
     failure_rate=st.sampled_from([0.0, 200.0, 2000.0]),
@@ -274,7 +276,7 @@ CLUSTERS = st.builds(
     ),
 )
 def test_time_adds_up_and_no_worker_does_two_things_at_once(
-    cluster: Cluster, trials: int, retries: int, scheduler: type[Scheduler]
+    cluster: SimulatedCluster, trials: int, retries: int, scheduler: type[Scheduler]
 ) -> None:
     def once() -> tuple[VirtualRunner, TimedRows, Any]:
         runner = VirtualRunner(cluster, Resources(retries=retries), trace=True)
@@ -304,16 +306,16 @@ def test_time_adds_up_and_no_worker_does_two_things_at_once(
     assert (list(same), again.usage(), again.spans) == (list(rows), usage, runner.spans)
 
 
-def by_worker(spans: Iterable[Span]) -> dict[int, list[Span]]:
-    found: dict[int, list[Span]] = defaultdict(list)
+def by_worker(spans: Iterable[WorkerSpan]) -> dict[int, list[WorkerSpan]]:
+    found: dict[int, list[WorkerSpan]] = defaultdict(list)
     for span in spans:
         found[span.worker].append(span)
     return found
 
 
-def one_place(spans: Iterable[Span]) -> None:
+def one_place(spans: Iterable[WorkerSpan]) -> None:
     """No trial is at two workers at once."""
-    found: dict[int | None, list[Span]] = defaultdict(list)
+    found: dict[int | None, list[WorkerSpan]] = defaultdict(list)
     for span in sorted(spans, key=lambda span: span.begin):
         found[span.trial].append(span)
     for own in found.values():

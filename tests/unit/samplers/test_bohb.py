@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from toys import ToySpace
 
-from raynas.core import Measurement, Objective, Problem, Trial, TrialState, UserError
+from raynas.core import Measurement, Objective, SearchProblem, Trial, TrialState, UserError
 from raynas.samplers.bohb import BOHB, _Density
 
 SPACE = ToySpace()
@@ -13,7 +13,7 @@ GOOD, BAD = ("x=3,y=4,op=c", "x=3,y=3,op=c"), ("x=0,y=0,op=a", "x=1,y=0,op=a", "
 
 def start(**settings) -> BOHB:
     sampler = BOHB(**settings)
-    sampler.setup(SPACE, Problem((Objective(),), 9, 0, "run"))
+    sampler.setup(SPACE, SearchProblem((Objective(),), 9, 0, "run"))
     return sampler
 
 
@@ -138,4 +138,4 @@ def test_bad_settings_are_named(settings):
 def test_several_objectives_are_refused_with_a_cure():
     two = (Objective(), Objective("macs", "min"))
     with pytest.raises(UserError, match="2 objectives; give one"):
-        BOHB().setup(SPACE, Problem(two, 9, 0, "run"))
+        BOHB().setup(SPACE, SearchProblem(two, 9, 0, "run"))

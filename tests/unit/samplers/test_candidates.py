@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from raynas.core import Choice
-from raynas.samplers.candidates import Candidates, Features, around, whole
+from raynas.samplers.candidates import CandidateSet, FeatureCache, around, whole
 from raynas.spaces import NASBench201
 from raynas.spaces.base import SearchSpace
 
@@ -40,7 +40,7 @@ def test_a_space_that_cannot_be_hashed_does_as_well():
 
 def test_distances_are_in_units_of_their_median():
     found = whole(Listy([8, 16, 32]))
-    _, features = Features(Listy([8, 16, 32]))(found.architectures)
+    _, features = FeatureCache(Listy([8, 16, 32]))(found.architectures)
     expected = np.linalg.norm(features[[4, 0]][:, None] - features, axis=2)
     rows = found.distances([4, 0])
     np.testing.assert_allclose(rows / rows[0, 0 if rows[0, 0] else 1],
@@ -50,7 +50,7 @@ def test_distances_are_in_units_of_their_median():
 
 
 def test_rows_are_forgotten_when_they_take_too_much_memory(monkeypatch):
-    found = Candidates(NASBench201().enumerate(), Features(NASBench201()))
+    found = CandidateSet(NASBench201().enumerate(), FeatureCache(NASBench201()))
     kept = found.distances([1, 2, 3])
     monkeypatch.setattr("raynas.samplers.candidates._MEMORY", 8 * len(found) * 3)
     np.testing.assert_array_equal(found.distances([3, 5, 1])[[2, 0]], kept[[0, 2]])
@@ -60,8 +60,8 @@ def test_rows_are_forgotten_when_they_take_too_much_memory(monkeypatch):
 def test_around_the_best_are_mutants_and_what_is_known_comes_last():
     space, rng = NASBench201(), np.random.default_rng(0)
     best, known = space.canonical(space.sample(rng)), space.canonical(space.sample(rng))
-    found = around(space, Features(space), [best], [known], np.random.default_rng(1), 200)
-    again = around(space, Features(space), [best], [], np.random.default_rng(1), 200)
+    found = around(space, FeatureCache(space), [best], [known], np.random.default_rng(1), 200)
+    again = around(space, FeatureCache(space), [best], [], np.random.default_rng(1), 200)
     assert found.architectures[: len(again)] == again.architectures
     assert known in found.place
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raynas.core import Architecture, Choice, Objective, Problem, SpaceExhausted, Trial
+from raynas.core import Architecture, Choice, Objective, SearchProblem, SpaceExhausted, Trial
 from raynas.samplers import Random
-from raynas.samplers.distinct import EXACT_UP_TO, Distinct
+from raynas.samplers.distinct import EXACT_UP_TO, ArchitectureDeduplicator
 from raynas.spaces.base import SearchSpace
 
 
@@ -47,7 +47,7 @@ class Holes(Letters):
 
 def random(space: SearchSpace, seed: int = 0) -> Random:
     sampler = Random()
-    sampler.setup(space, Problem((Objective(),), 1, seed, "run-1"))
+    sampler.setup(space, SearchProblem((Objective(),), 1, seed, "run-1"))
     return sampler
 
 
@@ -66,7 +66,7 @@ def test_every_class_comes_once():
 
 def test_the_shuffle_decodes_to_the_whole_space():
     space = Letters(letters="abcd")
-    distinct = Distinct(space, 0)
+    distinct = ArchitectureDeduplicator(space, 0)
     decoded = {distinct._decode(i) for i in range(space.size)}
     assert [distinct._decode(i) for i in range(space.size)] == list(space.enumerate())
     assert len(decoded) == 64
@@ -149,7 +149,7 @@ def test_the_first_proposal_of_15625_looks_at_few():
 
 def test_a_variant_is_near_and_new():
     space = Letters(length=4, letters="abcd")
-    distinct = Distinct(space, 0)
+    distinct = ArchitectureDeduplicator(space, 0)
     arch = space.architecture("l0=a,l1=b,l2=c,l3=d")
     distinct.add(arch)
     rng = np.random.default_rng(0)

@@ -7,10 +7,18 @@ from typing import ClassVar
 
 import pytest
 
-from raynas.core import Architecture, Choice, Measurement, Objective, Problem, Trial, TrialState
+from raynas.core import (
+    Architecture,
+    Choice,
+    Measurement,
+    Objective,
+    SearchProblem,
+    Trial,
+    TrialState,
+)
 from raynas.core.errors import UserError
 from raynas.samplers import ElitistEvolution
-from raynas.samplers.distinct import Distinct
+from raynas.samplers.distinct import ArchitectureDeduplicator
 from raynas.samplers.elitist import FOUNDERS
 from raynas.spaces.base import SearchSpace
 
@@ -41,7 +49,7 @@ START = SPACE.architecture("abcdef")
 
 def begin(objectives=UP, seed=0, **settings) -> ElitistEvolution:
     sampler = ElitistEvolution(**settings)
-    sampler.setup(SPACE, Problem(objectives, 1, seed, "run-1"))
+    sampler.setup(SPACE, SearchProblem(objectives, 1, seed, "run-1"))
     return sampler
 
 
@@ -75,7 +83,7 @@ def test_the_start_comes_first_then_its_mutants():
 def test_without_a_start_the_founders_are_random():
     sampler = begin()
     asked = [sampler.ask(n) for n in range(FOUNDERS)]
-    assert asked == [Distinct(SPACE, 0).fresh(n) for n in range(FOUNDERS)]
+    assert asked == [ArchitectureDeduplicator(SPACE, 0).fresh(n) for n in range(FOUNDERS)]
 
 
 def test_it_breeds_when_there_are_founders():
@@ -146,5 +154,5 @@ def test_what_it_cannot_serve_is_said():
         begin((Objective("score"), Objective("macs", "min")))
     with pytest.raises(UserError, match="'x'"):
         begin(start="abcdex")
-    with pytest.raises(UserError, match="population = 0; allowed: 1 or more"):
+    with pytest.raises(UserError, match="population = 0; expected: 1 or more"):
         ElitistEvolution(population=0)

@@ -5,11 +5,19 @@ import math
 import numpy as np
 import pytest
 
-from raynas.core import Architecture, Bound, Measurement, Objective, Problem, Trial, TrialState
-from raynas.samplers.evidence import DOUBT, Evidence, evidence, standing
+from raynas.core import (
+    Architecture,
+    Bound,
+    Measurement,
+    Objective,
+    SearchProblem,
+    Trial,
+    TrialState,
+)
+from raynas.samplers.evidence import DOUBT, TrialObservation, evidence, standing
 
 ARCH = Architecture("toy", (("a", 1),), "a=1")
-PROBLEM = Problem((Objective(),), 9, 0, "run-1", (Bound("latency_ms", max=5.0),))
+PROBLEM = SearchProblem((Objective(),), 9, 0, "run-1", (Bound("latency_ms", max=5.0),))
 
 
 def trial(state, values, scores=None, latency=None) -> Trial:
@@ -22,9 +30,9 @@ def trial(state, values, scores=None, latency=None) -> Trial:
     return found
 
 
-def curve(number, *values, complete=False, scores=None) -> Evidence:
+def curve(number, *values, complete=False, scores=None) -> TrialObservation:
     points = {step: (value,) for step, value in enumerate(values, start=1)}
-    return Evidence(number, ARCH, points, complete, scores or {}, ())
+    return TrialObservation(number, ARCH, points, complete, scores or {}, ())
 
 
 def test_a_complete_trial_has_a_curve_and_limits():

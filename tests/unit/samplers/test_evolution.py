@@ -5,10 +5,18 @@ from typing import ClassVar
 
 import pytest
 
-from raynas.core import Architecture, Choice, Measurement, Objective, Problem, Trial, TrialState
+from raynas.core import (
+    Architecture,
+    Choice,
+    Measurement,
+    Objective,
+    SearchProblem,
+    Trial,
+    TrialState,
+)
 from raynas.core.errors import UserError
 from raynas.samplers import RegularizedEvolution
-from raynas.samplers.distinct import Distinct
+from raynas.samplers.distinct import ArchitectureDeduplicator
 from raynas.samplers.evolution import _Individual, _ranked
 from raynas.spaces.base import SearchSpace
 
@@ -34,7 +42,7 @@ SPACE = Letters()
 
 def start(objectives=UP, **kwargs) -> RegularizedEvolution:
     sampler = RegularizedEvolution(**kwargs)
-    sampler.setup(SPACE, Problem(tuple(objectives), MAX_STEP, 0, "run-1"))
+    sampler.setup(SPACE, SearchProblem(tuple(objectives), MAX_STEP, 0, "run-1"))
     return sampler
 
 
@@ -92,7 +100,7 @@ def test_failed_and_infeasible_trials_are_no_parents_and_are_made_up_for(state):
     tell(sampler, 1, archs[1], 1.0)
     tell(sampler, 2, archs[2], 2.0)
     replacement = sampler.ask(3)  # random again: one of three has no value
-    assert replacement == Distinct(SPACE, 0).fresh(3)
+    assert replacement == ArchitectureDeduplicator(SPACE, 0).fresh(3)
     tell(sampler, 3, replacement, 0.0)
     assert distance(sampler.ask(4), archs[2]) == 1
 
@@ -145,9 +153,9 @@ def test_pending_trials_fill_the_first_population():
 
 
 def test_bad_settings_name_value_and_allowed():
-    with pytest.raises(UserError, match="population = 1; allowed: 2 or more"):
+    with pytest.raises(UserError, match="population = 1; expected: 2 or more"):
         RegularizedEvolution(population=1)
-    with pytest.raises(UserError, match="sample = 0; allowed: 1 or more"):
+    with pytest.raises(UserError, match="sample = 0; expected: 1 or more"):
         RegularizedEvolution(sample=0)
 
 

@@ -13,7 +13,7 @@ from raynas.core import (
     Choice,
     Measurement,
     Objective,
-    Problem,
+    SearchProblem,
     Trial,
     TrialState,
     UserError,
@@ -21,10 +21,10 @@ from raynas.core import (
 )
 from raynas.core.pareto import hypervolume
 from raynas.samplers import Guided, Random
-from raynas.samplers.distinct import Distinct
+from raynas.samplers.distinct import ArchitectureDeduplicator
 from raynas.samplers.guided import _among, _settled
 from raynas.samplers.subset import _spread, by_turns
-from raynas.samplers.surrogate import Surrogate
+from raynas.samplers.surrogate import SurrogateModel
 from raynas.spaces.base import SearchSpace
 
 MAX_STEP = 9
@@ -61,7 +61,7 @@ def measured(arch) -> dict[str, float]:
 
 def search(sampler, space, trials, seed=0, objectives=ONE, bounds=(), workers=1) -> list[Trial]:
     """Trials end in the order in which they began, ``workers`` at a time."""
-    sampler.setup(space, Problem(objectives, MAX_STEP, seed, "run-1", bounds))
+    sampler.setup(space, SearchProblem(objectives, MAX_STEP, seed, "run-1", bounds))
     made: list[Trial] = []
     for number in range(trials):
         arch = sampler.ask(number)
@@ -95,7 +95,7 @@ def test_settings_that_make_no_sense_are_refused(setting):
 
 def test_the_first_ones_are_random():
     made = search(Guided(startup=6), LARGE, 7)
-    stream = Distinct(LARGE, 0)
+    stream = ArchitectureDeduplicator(LARGE, 0)
     assert [t.proposal for t in made[:6]] == [stream.fresh(n) for n in range(6)]
     assert made[6].proposal != stream.fresh(6)
 
@@ -158,7 +158,7 @@ def test_proposals_for_many_workers_are_unlike():
 @settings(max_examples=10, deadline=None, derandomize=True)
 @given(order=st.permutations(range(12)), cut=st.integers(0, 12))
 def test_neither_the_order_of_the_ends_nor_a_restart_changes_a_proposal(order, cut):
-    problem = Problem(ONE, MAX_STEP, 0, "run-1")
+    problem = SearchProblem(ONE, MAX_STEP, 0, "run-1")
     first, second, resumed = (Guided(candidates=40) for _ in range(3))
     for sampler in (first, second, resumed):
         sampler.setup(LARGE, problem)
@@ -184,14 +184,14 @@ def test_a_running_trial_that_is_replayed_counts_as_when_it_was_asked():
     made = search(whole, LARGE, 21, workers=8)
     asked = [whole.ask(n) for n in range(21, 25)]
     half = Guided(candidates=40)
-    half.setup(LARGE, Problem(ONE, MAX_STEP, 0, "run-1"))
+    half.setup(LARGE, SearchProblem(ONE, MAX_STEP, 0, "run-1"))
     half.replay(made)
     assert [half.ask(n) for n in range(21, 25)] == asked
 
 
 def test_stopped_trials_are_learned_from():
     sampler = Guided(candidates=80, refit=3)
-    sampler.setup(LARGE, Problem(ONE, MAX_STEP, 0, "run-1"))
+    sampler.setup(LARGE, SearchProblem(ONE, MAX_STEP, 0, "run-1"))
     accuracies = []
     for number in range(40):
         arch = sampler.ask(number)
@@ -232,16 +232,16 @@ def taught(trials, most, objectives=ONE) -> tuple[list[list[int]], list[list[int
             made.extend([number[p] for p in m.at] for m in models)
             return models
 
-    class Recorded(Surrogate):
+    class Recorded(SurrogateModel):
         def __init__(self, distances, places, y, doubt):
             super().__init__(distances, places, y, doubt)
             self.at = list(places)
 
     sampler = Watched(candidates=20, most=most)
-    sampler.setup(LARGE, Problem(objectives, MAX_STEP, 0, "run-1", (LIMIT,)))
+    sampler.setup(LARGE, SearchProblem(objectives, MAX_STEP, 0, "run-1", (LIMIT,)))
     sampler.replay(trials)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("raynas.samplers.surrogate.Surrogate", Recorded)
+        patch.setattr("raynas.samplers.surrogate.SurrogateModel", Recorded)
         sampler.ask(len(trials))
     return made[: len(objectives)], made[len(objectives) :]
 

@@ -6,12 +6,20 @@ import pytest
 from integration.toy_runs import Table, search
 from toys import Curves, ToySpace
 
-from raynas.core import Bound, Objective, Problem, SpaceExhausted, Trial, TrialState, UserError
+from raynas.core import (
+    Bound,
+    Objective,
+    SearchProblem,
+    SpaceExhausted,
+    Trial,
+    TrialState,
+    UserError,
+)
 from raynas.runners.local import LocalRunner
 from raynas.samplers import Exhaustive, Listed, Sampler
 from raynas.spaces import ElasticResNet
 
-PROBLEM = Problem((Objective(),), 1, 0, "run")
+PROBLEM = SearchProblem((Objective(),), 1, 0, "run")
 SPACE = ToySpace(merge=True)
 TEXTS = ("x=5,y=0,op=b", "x=0,y=3,op=c", "x=5,y=0,op=a", "x=1,y=1,op=a", "x=0,y=3,op=c")
 
@@ -56,7 +64,7 @@ def test_what_is_not_of_the_space_or_too_many_is_told_at_setup() -> None:
         Listed(("x=0,y=0,op=q",)).setup(SPACE, PROBLEM)
     with pytest.raises(UserError, match=r"no architecture; .*name some"):
         Listed().setup(SPACE, PROBLEM)
-    with pytest.raises(UserError, match=r"architectures; allowed: up to 2,000,000; .*Random"):
+    with pytest.raises(UserError, match=r"architectures; expected: up to 2,000,000; .*Random"):
         Exhaustive().setup(ElasticResNet(), PROBLEM)
 
 

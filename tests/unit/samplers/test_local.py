@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from toys import ToySpace, quality
 
-from raynas.core import Measurement, Objective, Problem, Trial, TrialState, UserError
+from raynas.core import Measurement, Objective, SearchProblem, Trial, TrialState, UserError
 from raynas.samplers.local import LocalSearch
 
 SPACE = ToySpace()
@@ -11,7 +11,7 @@ SPACE = ToySpace()
 
 def start(**settings) -> LocalSearch:
     sampler = LocalSearch(**settings)
-    sampler.setup(SPACE, Problem((Objective(),), 4, 0, "run"))
+    sampler.setup(SPACE, SearchProblem((Objective(),), 4, 0, "run"))
     return sampler
 
 
@@ -87,4 +87,4 @@ def test_bad_settings_are_named(settings):
 def test_several_objectives_are_refused_with_a_cure():
     two = (Objective(), Objective("macs", "min"))
     with pytest.raises(UserError, match="2 objectives; give one"):
-        LocalSearch().setup(SPACE, Problem(two, 4, 0, "run"))
+        LocalSearch().setup(SPACE, SearchProblem(two, 4, 0, "run"))

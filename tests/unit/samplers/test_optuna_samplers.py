@@ -19,7 +19,7 @@ from raynas.core import (
     Choice,
     Measurement,
     Objective,
-    Problem,
+    SearchProblem,
     Trial,
     TrialState,
     UserError,
@@ -57,7 +57,7 @@ ALL = [TPE, NSGA2, GP, CMAES, OptunaRandom]
 
 
 def start(sampler, space=None, objectives=UP, bounds=(), run="run-7", seed=0):
-    sampler.setup(space or Toy(), Problem(tuple(objectives), MAX_STEP, seed, run, bounds))
+    sampler.setup(space or Toy(), SearchProblem(tuple(objectives), MAX_STEP, seed, run, bounds))
     return sampler
 
 
@@ -360,10 +360,10 @@ def test_cmaes_says_how_to_install_what_it_needs(monkeypatch):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: TPE(n_startup=0), "TPE: n_startup = 0; allowed: 1 or more"),
+        (lambda: TPE(n_startup=0), "TPE: n_startup = 0; expected: 1 or more"),
         (lambda: TPE(candidates=0), "candidates = 0"),
-        (lambda: NSGA2(population=1), "population = 1; allowed: 2 or more"),
-        (lambda: NSGA2(crossover=1.5), "crossover = 1.5; allowed: 0 to 1"),
+        (lambda: NSGA2(population=1), "population = 1; expected: 2 or more"),
+        (lambda: NSGA2(crossover=1.5), "crossover = 1.5; expected: 0 to 1"),
         (lambda: GP(n_startup=0), "n_startup = 0"),
         (lambda: CMAES(population=1), "population = 1"),
         (lambda: CMAES(n_startup=0), "n_startup = 0"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from toys import ToySpace
 
-from raynas.core import Measurement, Objective, Problem, Trial, TrialState, UserError
+from raynas.core import Measurement, Objective, SearchProblem, Trial, TrialState, UserError
 from raynas.samplers.reinforce import Reinforce, _softmax
 
 SPACE = ToySpace()
@@ -12,7 +12,7 @@ SPACE = ToySpace()
 
 def start(**settings) -> Reinforce:
     sampler = Reinforce(**settings)
-    sampler.setup(SPACE, Problem((Objective(),), 4, 0, "run"))
+    sampler.setup(SPACE, SearchProblem((Objective(),), 4, 0, "run"))
     return sampler
 
 
@@ -98,4 +98,4 @@ def test_bad_settings_are_named(settings):
 def test_several_objectives_are_refused_with_a_cure():
     two = (Objective(), Objective("macs", "min"))
     with pytest.raises(UserError, match="2 objectives; give one"):
-        Reinforce().setup(SPACE, Problem(two, 4, 0, "run"))
+        Reinforce().setup(SPACE, SearchProblem(two, 4, 0, "run"))

@@ -6,17 +6,17 @@ from scipy.spatial.distance import cdist
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Matern
 
-from raynas.samplers.surrogate import LENGTHS, NOISES, Surrogate
+from raynas.samplers.surrogate import LENGTHS, NOISES, SurrogateModel
 
 POINTS = np.random.default_rng(0).uniform(size=(60, 3)) * 3
 
 
-def surrogate(places, y, doubt=None) -> Surrogate:
+def surrogate(places, y, doubt=None) -> SurrogateModel:
     distances = cdist(POINTS[places], POINTS)
-    return Surrogate(distances, places, y, np.ones(len(y)) if doubt is None else doubt)
+    return SurrogateModel(distances, places, y, np.ones(len(y)) if doubt is None else doubt)
 
 
-def reference(model: Surrogate, places, y, doubt) -> tuple[np.ndarray, np.ndarray]:
+def reference(model: SurrogateModel, places, y, doubt) -> tuple[np.ndarray, np.ndarray]:
     """The same posterior by scikit-learn, with the settings that the model chose."""
     centre, spread = y.mean(), y.std()
     scaled = (y - centre) / spread

@@ -13,7 +13,7 @@ from raynas.core import (
     Decision,
     Measurement,
     Objective,
-    Problem,
+    SearchProblem,
     Trial,
     TrialState,
     UserError,
@@ -35,7 +35,7 @@ DOWN = Objective("val_loss", "min")
 
 def asha(steps: int = 27, objectives=(UP,), **kwargs) -> ASHA:
     scheduler = ASHA(**kwargs)
-    scheduler.setup(Problem(tuple(objectives), steps, 0, "run-1"))
+    scheduler.setup(SearchProblem(tuple(objectives), steps, 0, "run-1"))
     return scheduler
 
 
@@ -85,12 +85,12 @@ def test_rungs_are_exact(settings_, max_step, steps):
 )
 def test_bad_settings_name_value_and_allowed(settings_):
     ((name, value),) = settings_.items()
-    with pytest.raises(UserError, match=rf"{name} ?= ?{value}; allowed: (integers|whole)"):
+    with pytest.raises(UserError, match=rf"{name} ?= ?{value}; expected: (integers|whole)"):
         ASHA(**settings_)
 
 
 def test_a_first_rung_beyond_the_last_step_is_told_at_setup() -> None:
-    problem = Problem((Objective(),), 3, 0, "run-1")
+    problem = SearchProblem((Objective(),), 3, 0, "run-1")
     for scheduler in (
         ASHA(min_step=4), PromotionASHA(min_step=4), PASHA(min_step=4), Hyperband(min_step=4),
         SuccessiveHalving(min_step=4), CurvePrediction(min_step=4), ASHA(min_step=3, max_step=2),

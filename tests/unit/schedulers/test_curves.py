@@ -9,7 +9,7 @@ from raynas.core import (
     Decision,
     Measurement,
     Objective,
-    Problem,
+    SearchProblem,
     Trial,
     TrialState,
     UserError,
@@ -24,7 +24,7 @@ UP = (Objective("val_accuracy"),)
 
 def scheduler(objectives=UP, **settings) -> CurvePrediction:
     made = CurvePrediction(**settings)
-    made.setup(Problem(tuple(objectives), MAX_STEP, 0, "run-1"))
+    made.setup(SearchProblem(tuple(objectives), MAX_STEP, 0, "run-1"))
     return made
 
 

@@ -5,7 +5,15 @@ from fractions import Fraction
 
 import pytest
 
-from raynas.core import Architecture, Decision, Measurement, Objective, Problem, Trial, UserError
+from raynas.core import (
+    Architecture,
+    Decision,
+    Measurement,
+    Objective,
+    SearchProblem,
+    Trial,
+    UserError,
+)
 from raynas.core import TrialState as State
 from raynas.schedulers import PASHA, Hyperband, PromotionASHA, Rung, Scheduler, SuccessiveHalving
 
@@ -14,7 +22,7 @@ UP = (Objective("val_accuracy"),)
 
 
 def ready(scheduler: Scheduler, max_step: int = 9) -> Scheduler:
-    scheduler.setup(Problem(UP, max_step, 0, "run"))
+    scheduler.setup(SearchProblem(UP, max_step, 0, "run"))
     return scheduler
 
 

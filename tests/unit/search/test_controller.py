@@ -20,7 +20,7 @@ from raynas.core import (
     Job,
     Measurement,
     Objective,
-    Problem,
+    SearchProblem,
     SpaceExhausted,
     Trial,
     TrialState,
@@ -29,12 +29,12 @@ from raynas.core import (
 from raynas.core.prices import ExpectedPrice
 from raynas.pipeline.stages import equal_cost
 from raynas.runners.local import LocalRunner
-from raynas.runners.placement import Share
+from raynas.runners.placement import ResourceRequest
 from raynas.samplers.base import Sampler
 from raynas.samplers.random import Random
 from raynas.schedulers.base import Scheduler
 from raynas.schedulers.none import NoStopping
-from raynas.search.context import Limits, Payload
+from raynas.search.context import EvaluationContext, SearchLimits
 from raynas.search.controller import SearchController
 from raynas.search.deterministic import DeterministicOrder
 from raynas.spaces.base import SearchSpace
@@ -49,7 +49,7 @@ class Script(Sampler):
     told: list[Trial] = field(default_factory=list)
     replayed: list[Trial] = field(default_factory=list)
 
-    def setup(self, space: SearchSpace, problem: Problem) -> None:
+    def setup(self, space: SearchSpace, problem: SearchProblem) -> None:
         self._space, self._left = space, list(self.texts)
 
     def ask(self, number: int) -> Architecture:
@@ -69,7 +69,7 @@ class StopAt(Scheduler):
     name: ClassVar[str] = "stop_at"
     step: int = 2
 
-    def setup(self, problem: Problem) -> None: ...
+    def setup(self, problem: SearchProblem) -> None: ...
 
     def decide(self, trial: Trial) -> Decision:
         return Decision.STOP if trial.step >= self.step else Decision.CONTINUE
@@ -89,18 +89,20 @@ def search(
     space: ToySpace | None = None,
     evaluator: Curves | None = None,
     scheduler: Scheduler | None = None,
-    limits: Limits | None = None,
+    limits: SearchLimits | None = None,
     rows: Table | None = None,
     **more: Any,
 ) -> SearchController:
-    payload = Payload(space or ToySpace(), evaluator or Curves(), ToyData().search_view(0))
+    payload = EvaluationContext(
+        space or ToySpace(), evaluator or Curves(), ToyData().search_view(0)
+    )
     return make_search(
         payload,
         rows if rows is not None else Table(),
         sampler=sampler or Script(texts),
         fallback=Random(),
         scheduler=scheduler or NoStopping(),
-        limits=limits or Limits(),
+        limits=limits or SearchLimits(),
         run="test",
         stage="search",
         arm="script",
@@ -143,7 +145,11 @@ def test_a_stopped_trial_keeps_its_curve_and_the_last_row_says_so() -> None:
     [
         ("nan", "FAILED", "val_accuracy is nan at step 2"),
         ("crash", "FAILED", "RuntimeError: a toy crash"),
-        ("memory", "INFEASIBLE", f"out of memory with {Share().in_words('cpu')}: MemoryError: toy"),
+        (
+            "memory",
+            "INFEASIBLE",
+            f"out of memory with {ResourceRequest().in_words('cpu')}: MemoryError: toy",
+        ),
         ("short", "COMPLETE", "its evaluator ended it at step 1 of 4"),
     ],
 )
@@ -310,7 +316,7 @@ def test_a_duplicate_of_a_running_trial_is_told_when_that_ends() -> None:
 
 def test_a_sampler_that_repeats_itself_gets_help_from_random() -> None:
     sampler = Script(["x=1,y=2,op=a"] * 200)
-    work = search(sampler, limits=Limits(trials=5))
+    work = search(sampler, limits=SearchLimits(trials=5))
     LocalRunner().run(work)
     assert len({t.arch.id for t in work.trials.values()}) == 5
     helped = [t for t in sampler.replayed if t.state is TrialState.COMPLETE]
@@ -320,7 +326,7 @@ def test_a_sampler_that_repeats_itself_gets_help_from_random() -> None:
 
 
 def test_an_exhausted_space_ends_the_run_and_says_so() -> None:
-    work = search(Random(), space=ToySpace(depth=1), limits=Limits(trials=1000))
+    work = search(Random(), space=ToySpace(depth=1), limits=SearchLimits(trials=1000))
     LocalRunner().run(work)
     assert states(work) == {"COMPLETE": 18}
     assert work.done
@@ -329,7 +335,9 @@ def test_an_exhausted_space_ends_the_run_and_says_so() -> None:
 
 def test_bounds_reject_before_anything_is_spent() -> None:
     rows = Table()
-    work = search(Random(), rows=rows, bounds=(Bound("params", max=100),), limits=Limits(trials=10))
+    work = search(
+        Random(), rows=rows, bounds=(Bound("params", max=100),), limits=SearchLimits(trials=10)
+    )
     LocalRunner().run(work)
     measured = {r["trial"] for r in rows if r["step"] is not None}
     assert len(measured) == 10
@@ -340,12 +348,14 @@ def test_bounds_reject_before_anything_is_spent() -> None:
     assert rejected[0]["message"] == "breaks params <= 100"
     assert work.status().ended == 10
     bounds = (Bound("params", max=100),)
-    again = search(Random(), bounds=bounds, limits=Limits(trials=10), past=work.trials.values())
+    again = search(
+        Random(), bounds=bounds, limits=SearchLimits(trials=10), past=work.trials.values()
+    )
     assert again.status().ended == 10
 
 
 def test_bounds_that_nothing_meets_end_the_search_with_the_reason() -> None:
-    work = search(Random(), bounds=(Bound("params", max=1),), limits=Limits(trials=10))
+    work = search(Random(), bounds=(Bound("params", max=1),), limits=SearchLimits(trials=10))
     LocalRunner().run(work)
     assert work.done
     assert states(work) == {}
@@ -359,7 +369,7 @@ def test_bounds_that_nothing_meets_end_the_search_with_the_reason() -> None:
 
 def test_a_sampler_lost_beyond_the_bounds_gets_help_from_random() -> None:
     script = Script([f"x=5,y={3 + i % 3},op={'abc'[i % 3]}" for i in range(9)] * 100)
-    work = search(script, bounds=(Bound("params", max=20),), limits=Limits(trials=1))
+    work = search(script, bounds=(Bound("params", max=20),), limits=SearchLimits(trials=1))
     work.proposer.patience.beyond_bounds = 3
     LocalRunner().run(work)
     assert states(work) == {"COMPLETE": 1}
@@ -370,7 +380,7 @@ def test_a_sampler_lost_beyond_the_bounds_gets_help_from_random() -> None:
 
 
 def test_of_equals_the_first_is_the_best() -> None:
-    work = search(texts=["x=2,y=4,op=a", "x=4,y=4,op=a"], keep=1, limits=Limits(trials=2))
+    work = search(texts=["x=2,y=4,op=a", "x=4,y=4,op=a"], keep=1, limits=SearchLimits(trials=2))
     for _ in range(2):
         job = work.next()
         assert job is not None
@@ -388,7 +398,7 @@ def test_a_bound_on_a_measured_metric_makes_the_trial_infeasible_at_its_end() ->
 
 def test_when_worker_time_is_spent_nothing_starts_and_what_runs_is_finished() -> None:
     rows = Table()
-    work = search(Random(), rows=rows, limits=Limits(seconds=10.0))
+    work = search(Random(), rows=rows, limits=SearchLimits(seconds=10.0))
     LocalRunner().run(work)
     assert work.meter.spent == 12.0  # three trials of four steps, a second a step
     assert states(work) == {"COMPLETE": 3}
@@ -396,7 +406,7 @@ def test_when_worker_time_is_spent_nothing_starts_and_what_runs_is_finished() ->
 
 def three_begun(seconds: float, *prices: float) -> SearchController:
     """Three trials of four steps of a second; the first is complete, the second half done."""
-    limits = Limits(seconds=seconds, expected=ExpectedPrice(prices))
+    limits = SearchLimits(seconds=seconds, expected=ExpectedPrice(prices))
     work = search(Random(), limits=limits)
     for number, steps in enumerate((4, 2, 0)):
         job = work.next()
@@ -443,7 +453,7 @@ class Timeless(Curves):
 
 
 def test_without_worker_time_an_arm_costs_as_many_steps() -> None:
-    main = search(Random(), evaluator=Timeless(), limits=Limits(trials=5), seed=1)
+    main = search(Random(), evaluator=Timeless(), limits=SearchLimits(trials=5), seed=1)
     LocalRunner().run(main)
     limits = equal_cost(main)
     assert (limits.seconds, limits.expected(0.0)) == (20.0, 4.0)
@@ -457,7 +467,7 @@ def test_without_worker_time_an_arm_costs_as_many_steps() -> None:
 
 
 def test_the_time_of_scores_alone_is_no_price() -> None:
-    main = search(Random(), evaluator=Timeless(), limits=Limits(trials=1))
+    main = search(Random(), evaluator=Timeless(), limits=SearchLimits(trials=1))
     LocalRunner().run(main)
     main.trials[0].measurements.insert(0, Measurement(0, {"score": 1.0}, 9.0))
     assert equal_cost(main).seconds == 4.0
@@ -488,7 +498,7 @@ def test_a_repeated_step_is_not_stored_twice() -> None:
 
 
 def test_working_folders_of_all_but_the_best_are_removed(tmp_path: Path) -> None:
-    work = search(Random(), folder=tmp_path, keep=2, limits=Limits(trials=12))
+    work = search(Random(), folder=tmp_path, keep=2, limits=SearchLimits(trials=12))
     LocalRunner().run(work)
     best = sorted(work.trials.values(), key=lambda t: -t.values()["val_accuracy"])[:2]
     assert [t.number for t in work.best] == [t.number for t in best]
@@ -506,12 +516,14 @@ def test_a_search_cut_at_any_row_and_resumed_ends_in_the_same_table(
     cut: int, tmp_path: Path
 ) -> None:
     whole = Table()
-    LocalRunner().run(search(Random(), rows=whole, limits=Limits(trials=8)))
+    LocalRunner().run(search(Random(), rows=whole, limits=SearchLimits(trials=8)))
     half = Table(whole[:cut])
     past = trials_of(half)
     ended = {t.arch.text for t in past if t.state.ended}
     evaluator = Curves(log=str(tmp_path / "log"))
-    rest = search(Random(), rows=half, evaluator=evaluator, limits=Limits(trials=8), past=past)
+    rest = search(
+        Random(), rows=half, evaluator=evaluator, limits=SearchLimits(trials=8), past=past
+    )
     LocalRunner().run(rest)
     key = ["trial", "step", "arch", "seed", "state", "val_accuracy"]
     assert [[r[k] for k in key] for r in half] == [[r[k] for k in key] for r in whole]
@@ -521,9 +533,9 @@ def test_a_search_cut_at_any_row_and_resumed_ends_in_the_same_table(
 
 def test_numbers_that_a_killed_driver_lost_are_given_out_first() -> None:
     whole = Table()
-    LocalRunner().run(search(Random(), rows=whole, limits=Limits(trials=6)))
+    LocalRunner().run(search(Random(), rows=whole, limits=SearchLimits(trials=6)))
     kept = Table(r for r in whole if r["trial"] not in (1, 3))
-    rest = search(Random(), rows=kept, limits=Limits(trials=6), past=trials_of(kept))
+    rest = search(Random(), rows=kept, limits=SearchLimits(trials=6), past=trials_of(kept))
     LocalRunner().run(rest)
     assert {(r["trial"], r["arch"]) for r in kept} == {(r["trial"], r["arch"]) for r in whole}
 
@@ -547,8 +559,14 @@ def test_a_resume_remembers_that_memory_was_short(cut: int, tmp_path: Path) -> N
     faults = {texts[0]: "tight", texts[1]: "memory"}
 
     def carry_out(rows: Table, folder: str, past: Sequence[Trial] = ()) -> SearchController:
-        work = search(texts=texts[len(past) :], rows=rows, evaluator=Curves(fault=faults),
-                      past=past, folder=tmp_path / folder, limits=Limits(trials=3))  # fmt: skip
+        work = search(
+            texts=texts[len(past) :],
+            rows=rows,
+            evaluator=Curves(fault=faults),
+            past=past,
+            folder=tmp_path / folder,
+            limits=SearchLimits(trials=3),
+        )
         LocalRunner().run(work)
         return work
 
@@ -566,7 +584,7 @@ def test_a_resume_remembers_that_memory_was_short(cut: int, tmp_path: Path) -> N
 
 
 def test_what_lacked_memory_at_once_counts_after_a_resume_too() -> None:
-    rows, limits = Table(), Limits(trials=1)
+    rows, limits = Table(), SearchLimits(trials=1)
     work = search(texts=["x=1,y=2,op=a"], rows=rows, limits=limits)
     for attempt in range(2):
         job = work.next()
@@ -631,7 +649,7 @@ def test_seeds_depend_on_run_seed_and_architecture_not_on_order() -> None:
 
 def test_several_objectives_keep_the_pareto_best() -> None:
     objectives = (Objective(), Objective("params", "min"))
-    work = search(Random(), objectives=objectives, keep=3, limits=Limits(trials=30))
+    work = search(Random(), objectives=objectives, keep=3, limits=SearchLimits(trials=30))
     LocalRunner().run(work)
     assert states(work) == {"COMPLETE": 30}
     assert len(work.best) == 3
@@ -676,7 +694,7 @@ def test_finals_train_every_finalist_with_every_seed_and_skip_what_is_stored() -
     archs = [space.architecture("x=3,y=4,op=c"), space.architecture("x=2,y=4,op=c")]
 
     def finals(past: Iterable[Trial] = ()) -> SearchController:
-        payload = Payload(space, Curves(), ToyData().final_view(0))
+        payload = EvaluationContext(space, Curves(), ToyData().final_view(0))
         return make_retraining(
             payload, rows, finalists=archs, seeds=3, stage="final", arm="script",
             objectives=(Objective("test_accuracy"),), seed=0, keep=6, past=past,
@@ -814,7 +832,7 @@ def test_who_goes_on_from_a_checkpoint_may_measure_as_sparsely_as_before(
 
 def test_a_finalist_that_ends_early_without_what_it_is_for_has_failed() -> None:
     rows = Table()
-    payload = Payload(ToySpace(), Curves(), ToyData().final_view(0))
+    payload = EvaluationContext(ToySpace(), Curves(), ToyData().final_view(0))
     objectives = (Objective("test_accuracy"),)
     work = make_retraining(
         payload, rows, finalists=[ToySpace().architecture("x=1,y=2,op=a")], seeds=2,

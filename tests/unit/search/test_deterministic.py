@@ -26,16 +26,16 @@ from raynas.core import (
 )
 from raynas.core.describe import fresh
 from raynas.core.prices import ExpectedPrice
-from raynas.data.base import View
+from raynas.data.base import DataView
 from raynas.evaluators import Screen
-from raynas.runners.base import Outcome, deliver, steps
+from raynas.runners.base import JobOutcome, deliver, steps
 from raynas.samplers import TPE, Random, RegularizedEvolution
 from raynas.samplers.base import Sampler
 from raynas.schedulers import ASHA, NoStopping
 from raynas.schedulers.base import Scheduler
-from raynas.search.context import Limits, Payload
+from raynas.search.context import EvaluationContext, SearchLimits
 from raynas.search.deterministic import DeterministicOrder
-from raynas.search.screening import Screening
+from raynas.search.screening import ProposalScreening
 
 
 def search(rows: Any, folder: Path | None, sampler: Sampler, **more: Any) -> DeterministicOrder:
@@ -43,17 +43,19 @@ def search(rows: Any, folder: Path | None, sampler: Sampler, **more: Any) -> Det
     evaluator.setup(ToySpace(), ToyData().search_view(0))
     settings: dict[str, Any] = {
         "lanes": 4, "sampler": fresh(sampler), "fallback": Random(), "scheduler": ASHA(1, 3),
-        "limits": Limits(trials=24), "run": "test", "stage": "search", "arm": "a",
+        "limits": SearchLimits(trials=24), "run": "test", "stage": "search", "arm": "a",
         "objectives": (Objective(),), "seed": 0, "folder": folder, **more,
     }  # fmt: skip
-    return make_ordered(Payload(ToySpace(), evaluator, ToyData().search_view(0)), rows, **settings)
+    return make_ordered(
+        EvaluationContext(ToySpace(), evaluator, ToyData().search_view(0)), rows, **settings
+    )
 
 
 def carry_out(
     work: DeterministicOrder, workers: int, rng: random.Random, stop_at: float = 1e9
 ) -> int:
     """By workers who are quick and slow as ``rng`` has it; how many measurements they made."""
-    busy: list[tuple[Job, Iterator[Outcome]]] = []
+    busy: list[tuple[Job, Iterator[JobOutcome]]] = []
     measured = set()
     while not work.done:
         while len(busy) < workers and (job := work.next()) is not None:
@@ -61,7 +63,7 @@ def carry_out(
         assert busy, "nothing runs, and nothing is done"
         place = rng.randrange(len(busy))
         job, outcomes = busy[place]
-        outcome = next(outcomes, Outcome())
+        outcome = next(outcomes, JobOutcome())
         if outcome.measurement is not None:
             measured.add((job.trial, outcome.measurement.step))
         if not deliver(work, job, outcome):
@@ -202,7 +204,7 @@ def test_what_lacked_memory_gets_its_second_try_and_no_third(cut: int, tmp_path:
 def test_arms_are_equal_in_multiply_adds(tmp_path: Path) -> None:
     """Nothing new starts when 20,000 are spent or in the hands of the four lanes; the largest
     architecture of all nine steps takes 7 * 360 * 9."""
-    limits = Limits(seconds=20_000.0, expected=ExpectedPrice([7 * 360 * 9.0]))
+    limits = SearchLimits(seconds=20_000.0, expected=ExpectedPrice([7 * 360 * 9.0]))
     work = search(Table(), tmp_path, Random(), limits=limits)
     carry_out(work, 2, random.Random(0))
     macs = sum(t.costs["macs"] * t.step for t in work.trials.values())
@@ -221,7 +223,7 @@ class Score(Curves):
     def metrics(self) -> tuple[Metric, ...]:
         return (Metric("score", "", "max"),)
 
-    def passes(self, view: View) -> float:
+    def passes(self, view: DataView) -> float:
         return 2.0
 
     def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
@@ -231,13 +233,13 @@ class Score(Curves):
 def test_a_score_costs_its_part_of_a_training_step(tmp_path: Path) -> None:
     scorer = Score()
 
-    def scores(jobs: Sequence[tuple[Architecture, Job]]) -> list[list[Outcome]]:
+    def scores(jobs: Sequence[tuple[Architecture, Job]]) -> list[list[JobOutcome]]:
         return [list(steps(scorer, arch, job)) for arch, job in jobs]
 
-    screening = Screening(Screen(scorer, keep=0.25, batch=8), scores)
+    screening = ProposalScreening(Screen(scorer, keep=0.25, batch=8), scores)
     work = search(
         Table(), tmp_path, Random(), screening=screening, scheduler=NoStopping(),
-        limits=Limits(trials=4),
+        limits=SearchLimits(trials=4),
     )  # fmt: skip
     carry_out(work, 2, random.Random(0))
     trials = work.trials.values()
@@ -276,7 +278,7 @@ def test_workers_that_die_at_any_moment_change_nothing(seed: int, tmp_path: Path
                     if not deliver(work, job, outcome):
                         break
                 else:
-                    deliver(work, job, Outcome())
+                    deliver(work, job, JobOutcome())
         tables.append(
             [(r["trial"], r["arch"], r["step"], r["state"], r["val_accuracy"]) for r in rows]
         )

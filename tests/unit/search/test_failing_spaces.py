@@ -24,20 +24,20 @@ from raynas.core import (
     UserError,
 )
 from raynas.core.ranks import Ensemble
-from raynas.data.base import Images, View
+from raynas.data.base import DataView, Images
 from raynas.evaluators import FunctionEvaluator, MeasuredLatency, Screen, ZeroShot
 from raynas.evaluators.base import Evaluator
 from raynas.proxies import SynFlow
 from raynas.runners.local import LocalRunner
-from raynas.runners.simulated import Cluster, VirtualRunner
+from raynas.runners.simulated import SimulatedCluster, VirtualRunner
 from raynas.samplers import Guided, LocalSearch, Random, RegularizedEvolution
 from raynas.samplers.base import Sampler
 from raynas.schedulers import Hyperband
 from raynas.schedulers.base import Scheduler
 from raynas.schedulers.none import NoStopping
-from raynas.search.context import Limits, Payload
+from raynas.search.context import EvaluationContext, SearchLimits
 from raynas.search.deterministic import DeterministicOrder
-from raynas.search.screening import Screening
+from raynas.search.screening import ProposalScreening
 
 
 class Table(list[dict[str, Any]]):
@@ -45,7 +45,7 @@ class Table(list[dict[str, Any]]):
         self.extend(dict(row) for row in rows)
 
 
-def noisy_view() -> View:
+def noisy_view() -> DataView:
     """Images that differ, as scores need them."""
     view = ToyData().search_view(0)
     pixels = np.random.default_rng(0).integers(0, 255, view.train.pixels.shape, np.uint8)
@@ -67,18 +67,27 @@ def search(
 ) -> Any:
     evaluator = evaluator or Built()
     view = noisy_view()
-    payload = Payload(space, evaluator, view)
+    payload = EvaluationContext(space, evaluator, view)
     screening = None
     if screen is not None:
-        scorer, own = LocalRunner(), Payload(space, screen.evaluator, view)
-        screening = Screening(screen, lambda jobs: scorer.evaluate(own, jobs), more.get("past", ()))
+        scorer, own = LocalRunner(), EvaluationContext(space, screen.evaluator, view)
+        screening = ProposalScreening(
+            screen, lambda jobs: scorer.evaluate(own, jobs), more.get("past", ())
+        )
     settings: dict[str, Any] = {
-        "sampler": sampler or Random(), "fallback": Random(),
-        "scheduler": scheduler or NoStopping(), "limits": Limits(trials=trials), "run": "test",
-        "stage": "search", "arm": "test",
+        "sampler": sampler or Random(),
+        "fallback": Random(),
+        "scheduler": scheduler or NoStopping(),
+        "limits": SearchLimits(trials=trials),
+        "run": "test",
+        "stage": "search",
+        "arm": "test",
         "objectives": more.pop("objectives", (Objective(evaluator.metrics[0].name),)),
-        "seed": 0, "screening": screening, "bounds": bounds, **more,
-    }  # fmt: skip
+        "seed": 0,
+        "screening": screening,
+        "bounds": bounds,
+        **more,
+    }
     rows = rows if rows is not None else Table()
     if lanes:
         return make_ordered(payload, rows, lanes=lanes, **settings)
@@ -309,7 +318,7 @@ def test_failures_wait_for_what_runs_among_the_first() -> None:
     """With many workers failures come before the first result: that is no reason to end."""
     space = FailingSpace(where="build", bad=5)  # five of six fail at once
     work = search(space, trials=60)
-    VirtualRunner(Cluster(workers=20)).run(work)
+    VirtualRunner(SimulatedCluster(workers=20)).run(work)
     assert work.error is None
     assert len(work.trials) == 60
     states = count(work)
@@ -332,7 +341,7 @@ def test_an_ordered_search_is_the_same_with_any_number_of_workers() -> None:
     def table(workers: int) -> list[tuple[Any, ...]]:
         rows = Table()
         work = search(FailingSpace(where="build"), lanes=4, rows=rows)
-        VirtualRunner(Cluster(workers=workers)).run(work)
+        VirtualRunner(SimulatedCluster(workers=workers)).run(work)
         assert isinstance(work, DeterministicOrder)
         return sorted((r["trial"], r["arch"], r["step"] or 0, r["state"]) for r in rows)
 

@@ -16,10 +16,10 @@ from toys import Curves, ToySpace
 from raynas.core import Measurement, Trial, TrialState
 from raynas.runners.base import Resources
 from raynas.runners.local import LocalRunner
-from raynas.runners.simulated import Cluster, VirtualRunner
+from raynas.runners.simulated import SimulatedCluster, VirtualRunner
 from raynas.samplers.random import Random
 from raynas.schedulers import PASHA, Hyperband, PromotionASHA, Scheduler, SuccessiveHalving
-from raynas.search.context import Limits
+from raynas.search.context import SearchLimits
 
 MAKERS = {
     "promotion": PromotionASHA,
@@ -32,7 +32,7 @@ SPACE = ToySpace()
 
 
 def work_of(scheduler: Scheduler, rows: Table, trials: int | None = 14, **more: Any) -> Any:
-    more.setdefault("limits", Limits(trials=trials))
+    more.setdefault("limits", SearchLimits(trials=trials))
     evaluator = more.pop("evaluator", None) or Curves(max_step=9)
     return search(Random(), evaluator, rows, scheduler=scheduler, **more)
 
@@ -130,19 +130,19 @@ def test_a_resume_counts_no_attempt_for_a_paused_trial(name: str) -> None:
 def test_simulated_workers_do_the_same_and_one_of_them_does_as_this_process(name: str) -> None:
     here, one, many = Table(), Table(), Table()
     LocalRunner().run(work_of(MAKERS[name](), here))
-    VirtualRunner(Cluster(1)).run(work_of(MAKERS[name](), one))
+    VirtualRunner(SimulatedCluster(1)).run(work_of(MAKERS[name](), one))
     assert content(one) == content(here)
     work = work_of(MAKERS[name](), many)
-    VirtualRunner(Cluster(5, failure_rate=200.0), Resources(retries=50)).run(work)
+    VirtualRunner(SimulatedCluster(5, failure_rate=200.0), Resources(retries=50)).run(work)
     assert work.done
     assert all(t.state.ended for t in work.trials.values())
     assert any(t.state is TrialState.COMPLETE for t in work.trials.values())
 
 
 def test_workers_wait_where_the_scheduler_admits_nothing_new() -> None:
-    waits = VirtualRunner(Cluster(5))
+    waits = VirtualRunner(SimulatedCluster(5))
     waits.run(work_of(SuccessiveHalving(size=5, overlap=False), Table(), trials=20))
-    overlaps = VirtualRunner(Cluster(5))
+    overlaps = VirtualRunner(SimulatedCluster(5))
     overlaps.run(work_of(SuccessiveHalving(size=5), Table(), trials=20))
     assert waits.usage().utilisation < 0.6 < overlaps.usage().utilisation
     assert waits.now > overlaps.now
@@ -150,7 +150,7 @@ def test_workers_wait_where_the_scheduler_admits_nothing_new() -> None:
 
 def test_where_time_is_over_what_waits_ends() -> None:
     now, rows = [0.0], Table()
-    work = work_of(PromotionASHA(), rows, limits=Limits(deadline=10.0), clock=lambda: now[0])
+    work = work_of(PromotionASHA(), rows, limits=SearchLimits(deadline=10.0), clock=lambda: now[0])
     for number in range(3):
         assert work.next().trial == number
         work.report(work.jobs[number], Measurement(1, {"val_accuracy": float(number)}))
@@ -206,8 +206,10 @@ def test_an_arm_whose_worker_time_is_spent_decides_on_its_paused_trials(
     name: str, seconds: float
 ) -> None:
     """As at the end of an arm that had its number of trials: each has a winner."""
-    runner = VirtualRunner(Cluster(8))
-    work = work_of(MAKERS[name](), Table(), limits=Limits(seconds=seconds), clock=runner.clock)
+    runner = VirtualRunner(SimulatedCluster(8))
+    work = work_of(
+        MAKERS[name](), Table(), limits=SearchLimits(seconds=seconds), clock=runner.clock
+    )
     runner.run(work)
     assert work.done
     assert work.meter.paid >= seconds
@@ -215,8 +217,8 @@ def test_an_arm_whose_worker_time_is_spent_decides_on_its_paused_trials(
 
 
 def test_after_a_deadline_paused_trials_do_not_go_on() -> None:
-    runner = VirtualRunner(Cluster(2))
-    work = work_of(PromotionASHA(), Table(), limits=Limits(deadline=3.0), clock=runner.clock)
+    runner = VirtualRunner(SimulatedCluster(2))
+    work = work_of(PromotionASHA(), Table(), limits=SearchLimits(deadline=3.0), clock=runner.clock)
     runner.run(work)
     assert work.done
     assert all(t.state is TrialState.STOPPED for t in work.trials.values())

@@ -29,11 +29,11 @@ from raynas.pipeline import launch
 from raynas.runners.local import LocalRunner
 from raynas.samplers.random import Random
 from raynas.schedulers import ASHA, PromotionASHA
-from raynas.schedulers.rungs import Halving
+from raynas.schedulers.rungs import RungScheduler
 from raynas.search.controller import SearchController
 from raynas.search.job_source import JobSource
-from raynas.search.retention import Checkpoints, Retention
-from raynas.store.remote import Remote
+from raynas.search.retention import CheckpointRetention, Checkpoints
+from raynas.store.remote import RemoteFolder
 
 ARCH = ToySpace().architecture("x=0,y=0,op=a")
 BOTH = (Objective(), Objective("params", "min"))
@@ -64,9 +64,9 @@ class Watched(Table):
         self.look()
 
 
-def kept(place: Path | Remote) -> set[int]:
+def kept(place: Path | RemoteFolder) -> set[int]:
     """Numbers of the trials with checkpoints."""
-    if isinstance(place, Remote):
+    if isinstance(place, RemoteFolder):
         return {int(name.partition("/")[0]) for name in place.names()}
     return {int(folder.name) for folder in place.iterdir()} if place.is_dir() else set()
 
@@ -80,7 +80,7 @@ def front(work: JobSource) -> set[int]:
 
 def rung_leaders(work: SearchController, top: int) -> set[int]:
     """The best of each rung by what is stored, worked out anew (one objective)."""
-    assert isinstance(work.scheduler, Halving)
+    assert isinstance(work.scheduler, RungScheduler)
     found: set[int] = set()
     for rung in work.scheduler.rungs():
         there = {
@@ -131,7 +131,7 @@ def test_beyond_the_quota_the_best_and_leaders_stay(
     some = st.sets(st.sampled_from(numbers)) if numbers else st.just(set())
     best, led = data.draw(some), data.draw(some)
     owner = Fake(tuple(rested(n) for n in best), unfinished, frozenset(led))
-    retention = Retention(Checkpoints(quota, top=99))
+    retention = CheckpointRetention(Checkpoints(quota, top=99))
     retention.join(owner, [rested(n) for n in numbers])
     left = set(numbers) - set(owner.gone)
     safe = best | led if quota else best
@@ -144,7 +144,7 @@ def test_beyond_the_quota_the_best_and_leaders_stay(
 
 def test_one_quota_holds_for_all_works_of_an_experiment() -> None:
     first, second = Fake(), Fake(unfinished=1)
-    retention = Retention(Checkpoints(quota=3))
+    retention = CheckpointRetention(Checkpoints(quota=3))
     retention.join(first, [rested(n) for n in (1, 2)])
     retention.join(second, [])
     assert first.gone == []
@@ -176,7 +176,7 @@ def searched(
     rows = Watched(look)
     work = search(
         Random(), Keeping(8), rows, trials=40, folder=folder, keep=keep,
-        retention=Retention(checkpoints), **settings,
+        retention=CheckpointRetention(checkpoints), **settings,
     )  # fmt: skip
     LocalRunner().run(work)
     return work
@@ -228,7 +228,7 @@ def test_what_waits_to_go_on_is_never_touched(quota: int, tmp_path: Path) -> Non
     rows = Watched(look)
     work = search(
         Random(), Keeping(8), rows, trials=20, folder=tmp_path, scheduler=PromotionASHA(1, 2),
-        retention=Retention(Checkpoints(quota)),
+        retention=CheckpointRetention(Checkpoints(quota)),
     )  # fmt: skip
     LocalRunner().run(work)
     assert max(t.step for t in work.trials.values()) == 8
@@ -239,7 +239,7 @@ def test_what_waits_to_go_on_is_never_touched(quota: int, tmp_path: Path) -> Non
 def test_what_runs_is_never_touched_and_counts(tmp_path: Path) -> None:
     work = search(
         Random(), Curves(max_step=2), Table(), trials=9, folder=tmp_path, keep=0,
-        retention=Retention(Checkpoints(quota=3)),
+        retention=CheckpointRetention(Checkpoints(quota=3)),
     )  # fmt: skip
     jobs = [job for job in (work.next() for _ in range(3)) if job is not None]
     for job in jobs:
@@ -265,7 +265,7 @@ def test_a_trial_that_failed_keeps_nothing(tmp_path: Path) -> None:
     rows = Table()
     work = search(
         Random(), Keeping(4, fault=faults), rows, trials=20, folder=tmp_path,
-        retention=Retention(Checkpoints(None)),
+        retention=CheckpointRetention(Checkpoints(None)),
     )  # fmt: skip
     LocalRunner().run(work)
     failed = {t.number for t in work.trials.values() if t.state is TrialState.FAILED}
@@ -274,13 +274,21 @@ def test_a_trial_that_failed_keeps_nothing(tmp_path: Path) -> None:
 
 
 def test_on_shared_storage_the_quota_holds_too_and_a_resume_may_lower_it(tmp_path: Path) -> None:
-    remote = Remote((tmp_path / "storage").as_uri())
+    remote = RemoteFolder((tmp_path / "storage").as_uri())
 
     def run(quota: int, past: Sequence[Trial]) -> SearchController:
         work = search(
-            Random(), Keeping(8), Table(), trials=30, folder=tmp_path / "here", mirror=remote,
-            scheduler=ASHA(1, 2), retention=Retention(Checkpoints(quota, top=1)), past=past, keep=2,
-        )  # fmt: skip
+            Random(),
+            Keeping(8),
+            Table(),
+            trials=30,
+            folder=tmp_path / "here",
+            mirror=remote,
+            scheduler=ASHA(1, 2),
+            retention=CheckpointRetention(Checkpoints(quota, top=1)),
+            past=past,
+            keep=2,
+        )
         work.join()
         if not work.done:
             LocalRunner().run(work)

@@ -20,13 +20,13 @@ from raynas.core import (
     Measurement,
     Metric,
     Objective,
-    Problem,
+    SearchProblem,
     SpaceExhausted,
     Trial,
     TrialState,
     violations,
 )
-from raynas.data.base import View
+from raynas.data.base import DataView
 from raynas.evaluators import Screen
 from raynas.evaluators.base import Evaluator
 from raynas.runners.local import LocalRunner
@@ -44,9 +44,9 @@ from raynas.samplers import (
     Sampler,
 )
 from raynas.schedulers import ASHA, NoStopping
-from raynas.search.context import Limits, Payload
+from raynas.search.context import EvaluationContext, SearchLimits
 from raynas.search.controller import SearchController
-from raynas.search.screening import Screening
+from raynas.search.screening import ProposalScreening
 from raynas.spaces.base import SearchSpace
 
 
@@ -71,7 +71,7 @@ class Hints(Evaluator):
     def max_step(self) -> int:
         return 1
 
-    def setup(self, space: SearchSpace, view: View) -> None: ...
+    def setup(self, space: SearchSpace, view: DataView) -> None: ...
 
     def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
         self.log.append(arch.text)
@@ -121,7 +121,7 @@ class Spy(Sampler):
     def finite(self) -> bool:  # type: ignore[override]
         return self.inner.finite
 
-    def setup(self, space: SearchSpace, problem: Problem) -> None:
+    def setup(self, space: SearchSpace, problem: SearchProblem) -> None:
         self.inner.setup(space, problem)
 
     def ask(self, number: int) -> Architecture:
@@ -147,7 +147,7 @@ class Script(Sampler):
     name: ClassVar[str] = "script"
     texts: Sequence[str] = ()
 
-    def setup(self, space: SearchSpace, problem: Problem) -> None:
+    def setup(self, space: SearchSpace, problem: SearchProblem) -> None:
         self._space, self._left = space, list(self.texts)
 
     def ask(self, number: int) -> Architecture:
@@ -180,9 +180,9 @@ def search(
     space = more.pop("space", ToySpace(depth=12))
     screen = Screen(hints or Hints(), keep, batch, within, by=Ensemble(("hint",)))
     scorer = LocalRunner()
-    payload = Payload(space, screen.evaluator, view)
+    payload = EvaluationContext(space, screen.evaluator, view)
     early = set(screen.names) - {m.name for m in evaluator.metrics}
-    screening = Screening(
+    screening = ProposalScreening(
         screen,
         lambda jobs: scorer.evaluate(payload, jobs),
         past,
@@ -190,11 +190,11 @@ def search(
     )
     settings: dict[str, Any] = {
         "sampler": sampler or Random(), "fallback": Random(), "scheduler": NoStopping(),
-        "limits": Limits(trials), "run": "test", "stage": "search", "arm": "script",
+        "limits": SearchLimits(trials), "run": "test", "stage": "search", "arm": "script",
         "objectives": (Objective(),), "seed": 0, **more,
     }  # fmt: skip
     return make(
-        Payload(space, evaluator, view), rows if rows is not None else Table(),
+        EvaluationContext(space, evaluator, view), rows if rows is not None else Table(),
         bounds=bounds, screening=screening, past=past, **settings,
     )  # fmt: skip
 
@@ -430,13 +430,13 @@ def test_an_exhausted_space_ends_with_its_last_batch() -> None:
 
 def test_worker_time_counts_scores_and_starts_nothing_when_it_is_spent() -> None:
     rows, spy = Table(), Spy()
-    work = run(search(spy, rows=rows, keep=0.5, limits=Limits(seconds=3.0)))
+    work = run(search(spy, rows=rows, keep=0.5, limits=SearchLimits(seconds=3.0)))
     assert work.meter.spent == 6.0  # two for eight scores, and four steps of the first trial
     assert dict(work.status().counts) == {"COMPLETE": 1}
     late = [r for r in rows if r["message"] == "screened: the time is used up"]
     assert len(late) == 3
     assert sorted(spy.asked) == sorted(spy.told)
-    again = search(past=trials_of(rows), limits=Limits(seconds=3.0))
+    again = search(past=trials_of(rows), limits=SearchLimits(seconds=3.0))
     assert (again.done, again.status().screened_out, again.status().ended) == (True, 7, 1)
 
 
@@ -444,7 +444,7 @@ def test_after_the_deadline_nothing_is_started() -> None:
     spy = Spy()
     work = search(spy, keep=0.5)
     assert work.next() is not None
-    work.meter.limits = Limits(deadline=time.monotonic())
+    work.meter.limits = SearchLimits(deadline=time.monotonic())
     assert work.next() is None
     assert len(work.live) == 1
     assert len(spy.told) == 7

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys import ToySpace
 
-from raynas.core import Measurement, Objective, Problem, Trial, TrialState
+from raynas.core import Measurement, Objective, SearchProblem, Trial, TrialState
 from raynas.samplers import RegularizedEvolution, Reinforce
 from raynas.samplers.base import Sampler
 from raynas.search.trial_numbers import NumberPlan, TrialNumbers
@@ -58,7 +58,7 @@ def test_numbers_that_are_far_apart_were_never_given_out() -> None:
 @pytest.mark.parametrize("sampler", [RegularizedEvolution(population=4, sample=2), Reinforce()])
 def test_a_sampler_takes_over_numbers_that_are_far_apart(sampler: Sampler) -> None:
     space = ToySpace()
-    sampler.setup(space, Problem((Objective(),), 1, seed=0, run="test"))
+    sampler.setup(space, SearchProblem((Objective(),), 1, seed=0, run="test"))
     trials = [
         Trial(number, arch, arch, state=TrialState.COMPLETE,
               measurements=[Measurement(1, {"val_accuracy": 50.0})])

@@ -77,7 +77,7 @@ def test_malformed_text_is_explained(text, named):
 
 
 def test_unknown_resolution_is_explained():
-    with pytest.raises(UserError, match="resolution 'r7'; allowed: r6, r9"):
+    with pytest.raises(UserError, match="resolution 'r7'; expected: r6, r9"):
         SMALL.architecture("r7_w4d1-k1e0.5_w8d1-k1e0.5")
 
 

@@ -87,7 +87,7 @@ def test_malformed_text_is_explained_with_an_example(text, named):
 
 
 def test_an_unknown_operation_is_answered_with_the_nearest_one():
-    with pytest.raises(UserError, match=r"'nor_conv_3x4'.*allowed: none, .*mean 'nor_conv_3x3'"):
+    with pytest.raises(UserError, match=r"'nor_conv_3x4'.*expected: none, .*mean 'nor_conv_3x3'"):
         SPACE.architecture(EXAMPLE.replace("3x3~0", "3x4~0"))
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from raynas.core import Costs, UserError
 from raynas.spaces import ZenNAS
 from raynas.spaces.base import SearchSpace
-from raynas.spaces.zennas.blocks import INVERTED, KINDS, PLAIN, Block, parse_blocks
+from raynas.spaces.zennas.blocks import INVERTED, KINDS, PLAIN, ZenBlock, parse_blocks
 from raynas.spaces.zennas.space import CIFAR_START
 
 torch.set_num_threads(1)
@@ -22,9 +22,9 @@ MIXED = ZenNAS(kinds=KINDS[len(PLAIN) :], max_channels=128, max_bottleneck=32, m
 START = SPACE.architecture(CIFAR_START)
 
 numbers = st.integers(1, 4096)
-blocks = st.builds(Block, st.sampled_from(KINDS), numbers, numbers, numbers, numbers, numbers).map(
-    lambda b: replace(b, bottleneck=0) if b.plain else b
-)
+blocks = st.builds(
+    ZenBlock, st.sampled_from(KINDS), numbers, numbers, numbers, numbers, numbers
+).map(lambda b: replace(b, bottleneck=0) if b.plain else b)
 architectures = st.fixed_dictionaries(
     {c.name: st.sampled_from(c.options) for c in MIXED.choices}
 ).map(MIXED.architecture)
@@ -38,8 +38,8 @@ def test_blocks_come_back_from_their_text(chain):
 def test_texts_are_the_authors():
     assert "".join(map(str, parse_blocks(CIFAR_START))) == CIFAR_START == START.text
     first, second, *_ = parse_blocks(CIFAR_START)
-    assert first == Block("SuperConvK3BNRELU", 3, 8, 1, 0, 1)
-    assert second == Block("SuperResK3K3", 8, 16, 1, 8, 1)
+    assert first == ZenBlock("SuperConvK3BNRELU", 3, 8, 1, 0, 1)
+    assert second == ZenBlock("SuperResK3K3", 8, 16, 1, 8, 1)
     assert len(KINDS) == 2 + 3 + 3 + 12
     assert {"SuperResK7K7", "SuperResK1K5K1", "SuperResIDWE6K7"} <= set(KINDS)
 
@@ -51,7 +51,7 @@ def test_texts_are_the_authors():
         (CIFAR_START + "x", "'x' does not begin with KIND"),
         ("SuperConvK3BNRELU(3,8,1,1", "'SuperConvK3BNRELU\\(3,8,1,1' does not begin"),
         ("SuperConvK3BNRELU(3,8,1,1) SuperConvK1BNRELU(8,8,1,1)", "' SuperConvK1"),
-        ("SuperResK3K5(8,8,1,8,1)", "'SuperResK3K5'; allowed: .* did you mean 'SuperResK"),
+        ("SuperResK3K5(8,8,1,8,1)", "'SuperResK3K5'; expected: .* did you mean 'SuperResK"),
         ("SuperResIDWE3K3(8,8,1,8,1)", "'SuperResIDWE3K3'; allowed"),
         ("SuperResK3K3(8,8,1,1)", "5 integers from 1: in, out, stride, bottleneck, sublayers"),
         ("SuperConvK3BNRELU(3,8,1,8,1)", "4 integers from 1: in, out, stride, sublayers"),
@@ -69,7 +69,11 @@ def test_malformed_blocks_are_named(text, words):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("(3,8,1,1)", "(1,8,1,1)", r"RELU\(1,8,1,1\) is out of place .*allowed: .*RELU\(3,8,1,1\)"),
+        (
+            "(3,8,1,1)",
+            "(1,8,1,1)",
+            r"RELU\(1,8,1,1\) is out of place .*expected: .*RELU\(3,8,1,1\)",
+        ),
         ("(16,32,2,16,1)", "(24,32,2,16,1)", r"\(24,32,2,16,1\) is out .*K3K3\(16,32,2,16,1\)"),
         ("(16,32,2,16,1)", "(16,32,1,16,1)", r"\(16,32,1,16,1\) is out .*K3K3\(16,32,2,16,1\)"),
         ("(64,128,1,1)", "(64,128,1,2)", r"\(64,128,1,2\) is out .*\(64,128,1,1\)"),
@@ -79,7 +83,7 @@ def test_malformed_blocks_are_named(text, words):
         ("(64,128,1,1)", "(64,2056,1,1)", "unknown channels in SuperConvK1BNRELU"),
         ("2,16,1)", "2,12,1)", "unknown bottleneck in SuperResK3K3"),
         ("2,16,1)", "2,16,17)", "unknown sublayers in SuperResK3K3"),
-        ("SuperResK3K3(8,16,1,8,1)", "", "5 blocks; allowed: 6"),
+        ("SuperResK3K3(8,16,1,8,1)", "", "5 blocks; expected: 6"),
     ],
 )
 def test_networks_of_another_skeleton_are_refused(old, new, words):
@@ -264,11 +268,11 @@ def test_the_graph_is_the_chain_of_blocks():
         ({"kinds": ("SuperConvK3BNRELU",)}, "unknown kind of a Zen-NAS block"),
         ({"kinds": ()}, "one or more, each once"),
         ({"kinds": INVERTED}, "unknown kind in SuperResK3K3"),
-        ({"max_channels": 12}, "max_channels=12; allowed: multiples of 8"),
+        ({"max_channels": 12}, "max_channels=12; expected: multiples of 8"),
         ({"max_channels": 64}, "unknown channels in SuperConvK1BNRELU"),
         ({"max_bottleneck": 0}, "max_bottleneck=0"),
-        ({"max_sublayers": 0}, "max_sublayers=0; allowed: integers from 1"),
-        ({"walk": -1}, "walk=-1; allowed: integers from 0"),
+        ({"max_sublayers": 0}, "max_sublayers=0; expected: integers from 1"),
+        ({"walk": -1}, "walk=-1; expected: integers from 0"),
     ],
 )
 def test_settings_that_make_no_space(changes, words):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from raynas.core import UserError
-from raynas.store.files import Lock, lock_holder, reason, what_helps, write_whole
+from raynas.store.files import FileLock, lock_holder, reason, what_helps, write_whole
 
 
 def test_contents_reach_the_disk_before_the_name_and_the_name_before_the_return(
@@ -51,22 +51,22 @@ def test_an_interrupted_write_leaves_the_old_file(
 def test_the_lock_is_one_mans_and_names_him(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     assert lock_holder(path) is None
-    lock = Lock(path)
+    lock = FileLock(path)
     assert lock_holder(path) == os.getpid()
     with pytest.raises(UserError, match=f"process {os.getpid()} on "):
-        Lock(path, patience=0)
+        FileLock(path, patience=0)
     path.write_text("")
     assert lock_holder(path) == -1
     lock.release()
     lock.release()
     assert lock_holder(path) is None
-    Lock(path, patience=0).release()
+    FileLock(path, patience=0).release()
 
 
 def test_a_lock_knows_whether_its_file_is_still_in_place(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
-    lock = Lock(folder / "lock")
+    lock = FileLock(folder / "lock")
     assert lock.in_place()
     folder.rename(tmp_path / "away")
     assert not lock.in_place()

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from raynas.store.fragment_log import FragmentLog, Seals
+from raynas.store.fragment_log import EpochSeals, FragmentLog
 from raynas.store.lease import TakenOver
 from raynas.store.manifest import manifest_name, snapshot
-from raynas.store.storage import Bytes, Stat
+from raynas.store.storage import Bytes, FileStat
 
 SEAL = b"seal "
 
@@ -40,8 +40,8 @@ class Memory:
         self.files[name] = bytes(data)
         self.after.pop(name, lambda: None)()
 
-    def stats(self, folder: str = "") -> dict[str, Stat]:
-        return {n: Stat(len(d), "", 0.0) for n, d in self.files.items() if n.startswith(folder)}
+    def stats(self, folder: str = "") -> dict[str, FileStat]:
+        return {n: FileStat(len(d), "", 0.0) for n, d in self.files.items() if n.startswith(folder)}
 
     def remove(self, name: str) -> None:
         self.files.pop(name, None)
@@ -54,7 +54,7 @@ def epoch_of(data: bytes) -> int | None:
 
 
 def log(storage: Memory, epoch: int) -> FragmentLog:
-    return FragmentLog(storage, epoch, Seals(SEAL + b"%d" % epoch, epoch_of), shown="here")
+    return FragmentLog(storage, epoch, EpochSeals(SEAL + b"%d" % epoch, epoch_of), shown="here")
 
 
 def begun(storage: Memory, epoch: int) -> FragmentLog:

@@ -25,7 +25,7 @@ from raynas.core import Metric, UserError
 from raynas.store import Provenance, RunFolder, RunInfo, Writer, read
 from raynas.store.fragments import list_fragments, read_fragment
 from raynas.store.history import check
-from raynas.store.remote import Remote, fetch, working_copy
+from raynas.store.remote import RemoteFolder, fetch, working_copy
 
 PROVENANCE = Provenance("", {}, "h", "p", 1)
 
@@ -162,7 +162,7 @@ class StoreElsewhere(Store):
             seen = RunFolder.open(fetch(self.uri))
         assert read(seen)["trial"].to_pylist() == self.expected
         assert check(seen) == []
-        there = Remote(self.uri).names("results")
+        there = RemoteFolder(self.uri).names("results")
         counted = {f"results/{f.path.name}" for f in list_fragments(seen.results)[0]}
         assert counted <= there.keys()
 

@@ -16,8 +16,8 @@ import pytest
 from raynas.store import Provenance, RunFolder, Writer, next_session, read
 from raynas.store.fragments import list_fragments
 from raynas.store.lease import Lease, newest
-from raynas.store.older import Counted
-from raynas.store.remote import URI_FILE, Remote, fetch, working_copy
+from raynas.store.older import CountedFragments
+from raynas.store.remote import URI_FILE, RemoteFolder, fetch, working_copy
 
 OLD = Path(__file__).parents[2] / "fixtures" / "old_runs"
 
@@ -70,7 +70,7 @@ def test_a_run_elsewhere_is_fetched_and_goes_on(
 def test_a_claim_that_is_renewed_the_old_way_is_seen_to_live(
     uri: str,
 ) -> None:
-    remote = Remote(uri)
+    remote = RemoteFolder(uri)
     claim = newest(remote)
     assert claim is not None
     assert (claim.epoch, claim.free, claim.ttl) == (2, False, 0.2)
@@ -89,10 +89,10 @@ def test_a_claim_that_is_renewed_the_old_way_is_seen_to_live(
 
 def test_the_rule_of_names() -> None:
     def counted(*names: str) -> tuple[str, ...]:
-        return Counted.of([f"{n}.parquet" for n in names]).names
+        return CountedFragments.of([f"{n}.parquet" for n in names]).names
 
     merged = "0001-00000001-00000003"
     assert counted("0001-00000002", merged, "0001-00000003") == (f"{merged}.parquet",)
     late = ("0001-00000004", "0002-00000004")  # the first came after the second session had begun
     assert counted(merged, *late) == (f"{merged}.parquet", "0002-00000004.parquet")
-    assert Counted.of(["0001-00000001.parquet", "0001-00000003.parquet"]).gaps == ((1, 3),)
+    assert CountedFragments.of(["0001-00000001.parquet", "0001-00000003.parquet"]).gaps == ((1, 3),)

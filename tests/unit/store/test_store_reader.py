@@ -19,7 +19,7 @@ from raynas.store import reader as reader_module
 from raynas.store.fragments import list_fragments, name_for
 from raynas.store.local_storage import LocalStorage
 from raynas.store.schema import VERSION_KEY
-from raynas.store.storage import Stat
+from raynas.store.storage import FileStat
 
 
 def pairs(table: pa.Table) -> list[tuple[int, int | None]]:
@@ -107,7 +107,7 @@ def test_a_torn_fragment_is_named_with_the_cure_and_the_cure_works(
 def test_a_fragment_of_a_newer_schema_asks_for_an_upgrade(folder: RunFolder) -> None:
     table = schema_for([]).empty_table().replace_schema_metadata({VERSION_KEY: b"2"})
     pq.write_table(table, folder.results / name_for(1, 1))
-    with pytest.raises(UserError, match=r"version 2; allowed: up to 1; .*upgrade raynas"):
+    with pytest.raises(UserError, match=r"version 2; expected: up to 1; .*upgrade raynas"):
         read(folder)
 
 
@@ -165,7 +165,7 @@ def test_a_fragment_that_vanishes_for_ever_is_an_error(
     told = r"fragment 0001-00000002.parquet is missing.*try again in a moment"
     with pytest.raises(UserError, match=told):
         read(folder)
-    (folder.results / f"{name_for(1, 2)}.torn").touch()  # the cure
+    (folder.results / f"{name_for(1, 2)}.torn").touch()  # the hint
     assert pairs(read(folder)) == [(0, 1), (2, 1)]
 
 
@@ -197,9 +197,9 @@ def test_an_old_listing_costs_no_row(
         writer.append([row(trial)])
     writer.compact()
     writer.append([row(3)])
-    plain, answers = LocalStorage.stats, [{f"results/{n}": Stat(1, "", 0.0) for n in missed}]
+    plain, answers = LocalStorage.stats, [{f"results/{n}": FileStat(1, "", 0.0) for n in missed}]
 
-    def old(storage: LocalStorage, name: str = "") -> dict[str, Stat]:
+    def old(storage: LocalStorage, name: str = "") -> dict[str, FileStat]:
         return answers.pop() if answers else plain(storage, name)
 
     monkeypatch.setattr(LocalStorage, "stats", old)

@@ -18,10 +18,18 @@ from raynas.core import UserError
 from raynas.store import Provenance, RunFolder, RunInfo, Writer, next_session, read
 from raynas.store import lease as leases
 from raynas.store import remote as remotes
-from raynas.store.files import Lock
+from raynas.store.files import FileLock
 from raynas.store.lease import Lease, TakenOver, newest
 from raynas.store.local_storage import LocalStorage
-from raynas.store.remote import Mirror, Remote, fetch, is_uri, look, remote_of, working_copy
+from raynas.store.remote import (
+    CheckpointMirror,
+    RemoteFolder,
+    fetch,
+    is_uri,
+    look,
+    remote_of,
+    working_copy,
+)
 from raynas.store.system import RealSystem, system
 
 
@@ -48,15 +56,15 @@ def test_uris_are_told_from_paths() -> None:
 
 def test_a_uri_that_nothing_opens_is_a_line() -> None:
     with pytest.raises(UserError, match=r"ftp://x/y.*s3://bucket"):
-        Remote("ftp://x/y").names()
+        RemoteFolder("ftp://x/y").names()
 
 
 def test_credentials_are_not_shown() -> None:
-    assert Remote("s3://me:secret@bucket/run?scheme=http").shown == "s3://bucket/run"
+    assert RemoteFolder("s3://me:secret@bucket/run?scheme=http").shown == "s3://bucket/run"
 
 
 def test_files_are_whole_named_from_here_and_gone_when_removed(uri: str) -> None:
-    remote = Remote(uri)
+    remote = RemoteFolder(uri)
     assert remote.names() == {}
     remote.write("results/a.parquet", b"123")
     remote.write("run.json", b"{}")
@@ -76,7 +84,7 @@ def test_storage_that_fails_is_asked_again_but_not_for_ever(
     uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remotes, "_FIRST_PAUSE", 0.001)
-    remote, failures = Remote(uri), [5]
+    remote, failures = RemoteFolder(uri), [5]
 
     def action() -> str:
         if failures[0]:
@@ -105,7 +113,7 @@ def test_a_run_is_written_here_and_there_and_read_from_anywhere(
     assert _fragments(away.path) == ["0001-00000001-00000006.parquet"]
     shutil.rmtree(tmp_path / "cache")  # another machine
     again = RunFolder.open(fetch(uri))
-    assert remote_of(again.path) == Remote(uri)
+    assert remote_of(again.path) == RemoteFolder(uri)
     assert read(again)["trial"].to_pylist() == list(range(6))
     assert again.place == uri
 
@@ -133,7 +141,7 @@ def test_a_look_on_the_drivers_machine_takes_nothing_from_it(
     with Writer(away, 1, provenance) as writer:
         writer.append([row(0)])
         with monkeypatch.context() as patch:
-            patch.setattr(Remote, "stats", None)  # the storage is not even asked
+            patch.setattr(RemoteFolder, "stats", None)  # the storage is not even asked
             assert look(uri) == fetch(uri) == away.path
         writer.append([row(1)])
     assert read(away)["trial"].to_pylist() == [0, 1]
@@ -171,17 +179,17 @@ def test_of_two_creators_one_wins(
     uri: str, info: RunInfo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Both have seen that nothing is there."""
-    plain, other = Remote.names, list[RunFolder]()
+    plain, other = RemoteFolder.names, list[RunFolder]()
 
-    def meanwhile(remote: Remote, folder: str = "") -> dict[str, int]:
+    def meanwhile(remote: RemoteFolder, folder: str = "") -> dict[str, int]:
         found = plain(remote, folder)
         if not other:
-            monkeypatch.setattr(Remote, "names", plain)
+            monkeypatch.setattr(RemoteFolder, "names", plain)
             mine = dataclasses.replace(info, run="another")
             other.append(RunFolder.create(tmp_path / "other", mine, "x = 2\n", uri=uri))
         return found
 
-    monkeypatch.setattr(Remote, "names", meanwhile)
+    monkeypatch.setattr(RemoteFolder, "names", meanwhile)
     with pytest.raises(UserError, match=r"holds a run already.*raynas resume"):
         RunFolder.create(working_copy(uri), info, "x = 1\n", uri=uri)
     assert RunFolder.open(fetch(uri)).info.run == "another"
@@ -218,15 +226,15 @@ def test_a_creation_that_was_killed_leaves_a_name_that_serves(
 
 
 def test_what_a_killed_creation_of_an_older_raynas_left_is_taken(uri: str, info: RunInfo) -> None:
-    Remote(uri).write("experiment.py", b"x = 0\n")
+    RemoteFolder(uri).write("experiment.py", b"x = 0\n")
     folder = RunFolder.create(working_copy(uri), info, "x = 1\n", uri=uri)
     assert folder.source.read_text() == "x = 1\n"
-    assert Remote(uri).read("experiment.py") == b"x = 1\n"
+    assert RemoteFolder(uri).read("experiment.py") == b"x = 1\n"
 
 
 def test_a_resume_with_another_budget_keeps_the_source(away: RunFolder, uri: str) -> None:
     away.update(overrides={"trials": 64}, description={})
-    Remote(uri).remove("experiment.py")
+    RemoteFolder(uri).remove("experiment.py")
     away.source.unlink()
     assert RunFolder.open(fetch(uri)).info.overrides == {"trials": 64}
     assert away.source.read_text() == "x = 1\n"
@@ -249,7 +257,7 @@ def test_a_refresh_fetches_only_what_changed(
     away: RunFolder, uri: str, provenance: Provenance, row: Any, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    remote = Remote(uri)
+    remote = RemoteFolder(uri)
     remote.write("supernet/weights.safetensors", b"w" * 1000)
     remote.write("best/model.pt", b"m" * 1000)
     with Writer(away, 1, provenance) as writer:
@@ -258,8 +266,8 @@ def test_a_refresh_fetches_only_what_changed(
         other = RunFolder.open(fetch(uri))
         assert (other.supernet / "weights.safetensors").read_bytes() == b"w" * 1000
         asked: list[str] = []
-        plain = Remote.read
-        monkeypatch.setattr(Remote, "read", lambda r, n: asked.append(n) or plain(r, n))
+        plain = RemoteFolder.read
+        monkeypatch.setattr(RemoteFolder, "read", lambda r, n: asked.append(n) or plain(r, n))
         fetch(uri)
         assert [n for n in asked if not n.startswith("results/")] == []
         assert [n for n in asked if n.endswith("00000001.parquet")] == []
@@ -277,7 +285,7 @@ def test_two_fetches_into_one_working_copy_take_turns(
 ) -> None:
     monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "elsewhere"))
     copy = fetch(uri)
-    first = Lock(copy / remotes.FETCH_LOCK)
+    first = FileLock(copy / remotes.FETCH_LOCK)
     monkeypatch.setattr(remotes, "_PATIENCE", 0.0)
     with pytest.raises(UserError, match="is being written by process"):
         fetch(uri)
@@ -311,13 +319,13 @@ def test_a_second_start_looks_before_it_claims(
 
 
 def test_a_keeper_goes_on_whatever_fails(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    lease = Lease(Remote(uri), ttl=60)
+    lease = Lease(RemoteFolder(uri), ttl=60)
     with monkeypatch.context() as patch:
         patch.setattr(Lease, "_touch", lambda _: 1 / 0)
         assert lease._keep()
-    before = newest(Remote(uri))
+    before = newest(RemoteFolder(uri))
     assert lease._keep()
-    after = newest(Remote(uri))
+    after = newest(RemoteFolder(uri))
     assert before is not None
     assert after is not None
     assert before.mark != after.mark
@@ -326,10 +334,10 @@ def test_a_keeper_goes_on_whatever_fails(uri: str, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_time_to_live_is_the_holders_own(uri: str) -> None:
-    short = Lease(Remote(uri), ttl=0.2)
+    short = Lease(RemoteFolder(uri), ttl=0.2)
     short._stop()
     told: list[str] = []
-    assert Lease(Remote(uri), ttl=3600, waiting=told.append).epoch == 2
+    assert Lease(RemoteFolder(uri), ttl=3600, waiting=told.append).epoch == 2
     assert "waiting up to 0 s" in told[0]
 
 
@@ -341,11 +349,11 @@ def test_a_second_writer_is_refused_with_the_holders_name(
         writer.append([row(0)])
         monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "elsewhere"))
         other = RunFolder.open(fetch(uri))
-        before, told = Remote(uri).names(), list[str]()
+        before, told = RemoteFolder(uri).names(), list[str]()
         with pytest.raises(UserError, match=r"is being written by process \d+ on"):
             Writer(other, 2, provenance, waiting=told.append)
         assert f"held by process {os.getpid()} on" in told[0]
-        assert Remote(uri).names().keys() == before.keys()  # nothing of it is there
+        assert RemoteFolder(uri).names().keys() == before.keys()  # nothing of it is there
         writer.append([row(2)])
     with Writer(other, 2, provenance) as later:
         later.append([row(1)])
@@ -385,13 +393,13 @@ def test_a_writer_from_the_dead_is_stopped_and_fenced_off(
 def test_a_clock_of_the_storage_that_was_put_back_keeps_no_dead_writer_alive(
     uri: str, hours: int
 ) -> None:
-    dead = Lease(Remote(uri), ttl=0.1)
+    dead = Lease(RemoteFolder(uri), ttl=0.1)
     dead._stop()  # killed: it renews nothing any more
-    claim = newest(Remote(uri))
+    claim = newest(RemoteFolder(uri))
     assert claim is not None
     file, seen = Path(uri.removeprefix("file://")) / claim.name, time.time() + 3600 * hours
     os.utime(file, (seen, seen))
-    heir = Lease(Remote(uri))
+    heir = Lease(RemoteFolder(uri))
     assert heir.epoch == 2
     heir.release()
 
@@ -401,19 +409,19 @@ def test_a_torn_fragment_is_named_where_the_run_lives(
 ) -> None:
     with Writer(away, 1, provenance) as writer:
         writer.append([row(0)])
-    remote = Remote(uri)
+    remote = RemoteFolder(uri)
     (name,) = [n for n in remote.names("results") if "/0001-" in n]
     remote.write(name, remote.read(name)[:100])
     told = rf"fragment {uri}/{name} is torn.*move it away to \S+.torn and"
     with pytest.raises(UserError, match=told):
         read(RunFolder.open(fetch(uri)))
-    remote.write(f"{name}.torn", remote.read(name))  # the cure
+    remote.write(f"{name}.torn", remote.read(name))  # the hint
     remote.remove(name)
     assert read(RunFolder.open(fetch(uri))).num_rows == 0
 
 
 def test_epochs_never_come_twice(uri: str) -> None:
-    remote = Remote(uri)
+    remote = RemoteFolder(uri)
     epochs = []
     for _ in range(3):
         lease = Lease(remote)
@@ -432,7 +440,7 @@ def test_of_many_that_want_the_lease_at_once_one_gets_it(uri: str) -> None:
 
     def want() -> None:
         try:
-            got.append(Lease(Remote(uri), ttl=0.4))
+            got.append(Lease(RemoteFolder(uri), ttl=0.4))
         except UserError as error:
             refused.append(str(error))
 
@@ -448,15 +456,15 @@ def test_of_many_that_want_the_lease_at_once_one_gets_it(uri: str) -> None:
 
 
 def test_a_trials_folder_follows_its_worker(uri: str, tmp_path: Path) -> None:
-    remote = Remote(uri).below("checkpoints/000003")
-    first = Mirror(tmp_path / "one" / "000003", remote)
+    remote = RemoteFolder(uri).below("checkpoints/000003")
+    first = CheckpointMirror(tmp_path / "one" / "000003", remote)
     first.pull()
     place = first.folder / "checkpoint-000001"
     place.mkdir(parents=True)
     (place / "weights.safetensors").write_bytes(b"w" * 10)
     (place / "state.json").write_bytes(b"{}")
     first.push()
-    second = Mirror(tmp_path / "two" / "000003", remote)
+    second = CheckpointMirror(tmp_path / "two" / "000003", remote)
     second.pull()
     assert (second.folder / "checkpoint-000001" / "weights.safetensors").read_bytes() == b"w" * 10
     shutil.rmtree(second.folder / "checkpoint-000001")
@@ -465,10 +473,10 @@ def test_a_trials_folder_follows_its_worker(uri: str, tmp_path: Path) -> None:
 
 
 def test_a_pull_makes_the_folder_equal(uri: str, tmp_path: Path) -> None:
-    remote = Remote(uri).below("checkpoints/000003")
+    remote = RemoteFolder(uri).below("checkpoints/000003")
     remote.write("checkpoint-000002/weights", b"22")
     remote.write("state.json", b"{}")
-    mirror = Mirror(tmp_path / "w", remote)
+    mirror = CheckpointMirror(tmp_path / "w", remote)
     left = mirror.folder / "checkpoint-000009" / "weights"  # of another trial, or a later attempt
     left.parent.mkdir(parents=True)
     left.write_bytes(b"99")
@@ -478,26 +486,26 @@ def test_a_pull_makes_the_folder_equal(uri: str, tmp_path: Path) -> None:
     assert not left.parent.exists()
     assert (mirror.folder / "checkpoint-000002" / "weights").read_bytes() == b"22"
     remote.write("checkpoint-000002/weights", b"23")
-    Mirror(mirror.folder, remote).pull()
+    CheckpointMirror(mirror.folder, remote).pull()
     assert (mirror.folder / "checkpoint-000002" / "weights").read_bytes() == b"23"
 
 
 def test_a_pull_fetches_nothing_twice(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    remote = Remote(uri).below("checkpoints/000003")
+    remote = RemoteFolder(uri).below("checkpoints/000003")
     remote.write("weights", b"1" * 100)
-    Mirror(tmp_path / "w", remote).pull()
+    CheckpointMirror(tmp_path / "w", remote).pull()
     with monkeypatch.context() as patch:
-        patch.setattr(Remote, "read", None)
-        Mirror(tmp_path / "w", remote).pull()
+        patch.setattr(RemoteFolder, "read", None)
+        CheckpointMirror(tmp_path / "w", remote).pull()
     assert (tmp_path / "w" / "weights").read_bytes() == b"1" * 100
-    Mirror(tmp_path / "w", remote).push()
+    CheckpointMirror(tmp_path / "w", remote).push()
     assert list(remote.names()) == ["weights"]
 
 
 def _there(uri: str) -> list[str]:
-    return sorted(n.rpartition("/")[2] for n in Remote(uri).names("results"))
+    return sorted(n.rpartition("/")[2] for n in RemoteFolder(uri).names("results"))
 
 
 def _fragments(folder: Path) -> list[str]:

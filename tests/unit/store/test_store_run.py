@@ -141,7 +141,7 @@ def test_a_run_file_of_before_lacks_a_field_that_came_later(folder: RunFolder) -
 
 def test_a_newer_schema_asks_for_an_upgrade_whatever_else_changed(folder: RunFolder) -> None:
     folder.run_file.write_text('{"schema_version": 99, "all": "new"}')
-    with pytest.raises(UserError, match=r"version 99; allowed: up to 1; .*upgrade raynas"):
+    with pytest.raises(UserError, match=r"version 99; expected: up to 1; .*upgrade raynas"):
         RunFolder.open(folder.path)
 
 

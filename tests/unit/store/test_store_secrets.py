@@ -18,14 +18,14 @@ from raynas.store.local_storage import LocalStorage
 from raynas.store.manifest import Manifest
 from raynas.store.remote import (
     URI_FILE,
-    Remote,
+    RemoteFolder,
     fetch,
     is_below,
     remote_of,
     remotes_forgotten,
     working_copy,
 )
-from raynas.store.storage import OPENERS, Stat
+from raynas.store.storage import OPENERS, FileStat
 from raynas.store.uris import scrubbed, shown, without_secrets
 
 KEYED = "s3://KEYNAME:SeCrEt%2Fpart@bucket/run?region=eu&scheme=http"
@@ -117,8 +117,8 @@ def test_a_name_that_leaves_the_folder_is_refused(
     RunFolder.create(working_copy(uri), info, "x = 1\n", uri=uri)
     stats = LocalStorage.stats
 
-    def listed(self: LocalStorage, folder: str = "") -> dict[str, Stat]:
-        return {**stats(self, folder), name: Stat(1, "tag", 0.0)}
+    def listed(self: LocalStorage, folder: str = "") -> dict[str, FileStat]:
+        return {**stats(self, folder), name: FileStat(1, "tag", 0.0)}
 
     monkeypatch.setattr(LocalStorage, "stats", listed)
     before = sorted(p for p in tmp_path.rglob("*"))
@@ -149,4 +149,4 @@ def test_a_manifest_of_others_is_refused(field: str, value: object) -> None:
 
 
 def test_remote_shows_no_key() -> None:
-    assert "SeCrEt" not in repr(Remote(KEYED))
+    assert "SeCrEt" not in repr(RemoteFolder(KEYED))

@@ -17,7 +17,7 @@ from raynas.store import remote as remotes
 from raynas.store.arrow_storage import ArrowStorage
 from raynas.store.local_storage import LocalStorage
 from raynas.store.object_storage import ObjectStorage
-from raynas.store.remote import Remote
+from raynas.store.remote import RemoteFolder
 from raynas.store.storage import OPENERS, Storage, open_storage
 from raynas.store.system import RealSystem, system
 from raynas.store.uris import scrubbed, shown, taken_apart
@@ -127,13 +127,13 @@ def flaky(monkeypatch: pytest.MonkeyPatch) -> Flaky:
 
 def test_what_was_created_before_the_answer_was_lost_is_ours(flaky: Flaky) -> None:
     flaky.errors = [OSError(5, "timed out"), OSError(5, "timed out")]
-    Remote("flaky://x").create("a", b"mine")
+    RemoteFolder("flaky://x").create("a", b"mine")
     with pytest.raises(FileExistsError):
-        Remote("flaky://x").create("a", b"other")
+        RemoteFolder("flaky://x").create("a", b"other")
     flaky.files["b"] = b"other"
     flaky.errors = [OSError(5, "timed out")]
     with pytest.raises(FileExistsError):
-        Remote("flaky://x").create("b", b"mine")
+        RemoteFolder("flaky://x").create("b", b"mine")
 
 
 def test_a_conflict_of_two_requests_that_both_failed_is_tried_again(flaky: Flaky) -> None:
@@ -148,7 +148,7 @@ def test_a_conflict_of_two_requests_that_both_failed_is_tried_again(flaky: Flaky
         plain(name, data)
 
     flaky.create = create  # type: ignore[method-assign]
-    Remote("flaky://x").create("a", b"mine")
+    RemoteFolder("flaky://x").create("a", b"mine")
     assert flaky.files == {"a": b"mine"}
 
 
@@ -171,8 +171,8 @@ SLASHED = "wJalr/XUtn+FEMI"
     ],
 )
 def test_credentials_and_options_are_not_shown(uri: str, place: str) -> None:
-    assert shown(uri) == Remote(uri).shown == place
-    assert repr(Remote(uri)) == f"Remote({place!r})"
+    assert shown(uri) == RemoteFolder(uri).shown == place
+    assert repr(RemoteFolder(uri)) == f"Remote({place!r})"
 
 
 @pytest.mark.parametrize("form", [SLASHED, "wJalr%2FXUtn%2BFEMI", "wJalr%2fXUtn%2bFEMI"])
@@ -190,16 +190,16 @@ def test_a_secret_is_in_no_error_of_a_storage(monkeypatch: pytest.MonkeyPatch) -
     uri = f"s3://me:{SLASHED}@bucket/run?endpoint_override=127.0.0.1:1&scheme=http"
     monkeypatch.setattr(remotes, "_TRIES", 1)
     with pytest.raises(OSError, match="reading x") as refused:
-        Remote(uri).read("x")
+        RemoteFolder(uri).read("x")
     with pytest.raises(UserError, match=r"option 'what'.*is not one of") as unknown:
-        Remote(f"{uri}&what=1").read("x")
+        RemoteFolder(f"{uri}&what=1").read("x")
 
     def fails(_: str) -> Storage:
         raise OSError(f"library: {uri} with {SLASHED}")
 
     monkeypatch.setitem(OPENERS, "s3", fails)
     with pytest.raises(UserError, match=r"library: s3://bucket/run with \*\*\*") as other:
-        Remote(uri).read("x")
+        RemoteFolder(uri).read("x")
     for error in (refused.value, unknown.value, other.value):
         assert "XUtn" not in f"{error}{error!r}{error.__cause__}"
 
@@ -252,7 +252,7 @@ def test_the_credentials_of_a_profile_are_found(
 
 def test_a_file_uri_of_another_host_is_refused() -> None:
     with pytest.raises(UserError, match="host 'other'"):
-        Remote("file://other/path").names()
+        RemoteFolder("file://other/path").names()
 
 
 # -- the machine -------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from tiny_supernet import Tiny, tiny_view
 from torch import Tensor, nn
 
 from raynas.supernet.calibration import calibration_batches, in_batches, recalibrate
-from raynas.supernet.evaluation.subnets import Crowd, Looks, Subnets
+from raynas.supernet.evaluation.subnets import Looks, SubnetBatch, SubnetEvaluator
 from raynas.training import Recipe
 from raynas.training.augment import on_device
 
@@ -91,11 +91,11 @@ def test_networks_together_have_the_statistics_of_each_alone() -> None:
     drawn = Looks(140).of(view)
     bright = replace(drawn.train, pixels=np.concatenate((pixels[:128], 255 - pixels[128:])))
     view = replace(drawn, train=bright)
-    subnets = Subnets(space.supernet(view.input_shape, view.num_classes), view)
+    subnets = SubnetEvaluator(space.supernet(view.input_shape, view.num_classes), view)
     arch = space.sample(np.random.default_rng(1))
     program = subnets.program(arch)
     assert program is not None
-    crowd = Crowd(subnets, [program])
+    crowd = SubnetBatch(subnets, [program])
     crowd.calibrate(140)
     network = subnets.supernet.extract(arch)
     recalibrate(network, subnets.batches(slice(None)))

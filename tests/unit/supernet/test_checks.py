@@ -1,4 +1,4 @@
-"""What is wrong with a supernet is said before it is trained, with the layer and the cure."""
+"""What is wrong with a supernet is said before it is trained, with the layer and the hint."""
 
 from __future__ import annotations
 

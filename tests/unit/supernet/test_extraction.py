@@ -18,7 +18,7 @@ from raynas.layers import ElasticConv2d, ElasticLinear, Flatten, Sequential
 from raynas.spaces import ElasticResNet, NASBench201
 from raynas.spaces.base import InputShape, SearchSpace
 from raynas.spaces.supernet import Supernet
-from raynas.supernet.evaluation.subnets import Looks, Subnets
+from raynas.supernet.evaluation.subnets import Looks, SubnetEvaluator
 from raynas.supernet.extraction import extract_checked
 
 SMALL = ElasticResNet(((8, 16),), (1,), depths=(1, 2), kernels=(3, 5), expansions=(0.5, 1.0))
@@ -113,7 +113,7 @@ class Attentive(SearchSpace):
 def test_attention_and_frozen_parts_are_taken_out(fused: bool, frozen: tuple[str, ...]) -> None:
     space = Attentive(fused, frozen)
     torch.manual_seed(0)
-    subnets = Subnets(space.supernet((1, 8, 8), 4), Looks(32).of(tiny_view(32)))
+    subnets = SubnetEvaluator(space.supernet((1, 8, 8), 4), Looks(32).of(tiny_view(32)))
     arch = space.extremes()[0]
     network = subnets.extract(arch)
     assert {n.rpartition(".")[0] for n, p in network.named_parameters() if not p.requires_grad} == {
@@ -137,5 +137,5 @@ def test_a_supernet_that_is_frozen_as_a_whole_is_taken_out() -> None:
 
 def test_what_was_not_frozen_may_be_trained_on() -> None:
     torch.manual_seed(0)
-    subnets = Subnets(Tiny().supernet((1, 8, 8), 4), Looks(32).of(tiny_view(32)))
+    subnets = SubnetEvaluator(Tiny().supernet((1, 8, 8), 4), Looks(32).of(tiny_view(32)))
     assert all(p.requires_grad for p in subnets.extract(Tiny().extremes()[0]).parameters())

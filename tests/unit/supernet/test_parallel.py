@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from raynas.core import Architecture, Job, RaynasError
 from raynas.evaluators.train_supernet import TrainSupernet
-from raynas.supernet.parallel import ALONE, Ranks, device_of, together
+from raynas.supernet.parallel import ALONE, ProcessGroup, device_of, together
 from raynas.supernet.rules import Sandwich
 from raynas.supernet.weights import load_weights
 from raynas.training import Recipe
@@ -76,7 +76,7 @@ def test_the_loss_of_a_process_is_an_error_and_ends_the_others(tmp_path: Path) -
     assert not torch.distributed.is_initialized()
 
 
-def drift(ranks: Ranks, _: str) -> None:
+def drift(ranks: ProcessGroup, _: str) -> None:
     """The other side of the test below."""
     layer = nn.BatchNorm1d(2)
     for weight in ([1.0, float("nan")], [1.0, 2.0]):

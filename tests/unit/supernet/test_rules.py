@@ -14,7 +14,14 @@ from tiny_supernet import OPERATIONS, Tiny
 from raynas.core import Choice, UserError, rng_for
 from raynas.spaces import ElasticResNet, NASBench201
 from raynas.spaces.base import SearchSpace
-from raynas.supernet.rules import Pass, Phase, Reach, Sandwich, SinglePath, StrictFairness
+from raynas.supernet.rules import (
+    OpenOptions,
+    Phase,
+    Sandwich,
+    SinglePath,
+    StrictFairness,
+    SubnetPass,
+)
 
 ELASTIC = ElasticResNet()
 PHASES = (Phase(2, "kernel"), Phase(3, "depth", options=2), Phase(5, "depth"), Phase(4, "width"))
@@ -23,7 +30,7 @@ PHASES = (Phase(2, "kernel"), Phase(3, "depth", options=2), Phase(5, "depth"), P
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**31), space=st.sampled_from([NASBench201(), ELASTIC]))
 def test_strict_fairness_takes_every_option_once(seed: int, space: SearchSpace) -> None:
-    passes = StrictFairness().passes(Reach.of(space), np.random.default_rng(seed))
+    passes = StrictFairness().passes(OpenOptions.of(space), np.random.default_rng(seed))
     for choice in space.choices:
         taken = [one.arch[choice.name] for one in passes]
         assert sorted(taken, key=str) == sorted(choice.options, key=str)
@@ -31,7 +38,7 @@ def test_strict_fairness_takes_every_option_once(seed: int, space: SearchSpace) 
 
 
 def test_strict_fairness_with_fewer_options_is_fair_over_the_steps() -> None:
-    now, rng = Reach.of(Tiny()), rng_for("fair")
+    now, rng = OpenOptions.of(Tiny()), rng_for("fair")
     counts: Counter[object] = Counter()
     for _ in range(100):
         passes = StrictFairness().passes(now, rng)
@@ -44,7 +51,7 @@ def test_strict_fairness_with_fewer_options_is_fair_over_the_steps() -> None:
 
 
 def test_permutations_are_new_for_every_step_and_choice() -> None:
-    now, rng = Reach.of(NASBench201()), rng_for("new")
+    now, rng = OpenOptions.of(NASBench201()), rng_for("new")
     steps = [StrictFairness().passes(now, rng) for _ in range(20)]
     orders = [tuple(one.arch.options for one in passes) for passes in steps]
     assert len(set(orders)) == 20
@@ -57,8 +64,8 @@ def test_permutations_are_new_for_every_step_and_choice() -> None:
 
 def test_single_path_draws_classes_of_cells_alike() -> None:
     """The function of the empty cell, which many cells compute, is no likelier than another."""
-    now, space = Reach.of(NASBench201()), NASBench201()
-    empty = space.canonical(Reach.of(space).smallest)
+    now, space = OpenOptions.of(NASBench201()), NASBench201()
+    empty = space.canonical(OpenOptions.of(space).smallest)
     drawn = {
         canonical: [
             SinglePath(canonical).passes(now, rng_for("draw", k))[0].arch for k in range(400)
@@ -71,32 +78,32 @@ def test_single_path_draws_classes_of_cells_alike() -> None:
 
 
 def test_what_has_no_canonical_form_is_drawn_again() -> None:
-    reach = Reach.of(FailingSpace(where="canonical"))
+    reach = OpenOptions.of(FailingSpace(where="canonical"))
     drawn = [SinglePath().passes(reach, rng_for("draw", k))[0].arch for k in range(200)]
     assert {int(str(arch["x"])) for arch in drawn} == {3, 4, 5}
 
 
 def test_a_space_without_any_canonical_form_is_told() -> None:
     with pytest.raises(UserError, match=r"100 random .* 'failing', .* no canonical with x below 6"):
-        Reach.of(FailingSpace(where="canonical", bad=6)).draw(rng_for("draw", 1))
+        OpenOptions.of(FailingSpace(where="canonical", bad=6)).draw(rng_for("draw", 1))
 
 
 def test_the_sandwich_is_largest_random_smallest() -> None:
-    now = Reach.of(ELASTIC)
+    now = OpenOptions.of(ELASTIC)
     passes = Sandwich(random=3).passes(now, rng_for("sandwich"))
     small, large = ELASTIC.extremes()
-    assert passes[0] == Pass(large)
-    assert passes[-1] == Pass(small, taught=True)
+    assert passes[0] == SubnetPass(large)
+    assert passes[-1] == SubnetPass(small, taught=True)
     assert len({one.arch for one in passes}) == 5
     assert all(one.taught for one in passes[1:])
     alone = Sandwich(random=0, distil=False).passes(now, rng_for("sandwich"))
-    assert alone == [Pass(large), Pass(small)]
+    assert alone == [SubnetPass(large), SubnetPass(small)]
     assert not Sandwich.decays_norms
 
 
 def test_phases_open_kernels_then_depths_then_widths() -> None:
     for epoch in range(1, 6):
-        now, rng = Reach.of(ELASTIC).opened(PHASES, epoch), rng_for("phases", epoch)
+        now, rng = OpenOptions.of(ELASTIC).opened(PHASES, epoch), rng_for("phases", epoch)
         drawn = [now.draw(rng) for _ in range(300)]
 
         def seen(word: str, drawn: list = drawn) -> set[object]:  # type: ignore[type-arg]
@@ -112,7 +119,7 @@ def test_phases_open_kernels_then_depths_then_widths() -> None:
             all(float(now.smallest[name]) <= float(arch[name]) for arch in drawn for name in arch)
             or epoch < 3
         )  # unused blocks of shallow networks have the first options
-    assert Reach.of(ELASTIC).opened(PHASES, 1).smallest["s1_b1_kernel"] == 7
+    assert OpenOptions.of(ELASTIC).opened(PHASES, 1).smallest["s1_b1_kernel"] == 7
     assert now.smallest == ELASTIC.extremes()[0]
 
 
@@ -120,8 +127,10 @@ def test_a_choice_is_named_by_its_last_word_or_whole() -> None:
     assert Phase(1, "kernel").fits("s1_b1_kernel")
     assert Phase(1, "width").fits("width")
     assert not Phase(1, "width").fits("bandwidth")
-    with pytest.raises(UserError, match=r"'kernal'.*no such choice; allowed: width, depth, kernel"):
-        Reach.of(ELASTIC).opened((Phase(1, "kernal"),), 1)
+    with pytest.raises(
+        UserError, match=r"'kernal'.*no such choice; expected: width, depth, kernel"
+    ):
+        OpenOptions.of(ELASTIC).opened((Phase(1, "kernal"),), 1)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +150,7 @@ def test_rules_can_be_set_from_the_command_line() -> None:
 def test_the_sandwich_is_taught_by_the_largest_however_options_are_written(
     widths: tuple[int, ...],
 ) -> None:
-    reach = Reach.of(Widths(widths))
+    reach = OpenOptions.of(Widths(widths))
     first, *_, last = Sandwich(random=0).passes(reach, rng_for("sandwich"))
     assert (first.arch["width"], first.taught) == (6, False)
     assert (last.arch["width"], last.taught) == (2, True)

@@ -119,7 +119,7 @@ def test_foreign_files_are_refused(saved):
 def test_a_file_of_another_format_is_refused(saved):
     content = saved.path.read_bytes()
     saved.path.write_bytes(content.replace(b'\\"format\\": 1', b'\\"format\\": 9'))
-    assert "has format 9; allowed: 1" in refused(saved)
+    assert "has format 9; expected: 1" in refused(saved)
 
 
 @pytest.mark.parametrize(

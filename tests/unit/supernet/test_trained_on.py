@@ -17,15 +17,15 @@ from tiny_supernet import Tiny
 from raynas.core import Job, RaynasError, UserError
 from raynas.core.describe import fresh
 from raynas.data import Arrays, Digits
-from raynas.data.base import Images, View
+from raynas.data.base import DataView, Images
 from raynas.evaluators import FineTune, Inherited, Retrain, TrainSupernet
 from raynas.evaluators.base import Evaluator
-from raynas.experiment import Budget, Experiment, Finalists, Truth, load
+from raynas.experiment import Budget, Experiment, Finalists, RankingCheck, load
 from raynas.pipeline import launch
 from raynas.pipeline.stages import prepare
 from raynas.runners.local import LocalRunner
 from raynas.runners.ray import actor_pool as crew
-from raynas.runners.ray.actor_pool import Shared, ready_evaluator
+from raynas.runners.ray.actor_pool import SharedContext, ready_evaluator
 from raynas.samplers import Random
 from raynas.supernet.trained_on import ARRAY, TrainedOn
 from raynas.supernet.weights import FILE, SHEET, read_trained_on, save_weights
@@ -64,7 +64,7 @@ def both(weights: Path) -> list[Evaluator]:
     return [Inherited(calibration=32, weights=weights), FineTune(RECIPE, weights=weights)]
 
 
-def checked(evaluator: Evaluator, view: View) -> None:
+def checked(evaluator: Evaluator, view: DataView) -> None:
     made = fresh(evaluator)
     made.setup(SPACE, view)
     made.check(SPACE.extremes()[0])
@@ -172,7 +172,7 @@ def test_hashes_that_were_altered_are_refused(weights: Path) -> None:
 
 def experiment(seed: int, evaluator: Evaluator, **more: object) -> Experiment:
     return Experiment(
-        space=SPACE, data=DATA, evaluator=evaluator, sampler=Random(), seed=seed, against=(),
+        space=SPACE, data=DATA, evaluator=evaluator, sampler=Random(), seed=seed, baselines=(),
         budget=Budget(trials=2), **{"finalists": Finalists(top=0), **more},  # type: ignore[arg-type]
     )  # fmt: skip
 
@@ -182,7 +182,7 @@ def experiment(seed: int, evaluator: Evaluator, **more: object) -> Experiment:
     [
         lambda of: (of[0], {}),
         lambda of: (of[1], {}),
-        lambda of: (Retrain(RECIPE), {"truth": Truth(of[1], count=1)}),
+        lambda of: (Retrain(RECIPE), {"truth": RankingCheck(of[1], count=1)}),
     ],
 )
 def test_a_search_by_seen_images_does_not_begin(parts, weights: Path) -> None:
@@ -237,7 +237,7 @@ def test_a_worker_needs_no_file(
     here.setup(SPACE, view)
     expected = list(here.evaluate(arch, Job(0, 0, 1, workdir=tmp_path / "here")))
     version = evaluator.weights_version() or ""
-    shared = Shared(SPACE, here, view, dict(evaluator.assets()), version)
+    shared = SharedContext(SPACE, here, view, dict(evaluator.assets()), version)
     sent = pickle.dumps(shared)
     for file in weights.parent.iterdir():
         file.unlink()
@@ -252,7 +252,7 @@ def test_a_worker_needs_no_file(
 def test_a_worker_refuses_seen_images_as_well(weights: Path, monkeypatch) -> None:
     monkeypatch.setattr(crew, "ray", Store)
     for evaluator in both(weights):
-        shared = Shared(SPACE, evaluator, DATA.search_view(1), dict(evaluator.assets()), "v")
+        shared = SharedContext(SPACE, evaluator, DATA.search_view(1), dict(evaluator.assets()), "v")
         with pytest.raises(UserError, match="of its validation images were trained on"):
             next(iter(ready_evaluator(shared).evaluate(SPACE.extremes()[0], Job(0, 0, 1))))
 
@@ -267,7 +267,7 @@ def test_a_tune_worker_is_given_its_assets(weights: Path, monkeypatch) -> None:
         tune.ray, "get_runtime_context", lambda: type("C", (), {"get_node_id": lambda _: "n"})()
     )
     tuned = both(weights)[1]
-    shared = Shared(SPACE, tuned, DATA.search_view(0), dict(tuned.assets()), "v")
+    shared = SharedContext(SPACE, tuned, DATA.search_view(0), dict(tuned.assets()), "v")
     (weights.parent / FILE).unlink()
     actor = object.__new__(tune.TrialActor)
     actor.setup({}, shared)
@@ -287,7 +287,7 @@ def test_lost_assets_and_no_file_are_told_in_one_line(weights: Path, monkeypatch
     monkeypatch.setattr(crew, "ray", Lost)
     tuned = both(weights)[1]
     (weights.parent / FILE).unlink()
-    shared = Shared(SPACE, tuned, DATA.search_view(0), {"a": np.zeros(1)}, "v1")
+    shared = SharedContext(SPACE, tuned, DATA.search_view(0), {"a": np.zeros(1)}, "v1")
     with pytest.raises(RaynasError, match="weights v1 are lost"):
         ready_evaluator(shared)
 
@@ -317,7 +317,7 @@ from raynas.samplers import Random
 
 def experiment():
     return Experiment(
-        space=Tiny(), data=Digits(subset=100), sampler=Random(), against=(), budget=Budget(2),
+        space=Tiny(), data=Digits(subset=100), sampler=Random(), baselines=(), budget=Budget(2),
         evaluator=Inherited(calibration=16, weights=Path({weights!r})), finalists=Finalists(top=0),
     )
 """

@@ -22,8 +22,16 @@ from torch import Tensor, nn
 from raynas.core import Measurement, TrainingDiverged, UserError
 from raynas.spaces.supernet import Supernet
 from raynas.supernet import training
-from raynas.supernet.rules import Pass, Phase, Reach, Rule, Sandwich, SinglePath, StrictFairness
-from raynas.supernet.training import Averaged, Look, step_used, train_supernet
+from raynas.supernet.rules import (
+    OpenOptions,
+    Phase,
+    Rule,
+    Sandwich,
+    SinglePath,
+    StrictFairness,
+    SubnetPass,
+)
+from raynas.supernet.training import AveragedSupernet, Look, step_used, train_supernet
 from raynas.training import Recipe
 from raynas.training.loop import make_optimizer
 
@@ -64,8 +72,8 @@ class Always(Rule):
 
     text: str = "4-1-a-b"
 
-    def passes(self, reach: Reach, rng: np.random.Generator) -> list[Pass]:
-        return [Pass(reach.space.architecture(self.text))]
+    def passes(self, reach: OpenOptions, rng: np.random.Generator) -> list[SubnetPass]:
+        return [SubnetPass(reach.space.architecture(self.text))]
 
 
 @pytest.mark.parametrize(
@@ -231,7 +239,7 @@ def test_channels_are_sorted_before_widths_open(monkeypatch: pytest.MonkeyPatch)
         epoch = row.step + 1
     assert sorted_at == [3]
     assert [count == 0 for count in momenta] == [step in (0, 8) for step in range(16)]
-    whole = Averaged(supernet, averages=True)
+    whole = AveragedSupernet(supernet, averages=True)
     whole.take()
     whole.begin_anew()
     assert whole.served is supernet
@@ -312,7 +320,7 @@ def test_the_last_measurement_is_that_of_the_weights_kept(tmp_path: Path) -> Non
     fresh = make(5)
     load_weights(tmp_path / "weights", fresh)
     data = on_device(tiny_view(), torch.device("cpu"))
-    shown = LOOK.subnets(Reach.of(fresh.space), seed=3)
+    shown = LOOK.subnets(OpenOptions.of(fresh.space), seed=3)
     found = training.accuracies(fresh, shown, data, RECIPE, LOOK, seed=3)
     assert {k: v for k, v in rows[-1].values.items() if k in found} == found
 
@@ -353,7 +361,7 @@ def test_checkpoints_of_another_training_are_refused(tmp_path: Path) -> None:
     run(make(), workdir=tmp_path, max_epoch=1)
     with pytest.raises(UserError, match="other average, rule"):
         run(make(), workdir=tmp_path, average=2, rule=Sandwich())
-    with pytest.raises(UserError, match="allowed: 1 to 4"):
+    with pytest.raises(UserError, match="expected: 1 to 4"):
         run(make(), max_epoch=5)
 
 
@@ -362,14 +370,17 @@ def test_measuring_subnets_leaves_the_supernet_alone() -> None:
 
     supernet = make()
     before = state(supernet)
-    data, shown = on_device(tiny_view(), torch.device("cpu")), LOOK.subnets(Reach.of(Tiny()), 1)
+    data, shown = (
+        on_device(tiny_view(), torch.device("cpu")),
+        LOOK.subnets(OpenOptions.of(Tiny()), 1),
+    )
     training.accuracies(supernet, shown, data, RECIPE, LOOK, 1)
     assert same(before, state(supernet))
 
 
 def test_without_a_mean_the_supernet_itself_is_served() -> None:
     supernet = make()
-    whole = Averaged(supernet, averages=True)
+    whole = AveragedSupernet(supernet, averages=True)
     assert whole.served is supernet
     whole.take()
     assert whole.served is not supernet

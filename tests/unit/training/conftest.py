@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from raynas.data.base import Images, View
+from raynas.data.base import DataView, Images
 
 
 def make_images(n: int, seed: int, size: int = 8, channels: int = 1) -> Images:
@@ -25,8 +25,8 @@ def make_images(n: int, seed: int, size: int = 8, channels: int = 1) -> Images:
     return Images(pixels, labels)
 
 
-def make_view(held_out_name: str = "val", train: int = 97, channels: int = 1) -> View:
-    return View(
+def make_view(held_out_name: str = "val", train: int = 97, channels: int = 1) -> DataView:
+    return DataView(
         train=make_images(train, seed=1, channels=channels),
         held_out=make_images(40, seed=2, channels=channels),
         held_out_name=held_out_name,  # type: ignore[arg-type]
@@ -52,12 +52,12 @@ def make_network(seed: int = 0, channels: int = 1) -> nn.Module:
 
 
 @pytest.fixture
-def view() -> View:
+def view() -> DataView:
     return make_view()
 
 
 @pytest.fixture
-def view_of() -> Callable[..., View]:
+def view_of() -> Callable[..., DataView]:
     return make_view
 
 

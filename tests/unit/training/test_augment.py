@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from raynas.core import UserError
-from raynas.data.base import Images, View
+from raynas.data.base import DataView, Images
 from raynas.training import Recipe, augment, train
 from raynas.training.augment import (
-    Draws,
+    AugmentationDraws,
     augmented,
     check_augmentation,
     check_pixels,
@@ -24,11 +24,11 @@ CPU = torch.device("cpu")
 PLAIN = Recipe(flip=False, crop_pad=0)
 
 
-def draws(n: int, recipe: Recipe, seed: int = 0) -> Draws:
+def draws(n: int, recipe: Recipe, seed: int = 0) -> AugmentationDraws:
     return draw_epoch(n, 8, 8, recipe, torch.Generator().manual_seed(seed))
 
 
-def expected(view: View, d: Draws, i: int, recipe: Recipe) -> np.ndarray:
+def expected(view: DataView, d: AugmentationDraws, i: int, recipe: Recipe) -> np.ndarray:
     """One image by plain numpy: mirror a padded crop, normalise, erase. (c, h, w)"""
     image = view.train.pixels[int(d.order[i])].astype(np.float32)
     size = image.shape[0]
@@ -59,7 +59,7 @@ def expected(view: View, d: Draws, i: int, recipe: Recipe) -> np.ndarray:
     ],
 )
 def test_batches_equal_the_plain_way(
-    view_of: Callable[..., View], recipe: Recipe, channels: int
+    view_of: Callable[..., DataView], recipe: Recipe, channels: int
 ) -> None:
     view = view_of(channels=channels)
     d = draws(len(view.train), recipe)
@@ -83,7 +83,7 @@ def test_switching_one_augmentation_off_leaves_the_order() -> None:
 
 
 @pytest.mark.parametrize("last", [True, False])
-def test_memory_format_is_as_the_recipe_says(view_of: Callable[..., View], last: bool) -> None:
+def test_memory_format_is_as_the_recipe_says(view_of: Callable[..., DataView], last: bool) -> None:
     view = view_of(channels=3)
     recipe = Recipe(channels_last=last)
     images, _ = augmented(on_device(view, CPU), draws(len(view.train), recipe), slice(0, 8), recipe)
@@ -91,7 +91,7 @@ def test_memory_format_is_as_the_recipe_says(view_of: Callable[..., View], last:
     assert images.is_contiguous() != last
 
 
-def test_a_view_is_copied_once_and_let_go_with_the_view(view_of: Callable[..., View]) -> None:
+def test_a_view_is_copied_once_and_let_go_with_the_view(view_of: Callable[..., DataView]) -> None:
     view = view_of()
     loaded = on_device(view, CPU)
     assert on_device(view, CPU) is loaded
@@ -102,7 +102,7 @@ def test_a_view_is_copied_once_and_let_go_with_the_view(view_of: Callable[..., V
     assert key not in augment._loaded
 
 
-def test_device_copies_do_not_alias_the_view(view_of: Callable[..., View]) -> None:
+def test_device_copies_do_not_alias_the_view(view_of: Callable[..., DataView]) -> None:
     view = view_of()
     before = view.train.pixels.copy()
     on_device(view, CPU).train.pixels.zero_()
@@ -112,18 +112,18 @@ def test_device_copies_do_not_alias_the_view(view_of: Callable[..., View]) -> No
 # -- what does not fit the images --------------------------------------------------------------
 
 
-def signals(height: int, width: int, dtype: type = np.uint8) -> View:
+def signals(height: int, width: int, dtype: type = np.uint8) -> DataView:
     pixels = np.full((6, height, width, 1), 200, dtype=dtype)
     images = Images(pixels, np.arange(6) % 2)
-    return View(images, images, "val", 2, (0.0,), (1.0,))
+    return DataView(images, images, "val", 2, (0.0,), (1.0,))
 
 
 @pytest.mark.parametrize(
     ("shape", "settings", "words"),
     [
-        ((1, 128), {"crop_pad": 4}, r"crop_pad=4 .*1 x 128 pixels.*allowed: 0 to 0.*crop_pad=0"),
+        ((1, 128), {"crop_pad": 4}, r"crop_pad=4 .*1 x 128 pixels.*expected: 0 to 0.*crop_pad=0"),
         ((128, 1), {"crop_pad": 1}, r"crop_pad=1 .*128 x 1 pixels"),
-        ((4, 32), {"crop_pad": 4}, r"allowed: 0 to 3"),
+        ((4, 32), {"crop_pad": 4}, r"expected: 0 to 3"),
         ((8, 8), {"crop_pad": 0, "cutout": 8}, r"cutout=8 .*erase all of.*0 to 7.*cutout=4"),
         ((1, 16), {"crop_pad": 0, "cutout": 40}, r"cutout=40 .*0 to 15"),
     ],

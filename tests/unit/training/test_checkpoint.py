@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from raynas.core import Measurement, UserError
 from raynas.training import Recipe, load_network, save_network
-from raynas.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from raynas.training.checkpoint import TrainingProgress, load_checkpoint, save_checkpoint
 from raynas.training.loop import make_optimizer
 
 IDENTITY = {"label": "a", "seed": 1, "recipe": {"lr": 0.1}}
@@ -40,8 +40,8 @@ def stepped(network: nn.Module, steps: int = 2) -> torch.optim.SGD:
     return optimizer
 
 
-def progress(epoch: int) -> Progress:
-    return Progress(epoch, IDENTITY, (Measurement(epoch, {"val_loss": 0.5 * epoch}, 1.5),))
+def progress(epoch: int) -> TrainingProgress:
+    return TrainingProgress(epoch, IDENTITY, (Measurement(epoch, {"val_loss": 0.5 * epoch}, 1.5),))
 
 
 def save(folder: Path, epoch: int, network: nn.Module) -> Path:

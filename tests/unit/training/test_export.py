@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from raynas.core import RaynasError, UserError
-from raynas.training import Exported, export, export_network, load_network, save_network
+from raynas.training import ExportedNetwork, export, export_network, load_network, save_network
 
 ARCHITECTURE = {"space": "tiny", "arch": "a=1"}
 
@@ -192,7 +192,9 @@ class WithFeatures(nn.Module):
         return self.layer(x.flatten(1)), x.flatten(1)
 
 
-def save(network: nn.Module, folder: Path, *formats: str, images: Tensor | None = None) -> Exported:
+def save(
+    network: nn.Module, folder: Path, *formats: str, images: Tensor | None = None
+) -> ExportedNetwork:
     return export_network(
         network, (1, 8, 8), folder, architecture={}, formats=formats, images=images
     )

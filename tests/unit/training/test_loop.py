@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from raynas.core import Measurement, TrainingDiverged, UserError
-from raynas.data.base import View
+from raynas.data.base import DataView
 from raynas.training import Recipe, loop, train
 from raynas.training.loop import batch_starts, make_optimizer
 
@@ -23,7 +23,9 @@ RECIPE = Recipe(
 )
 
 
-def run(network: nn.Module, view: View, recipe: Recipe = RECIPE, **more: Any) -> list[Measurement]:
+def run(
+    network: nn.Module, view: DataView, recipe: Recipe = RECIPE, **more: Any
+) -> list[Measurement]:
     return list(train(network, view, recipe, **{"seed": 3, **more}))
 
 
@@ -36,7 +38,7 @@ def values(rows: list[Measurement]) -> list[dict[str, float]]:
     return [dict(row.values) for row in rows]
 
 
-def test_it_learns_and_measures_every_epoch(view: View, network: nn.Module) -> None:
+def test_it_learns_and_measures_every_epoch(view: DataView, network: nn.Module) -> None:
     rows = run(network, view, replace(RECIPE, epochs=12, flip=False, cutout=0))
     assert [row.step for row in rows] == list(range(1, 13))
     assert all(
@@ -48,7 +50,7 @@ def test_it_learns_and_measures_every_epoch(view: View, network: nn.Module) -> N
     assert all(row.seconds > 0 for row in rows)
 
 
-def test_measurements_are_what_the_network_gives(view: View, network: nn.Module) -> None:
+def test_measurements_are_what_the_network_gives(view: DataView, network: nn.Module) -> None:
     last = run(network, view)[-1]
     pixels = torch.tensor(view.held_out.pixels).permute(0, 3, 1, 2).float()
     labels = torch.tensor(view.held_out.labels)
@@ -63,7 +65,7 @@ def test_measurements_are_what_the_network_gives(view: View, network: nn.Module)
 
 @pytest.mark.parametrize("cut", [1, 3, 4])
 def test_in_one_go_and_in_pieces_ends_in_identical_weights(
-    view: View, network_of: Callable[..., nn.Module], tmp_path: Path, cut: int
+    view: DataView, network_of: Callable[..., nn.Module], tmp_path: Path, cut: int
 ) -> None:
     whole, first, second = network_of(), network_of(), network_of(seed=99)
     rows = run(whole, view, workdir=tmp_path / "whole")
@@ -86,7 +88,7 @@ def test_in_one_go_and_in_pieces_ends_in_identical_weights(
 
 
 def test_without_momentum_the_pieces_would_differ(
-    view: View, network_of: Callable[..., nn.Module], tmp_path: Path
+    view: DataView, network_of: Callable[..., nn.Module], tmp_path: Path
 ) -> None:
     """The test above can fail: the same weights without their momentum go another way."""
     network = network_of()
@@ -111,7 +113,7 @@ def test_without_momentum_the_pieces_would_differ(
     assert not same_weights(whole, resumed)
 
 
-def test_seeds_differ_and_repeat(view: View, network_of: Callable[..., nn.Module]) -> None:
+def test_seeds_differ_and_repeat(view: DataView, network_of: Callable[..., nn.Module]) -> None:
     a, b, c = network_of(), network_of(), network_of()
     assert values(run(a, view)) == values(run(b, view))
     run(c, view, seed=4)
@@ -119,7 +121,7 @@ def test_seeds_differ_and_repeat(view: View, network_of: Callable[..., nn.Module
     assert not same_weights(a, c)
 
 
-def test_the_process_is_left_as_it_was(view: View, network: nn.Module) -> None:
+def test_the_process_is_left_as_it_was(view: DataView, network: nn.Module) -> None:
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     for _ in train(network, view, RECIPE, seed=3, threads=1, max_epoch=2):
         assert torch.get_num_threads() == threads
@@ -127,7 +129,7 @@ def test_the_process_is_left_as_it_was(view: View, network: nn.Module) -> None:
     assert network.training is False
 
 
-def test_shared_read_only_arrays_stay_as_they_are(view: View, network: nn.Module) -> None:
+def test_shared_read_only_arrays_stay_as_they_are(view: DataView, network: nn.Module) -> None:
     copies = [a.copy() for s in (view.train, view.held_out) for a in (s.pixels, s.labels)]
     run(network, view)
     now = [a for s in (view.train, view.held_out) for a in (s.pixels, s.labels)]
@@ -136,7 +138,7 @@ def test_shared_read_only_arrays_stay_as_they_are(view: View, network: nn.Module
 
 
 def test_checkpoints_come_by_time_and_at_the_end(
-    view: View, network_of: Callable[..., nn.Module], tmp_path: Path
+    view: DataView, network_of: Callable[..., nn.Module], tmp_path: Path
 ) -> None:
     steps = train(network_of(), view, RECIPE, seed=3, workdir=tmp_path, checkpoint_seconds=1e9)
     for row in steps:
@@ -145,7 +147,7 @@ def test_checkpoints_come_by_time_and_at_the_end(
 
 
 def test_where_it_may_be_laid_aside_nothing_is_trained_twice(
-    view: View, network_of: Callable[..., nn.Module], tmp_path: Path
+    view: DataView, network_of: Callable[..., nn.Module], tmp_path: Path
 ) -> None:
     settings = {"seed": 3, "workdir": tmp_path, "checkpoint_seconds": 1e9, "pauses": (1, 2)}
     steps = train(network_of(), view, RECIPE, **settings)
@@ -159,7 +161,7 @@ def test_where_it_may_be_laid_aside_nothing_is_trained_twice(
 
 
 def test_a_finished_training_repeats_its_last_measurement(
-    view: View, network_of: Callable[..., nn.Module], tmp_path: Path
+    view: DataView, network_of: Callable[..., nn.Module], tmp_path: Path
 ) -> None:
     """It may have been lost on its way; the reader knows by the step if it was not."""
     rows = run(network_of(), view, workdir=tmp_path)
@@ -168,7 +170,7 @@ def test_a_finished_training_repeats_its_last_measurement(
 
 
 def test_a_shorter_training_is_the_beginning_of_the_longer_and_goes_on(
-    view: View, network_of: Callable[..., nn.Module], tmp_path: Path
+    view: DataView, network_of: Callable[..., nn.Module], tmp_path: Path
 ) -> None:
     rows = run(network_of(), view)
     assert values(run(network_of(), view, workdir=tmp_path, max_epoch=2)) == values(rows[:2])
@@ -176,21 +178,21 @@ def test_a_shorter_training_is_the_beginning_of_the_longer_and_goes_on(
 
 
 def test_test_images_are_measured_at_the_last_epoch_alone(
-    view_of: Callable[..., View], network: nn.Module
+    view_of: Callable[..., DataView], network: nn.Module
 ) -> None:
     rows = run(network, view_of("test"), measure_every=0)
     assert [set(row.values) for row in rows[:-1]] == [{"train_loss", "train_accuracy"}] * 4
     assert {"test_loss", "test_accuracy"} < set(rows[-1].values)
 
 
-def test_divergence_names_the_epoch(view: View, network: nn.Module) -> None:
+def test_divergence_names_the_epoch(view: DataView, network: nn.Module) -> None:
     recipe = replace(RECIPE, lr=1e30, grad_clip=None)
     with pytest.raises(TrainingDiverged, match=r"epoch 1 of 5: .*loss is (nan|inf)"):
         run(network, view, recipe)
 
 
 def test_divergence_leaves_the_checkpoint_before_it(
-    view: View, network: nn.Module, tmp_path: Path
+    view: DataView, network: nn.Module, tmp_path: Path
 ) -> None:
     steps = train(network, view, RECIPE, seed=3, workdir=tmp_path, checkpoint_seconds=0)
     next(steps), next(steps)  # epoch 1 is saved
@@ -202,13 +204,15 @@ def test_divergence_leaves_the_checkpoint_before_it(
 
 
 @pytest.mark.parametrize("epoch", [0, 6])
-def test_an_epoch_beyond_the_recipe_is_refused(view: View, network: nn.Module, epoch: int) -> None:
-    with pytest.raises(UserError, match="allowed: 1 to 5"):
+def test_an_epoch_beyond_the_recipe_is_refused(
+    view: DataView, network: nn.Module, epoch: int
+) -> None:
+    with pytest.raises(UserError, match="expected: 1 to 5"):
         run(network, view, max_epoch=epoch)
 
 
 def test_a_checkpoint_of_another_training_is_refused(
-    view: View, network_of: Callable[..., nn.Module], tmp_path: Path
+    view: DataView, network_of: Callable[..., nn.Module], tmp_path: Path
 ) -> None:
     run(network_of(), view, workdir=tmp_path, label="a", max_epoch=1)
     with pytest.raises(UserError, match="other label, seed"):
@@ -230,7 +234,9 @@ def test_norms_are_decayed_only_when_asked(network: nn.Module) -> None:
         assert all(p.ndim <= 1 for p in groups[1]["params"])
 
 
-def test_gradient_clip_bounds_the_step(view: View, network_of: Callable[..., nn.Module]) -> None:
+def test_gradient_clip_bounds_the_step(
+    view: DataView, network_of: Callable[..., nn.Module]
+) -> None:
     network, before = network_of(), network_of()
     recipe = replace(RECIPE, epochs=1, batch_size=97, lr=1.0, weight_decay=0.0, grad_clip=1e-3)
     run(network, view, recipe)
@@ -243,7 +249,7 @@ def test_gradient_clip_bounds_the_step(view: View, network_of: Callable[..., nn.
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_in_bfloat16_and_resumed(
-    view: View, network_of: Callable[..., nn.Module], tmp_path: Path
+    view: DataView, network_of: Callable[..., nn.Module], tmp_path: Path
 ) -> None:
     recipe = replace(RECIPE, epochs=12, flip=False, cutout=0)
     run(network_of(), view, recipe, device="cuda", workdir=tmp_path, max_epoch=6)
@@ -253,7 +259,7 @@ def test_on_a_gpu_in_bfloat16_and_resumed(
 
 
 def test_a_busy_machine_makes_an_epoch_no_dearer(
-    view: View, network: nn.Module, monkeypatch: pytest.MonkeyPatch
+    view: DataView, network: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Searches are compared at equal seconds: waiting must not count."""
     real = loop.train_epoch

@@ -8,29 +8,29 @@ import pytest
 from commands import done, raynas
 from unit.benchmarks.nb201_cells import columns, write
 
-from raynas.apps.compare.compare import PAGE, RESULTS, Plan, _answerable
+from raynas.apps.compare.compare import PAGE, RESULTS, ComparisonPlan, _answerable
 from raynas.apps.compare.methods import PUBLISHED, SAMPLERS, SCHEDULERS, SEVERAL
 from raynas.core import UserError
 
 
-def methods(plan: Plan, protocol: str) -> set[str]:
+def methods(plan: ComparisonPlan, protocol: str) -> set[str]:
     return {t.method for t in plan.tasks() if t.protocol == protocol}
 
 
 def test_every_protocol_takes_the_methods_that_it_has() -> None:
-    plan = Plan(seeds=2, published_seeds=3)
+    plan = ComparisonPlan(seeds=2, published_seeds=3)
     assert methods(plan, "trainings") == methods(plan, "bounded") == set(SAMPLERS)
     assert methods(plan, "pareto") == set(SEVERAL)
     assert methods(plan, "published") == set(PUBLISHED)
     assert methods(plan, "cluster") == set(SCHEDULERS)
-    some = Plan(methods=("tpe", "asha"), seeds=1)
+    some = ComparisonPlan(methods=("tpe", "asha"), seeds=1)
     assert methods(some, "trainings") == {"tpe"}
     assert methods(some, "cluster") == {"asha"}
     assert methods(some, "published") == set()
 
 
 def test_tasks_are_unlike_and_go_seed_by_seed() -> None:
-    tasks = Plan(seeds=3, published_seeds=5).tasks()
+    tasks = ComparisonPlan(seeds=3, published_seeds=5).tasks()
     assert len(set(tasks)) == len(tasks)
     trainings = [t for t in tasks if t.protocol == "trainings"]
     assert [t.seed for t in trainings] == sorted(t.seed for t in trainings)
@@ -51,7 +51,7 @@ def test_tasks_are_unlike_and_go_seed_by_seed() -> None:
 )
 def test_what_there_is_not_is_named(settings: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        Plan(**settings)
+        ComparisonPlan(**settings)
 
 
 def test_the_command_prints_tables_and_does_nothing_twice(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_what_is_left_out_of_some_data_sets_names_them(tmp_path: Path) -> None:
     found = columns()
     found["hw_cifar10_edgegpu_latency"] = [1.0 + i for i in range(len(found["arch"]))]
     table, said = write(tmp_path / "some.parquet", found), list[str]()
-    plan = Plan(methods=("nsga2",), seeds=1)
+    plan = ComparisonPlan(methods=("nsga2",), seeds=1)
     left = _answerable(plan, plan.tasks(), str(table), said.append)
     assert {(t.protocol, t.dataset) for t in left if t.protocol == "pareto"} == {
         ("pareto", "cifar10")

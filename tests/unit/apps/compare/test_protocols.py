@@ -10,7 +10,7 @@ from unit.benchmarks.nb201_cells import columns, texts, write
 
 from raynas.apps.compare import protocols
 from raynas.apps.compare.methods import PUBLISHED, SAMPLERS, SCHEDULERS, SEVERAL
-from raynas.apps.compare.protocols import Task, answer, check, settings
+from raynas.apps.compare.protocols import ComparisonTask, answer, check, settings
 from raynas.core import UserError
 from raynas.core.pareto import hypervolume
 
@@ -32,7 +32,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(protocol: str, method: str, table: str, seed: int = 0, workers: int = 1):
-    return answer(Task(protocol, "cifar10", method, "", seed, workers), table)
+    return answer(ComparisonTask(protocol, "cifar10", method, "", seed, workers), table)
 
 
 @pytest.mark.parametrize("method", SAMPLERS)
@@ -136,10 +136,10 @@ def test_the_published_budget_is_kept_and_all_three_are_tested(method: str, tabl
 
 def test_bohb_pays_for_every_round_of_a_bracket(table: str) -> None:
     sampler = PUBLISHED["bohb"]()
-    from raynas.core import Objective, Problem
+    from raynas.core import Objective, SearchProblem
     from raynas.spaces import NASBench201
 
-    sampler.setup(NASBench201(), Problem((Objective(),), 12, 0, "x"))
+    sampler.setup(NASBench201(), SearchProblem((Objective(),), 12, 0, "x"))
     trained = protocols._halving(sampler, protocols.table(table, (12,)), 0)
     archs = [next(trained)[0] for _ in range(20)]
     assert len(set(archs[:9])) == 9

@@ -12,11 +12,11 @@ import numpy as np
 from raynas.analysis.formatting import DASH
 from raynas.apps.compare.page import terminal_table, write_page
 from raynas.apps.compare.sections import PUBLISHED_RESULTS, sections
-from raynas.apps.compare.tasks import Task
+from raynas.apps.compare.tasks import ComparisonTask
 
 
-def task(protocol: str, method: str, seed: int, workers: int = 1) -> Task:
-    return Task(protocol, "cifar10", method, "abc", seed, workers)
+def task(protocol: str, method: str, seed: int, workers: int = 1) -> ComparisonTask:
+    return ComparisonTask(protocol, "cifar10", method, "abc", seed, workers)
 
 
 def trainings(*best: tuple[int, float, float]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from raynas.proxies.engine import passes
 from raynas.proxies.engine.memory import keep_memory
-from raynas.proxies.engine.passes import Watch, both_on, run
+from raynas.proxies.engine.passes import PassRecording, both_on, run
 
 shapes = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=70)
 values = st.sampled_from([-1.0, -0.0, 0.0, 1e-45, 1.0, float("inf"), float("nan")])
@@ -45,7 +45,9 @@ def test_batch_norm_with_channels_last_is_exact(affine: bool) -> None:
     images = (torch.randn(64, 8, 32, 32) * 2 + 3).contiguous(memory_format=torch.channels_last)
     maps: list[Tensor] = []
     network = nn.Sequential(norm, Keep(maps), nn.Flatten())
-    found = run(network, images, parameters=dict(network.named_parameters()), watch=Watch.NORMS)
+    found = run(
+        network, images, parameters=dict(network.named_parameters()), watch=PassRecording.NORMS
+    )
     weight, bias = (None if p is None else p.detach().double() for p in (norm.weight, norm.bias))
     exact = F.batch_norm(images.double(), None, None, weight, bias, training=True)
     assert torch.allclose(maps[0].double(), exact, rtol=0, atol=3e-6)

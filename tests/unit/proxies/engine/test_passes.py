@@ -16,7 +16,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from raynas.core import InvalidScore
-from raynas.proxies.engine.passes import Agreement, Codes, Norm, Pass, Watch, blocks_of, rows, run
+from raynas.proxies.engine.passes import (
+    Norm,
+    PassRecording,
+    PassResult,
+    ReLUAgreement,
+    ReLUCodes,
+    blocks_of,
+    rows,
+    run,
+)
 
 IMAGES = make_batch().images
 
@@ -35,8 +44,11 @@ class Function(nn.Module):
 
 
 def run_of(
-    network: nn.Module, watch: Watch = Watch.NOTHING, images: Tensor = IMAGES, **settings: Any
-) -> Pass:
+    network: nn.Module,
+    watch: PassRecording = PassRecording.NOTHING,
+    images: Tensor = IMAGES,
+    **settings: Any,
+) -> PassResult:
     return run(
         network, images, parameters=dict(network.named_parameters()), watch=watch, **settings
     )
@@ -95,7 +107,7 @@ def test_variances_are_those_that_batch_norm_keeps(shape: tuple[int, ...], last:
             out: Tensor = self.norm(x).flatten(1)
             return out
 
-    (variances,) = run_of(Net(), Watch.NORMS, images=IMAGES[:6]).variances
+    (variances,) = run_of(Net(), PassRecording.NORMS, images=IMAGES[:6]).variances
     norm.momentum = 1.0
     logits = norm.train()(x).flatten(1)
     torch.testing.assert_close(variances, norm.running_var)
@@ -125,7 +137,9 @@ def test_maps_of_zeros_give_what_they_give_anywhere(last: bool) -> None:
 
     network = Dead()
     images = IMAGES.contiguous(memory_format=torch.channels_last) if last else IMAGES
-    found = run(network, images, parameters=dict(network.named_parameters()), watch=Watch.AGREEMENT)
+    found = run(
+        network, images, parameters=dict(network.named_parameters()), watch=PassRecording.AGREEMENT
+    )
     torch.testing.assert_close(found.logits, network(images).detach())
     assert found.relus == CLASSES * 64
     np.testing.assert_array_equal(found.agreement, np.full((12, 12), CLASSES * 64))
@@ -179,7 +193,7 @@ RELUS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("relu", RELUS)
 def test_every_way_to_call_a_relu_is_seen_once(relu: str) -> None:
-    found = run_of(Function(RELUS[relu]), Watch.AGREEMENT | Watch.PATTERNS)
+    found = run_of(Function(RELUS[relu]), PassRecording.AGREEMENT | PassRecording.PATTERNS)
     assert found.relus == 3 * 8 * 8
     np.testing.assert_array_equal(found.agreement, agreement(IMAGES))
     assert found.activations == {"relu": 1}
@@ -203,7 +217,7 @@ def test_every_way_to_call_a_relu_is_seen_once(relu: str) -> None:
     ],
 )
 def test_other_activations_are_no_relus(function: Any, names: set[str]) -> None:
-    found = run_of(Function(function), Watch.AGREEMENT)
+    found = run_of(Function(function), PassRecording.AGREEMENT)
     assert found.relus == 0
     assert set(found.activations) == names
 
@@ -221,28 +235,32 @@ class ReLUThenSum(nn.Module):
 
 def test_a_relu_counts_again_for_a_module_named_after_it_with_the_same_input() -> None:
     twice, once = Function(ReLUThenSum()), Function(ReLUThenSum(before=True))
-    assert run_of(twice, Watch.AGREEMENT).relus == 2 * 192
-    assert run_of(once, Watch.AGREEMENT).relus == 192
-    np.testing.assert_array_equal(run_of(twice, Watch.AGREEMENT).agreement, 2 * agreement(IMAGES))
+    assert run_of(twice, PassRecording.AGREEMENT).relus == 2 * 192
+    assert run_of(once, PassRecording.AGREEMENT).relus == 192
+    np.testing.assert_array_equal(
+        run_of(twice, PassRecording.AGREEMENT).agreement, 2 * agreement(IMAGES)
+    )
 
 
 def test_a_module_named_after_a_relu_may_be_called_by_keyword() -> None:
     block = ReLUThenSum()
-    assert run_of(Function(lambda x: block(x=x)), Watch.AGREEMENT).relus == 192  # not a part of it
+    assert (
+        run_of(Function(lambda x: block(x=x)), PassRecording.AGREEMENT).relus == 192
+    )  # not a part of it
 
     class Net(Function):
         def __init__(self) -> None:
             super().__init__(lambda x: self.block(x=x))
             self.block = ReLUThenSum()
 
-    assert run_of(Net(), Watch.AGREEMENT).relus == 2 * 192
+    assert run_of(Net(), PassRecording.AGREEMENT).relus == 2 * 192
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 3)), min_size=1, max_size=4))
 def test_agreement_is_the_double_loop(layers: list[tuple[int, int]]) -> None:
     generator = torch.Generator().manual_seed(sum(units for units, _ in layers))
-    found, expected = Agreement(5), np.zeros((5, 5))
+    found, expected = ReLUAgreement(5), np.zeros((5, 5))
     for units, times in layers:
         x = torch.randn(5, units, generator=generator)
         x[:, 0] = 0  # zero is not above zero
@@ -260,7 +278,7 @@ def test_agreement_is_the_double_loop(layers: list[tuple[int, int]]) -> None:
 @given(st.lists(st.lists(st.booleans(), min_size=6, max_size=6), min_size=2, max_size=12))
 def test_codes_are_equal_for_equal_patterns_only(patterns: list[list[bool]]) -> None:
     values = torch.tensor(patterns).float() * 2 - 1
-    codes = Codes(len(patterns))
+    codes = ReLUCodes(len(patterns))
     for part in (values[:, :2], values[:, 2:]):
         codes.add(part)
     found = len(np.unique(codes.codes.numpy().round(6), axis=0))
@@ -279,7 +297,7 @@ def test_rows_keep_the_values_of_an_image_together() -> None:
 
 def test_layers_are_the_calls_of_convolutions_and_linear_layers() -> None:
     network = small_net()
-    layers = run_of(network, Watch.LAYERS, gradients=True).layers
+    layers = run_of(network, PassRecording.LAYERS, gradients=True).layers
     assert [tuple(layer.weight.shape) for layer in layers] == [(5, 3, 3, 3), (4, 5, 3, 3), (3, 4)]
     torch.testing.assert_close(layers[0].output, network[0](IMAGES))
     assert run_of(network).layers == []
@@ -295,7 +313,7 @@ def test_what_layers_and_blocks_gave_is_kept_from_changes_in_place() -> None:
             return self.conv(x.relu_()).mul_(0)  # type: ignore[no-any-return]
 
     network = Function(nn.Sequential(Block(), Block()))
-    found = run_of(network, Watch.LAYERS | Watch.BLOCKS, gradients=True)
+    found = run_of(network, PassRecording.LAYERS | PassRecording.BLOCKS, gradients=True)
     with torch.no_grad():
         assert torch.equal(found.layers[0].output, network.function[0].conv(IMAGES.relu()))  # type: ignore[index]
     before, *after = found.blocks
@@ -310,7 +328,7 @@ def test_blocks_are_modules_of_modules_else_convolutions() -> None:
     assert names == ["Cell", "ResidualBlock", "Cell", "ResidualBlock", "Cell"]
     plain = small_net()
     assert blocks_of(plain) == [plain[0], plain[3]]
-    maps = run_of(cells, Watch.BLOCKS).blocks
+    maps = run_of(cells, PassRecording.BLOCKS).blocks
     assert [tuple(m.shape[1:]) for m in maps] == [
         (4, 8, 8), (4, 8, 8), (8, 4, 4), (8, 4, 4), (16, 2, 2), (16, 2, 2),
     ]  # fmt: skip
@@ -340,6 +358,6 @@ def test_features_are_the_last_map_before_pooling(pool: Callable[[Tensor], Tenso
 
     network = Net()
     network(IMAGES)
-    features = run_of(network, Watch.FEATURES).features
+    features = run_of(network, PassRecording.FEATURES).features
     assert features is not None
     torch.testing.assert_close(features, IMAGES * IMAGES.mean((2, 3), keepdim=True).sigmoid())

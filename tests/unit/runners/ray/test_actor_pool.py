@@ -16,11 +16,17 @@ from integration.toy_runs import Script, Table, search
 from toys import Curves, ToyData, ToySpace
 
 from raynas.core import Job, Measurement, RaynasError, UserError
-from raynas.runners.base import Outcome
-from raynas.runners.failures import Deaths, cause, died, machine_gone
+from raynas.runners.base import JobOutcome
+from raynas.runners.failures import FailureTracker, cause, died, machine_gone
 from raynas.runners.local import LocalRunner
 from raynas.runners.ray import actor_pool as crew_module
-from raynas.runners.ray.actor_pool import Crew, Shared, Source, Task, Worker
+from raynas.runners.ray.actor_pool import (
+    ActorPool,
+    ActorTask,
+    ActorWorker,
+    SharedContext,
+    TaskSource,
+)
 from raynas.runners.ray.actors import _Jobs
 
 SPACE = ToySpace()
@@ -69,7 +75,7 @@ class FakeRay:
     def options(self, **_options: float) -> Any:
         return SimpleNamespace(remote=self._hire)
 
-    def _hire(self, _shared: Shared, _gpus: float) -> Any:
+    def _hire(self, _shared: SharedContext, _gpus: float) -> Any:
         birth = self.births.popleft() if self.births else None
         actor = SimpleNamespace(
             ready=SimpleNamespace(remote=lambda: birth or self._ready(actor)),
@@ -83,7 +89,7 @@ class FakeRay:
         return SimpleNamespace() if there else RuntimeError(KILLED)
 
     def _call(
-        self, actor: object, chunk: Sequence[tuple[Any, Job]], shared: Shared | None = None
+        self, actor: object, chunk: Sequence[tuple[Any, Job]], shared: SharedContext | None = None
     ) -> Parts:
         self.chunks.append([job.trial for _, job in chunk])
         self.payloads[shared.version if shared else ""] += 1
@@ -98,8 +104,8 @@ class FakeRay:
                 self.kills[job.trial] -= actor in self.alive
                 self.alive = [a for a in self.alive if a is not actor]
                 yield RuntimeError(KILLED)
-            measured = Outcome(Measurement(1, {"val_accuracy": float(job.trial)}))
-            yield [(place, measured), (place, Outcome())], self.seconds
+            measured = JobOutcome(Measurement(1, {"val_accuracy": float(job.trial)}))
+            yield [(place, measured), (place, JobOutcome())], self.seconds
 
     def wait(self, waiting: list[Any], *, num_returns: int, timeout: float) -> Any:
         return [w for w in waiting if not (isinstance(w, Parts) and w.mute)], []
@@ -114,7 +120,7 @@ class FakeRay:
 
 
 @dataclass
-class Numbers(Source):
+class Numbers(TaskSource):
     """Tasks 0 .. ``count`` - 1; remembers how each ended, and the most that were out at once."""
 
     count: int
@@ -127,24 +133,24 @@ class Numbers(Source):
     def over(self) -> bool:
         return len(self.ends) == self.count
 
-    def next(self) -> Task | None:
+    def next(self) -> ActorTask | None:
         if self.given == self.count:
             return None
         self.given += 1
         self.most = max(self.most, self.given - len(self.ends))
-        return Task(ARCH, Job(self.given - 1, 0, 1))
+        return ActorTask(ARCH, Job(self.given - 1, 0, 1))
 
-    def take(self, found: Sequence[tuple[Task, Outcome]]) -> None:
+    def take(self, found: Sequence[tuple[ActorTask, JobOutcome]]) -> None:
         for task, outcome in found:
             if outcome.measurement is None:
                 assert task.job.trial not in self.ends, "ended twice"
                 self.ends[task.job.trial] = "done"
 
-    def again(self, task: Task) -> None:
+    def again(self, task: ActorTask) -> None:
         self.attempts[task.job.trial] += 1
         assert self.attempts[task.job.trial] == task.job.attempt
 
-    def lose(self, task: Task, message: str) -> None:
+    def lose(self, task: ActorTask, message: str) -> None:
         assert task.job.trial not in self.ends, "ended twice"
         self.ends[task.job.trial] = message
 
@@ -159,10 +165,10 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
 
 def crew(
     size: int = 2, retries: int = 2, *, ahead: bool = True, patience: float | None = None
-) -> Crew:
+) -> ActorPool:
     options: Mapping[str, float] = {"num_cpus": 1.0, "num_gpus": 0.0}
-    shared = Shared(SPACE, Curves(), None)
-    return Crew(shared, options, lambda: size, retries=retries, ahead=ahead, patience=patience)
+    shared = SharedContext(SPACE, Curves(), None)
+    return ActorPool(shared, options, lambda: size, retries=retries, ahead=ahead, patience=patience)
 
 
 def test_chunks_grow_to_a_quarter_of_a_second_and_two_wait_at_most(fake: FakeRay) -> None:
@@ -203,10 +209,10 @@ def test_who_likes_a_crowd_gets_one_and_no_second_to_wait(fake: FakeRay) -> None
 
 
 def test_tasks_of_two_payloads_are_never_in_one_chunk(fake: FakeRay) -> None:
-    other = Shared(SPACE, Curves(), None, version="other")
+    other = SharedContext(SPACE, Curves(), None, version="other")
 
     class Mixed(Numbers):
-        def next(self) -> Task | None:
+        def next(self) -> ActorTask | None:
             task = super().next()
             if task is not None and task.job.trial % 5 >= 3:
                 task.shared = other
@@ -276,15 +282,15 @@ def test_whoever_dies_everything_ends_once_and_the_innocent_are_done(
 
 def test_more_are_hired_when_machines_join_and_none_for_those_that_left(fake: FakeRay) -> None:
     class Joining(Numbers):
-        def take(self, found: Sequence[tuple[Task, Outcome]]) -> None:
+        def take(self, found: Sequence[tuple[ActorTask, JobOutcome]]) -> None:
             super().take(found)
             most.append(len(fake.alive))
             size[0] = 2 if len(self.ends) < 60 else 5 if len(self.ends) < 300 else 1
 
     size, most = [2], list[int]()
     numbers = Joining(400)
-    shared = Shared(SPACE, Curves(max_step=1), ToyData().search_view(0))
-    team = Crew(shared, {"num_cpus": 1.0, "num_gpus": 0.0}, lambda: size[0], retries=2)
+    shared = SharedContext(SPACE, Curves(max_step=1), ToyData().search_view(0))
+    team = ActorPool(shared, {"num_cpus": 1.0, "num_gpus": 0.0}, lambda: size[0], retries=2)
     fake.kills[350] = 1
     team.carry_out(numbers)
     assert set(numbers.ends.values()) == {"done"}
@@ -323,7 +329,7 @@ class Quiet(Numbers):
     losses: int = 1
     all_die: Any = None
 
-    def next(self) -> Task | None:
+    def next(self) -> ActorTask | None:
         if self.given < 10 or not self.losses:
             return super().next()
         if len(self.ends) == 10:
@@ -377,7 +383,7 @@ def test_what_a_worker_says_twice_counts_once_and_what_it_forgets_is_repeated(
         for found, seconds in work(actor, chunk):
             if len(chunk) > 1 and faults:
                 faults.pop()
-                again = [(found[-1][0] + 1000 * (wrong == "foreign"), Outcome())]
+                again = [(found[-1][0] + 1000 * (wrong == "foreign"), JobOutcome())]
                 yield (found[:-1] if wrong == "never" else found + again), seconds
                 if wrong == "twice in two":
                     yield again, seconds
@@ -399,7 +405,7 @@ def test_a_call_that_fails_is_the_worker_s_end_and_no_task_s(
 ) -> None:
     hire, refusals = fake._hire, [2]
 
-    def hired(shared: Shared, gpus: float) -> Any:
+    def hired(shared: SharedContext, gpus: float) -> Any:
         actor = hire(shared, gpus)
         call = getattr(actor, refused).remote
 
@@ -425,7 +431,7 @@ def test_a_task_that_cannot_be_sent_fails_alone(
 ) -> None:
     call = fake._call
 
-    def refuse(actor: object, chunk: Sequence[tuple[Any, Job]], *shared: Shared) -> Parts:
+    def refuse(actor: object, chunk: Sequence[tuple[Any, Job]], *shared: SharedContext) -> Parts:
         if any(job.trial == 30 for _, job in chunk):
             raise TypeError("cannot pickle")
         return call(actor, chunk, *shared)
@@ -457,7 +463,7 @@ def test_all_workers_are_ended_also_when_one_cannot_be(
 
 def test_what_is_not_wanted_any_more_is_not_started_again(fake: FakeRay) -> None:
     class Stopping(Numbers):
-        def next(self) -> Task | None:
+        def next(self) -> ActorTask | None:
             task = super().next()
             if task is not None and task.job.trial == 20:
                 task.closed = True
@@ -490,8 +496,8 @@ def test_a_worker_streams_its_parts_and_splits_only_what_is_under_way(
     monkeypatch.setattr(crew_module.time, "monotonic", lambda: 0.03 * next(clock))
     monkeypatch.setattr(crew_module.ray, "get", lambda view: view)
     faults = {"x=0,y=1,op=a": "crash", "x=0,y=2,op=a": "short"}
-    shared = Shared(SPACE, Curves(max_step=3, fault=faults), ToyData().search_view(0))
-    worker = Worker(shared, 0.0)
+    shared = SharedContext(SPACE, Curves(max_step=3, fault=faults), ToyData().search_view(0))
+    worker = ActorWorker(shared, 0.0)
     chunk = [(SPACE.architecture(f"x=0,y={y},op=a"), Job(y, 0, 3)) for y in range(4)]
     parts = list(worker.evaluate(chunk))
     assert len(parts) > 4
@@ -507,7 +513,7 @@ def test_a_worker_streams_its_parts_and_splits_only_what_is_under_way(
     rows, here, script = Table(), Table(), [arch.text for arch, _ in chunk]
     work = search(Script(script), Curves(max_step=3, fault=faults), rows)
     jobs = [work.next() for _ in chunk]
-    tasks = [Task(arch, job) for (arch, _), job in zip(chunk, jobs, strict=True)]
+    tasks = [ActorTask(arch, job) for (arch, _), job in zip(chunk, jobs, strict=True)]
     _Jobs(work).take([(tasks[place], outcome) for place, outcome in streamed])
     LocalRunner().run(search(Script(script), Curves(max_step=3, fault=faults), here))
     same = ("trial", "step", "state", "message")
@@ -515,7 +521,7 @@ def test_a_worker_streams_its_parts_and_splits_only_what_is_under_way(
 
 
 def test_a_machine_that_is_taken_away_is_no_fault_of_the_task() -> None:
-    deaths, all_there = Deaths(), lambda: frozenset("ab")
+    deaths, all_there = FailureTracker(), lambda: frozenset("ab")
     for text in [GONE, KILLED, GONE]:
         deaths.count(text, all_there)
         assert deaths.verdict(3, "it is gone", all_there) == ""
@@ -535,7 +541,7 @@ def test_a_machine_that_is_taken_away_is_no_fault_of_the_task() -> None:
 
 def test_a_crash_was_the_machines_where_one_was_lost_meanwhile() -> None:
     """Ray says the same of both, until it gives the machine up."""
-    deaths, machines = Deaths(), [*"abc"]
+    deaths, machines = FailureTracker(), [*"abc"]
 
     def there() -> frozenset[str]:
         return frozenset(machines)
@@ -553,7 +559,7 @@ def test_a_crash_was_the_machines_where_one_was_lost_meanwhile() -> None:
 
 def test_a_second_try_with_more_memory_is_a_chunk_s_last(fake: FakeRay) -> None:
     class Some(Numbers):
-        def next(self) -> Task | None:
+        def next(self) -> ActorTask | None:
             task = super().next()
             if task is not None and task.job.trial == 100:
                 task.job = replace(task.job, more_memory=True)
@@ -609,7 +615,9 @@ def test_a_worker_gets_assets_from_the_store_or_reads_the_same_version_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def ready(version: str) -> Any:
-        return crew_module.ready_evaluator(Shared(SPACE, Equipped(), "view", "assets", version))
+        return crew_module.ready_evaluator(
+            SharedContext(SPACE, Equipped(), "view", "assets", version)
+        )
 
     monkeypatch.setattr(crew_module, "ray", Store())
     assert ready("v1").given == {"numbers": 1}
@@ -623,8 +631,8 @@ def test_a_worker_keeps_the_two_versions_that_were_asked_for_last(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(crew_module, "ray", Store())
-    shared = [Shared(SPACE, Equipped(), "view", "assets", f"v{n}") for n in range(3)]
-    worker = Worker(shared[0], gpus=0.0)
+    shared = [SharedContext(SPACE, Equipped(), "view", "assets", f"v{n}") for n in range(3)]
+    worker = ActorWorker(shared[0], gpus=0.0)
     assert worker._evaluator(None) is worker._evaluator(shared[0]) is shared[0].evaluator
     for number in (1, 0, 2, 0):
         assert worker._evaluator(shared[number]) is shared[number].evaluator

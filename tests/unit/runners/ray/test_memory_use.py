@@ -9,9 +9,9 @@ import time
 import numpy as np
 import pytest
 
-from raynas.runners.placement import Device, Share
+from raynas.runners.placement import DeviceKind, ResourceRequest
 from raynas.runners.ray.devices import _devices, _kind
-from raynas.runners.ray.memory import Peak, watched
+from raynas.runners.ray.memory import PeakMemory, watched
 
 HANG = """
 import ctypes, sys
@@ -42,23 +42,23 @@ def test_what_is_in_time_or_has_no_limit_goes_on() -> None:
 
 
 def test_a_peak_of_main_memory_is_known_where_it_is_higher_than_all_before() -> None:
-    first = Peak("cpu", Share())
+    first = PeakMemory("cpu", ResourceRequest())
     before = first.bytes()
     block = np.ones(50_000_000, np.uint8)
     while not first.bytes():  # higher than what this process has ever had
         block = np.ones(2 * len(block), np.uint8)
     assert first.bytes() > max(before, len(block))
     del block
-    assert Peak("cpu", Share()).bytes() == 0
+    assert PeakMemory("cpu", ResourceRequest()).bytes() == 0
 
 
 def test_devices_of_a_cluster() -> None:
     assert _devices([]) == ()
-    assert _devices([("A100", 80, 8.0), ("A100", 79, 4.0)]) == (Device(79, 12),)
+    assert _devices([("A100", 80, 8.0), ("A100", 79, 4.0)]) == (DeviceKind(79, 12),)
     assert _devices([("A100", 80, 8.0), ("T4", 16, 1.0)]) == (
-        Device(80, 8, "A100"),
-        Device(16, 1, "T4"),
+        DeviceKind(80, 8, "A100"),
+        DeviceKind(16, 1, "T4"),
     )
-    assert _devices([("", 80, 8.0), ("T4", 16, 1.0)]) == (Device(16, 9),)
+    assert _devices([("", 80, 8.0), ("T4", 16, 1.0)]) == (DeviceKind(16, 9),)
     assert _kind({"CPU": 2.0, "accelerator_type:T4": 1.0}) == "T4"
     assert _kind({"GPU": 1.0}) == ""

@@ -13,7 +13,7 @@ from raynas.core import UserError
 from raynas.runners.base import Resources
 from raynas.runners.ray import nodes as machines
 from raynas.runners.ray.cluster import ClusterRunner
-from raynas.runners.ray.nodes import Recent, answering, freest, known
+from raynas.runners.ray.nodes import CachedQuery, answering, freest, known
 
 
 def node(name: str, alive: bool = True, **resources: float) -> dict[str, Any]:
@@ -101,10 +101,10 @@ def test_the_only_machine_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_recent_is_asked_again_after_a_while() -> None:
     counts = iter([2, 0, 5])
-    at_once = Recent(lambda: next(counts), period=0.0)
+    at_once = CachedQuery(lambda: next(counts), period=0.0)
     assert [at_once(), at_once(), at_once()] == [2, 0, 5]
     asked = iter([2, 9])
-    seldom = Recent(lambda: next(asked), period=60.0)
+    seldom = CachedQuery(lambda: next(asked), period=60.0)
     assert [seldom(), seldom()] == [2, 2]
 
 

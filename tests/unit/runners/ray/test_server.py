@@ -13,21 +13,21 @@ from hypothesis import strategies as st
 from toys import Curves, ToySpace
 
 from raynas.core import Measurement, UserError
-from raynas.runners.base import Outcome
-from raynas.runners.ray.actor_pool import Shared, Task
-from raynas.runners.ray.server import Answer, Busy, _Desk
+from raynas.runners.base import JobOutcome
+from raynas.runners.ray.actor_pool import ActorTask, SharedContext
+from raynas.runners.ray.server import ServerBusy, SubnetAnswer, _Desk
 
 SPACE = ToySpace()
 ARCHS = list(SPACE.enumerate())
-OLD = Shared(SPACE, Curves(max_step=1), None, version="old")
+OLD = SharedContext(SPACE, Curves(max_step=1), None, version="old")
 NEW = replace(OLD, version="new")
 
 
-def done(task: Task, value: float = 1.0) -> list[tuple[Task, Outcome]]:
-    return [(task, Outcome(Measurement(1, {"val_accuracy": value}))), (task, Outcome())]
+def done(task: ActorTask, value: float = 1.0) -> list[tuple[ActorTask, JobOutcome]]:
+    return [(task, JobOutcome(Measurement(1, {"val_accuracy": value}))), (task, JobOutcome())]
 
 
-def taken(desk: _Desk) -> Task:
+def taken(desk: _Desk) -> ActorTask:
     task = desk.next()
     assert task is not None
     return task
@@ -39,13 +39,13 @@ def taken(desk: _Desk) -> Task:
     fates=st.lists(st.sampled_from(["done", "again", "lost", "failed", "twice"]), min_size=60),
 )
 def test_every_question_has_one_answer_by_its_version(
-    asked: list[tuple[int, Shared]], fates: list[str]
+    asked: list[tuple[int, SharedContext]], fates: list[str]
 ) -> None:
     desk, told = _Desk(1000), []
     for place, shared in asked:
         (future,) = desk.ask([ARCHS[place]], shared, None)
         future.add_done_callback(lambda f, at=(place, shared): told.append((at, f.result())))
-    under_way: list[Task] = []
+    under_way: list[ActorTask] = []
     for fate in [*fates, *["done"] * 100]:
         task = under_way.pop(0) if under_way else desk.next()
         if task is None:
@@ -57,7 +57,7 @@ def test_every_question_has_one_answer_by_its_version(
         elif fate == "lost":
             desk.lose(task, "its worker died")
         elif fate == "failed":
-            desk.take([(task, Outcome(failure="ValueError"))])
+            desk.take([(task, JobOutcome(failure="ValueError"))])
         else:
             desk.take(done(task))
             if fate == "twice":  # a worker that came back from the dead
@@ -86,7 +86,7 @@ def test_a_failure_is_not_remembered() -> None:
     desk = _Desk(10)
     (first,) = desk.ask(ARCHS[:1], OLD, None)
     desk.lose(taken(desk), "its worker died")
-    assert first.result() == Answer(ARCHS[0], "old", None, "its worker died")
+    assert first.result() == SubnetAnswer(ARCHS[0], "old", None, "its worker died")
     (second,) = desk.ask(ARCHS[:1], OLD, None)
     desk.take(done(taken(desk)))
     assert second.result().measurement is not None
@@ -96,14 +96,14 @@ def test_an_evaluation_without_a_measurement_is_a_failure() -> None:
     desk = _Desk(10)
     (future,) = desk.ask(ARCHS[:1], OLD, None)
     task = taken(desk)
-    desk.take([(task, Outcome())])
+    desk.take([(task, JobOutcome())])
     assert future.result().failure == "the evaluator ended without a measurement"
 
 
 def test_the_queue_holds_so_many_and_lets_a_large_request_through_alone() -> None:
     desk = _Desk(4)
     desk.ask(ARCHS[:3], OLD, 0.0)
-    with pytest.raises(Busy, match="3 architectures wait, up to 4 may"):
+    with pytest.raises(ServerBusy, match="3 architectures wait, up to 4 may"):
         desk.ask(ARCHS[3:5], OLD, 0.0)
     desk.ask(ARCHS[2:4], OLD, 0.0)  # only one of them is new
     got: list[object] = []
@@ -219,7 +219,7 @@ def test_a_large_request_is_not_passed_by_small_ones(monkeypatch: pytest.MonkeyP
         with desk.room:  # it has let go of it: it waits
             patch.undo()
     desk.next()  # room for one
-    with pytest.raises(Busy, match="1 architectures wait, up to 2 may, and 1 callers"):
+    with pytest.raises(ServerBusy, match="1 architectures wait, up to 2 may, and 1 callers"):
         desk.ask(ARCHS[3:4], OLD, 0.0)
     assert len(desk.ask(ARCHS[:2], OLD, 0.0)) == 2  # needs no room
     desk.next()

@@ -10,10 +10,10 @@ from integration.toy_runs import Table, search
 from toys import Curves
 
 from raynas.core import Job, Measurement
-from raynas.runners.base import Outcome, Resources
-from raynas.runners.placement import Placer, Share
+from raynas.runners.base import JobOutcome, Resources
+from raynas.runners.placement import ResourceAllocator, ResourceRequest
 from raynas.runners.ray import tune as tune_module
-from raynas.runners.ray.nodes import Recent
+from raynas.runners.ray.nodes import CachedQuery
 from raynas.runners.ray.tune import WorkScheduler, WorkSearcher, _Books, _Hooks
 from raynas.samplers.random import Random
 
@@ -49,9 +49,11 @@ def hooks(monkeypatch: pytest.MonkeyPatch) -> _Hooks:
     for name in ("known", "answering"):
         monkeypatch.setattr(tune_module.machines, name, lambda: frozenset("a"))
     found = _Hooks(
-        search(Random(), Curves(2), Table(), trials=9), Placer(Share(), (0, 0)), Resources()
+        search(Random(), Curves(2), Table(), trials=9),
+        ResourceAllocator(ResourceRequest(), (0, 0)),
+        Resources(),
     )
-    found.leaving = Recent(frozenset)  # there is no Ray to ask
+    found.leaving = CachedQuery(frozenset)  # there is no Ray to ask
     return found
 
 
@@ -105,14 +107,14 @@ def test_no_more_trials_are_given_out_than_there_are_slots_now(hooks: _Hooks) ->
 
 
 def test_trials_leave_a_machine_that_is_to_go_and_nobody_gets_their_workers(hooks: _Hooks) -> None:
-    hooks.leaving = Recent(lambda: frozenset({"doomed"}))
+    hooks.leaving = CachedQuery(lambda: frozenset({"doomed"}))
     scheduler, searcher = WorkScheduler(hooks), WorkSearcher(hooks, lambda: 9)
     assert all(isinstance(searcher.suggest(name), dict) for name in "abc")
     controller, said, jobs = FakeController(), {}, dict(hooks.work.jobs)
     for number, node in enumerate(("doomed", "safe", "doomed")):
         last = 2 if number == 2 else 1
         for step in range(1, last + 1):
-            found = Outcome(Measurement(step, {"val_accuracy": 50.0}, 1.0))
+            found = JobOutcome(Measurement(step, {"val_accuracy": 50.0}, 1.0))
             result = {"outcome": found, "node": node if step == last else "safe"}
             said[number] = scheduler.on_trial_result(
                 controller, FakeTrial(number, job=jobs[number]), result

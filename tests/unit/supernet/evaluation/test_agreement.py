@@ -22,12 +22,12 @@ from raynas.supernet.calibration import calibration_batches, recalibrate
 from raynas.supernet.evaluation import batched as together_module
 from raynas.supernet.evaluation import racer as races_module
 from raynas.supernet.evaluation import subnets as module
-from raynas.supernet.evaluation.agreement import Agreement
-from raynas.supernet.evaluation.batched import Together
+from raynas.supernet.evaluation.agreement import TraceAgreement
+from raynas.supernet.evaluation.batched import BatchedExecutor
 from raynas.supernet.evaluation.race import Race
-from raynas.supernet.evaluation.racer import Races
-from raynas.supernet.evaluation.subnets import Found, Looks, Subnets
-from raynas.supernet.evaluation.tracing import Book, Plan, record, steps
+from raynas.supernet.evaluation.racer import SubnetRacer
+from raynas.supernet.evaluation.subnets import Looks, SubnetEvaluator, SubnetMeasurement
+from raynas.supernet.evaluation.tracing import ExecutionPlan, ValueTable, record, steps
 from raynas.training import Recipe
 from raynas.training.augment import on_device
 from raynas.training.loop import measure
@@ -37,7 +37,7 @@ SPACE = Tiny()
 ARCH = SPACE.extremes()[0]
 
 
-def around(*inner: nn.Module) -> Subnets:
+def around(*inner: nn.Module) -> SubnetEvaluator:
     """A supernet with ``inner``, (n, 4, 8, 8) -> (n, 4, h, w), in its midst."""
     torch.manual_seed(0)
     body = Sequential(
@@ -48,16 +48,16 @@ def around(*inner: nn.Module) -> Subnets:
         Flatten(4),
         ElasticLinear(16, 4),
     )
-    return Subnets(Supernet(SPACE, body, (1, 8, 8), 4), VIEW)
+    return SubnetEvaluator(Supernet(SPACE, body, (1, 8, 8), 4), VIEW)
 
 
-def by_hand(subnets: Subnets, arch: Architecture = ARCH) -> Found:
+def by_hand(subnets: SubnetEvaluator, arch: Architecture = ARCH) -> SubnetMeasurement:
     """As anyone would find it: extract, calibrate, look at all images."""
     data, recipe = on_device(VIEW, torch.device("cpu")), Recipe()
     network = subnets.supernet.extract(arch)
     recalibrate(network, calibration_batches(data, recipe, 64, seed=0))
     found = measure(network, data.held_out, data, recipe)
-    return Found(found["accuracy"], found["loss"], 40)
+    return SubnetMeasurement(found["accuracy"], found["loss"], 40)
 
 
 class Does(nn.Module):
@@ -165,7 +165,7 @@ def test_what_is_seen_while_recording_runs_by_itself(name: str) -> None:
     assert remark in found.note
 
 
-def close(one: Found, other: Found) -> bool:
+def close(one: SubnetMeasurement, other: SubnetMeasurement) -> bool:
     same = one.accuracy == pytest.approx(other.accuracy, abs=0.01)
     return bool(same and one.loss == pytest.approx(other.loss, rel=1e-4))
 
@@ -286,7 +286,7 @@ def test_what_is_recorded_is_right(name: str) -> None:
 def test_images_that_a_network_overwrites_serve_the_comparison_of_the_next() -> None:
     torch.manual_seed(0)
     body = Sequential(_Overwrites(), *around().supernet.body.steps)
-    subnets = Subnets(Supernet(SPACE, body, (1, 8, 8), 4), VIEW)
+    subnets = SubnetEvaluator(Supernet(SPACE, body, (1, 8, 8), 4), VIEW)
     for found in subnets.measure(SPACE.extremes()):
         assert found.note == ""
         assert close(found, by_hand(subnets))
@@ -434,7 +434,7 @@ def test_an_error_of_the_user_comes_through() -> None:
 @pytest.mark.parametrize("make", [Counts, Twice])
 def test_races_measure_it_exactly_with_the_remark(make: Callable[[], nn.Module]) -> None:
     archs = [SPACE.sample_canonical(np.random.default_rng(seed)) for seed in range(6)]
-    found = Races(around(make())).run(archs, Race(keep=1, first=32, calibration=16))
+    found = SubnetRacer(around(make())).run(archs, Race(keep=1, first=32, calibration=16))
     assert all(one.note.startswith("measured by itself") for one in found)
     assert [one.images for one in found] == [40] * len(archs)
 
@@ -458,7 +458,7 @@ def test_a_network_with_a_precision_of_its_own_is_measured_exactly(
     race = Race(keep=1, first=32, calibration=16)
     subnets = around(InsistsOnFloats())
     assert not any(map(subnets.races, archs))
-    found = Races(subnets).run(archs, race)
+    found = SubnetRacer(subnets).run(archs, race)
     assert [(one.images, one.note) for one in found] == [(40, "")] * len(archs)
     assert all(map(around(nn.ReLU()).races, archs))
 
@@ -467,10 +467,10 @@ def test_every_recording_is_compared_and_calibration_once_per_set_of_buffers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     torch.manual_seed(0)
-    subnets = Subnets(SPACE.supernet((1, 8, 8), 4), VIEW)
+    subnets = SubnetEvaluator(SPACE.supernet((1, 8, 8), 4), VIEW)
     compared, calibrated = [], []
-    remark, extract = Agreement.remark, subnets.supernet.extract
-    monkeypatch.setattr(Agreement, "remark", lambda *a: (compared.append(a[1]), remark(*a))[1])
+    remark, extract = TraceAgreement.remark, subnets.supernet.extract
+    monkeypatch.setattr(TraceAgreement, "remark", lambda *a: (compared.append(a[1]), remark(*a))[1])
     monkeypatch.setattr(
         subnets.supernet, "extract", lambda arch: (calibrated.append(arch), extract(arch))[1]
     )
@@ -492,7 +492,7 @@ def test_a_dead_network_is_compared_after_calibration() -> None:
     with torch.no_grad():
         for norm in (m for m in inner.modules() if isinstance(m, nn.BatchNorm2d)):
             norm.running_mean.fill_(1e6)
-    killed = Subnets(inner, VIEW)
+    killed = SubnetEvaluator(inner, VIEW)
     assert "after calibration" in killed.remark(ARCH)
     assert around(Does(dead)).remark(ARCH) == ""
 
@@ -546,19 +546,19 @@ def test_what_is_not_refused_is_what_the_network_computes(
         seen = [tensors[place % len(tensors)].mean() for place in sorted(looked_at)]
         return x.flatten(1) + torch.stack(seen).sum()
 
-    book = Book()
+    book = ValueTable()
     with suppress(module.NotRecordableError):
         found = steps(record(network, torch.full((2, 3, 3), 0.25), book))
         images = torch.randn(3, 2, 3, 3, generator=torch.Generator().manual_seed(1))
-        plan = Plan([found], [found[-1].number])
-        (logits,) = Together(book.number("images")).logits(plan, images)
+        plan = ExecutionPlan([found], [found[-1].number])
+        (logits,) = BatchedExecutor(book.number("images")).logits(plan, images)
         torch.testing.assert_close(logits, network(images), equal_nan=True)  # means of nothing
         event("recorded")
 
 
 def test_views_of_another_type_are_other_constants() -> None:
     weight = nn.Parameter(torch.ones(1))
-    book = Book([weight])
+    book = ValueTable([weight])
 
     def number(what: Callable[[Tensor], Tensor]) -> int:
         return record(what, torch.zeros(1, 2, 2), book).result
@@ -571,4 +571,4 @@ def test_views_of_another_type_are_other_constants() -> None:
 
 def test_a_network_that_does_nothing_is_refused() -> None:
     with pytest.raises(module.NotRecordableError, match="do not follow from the images"):
-        steps(record(lambda x: x, torch.zeros(1, 2, 2), Book()))
+        steps(record(lambda x: x, torch.zeros(1, 2, 2), ValueTable()))

@@ -16,9 +16,9 @@ from raynas.spaces import ElasticResNet
 from raynas.spaces.base import SearchSpace
 from raynas.supernet.calibration import calibration_batches, recalibrate
 from raynas.supernet.evaluation import subnets as module
-from raynas.supernet.evaluation.race import Course, Race, run_heat
-from raynas.supernet.evaluation.racer import Races
-from raynas.supernet.evaluation.subnets import Found, Looks, Subnets
+from raynas.supernet.evaluation.race import Race, RaceCourse, run_heat
+from raynas.supernet.evaluation.racer import SubnetRacer
+from raynas.supernet.evaluation.subnets import Looks, SubnetEvaluator, SubnetMeasurement
 from raynas.training import Recipe
 from raynas.training.augment import on_device
 from raynas.training.loop import measure
@@ -26,10 +26,10 @@ from raynas.training.loop import measure
 VIEW = tiny_view(200)
 
 
-def made(space: SearchSpace, looks: Looks = Looks(64), seed: int = 0) -> Subnets:  # noqa: B008
+def made(space: SearchSpace, looks: Looks = Looks(64), seed: int = 0) -> SubnetEvaluator:  # noqa: B008
     torch.manual_seed(seed)
     supernet = space.supernet(VIEW.input_shape, VIEW.num_classes)
-    return Subnets(supernet, looks.of(VIEW))
+    return SubnetEvaluator(supernet, looks.of(VIEW))
 
 
 def some(space: SearchSpace, count: int) -> list[Architecture]:
@@ -38,7 +38,7 @@ def some(space: SearchSpace, count: int) -> list[Architecture]:
     return list(found.values())[:count]
 
 
-def close(one: Found, other: Found) -> bool:
+def close(one: SubnetMeasurement, other: SubnetMeasurement) -> bool:
     same = one.accuracy == pytest.approx(other.accuracy, abs=0.01)
     return bool(same and one.loss == pytest.approx(other.loss, rel=1e-4))
 
@@ -55,7 +55,7 @@ def test_each_is_worth_what_anyone_would_find(space: SearchSpace) -> None:
         network = subnets.supernet.extract(arch)
         recalibrate(network, batches)
         wanted = measure(network, data.held_out, data, recipe)
-        assert close(found, Found(wanted["accuracy"], wanted["loss"], 40))
+        assert close(found, SubnetMeasurement(wanted["accuracy"], wanted["loss"], 40))
         assert found.images == 40
         assert found.seconds > 0
 
@@ -74,7 +74,7 @@ def test_weights_and_statistics_of_the_supernet_stay() -> None:
     subnets = made(SPACE)
     before = {name: t.clone() for name, t in subnets.supernet.state_dict().items()}
     subnets.measure(some(SPACE, 3))
-    Races(subnets).run(some(SPACE, 9), Race(keep=1, first=32, calibration=16))
+    SubnetRacer(subnets).run(some(SPACE, 9), Race(keep=1, first=32, calibration=16))
     after = subnets.supernet.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -101,7 +101,9 @@ def test_networks_that_cannot_be_taken_apart_are_measured_alone(
     monkeypatch.setattr(module, "record", refuse)
     for found, one in zip(made(SPACE).measure(archs), wanted, strict=True):
         assert close(found, one)
-    assert [f.images for f in Races(made(SPACE)).run(archs, Race(keep=1, first=32))] == [40] * 4
+    assert [f.images for f in SubnetRacer(made(SPACE)).run(archs, Race(keep=1, first=32))] == [
+        40
+    ] * 4
 
 
 def test_calibration_images_are_drawn_by_their_seed() -> None:
@@ -118,7 +120,7 @@ def test_held_out_images_are_a_fair_part_in_random_order() -> None:
     assert np.abs(np.bincount(view.held_out.labels, minlength=4) - whole).max() <= 1
     assert (np.diff(view.held_out.labels) < 0).any()
     assert len(Looks(64, images=999).of(VIEW).held_out) == 40
-    with pytest.raises(UserError, match="201 images for calibration; allowed: up to the 200"):
+    with pytest.raises(UserError, match="201 images for calibration; expected: up to the 200"):
         Looks(201).of(VIEW)
 
 
@@ -131,7 +133,7 @@ def test_a_foreign_architecture_is_refused() -> None:
 def test_the_best_of_a_race_are_exact_and_the_others_say_that_they_are_not() -> None:
     archs, race = some(SPACE, 20), Race(keep=3, first=32, calibration=64, p=0.45)
     subnets = made(SPACE)
-    found, exact = Races(subnets).run(archs, race), made(SPACE).measure(archs)
+    found, exact = SubnetRacer(subnets).run(archs, race), made(SPACE).measure(archs)
     best = [n for n, one in enumerate(found) if not one.note]
     assert 3 <= len(best) < 20
     for place, one in enumerate(found):
@@ -150,18 +152,18 @@ def test_the_best_of_a_race_are_exact_and_the_others_say_that_they_are_not() -> 
 def test_each_of_the_two_heats_has_half_of_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     made_with = []
 
-    def watched(race: Race, *args: Any) -> Course:
+    def watched(race: Race, *args: Any) -> RaceCourse:
         made_with.append(race.p)
         return run_heat(race, *args)
 
     monkeypatch.setattr("raynas.supernet.evaluation.racer.run_heat", watched)
-    Races(made(SPACE)).run(some(SPACE, 12), Race(keep=2, first=16, calibration=16, p=0.2))
+    SubnetRacer(made(SPACE)).run(some(SPACE, 12), Race(keep=2, first=16, calibration=16, p=0.2))
     assert made_with == [0.1, 0.1]
 
 
 def test_later_races_are_run_against_the_leaders_of_earlier_ones() -> None:
     archs = some(SPACE, 24)
-    races, race = Races(made(SPACE)), Race(keep=3, first=32, calibration=64, p=0.45)
+    races, race = SubnetRacer(made(SPACE)), Race(keep=3, first=32, calibration=64, p=0.45)
     first = races.run(archs[:12], race)
     leaders = sorted((f.accuracy for f in first if not f.note), reverse=True)[:3]
     second = races.run(archs[12:], race)
@@ -171,7 +173,7 @@ def test_later_races_are_run_against_the_leaders_of_earlier_ones() -> None:
 
 def test_what_the_leaders_did_not_see_is_not_compared() -> None:
     archs = some(SPACE, 24)
-    races = Races(made(SPACE))
+    races = SubnetRacer(made(SPACE))
     races.run(archs[:4], Race(keep=3, first=2, block=2, growth=0.1, calibration=64, p=0.49))
     rest = races.run(archs[4:], Race(keep=3, first=40, calibration=64, p=0.45))
     assert all(np.isfinite([f.accuracy, f.loss]).all() for f in rest)
@@ -179,13 +181,13 @@ def test_what_the_leaders_did_not_see_is_not_compared() -> None:
 
 def test_a_race_of_few_is_none() -> None:
     archs = some(SPACE, 3)
-    found = Races(made(SPACE)).run(archs, Race(keep=3, first=32))
+    found = SubnetRacer(made(SPACE)).run(archs, Race(keep=3, first=32))
     assert [f.note for f in found] == [""] * 3
 
 
 def test_an_empty_question_has_an_empty_answer() -> None:
     nobody: Sequence[Architecture] = []
-    assert made(SPACE).measure(nobody) == Races(made(SPACE)).run(nobody, Race()) == []
+    assert made(SPACE).measure(nobody) == SubnetRacer(made(SPACE)).run(nobody, Race()) == []
 
 
 @pytest.mark.parametrize(("book", "group"), [(0, 2), (60, 8)])

@@ -18,8 +18,15 @@ from raynas.spaces import ElasticResNet, NASBench201
 from raynas.spaces.base import SearchSpace
 from raynas.spaces.supernet import Supernet
 from raynas.supernet.calibration import recalibrate
-from raynas.supernet.evaluation.batched import Together
-from raynas.supernet.evaluation.tracing import Book, NotRecordableError, Plan, Step, record, steps
+from raynas.supernet.evaluation.batched import BatchedExecutor
+from raynas.supernet.evaluation.tracing import (
+    ExecutionPlan,
+    ExecutionStep,
+    NotRecordableError,
+    ValueTable,
+    record,
+    steps,
+)
 
 SHAPE = (3, 12, 12)
 SPACES: dict[str, SearchSpace] = {
@@ -47,16 +54,16 @@ def supernet_of(space: SearchSpace) -> Supernet:
     return supernet
 
 
-def book_of(supernet: Supernet) -> Book:
-    return Book([*supernet.parameters(), *supernet.buffers()])
+def book_of(supernet: Supernet) -> ValueTable:
+    return ValueTable([*supernet.parameters(), *supernet.buffers()])
 
 
-def program(supernet: Supernet, arch: Architecture, book: Book) -> list[Step]:
+def program(supernet: Supernet, arch: Architecture, book: ValueTable) -> list[ExecutionStep]:
     return steps(record(lambda x: supernet(x, arch), torch.zeros(SHAPE), book))
 
 
-def planned(programs: list[list[Step]], *, stacked: bool = False) -> Plan:
-    return Plan(programs, [p[-1].number for p in programs], stacked)
+def planned(programs: list[list[ExecutionStep]], *, stacked: bool = False) -> ExecutionPlan:
+    return ExecutionPlan(programs, [p[-1].number for p in programs], stacked)
 
 
 @pytest.mark.parametrize("kind", SPACES)
@@ -73,7 +80,7 @@ def test_together_they_compute_what_each_does_alone(
     generator = torch.Generator().manual_seed(seed)
     calibration = [torch.randn(n, *SHAPE, generator=generator) for n in (9, 9, 4)]
     images = torch.randn(7, *SHAPE, generator=generator)
-    together = Together(book.number("images"))
+    together = BatchedExecutor(book.number("images"))
     together.calibrate(plan, calibration)
     for arch, logits in zip(archs, together.logits(plan, images), strict=True):
         network = supernet.extract(arch)
@@ -116,10 +123,10 @@ def test_sums_of_tensors_of_other_shapes_are_left_alone() -> None:
         y = norm(first(x)) + second(x)
         return torch.add(norm(first(x)), y, alpha=2) + (y + y)
 
-    found = steps(record(forward, torch.zeros(SHAPE), Book()))
+    found = steps(record(forward, torch.zeros(SHAPE), ValueTable()))
     assert not any(s.added for s in found)
-    book = Book()
-    together, images = Together(book.number("images")), torch.randn(3, *SHAPE)
+    book = ValueTable()
+    together, images = BatchedExecutor(book.number("images")), torch.randn(3, *SHAPE)
     plan = planned([found])
     together.calibrate(plan, [images])
     logits = together.logits(plan, images)[0]
@@ -159,7 +166,7 @@ def test_equal_operations_on_other_inputs_share_a_launch() -> None:
 
 def test_weights_are_known_by_place_and_other_constants_by_content() -> None:
     weight = nn.Parameter(torch.randn(4, 3, 1, 1))
-    book = Book([weight])
+    book = ValueTable([weight])
 
     def number(forward: Callable[[Tensor], Tensor]) -> int:
         return record(forward, torch.zeros(SHAPE), book).result
@@ -179,9 +186,9 @@ def test_what_is_overwritten_belongs_to_its_owner_alone() -> None:
         y.add_(1.0)
         return torch.cat([kept, y, F.relu(kept - 10, inplace=True)], dim=1)
 
-    found = steps(record(twice, torch.zeros(SHAPE), Book()))
+    found = steps(record(twice, torch.zeros(SHAPE), ValueTable()))
     images = torch.randn(4, *SHAPE)
-    together = Together(Book().number("images"))
+    together = BatchedExecutor(ValueTable().number("images"))
     plan = planned([found])
     for _ in range(2):
         assert torch.equal(together.logits(plan, images.clone())[0], twice(images.clone()))
@@ -200,4 +207,4 @@ def test_what_is_overwritten_belongs_to_its_owner_alone() -> None:
 )
 def test_what_cannot_be_repeated_is_refused(forward: Callable[[Tensor], Tensor]) -> None:
     with pytest.raises(NotRecordableError):
-        record(forward, torch.zeros(SHAPE), Book())
+        record(forward, torch.zeros(SHAPE), ValueTable())
