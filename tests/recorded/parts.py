@@ -26,7 +26,7 @@ from raynas.evaluators import (
     TrainSupernet,
     ZeroShot,
 )
-from raynas.experiment import Budget, Experiment, Finalists, load
+from raynas.experiment import Budget, Experiment, Finalists, RankingCheck, load
 from raynas.proxies import NASWOT, SynFlow
 from raynas.runners.base import Resources
 from raynas.runners.simulated import SimulatedCluster
