@@ -24,7 +24,8 @@ class Random(Sampler):
         >>> from raynas.core import Objective, SearchProblem
         >>> from raynas.spaces import NASBench201
         >>> sampler = Random()
-        >>> problem = SearchProblem((Objective("val_accuracy", "max"),), max_step=1, seed=1, run="a")
+        >>> goal = (Objective("val_accuracy", "max"),)
+        >>> problem = SearchProblem(goal, max_step=1, seed=1, run="a")
         >>> sampler.setup(NASBench201(), problem)
         >>> sampler.ask(0) == sampler.ask(1)
         False
