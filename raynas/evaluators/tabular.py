@@ -44,7 +44,7 @@ class Tabular(Evaluator):
     """
 
     name: ClassVar[str] = "tabular"
-    quick: ClassVar[bool] = True
+    lightweight: ClassVar[bool] = True
     simulated: ClassVar[bool] = True
     needs_network: ClassVar[bool] = False
 

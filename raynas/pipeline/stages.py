@@ -37,6 +37,13 @@ from raynas.core.failures import none_worked
 from raynas.core.metrics import on_test
 from raynas.core.prices import ExpectedPrice, in_seconds, in_steps, records_time, total
 from raynas.data.base import Images
+from raynas.evaluators.abilities import (
+    check_architecture,
+    final_metrics_of,
+    no_test_reason_of,
+    remarks_of,
+    weights_version_of,
+)
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment
 from raynas.pipeline.history import (
@@ -160,10 +167,10 @@ class RunPipeline:
             self.payload = dataclasses.replace(self.payload, evaluator=self.experiment.evaluator)
             largest = self.payload.space.extremes()[1]
             for evaluator in self.experiment.evaluators:
-                if evaluator.weights_version():  # damaged weights fail here, not in trials
+                if weights_version_of(evaluator):  # damaged weights fail here, not in trials
                     _look(evaluator, self.payload, largest)
         expect_weights(self.folder, self.experiment)
-        of_parts = [r for e in self.experiment.evaluators for r in e.remarks()]
+        of_parts = [r for e in self.experiment.evaluators for r in remarks_of(e)]
         self._tell((*unused_settings(self.experiment), *self.runner.remarks(), *of_parts))
 
     def _tell(self, remarks: Iterable[str]) -> None:
@@ -398,9 +405,9 @@ def _final_objectives(sought: tuple[Objective, ...], evaluator: Evaluator) -> tu
     measures, it is the first of the training's own metrics.
     """
     on_test = [_on_test(objective) for objective in sought]
-    known = {metric.name for metric in evaluator.final_metrics}
+    known = {metric.name for metric in final_metrics_of(evaluator)}
     measured = [o for o in on_test if o.metric in known or o not in sought]
-    first = evaluator.final_metrics[0]
+    first = final_metrics_of(evaluator)[0]
     return tuple(measured) or (_on_test(Objective(first.name, first.direction)),)
 
 
@@ -419,10 +426,10 @@ def finalists_refused(experiment: Experiment) -> str:
     if not experiment.finalists.top:
         return ""
     evaluator = final_evaluator(experiment)
-    measured = {metric.name for metric in evaluator.final_metrics}
+    measured = {metric.name for metric in final_metrics_of(evaluator)}
     sought = _final_objectives(experiment.objectives, evaluator)
     missing = [o.metric for o in sought if o.metric not in measured]
-    reason = evaluator.no_test_reason()
+    reason = no_test_reason_of(evaluator)
     if not reason and missing:
         reason = f"evaluator {evaluator.name!r} does not measure {', '.join(missing)}"
     if not reason:
@@ -548,7 +555,7 @@ def prepare(experiment: Experiment) -> EvaluationContext:
     _look_at_finals(experiment, payload, arch)
     if (needed := experiment.needs()) is not None:
         _look(needed, payload, payload.space.extremes()[1])
-    elif (inherited := _inherited(experiment)) and not inherited.weights_version():
+    elif (inherited := _inherited(experiment)) and not weights_version_of(inherited):
         raise UserError(
             f"finalists.inherited={inherited.name}: there are no weights to inherit",
             hint="give it weights=PATH, or search by an evaluator that trains a supernet",
@@ -576,7 +583,7 @@ def _fitting(experiment: Experiment, payload: EvaluationContext) -> Architecture
         arch = payload.space.sample(rng)
         try:
             with one_architecture(f"architecture {arch.text!r}"):
-                evaluator.check(arch)
+                check_architecture(evaluator, arch)
                 _check_costs(experiment, payload, arch)
             return arch
         except ArchitectureError as error:
@@ -641,7 +648,7 @@ def _look(evaluator: Evaluator, payload: EvaluationContext, arch: Architecture) 
     new = fresh(evaluator)
     new.setup(payload.space, payload.view)
     try:
-        new.check(arch)
+        check_architecture(new, arch)
     except RaynasError:
         raise
     except Exception as error:
@@ -663,7 +670,7 @@ def _look_at_finals(experiment: Experiment, payload: EvaluationContext, arch: Ar
     """
     finals = (final_evaluator(experiment), experiment.finalists.inherited)
     known = [e for e in finals if e is not None]
-    begin = [e for e in known if e.weights_version()]
+    begin = [e for e in known if weights_version_of(e)]
     if not experiment.finalists.top or finalists_refused(experiment):
         return
     alike = dataclasses.replace(payload.view, held_out_name="test")  # the same validation images
