@@ -453,7 +453,7 @@ class AssumedEvaluator(Evaluator):
     """
 
     name: ClassVar[str] = "assumed"
-    quick: ClassVar[bool] = True
+    lightweight: ClassVar[bool] = True
     simulated: ClassVar[bool] = True
 
     like: Evaluator

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from numpy.typing import NDArray
 
 from raynas.core import Architecture, Job, Measurement, Metric
+from raynas.core.ability import has
 from raynas.data.base import DataView
 from raynas.evaluators.base import Evaluator
 from raynas.spaces.base import SearchSpace
@@ -252,7 +253,7 @@ def evaluate_many(
         Pairs of an index from 0 to n - 1 and a result of that architecture, in any order. The last
         result of an index is None, or the exception that ended its evaluation.
     """
-    if isinstance(evaluator, EvaluatesTogether):
+    if has(evaluator, EvaluatesTogether):
         return evaluator.evaluate_many(archs, jobs)
     return _one_by_one(evaluator, archs, jobs)
 

@@ -36,6 +36,7 @@ from raynas.core.describe import fresh
 from raynas.core.failures import none_worked
 from raynas.core.metrics import on_test
 from raynas.core.prices import ExpectedPrice, in_seconds, in_steps, records_time, total
+from raynas.data.abilities import check_test_images, data_remarks
 from raynas.data.base import Images
 from raynas.evaluators.abilities import (
     check_architecture,
@@ -156,7 +157,7 @@ class RunPipeline:
             Interrupted: If the user or a signal ended it.
             UserError: If the training fails, or its weights are lost or have changed.
         """
-        self._tell(self.experiment.data.remarks())
+        self._tell(data_remarks(self.experiment.data))
         self._tell(remarks_on_batches(self.experiment, len(self.payload.view.train)))
         needed = self.experiment.needs()
         if needed is not None:
@@ -545,7 +546,7 @@ def prepare(experiment: Experiment) -> EvaluationContext:
         experiment.space, experiment.evaluator, experiment.data.search_view(experiment.seed)
     )
     if experiment.finalists.top:
-        experiment.data.check_test_images(payload.view, experiment.seed)
+        check_test_images(experiment.data, payload.view, experiment.seed)
     _set_up_once(experiment)
     arch = _fitting(experiment, payload)
     if experiment.screen is not None:
