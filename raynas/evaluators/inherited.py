@@ -23,8 +23,9 @@ from raynas.supernet.evaluation.race import Race
 if TYPE_CHECKING:
     from torch import nn
 
+    from raynas.supernet.evaluation.measurements import SubnetMeasurement
     from raynas.supernet.evaluation.racer import SubnetRacer
-    from raynas.supernet.evaluation.subnets import SubnetEvaluator, SubnetMeasurement
+    from raynas.supernet.evaluation.subnets import SubnetEvaluator
 
 _HELD_OUT = {"val": (VAL_ACCURACY, VAL_LOSS), "test": (TEST_ACCURACY, TEST_LOSS)}
 IMAGES = Metric("images", "images", "max", "held-out images that the accuracy comes from")
@@ -294,7 +295,8 @@ class Inherited(Evaluator):
 
     def _on(self, device: str) -> SubnetEvaluator:
         if device not in self._subnets:
-            from raynas.supernet.evaluation.subnets import Looks, SubnetEvaluator
+            from raynas.supernet.evaluation.measurements import Looks
+            from raynas.supernet.evaluation.subnets import SubnetEvaluator
 
             space, view = self._ready()
             if self._assets is None and self.weights is None:

@@ -30,7 +30,8 @@ from raynas.runners.ray.server import ServerBusy, SubnetAnswer, SupernetServer
 from raynas.runners.ray.tune import TuneRunner
 from raynas.samplers.random import Random
 from raynas.search.context import EvaluationContext
-from raynas.supernet.evaluation.subnets import Looks, SubnetEvaluator
+from raynas.supernet.evaluation.measurements import Looks
+from raynas.supernet.evaluation.subnets import SubnetEvaluator
 from raynas.supernet.weights import save_weights
 
 pytestmark = [pytest.mark.ray, pytest.mark.long]
