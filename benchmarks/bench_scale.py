@@ -123,7 +123,7 @@ def raynas(count: int, folder: Path, *, quick: bool) -> dict[str, float]:
             yield accuracy(len(arch.text), epoch)
 
     class Quick(FunctionEvaluator):
-        quick = True
+        lightweight = True
 
     import ray  # isort: skip
 

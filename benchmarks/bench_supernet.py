@@ -36,14 +36,10 @@ from raynas.evaluators.train_supernet import new_supernet
 from raynas.spaces import ElasticResNet
 from raynas.spaces.base import SearchSpace
 from raynas.supernet.calibration import recalibrate
+from raynas.supernet.evaluation.measurements import Looks, SubnetMeasurement
 from raynas.supernet.evaluation.race import Race
 from raynas.supernet.evaluation.racer import SubnetRacer
-from raynas.supernet.evaluation.subnets import (
-    Looks,
-    SubnetBatch,
-    SubnetEvaluator,
-    SubnetMeasurement,
-)
+from raynas.supernet.evaluation.subnets import SubnetBatch, SubnetEvaluator
 from raynas.supernet.rules import Sandwich
 from raynas.supernet.weights import load_weights
 from raynas.training import Recipe

@@ -26,7 +26,7 @@ import numpy as np
 
 from raynas.apps.compare import protocols
 from raynas.apps.compare.methods import PUBLISHED
-from raynas.apps.compare.protocols import spend
+from raynas.apps.compare.published import spend
 from raynas.apps.compare.sections import PUBLISHED_RESULTS, label
 from raynas.benchmarks import NASBench201Table, NoImages
 from raynas.benchmarks.nasbench201 import DATASETS

@@ -85,7 +85,7 @@ class Inheriting(Evaluator):
     """
 
     name: ClassVar[str] = "inheriting"
-    quick: ClassVar[bool] = True
+    lightweight: ClassVar[bool] = True
     max_step: int = 1
     training: Evaluator = field(default_factory=Trained)
     seconds: float = 0.0
@@ -96,10 +96,10 @@ class Inheriting(Evaluator):
     def metrics(self) -> tuple[Metric, ...]:
         return (VAL_ACCURACY,)
 
-    def needs(self) -> Evaluator | None:
+    def requires(self) -> Evaluator | None:
         return self.training if self.weights is None else None
 
-    def with_prepared(self, folder: Path) -> Evaluator:
+    def bind_weights(self, folder: Path) -> Evaluator:
         if not (folder / "toy.json").is_file():
             raise UserError(f"no toy weights in {folder}")
         return replace(self, weights=folder)
@@ -127,7 +127,7 @@ class Tuned(Curves):
     name: ClassVar[str] = "tuned_curves"
     weights: Path | None = field(default=None, metadata={"fingerprint": False})
 
-    def with_prepared(self, folder: Path) -> Evaluator:
+    def bind_weights(self, folder: Path) -> Evaluator:
         return replace(self, weights=folder)
 
     def weights_version(self) -> str | None:

@@ -168,7 +168,7 @@ class Quick(Curves):
     """In batches; ``fault`` may also be ``"deadly"``: it kills its process whenever it is tried."""
 
     name: ClassVar[str] = "quick"
-    quick: ClassVar[bool] = True
+    lightweight: ClassVar[bool] = True
 
     def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
         if self.fault.get(arch.text) == "deadly":
@@ -183,7 +183,7 @@ class Serial(Quick):
     """Pretends to take times."""
 
     name: ClassVar[str] = "serial"
-    serial: ClassVar[bool] = True
+    exclusive: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from raynas.core import (
     violations,
 )
 from raynas.core.describe import describe, fingerprint, fresh
+from raynas.evaluators.abilities import bound_to
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment
 from raynas.pipeline.history import final_evaluator
@@ -299,7 +300,7 @@ class _StepTimes:
         if needed is None or evaluator == needed:
             return self._probed(evaluator, folder if evaluator == needed else None)
         self.of(needed)
-        return self._probed(evaluator.with_prepared(folder / "weights"), None)
+        return self._probed(bound_to(evaluator, folder / "weights"), None)
 
     def _probed(self, evaluator: Evaluator, workdir: Path | None) -> float | None:
         payload = replace(self._payload, evaluator=evaluator)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from raynas.core import SearchProblem, SpaceExhausted, UserError, unknown_option
 from raynas.core.describe import fresh
 from raynas.core.ranks import log_rank_sum
+from raynas.data.abilities import data_remarks
 from raynas.evaluators import ZeroShot
 from raynas.experiment import Experiment, LoadedExperiment, load, with_data
 from raynas.pipeline.history import reload
@@ -288,7 +289,7 @@ def scored_run(
     folder = RunFolder.open(path)
     experiment = reload(folder, trust=trust).experiment
     evaluator = experiment.evaluator
-    for line in experiment.data.remarks():
+    for line in data_remarks(experiment.data):
         remark(line)
     if not isinstance(evaluator, ZeroShot):
         raise UserError(

@@ -29,6 +29,7 @@ from raynas.core import violations as broken_by
 from raynas.core.describe import fresh
 from raynas.core.metrics import VAL_ACCURACY
 from raynas.data.base import DataView
+from raynas.evaluators.abilities import remarks_of
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment
 from raynas.pipeline.stages import prepare
@@ -280,7 +281,7 @@ def payload_for(
             hint="leave --probe and --step-seconds out",
         )
     if probe is None and step_seconds is None:
-        return tabled(experiment), experiment.evaluator.remarks()
+        return tabled(experiment), remarks_of(experiment.evaluator)
     if probe is not None:
         times = measured(experiment, probe)
         known = f"measured here on {probe} architectures (off by {times.error:.0%} on average)"
@@ -452,7 +453,7 @@ class AssumedEvaluator(Evaluator):
     """
 
     name: ClassVar[str] = "assumed"
-    quick: ClassVar[bool] = True
+    lightweight: ClassVar[bool] = True
     simulated: ClassVar[bool] = True
 
     like: Evaluator

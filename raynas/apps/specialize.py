@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from raynas.core import Bound, Objective, Trial, TrialState, UserError, unknown_option, violations
 from raynas.core.metrics import LATENCY
+from raynas.evaluators.abilities import trained_network, weights_version_of
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment
 from raynas.pipeline.history import equipped, history, reload
@@ -132,7 +133,7 @@ def specialize(
     """
     folder = RunFolder.open(path)
     experiment = equipped(folder, reload(folder, trust=trust).experiment)
-    evaluator = next((e for e in experiment.evaluators if e.weights_version()), None)
+    evaluator = next((e for e in experiment.evaluators if weights_version_of(e)), None)
     if evaluator is None:
         raise UserError(
             f"run {folder.place} has no inherited weights to specialize",
@@ -160,7 +161,7 @@ def specialize(
     found = []
     for trial in chosen:
         text = trial.arch.text
-        best = BestNetwork(network(text), trial, trial, view, evaluator.weights_version())
+        best = BestNetwork(network(text), trial, trial, view, weights_version_of(evaluator))
         to = (request.output or folder.path / "specialized").absolute()
         alone = request.output is not None and request.top == 1
         place = to if alone else to / trial.arch.id
@@ -170,7 +171,7 @@ def specialize(
 
 
 def _network(evaluator: Evaluator, experiment: Experiment, text: str) -> nn.Module:
-    network = evaluator.network(experiment.space.architecture(text), Path())
+    network = trained_network(evaluator, experiment.space.architecture(text), Path())
     if network is None:
         raise UserError(f"{evaluator.name} gives no networks", hint="search with Inherited()")
     return network

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -15,11 +15,71 @@ from raynas.data.source import DatasetSource
 from raynas.spaces.base import SearchSpace
 
 
+@runtime_checkable
+class MayLackTestAccuracies(Protocol):
+    """A benchmark in which test accuracies may not be recorded."""
+
+    def has_test(self, dataset: str) -> bool:
+        """Return whether test accuracies at the last step are recorded.
+
+        Args:
+            dataset: One of ``datasets``.
+
+        Raises:
+            UserError: When there is no table.
+        """
+
+
+def has_test_accuracies(benchmark: TabularBenchmark, dataset: str) -> bool:
+    """Return whether test accuracies at the last step are recorded.
+
+    Args:
+        benchmark: The benchmark.
+        dataset: One of its ``datasets``.
+
+    Returns:
+        True by default.
+
+    Raises:
+        UserError: When there is no table.
+    """
+    return not isinstance(benchmark, MayLackTestAccuracies) or benchmark.has_test(dataset)
+
+
+@runtime_checkable
+class HasTableRemarks(Protocol):
+    """A benchmark that tells a user something before its table is used."""
+
+    def remarks(self) -> tuple[str, ...]:
+        """Return one sentence for each remark.
+
+        Raises:
+            UserError: When there is no table.
+        """
+
+
+def table_remarks(benchmark: TabularBenchmark) -> tuple[str, ...]:
+    """Return sentences that a user should read before the table is used.
+
+    Args:
+        benchmark: The benchmark.
+
+    Returns:
+        One text per remark; empty when there is nothing to say (the default).
+
+    Raises:
+        UserError: When there is no table.
+    """
+    return benchmark.remarks() if isinstance(benchmark, HasTableRemarks) else ()
+
+
 class TabularBenchmark(ABC):
     """A source of training results that were recorded, or are computed by a formula.
 
     Subclasses are dataclasses whose init fields are settings. ``setup`` is called once per process
-    before the first ``query``; called again with the same space, it changes nothing.
+    before the first ``query``; called again with the same space, it changes nothing. A subclass may
+    also define ``has_test`` (:class:`MayLackTestAccuracies`) and ``remarks``
+    (:class:`HasTableRemarks`).
 
     Attributes:
         name: The name on the command line and in the store.
@@ -44,28 +104,6 @@ class TabularBenchmark(ABC):
     @abstractmethod
     def costs(self) -> tuple[Metric, ...]:
         """The metrics that :meth:`cost` can give, such as latencies on devices."""
-
-    def has_test(self, dataset: str) -> bool:
-        """Return whether test accuracies at the last step are recorded.
-
-        Args:
-            dataset: One of ``datasets``.
-
-        Raises:
-            UserError: When there is no table.
-        """
-        return True
-
-    def remarks(self) -> tuple[str, ...]:
-        """Return sentences that a user should read before the table is used.
-
-        Returns:
-            One text per remark; empty when there is nothing to say.
-
-        Raises:
-            UserError: When there is no table.
-        """
-        return ()
 
     @abstractmethod
     def setup(self, space: SearchSpace) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from raynas.cli.options import Address, Sets
+from raynas.data.abilities import data_remarks
 
 
 def plan(
@@ -29,7 +30,7 @@ def plan(
     from raynas.pipeline.printing import show_remarks
 
     experiment, out = with_data(load(file, parse_overrides(set_ or []))).experiment, console()
-    show_remarks(experiment.data.remarks(), out)
+    show_remarks(data_remarks(experiment.data), out)
     show_plan(look(experiment, sample=sample, probe=probe), out)
 
 
@@ -122,7 +123,7 @@ def simulate(
         )
         for n in worker_counts(workers)
     ]
-    show_remarks(experiment.data.remarks(), out)
+    show_remarks(data_remarks(experiment.data), out)
     payload, remarks = payload_for(experiment, probe=probe, step_seconds=step_seconds)
     show_remarks(remarks, out)
     found = []

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import importlib
+import operator
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -84,6 +85,7 @@ def renamed_settings(**names: str) -> Callable[[type[T]], type[T]]:
 
     def decorate(kind: type[T]) -> type[T]:
         made: Callable[..., None] = kind.__init__
+        inherited: Callable[[Any, str], Any] | None = getattr(kind, "__getattr__", None)
         title = kind.__name__
 
         @functools.wraps(made)
@@ -97,6 +99,8 @@ def renamed_settings(**names: str) -> Callable[[type[T]], type[T]]:
             if name in names:
                 warn_renamed(f"{title}.{name}", f"{title}.{names[name]}")
                 return getattr(self, names[name])
+            if inherited is not None:
+                return inherited(self, name)
             raise AttributeError(f"{title!r} object has no attribute {name!r}")
 
         kind.__init__ = __init__  # type: ignore[method-assign]
@@ -122,6 +126,46 @@ def current_setting(owner: type, name: str) -> str:
         return name
     warn_renamed(f"setting {name!r}", repr(names[name]), depth=2)
     return names[name]
+
+
+def adopt_old_members(kind: type, names: Mapping[str, str]) -> None:
+    """Give a subclass the new names of members that it defines by their old names, with a warning.
+
+    Call it in ``__init_subclass__`` of the base class.
+
+    Args:
+        kind: The subclass.
+        names: Old name -> new name of a method, a class attribute or a field.
+    """
+    for old, new in names.items():
+        if old not in kind.__dict__ or new in kind.__dict__:
+            continue
+        warn_renamed(f"{kind.__name__}.{old}", f"{kind.__name__}.{new}", depth=5)
+        member = kind.__dict__[old]
+        annotation = str(getattr(kind, "__annotations__", {}).get(old, "ClassVar"))
+        constant = "ClassVar" in annotation or callable(member) or isinstance(member, property)
+        setattr(kind, new, member if constant else property(operator.attrgetter(old)))
+
+
+def old_member(owner: object, name: str, names: Mapping[str, str]) -> Any:
+    """Return a member of an object by its old name, with a warning; for ``__getattr__``.
+
+    Args:
+        owner: The object.
+        name: The name that was used.
+        names: Old name -> new name.
+
+    Returns:
+        The member.
+
+    Raises:
+        AttributeError: ``name`` is not an old name.
+    """
+    title = type(owner).__name__
+    if name not in names:
+        raise AttributeError(f"{title!r} object has no attribute {name!r}")
+    warn_renamed(f"{title}.{name}", f"{title}.{names[name]}", depth=4)
+    return getattr(owner, names[name])
 
 
 def renamed_names(module: str, **names: str) -> Callable[[str], Any]:

@@ -80,7 +80,8 @@ class Dataset(ABC):
     """A data set that gives one view to searches and one to the training of finalists.
 
     Subclasses are frozen dataclasses (``Digits()``, ``CIFAR10(folder=...)``). The rest of raynas
-    gets images through ``search_view(seed)`` and ``final_view(seed)``.
+    gets images through ``search_view(seed)`` and ``final_view(seed)``. A subclass may also define
+    ``declared``, ``remarks`` and ``check_test_images``; see :mod:`raynas.data.abilities`.
 
     Attributes:
         name: The name of the data set, as in ``DATASETS`` and in ``raynas data``.
@@ -89,23 +90,6 @@ class Dataset(ABC):
     name: ClassVar[str]
     source: ClassVar[DatasetSource | None] = None
     """The folders in which its files may lie, and their publisher; None if raynas knows neither."""
-
-    @property
-    def declared(self) -> DeclaredImages | None:
-        """The description of the images that needs no file.
-
-        Returns:
-            The declaration, or None for a data set that declares nothing (the default).
-        """
-        return None
-
-    def remarks(self) -> tuple[str, ...]:
-        """Return what a user should know about the images before they are used.
-
-        Returns:
-            One sentence for each remark; empty by default.
-        """
-        return ()
 
     @abstractmethod
     def search_view(self, seed: int) -> DataView:
@@ -134,31 +118,6 @@ class Dataset(ABC):
         Raises:
             UserError: A file is missing or damaged. The error names the file and what to do.
         """
-
-    def check_test_images(self, view: DataView, seed: int) -> None:
-        """Check that the test images fit the search's view, before any search time is spent.
-
-        The driver calls it once, if the run will have finalists. It passes nothing about the test
-        images on to the search, except the error message if they do not fit. The default reads the
-        whole final view.
-
-        Args:
-            view: The search's view.
-            seed: The run's seed.
-
-        Raises:
-            UserError: The images have another shape than those of ``view``.
-            UserError: A label is not a class of ``view``, or the number of classes differs.
-        """
-        final = self.final_view(seed)
-        for what, images in (("training", final.train), ("test", final.held_out)):
-            expect_like(view, images, f"{self.name}: {what} images for finalists")
-        if final.num_classes != view.num_classes:
-            raise UserError(
-                f"{self.name}: finalists have {final.num_classes} classes, the search "
-                f"{view.num_classes}",
-                hint="let both views of the data set have the same classes",
-            )
 
 
 def expect_like(view: DataView, images: Images, what: str) -> None:

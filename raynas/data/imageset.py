@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +32,27 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 DEFAULT_TEST_SHARE = 0.2
 
 
+@runtime_checkable
+class KnowsClasses(Protocol):
+    """A set whose number of classes is not the number of different training labels."""
+
+    def count_classes(self, train: Images) -> int:
+        """Return the number of classes.
+
+        Args:
+            train: All training images, before a subset is taken.
+
+        Raises:
+            UserError: The labels are not 0, 1, 2, ... without gaps.
+        """
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImageSet(Dataset):
     """A data set that fits into memory; subclasses give ``name`` and ``load``.
+
+    The number of classes is the number of different training labels, unless a subclass is one that
+    :class:`KnowsClasses`.
 
     The test split never depends on the run's seed.
 
@@ -81,20 +99,6 @@ class ImageSet(Dataset):
         Raises:
             UserError: A file is missing or damaged. The error names the file and what to do.
         """
-
-    def count_classes(self, train: Images) -> int:
-        """Return the number of classes; the default is the number of different training labels.
-
-        Args:
-            train: All training images, before a subset is taken.
-
-        Returns:
-            The number of classes.
-
-        Raises:
-            UserError: The labels are not 0, 1, 2, ... without gaps.
-        """
-        return classes_of(train.labels, self.name)
 
     def search_view(self, seed: int) -> DataView:
         """Return training and validation images as copies; the test images are not read.
@@ -155,7 +159,10 @@ class ImageSet(Dataset):
 
     def _train(self) -> tuple[Images, int]:
         train = self._part("train", None)
-        classes = self.count_classes(train)
+        if isinstance(self, KnowsClasses):
+            classes = self.count_classes(train)
+        else:
+            classes = classes_of(train.labels, self.name)
         self._check_labels(train, "train", classes)
         return smaller(train, self.subset, self.name), classes
 

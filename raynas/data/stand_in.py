@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from raynas.core import UserError, rng_for
+from raynas.data.abilities import declared_images
 from raynas.data.base import Dataset, DeclaredImages, Images
 from raynas.data.files import DataNotFound
 from raynas.data.imageset import ImageSet, Part
@@ -102,7 +103,7 @@ def available(data: Dataset) -> Dataset:
     Raises:
         UserError: Its files are there, and damaged.
     """
-    if data.declared is None:
+    if declared_images(data) is None:
         return data
     try:
         data.search_view(0)
@@ -112,12 +113,13 @@ def available(data: Dataset) -> Dataset:
 
 
 def _declaration(data: Dataset) -> DeclaredImages:
-    if data.declared is None:
+    declared = declared_images(data)
+    if declared is None:
         raise UserError(
             f"data set {data.name!r} does not declare its images, so that nothing can stand in",
             hint="give the data set itself",
         )
-    return data.declared
+    return declared
 
 
 @lru_cache(maxsize=2)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from raynas.core import Architecture, UserError
-from raynas.data.base import DataView
 from raynas.evaluators.base import Evaluator
 from raynas.evaluators.inheritance import (
     Assets,
@@ -18,8 +17,7 @@ from raynas.evaluators.inheritance import (
     supernet_with_weights,
     weights_as_assets,
 )
-from raynas.evaluators.retrain import Retrain
-from raynas.spaces.base import SearchSpace
+from raynas.evaluators.retrain import TrainingEvaluator
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class FineTune(Retrain):
+class FineTune(TrainingEvaluator):
     """A training that begins with the weights of the architecture in a supernet.
 
     The recipe is that of a short training: few epochs and a low learning rate.
@@ -42,10 +40,12 @@ class FineTune(Retrain):
     name: ClassVar[str] = "fine_tune"
 
     weights: Path | None = field(default=None, metadata={"fingerprint": False})
-    _supernet: Supernet | None = field(default=None, init=False, repr=False, compare=False)
+    _supernet: tuple[object, Supernet] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
     _assets: Assets | None = field(default=None, init=False, repr=False, compare=False)
 
-    def with_prepared(self, folder: Path) -> Evaluator:
+    def bind_weights(self, folder: Path) -> Evaluator:
         """Return a copy with the weights of the run, unless a file of weights was given.
 
         Args:
@@ -57,7 +57,7 @@ class FineTune(Retrain):
         return replace(self, weights=folder) if self.weights is None else self
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the settings alone; what ``setup`` and ``equip`` took is made again elsewhere."""
+        """Return the settings alone; what ``setup`` and ``load_assets`` took is made anew."""
         return self.__dict__ | {"_given": None, "_supernet": None, "_assets": None}
 
     def weights_version(self) -> str | None:
@@ -84,7 +84,7 @@ class FineTune(Retrain):
         """
         return weights_as_assets(self.weights)
 
-    def equip(self, assets: Assets) -> None:
+    def load_assets(self, assets: Assets) -> None:
         """Take the weights that were sent.
 
         Args:
@@ -103,16 +103,6 @@ class FineTune(Retrain):
         """
         return remarks_on(self.weights)
 
-    def setup(self, space: SearchSpace, view: DataView) -> None:
-        """Take the space and the data, and forget a supernet of earlier data.
-
-        Args:
-            space: The search space, which must have a supernet.
-            view: Training and held-out images.
-        """
-        super().setup(space, view)
-        self._supernet = None
-
     def check(self, arch: Architecture) -> None:
         """Check the network of one architecture, and the weights where there are some.
 
@@ -123,12 +113,19 @@ class FineTune(Retrain):
             UserError: The network does not fit the data, or the weights are damaged, of another
                 supernet, or were trained on images that are held out.
         """
-        super().check(arch)
+        self.expect_trainable(arch)
         if self.weights is not None:
             self._inherited()
 
-    def _start(self, arch: Architecture, seed: int) -> nn.Module:
+    def initial_network(self, arch: Architecture, seed: int) -> nn.Module:
         """Return the network with its inherited weights.
+
+        Args:
+            arch: The architecture.
+            seed: Seed of the training, not used.
+
+        Returns:
+            The network in train mode on the CPU.
 
         Raises:
             UserError: There are no weights, or those of another supernet.
@@ -136,12 +133,14 @@ class FineTune(Retrain):
         return self._inherited().extract(arch).train()
 
     def _inherited(self) -> Supernet:
-        """Return the supernet with its weights, which are read once per process."""
+        """Return the supernet with its weights, which are read once per ``setup``."""
         if self.weights is None and self._assets is None:
             raise UserError(
                 "FineTune has no weights to begin with",
                 hint="use it in a run that trains a supernet, or set weights=PATH",
             )
-        if self._supernet is None:
-            self._supernet = supernet_with_weights(*self._ready(), self.weights, self._assets)
-        return self._supernet
+        given = self.given()
+        if self._supernet is None or self._supernet[0] is not given:
+            supernet = supernet_with_weights(*given, self.weights, self._assets)
+            self._supernet = given, supernet
+        return self._supernet[1]

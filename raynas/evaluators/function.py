@@ -125,7 +125,7 @@ class FunctionEvaluator(Evaluator):
     metrics: tuple[Metric, ...] = (VAL_ACCURACY,)
     strict: bool = field(default=False, metadata={"fingerprint": "unless default"})
     on_test: bool = field(default=False, metadata=_NO_IDENTITY)
-    network: Callable[[Architecture, Path], Any] = field(  # type: ignore[assignment]
+    network: Callable[[Architecture, Path], Any] = field(
         default=_TrainedNetwork(), metadata={**_NO_IDENTITY, "set": False}
     )
 

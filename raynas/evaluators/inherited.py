@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from raynas.core import Architecture, Job, Measurement, Metric, RaynasError, UserError
 from raynas.core.fields import check_fields
 from raynas.core.metrics import TEST_ACCURACY, TEST_LOSS, VAL_ACCURACY, VAL_LOSS
+from raynas.core.renamed import renamed_settings
 from raynas.data.base import DataView
 from raynas.evaluators.base import Evaluator
 from raynas.evaluators.inheritance import remarks_on, supernet_with_weights, weights_as_assets
@@ -22,13 +23,15 @@ from raynas.supernet.evaluation.race import Race
 if TYPE_CHECKING:
     from torch import nn
 
+    from raynas.supernet.evaluation.measurements import SubnetMeasurement
     from raynas.supernet.evaluation.racer import SubnetRacer
-    from raynas.supernet.evaluation.subnets import SubnetEvaluator, SubnetMeasurement
+    from raynas.supernet.evaluation.subnets import SubnetEvaluator
 
 _HELD_OUT = {"val": (VAL_ACCURACY, VAL_LOSS), "test": (TEST_ACCURACY, TEST_LOSS)}
 IMAGES = Metric("images", "images", "max", "held-out images that the accuracy comes from")
 
 
+@renamed_settings(crowd="preferred_batch")
 @dataclass
 class Inherited(Evaluator):
     """The accuracy of subnets with inherited weights on held-out images, without training.
@@ -41,7 +44,7 @@ class Inherited(Evaluator):
         calibration: Number of training images for batch norm statistics.
         images: Number of held-out images; None takes all.
         calibration_seed: Seed that draws the training images for the statistics.
-        crowd: Number of architectures measured together, which saves what they share.
+        preferred_batch: Number of architectures measured together, which saves what they share.
         race: Of the architectures measured together, only the best are measured exactly. The
             values of the others carry a note; they come from fewer images and depend on which
             architectures they were compared with. None measures all exactly.
@@ -53,13 +56,13 @@ class Inherited(Evaluator):
     """
 
     name: ClassVar[str] = "inherited"
-    quick: ClassVar[bool] = True
+    lightweight: ClassVar[bool] = True
 
     training: TrainSupernet = field(default_factory=TrainSupernet)
     calibration: int = 2000
     images: int | None = None
     calibration_seed: int = 0
-    crowd: int = field(default=16, metadata={"fingerprint": False})
+    preferred_batch: int = field(default=16, metadata={"fingerprint": False})
     race: Race | None = None
     weights: Path | None = field(default=None, metadata={"fingerprint": False})
     _given: tuple[SearchSpace, DataView] | None = field(
@@ -81,11 +84,13 @@ class Inherited(Evaluator):
             raise UserError(f"Inherited has calibration={self.calibration}", expected=">= 2")
         if self.images is not None and self.images < 1:
             raise UserError(f"Inherited has images={self.images}", expected=">= 1, or None for all")
-        if self.crowd < 1:
-            raise UserError(f"Inherited has crowd={self.crowd}", expected=">= 1")
+        if self.preferred_batch < 1:
+            raise UserError(
+                f"Inherited has preferred_batch={self.preferred_batch}", expected=">= 1"
+            )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the settings alone; what ``setup`` and ``equip`` took is made again elsewhere."""
+        """Return the settings alone; what ``setup`` and ``load_assets`` took is made anew."""
         return self.__dict__ | {"_given": None, "_subnets": {}, "_races": {}, "_assets": None}
 
     @property
@@ -103,7 +108,7 @@ class Inherited(Evaluator):
         """The last step: 1, since there is one measurement."""
         return 1
 
-    def needs(self) -> Evaluator | None:
+    def requires(self) -> Evaluator | None:
         """Return the training of the supernet, while there are no weights.
 
         Returns:
@@ -111,7 +116,7 @@ class Inherited(Evaluator):
         """
         return self.training if self.weights is None else None
 
-    def with_prepared(self, folder: Path) -> Inherited:
+    def bind_weights(self, folder: Path) -> Inherited:
         """Return a copy with the weights of a folder.
 
         Args:
@@ -153,7 +158,7 @@ class Inherited(Evaluator):
         """
         return weights_as_assets(self.weights)
 
-    def equip(self, assets: Mapping[str, NDArray[Any]]) -> None:
+    def load_assets(self, assets: Mapping[str, NDArray[Any]]) -> None:
         """Take the weights that were sent.
 
         Args:
@@ -290,7 +295,8 @@ class Inherited(Evaluator):
 
     def _on(self, device: str) -> SubnetEvaluator:
         if device not in self._subnets:
-            from raynas.supernet.evaluation.subnets import Looks, SubnetEvaluator
+            from raynas.supernet.evaluation.measurements import Looks
+            from raynas.supernet.evaluation.subnets import SubnetEvaluator
 
             space, view = self._ready()
             if self._assets is None and self.weights is None:

@@ -57,8 +57,8 @@ class MeasuredLatency(Evaluator):
     """
 
     name: ClassVar[str] = "latency"
-    quick: ClassVar[bool] = True
-    serial: ClassVar[bool] = True
+    lightweight: ClassVar[bool] = True
+    exclusive: ClassVar[bool] = True
 
     batch: int = 1
     repeats: int = 50

@@ -1,7 +1,8 @@
-"""This module trains every architecture from scratch, the expensive and exact evaluation."""
+"""This module trains every architecture, the expensive and exact evaluation."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,11 +32,12 @@ _HELD_OUT = {"val": (VAL_ACCURACY, VAL_LOSS), "test": (TEST_ACCURACY, TEST_LOSS)
 
 
 @dataclass
-class Retrain(Evaluator):
-    """A training from scratch by a recipe, with one measurement per epoch.
+class TrainingEvaluator(Evaluator):
+    """The common part of evaluators that train a network by a recipe, one measurement per epoch.
 
     In a search the validation images are measured after every epoch. Test images, which only a
-    finalist's training gets to see, are measured once, after the last epoch.
+    finalist's training gets to see, are measured once, after the last epoch. A subclass makes the
+    network that the training begins with.
 
     Attributes:
         recipe: How the network is trained.
@@ -46,8 +48,6 @@ class Retrain(Evaluator):
         UserError: A setting is outside its range.
     """
 
-    name: ClassVar[str] = "retrain"
-
     recipe: Recipe = field(default_factory=Recipe)
     checkpoint_seconds: float = field(default=10.0, metadata={"fingerprint": False})
     _given: tuple[SearchSpace, DataView] | None = field(
@@ -57,6 +57,18 @@ class Retrain(Evaluator):
     def __post_init__(self) -> None:
         check_fields(self)
         check_seconds(type(self).__name__, self.checkpoint_seconds)
+
+    @abstractmethod
+    def initial_network(self, arch: Architecture, seed: int) -> nn.Module:
+        """Return the network as it is before the first step.
+
+        Args:
+            arch: The architecture.
+            seed: Seed of the training.
+
+        Returns:
+            The network in train mode on the CPU.
+        """
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -103,7 +115,7 @@ class Retrain(Evaluator):
         """
         if not workdir.is_dir():
             return None
-        space, view = self._ready()
+        space, view = self.given()
         return load_trained(space, arch, view.input_shape, view.num_classes, workdir)
 
     @property
@@ -132,9 +144,9 @@ class Retrain(Evaluator):
         """
         from raynas.training.loop import train
 
-        _, view = self._ready()
+        _, view = self.given()
         yield from train(
-            self._start(arch, job.seed),
+            self.initial_network(arch, job.seed),
             view,
             self.recipe,
             seed=job.seed,
@@ -148,11 +160,6 @@ class Retrain(Evaluator):
             pauses=job.pauses,
             stored=job.stored,
         )
-
-    def _start(self, arch: Architecture, seed: int) -> nn.Module:
-        """Return the network as it is before the first step."""
-        space, view = self._ready()
-        return build_network(space, arch, view.input_shape, view.num_classes, seed)
 
     def memory(self, arch: Architecture, space: SearchSpace, view: DataView) -> int | None:
         """Estimate the memory of a training step in float32, and of the images.
@@ -171,8 +178,8 @@ class Retrain(Evaluator):
         images = view.train.pixels.nbytes + view.held_out.pixels.nbytes
         return images + training_memory(build, view.input_shape).at(self.recipe.batch_size)
 
-    def check(self, arch: Architecture) -> None:
-        """Build the network and run it on two images.
+    def expect_trainable(self, arch: Architecture) -> None:
+        """Build the network of an architecture and run it on two images.
 
         Args:
             arch: The architecture to test with.
@@ -183,14 +190,58 @@ class Retrain(Evaluator):
         """
         from raynas.training.augment import check_augmentation
 
-        space, view = self._ready()
+        space, view = self.given()
         check_augmentation(self.recipe, view)
         check_network(space, arch, view)
 
-    def _ready(self) -> tuple[SearchSpace, DataView]:
+    def given(self) -> tuple[SearchSpace, DataView]:
+        """Return the space and the data of ``setup``.
+
+        Returns:
+            The search space, and training and held-out images.
+
+        Raises:
+            RaynasError: ``setup`` was not called.
+        """
         if self._given is None:
-            raise RaynasError("Retrain is used before setup(space, view)")
+            raise RaynasError(f"{type(self).__name__} is used before setup(space, view)")
         return self._given
+
+
+@dataclass
+class Retrain(TrainingEvaluator):
+    """A training from scratch by a recipe, with one measurement per epoch.
+
+    In a search the validation images are measured after every epoch. Test images, which only a
+    finalist's training gets to see, are measured once, after the last epoch.
+
+    Attributes:
+        recipe: How the network is trained.
+        checkpoint_seconds: Training time between two checkpoints, in seconds; 0 writes one every
+            epoch.
+
+    Raises:
+        UserError: A setting is outside its range.
+    """
+
+    name: ClassVar[str] = "retrain"
+
+    def initial_network(self, arch: Architecture, seed: int) -> nn.Module:
+        """Return the network with initial weights that are drawn by ``seed``."""
+        space, view = self.given()
+        return build_network(space, arch, view.input_shape, view.num_classes, seed)
+
+    def check(self, arch: Architecture) -> None:
+        """Build the network and run it on two images.
+
+        Args:
+            arch: The architecture to test with.
+
+        Raises:
+            UserError: The network fails, its output is not (2, classes) logits, or the recipe's
+                augmentation does not fit the images.
+        """
+        self.expect_trainable(arch)
 
 
 def load_trained(

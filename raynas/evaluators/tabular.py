@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from raynas.benchmarks.base import TabularBenchmark
+from raynas.benchmarks.base import TabularBenchmark, has_test_accuracies, table_remarks
 from raynas.core import (
     Architecture,
     Job,
@@ -44,7 +44,7 @@ class Tabular(Evaluator):
     """
 
     name: ClassVar[str] = "tabular"
-    quick: ClassVar[bool] = True
+    lightweight: ClassVar[bool] = True
     simulated: ClassVar[bool] = True
     needs_network: ClassVar[bool] = False
 
@@ -94,7 +94,7 @@ class Tabular(Evaluator):
         Returns:
             A sentence; empty where the table has the test accuracy.
         """
-        if self.benchmark.has_test(self.dataset):
+        if has_test_accuracies(self.benchmark, self.dataset):
             return ""
         table = f"the table of {self.benchmark.name}"
         return f"{table} has no {TEST_ACCURACY.name} of {self.dataset}; take one that has"
@@ -105,7 +105,7 @@ class Tabular(Evaluator):
         Returns:
             One sentence for each remark.
         """
-        return self.benchmark.remarks()
+        return table_remarks(self.benchmark)
 
     def setup(self, space: SearchSpace, view: DataView) -> None:
         """Load the table.

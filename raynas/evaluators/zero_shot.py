@@ -38,7 +38,7 @@ class ZeroShot(Evaluator):
     """
 
     name: ClassVar[str] = "zero_shot"
-    quick: ClassVar[bool] = True
+    lightweight: ClassVar[bool] = True
 
     proxies: tuple[Proxy, ...]
     batch: int = 64

@@ -17,6 +17,7 @@ from raynas.core.fields import brief, check_fields
 from raynas.core.metrics import LATENCY
 from raynas.core.renamed import renamed_names, renamed_settings
 from raynas.data.base import Dataset
+from raynas.evaluators.abilities import bound_to, requirement_of
 from raynas.evaluators.base import Evaluator
 from raynas.evaluators.screen import Screen
 from raynas.runners.base import Resources
@@ -290,7 +291,9 @@ class Experiment:
         Raises:
             UserError: If they need different trainings.
         """
-        found = {fingerprint(describe(e)): e for e in (e.needs() for e in self.evaluators) if e}
+        found = {
+            fingerprint(describe(e)): e for e in (requirement_of(e) for e in self.evaluators) if e
+        }
         if len(found) > 1:
             names = ", ".join(sorted(e.name for e in found.values()))
             raise UserError(
@@ -314,12 +317,12 @@ class Experiment:
 
         def ready(part: Any, *names: str) -> Any:
             have = {n: getattr(part, n) for n in names if getattr(part, n, None) is not None}
-            new = {name: evaluator.with_prepared(folder) for name, evaluator in have.items()}
+            new = {name: bound_to(evaluator, folder) for name, evaluator in have.items()}
             return dataclasses.replace(part, **new) if new else part
 
         return dataclasses.replace(
             self,
-            evaluator=self.evaluator.with_prepared(folder),
+            evaluator=bound_to(self.evaluator, folder),
             screen=ready(self.screen, "evaluator"),
             ranking_check=ready(self.ranking_check, "evaluator"),
             finalists=ready(self.finalists, "evaluator", "inherited"),

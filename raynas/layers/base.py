@@ -12,11 +12,12 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from raynas.core import Choice, Option, UserError
+from raynas.core.ability import has
 from raynas.core.renamed import renamed_names
 
 Arch = Mapping[str, Option]
@@ -41,8 +42,48 @@ class ElasticPart:
     width_in: int
 
 
+@runtime_checkable
+class HasParts(Protocol):
+    """An elastic module that is made of other modules."""
+
+    def parts(self, arch: Arch, width_in: int) -> Iterator[ElasticPart]:
+        """Return the modules within this one that ``arch`` runs, in the order of the forward pass.
+
+        Args:
+            arch: The architecture.
+            width_in: The number of input channels.
+        """
+
+
+@runtime_checkable
+class OwnsParameters(Protocol):
+    """An elastic module with parameters of its own."""
+
+    def own(self, arch: Arch, width_in: int) -> dict[str, Region]:
+        """Return the regions of this module's own parameters that ``arch`` uses, parts excluded.
+
+        Args:
+            arch: The architecture.
+            width_in: The number of input channels.
+
+        Returns:
+            Name of a parameter -> region.
+        """
+
+
+@runtime_checkable
+class SortsChannels(Protocol):
+    """An elastic module that sorts channels in its own way."""
+
+    def sort_own_channels(self) -> None:
+        """Move the most important channels to the front, here and in the modules within."""
+
+
 class Elastic(nn.Module, ABC):
     """A layer, a composite of layers, or a whole network whose sizes depend on the architecture.
+
+    A subclass defines the methods that are abstract here, and those of :class:`HasParts`,
+    :class:`OwnsParameters` and :class:`SortsChannels` that apply to it.
 
     The number of input channels (the second dimension of ``x``; the last one of linear layers) is
     read from the input: all layers use the weights of their leading channels.
@@ -86,30 +127,6 @@ class Elastic(nn.Module, ABC):
             The number of output channels.
         """
 
-    def parts(self, arch: Arch, width_in: int) -> Iterator[ElasticPart]:
-        """Return the modules within this one that ``arch`` runs; a layer has none.
-
-        Args:
-            arch: The architecture.
-            width_in: The number of input channels.
-
-        Returns:
-            The inner modules in the order of the forward pass.
-        """
-        return iter(())
-
-    def own(self, arch: Arch, width_in: int) -> dict[str, Region]:
-        """Return the regions of this module's own parameters that ``arch`` uses, parts excluded.
-
-        Args:
-            arch: The architecture.
-            width_in: The number of input channels.
-
-        Returns:
-            Name of a parameter -> region.
-        """
-        return {}
-
     def active(self, arch: Arch, width_in: int) -> dict[str, Region]:
         """Return the regions of all parameters that ``arch`` uses, parts included.
 
@@ -120,8 +137,8 @@ class Elastic(nn.Module, ABC):
         Returns:
             Name of a parameter, as in ``named_parameters``, -> region.
         """
-        found = dict(self.own(arch, width_in))
-        for part in self.parts(arch, width_in):
+        found = dict(self.own(arch, width_in)) if has(self, OwnsParameters) else {}
+        for part in parts_of(self, arch, width_in):
             if isinstance(part.module, Elastic):
                 inner = part.module.active(arch, part.width_in)
             else:
@@ -133,10 +150,27 @@ class Elastic(nn.Module, ABC):
         """Move the most important channels to the front wherever widths are elastic.
 
         The largest network computes the same as before; smaller ones use the most important
-        channels.
+        channels. The modules within this one sort their channels, unless this one has a way of its
+        own.
         """
-        for child in self.children():
-            sort_channels(child)
+        if has(self, SortsChannels):
+            self.sort_own_channels()
+        else:
+            sort_children(self)
+
+
+def parts_of(module: Elastic, arch: Arch, width_in: int) -> Iterator[ElasticPart]:
+    """Return the modules within an elastic one that ``arch`` runs.
+
+    Args:
+        module: An elastic module.
+        arch: The architecture.
+        width_in: The number of input channels of ``module``.
+
+    Returns:
+        The inner modules in the order of the forward pass; a layer has none.
+    """
+    return module.parts(arch, width_in) if has(module, HasParts) else iter(())
 
 
 def run(module: nn.Module, x: Tensor, arch: Arch) -> Tensor:
@@ -212,8 +246,17 @@ def sort_channels(module: nn.Module) -> None:
     if isinstance(module, Elastic):
         module.sort_channels()
     else:
-        for child in module.children():
-            sort_channels(child)
+        sort_children(module)
+
+
+def sort_children(module: nn.Module) -> None:
+    """Call ``sort_channels()`` on the elastic modules within ``module``, but not on itself.
+
+    Args:
+        module: An elastic or a plain module; changed in place.
+    """
+    for child in module.children():
+        sort_channels(child)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -12,8 +13,8 @@ from raynas.layers.base import Arch, Elastic, ElasticPart, Sized, plain_of, run,
 from raynas.layers.channels import ChannelFlow, ChannelTracer, follow_by, sort_within
 
 
-class Sequential(Elastic):
-    """A chain of elastic and plain modules.
+class ElasticChain(Elastic):
+    """A chain of elastic and plain modules, of which the leading ones run.
 
     Args:
         modules: The modules in the order of the forward pass.
@@ -23,10 +24,7 @@ class Sequential(Elastic):
         super().__init__()
         self.steps = nn.ModuleList(modules)
 
-    def sort_channels(self) -> None:
-        """Sort the channels between the modules by importance."""
-        sort_within(self)
-
+    @abstractmethod
     def length(self, arch: Arch) -> int:
         """Return the number of modules that run.
 
@@ -36,7 +34,10 @@ class Sequential(Elastic):
         Returns:
             The length of the leading part of the chain.
         """
-        return len(self.steps)
+
+    def sort_own_channels(self) -> None:
+        """Sort the channels between the modules by importance."""
+        sort_within(self)
 
     def width_out(self, arch: Arch, width_in: int) -> int:
         """Return the number of output channels of the last module that runs."""
@@ -74,7 +75,19 @@ class Sequential(Elastic):
             width_in = width_after(step, arch, width_in)
 
 
-class Repeat(Sequential):
+class Sequential(ElasticChain):
+    """A chain of elastic and plain modules.
+
+    Args:
+        modules: The modules in the order of the forward pass.
+    """
+
+    def length(self, arch: Arch) -> int:
+        """Return the number of all modules."""
+        return len(self.steps)
+
+
+class Repeat(ElasticChain):
     """A chain of blocks of which the first ``depth`` run.
 
     Args:
@@ -120,7 +133,7 @@ class OneOf(Elastic):
         self.options = tuple(modules)
         self.modules_of = nn.ModuleList(modules.values())
 
-    def sort_channels(self) -> None:
+    def sort_own_channels(self) -> None:
         """Sort the channels within the modules by importance."""
         sort_within(self)
 
@@ -177,7 +190,7 @@ class Residual(Elastic):
         super().__init__()
         self.body, self.shortcut = body, shortcut or nn.Identity()
 
-    def sort_channels(self) -> None:
+    def sort_own_channels(self) -> None:
         """Sort the channels within the body by importance."""
         sort_within(self)
 
@@ -298,7 +311,7 @@ class Flatten(Elastic):
 
 
 @follow_by(Sequential, Repeat)
-def _follow_chain(tracer: ChannelTracer, module: Sequential, at: ChannelFlow) -> ChannelFlow:
+def _follow_chain(tracer: ChannelTracer, module: ElasticChain, at: ChannelFlow) -> ChannelFlow:
     """Follow a chain; each block of a repetition may be the last, so all give the same channels."""
     ends = [at] if isinstance(module, Repeat) and 0 in module.depth.options else []
     for number, step in enumerate(module.steps, start=1):

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from raynas.core import Architecture, Bound, Trial, TrialState, UserError, violations
 from raynas.core.describe import fresh
+from raynas.evaluators.abilities import weights_version_of
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment, LoadedExperiment, load
 from raynas.spaces.stored import StoredSpace
@@ -140,7 +141,7 @@ def keep_space(
     if space == before:
         return space
     try:
-        text = space.to_json(quick=experiment.evaluator.quick)
+        text = space.to_json(quick=experiment.evaluator.lightweight)
         write_whole(folder.path / SPACE_FILE, text.encode())
     except OSError as error:
         raise UserError(
@@ -325,7 +326,7 @@ def weights_used(*evaluators: Evaluator | None) -> str | None:
     Returns:
         The version; None if none of them has weights.
     """
-    return next((v for e in evaluators if e and (v := e.weights_version())), None)
+    return next((v for e in evaluators if e and (v := weights_version_of(e))), None)
 
 
 def final_evaluator(experiment: Experiment) -> Evaluator:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from raynas.callbacks import CallbackDispatcher, RunCallback
 from raynas.core import Metric, UserError
+from raynas.evaluators.abilities import final_metrics_of
 from raynas.experiment import Experiment, LoadedExperiment
 from raynas.pipeline.history import keep_space, reload
 from raynas.pipeline.printing import show_remarks
@@ -250,8 +251,8 @@ def _metrics(experiment: Experiment) -> tuple[Any, ...]:
     if experiment.ranking_check:
         more += experiment.ranking_check.evaluator.metrics
     if finalists.top and not finalists_refused(experiment):
-        more += (finalists.evaluator or experiment.evaluator).final_metrics
-        more += finalists.inherited.final_metrics if finalists.inherited else ()
+        more += final_metrics_of(finalists.evaluator or experiment.evaluator)
+        more += final_metrics_of(finalists.inherited) if finalists.inherited else ()
     found |= {m.name: m for m in more if m.name not in found}
     return tuple(found.values())
 

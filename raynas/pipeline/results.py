@@ -13,6 +13,7 @@ from raynas.core import RaynasError, Trial, TrialState, UserError
 from raynas.core.describe import fresh
 from raynas.core.errors import first_line
 from raynas.core.trial import is_time
+from raynas.evaluators.abilities import trained_network, weights_version_of
 from raynas.experiment import Experiment
 from raynas.pipeline.history import (
     SPACE_FILE,
@@ -134,9 +135,9 @@ def best_network(folder: RunFolder, experiment: Experiment) -> BestNetwork | Non
             evaluator = final_evaluator(experiment)
             view = experiment.data.final_view(experiment.seed)
         evaluator.setup(experiment.space, view)
-        network = evaluator.network(found.arch, folder.workdir(trial.number))
+        network = trained_network(evaluator, found.arch, folder.workdir(trial.number))
         if network is not None:
-            return BestNetwork(network, found, trial, view, evaluator.weights_version())
+            return BestNetwork(network, found, trial, view, weights_version_of(evaluator))
     return None
 
 

@@ -36,7 +36,15 @@ from raynas.core.describe import fresh
 from raynas.core.failures import none_worked
 from raynas.core.metrics import on_test
 from raynas.core.prices import ExpectedPrice, in_seconds, in_steps, records_time, total
+from raynas.data.abilities import check_test_images, data_remarks
 from raynas.data.base import Images
+from raynas.evaluators.abilities import (
+    check_architecture,
+    final_metrics_of,
+    no_test_reason_of,
+    remarks_of,
+    weights_version_of,
+)
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment
 from raynas.pipeline.history import (
@@ -149,7 +157,7 @@ class RunPipeline:
             Interrupted: If the user or a signal ended it.
             UserError: If the training fails, or its weights are lost or have changed.
         """
-        self._tell(self.experiment.data.remarks())
+        self._tell(data_remarks(self.experiment.data))
         self._tell(remarks_on_batches(self.experiment, len(self.payload.view.train)))
         needed = self.experiment.needs()
         if needed is not None:
@@ -160,10 +168,10 @@ class RunPipeline:
             self.payload = dataclasses.replace(self.payload, evaluator=self.experiment.evaluator)
             largest = self.payload.space.extremes()[1]
             for evaluator in self.experiment.evaluators:
-                if evaluator.weights_version():  # damaged weights fail here, not in trials
+                if weights_version_of(evaluator):  # damaged weights fail here, not in trials
                     _look(evaluator, self.payload, largest)
         expect_weights(self.folder, self.experiment)
-        of_parts = [r for e in self.experiment.evaluators for r in e.remarks()]
+        of_parts = [r for e in self.experiment.evaluators for r in remarks_of(e)]
         self._tell((*unused_settings(self.experiment), *self.runner.remarks(), *of_parts))
 
     def _tell(self, remarks: Iterable[str]) -> None:
@@ -398,9 +406,9 @@ def _final_objectives(sought: tuple[Objective, ...], evaluator: Evaluator) -> tu
     measures, it is the first of the training's own metrics.
     """
     on_test = [_on_test(objective) for objective in sought]
-    known = {metric.name for metric in evaluator.final_metrics}
+    known = {metric.name for metric in final_metrics_of(evaluator)}
     measured = [o for o in on_test if o.metric in known or o not in sought]
-    first = evaluator.final_metrics[0]
+    first = final_metrics_of(evaluator)[0]
     return tuple(measured) or (_on_test(Objective(first.name, first.direction)),)
 
 
@@ -419,10 +427,10 @@ def finalists_refused(experiment: Experiment) -> str:
     if not experiment.finalists.top:
         return ""
     evaluator = final_evaluator(experiment)
-    measured = {metric.name for metric in evaluator.final_metrics}
+    measured = {metric.name for metric in final_metrics_of(evaluator)}
     sought = _final_objectives(experiment.objectives, evaluator)
     missing = [o.metric for o in sought if o.metric not in measured]
-    reason = evaluator.no_test_reason()
+    reason = no_test_reason_of(evaluator)
     if not reason and missing:
         reason = f"evaluator {evaluator.name!r} does not measure {', '.join(missing)}"
     if not reason:
@@ -538,7 +546,7 @@ def prepare(experiment: Experiment) -> EvaluationContext:
         experiment.space, experiment.evaluator, experiment.data.search_view(experiment.seed)
     )
     if experiment.finalists.top:
-        experiment.data.check_test_images(payload.view, experiment.seed)
+        check_test_images(experiment.data, payload.view, experiment.seed)
     _set_up_once(experiment)
     arch = _fitting(experiment, payload)
     if experiment.screen is not None:
@@ -548,7 +556,7 @@ def prepare(experiment: Experiment) -> EvaluationContext:
     _look_at_finals(experiment, payload, arch)
     if (needed := experiment.needs()) is not None:
         _look(needed, payload, payload.space.extremes()[1])
-    elif (inherited := _inherited(experiment)) and not inherited.weights_version():
+    elif (inherited := _inherited(experiment)) and not weights_version_of(inherited):
         raise UserError(
             f"finalists.inherited={inherited.name}: there are no weights to inherit",
             hint="give it weights=PATH, or search by an evaluator that trains a supernet",
@@ -576,7 +584,7 @@ def _fitting(experiment: Experiment, payload: EvaluationContext) -> Architecture
         arch = payload.space.sample(rng)
         try:
             with one_architecture(f"architecture {arch.text!r}"):
-                evaluator.check(arch)
+                check_architecture(evaluator, arch)
                 _check_costs(experiment, payload, arch)
             return arch
         except ArchitectureError as error:
@@ -641,7 +649,7 @@ def _look(evaluator: Evaluator, payload: EvaluationContext, arch: Architecture) 
     new = fresh(evaluator)
     new.setup(payload.space, payload.view)
     try:
-        new.check(arch)
+        check_architecture(new, arch)
     except RaynasError:
         raise
     except Exception as error:
@@ -663,7 +671,7 @@ def _look_at_finals(experiment: Experiment, payload: EvaluationContext, arch: Ar
     """
     finals = (final_evaluator(experiment), experiment.finalists.inherited)
     known = [e for e in finals if e is not None]
-    begin = [e for e in known if e.weights_version()]
+    begin = [e for e in known if weights_version_of(e)]
     if not experiment.finalists.top or finalists_refused(experiment):
         return
     alike = dataclasses.replace(payload.view, held_out_name="test")  # the same validation images

@@ -55,14 +55,14 @@ class AZNAS(Proxy):
             raise UserError(f"AZNAS(images={self.images})", expected="from 2")
 
     @property
-    def parts(self) -> tuple[str, ...]:
+    def part_names(self) -> tuple[str, ...]:
         """The names of the four numbers that are ranked."""
         kinds = ("expressivity", "progressivity", "trainability", "complexity")
         return tuple(f"aznas_{kind}" for kind in kinds)
 
-    def combine(self, table: Table) -> NDArray[np.float64]:
+    def rank_scores(self, table: Table) -> NDArray[np.float64]:
         """Return (n,) sums of the logarithms of four ranks, comparable within ``table`` only."""
-        return log_rank_sum([table[part] for part in self.parts])
+        return log_rank_sum([table[part] for part in self.part_names])
 
     def measure(self, probe: Probe) -> Mapping[str, float]:
         """Return the four numbers of one network.
@@ -93,7 +93,7 @@ class AZNAS(Proxy):
         entropies = np.array([_entropy(m.detach()) for m in maps])
         gains = [_gain(a, b, generator) for a, b in pairwise(maps)]
         found = (entropies.sum(), np.diff(entropies).min(), np.mean(gains), multiply_adds(probe))
-        return dict(zip(self.parts, map(float, found), strict=True))
+        return dict(zip(self.part_names, map(float, found), strict=True))
 
 
 def _entropy(features: Tensor) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,29 @@ from raynas.proxies.engine.probe import Needs, Probe
 from raynas.proxies.engine.scoring import score
 
 
+@runtime_checkable
+class RanksNetworks(Protocol):
+    """A proxy that only ranks networks against each other, by several numbers of each.
+
+    Attributes:
+        part_names: The names of the numbers that :meth:`Proxy.measure` gives.
+    """
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """The names of the numbers of one network, two or more."""
+
+    def rank_scores(self, table: Table) -> NDArray[np.float64]:
+        """Turn the numbers of several networks into their scores.
+
+        Args:
+            table: Name of a number -> (n,) values of n networks.
+
+        Returns:
+            (n,) scores float64, higher is better; comparable within this table only.
+        """
+
+
 class Proxy(ABC):
     """A score of a network that is not trained, computed from one batch.
 
@@ -27,8 +50,8 @@ class Proxy(ABC):
     pass that this proxy uses, and :meth:`measure` takes them from the probe. Subclasses are frozen
     dataclasses whose fields are settings.
 
-    A proxy that only ranks networks against each other has several ``parts``: numbers of one
-    network that :meth:`combine` turns into scores of a population.
+    A proxy that only ranks networks against each other also defines ``part_names`` and
+    ``rank_scores``; see :class:`RanksNetworks`.
 
     Attributes:
         name: The name on the command line and in the store.
@@ -49,8 +72,12 @@ class Proxy(ABC):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The names of the numbers that :meth:`measure` gives, for most proxies its own name."""
-        return (self.name,)
+        """The names of the numbers that :meth:`measure` gives.
+
+        Returns:
+            For most proxies its own name; for one that :class:`RanksNetworks` its ``part_names``.
+        """
+        return self.part_names if isinstance(self, RanksNetworks) else (self.name,)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -85,6 +112,8 @@ class Proxy(ABC):
         Returns:
             (n,) scores float64, higher is better; comparable within this table only.
         """
+        if isinstance(self, RanksNetworks):
+            return self.rank_scores(table)
         return np.asarray(table[self.name], dtype=np.float64)
 
     def __call__(self, network: nn.Module, batch: Batch) -> float:

@@ -57,13 +57,13 @@ class TENAS(Proxy):
             )
 
     @property
-    def parts(self) -> tuple[str, ...]:
+    def part_names(self) -> tuple[str, ...]:
         """The names of the two numbers that are ranked."""
         return ("tenas_ntk", "tenas_regions")
 
-    def combine(self, table: Table) -> NDArray[np.float64]:
+    def rank_scores(self, table: Table) -> NDArray[np.float64]:
         """Return (n,) sums of two ranks, comparable within ``table`` only."""
-        return rank_sum([table[part] for part in self.parts])
+        return rank_sum([table[part] for part in self.part_names])
 
     def measure(self, probe: Probe) -> Mapping[str, float]:
         """Return the two numbers of one network.

@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 
 from raynas.core import Architecture, Decision, Job, Measurement, UserError, failure_message
 from raynas.core.fields import check_fields
+from raynas.evaluators.abilities import evaluate_many
 from raynas.evaluators.base import Evaluator
 from raynas.runners.job_folders import job_folder
 from raynas.runners.placement import ResourceRequest
@@ -244,7 +245,7 @@ def steps_of_many(
     left = dict.fromkeys(range(len(tasks)), 0)  # index -> its last step
 
     try:
-        for place, found in evaluator.evaluate_many(archs, jobs):
+        for place, found in evaluate_many(evaluator, archs, jobs):
             if isinstance(found, Measurement):
                 yield place, JobOutcome(found, left[place], host=host, device=device)
                 left[place] = found.step

@@ -69,10 +69,12 @@ class LocalRunner(Runner):
         evaluator = work.payload.evaluator
         evaluator.setup(work.payload.space, work.payload.view)
         device = local_device(self.resources.gpus)
-        crowd = min(evaluator.crowd, self.resources.concurrent or evaluator.crowd)
+        together = min(
+            evaluator.preferred_batch, self.resources.concurrent or evaluator.preferred_batch
+        )
         while not work.done:
-            if crowd > 1:
-                self._many(work, evaluator, crowd, device)
+            if together > 1:
+                self._many(work, evaluator, together, device)
                 if work.interrupted:
                     return
                 continue
@@ -89,10 +91,10 @@ class LocalRunner(Runner):
                 return
 
     @staticmethod
-    def _many(work: JobSource, evaluator: Evaluator, crowd: int, device: str) -> None:
-        """Evaluate the next proposals, up to ``crowd``, together."""
+    def _many(work: JobSource, evaluator: Evaluator, together: int, device: str) -> None:
+        """Evaluate the next proposals, up to ``together``, together."""
         jobs: list[Job] = []
-        while len(jobs) < crowd and (job := work.next()) is not None:
+        while len(jobs) < together and (job := work.next()) is not None:
             jobs.append(on_device(job, device))
             if job.more_memory:  # it is evaluated alone
                 break
@@ -112,8 +114,11 @@ class LocalRunner(Runner):
             self._ready = payload, evaluator
         device, evaluator = local_device(self.resources.gpus), self._ready[1]
         found: list[list[JobOutcome]] = [[] for _ in jobs]
-        for start in range(0, len(jobs), evaluator.crowd):
-            some = [(a, on_device(j, device)) for a, j in jobs[start : start + evaluator.crowd]]
+        for start in range(0, len(jobs), evaluator.preferred_batch):
+            some = [
+                (a, on_device(j, device))
+                for a, j in jobs[start : start + evaluator.preferred_batch]
+            ]
             for place, outcome in steps_of_many(evaluator, some):
                 if outcome.measurement is not None or outcome.failure:
                     found[start + place].append(outcome)

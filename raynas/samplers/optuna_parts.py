@@ -11,7 +11,6 @@ from optuna.samplers import (
     CmaEsSampler,
     GPSampler,
     NSGAIISampler,
-    RandomSampler,
     TPESampler,
 )
 from optuna.study import Study
@@ -30,18 +29,6 @@ class _KnownSpace(BaseSampler):
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> Distributions:
         """Return the distributions that have more than one option."""
         return {n: d for n, d in sorted(self.space.items()) if not d.single()}
-
-
-class RandomPart(_KnownSpace, RandomSampler):
-    """A sampler that draws each option uniformly and independently of the others."""
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> Distributions:
-        """Return no distributions, so that Optuna draws each choice by itself.
-
-        Returns:
-            An empty mapping.
-        """
-        return {}
 
 
 class TPEPart(_KnownSpace, TPESampler):

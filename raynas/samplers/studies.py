@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raynas.core import Bound, Choice, Objective, Trial, TrialState, UserError
-from raynas.samplers.optuna import directions, quiet
+from raynas.samplers.optuna_bridge import directions, quiet
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 from raynas.core import Decision, SearchProblem, Trial, TrialState, UserError
+from raynas.core.ability import has
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,71 @@ class Rung:
     promoted: int
 
 
+class RankedRung(Protocol):
+    """A rung with the trials that reached it."""
+
+    @property
+    def step(self) -> int:
+        """The step of the rung."""
+
+    @property
+    def entries(self) -> Mapping[int, object]:
+        """The trials that reached the rung, by their numbers."""
+
+    @property
+    def promoted(self) -> int:
+        """The number of trials that went on from the rung."""
+
+    def best(self, count: int) -> list[int]:
+        """Return the numbers of the best trials, best first.
+
+        Args:
+            count: Number of trials.
+        """
+
+
+@runtime_checkable
+class ComparesInRungs(Protocol):
+    """A scheduler that compares trials in rungs."""
+
+    def ranked_rungs(self) -> Sequence[RankedRung]:
+        """Return the rungs from low to high."""
+
+
+@runtime_checkable
+class PausesTrials(Protocol):
+    """A scheduler that pauses trials, and says later which of them go on."""
+
+    def pause_steps(self) -> Sequence[int]:
+        """Return the steps at which a trial may be paused, from low to high, after ``setup``."""
+
+    def waiting_trials(self) -> Collection[int]:
+        """Return the numbers of the trials that wait for a review."""
+
+    def decide_waiting(self, last: bool) -> Sequence[tuple[int, Decision]]:
+        """Decide on paused trials; see :meth:`Scheduler.review`.
+
+        Args:
+            last: Nothing runs and nothing new will start.
+        """
+
+
+@runtime_checkable
+class LimitsStarts(Protocol):
+    """A scheduler that at times lets no new trial start."""
+
+    def may_begin(self) -> bool:
+        """Return whether a new trial may start now; False only while some trial is going on."""
+
+
 class Scheduler(ABC):
     """A rule that decides after every measurement whether a trial goes on.
 
-    It depends on nothing but the measurements it was shown.
+    It depends on nothing but the measurements it was shown. A subclass defines the methods that are
+    abstract here, and ``begin`` and ``end`` where it must know of starts and ends. What else it may
+    be is one that :class:`PausesTrials`, :class:`LimitsStarts` or :class:`ComparesInRungs`; the
+    methods here ask for it. A subclass written for raynas 0.1, which replaces ``review``, ``rungs``
+    and the like, works as before.
 
     A paused trial keeps its checkpoint and frees its worker; in the store it is RUNNING as
     before. ``review`` says later which paused trials go on. Those that still wait when the search
@@ -78,7 +140,7 @@ class Scheduler(ABC):
         Returns:
             False only while some trial is going on.
         """
-        return True
+        return self.may_begin() if has(self, LimitsStarts) else True
 
     def begin(self, trial: Trial) -> None:
         """Register a new trial that is about to start.
@@ -106,7 +168,7 @@ class Scheduler(ABC):
         Returns:
             Pairs of a trial number and CONTINUE or STOP; trials that are not named go on waiting.
         """
-        return ()
+        return self.decide_waiting(last) if has(self, PausesTrials) else ()
 
     def pauses(self) -> Sequence[int]:
         """Return the steps at which a trial may be paused, after ``setup``.
@@ -114,7 +176,7 @@ class Scheduler(ABC):
         Returns:
             Steps from low to high; empty where it never pauses.
         """
-        return ()
+        return self.pause_steps() if has(self, PausesTrials) else ()
 
     def paused(self) -> Collection[int]:
         """Return the trials that wait for a review.
@@ -122,7 +184,7 @@ class Scheduler(ABC):
         Returns:
             Their numbers.
         """
-        return ()
+        return self.waiting_trials() if has(self, PausesTrials) else ()
 
     def leaders(self, top: int) -> Collection[int]:
         """Return the best trials of each rung.
@@ -133,7 +195,7 @@ class Scheduler(ABC):
         Returns:
             Their numbers.
         """
-        return ()
+        return {number for rung in self._ranked() for number in rung.best(top)}
 
     def rungs(self) -> tuple[Rung, ...]:
         """Return the rungs for the live view and the report.
@@ -141,7 +203,10 @@ class Scheduler(ABC):
         Returns:
             Rungs from low to high; empty without rungs.
         """
-        return ()
+        return tuple(Rung(r.step, len(r.entries), r.promoted) for r in self._ranked())
+
+    def _ranked(self) -> Sequence[RankedRung]:
+        return self.ranked_rungs() if has(self, ComparesInRungs) else ()
 
 
 def require_integer(scheduler: str, setting: str, value: float, least: int) -> int:

@@ -8,11 +8,12 @@ https://arxiv.org/abs/1603.06560.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from raynas.core import Decision, SearchProblem, Trial, TrialState
+from raynas.core import Decision, Trial, TrialState
 from raynas.schedulers.base import began, require_integer
 from raynas.schedulers.rungs import RungRanking, RungScheduler
 
@@ -51,16 +52,8 @@ def _bracket_size(most: int, halvings: int, factor: int) -> int:
 
 
 @dataclass
-class Hyperband(RungScheduler):
-    """A scheduler of brackets of successive halving, from early stopping to no stopping.
-
-    With ``k`` rungs below the last step, a bracket with ``s`` halvings, ``s = k, ..., 0``, begins
-    with ``ceil((k + 1) / (s + 1) * factor**s)`` trials, which are compared at the highest ``s``
-    rungs: of ``n`` in a rung the ``max(1, floor(n / factor))`` best go on once all have come, the
-    others stop. After the last kind of bracket the first comes again.
-
-    A worker that finds nothing to do in the brackets that have begun starts a new trial, of the
-    next bracket if need be. Rungs and ranks as in :class:`~raynas.schedulers.asha.ASHA`.
+class BracketScheduler(RungScheduler):
+    """The common part of schedulers that halve the trials of a bracket together.
 
     Attributes:
         min_step: Step of the lowest rung.
@@ -74,8 +67,6 @@ class Hyperband(RungScheduler):
 
     brackets: int | None = None
 
-    name: ClassVar[str] = "hyperband"
-
     _sizes: list[tuple[int, int]] = field(init=False, repr=False, compare=False)
     _open: list[_Bracket] = field(init=False, repr=False, compare=False)
     _opened: int = field(init=False, repr=False, compare=False)
@@ -87,21 +78,28 @@ class Hyperband(RungScheduler):
             name = type(self).__name__
             self.brackets = require_integer(name, "brackets", self.brackets, 1)
 
-    def setup(self, problem: SearchProblem) -> None:
-        """Start without any bracket.
+    @abstractmethod
+    def bracket_sizes(self) -> list[tuple[int, int]]:
+        """Return the kinds of brackets, in the order in which they begin.
 
-        Args:
-            problem: Objectives and last step of the search.
-
-        Raises:
-            UserError: ``min_step`` is above the last step.
+        Returns:
+            Pairs of the index of a bracket's first rung and its number of trials.
         """
-        super().setup(problem)
+
+    def reset(self) -> None:
+        """Forget all brackets."""
+        self._sizes = self.bracket_sizes()
+        self._open, self._opened, self._of = [], 0, {}
+
+    def hyperband_sizes(self) -> list[tuple[int, int]]:
+        """Return the kinds of brackets of Hyperband, as many as ``brackets``.
+
+        Returns:
+            Pairs of the index of a bracket's first rung and its number of trials.
+        """
         most = len(self._rungs)
         kinds = range(most, max(-1, most - (self.brackets or most + 1)), -1)
-        # (index of its first rung, number of trials)
-        self._sizes = [(most - s, _bracket_size(most, s, self.factor)) for s in kinds]
-        self._open, self._opened, self._of = [], 0, {}
+        return [(most - s, _bracket_size(most, s, self.factor)) for s in kinds]
 
     def begin(self, trial: Trial) -> None:
         """Put a new trial into the last bracket, or into a new one when that is full.
@@ -138,7 +136,7 @@ class Hyperband(RungScheduler):
         self._wait(trial, bracket, rung)
         return Decision.PAUSE
 
-    def review(self, last: bool = False) -> Sequence[tuple[int, Decision]]:
+    def decide_waiting(self, last: bool) -> Sequence[tuple[int, Decision]]:
         """Decide on the trials of a rung when all trials of its bracket wait.
 
         Args:
@@ -162,7 +160,7 @@ class Hyperband(RungScheduler):
         if not bracket.alive and bracket.begun == bracket.size and bracket in self._open:
             self._open.remove(bracket)
 
-    def pauses(self) -> Sequence[int]:
+    def pause_steps(self) -> Sequence[int]:
         """Return the steps of all rungs.
 
         Returns:
@@ -170,7 +168,7 @@ class Hyperband(RungScheduler):
         """
         return [rung.step for rung in self._rungs]
 
-    def paused(self) -> Collection[int]:
+    def waiting_trials(self) -> Collection[int]:
         """Return the trials that wait in a bracket.
 
         Returns:
@@ -208,7 +206,42 @@ class Hyperband(RungScheduler):
 
 
 @dataclass
-class SuccessiveHalving(Hyperband):
+class Hyperband(BracketScheduler):
+    """A scheduler of brackets of successive halving, from early stopping to no stopping.
+
+    With ``k`` rungs below the last step, a bracket with ``s`` halvings, ``s = k, ..., 0``, begins
+    with ``ceil((k + 1) / (s + 1) * factor**s)`` trials, which are compared at the highest ``s``
+    rungs: of ``n`` in a rung the ``max(1, floor(n / factor))`` best go on once all have come, the
+    others stop. After the last kind of bracket the first comes again.
+
+    A worker that finds nothing to do in the brackets that have begun starts a new trial, of the
+    next bracket if need be. Rungs and ranks as in :class:`~raynas.schedulers.asha.ASHA`.
+
+    Attributes:
+        min_step: Step of the lowest rung.
+        factor: Ratio of the steps of neighboring rungs, 2 or more.
+        max_step: Step below which rungs are; None takes the problem's last step.
+        brackets: Number of kinds of brackets, those with most halvings first; None for all.
+
+    Raises:
+        UserError: A setting is outside its range.
+    """
+
+    brackets: int | None = None
+
+    name: ClassVar[str] = "hyperband"
+
+    def bracket_sizes(self) -> list[tuple[int, int]]:
+        """Return the kinds of brackets, from most halvings to none.
+
+        Returns:
+            Pairs of the index of a bracket's first rung and its number of trials.
+        """
+        return self.hyperband_sizes()
+
+
+@dataclass
+class SuccessiveHalving(BracketScheduler):
     """A scheduler of brackets of one kind, compared at each of the ``k`` rungs.
 
     It is the synchronous method; :class:`~raynas.schedulers.asha.ASHA` does not wait.
@@ -237,20 +270,16 @@ class SuccessiveHalving(Hyperband):
         if self.size is not None:
             self.size = require_integer("SuccessiveHalving", "size", self.size, 1)
 
-    def setup(self, problem: SearchProblem) -> None:
-        """Start without any bracket.
+    def bracket_sizes(self) -> list[tuple[int, int]]:
+        """Return one kind of bracket, of ``size`` trials if it is set.
 
-        Args:
-            problem: Objectives and last step of the search.
-
-        Raises:
-            UserError: ``min_step`` is above the last step.
+        Returns:
+            Pairs of the index of a bracket's first rung and its number of trials.
         """
-        super().setup(problem)
-        if self.size is not None:
-            self._sizes = [(first, self.size) for first, _ in self._sizes]
+        found = self.hyperband_sizes()
+        return found if self.size is None else [(first, self.size) for first, _ in found]
 
-    def admits(self) -> bool:
+    def may_begin(self) -> bool:
         """Return whether a new trial may start now.
 
         Returns:

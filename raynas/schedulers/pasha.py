@@ -6,16 +6,17 @@ Progressive Resource Allocation", ICLR 2023, https://arxiv.org/abs/2207.06940.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from raynas.core import UserError
-from raynas.schedulers.promotion import PromotionASHA
+from raynas.schedulers.promotion import PromotionScheduler
 from raynas.schedulers.rungs import RungRanking
 
 
 @dataclass
-class PASHA(PromotionASHA):
+class PASHA(PromotionScheduler):
     """A scheduler that promotes trials as PromotionASHA does, at first to the second rung only.
 
     The rung above the top one is opened while the top rung and the one below it order their common
@@ -44,7 +45,8 @@ class PASHA(PromotionASHA):
         if not self.epsilon >= 0:
             raise UserError(f"PASHA: epsilon = {self.epsilon}", expected="0 or more")
 
-    def _promoting(self) -> list[RungRanking]:
+    def promoting_rungs(self) -> Sequence[RungRanking]:
+        """Return the rungs up to the top one, which is opened as rankings change."""
         top = 1
         while top < len(self._rungs) and not self._agree(self._rungs[top - 1], self._rungs[top]):
             top += 1

@@ -6,26 +6,20 @@ Parallel Hyperparameter Tuning", MLSys 2020, https://arxiv.org/abs/1810.05934, a
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from raynas.core import Decision, SearchProblem, Trial, TrialState
+from raynas.core import Decision, Trial, TrialState
 from raynas.schedulers.rungs import RungRanking, RungScheduler
 
 
 @dataclass
-class PromotionASHA(RungScheduler):
-    """A scheduler that pauses every trial at its rung; a free worker takes the best promotable one.
+class PromotionScheduler(RungScheduler):
+    """The common part of schedulers that pause trials at rungs and promote the best ones.
 
-    Promotable are, of ``n`` trials in a rung, the ``floor(n / factor)`` best, those of the highest
-    rung first. Where there is none, a new trial starts. So no trial goes on before ``factor``
-    trials were compared, and a trial can be promoted later, when its rung has grown.
-    :class:`~raynas.schedulers.asha.ASHA` decides at once and for good instead, and keeps no
-    checkpoints. Rungs are the same as there.
-
-    When nothing new starts and no trial has reached the last step, the best one of the highest
-    rung goes on to it: a search always has a winner.
+    A subclass says from which rungs trials are promoted.
 
     Attributes:
         min_step: Step of the lowest rung.
@@ -36,21 +30,15 @@ class PromotionASHA(RungScheduler):
         UserError: A setting is outside its range.
     """
 
-    name: ClassVar[str] = "asha_promotion"
-
     _waiting: set[int] = field(init=False, repr=False, compare=False)
     _finished: bool = field(init=False, repr=False, compare=False)  # some trial is complete
 
-    def setup(self, problem: SearchProblem) -> None:
-        """Start with empty rungs.
+    @abstractmethod
+    def promoting_rungs(self) -> Sequence[RungRanking]:
+        """Return the rungs from which trials are promoted, from low to high."""
 
-        Args:
-            problem: Objectives and last step of the search.
-
-        Raises:
-            UserError: ``min_step`` is above the last step.
-        """
-        super().setup(problem)
+    def reset(self) -> None:
+        """Forget which trials wait."""
         self._waiting, self._finished = set(), False
 
     def decide(self, trial: Trial) -> Decision:
@@ -70,7 +58,7 @@ class PromotionASHA(RungScheduler):
         self._wait(trial, rung)
         return Decision.PAUSE
 
-    def review(self, last: bool = False) -> Sequence[tuple[int, Decision]]:
+    def decide_waiting(self, last: bool) -> Sequence[tuple[int, Decision]]:
         """Promote the best paused trial, if any may be promoted.
 
         Args:
@@ -94,7 +82,7 @@ class PromotionASHA(RungScheduler):
         self._waiting.discard(trial.number)
         self._finished |= trial.state is TrialState.COMPLETE
 
-    def pauses(self) -> Sequence[int]:
+    def pause_steps(self) -> Sequence[int]:
         """Return the steps of all rungs.
 
         Returns:
@@ -102,7 +90,7 @@ class PromotionASHA(RungScheduler):
         """
         return [rung.step for rung in self._rungs]
 
-    def paused(self) -> Collection[int]:
+    def waiting_trials(self) -> Collection[int]:
         """Return the trials that wait for their promotion.
 
         Returns:
@@ -138,15 +126,11 @@ class PromotionASHA(RungScheduler):
         rung.stopped.add(trial.number)
 
     def _promotable(self) -> tuple[int, RungRanking] | None:
-        for rung in reversed(self._promoting()):
+        for rung in reversed(self.promoting_rungs()):
             for number in rung.best(len(rung.entries) // self.factor):
                 if number in self._waiting and number in rung.stopped:
                     return number, rung
         return None
-
-    def _promoting(self) -> list[RungRanking]:
-        """Return the rungs from which trials are promoted."""
-        return self._rungs
 
     def _foremost(self) -> tuple[int, RungRanking] | None:
         """Return the best trial that waits in the highest rung that has any."""
@@ -155,3 +139,32 @@ class PromotionASHA(RungScheduler):
                 if number in self._waiting and number in rung.stopped:
                     return number, rung
         return None
+
+
+@dataclass
+class PromotionASHA(PromotionScheduler):
+    """A scheduler that pauses every trial at its rung; a free worker takes the best promotable one.
+
+    Promotable are, of ``n`` trials in a rung, the ``floor(n / factor)`` best, those of the highest
+    rung first. Where there is none, a new trial starts. So no trial goes on before ``factor``
+    trials were compared, and a trial can be promoted later, when its rung has grown.
+    :class:`~raynas.schedulers.asha.ASHA` decides at once and for good instead, and keeps no
+    checkpoints. Rungs are the same as there.
+
+    When nothing new starts and no trial has reached the last step, the best one of the highest
+    rung goes on to it: a search always has a winner.
+
+    Attributes:
+        min_step: Step of the lowest rung.
+        factor: Ratio of the steps of neighboring rungs, 2 or more.
+        max_step: Step below which rungs are; None takes the problem's last step.
+
+    Raises:
+        UserError: A setting is outside its range.
+    """
+
+    name: ClassVar[str] = "asha_promotion"
+
+    def promoting_rungs(self) -> Sequence[RungRanking]:
+        """Return all rungs."""
+        return self._rungs

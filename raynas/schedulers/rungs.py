@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from raynas.core import Measurement, Objective, SearchProblem, Trial, UserError
 from raynas.core import signed as signed_values
+from raynas.core.ability import has
 from raynas.core.fields import check_fields
 from raynas.core.pareto import pareto_order
 from raynas.core.renamed import renamed_names
-from raynas.schedulers.base import Rung, Scheduler, require_integer
+from raynas.schedulers.base import Scheduler, require_integer
 
 Values = tuple[float, ...]
 
@@ -41,13 +43,22 @@ def rung_steps(first: int, factor: int, end: int) -> list[int]:
     return steps
 
 
+@runtime_checkable
+class KeepsMoreState(Protocol):
+    """A scheduler that keeps more than its rungs."""
+
+    def reset(self) -> None:
+        """Forget all trials; called by ``setup`` when the rungs are there."""
+
+
 @dataclass
 class RungScheduler(Scheduler):
     """The common part of schedulers with rungs at ``min_step * factor**k`` below ``max_step``.
 
     A trial is entered in a rung with its first measurement at or after that step; one that jumps
     over several rungs is entered in the highest only. Of equal values the lower trial number
-    ranks first; several objectives rank by Pareto front, then crowding.
+    ranks first; several objectives rank by Pareto front, then crowding. A subclass that keeps more
+    state than the rungs is one that :class:`KeepsMoreState`.
 
     Attributes:
         min_step: Step of the lowest rung.
@@ -93,21 +104,12 @@ class RungScheduler(Scheduler):
                 expected=f"integers from 1 to {self._end}",
             )
         self._rungs = self._standings()
+        if has(self, KeepsMoreState):
+            self.reset()
 
-    def rungs(self) -> tuple[Rung, ...]:
-        """Return the rungs from low to high, with their numbers of trials."""
-        return tuple(Rung(r.step, len(r.entries), r.promoted) for r in self._rungs)
-
-    def leaders(self, top: int) -> Collection[int]:
-        """Return the ``top`` best trials of each rung.
-
-        Args:
-            top: Number of trials per rung.
-
-        Returns:
-            Their numbers.
-        """
-        return {number for rung in self._rungs for number in rung.best(top)}
+    def ranked_rungs(self) -> Sequence[RungRanking]:
+        """Return the rungs from low to high, with their trials."""
+        return self._rungs
 
     def _standings(self) -> list[RungRanking]:
         single = len(self._objectives) == 1

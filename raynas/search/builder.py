@@ -9,6 +9,7 @@ from functools import partial
 
 from raynas.core import Architecture, Bound, Objective, SearchProblem, Trial, TrialState, seed_for
 from raynas.core.prices import in_multiply_adds
+from raynas.evaluators.abilities import passes_per_step
 from raynas.samplers.base import Sampler
 from raynas.schedulers.base import Scheduler
 from raynas.schedulers.none import NoStopping
@@ -113,7 +114,7 @@ class _Parts:
             weights=setup.weights,
             ended=lambda trial: self.controller.ended(trial),
         )
-        quick = setup.payload.evaluator.quick
+        quick = setup.payload.evaluator.lightweight
         self.checkpoints = CheckpointPolicy(
             CheckpointFolders() if quick else setup.folders,
             setup.retention or CheckpointRetention(Checkpoints(quota=0)),
@@ -241,7 +242,7 @@ def build_ordered_search(
     rows = NewRows(setup.rows, past.values())
     evaluator, view = setup.payload.evaluator, setup.payload.view
     scorer = screening.screen.evaluator if screening else evaluator
-    share = scorer.passes(view) / max(evaluator.passes(view), 1.0)
+    share = passes_per_step(scorer, view) / max(passes_per_step(evaluator, view), 1.0)
     failed = [t.number for t in past.values() if t.state is TrialState.FAILED]
     anew = replace(setup, rows=rows, past=(), numbers=plan, failed_before=failed)
     controller = build_search(

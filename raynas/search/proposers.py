@@ -367,7 +367,7 @@ class SamplerProposer(Proposer):
     @property
     def timed(self) -> bool:
         """True if the screening measures time."""
-        return self.screening is not None and self.screening.screen.evaluator.serial
+        return self.screening is not None and self.screening.screen.evaluator.exclusive
 
     @property
     def note(self) -> str:

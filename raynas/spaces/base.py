@@ -19,6 +19,18 @@ from raynas.core import (
     UserError,
     unknown_option,
 )
+from raynas.core.ability import has
+from raynas.spaces.abilities import (
+    DrawsArchitectures,
+    DrawsCanonical,
+    HasCanonicalForm,
+    HasClosedFormCosts,
+    HasDiagram,
+    HasMoreFeatures,
+    HasTextForm,
+    KnowsExtremes,
+    MakesMutants,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,8 +56,10 @@ class HasSubnets(Protocol):
 class SearchSpace(ABC):
     """A search space: named choices, and a network for each combination of their options.
 
-    A subclass defines ``name``, ``choices``, and ``build`` or ``supernet``; all other methods have
-    a default that it may replace. Subclasses are (frozen) dataclasses, so that ``--set
+    A subclass defines ``name``, ``choices``, and ``build`` or ``supernet``. What else it may
+    define, such as a text form of its own, is listed in :mod:`raynas.spaces.abilities`; the methods
+    here ask for it. A subclass written for raynas 0.1, which replaces ``format``, ``canonical`` and
+    the like, works as before. Subclasses are (frozen) dataclasses, so that ``--set
     space.channels=8`` and the experiment's fingerprint see their settings.
 
     Attributes:
@@ -167,8 +181,11 @@ class SearchSpace(ABC):
             values: Choice -> option.
 
         Returns:
-            Text, "name=option,name=option" by default.
+            The space's :meth:`~raynas.spaces.abilities.HasTextForm.to_text`; by default
+            "name=option,name=option".
         """
+        if has(self, HasTextForm):
+            return self.to_text(values)
         return ",".join(f"{name}={values[name]}" for name in (c.name for c in self.choices))
 
     def parse(self, text: str) -> dict[str, Option]:
@@ -183,6 +200,8 @@ class SearchSpace(ABC):
         Raises:
             UserError: The text is malformed, or a choice or an option is unknown.
         """
+        if has(self, HasTextForm):
+            return self.from_text(text)
         values: dict[str, Option] = {}
         known = {c.name: c for c in self.choices}
         for part in text.split(","):
@@ -210,10 +229,10 @@ class SearchSpace(ABC):
         Returns:
             The representative; ``arch`` itself by default.
         """
-        return arch
+        return self.canonical_form(arch) if has(self, HasCanonicalForm) else arch
 
     def sample(self, rng: np.random.Generator) -> Architecture:
-        """Draw an architecture, uniform over the options of every choice.
+        """Draw an architecture, by default uniform over the options of every choice.
 
         Args:
             rng: The source of randomness.
@@ -221,6 +240,8 @@ class SearchSpace(ABC):
         Returns:
             An architecture, not necessarily a canonical one.
         """
+        if has(self, DrawsArchitectures):
+            return self.draw(rng)
         return self.architecture(
             {c.name: c.options[int(rng.integers(len(c)))] for c in self.choices}
         )
@@ -235,17 +256,21 @@ class SearchSpace(ABC):
             The canonical form of :meth:`sample` by default, which is not uniform over canonical
                 ones.
         """
+        if has(self, DrawsCanonical):
+            return self.draw_canonical(rng)
         return self.canonical(self.sample(rng))
 
     def extremes(self) -> tuple[Architecture, Architecture]:
         """Return the smallest and the largest architecture.
 
-        Ordered choices have their first or last option, the others the one that has the fewest or
-        the most parameters, and then MACs, chosen one after the other.
+        By default ordered choices have their first or last option, the others the one that has the
+        fewest or the most parameters, and then MACs, chosen one after the other.
 
         Returns:
             (smallest, largest), in canonical form where there is one.
         """
+        if has(self, KnowsExtremes):
+            return self.smallest_and_largest()
         return self._extreme(0), self._extreme(-1)
 
     def _extreme(self, end: int) -> Architecture:
@@ -270,7 +295,9 @@ class SearchSpace(ABC):
         return costs.params, costs.macs
 
     def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
-        """Return an architecture with one choice changed, uniform over choices and other options.
+        """Return a changed architecture.
+
+        By default one choice is changed, uniform over choices and other options.
 
         Args:
             arch: An architecture of this space.
@@ -279,6 +306,8 @@ class SearchSpace(ABC):
         Returns:
             The changed architecture; ``arch`` itself where every choice has one option only.
         """
+        if has(self, MakesMutants):
+            return self.mutant(arch, rng)
         open_choices = [c for c in self.choices if len(c) > 1]
         if not open_choices:
             return arch
@@ -333,9 +362,9 @@ class SearchSpace(ABC):
     def features(self, arch: Architecture) -> NDArray[np.float32]:
         """Return the features from which a model may learn.
 
-        The default is the encoding, the count of each option over unordered choices with the same
-        options, and the logarithms of params and MACs where the space has a closed form of them. A
-        space whose architectures are graphs may add their paths.
+        They are the encoding, the count of each option over unordered choices with the same
+        options, the logarithms of params and MACs where the space has a closed form of them, and
+        what the space adds, such as the paths of a graph.
 
         Args:
             arch: An architecture of this space.
@@ -344,9 +373,11 @@ class SearchSpace(ABC):
             (d,) float32, similar for architectures that behave similarly.
         """
         parts = [self.encode(arch), _counts(self.choices, arch)]
-        if type(self).costs is not SearchSpace.costs:
+        if has(self, HasClosedFormCosts) or type(self).costs is not SearchSpace.costs:
             costs = self.costs(arch)
             parts.append(np.log1p([costs.params, costs.macs]).astype(np.float32))
+        if has(self, HasMoreFeatures):
+            parts.append(self.more_features(arch))
         return np.concatenate(parts)
 
     def costs(
@@ -364,9 +395,9 @@ class SearchSpace(ABC):
         Returns:
             Trainable weights, and the multiply-adds of one image.
         """
-        from raynas.costs import count_network
-
-        return count_network(lambda: self.build(arch, input_shape, num_classes), input_shape)
+        if has(self, HasClosedFormCosts):
+            return self.closed_form_costs(arch, input_shape, num_classes)
+        return counted_costs(self, arch, input_shape, num_classes)
 
     def graph(self, arch: Architecture) -> ArchitectureGraph:
         """Return a drawing of an architecture for reports.
@@ -377,8 +408,29 @@ class SearchSpace(ABC):
         Returns:
             The chain of its choices by default.
         """
+        if has(self, HasDiagram):
+            return self.diagram(arch)
         nodes = ("in", *(f"{name} = {option}" for name, option in arch.items()), "out")
         return ArchitectureGraph(nodes, tuple((i, i + 1, "") for i in range(len(nodes) - 1)))
+
+
+def counted_costs(
+    space: SearchSpace, arch: Architecture, input_shape: InputShape, num_classes: int
+) -> Costs:
+    """Return the costs of an architecture by building its network on the meta device.
+
+    Args:
+        space: The space of the architecture.
+        arch: The architecture.
+        input_shape: (channels, height, width) of an image.
+        num_classes: The number of classes.
+
+    Returns:
+        Trainable weights, and the multiply-adds of one image.
+    """
+    from raynas.costs import count_network
+
+    return count_network(lambda: space.build(arch, input_shape, num_classes), input_shape)
 
 
 @lru_cache(maxsize=10_000, typed=True)

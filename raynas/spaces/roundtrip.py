@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 from raynas.core import Architecture, Choice, Option, UserError
+from raynas.core.ability import has
 from raynas.core.fields import brief
+from raynas.spaces.abilities import HasTextForm
 from raynas.spaces.base import SearchSpace
 
 _PLAIN = (str, int, float, bool, type(None))
@@ -26,11 +28,26 @@ def check_round_trip(space: SearchSpace) -> None:
         UserError: A text is not read back; the message names choice, option and what to do.
     """
     _check_names(space)
-    if _has_the_usual_text(space):
+    if has_plain_text(space):
         for choice in space.choices:
             _check_choice(choice)
     for values in _covering(space.choices):
         _check_architecture(space, values)
+
+
+def has_plain_text(space: SearchSpace) -> bool:
+    """Return whether architectures are spelled "name=option,name=option".
+
+    Args:
+        space: A search space.
+
+    Returns:
+        False for a space with a text form of its own.
+    """
+    if has(space, HasTextForm):
+        return False
+    own = type(space)
+    return own.format is SearchSpace.format and own.parse is SearchSpace.parse
 
 
 def _check_names(space: SearchSpace) -> None:
@@ -55,11 +72,6 @@ def _check_names(space: SearchSpace) -> None:
             f"{times} choices of space {space.name!r} have the name {name!r}",
             hint="give each choice a name of its own",
         )
-
-
-def _has_the_usual_text(space: SearchSpace) -> bool:
-    own = type(space)
-    return own.format is SearchSpace.format and own.parse is SearchSpace.parse
 
 
 def _check_choice(choice: Choice) -> None:

@@ -11,7 +11,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from raynas.core import Architecture, ArchitectureGraph, Choice, Option, UserError
+from raynas.core.ability import has
+from raynas.spaces.abilities import HasDiagram
 from raynas.spaces.base import SearchSpace
+from raynas.spaces.roundtrip import has_plain_text
 
 FORMAT = 1
 _MOST_ARCHITECTURES = 50_000
@@ -49,15 +52,14 @@ class StoredSpace:
             The choices and the kind of text and drawing.
         """
         kind = type(space)
-        spelling = ("parse", "format", "architecture")
         return cls(
             space.name,
             tuple(
                 Choice(c.name, tuple(_storable(o) for o in c.options), c.ordered)
                 for c in space.choices
             ),
-            all(getattr(kind, name) is getattr(SearchSpace, name) for name in spelling),
-            kind.graph is SearchSpace.graph,
+            has_plain_text(space) and kind.architecture is SearchSpace.architecture,
+            not has(space, HasDiagram) and kind.graph is SearchSpace.graph,
         )
 
     def holding(

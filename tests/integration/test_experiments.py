@@ -26,6 +26,7 @@ from scipy.stats import kendalltau, rankdata, spearmanr
 
 from raynas.core import Cascade, Ensemble, UserError
 from raynas.data import Digits
+from raynas.data.abilities import declared_images
 from raynas.experiment import LoadedExperiment, load, with_data
 from raynas.pipeline.stages import prepare
 from raynas.samplers import TPE, Random
@@ -224,7 +225,7 @@ def test_smoke_is_accepted_where_files_are_missing(
 
 def test_all_experiments_on_files_are_among_these() -> None:
     declaring = {
-        file.stem for file in EXPERIMENTS if load(file).experiment.data.declared is not None
+        file.stem for file in EXPERIMENTS if declared_images(load(file).experiment.data) is not None
     }
     assert declaring == set(ON_FILES)
 

@@ -95,7 +95,7 @@ class Harmful(Curves):
 @dataclass
 class QuickHarm(Harmful):
     name: ClassVar[str] = "quick_harm"
-    quick: ClassVar[bool] = True
+    lightweight: ClassVar[bool] = True
     max_step: int = 1
 
 

@@ -30,7 +30,8 @@ from raynas.runners.ray.server import ServerBusy, SubnetAnswer, SupernetServer
 from raynas.runners.ray.tune import TuneRunner
 from raynas.samplers.random import Random
 from raynas.search.context import EvaluationContext
-from raynas.supernet.evaluation.subnets import Looks, SubnetEvaluator
+from raynas.supernet.evaluation.measurements import Looks
+from raynas.supernet.evaluation.subnets import SubnetEvaluator
 from raynas.supernet.weights import save_weights
 
 pytestmark = [pytest.mark.ray, pytest.mark.long]
@@ -79,7 +80,9 @@ def serve(session: TuneRunner, tmp_path: Path) -> Iterator[Serve]:
     started: list[SupernetServer] = []
 
     def start(evaluator: Inherited | None = None, **settings: float) -> SupernetServer:
-        evaluator = evaluator or Inherited(calibration=64, weights=tmp_path / "1", crowd=4)
+        evaluator = evaluator or Inherited(
+            calibration=64, weights=tmp_path / "1", preferred_batch=4
+        )
         resources = Resources(cpus=0.5, concurrent=int(settings.pop("concurrent", 1)))
         payload = EvaluationContext(SPACE, evaluator, VIEW)
         server = SupernetServer(payload, resources, modules=session.modules, **settings)  # type: ignore[arg-type]
@@ -170,7 +173,7 @@ class Slow(Inherited):
 
 
 def test_a_full_queue_makes_callers_wait_or_says_so(serve: Serve, tmp_path: Path) -> None:
-    evaluator = Slow(calibration=64, weights=tmp_path / "1", crowd=2)
+    evaluator = Slow(calibration=64, weights=tmp_path / "1", preferred_batch=2)
     server, archs = serve(evaluator, queue=4), all_archs(12)
     first = server.submit(archs[:4])
     with pytest.raises(ServerBusy, match="architectures wait, up to 4 may"):
@@ -221,7 +224,7 @@ def test_weights_in_the_store_are_read_only_and_nobody_writes_to_them(
     arrays = ray.get(shared.assets)
     before = {name: array.copy() for name, array in arrays.items()}
     assert not any(array.flags.writeable for array in arrays.values())
-    evaluator.equip(arrays)
+    evaluator.load_assets(arrays)
     evaluator.setup(SPACE, VIEW)
     supernet = evaluator._on("cpu").supernet
     for name, tensor in supernet.state_dict().items():
@@ -235,7 +238,7 @@ def test_a_search_by_inherited_weights_is_the_same_here_and_on_actors(
     session: TuneRunner, tmp_path: Path
 ) -> None:
     weights(tmp_path / "1", 1)
-    evaluator = Inherited(calibration=64, weights=tmp_path / "1", crowd=4)
+    evaluator = Inherited(calibration=64, weights=tmp_path / "1", preferred_batch=4)
     rows, here = Table(), Table()
     ActorRunner(Resources(cpus=0.5, concurrent=2), modules=session.modules).run(
         search(Random(), evaluator, rows, space=SPACE, view=VIEW, trials=20)
@@ -250,7 +253,7 @@ def test_a_search_by_inherited_weights_is_the_same_here_and_on_actors(
 def test_one_at_a_time_goes_for_crowds_too(session: TuneRunner) -> None:
     sampler = Script([f"x={x},y=0,op=a" for x in range(4)])
     evaluator = Quick(max_step=1)
-    evaluator.crowd = 8  # type: ignore[misc]
+    evaluator.preferred_batch = 8  # type: ignore[misc]
     runner = ActorRunner(Resources(concurrent=1), modules=session.modules)
     runner.run(search(sampler, evaluator, Table()))
     assert sampler.calls == [(call, n) for n in range(4) for call in ("ask", "tell")]

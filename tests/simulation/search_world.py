@@ -109,7 +109,7 @@ _TEXTS = tuple(arch.text for arch in SPACE.enumerate())
 
 @dataclass
 class Simulated(Evaluator):
-    """Curves with checkpoints, or, if ``quick``, without; it refuses those of others.
+    """Curves with checkpoints, or, if ``lightweight``, without; it refuses those of others.
 
     ``fault``: architecture text -> ``crash``, ``nan``, ``memory``, ``tight``, ``short``.
     ``every``: so many steps are from one measurement to the next; the last step is measured, too.
@@ -118,7 +118,7 @@ class Simulated(Evaluator):
     name: ClassVar[str] = "simulated"
     max_step: int = 4
     fault: Mapping[str, str] = field(default_factory=dict)
-    quick: bool = False  # type: ignore[misc]
+    lightweight: bool = False  # type: ignore[misc]
     every: int = 1
 
     @property

@@ -143,11 +143,11 @@ class SimulatedEvaluator:
     """As much of an evaluator as a server needs in this process."""
 
     version: str = "v0"
-    crowd: int = 1
+    preferred_batch: int = 1
     max_step: int = 1
     serial: bool = False
 
-    def with_prepared(self, folder: Path) -> SimulatedEvaluator:
+    def bind_weights(self, folder: Path) -> SimulatedEvaluator:
         return replace(self, version=folder.name)
 
 
@@ -284,7 +284,7 @@ class World:
 
     def _main(self) -> None:
         settings, simulator = self.settings, self.simulator
-        evaluator: Any = SimulatedEvaluator(crowd=settings.crowd)
+        evaluator: Any = SimulatedEvaluator(preferred_batch=settings.crowd)
         payload = EvaluationContext(SPACE, evaluator, None)  # type: ignore[arg-type]
         resources = Resources(concurrent=settings.replicas, retries=settings.retries)
         server = SupernetServer(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from raynas.apps.compare import protocols
+from raynas.apps.compare import protocols, table_values
 from raynas.apps.compare.methods import PUBLISHED, SAMPLERS, SCHEDULERS, SEVERAL
 from raynas.apps.compare.protocols import PROTOCOLS, WORKERS
 from raynas.apps.compare.sections import PageSection, sections
@@ -112,12 +112,12 @@ def compare(
     tasks = plan.tasks()
     if not tasks:
         raise UserError("nothing to compare: no protocol takes these methods")
-    for line in protocols.table(path).remarks():
+    for line in table_values.table(path).remarks():
         remark(line)
     tasks = [
         replace(t, settings=protocols.settings(t.protocol, t.method, by))
         for t in _answerable(plan, tasks, path, remark)
-        for by in [protocols.judged_by(path, t.dataset)]
+        for by in [table_values.judged_by(path, t.dataset)]
     ]
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -16,31 +16,33 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import cache
-from itertools import count, cycle
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from raynas.apps.compare.methods import CLUSTER_STEP, PUBLISHED, SAMPLERS, SCHEDULERS
-from raynas.apps.compare.tasks import ComparisonTask
-from raynas.benchmarks import NASBench201Table, NoImages
-from raynas.benchmarks.nasbench201 import DATASETS
+from raynas.apps.compare.published import SECONDS, published
+from raynas.apps.compare.table_values import (
+    LATENCY,
+    TEST,
+    accuracies,
+    cells,
+    judged_by,
+    reference,
+    table,
+    whole_volume,
+)
+from raynas.apps.compare.tasks import ComparisonTask, Result
+from raynas.benchmarks import NoImages
 from raynas.core import (
-    Architecture,
     Bound,
-    Measurement,
     Objective,
-    SearchProblem,
-    Trial,
     TrialState,
     UserError,
-    seed_for,
 )
 from raynas.core.describe import describe, fingerprint
-from raynas.core.metrics import TEST_ACCURACY, VAL_ACCURACY
+from raynas.core.metrics import VAL_ACCURACY
 from raynas.core.pareto import hypervolume
 from raynas.evaluators import Tabular
 from raynas.runners.local import LocalRunner
@@ -56,72 +58,9 @@ from raynas.spaces import NASBench201
 TRAININGS = 200
 AT = (25, 50, 100, 200)
 """The numbers of trainings after which searches are judged."""
-SECONDS = 12_000.0
-"""The published budget."""
 WORKERS = (1, 10, 100, 500)
 WITHIN = 0.2
 """The distance from the optimum, in percent, at which a search on a cluster ends."""
-LATENCY = "edgegpu_latency_ms"
-TEST, VALIDATION = "test", "val"
-"""The accuracies by which results are judged."""
-_JUDGED = {TEST: TEST_ACCURACY.name, VALIDATION: VAL_ACCURACY.name}
-Result = dict[str, Any]
-
-
-@cache
-def table(path: str | None, epochs: tuple[int, ...] = (200,)) -> NASBench201Table:
-    """Read the table once per process.
-
-    Args:
-        path: The file; None for the usual places.
-        epochs: Lengths of training that are read.
-
-    Returns:
-        The table.
-
-    Raises:
-        UserError: There is no table.
-    """
-    found = NASBench201Table(path=path, epochs=epochs)
-    found.setup(NASBench201())
-    return found
-
-
-@cache
-def cells(path: str | None, dataset: str) -> Mapping[str, np.ndarray[Any, np.dtype[np.float64]]]:
-    """Return accuracies and latency of all cells of the table.
-
-    Args:
-        path: The file of the table; None for the usual places.
-        dataset: Name of a data set.
-
-    Returns:
-        Name -> (cells,): ``val`` and ``test`` accuracy after 200 epochs in percent, ``latency`` in
-        milliseconds, NaN where the table has none; ``judged`` is the accuracy by which results are
-        judged.
-    """
-    known, space = table(path), NASBench201()
-    every = list(space.enumerate())
-    ends = [known.query(arch, dataset, 200, 0).values for arch in every]
-    latency = [known.cost(arch, dataset, LATENCY) for arch in every]
-    val = np.array([end[VAL_ACCURACY.name] for end in ends])
-    test = np.array([end.get(TEST_ACCURACY.name, math.nan) for end in ends])
-    return {
-        "val": val,
-        "test": test,
-        "judged": test if judged_by(path, dataset) == TEST else val,
-        "latency": np.array([math.nan if one is None else one for one in latency]),
-    }
-
-
-def judged_by(path: str | None, dataset: str) -> str:
-    """Return the accuracy that judges results: ``TEST``, or ``VALIDATION`` where there is none.
-
-    Args:
-        path: The file of the table; None for the usual places.
-        dataset: Name of a data set.
-    """
-    return TEST if table(path).has_test(dataset) else VALIDATION
 
 
 def lacking(protocol: str, dataset: str, path: str | None) -> tuple[str, ...]:
@@ -261,13 +200,6 @@ def _searched(
     return rows.rows
 
 
-def _accuracies(arch: str, dataset: str, path: str | None) -> tuple[float, float]:
-    """Return the validation accuracy, and the accuracy that judges, in percent."""
-    known = table(path)
-    values = known.query(NASBench201().architecture(arch), dataset, 200, 0).values
-    return values[VAL_ACCURACY.name], values[_JUDGED[judged_by(path, dataset)]]
-
-
 def _steps(
     rows: Sequence[tuple[str, str, float]],
     task: ComparisonTask,
@@ -286,7 +218,7 @@ def _steps(
     for number, (state, arch, _) in enumerate(rows, start=1):
         if state != TrialState.COMPLETE:
             continue
-        val, test = _accuracies(arch, task.dataset, path)
+        val, test = accuracies(arch, task.dataset, path)
         if not best or val > best[-1][1]:
             best.append((number, val, test))
     spent = rows[-1][2] if rows else 0.0
@@ -327,37 +259,6 @@ def bounded(task: ComparisonTask, path: str | None) -> Result:
     return _steps(rows, task, path, limit) | {"limit": limit}
 
 
-def reference(path: str | None, dataset: str) -> tuple[float, float]:
-    """Return the reference point of the hypervolume.
-
-    Args:
-        path: The file of the table; None for the usual places.
-        dataset: Name of a data set.
-
-    Returns:
-        Median validation accuracy in percent, and minus the highest latency in milliseconds.
-    """
-    known = cells(path, dataset)
-    return float(np.median(known["val"])), -float(np.nanmax(known["latency"]))
-
-
-@cache
-def whole_volume(path: str | None, dataset: str) -> float:
-    """Return the hypervolume of all cells of the table.
-
-    Args:
-        path: The file of the table; None for the usual places.
-        dataset: Name of a data set.
-
-    Returns:
-        The hypervolume above :func:`reference`.
-    """
-    known = cells(path, dataset)
-    there = ~np.isnan(known["latency"])
-    points = np.stack([known["val"][there], -known["latency"][there]], axis=1)
-    return hypervolume(points, np.array(reference(path, dataset)))
-
-
 def pareto(task: ComparisonTask, path: str | None) -> Result:
     """Carry out a search for accuracy and latency.
 
@@ -379,124 +280,27 @@ def pareto(task: ComparisonTask, path: str | None) -> Result:
     for number, (_, arch, _) in enumerate(rows):
         latency = known.cost(space.architecture(arch), task.dataset, LATENCY)
         if latency is not None:
-            points[number] = _accuracies(arch, task.dataset, path)[0], -latency
+            points[number] = accuracies(arch, task.dataset, path)[0], -latency
     zero, whole = np.array(reference(path, task.dataset)), whole_volume(path, task.dataset)
     there = ~np.isnan(points).any(axis=1)
     shares = [100 * hypervolume(points[:n][there[:n]], zero) / whole for n in AT]
     return {"volume": shares, "trainings": len(rows), "seconds": rows[-1][2]}
 
 
-# -- the published protocol --------------------------------------------------------------------
-
-BRACKETS = ((9, 3, 1), (3, 1), (3,))
-"""BOHB's, of eta = 3 and budgets from 12 to 200. In the published runs a configuration that goes on
-is trained anew at the same cost, whatever its budget; only the model tells budgets apart."""
-
-
-def published(task: ComparisonTask, path: str | None) -> Result:
-    """Carry out a search of the published protocol, which is on CIFAR-10 whatever the data set.
-
-    Args:
-        task: The run.
-        path: The file of the table; None for the usual places.
-
-    Returns:
-        ``test``: data set -> test accuracy of the architecture found, in percent; ``trainings``:
-            their
-        number; ``seconds``: simulated seconds.
-    """
-    known = table(path, (12,))
-    best, number, spent = spend(task.method, task.seed, known)
-    test = {dataset: _accuracies(best, dataset, path)[1] for dataset in DATASETS}
-    return {"test": test, "trainings": number, "seconds": spent}
-
-
-def spend(method: str, seed: int, known: NASBench201Table) -> tuple[str, int, float]:
-    """Search until the published budget of ``SECONDS`` is spent.
-
-    A training costs what ``known`` says, by default 12 epochs of training and of validation; the
-    one that would exceed the budget is not made. Duplicates are paid for again.
-
-    Args:
-        method: Name of a published method.
-        seed: Seed of the search.
-        known: The table.
-
-    Returns:
-        The best architecture as text, the number of trainings, and their simulated seconds.
-    """
-    sampler = PUBLISHED[method]()
-    sampler.setup(NASBench201(), SearchProblem((Objective(),), 12, seed, f"bench/{seed}"))
-    best, top, number, spent = "", -math.inf, 0, 0.0
-    trained = (_halving if method == "bohb" else _plain)(sampler, known, seed)
-    for arch, found in trained:
-        if spent + found.seconds > SECONDS:
-            break
-        spent, number = spent + found.seconds, number + 1
-        if found.values[VAL_ACCURACY.name] > top:
-            top, best = found.values[VAL_ACCURACY.name], arch.text
-    return best, number, spent
-
-
-Trained = Iterator[tuple[Architecture, Measurement]]
-
-
-def _train(known: NASBench201Table, arch: Architecture, *seed: int) -> Measurement:
-    return known.query(arch, "cifar10", 12, seed_for(*seed))
-
-
-def _plain(sampler: Sampler, known: NASBench201Table, seed: int) -> Trained:
-    for number in count():
-        arch = sampler.ask(number)
-        found = _train(known, arch, seed, number)
-        yield arch, found
-        sampler.tell(Trial(number, arch, arch, state=TrialState.COMPLETE, measurements=[found]))
-
-
-def _halving(sampler: Sampler, known: NASBench201Table, seed: int) -> Trained:
-    """Brackets of trainings that all cost the same, one after the other.
-
-    A trial's steps are the budgets, 1 to 3, at which it was trained.
-    """
-    number = 0
-    for bracket in cycle(BRACKETS):
-        first = len(BRACKETS) - len(bracket) + 1
-        rung: list[Trial] = []
-        for _ in range(bracket[0]):
-            arch = sampler.ask(number)
-            rung.append(Trial(number, arch, arch, state=TrialState.COMPLETE))
-            yield arch, _measured(rung[-1], known, first, seed)
-            number += 1
-        every = rung
-        for step, size in enumerate(bracket[1:], start=first + 1):
-            rung = sorted(rung, key=lambda t: -t.values()[VAL_ACCURACY.name])[:size]
-            for trial in rung:
-                yield trial.arch, _measured(trial, known, step, seed)
-        for trial in every:
-            sampler.tell(trial)
-
-
-def _measured(trial: Trial, known: NASBench201Table, step: int, seed: int) -> Measurement:
-    found = replace(_train(known, trial.arch, seed, trial.number, step), step=step)
-    trial.measurements.append(found)
-    return found
-
-
 # -- simulated clusters ------------------------------------------------------------------------
 
 
-class _Until(TimedRows):
+class _UntilGood:
     """Rows that end the search with the first complete trial that is good enough."""
 
     def __init__(self, runner: VirtualRunner, goal: float) -> None:
-        super().__init__(runner)
-        self.goal, self.work, self.hit = goal, None, math.nan
+        self.rows = TimedRows(runner)
+        self.goal, self.hit = goal, math.nan
+        self.work: JobSource | None = None
 
-    work: JobSource | None
-
-    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:  # type: ignore[override]
-        super().append(rows)
-        for row in self[len(self) - len(rows) :]:
+    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.rows.append(rows)
+        for row in self.rows[len(self.rows) - len(rows) :]:
             good = row.get(VAL_ACCURACY.name, -math.inf) >= self.goal
             if good and row["state"] == TrialState.COMPLETE and math.isnan(self.hit):
                 self.hit = row["clock_s"]
@@ -523,7 +327,7 @@ def cluster(task: ComparisonTask, path: str | None) -> Result:
     both = table(path, (CLUSTER_STEP, 200))
     goal = float(cells(path, task.dataset)["val"].max()) - WITHIN
     runner = VirtualRunner(SimulatedCluster(task.workers))
-    rows = _Until(runner, goal)
+    rows = _UntilGood(runner, goal)
     search = build_search(
         _setup(task, Tabular(both, dataset=task.dataset), rows, clock=runner.clock),
         sampler=Random(),

@@ -13,15 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from raynas.analysis.chance import sign_test
 from raynas.analysis.formatting import DASH
 from raynas.analysis.intervals import MEANS_FROM, mean_half_width, mean_half_widths
-from raynas.apps.compare.protocols import (
-    AT,
-    SECONDS,
-    TEST,
-    TRAININGS,
-    VALIDATION,
-    WITHIN,
-    WORKERS,
-)
+from raynas.apps.compare.protocols import AT, TRAININGS, WITHIN, WORKERS
+from raynas.apps.compare.published import SECONDS
+from raynas.apps.compare.table_values import TEST, VALIDATION
 from raynas.apps.compare.tasks import ComparisonTask, of
 
 RANDOM = "random"

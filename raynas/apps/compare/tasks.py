@@ -11,6 +11,7 @@ from typing import Any
 
 from raynas.core import UserError
 
+Result = dict[str, Any]
 Answer = Callable[["ComparisonTask", str | None], Mapping[str, Any]]
 
 

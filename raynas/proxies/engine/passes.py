@@ -9,7 +9,7 @@ and random state are restored.
 from __future__ import annotations
 
 import contextlib
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Flag, auto
@@ -24,6 +24,9 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from raynas.core import InvalidScore
+from raynas.proxies.engine.batch_norm import is_slow_in_torch, moments, normalised
+from raynas.proxies.engine.blocks import watched_blocks
+from raynas.proxies.engine.relu_patterns import ReLUAgreement, ReLUCodes, same_memory
 
 Norm = Literal["batch", "off"]
 
@@ -120,7 +123,7 @@ def run(
         torch.set_grad_enabled(gradients),
         _seeded(images.device, seed),
         _train_mode(network),
-        _watched_blocks(network, found.blocks, bool(watch & PassRecording.BLOCKS)),
+        watched_blocks(network, found.blocks, bool(watch & PassRecording.BLOCKS)),
         named,
         tracer,
     ):
@@ -182,69 +185,6 @@ def _train_mode(network: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-# -- blocks ------------------------------------------------------------------------------------
-
-
-def blocks_of(network: nn.Module) -> list[nn.Module]:
-    """Return the parts that a network is a chain of.
-
-    These are modules that consist of modules or, when there are none, convolutions.
-    Containers (lists, sequences) are opened; a residual or search cell is a block.
-
-    Args:
-        network: Any network.
-
-    Returns:
-        The blocks, in the order of the network's modules.
-    """
-    opened = list(_opened(network))
-    made = [m for m in opened if any(True for _ in m.children())]
-    return made or [m for m in opened if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d)]
-
-
-def _opened(module: nn.Module) -> Iterator[nn.Module]:
-    for child in module.children():
-        if isinstance(child, nn.Sequential | nn.ModuleList | nn.ModuleDict):
-            yield from _opened(child)
-        else:
-            yield child
-
-
-@contextlib.contextmanager
-def _watched_blocks(network: nn.Module, into: list[Tensor], watch: bool) -> Iterator[None]:
-    """Append the input of the first block that is called, and the output of every block.
-
-    The network continues with copies, since it may change them in place.
-    """
-    handles = []
-
-    def took(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        if into or not inputs or not _is_map(inputs[0]):
-            return None
-        into.append(inputs[0])
-        return inputs[0].clone(), *inputs[1:]
-
-    def gave(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> Tensor | None:
-        if not _is_map(output):
-            return None
-        into.append(output)
-        copy: Tensor = output.clone()
-        return copy
-
-    if watch:
-        for block in blocks_of(network):
-            handles += [block.register_forward_pre_hook(took), block.register_forward_hook(gave)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _is_map(value: object) -> bool:
-    return isinstance(value, Tensor) and value.dim() == 4
 
 
 class _Named:
@@ -348,7 +288,7 @@ class _Tracer(TorchFunctionMode):
         if x.dim() < 2 or x.shape[0] != self._n:  # not one row per image
             return
         if self._agreement is not None:
-            times = 1 + sum(_same(t, x._version, x) for t in self._named)
+            times = 1 + sum(same_memory(t, x._version, x) for t in self._named)
             self._agreement.add(x.detach(), times)
         if self._codes is not None:
             self._codes.add(x.detach())
@@ -362,14 +302,14 @@ class _Tracer(TorchFunctionMode):
         if x.numel() == x.shape[1]:
             raise InvalidScore("a batch norm gets one value per channel: it has no variance")
         eps, weight, bias = given.get("eps", 1e-5), given.get("weight"), given.get("bias")
-        fast = not torch.is_grad_enabled() and _last_on_cpu(x)
+        fast = not torch.is_grad_enabled() and is_slow_in_torch(x)
         if fast or self._watch & PassRecording.NORMS:
-            mean, variance = _moments(x.detach())
+            mean, variance = moments(x.detach())
         if self._watch & PassRecording.NORMS:
             count = x.numel() // x.shape[1]
             self._found.variances.append(variance * (count / (count - 1)))
         if fast:
-            return _normalised(x, mean, variance + eps, weight, bias)
+            return normalised(x, mean, variance + eps, weight, bias)
         out: Tensor = F.batch_norm(x, None, None, weight, bias, training=True, eps=eps)
         return out
 
@@ -410,182 +350,3 @@ def _of_nothing(func: Callable[..., Any], args: Any, kwargs: Any) -> Tensor | No
         return None
     one: Tensor = func(x[:1], *args[1:], **kwargs)
     return one.expand(len(x), -1, -1, -1).clone(memory_format=torch.channels_last)
-
-
-# -- batch norm --------------------------------------------------------------------------------
-
-
-def _last_on_cpu(x: Tensor) -> bool:
-    """Return whether torch's own batch norm is slow and loses two digits of its statistics."""
-    return x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last)
-
-
-def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (channels,) mean and biased variance; far faster than ``var``, and as exact."""
-    channels = x.permute(0, *range(2, x.dim()), 1).flatten(0, -2)
-    rows = max(1, _IN_CACHE // channels.shape[1])
-    if x.device.type == "cpu" and len(channels) > rows:
-        mean, square = _sums(channels, rows)
-        variance = square - mean.square()
-        # the difference of two large numbers is exact when it is not small compared with them
-        if bool((variance * 8 >= mean.square()).all()):
-            return mean.to(x.dtype), variance.to(x.dtype)
-    mean = channels.mean(dim=0)
-    return mean, (channels - mean).square_().mean(dim=0)
-
-
-_IN_CACHE = 1 << 17
-"""The number of values of a part that fits a core's own cache, with two sums of its size."""
-
-
-def _sums(channels: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    """Return (c,) float64 means of values and of squares of (m, c); each value is read once.
-
-    Sums grow part by part, ``rows`` side by side, so each has few terms and keeps its digits.
-    """
-    sums = channels[:rows].clone()
-    squares = sums.square()
-    for part in torch.split(channels[rows:], rows):
-        sums[: len(part)].add_(part)
-        squares[: len(part)].addcmul_(part, part)
-    return (
-        sums.sum(dim=0, dtype=torch.float64) / len(channels),
-        squares.sum(dim=0, dtype=torch.float64) / len(channels),
-    )
-
-
-def _normalised(
-    x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None
-) -> Tensor:
-    scale = variance.rsqrt() if weight is None else variance.rsqrt() * weight
-    shift = -mean * scale if bias is None else torch.addcmul(bias, mean, scale, value=-1)
-    shape = (1, -1, 1, 1)
-    return torch.addcmul(shift.view(shape), x, scale.view(shape))
-
-
-# -- patterns of ReLUs -------------------------------------------------------------------------
-
-
-def rows(x: Tensor) -> Tensor:
-    """Flatten everything but the first dimension, without a copy where the memory layout allows it.
-
-    Args:
-        x: (n, ...).
-
-    Returns:
-        (n, units).
-    """
-    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
-        x = x.permute(0, 2, 3, 1)
-    return x.reshape(len(x), -1)
-
-
-class ReLUAgreement:
-    """The number of units at which images are on the same side of zero, summed over ReLUs.
-
-    With c the 0/1 pattern of an image and r = c.c, images i and j agree at
-    units - r_i - r_j + 2 c_i.c_j of them: one matrix product. An input that several ReLUs share is
-    counted for each of them, but multiplied once.
-
-    Args:
-        images: Number of images n.
-
-    Attributes:
-        units: Number of ReLU units per image so far.
-    """
-
-    def __init__(self, images: int) -> None:
-        self.units = 0
-        self._products: Tensor | None = None
-        self._images = images
-        self._recent: deque[tuple[Tensor, int, Tensor]] = deque(maxlen=8)
-
-    def add(self, x: Tensor, times: int = 1) -> None:
-        """Add the input of one ReLU.
-
-        Args:
-            x: (n, ...).
-            times: How often it counts.
-        """
-        known = next((p for t, v, p in self._recent if _same(t, v, x)), None)
-        if known is None:
-            known = both_on(rows(x))
-            self._recent.append((x, x._version, known))
-        if self._products is None:
-            self._products = torch.zeros_like(known)
-        self._products.add_(known, alpha=times)
-        self.units += times * x[0].numel()
-
-    def matrix(self) -> NDArray[np.float64]:
-        """Return the agreement of all pairs of images.
-
-        Returns:
-            (n, n) float64, symmetric, ``units`` on the diagonal.
-        """
-        if self._products is None:
-            return np.zeros((self._images, self._images))
-        products = self._products.cpu().numpy().astype(np.float64)
-        on = np.diag(products)
-        return self.units - on[:, None] - on[None, :] + 2 * products
-
-
-def both_on(x: Tensor) -> Tensor:
-    """Count at how many units two rows are both above zero, exactly.
-
-    On a CPU it is computed in bytes, four times as fast as in float32; the comparison is done by
-    numpy, which is several times faster than torch there. In float32 it is exact up to 2^24 units.
-    torch's product of bytes is wrong for one unit, so float32 is used then.
-
-    Args:
-        x: (n, units).
-
-    Returns:
-        (n, n) int64.
-    """
-    if x.device.type != "cpu" or x.dtype != torch.float32 or x.shape[1] < 2 or not _BYTES:
-        on = (x > 0).to(torch.float32)
-        return (on @ on.T).to(torch.int64)
-    above = torch.empty(x.shape, dtype=torch.bool)
-    np.greater(x.numpy(), 0, out=above.numpy())
-    signs = above.view(torch.int8)
-    return torch._int_mm(signs, signs.T).to(torch.int64)
-
-
-_BYTES = (
-    torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
-    and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-)
-
-
-def _same(known: Tensor, version: int, x: Tensor) -> bool:
-    return (
-        known.data_ptr() == x.data_ptr()
-        and version == x._version
-        and known.shape == x.shape
-        and known.stride() == x.stride()
-    )
-
-
-class ReLUCodes:
-    """A pair of numbers per image that is equal for equal ReLU patterns, by random projections.
-
-    Args:
-        images: Number of images n.
-
-    Attributes:
-        codes: (n, 2) float64.
-    """
-
-    def __init__(self, images: int) -> None:
-        self.codes = torch.zeros(images, 2, dtype=torch.float64)
-        self._generator = torch.Generator().manual_seed(0)
-
-    def add(self, x: Tensor) -> None:
-        """Add the input of one ReLU.
-
-        Args:
-            x: (n, ...).
-        """
-        signs = (rows(x) > 0).to(torch.float64).cpu()
-        directions = torch.randn(signs.shape[1], 2, dtype=torch.float64, generator=self._generator)
-        self.codes += signs @ directions

@@ -17,6 +17,7 @@ from raynas.core.errors import first_line
 from raynas.proxies.engine import passes
 from raynas.proxies.engine.batch import Batch
 from raynas.proxies.engine.passes import LayerCall, Norm, PassRecording, PassResult
+from raynas.proxies.engine.relu_patterns import rows
 
 
 def ends_all(error: Exception) -> bool:
@@ -249,7 +250,7 @@ class Probe:
         (gradient,) = torch.autograd.grad(logits.sum(), self._leaf, retain_graph=True)
         if not bool(gradient.any()):
             raise InvalidScore("the logits have no gradient with respect to the images")
-        return passes.rows(gradient)
+        return rows(gradient)
 
     @cached_property
     def loss(self) -> Tensor:

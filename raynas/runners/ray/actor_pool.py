@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from raynas.core import Architecture, Job, RaynasError, UserError
+from raynas.evaluators.abilities import load_assets, weights_version_of
 from raynas.evaluators.base import Evaluator
 from raynas.runners.base import JobOutcome, on_device, steps_of_many
 from raynas.runners.failures import FailureTracker, cause, no_measurement, no_setup
@@ -241,7 +242,7 @@ def ready_evaluator(shared: SharedContext) -> Evaluator:
     evaluator = shared.evaluator
     if shared.assets is not None:
         try:
-            evaluator.equip(ray.get(shared.assets))
+            load_assets(evaluator, ray.get(shared.assets))
         except ray.exceptions.ObjectLostError:
             if _version(evaluator) != shared.version:
                 raise RaynasError(f"weights {shared.version} are lost") from None
@@ -252,7 +253,7 @@ def ready_evaluator(shared: SharedContext) -> Evaluator:
 def _version(evaluator: Evaluator) -> str | None:
     """Return the version of the weights that this machine sees, if any."""
     try:
-        return evaluator.weights_version()
+        return weights_version_of(evaluator)
     except UserError:
         return None
 
@@ -654,7 +655,7 @@ class ActorPool:
     def _chunk_size(self, source: TaskSource) -> int:
         if not self._ahead:
             return 1
-        size = max(self._paced(), self._shared.evaluator.crowd)
+        size = max(self._paced(), self._shared.evaluator.preferred_batch)
         most = source.share(len(self.processes))
         return max(1, size if most is None else min(size, most))
 

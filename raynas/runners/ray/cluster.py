@@ -20,6 +20,7 @@ from raynas.core import Architecture, Job, UserError
 from raynas.core.describe import fresh
 from raynas.core.printable import printable
 from raynas.data.base import DataView
+from raynas.evaluators.abilities import assets_of, weights_version_of
 from raynas.runners.base import JobOutcome, Resources, Runner
 from raynas.runners.gpus import GpuDecision
 from raynas.runners.ray import environment
@@ -88,7 +89,7 @@ class ClusterRunner(Runner):
         if self._pool is None or self._pool[0] is not payload:
             self._dismiss()
             free = {"num_cpus": 0.0, "num_gpus": 0.0}
-            gpus = self._gpus if payload.evaluator.serial else 0.0
+            gpus = self._gpus if payload.evaluator.exclusive else 0.0
             crew = ActorPool(self.share(payload), free, self._size(payload), retries=1, gpus=gpus)
             self._pool = payload, crew
         return self._pool[1]
@@ -112,9 +113,9 @@ class ClusterRunner(Runner):
         if self._shared_view is None or self._shared_view[0] is not payload.view:
             self._shared_view = payload.view, ray.put(payload.view)
         evaluator = fresh(payload.evaluator)
-        assets = evaluator.assets()
+        assets = assets_of(evaluator)
         kept = ray.put(dict(assets)) if assets else None
-        version = evaluator.weights_version() or ""
+        version = weights_version_of(evaluator) or ""
         return SharedContext(payload.space, evaluator, self._shared_view[1], kept, version)
 
     def hire(
@@ -194,7 +195,7 @@ class ClusterRunner(Runner):
 
     def _size(self, payload: EvaluationContext) -> Callable[[], int]:
         """Return a function for how many actors there may be, as machines join and leave."""
-        return (lambda: 1) if payload.evaluator.serial else machines.CachedQuery(self._slots)
+        return (lambda: 1) if payload.evaluator.exclusive else machines.CachedQuery(self._slots)
 
     def open(self) -> None:
         """Start Ray on this machine, or join the cluster at ``address``.

@@ -46,7 +46,7 @@ class RayRunner(ClusterRunner):
     def _lane(self, work: JobSource) -> ClusterRunner:
         """Return the backend of the search's evaluator; it uses the Ray that is open here."""
         spare = int(work.timed)  # timed evaluations beside the trials need a core of their own
-        if work.payload.evaluator.quick:
+        if work.payload.evaluator.lightweight:
             return ActorRunner(
                 self.resources,
                 self.address,

@@ -20,6 +20,7 @@ from typing import Any
 
 from raynas.core import Architecture, Job, Measurement, RaynasError, UserError
 from raynas.core.describe import fresh
+from raynas.evaluators.abilities import bound_to, check_architecture
 from raynas.runners.base import JobOutcome, Resources
 from raynas.runners.ray.actor_pool import ActorTask, SharedContext, TaskSource
 from raynas.runners.ray.actors import ActorRunner
@@ -188,7 +189,7 @@ class SupernetServer:
                 use), or the server has ended.
         """
         self._desk.check()
-        payload = replace(self._payload, evaluator=self._payload.evaluator.with_prepared(weights))
+        payload = replace(self._payload, evaluator=bound_to(self._payload.evaluator, weights))
         _check(payload)
         shared = self._cluster.share(payload)
         self._payload = payload
@@ -255,7 +256,7 @@ def _check(payload: EvaluationContext) -> None:
     """
     evaluator = fresh(payload.evaluator)
     evaluator.setup(payload.space, payload.view)
-    evaluator.check(payload.space.extremes()[0])
+    check_architecture(evaluator, payload.space.extremes()[0])
 
 
 @dataclass(eq=False)

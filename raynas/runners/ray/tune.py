@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from raynas.core import Job, RaynasError
+from raynas.evaluators.abilities import memory_of
 from raynas.runners.base import JobOutcome, Resources, deliver, on_device, steps
 from raynas.runners.failures import FailureTracker, cause, no_measurement, no_setup
 from raynas.runners.gpus import worker_device
@@ -222,7 +223,7 @@ class WorkSearcher(Searcher):
             return None
         payload, arch = self._hooks.work.payload, self._hooks.work.arch(job.trial)
         try:
-            return payload.evaluator.memory(arch, payload.space, payload.view)
+            return memory_of(payload.evaluator, arch, payload.space, payload.view)
         except Exception:  # the trial itself will report the error of its network
             return None
 

@@ -101,7 +101,7 @@ class ElasticResNet(SearchSpace):
         """
         return _choices(self)
 
-    def format(self, values: Mapping[str, Option]) -> str:
+    def to_text(self, values: Mapping[str, Option]) -> str:
         """Return the text of an architecture, such as ``r32_w16d2-k3e0.5-k5e1.0_w...``.
 
         It has the resolution (if elastic), then for each stage its width, depth and blocks.
@@ -124,11 +124,11 @@ class ElasticResNet(SearchSpace):
             parts.append("-".join([f"w{values[f's{stage}_width']}d{depth}", *blocks]))
         return "_".join(parts)
 
-    def parse(self, text: str) -> dict[str, Option]:
+    def from_text(self, text: str) -> dict[str, Option]:
         """Return the options of an architecture's text form.
 
         Args:
-            text: The text, as :meth:`format` returns it.
+            text: The text, as :meth:`to_text` returns it.
 
         Returns:
             Choice -> option.
@@ -148,7 +148,7 @@ class ElasticResNet(SearchSpace):
             values.update(self._parse_stage(text, stage, part))
         return values
 
-    def canonical(self, arch: Architecture) -> Architecture:
+    def canonical_form(self, arch: Architecture) -> Architecture:
         """Return the architecture with the first of all equivalent options.
 
         Unused blocks have the first options. If several expansions round to the same hidden width,
@@ -207,8 +207,8 @@ class ElasticResNet(SearchSpace):
         """
         return tuple(self._blocks(arch))
 
-    def costs(
-        self, arch: Architecture, input_shape: InputShape = (3, 32, 32), num_classes: int = 10
+    def closed_form_costs(
+        self, arch: Architecture, input_shape: InputShape, num_classes: int
     ) -> Costs:
         """Return exact weights and MACs in closed form.
 
@@ -240,7 +240,7 @@ class ElasticResNet(SearchSpace):
         head = out * num_classes + num_classes
         return Costs(params=params + head, macs=macs + head)
 
-    def graph(self, arch: Architecture) -> ArchitectureGraph:
+    def diagram(self, arch: Architecture) -> ArchitectureGraph:
         """Return the chain of blocks.
 
         Args:

@@ -21,7 +21,7 @@ from raynas.layers import (
     Sequential,
     Sized,
 )
-from raynas.layers.base import plain_of, run, size, width_after
+from raynas.layers.base import plain_of, run, size, sort_children, width_after
 from raynas.layers.sorting import sort_between
 from raynas.spaces.elastic_resnet.blocks import ResNetSettings
 from raynas.spaces.elastic_resnet.network import (
@@ -98,9 +98,9 @@ class ElasticResNetBody(Elastic):
             width = width_after(stage, arch, width)
         yield ElasticPart("classifier", self.classifier, width)
 
-    def sort_channels(self) -> None:
+    def sort_own_channels(self) -> None:
         """Sort the channels within blocks and those between them by importance."""
-        super().sort_channels()
+        sort_children(self)
         stages = [[cast(ElasticBottleneck, b) for b in cast(Repeat, s).steps] for s in self.stages]
         for number, blocks in enumerate(stages):
             after = stages[number + 1][0].readers() if number + 1 < len(stages) else None
@@ -231,7 +231,7 @@ class ElasticBottleneck(Elastic):
         yield ElasticPart("expand", self.expand, hidden)
         yield ElasticPart("shortcut", self.shortcut, width_in)
 
-    def sort_channels(self) -> None:
+    def sort_own_channels(self) -> None:
         """Sort the hidden channels by importance."""
         sort_between([self.reduce.conv, self.reduce.bn], [self.spatial.conv])
         sort_between([self.spatial.conv, self.spatial.bn], [self.expand.conv])

@@ -27,7 +27,6 @@ from raynas.core import (
     Costs,
     Option,
     UserError,
-    unknown_option,
 )
 from raynas.core.fields import check_fields
 from raynas.spaces.base import InputShape, SearchSpace
@@ -41,12 +40,11 @@ from raynas.spaces.nasbench201.operations import (
     POOL,
     SKIP,
 )
+from raynas.spaces.nasbench201.text import cell_of_text, text_of_cell
 
 if TYPE_CHECKING:
     from raynas.spaces.nasbench201.network import NASBench201Net
     from raynas.spaces.supernet import Supernet
-
-EXAMPLE = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
 
 Cell = tuple[str, ...]
 """The six operations of a cell, in the order of ``EDGES``."""
@@ -92,6 +90,8 @@ class NASBench201(SearchSpace):
     supernet_affine: bool = False
 
     name: ClassVar[str] = "nasbench201"
+    isomorphism: ClassVar[bool] = True
+    """Isomorphic cells have one canonical form."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -109,7 +109,7 @@ class NASBench201(SearchSpace):
         """
         return _CHOICES
 
-    def format(self, values: Mapping[str, Option]) -> str:
+    def to_text(self, values: Mapping[str, Option]) -> str:
         """Return the benchmark's text of a cell.
 
         Args:
@@ -118,9 +118,9 @@ class NASBench201(SearchSpace):
         Returns:
             Text as ``EXAMPLE``.
         """
-        return _cell_text([str(values[name]) for name in NAMES])
+        return text_of_cell([str(values[name]) for name in NAMES])
 
-    def parse(self, text: str) -> dict[str, Option]:
+    def from_text(self, text: str) -> dict[str, Option]:
         """Return the operations of a cell's text.
 
         Args:
@@ -132,15 +132,9 @@ class NASBench201(SearchSpace):
         Raises:
             UserError: The text is malformed; the message names the faulty part.
         """
-        nodes = text.strip().split("+")
-        if len(nodes) != 3:
-            raise _malformed(text, f"{len(nodes)} nodes joined by '+' instead of 3")
-        cell: list[str] = []
-        for number, node in enumerate(nodes, start=1):
-            cell.extend(_node_operations(text, number, node))
-        return _values(cell)
+        return _values(cell_of_text(text))
 
-    def canonical(self, arch: Architecture) -> Architecture:
+    def canonical_form(self, arch: Architecture) -> Architecture:
         """Return the representative of the 6,466 classes that the benchmark calls isomorphic.
 
         Two cells are isomorphic when their outputs are the same expression: ``none``, and any
@@ -156,8 +150,10 @@ class NASBench201(SearchSpace):
             arch: An architecture of this space.
 
         Returns:
-            The representative of its class.
+            The representative of its class; ``arch`` itself without ``isomorphism``.
         """
+        if not self.isomorphism:
+            return arch
         return self.architecture(_values(_representatives()[_cell(arch)]))
 
     def connected(self, arch: Architecture) -> bool:
@@ -175,7 +171,7 @@ class NASBench201(SearchSpace):
                 reached.add(target)
         return 3 in reached
 
-    def sample_canonical(self, rng: np.random.Generator) -> Architecture:
+    def draw_canonical(self, rng: np.random.Generator) -> Architecture:
         """Draw a canonical architecture, uniform over the 6,466 representatives.
 
         Args:
@@ -187,7 +183,7 @@ class NASBench201(SearchSpace):
         cells = _classes()
         return self.architecture(_values(cells[int(rng.integers(len(cells)))]))
 
-    def extremes(self) -> tuple[Architecture, Architecture]:
+    def smallest_and_largest(self) -> tuple[Architecture, Architecture]:
         """Return the smallest and the largest architecture.
 
         Returns:
@@ -225,8 +221,8 @@ class NASBench201(SearchSpace):
             raise UserError(f"NAS-Bench-201 has no cell {index}", expected=f"0..{len(cells) - 1}")
         return self.architecture(_values(cells[index]))
 
-    def costs(
-        self, arch: Architecture, input_shape: InputShape = (3, 32, 32), num_classes: int = 10
+    def closed_form_costs(
+        self, arch: Architecture, input_shape: InputShape, num_classes: int
     ) -> Costs:
         """Return exact weights and MACs in closed form, as the benchmark counts them.
 
@@ -261,8 +257,8 @@ class NASBench201(SearchSpace):
         head = c * num_classes + num_classes
         return Costs(params=params + 2 * c + head, macs=macs + head)
 
-    def features(self, arch: Architecture) -> NDArray[np.float32]:
-        """Return the default features and the counts of paths from input to output.
+    def more_features(self, arch: Architecture) -> NDArray[np.float32]:
+        """Return the counts of paths from input to output.
 
         A path is one of 40 sequences of up to three convolutions and poolings; skips are left out,
         since they change nothing.
@@ -271,14 +267,14 @@ class NASBench201(SearchSpace):
             arch: An architecture of this space.
 
         Returns:
-            (d,) float32; the last 40 are the counts of paths.
+            (40,) float32, one count per sequence.
         """
         paths = np.zeros(len(_SEQUENCES), dtype=np.float32)
         for path in _paths(_cell(arch)):
             paths[_SEQUENCES[path]] += 1
-        return np.concatenate([super().features(arch), paths])
+        return paths
 
-    def graph(self, arch: Architecture) -> ArchitectureGraph:
+    def diagram(self, arch: Architecture) -> ArchitectureGraph:
         """Return the four nodes and all edges but those with ``none``.
 
         Args:
@@ -342,17 +338,7 @@ class NASBench201Cells(NASBench201):
     """
 
     name: ClassVar[str] = "nasbench201_cells"
-
-    def canonical(self, arch: Architecture) -> Architecture:
-        """Return ``arch`` itself.
-
-        Args:
-            arch: An architecture of this space.
-
-        Returns:
-            The same architecture.
-        """
-        return arch
+    isomorphism: ClassVar[bool] = False
 
 
 def _cell(arch: Architecture) -> Cell:
@@ -369,33 +355,6 @@ def _paths(cell: Cell) -> Iterator[Cell]:
         operations = [cell[edge] for edge in route]
         if NONE not in operations:
             yield tuple(operation for operation in operations if operation != SKIP)
-
-
-def _cell_text(cell: Sequence[str]) -> str:
-    parts = [f"{op}~{source}|" for (source, _), op in zip(EDGES, cell, strict=True)]
-    return f"|{parts[0]}+|{parts[1]}{parts[2]}+|{parts[3]}{parts[4]}{parts[5]}"
-
-
-def _malformed(text: str, problem: str) -> UserError:
-    return UserError(f"malformed NAS-Bench-201 cell {text!r}: {problem}", hint=f"write {EXAMPLE}")
-
-
-def _node_operations(text: str, number: int, node: str) -> list[str]:
-    """Return the operations of node ``number`` from ``|op~0|...|``."""
-    if len(node) < 2 or node[0] != "|" or node[-1] != "|":
-        raise _malformed(text, f"node {number} {node!r} does not stand between bars")
-    edges = node[1:-1].split("|")
-    if len(edges) != number:
-        raise _malformed(text, f"node {number} has {len(edges)} edges instead of {number}")
-    operations = []
-    for source, edge in enumerate(edges):
-        operation, tilde, origin = edge.partition("~")
-        if not tilde or origin != str(source):
-            raise _malformed(text, f"edge {edge!r} of node {number} does not end in '~{source}'")
-        if operation not in OPERATIONS:
-            raise unknown_option("NAS-Bench-201 operation", operation, OPERATIONS)
-        operations.append(operation)
-    return operations
 
 
 def _expression(cell: Cell) -> str:

@@ -122,7 +122,7 @@ class ZenNAS(SearchSpace):
             value = getattr(self, setting)
             if type(value) is not int or value < least:
                 raise UserError(f"ZenNAS {setting}={value!r}", expected=f"integers from {least}")
-        self.parse(self.start)
+        self.from_text(self.start)
 
     @property
     def choices(self) -> tuple[Choice, ...]:
@@ -134,7 +134,7 @@ class ZenNAS(SearchSpace):
         """
         return tuple(choice for block in _choices(self) for choice in block.values())
 
-    def format(self, values: Mapping[str, Option]) -> str:
+    def to_text(self, values: Mapping[str, Option]) -> str:
         """Return the concatenated texts of the blocks.
 
         Args:
@@ -145,7 +145,7 @@ class ZenNAS(SearchSpace):
         """
         return "".join(map(str, self._blocks(values)))
 
-    def parse(self, text: str) -> dict[str, Option]:
+    def from_text(self, text: str) -> dict[str, Option]:
         """Return the options of a network's text.
 
         Args:
@@ -183,7 +183,7 @@ class ZenNAS(SearchSpace):
             channels = block.channels
         return values
 
-    def sample(self, rng: np.random.Generator) -> Architecture:
+    def draw(self, rng: np.random.Generator) -> Architecture:
         """Draw an architecture by ``walk`` mutations from ``start``.
 
         Args:
@@ -197,7 +197,7 @@ class ZenNAS(SearchSpace):
             arch = self.mutate(arch, rng)
         return arch
 
-    def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
+    def mutant(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
         """Return an architecture with one or two random blocks changed, as the paper does.
 
         All choices of the block are drawn again and may keep their options: its kind is any,
@@ -235,8 +235,8 @@ class ZenNAS(SearchSpace):
         first, *rest = self._blocks(dict(arch))
         return (replace(first, channels_in=channels_in or first.channels_in), *rest)
 
-    def costs(
-        self, arch: Architecture, input_shape: InputShape = (3, 32, 32), num_classes: int = 10
+    def closed_form_costs(
+        self, arch: Architecture, input_shape: InputShape, num_classes: int
     ) -> Costs:
         """Return exact weights and MACs in closed form, and the layers as the paper counts them.
 
@@ -262,7 +262,7 @@ class ZenNAS(SearchSpace):
         head = blocks[-1].channels * num_classes + num_classes
         return Costs(params + head, macs + head, sum(block.sublayers for block in blocks))
 
-    def graph(self, arch: Architecture) -> ArchitectureGraph:
+    def diagram(self, arch: Architecture) -> ArchitectureGraph:
         """Return the chain of blocks.
 
         Args:

@@ -24,7 +24,8 @@ from raynas.core.errors import first_line
 from raynas.spaces.supernet import Supernet
 from raynas.supernet.calibration import recalibrate
 from raynas.supernet.evaluation.batched import BatchedExecutor
-from raynas.supernet.evaluation.tracing import ExecutionPlan, ExecutionStep, TracedGraph
+from raynas.supernet.evaluation.execution_plan import ExecutionPlan, ExecutionStep
+from raynas.supernet.evaluation.tracing import TracedGraph
 
 #: numbers of images for the comparison and the calibration, other than those of recordings
 _COMPARED, _CALIBRATED = 3, 8

@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from raynas.supernet.evaluation.tracing import (
+from raynas.supernet.evaluation.execution_plan import (
     ExecutionPlan,
     ExecutionStep,
     MergedConvolution,
     MergedNorm,
-    TracedOperation,
-    TracedValue,
 )
+from raynas.supernet.evaluation.tracing import TracedOperation, TracedValue
 
 Values = dict[int, Tensor]
 """A mapping from the numbers of values to the results so far."""

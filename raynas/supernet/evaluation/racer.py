@@ -13,15 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from raynas.core import Architecture, rng_for
+from raynas.supernet.evaluation.measurements import SubnetMeasurement, SubnetPredictions
 from raynas.supernet.evaluation.race import Race, Right, run_heat
-from raynas.supernet.evaluation.subnets import (
-    SubnetBatch,
-    SubnetEvaluator,
-    SubnetMeasurement,
-    SubnetPredictions,
-    fastest,
-    threads_of,
-)
+from raynas.supernet.evaluation.subnets import SubnetBatch, SubnetEvaluator, fastest, threads_of
 
 
 @dataclass(frozen=True)

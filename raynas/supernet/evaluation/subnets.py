@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,23 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from raynas.core import Architecture, Option, UserError, rng_for
+from raynas.core import Architecture, Option, UserError
 from raynas.core.errors import first_line
 from raynas.data.base import DataView
-from raynas.data.imageset import take
-from raynas.data.splits import stratified
 from raynas.spaces.supernet import Supernet
 from raynas.supernet.calibration import in_batches, recalibrate
 from raynas.supernet.evaluation.agreement import TraceAgreement, stacks
 from raynas.supernet.evaluation.batched import BatchedExecutor
-from raynas.supernet.evaluation.tracing import (
-    ExecutionPlan,
-    ExecutionStep,
-    NotRecordableError,
-    ValueTable,
-    record,
-    steps,
-)
+from raynas.supernet.evaluation.execution_plan import ExecutionPlan, ExecutionStep, steps
+from raynas.supernet.evaluation.measurements import SubnetMeasurement, SubnetPredictions
+from raynas.supernet.evaluation.tracing import NotRecordableError, ValueTable, record
 from raynas.supernet.extraction import extract_checked
 from raynas.training.augment import on_device
 
@@ -37,70 +30,6 @@ from raynas.training.augment import on_device
 _IMAGES = {"cpu": 64, "cuda": 2048}
 #: architectures whose steps are planned together, and values after which numbering starts anew
 _GROUP, _BOOK = 64, 1_000_000
-
-
-@dataclass(frozen=True)
-class Looks:
-    """The images on which subnets are measured, the same ones for all.
-
-    Attributes:
-        calibration: Number of training images for batch norm's statistics, drawn by ``seed``.
-        images: Number of held-out images, drawn by class; None takes all.
-        seed: Of the calibration images.
-
-    Raises:
-        UserError: When ``calibration`` is below 2 or ``images`` below 1.
-    """
-
-    calibration: int = 2000
-    images: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.calibration < 2:
-            raise UserError(f"{self.calibration} images for calibration", expected=">= 2")
-        if self.images is not None and self.images < 1:
-            raise UserError(f"images={self.images}", expected=">= 1, or None for all")
-
-    def of(self, view: DataView) -> DataView:
-        """Return the view with these images only.
-
-        Args:
-            view: The view to take images from.
-
-        Raises:
-            UserError: When it has fewer training images than ``calibration``.
-        """
-        have = len(view.train)
-        if self.calibration > have:
-            raise UserError(
-                f"{self.calibration} images for calibration", expected=f"up to the {have} there are"
-            )
-        drawn = rng_for(self.seed, "calibration").permutation(have)[: self.calibration]
-        count = min(self.images or len(view.held_out), len(view.held_out))
-        rng = rng_for("held-out images")
-        # in random order, so that the first few are a random sample
-        shown = rng.permutation(stratified(view.held_out.labels, count, rng))
-        return replace(view, train=take(view.train, drawn), held_out=take(view.held_out, shown))
-
-
-@dataclass(frozen=True)
-class SubnetMeasurement:
-    """The measurement of one subnet.
-
-    Attributes:
-        accuracy: On held-out images, in percent.
-        loss: Cross entropy in nats.
-        images: Number of held-out images.
-        seconds: Time spent on it.
-        note: The reason why the accuracy is an estimate, or why the network was measured by itself.
-    """
-
-    accuracy: float
-    loss: float
-    images: int
-    seconds: float = 0.0
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,19 +43,6 @@ class TracedNetwork:
 
     steps: list[ExecutionStep] | None
     remark: str = ""
-
-
-@dataclass(frozen=True)
-class SubnetPredictions:
-    """The answers of one network or of several to the same images.
-
-    Attributes:
-        right: (images,) or (architectures, images) bool.
-        losses: (images,) or (architectures, images) float32, in nats.
-    """
-
-    right: NDArray[np.bool_]
-    losses: NDArray[np.float32]
 
 
 class SubnetEvaluator:

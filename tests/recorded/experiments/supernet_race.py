@@ -32,7 +32,7 @@ def experiment() -> Experiment:
     return Experiment(
         space=NASBench201(channels=4, cells=1),
         data=Digits(subset=512),
-        evaluator=Inherited(training, calibration=64, crowd=6, race=race),
+        evaluator=Inherited(training, calibration=64, preferred_batch=6, race=race),
         sampler=RegularizedEvolution(population=6, sample=3),
         baselines=(),
         budget=Budget(trials=18),

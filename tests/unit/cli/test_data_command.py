@@ -205,9 +205,9 @@ def test_a_refusal_of_the_publisher_is_one_line(publisher: Publisher) -> None:
 def test_ctrl_c_says_how_to_go_on(
     publisher: Publisher, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from raynas.data import fetch
+    from raynas.data import download
 
-    write, written = fetch._write_all, []
+    write, written = download._write_all, []
 
     def press(file: object, part: bytes) -> None:
         if written:
@@ -218,7 +218,7 @@ def test_ctrl_c_says_how_to_go_on(
     publisher.files[f"{FILES[0]}.gz"] = big = np.random.default_rng(0).bytes(200_000)
     monkeypatch.setattr(FashionMNIST, "source", publisher.source(FashionMNIST.source))
     with monkeypatch.context() as patch:
-        patch.setattr(fetch, "_write_all", press)
+        patch.setattr(download, "_write_all", press)
         called = raynas("data", "get", NAME)
     assert (called.code, called.out) == (130, "")
     assert called.err == "interrupted; go on with: raynas data get fashion-mnist\n"

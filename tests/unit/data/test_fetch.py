@@ -26,8 +26,18 @@ from hypothesis import strategies as st
 from publisher import Publisher, publishing
 
 from raynas.core import UserError
-from raynas.data import CIFAR10, CIFAR100, DATASETS, Digits, FashionMNIST, ImageNet16, fetch
-from raynas.data.fetch import fetch_file, get
+from raynas.data import (
+    CIFAR10,
+    CIFAR100,
+    DATASETS,
+    Digits,
+    FashionMNIST,
+    ImageNet16,
+    archives,
+    fetch,
+)
+from raynas.data.download import fetch_file
+from raynas.data.fetch import get
 from raynas.data.idx import FILES
 from raynas.data.source import DatasetDownload, DatasetSource, FileLayout
 
@@ -625,7 +635,7 @@ def test_a_mutated_archive_is_a_line_and_gets_nowhere_else(
     (folder / "archive").write_bytes(summed(content[:cut]))
     known = DatasetDownload("nobody", (), IN.rstrip("/"), unpacked=100_000)
     with contextlib.suppress(UserError):
-        fetch._unpack([folder / "archive"], folder / "out", known)
+        archives.unpack([folder / "archive"], folder / "out", known)
     assert {p.name for p in tmp_path.iterdir()} <= {"mutated"}
     assert {p.name for p in folder.iterdir()} == {"archive", "out"}
     assert {p.name for p in (folder / "out").iterdir()} <= {IN.rstrip("/")}
@@ -641,7 +651,7 @@ def test_headers_that_ask_for_too_much(tmp_path: Path, header: bytes) -> None:
     (tmp_path / "archive").write_bytes(summed(content))
     known = DatasetDownload("nobody", (), IN.rstrip("/"), unpacked=100_000)
     with pytest.raises(UserError, match="nothing of it is kept"):
-        fetch._unpack([tmp_path / "archive"], tmp_path / "out", known)
+        archives.unpack([tmp_path / "archive"], tmp_path / "out", known)
 
 
 def test_an_archive_may_name_its_folder(

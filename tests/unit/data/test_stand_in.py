@@ -28,6 +28,7 @@ from raynas.data import (
     available,
     stand_in,
 )
+from raynas.data.abilities import declared_images
 from raynas.data.files import DataNotFound, not_found
 
 
@@ -136,14 +137,14 @@ def test_shipped_sets_declare_what_their_files_have(tmp_path: Path) -> None:
         ImageNet16(fake.write_imagenet16(tmp_path / "16"), classes=20, verify=False),
     ]
     for dataset in every:
-        view, declared = dataset.search_view(0), dataset.declared
+        view, declared = dataset.search_view(0), declared_images(dataset)
         assert declared is not None
         assert view.train.pixels.shape[1:] == declared.shape
         assert view.num_classes == declared.num_classes
     counts = {
         type(dataset).__name__: (d.shape, d.num_classes, d.train, d.test)
         for dataset in (CIFAR10(), CIFAR100(), FashionMNIST(), ImageNet16())
-        if (d := dataset.declared)
+        if (d := declared_images(dataset))
     }
     assert counts == {
         "CIFAR10": ((32, 32, 3), 10, 50_000, 10_000),

@@ -43,7 +43,7 @@ def folder(tmp_path: Path, view: DataView) -> Path:
 def test_it_begins_with_the_inherited_weights(
     folder: Path, view: DataView, arch: Architecture, tmp_path: Path
 ) -> None:
-    tuned = FineTune(STILL).with_prepared(folder)
+    tuned = FineTune(STILL).bind_weights(folder)
     tuned.setup(SPACE, view)
     supernet = SPACE.supernet(view.input_shape, view.num_classes)
     load_weights(folder, supernet)
@@ -61,7 +61,7 @@ def test_it_begins_with_the_inherited_weights(
 def test_one_training_does_not_change_what_the_next_inherits(
     folder: Path, view: DataView, arch: Architecture, tmp_path: Path
 ) -> None:
-    tuned = FineTune(Recipe(epochs=2, batch_size=50)).with_prepared(folder)
+    tuned = FineTune(Recipe(epochs=2, batch_size=50)).bind_weights(folder)
     tuned.setup(SPACE, view)
     first = list(tuned.evaluate(arch, Job(0, 0, 2, workdir=tmp_path / "a")))
     again = list(tuned.evaluate(arch, Job(1, 0, 2, workdir=tmp_path / "b")))
@@ -71,8 +71,8 @@ def test_one_training_does_not_change_what_the_next_inherits(
 
 def test_weights_of_the_users_own_stay(folder: Path, tmp_path: Path) -> None:
     own = FineTune(STILL, weights=folder)
-    assert own.with_prepared(tmp_path) is own
-    assert own.weights_version() == FineTune(STILL).with_prepared(folder).weights_version()
+    assert own.bind_weights(tmp_path) is own
+    assert own.weights_version() == FineTune(STILL).bind_weights(folder).weights_version()
     assert FineTune(STILL).weights_version() is None
 
 

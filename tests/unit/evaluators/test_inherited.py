@@ -92,9 +92,9 @@ def test_a_corrupt_file_is_refused_with_its_name(weights: Path, inherited: Inher
             use()
     weights.write_bytes(bytes(content[:50]))
     with pytest.raises(UserError, match=r"weights\.safetensors is not a whole"):
-        Inherited().with_prepared(weights.parent)
+        Inherited().bind_weights(weights.parent)
     with pytest.raises(UserError, match="no supernet weights at"):
-        Inherited().with_prepared(weights.parent / "elsewhere")
+        Inherited().bind_weights(weights.parent / "elsewhere")
 
 
 def test_weights_that_are_not_numbers_are_reported(
@@ -116,11 +116,11 @@ def test_weights_that_are_not_numbers_are_reported(
 def test_it_needs_a_training_until_there_are_weights(weights: Path) -> None:
     training = TrainSupernet(Recipe(epochs=2))
     before = Inherited(training=training, calibration=100)
-    assert before.needs() is training
+    assert before.requires() is training
     assert before.weights_version() is None
     assert before.assets() == {}
-    after = before.with_prepared(weights.parent)
-    assert after.needs() is None
+    after = before.bind_weights(weights.parent)
+    assert after.requires() is None
     assert after.weights_version() == Inherited(weights=weights).weights_version()
     assert describe(after) == describe(before)  # where weights lie is no setting
     before.setup(SPACE, VIEW)
@@ -137,20 +137,20 @@ def test_assets_serve_in_place_of_the_file(weights: Path, inherited: Inherited) 
         array.flags.writeable = False
     weights.unlink()
     other = replace(inherited)
-    other.equip(assets)
+    other.load_assets(assets)
     other.setup(SPACE, VIEW)
     (found,) = other.evaluate(archs(1)[0], JOB)
     assert found.values == wanted.values
     parameters = other._on("cpu").supernet.state_dict()
     assert not any(np.shares_memory(assets[n], t.numpy()) for n, t in parameters.items())
     foreign = replace(inherited)
-    foreign.equip({**assets, "body.more": np.zeros(3, np.float32)})
+    foreign.load_assets({**assets, "body.more": np.zeros(3, np.float32)})
     foreign.setup(SPACE, VIEW)
     with pytest.raises(UserError, match=r"of another supernet: body\.more is \(3,\) there"):
         foreign.check(archs(1)[0])
 
 
-@pytest.mark.parametrize("wrong", [{"calibration": 1}, {"images": 0}, {"crowd": 0}])
+@pytest.mark.parametrize("wrong", [{"calibration": 1}, {"images": 0}, {"preferred_batch": 0}])
 def test_settings_that_make_no_sense_are_named(wrong: dict[str, int]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         Inherited(**wrong)  # type: ignore[arg-type]

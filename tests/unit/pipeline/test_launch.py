@@ -374,7 +374,7 @@ from toys import noise, quality
 @dataclass
 class Hints(Curves):
     name = "hints"
-    quick = True
+    lightweight = True
     max_step: int = 1
 
     @property

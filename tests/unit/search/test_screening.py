@@ -59,7 +59,7 @@ class Hints(Evaluator):
     """
 
     name: ClassVar[str] = "hints"
-    quick: ClassVar[bool] = True
+    lightweight: ClassVar[bool] = True
     fault: Mapping[str, str] = field(default_factory=dict)
     log: list[str] = field(default_factory=list, metadata={"fingerprint": False})
 

@@ -11,7 +11,8 @@ from tiny_supernet import Tiny, tiny_view
 from torch import Tensor, nn
 
 from raynas.supernet.calibration import calibration_batches, in_batches, recalibrate
-from raynas.supernet.evaluation.subnets import Looks, SubnetBatch, SubnetEvaluator
+from raynas.supernet.evaluation.measurements import Looks
+from raynas.supernet.evaluation.subnets import SubnetBatch, SubnetEvaluator
 from raynas.training import Recipe
 from raynas.training.augment import on_device
 

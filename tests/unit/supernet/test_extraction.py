@@ -18,7 +18,8 @@ from raynas.layers import ElasticConv2d, ElasticLinear, Flatten, Sequential
 from raynas.spaces import ElasticResNet, NASBench201
 from raynas.spaces.base import InputShape, SearchSpace
 from raynas.spaces.supernet import Supernet
-from raynas.supernet.evaluation.subnets import Looks, SubnetEvaluator
+from raynas.supernet.evaluation.measurements import Looks
+from raynas.supernet.evaluation.subnets import SubnetEvaluator
 from raynas.supernet.extraction import extract_checked
 
 SMALL = ElasticResNet(((8, 16),), (1,), depths=(1, 2), kernels=(3, 5), expansions=(0.5, 1.0))

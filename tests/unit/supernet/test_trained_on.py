@@ -19,6 +19,7 @@ from raynas.core.describe import fresh
 from raynas.data import Arrays, Digits
 from raynas.data.base import DataView, Images
 from raynas.evaluators import FineTune, Inherited, Retrain, TrainSupernet
+from raynas.evaluators.abilities import remarks_of
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Budget, Experiment, Finalists, RankingCheck, load
 from raynas.pipeline import launch
@@ -155,7 +156,7 @@ def test_older_weights_are_used_with_a_remark(tmp_path: Path) -> None:
         (remark,) = evaluator.remarks()
         assert "do not say which images they were trained on" in remark
         assert str(older) in remark
-    assert Inherited().remarks() == FineTune().remarks() == Retrain().remarks() == ()
+    assert remarks_of(Inherited()) == remarks_of(FineTune()) == remarks_of(Retrain()) == ()
 
 
 def test_hashes_that_were_altered_are_refused(weights: Path) -> None:

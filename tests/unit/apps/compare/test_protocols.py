@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from unit.benchmarks.nb201_cells import columns, texts, write
 
-from raynas.apps.compare import protocols
+from raynas.apps.compare import protocols, published, table_values
 from raynas.apps.compare.methods import PUBLISHED, SAMPLERS, SCHEDULERS, SEVERAL
 from raynas.apps.compare.protocols import ComparisonTask, answer, check, settings
 from raynas.core import UserError
@@ -81,8 +81,8 @@ def test_the_first_trainings_are_all_trainings_with_a_latency_or_not(
     made = [("COMPLETE", names[i], 1.0) for i in order]
     monkeypatch.setattr(protocols, "_searched", lambda *_, **__: made)
     volumes = run("pareto", "random", holes)["volume"]
-    low, slow = protocols.reference(holes, "cifar10")
-    whole = protocols.whole_volume(holes, "cifar10")
+    low, slow = table_values.reference(holes, "cifar10")
+    whole = table_values.whole_volume(holes, "cifar10")
 
     def share(cell: int) -> float:
         """Of the box below one cell."""
@@ -105,24 +105,24 @@ def test_searches_count_cells_without_a_latency(
     monkeypatch.setattr(protocols, "_searched", watched)
     found = run("pareto", method, holes)
     assert found["trainings"] == 30
-    known, space = protocols.table(holes), protocols.NASBench201()
+    known, space = table_values.table(holes), protocols.NASBench201()
     points = []
     for _, arch, _ in made[0][:5]:
-        latency = known.cost(space.architecture(arch), "cifar10", protocols.LATENCY)
+        latency = known.cost(space.architecture(arch), "cifar10", table_values.LATENCY)
         if latency is not None:
-            points.append((protocols._accuracies(arch, "cifar10", holes)[0], -latency))
-    zero = np.array(protocols.reference(holes, "cifar10"))
+            points.append((table_values.accuracies(arch, "cifar10", holes)[0], -latency))
+    zero = np.array(table_values.reference(holes, "cifar10"))
     assert len(points) < 5
     assert found["volume"][0] == pytest.approx(
-        100 * hypervolume(np.array(points), zero) / protocols.whole_volume(holes, "cifar10")
+        100 * hypervolume(np.array(points), zero) / table_values.whole_volume(holes, "cifar10")
     )
 
 
 def test_of_all_cells_the_hypervolume_is_whole(table: str) -> None:
-    known = protocols.cells(table, "cifar10")
-    low, slow = protocols.reference(table, "cifar10")
+    known = table_values.cells(table, "cifar10")
+    low, slow = table_values.reference(table, "cifar10")
     best = (known["val"].max() - low) * (-known["latency"].min() - slow)
-    assert protocols.whole_volume(table, "cifar10") == pytest.approx(best)
+    assert table_values.whole_volume(table, "cifar10") == pytest.approx(best)
 
 
 @pytest.mark.parametrize("method", PUBLISHED)
@@ -140,13 +140,13 @@ def test_bohb_pays_for_every_round_of_a_bracket(table: str) -> None:
     from raynas.spaces import NASBench201
 
     sampler.setup(NASBench201(), SearchProblem((Objective(),), 12, 0, "x"))
-    trained = protocols._halving(sampler, protocols.table(table, (12,)), 0)
+    trained = published._halving(sampler, table_values.table(table, (12,)), 0)
     archs = [next(trained)[0] for _ in range(20)]
     assert len(set(archs[:9])) == 9
     assert set(archs[9:12]) < set(archs[:9])
     assert archs[12] in archs[9:12]
     assert set(archs[16:17]) < set(archs[13:16])
-    values = [protocols._train(protocols.table(table, (12,)), a).values for a in archs[:13]]
+    values = [published._train(table_values.table(table, (12,)), a).values for a in archs[:13]]
     assert values[12] == max(values, key=lambda v: v["val_accuracy"])
 
 

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from raynas.proxies.engine import passes
+from raynas.proxies.engine import batch_norm, relu_patterns
 from raynas.proxies.engine.memory import keep_memory
-from raynas.proxies.engine.passes import PassRecording, both_on, run
+from raynas.proxies.engine.passes import PassRecording, run
+from raynas.proxies.engine.relu_patterns import both_on
 
 shapes = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=70)
 values = st.sampled_from([-1.0, -0.0, 0.0, 1e-45, 1.0, float("inf"), float("nan")])
@@ -30,7 +31,7 @@ def test_common_units_are_counted_exactly(x: NDArray[np.float32]) -> None:
 def test_common_units_of_any_number_type(
     dtype: torch.dtype, byte_products: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(passes, "_BYTES", byte_products and passes._BYTES)
+    monkeypatch.setattr(relu_patterns, "_BYTES", byte_products and relu_patterns._BYTES)
     x = torch.randn(5, 300, generator=torch.Generator().manual_seed(0)).to(dtype)
     on = (x > 0).long()
     assert torch.equal(both_on(x), on @ on.T)
@@ -65,8 +66,8 @@ def test_moments_are_exact_in_any_number_of_parts_and_far_from_zero(
     generator = torch.Generator().manual_seed(images + side)
     x = torch.randn(images, channels, side, side, generator=generator) + mean
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(passes, "_IN_CACHE", part)
-        found = passes._moments(x.contiguous(memory_format=torch.channels_last))
+        patched.setattr(batch_norm, "_IN_CACHE", part)
+        found = batch_norm.moments(x.contiguous(memory_format=torch.channels_last))
     exact = x.double()
     assert torch.allclose(found[0].double(), exact.mean(dim=(0, 2, 3)), rtol=1e-5, atol=1e-5)
     variance = exact.var(dim=(0, 2, 3), unbiased=False)
@@ -74,7 +75,7 @@ def test_moments_are_exact_in_any_number_of_parts_and_far_from_zero(
 
 
 def test_a_constant_channel_has_no_variance_and_not_a_negative_one() -> None:
-    _, variance = passes._moments(torch.full((64, 4, 32, 32), 0.1))
+    _, variance = batch_norm.moments(torch.full((64, 4, 32, 32), 0.1))
     assert bool((variance >= 0).all())
     assert float(variance.max()) < 1e-12
 

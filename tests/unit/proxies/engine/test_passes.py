@@ -16,16 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from raynas.core import InvalidScore
-from raynas.proxies.engine.passes import (
-    Norm,
-    PassRecording,
-    PassResult,
-    ReLUAgreement,
-    ReLUCodes,
-    blocks_of,
-    rows,
-    run,
-)
+from raynas.proxies.engine.blocks import blocks_of
+from raynas.proxies.engine.passes import Norm, PassRecording, PassResult, run
+from raynas.proxies.engine.relu_patterns import ReLUAgreement, ReLUCodes, rows
 
 IMAGES = make_batch().images
 

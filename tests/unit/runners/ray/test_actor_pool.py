@@ -202,7 +202,7 @@ def test_without_looking_ahead_there_is_one_at_a_time() -> None:
 
 def test_who_likes_a_crowd_gets_one_and_no_second_to_wait(fake: FakeRay) -> None:
     fake.seconds, numbers, team = 0.4, Numbers(50), crew(2)
-    team.shared.evaluator.crowd = 8  # type: ignore[misc]
+    team.shared.evaluator.preferred_batch = 8  # type: ignore[misc]
     team.carry_out(numbers)
     assert [len(chunk) for chunk in fake.chunks] == [8] * 6 + [2]
     assert numbers.most == 16
@@ -219,7 +219,7 @@ def test_tasks_of_two_payloads_are_never_in_one_chunk(fake: FakeRay) -> None:
             return task
 
     numbers, team = Mixed(60), crew(2)
-    team.shared.evaluator.crowd = 8  # type: ignore[misc]
+    team.shared.evaluator.preferred_batch = 8  # type: ignore[misc]
     team.carry_out(numbers)
     assert sorted(n for chunk in fake.chunks for n in chunk) == list(range(60))
     assert all(len({n % 5 >= 3 for n in chunk}) == 1 for chunk in fake.chunks)
@@ -590,7 +590,7 @@ class Equipped(Curves):
     file: str = "v1"
     given: dict[str, Any] | None = None
 
-    def equip(self, assets: Mapping[str, Any]) -> None:
+    def load_assets(self, assets: Mapping[str, Any]) -> None:
         self.given = dict(assets)
 
     def weights_version(self) -> str:

@@ -24,10 +24,12 @@ from raynas.supernet.evaluation import racer as races_module
 from raynas.supernet.evaluation import subnets as module
 from raynas.supernet.evaluation.agreement import TraceAgreement
 from raynas.supernet.evaluation.batched import BatchedExecutor
+from raynas.supernet.evaluation.execution_plan import ExecutionPlan, steps
+from raynas.supernet.evaluation.measurements import Looks, SubnetMeasurement
 from raynas.supernet.evaluation.race import Race
 from raynas.supernet.evaluation.racer import SubnetRacer
-from raynas.supernet.evaluation.subnets import Looks, SubnetEvaluator, SubnetMeasurement
-from raynas.supernet.evaluation.tracing import ExecutionPlan, ValueTable, record, steps
+from raynas.supernet.evaluation.subnets import SubnetEvaluator
+from raynas.supernet.evaluation.tracing import ValueTable, record
 from raynas.training import Recipe
 from raynas.training.augment import on_device
 from raynas.training.loop import measure

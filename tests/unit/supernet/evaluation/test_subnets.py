@@ -16,9 +16,10 @@ from raynas.spaces import ElasticResNet
 from raynas.spaces.base import SearchSpace
 from raynas.supernet.calibration import calibration_batches, recalibrate
 from raynas.supernet.evaluation import subnets as module
+from raynas.supernet.evaluation.measurements import Looks, SubnetMeasurement
 from raynas.supernet.evaluation.race import Race, RaceCourse, run_heat
 from raynas.supernet.evaluation.racer import SubnetRacer
-from raynas.supernet.evaluation.subnets import Looks, SubnetEvaluator, SubnetMeasurement
+from raynas.supernet.evaluation.subnets import SubnetEvaluator
 from raynas.training import Recipe
 from raynas.training.augment import on_device
 from raynas.training.loop import measure

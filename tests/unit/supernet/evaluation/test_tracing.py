@@ -19,14 +19,8 @@ from raynas.spaces.base import SearchSpace
 from raynas.spaces.supernet import Supernet
 from raynas.supernet.calibration import recalibrate
 from raynas.supernet.evaluation.batched import BatchedExecutor
-from raynas.supernet.evaluation.tracing import (
-    ExecutionPlan,
-    ExecutionStep,
-    NotRecordableError,
-    ValueTable,
-    record,
-    steps,
-)
+from raynas.supernet.evaluation.execution_plan import ExecutionPlan, ExecutionStep, steps
+from raynas.supernet.evaluation.tracing import NotRecordableError, ValueTable, record
 
 SHAPE = (3, 12, 12)
 SPACES: dict[str, SearchSpace] = {
