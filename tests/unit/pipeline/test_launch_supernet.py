@@ -213,7 +213,7 @@ def test_the_live_view_knows_how_long_the_training_takes(tmp_path: Path, console
             def told(*arguments: Any, **keywords: Any) -> Any:
                 answer = report(*arguments, **keywords)
                 if work.status().stage == "supernet":
-                    work._began = time.monotonic() - 10.0 * (1 + len(seen))
+                    work.progress.began = time.monotonic() - 10.0 * (1 + len(seen))
                     status = work.status()
                     seen.append((status.share, remaining(status)))
                 return answer
