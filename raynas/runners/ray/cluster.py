@@ -24,9 +24,11 @@ from raynas.runners.base import JobOutcome, Resources, Runner
 from raynas.runners.gpus import GpuDecision
 from raynas.runners.ray import environment
 from raynas.runners.ray import nodes as machines
-from raynas.runners.ray.actor_pool import ActorPool, ActorTask, SharedContext, TaskSource
+from raynas.runners.ray.actor_pool import ActorPool
 from raynas.runners.ray.autoscaling import AutoscalerRequest
 from raynas.runners.ray.lost_nodes import LostMachines, WordsInto
+from raynas.runners.ray.shared_context import SharedContext
+from raynas.runners.ray.tasks import ActorTask, TaskSource
 from raynas.search.context import EvaluationContext
 
 environment.prepare()  # before Ray is imported
@@ -394,6 +396,13 @@ class _Answers(TaskSource):
             return None
         self._given += 1
         return self._tasks[self._given - 1]
+
+    @property
+    def left(self) -> int:
+        return 0  # no machine is worth to be started for them
+
+    def rest(self, seconds: float) -> None:
+        time.sleep(seconds)
 
     def share(self, workers: int) -> int:
         return (len(self._tasks) - self._given) // (2 * workers)

@@ -30,12 +30,13 @@ from raynas.runners.placement import (
 )
 from raynas.runners.ray import environment
 from raynas.runners.ray import nodes as machines
-from raynas.runners.ray.actor_pool import SharedContext, ready_evaluator
+from raynas.runners.ray.actor_worker import ready_evaluator
 from raynas.runners.ray.autoscaling import AutoscalerRequest
 from raynas.runners.ray.cluster import ClusterRunner
 from raynas.runners.ray.devices import look_at_devices
 from raynas.runners.ray.lost_nodes import LostMachines
 from raynas.runners.ray.memory import PeakMemory, watched
+from raynas.runners.ray.shared_context import SharedContext
 from raynas.search.job_source import JobSource
 
 environment.prepare()  # before Ray is imported
