@@ -31,7 +31,7 @@ from raynas.core.metrics import VAL_ACCURACY
 from raynas.data.base import DataView
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment
-from raynas.pipeline.stages import prepare
+from raynas.pipeline.checks import prepare
 from raynas.runners.base import pick_device
 from raynas.runners.simulated import SimulatedCluster, VirtualRunner, WorkerUsage
 from raynas.samplers.random import Random

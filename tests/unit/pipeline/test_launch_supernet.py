@@ -18,9 +18,10 @@ from unit.pipeline.test_launch import StopsAfter, begin, found, local, plain
 import raynas.reports
 from raynas.core import UserError
 from raynas.experiment import load
+from raynas.pipeline.finalists import spread
+from raynas.pipeline.interruption import RunInterrupted
 from raynas.pipeline.launch import resume
 from raynas.pipeline.live import remaining
-from raynas.pipeline.stages import RunInterrupted, spread
 from raynas.runners.local import LocalRunner
 from raynas.search.job_source import JobSource
 from raynas.store import RunFolder, read, trials

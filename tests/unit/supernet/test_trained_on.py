@@ -22,7 +22,7 @@ from raynas.evaluators import FineTune, Inherited, Retrain, TrainSupernet
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Budget, Experiment, Finalists, RankingCheck, load
 from raynas.pipeline import launch
-from raynas.pipeline.stages import prepare
+from raynas.pipeline.checks import prepare
 from raynas.runners.local import LocalRunner
 from raynas.runners.ray import actor_worker
 from raynas.runners.ray.actor_worker import ready_evaluator
