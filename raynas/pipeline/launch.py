@@ -213,7 +213,7 @@ def _carry_out(
         rows = _Shown(writer, board)
         experiment, session = loaded.experiment, writer.session
         keep_space(folder, experiment)
-        RunPipeline(folder, experiment, payload, rows, hand, console, session).go()
+        RunPipeline(folder, experiment, payload, rows, hand, console, session).run()
     except TakenOver:
         raise
     except Exception as error:

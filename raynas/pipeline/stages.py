@@ -8,8 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
@@ -36,14 +35,12 @@ from raynas.pipeline.history import (
 )
 from raynas.pipeline.interruption import RunInterrupted, interrupts
 from raynas.pipeline.printing import show_remarks
+from raynas.pipeline.searches import build_experiment_search, screening_of
 from raynas.runners.base import Runner
 from raynas.samplers.base import Sampler
-from raynas.samplers.random import Random
 from raynas.search.builder import (
     SearchSetup,
-    build_ordered_search,
     build_retraining,
-    build_search,
     build_single_training,
 )
 from raynas.search.checkpoints import CheckpointFolders
@@ -87,7 +84,7 @@ class RunPipeline:
     def __post_init__(self) -> None:
         self._retention = CheckpointRetention(self.experiment.checkpoints)
 
-    def go(self) -> None:
+    def run(self) -> None:
         """Carry out all that is not in the store yet.
 
         Raises:
@@ -183,24 +180,17 @@ class RunPipeline:
             keep=max(experiment.finalists.top, 1),
             uses=(experiment.evaluator, scorer),
         )
-        parts: dict[str, Any] = {
-            "sampler": sampler,
-            "fallback": Random(),
-            "scheduler": fresh(experiment.scheduler),
-            "limits": limits,
-            "run": f"{self.folder.info.run}/{sampler.name}",
-            "bounds": experiment.bounds,
-            "screening": self._screening(sampler, setup.past),
-        }
-        if experiment.deterministic_workers:
-            ordered = build_ordered_search(setup, lanes=experiment.deterministic_workers, **parts)
-            return self._searched(ordered, ordered.controller)
-        search = build_search(setup, **parts)
-        return self._searched(search, search)
-
-    def _searched(self, work: JobSource, search: SearchController) -> SearchController:
-        """Carry out a search, and print what a user should know of its end."""
+        work = build_experiment_search(
+            experiment,
+            setup,
+            sampler=sampler,
+            limits=limits,
+            run=f"{self.folder.info.run}/{sampler.name}",
+            screening=self._screening(sampler, setup.past),
+            lanes=experiment.deterministic_workers,
+        )
         self._carry_out(work)
+        search = work.controller if isinstance(work, DeterministicOrder) else work
         if search.note:
             self.console.print(Text(f"{search.rows.arm} ended: {search.note}"), soft_wrap=True)
         if isinstance(work, DeterministicOrder):
@@ -216,10 +206,7 @@ class RunPipeline:
         experiment, screen = self.experiment, self.experiment.screen
         if screen is None or (sampler is not experiment.sampler and screen.keep < 1):
             return None
-        payload = dataclasses.replace(self.payload, evaluator=fresh(screen.evaluator))
-        early = set(screen.names) - {metric.name for metric in experiment.evaluator.metrics}
-        bounds = tuple(bound for bound in experiment.bounds if bound.metric in early)
-        return ProposalScreening(screen, partial(self.runner.evaluate, payload), past, bounds)
+        return screening_of(experiment, self.payload, self.runner.evaluate, past)
 
     def _truth(self, searched: list[Trial]) -> None:
         """Train some of the searched architectures, to judge the search's own values."""

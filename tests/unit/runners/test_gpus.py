@@ -19,7 +19,7 @@ from raynas.runners.ray.actor_worker import ActorWorker
 from raynas.runners.ray.nodes import awaited
 from raynas.runners.ray.runner import RayRunner
 from raynas.runners.ray.shared_context import SharedContext
-from raynas.runners.ray.tune import TrialActor
+from raynas.runners.ray.tune_worker import TrialActor
 
 SCALED = {**HEAD, "Labels": {"ray.io/node-group": "head"}}
 CPU, GPU = node("cpu", CPU=4.0), node("gpu", CPU=8.0, GPU=2.0)

@@ -183,7 +183,7 @@ def experiment(seed: int, evaluator: Evaluator, **more: object) -> Experiment:
     [
         lambda of: (of[0], {}),
         lambda of: (of[1], {}),
-        lambda of: (Retrain(RECIPE), {"truth": RankingCheck(of[1], count=1)}),
+        lambda of: (Retrain(RECIPE), {"ranking_check": RankingCheck(of[1], count=1)}),
     ],
 )
 def test_a_search_by_seen_images_does_not_begin(parts, weights: Path) -> None:
@@ -260,17 +260,19 @@ def test_a_worker_refuses_seen_images_as_well(weights: Path, monkeypatch) -> Non
 
 def test_a_tune_worker_is_given_its_assets(weights: Path, monkeypatch) -> None:
     """Trainings go through Tune, whose workers looked for the driver's file."""
-    from raynas.runners.ray import tune
+    from raynas.runners.ray import tune_worker
 
     monkeypatch.setattr(actor_worker, "ray", Store)
-    monkeypatch.setattr(tune.TrialActor, "_begin", lambda *_: None)
+    monkeypatch.setattr(tune_worker.TrialActor, "_begin", lambda *_: None)
     monkeypatch.setattr(
-        tune.ray, "get_runtime_context", lambda: type("C", (), {"get_node_id": lambda _: "n"})()
+        tune_worker.ray,
+        "get_runtime_context",
+        lambda: type("C", (), {"get_node_id": lambda _: "n"})(),
     )
     tuned = both(weights)[1]
     shared = SharedContext(SPACE, tuned, DATA.search_view(0), dict(tuned.assets()), "v")
     (weights.parent / FILE).unlink()
-    actor = object.__new__(tune.TrialActor)
+    actor = object.__new__(tune_worker.TrialActor)
     actor.setup({}, shared)
     assert actor._evaluator._start(SPACE.extremes()[0], 0) is not None
 
