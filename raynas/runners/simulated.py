@@ -80,6 +80,10 @@ class VirtualRunner(Runner):
         """Return the simulated seconds since the runner was made."""
         return self.now
 
+    def remarks(self) -> tuple[str, ...]:
+        """Return no remarks."""
+        return ()
+
     def run(self, work: JobSource) -> None:
         """Simulate until ``work`` is done or interrupted.
 

@@ -198,6 +198,14 @@ class ClusterRunner(Runner):
         """Return a function for how many actors there may be, as machines join and leave."""
         return (lambda: 1) if payload.evaluator.serial else machines.CachedQuery(self._slots)
 
+    def clock(self) -> float:
+        """Return the seconds of this machine's monotonic clock."""
+        return time.monotonic()
+
+    def remarks(self) -> tuple[str, ...]:
+        """Return no remarks."""
+        return ()
+
     def open(self) -> None:
         """Start Ray on this machine, or join the cluster at ``address``.
 
