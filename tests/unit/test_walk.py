@@ -1,4 +1,4 @@
-"""``docs/walk.md`` names files and functions as they are, in the order in which a trial passes them."""
+"""``docs/walk.md`` names files and functions that exist, in the order of a trial's walk."""
 
 from __future__ import annotations
 
