@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from raynas.core import UserError, rng_for
 from raynas.experiment import LoadedExperiment
-from raynas.pipeline.stages import prepare
+from raynas.pipeline.checks import prepare
 from raynas.runners.base import Resources
 from raynas.store.files import write_whole
 from raynas.store.remote import RemoteFolder, is_uri

@@ -29,8 +29,9 @@ from raynas.core.describe import describe, fingerprint, fresh
 from raynas.evaluators.abilities import bound_to
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment
+from raynas.pipeline.checks import prepare
+from raynas.pipeline.finalists import finalists_refused
 from raynas.pipeline.history import final_evaluator
-from raynas.pipeline.stages import finalists_refused, prepare
 from raynas.runners.base import pick_device
 from raynas.search.context import EvaluationContext
 from raynas.spaces.guard import ArchitectureError, checked_canonical

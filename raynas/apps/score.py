@@ -1,7 +1,6 @@
-"""Scores without a search: an experiment that asks proxies only, and the table that it gives.
+"""This module scores architectures without a search, by an experiment that asks proxies only.
 
-`raynas score` writes the file of such an experiment, so its run is stored, resumed and reported
-like any other.
+Its run is stored, resumed and reported like any other.
 """
 
 from __future__ import annotations
@@ -10,29 +9,33 @@ import contextlib
 import dataclasses
 import inspect
 import tempfile
-import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from raynas.core import SearchProblem, SpaceExhausted, UserError, unknown_option
+from raynas.core import Objective, SearchProblem, SpaceExhausted, UserError, unknown_option
 from raynas.core.describe import fresh
 from raynas.core.ranks import log_rank_sum
 from raynas.data.abilities import data_remarks
 from raynas.evaluators import ZeroShot
-from raynas.experiment import Experiment, LoadedExperiment, load, with_data
+from raynas.experiment import Budget, Experiment, Finalists, LoadedExperiment, load, with_data
 from raynas.pipeline.history import reload
+from raynas.samplers import Exhaustive, Listed, Random
+from raynas.schedulers import NoStopping
 from raynas.store import RunFolder, read
 from raynas.store.schema import SEARCH
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from raynas.data.base import Dataset
     from raynas.proxies import Proxy
+    from raynas.samplers import Sampler
+    from raynas.spaces.base import SearchSpace
 
 ENSEMBLE = "ensemble"
 """Name of the column with the combined ranks of all proxies."""
@@ -96,7 +99,7 @@ class ScoreRequest:
 
 
 def load_request(request: ScoreRequest, overrides: Mapping[str, object]) -> LoadedExperiment:
-    """Load the experiment of a request; its source is the text of a Python file.
+    """Load the experiment of a request, with the file from which its run makes it again.
 
     Where the files of the data set are missing and it declares its images, random ones stand in.
 
@@ -116,14 +119,91 @@ def load_request(request: ScoreRequest, overrides: Mapping[str, object]) -> Load
         file = Path(folder) / f"score_{Path(request.space).stem}.py"
 
         def loaded(trials: int) -> LoadedExperiment:
-            text = _of_file(given, request, trials) if given else _of_space(request, trials)
-            file.write_text(text, encoding="utf-8")
+            file.write_text(_file_text(request, trials, given), encoding="utf-8")
             return load(file, overrides, beside=given.path.parent if given else None)
 
         made = loaded(request.random or _RANDOM)
         if made.experiment.sampler.finite:
             made = loaded(_count(made.experiment))
     return with_data(dataclasses.replace(made, path=given.path) if given else made)
+
+
+def _file_text(request: ScoreRequest, trials: int, given: LoadedExperiment | None) -> str:
+    """Return the file that a run of scores stores; it calls :func:`score_experiment`.
+
+    Where an experiment's file is scored, its text comes first, and the added text uses none of its
+    names.
+    """
+    if given is None:
+        return f'''"""Scores of untrained networks; written by `raynas score`."""
+
+from raynas.apps.score import ScoreRequest, score_experiment
+from raynas.experiment import Experiment
+
+
+def experiment() -> Experiment:
+    return score_experiment(
+        {request!r},
+        trials={trials},
+    )
+'''
+    named = dataclasses.replace(request, space=Path(request.space).name)
+    return f"""{given.source}
+
+# -- added by `raynas score` ---------------------------------------------------------------------
+
+
+def experiment(given=experiment):
+    from raynas.apps.score import ScoreRequest, score_experiment
+
+    return score_experiment(
+        {named!r},
+        trials={trials},
+        given=given(),
+    )
+"""
+
+
+def score_experiment(
+    request: ScoreRequest, trials: int, given: Experiment | None = None
+) -> Experiment:
+    """Return the experiment that scores architectures by proxies.
+
+    Args:
+        request: What to score.
+        trials: Number of architectures.
+        given: An experiment whose space, data and resources are taken; None takes the space and
+            the data set that the request names.
+
+    Returns:
+        An experiment without trainings.
+
+    Raises:
+        UserError: A space, data set or proxy is not known.
+        UserError: The data set needs settings.
+    """
+    proxies = _proxies(request)
+    parts: dict[str, Any] = {
+        "name": f"score-{Path(request.space).stem}",
+        "evaluator": ZeroShot(proxies=tuple(proxies), batch=request.batch),
+        "sampler": _sampler(request),
+        "objectives": (Objective(next(part for proxy in proxies for part in proxy.parts)),),
+        "budget": Budget(trials=trials),
+        "finalists": Finalists(top=0),
+        "baselines": (),
+        "seed": request.seed,
+    }
+    if given is None:
+        return Experiment(space=_space(request), data=_data(request.data or "digits"), **parts)
+    return dataclasses.replace(
+        given,
+        scheduler=NoStopping(),
+        screen=None,
+        ranking_check=None,
+        bounds=(),
+        smoke={},
+        **parts,
+    )
 
 
 def _count(experiment: Experiment) -> int:
@@ -139,40 +219,22 @@ def _count(experiment: Experiment) -> int:
     return found
 
 
-def _of_space(request: ScoreRequest, trials: int) -> str:
+def _space(request: ScoreRequest) -> SearchSpace:
     from raynas.spaces import SPACES
 
     if request.space not in SPACES:
         raise unknown_option(
             "space", request.space, sorted(SPACES), "or give the file of an experiment, *.py"
         )
-    space, data = SPACES[request.space].__name__, _data(request.data or "digits")
-    imports = _imports(
-        request,
-        f"from raynas.data import {data}",
-        "from raynas.experiment import Budget, Experiment, Finalists",
-        f"from raynas.spaces import {space}",
-    )
-    return f'''"""Scores of untrained networks; written by `raynas score`."""
-
-{imports}
+    return SPACES[request.space]()
 
 
-def experiment() -> Experiment:
-    return Experiment(
-        space={space}(),
-        data={data}(),
-{_settings(request, trials)}
-    )
-'''
-
-
-def _data(name: str) -> str:
-    """Return the class name of a data set that needs no settings."""
+def _data(name: str) -> Dataset:
+    """Return a data set that needs no settings."""
     from raynas.data import DATASETS
 
     simple = {
-        known: cls.__name__
+        known: cls
         for known, cls in DATASETS.items()
         if not any(p.default is p.empty for p in inspect.signature(cls).parameters.values())
     }
@@ -184,71 +246,13 @@ def _data(name: str) -> str:
         )
     if name not in simple:
         raise unknown_option("data set", name, sorted(simple))
-    return simple[name]
+    return simple[name]()
 
 
-def _of_file(given: LoadedExperiment, request: ScoreRequest, trials: int) -> str:
-    """Return the text of the file, followed by an ``experiment`` that changes the file's own.
-
-    The added text uses no name of the file.
-    """
-    imports = _imports(
-        request,
-        "import dataclasses\n",
-        "from raynas.experiment import Budget, Finalists",
-        "from raynas.schedulers import NoStopping",
-    )
-    return f"""{given.source}
-
-# -- added by `raynas score` ---------------------------------------------------------------------
-
-
-def experiment(given=experiment):
-{textwrap.indent(imports, "    ")}
-
-    return dataclasses.replace(
-        given(),
-        scheduler=NoStopping(),
-        screen=None,
-        ranking_check=None,
-        bounds=(),
-        smoke={{}},
-{_settings(request, trials)}
-    )
-"""
-
-
-def _imports(request: ScoreRequest, *more: str) -> str:
-    proxies = ", ".join(sorted(type(p).__name__ for p in _proxies(request)))
-    lines = (
-        "from raynas.core import Objective",
-        "from raynas.evaluators import ZeroShot",
-        f"from raynas.proxies import {proxies}",
-        f"from raynas.samplers import {_sampler(request).partition('(')[0]}",
-    )
-    return "\n".join(sorted((*lines, *more), key=lambda line: (line.startswith("from"), line)))
-
-
-def _settings(request: ScoreRequest, trials: int) -> str:
-    proxies = "".join(f"{type(p).__name__}(), " for p in _proxies(request)).rstrip()
-    return f"""        name={f"score-{Path(request.space).stem}"!r},
-        evaluator=ZeroShot(proxies=({proxies}), batch={request.batch}),
-        sampler={_sampler(request)},
-        objectives=(Objective("{_objective(request)}"),),
-        budget=Budget(trials={trials}),
-        finalists=Finalists(top=0),
-        baselines=(),
-        seed={request.seed},"""
-
-
-def _sampler(request: ScoreRequest) -> str:
+def _sampler(request: ScoreRequest) -> Sampler:
     if request.architectures:
-        return f"Listed({request.architectures!r})"
-    return "Exhaustive()" if request.every else "Random()"
-
-
-def _objective(request: ScoreRequest) -> str:
-    return next(part for proxy in _proxies(request) for part in proxy.parts)
+        return Listed(request.architectures)
+    return Exhaustive() if request.every else Random()
 
 
 def _proxies(request: ScoreRequest) -> list[Proxy]:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from raynas.data.source import FoundFiles as FoundSet
     from raynas.pipeline.results import WrittenFile
     from raynas.reports import RunSummary
-    from raynas.runners.simulated import WorkerUsage
+    from raynas.runners.simulated_cluster import WorkerUsage
     from raynas.store import RunFolder
     from raynas.training import ExportedNetwork
 

@@ -47,7 +47,7 @@ def get(
         with downloading(out) as told:
             got = get(source, folder, told, waiting)
     except KeyboardInterrupt:
-        from raynas.pipeline.stages import RunInterrupted
+        from raynas.pipeline.interruption import RunInterrupted
 
         raise RunInterrupted(source.command(folder)) from None
     out.print("fetched" if got.fetched else "there already; nothing was fetched")

@@ -108,7 +108,7 @@ def _told(error: Exception) -> tuple[int, str]:
         return 2, f"error: {_usage(error)}"
 
     from raynas.core import AllTrialsFailed, RaynasError
-    from raynas.pipeline.stages import RunInterrupted
+    from raynas.pipeline.interruption import RunInterrupted
     from raynas.store.files import what_helps
 
     if isinstance(error, RunInterrupted):

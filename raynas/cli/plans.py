@@ -101,12 +101,13 @@ def simulate(
     or --step-seconds say what a step takes; its accuracies are made up then. Where the files of
     its data set are missing, random images of the declared shape stand in.
     """
-    from raynas.apps.simulate import payload_for, simulate, worker_counts
+    from raynas.apps.simulate import simulate, worker_counts
+    from raynas.apps.step_times import payload_for
     from raynas.cli.console import console, show_simulation
     from raynas.experiment import load, parse_overrides, with_data
     from raynas.pipeline.live import LiveView
     from raynas.pipeline.printing import show_remarks
-    from raynas.runners.simulated import SimulatedCluster
+    from raynas.runners.simulated_cluster import SimulatedCluster
 
     overrides, out = parse_overrides(set_ or []), console()
     experiment = with_data(load(file, overrides, smoke=smoke)).experiment

@@ -15,10 +15,13 @@ from raynas.callbacks import CallbackDispatcher, RunCallback
 from raynas.core import Metric, UserError
 from raynas.evaluators.abilities import final_metrics_of
 from raynas.experiment import Experiment, LoadedExperiment
+from raynas.pipeline.checks import prepare
+from raynas.pipeline.finalists import finalists_refused
 from raynas.pipeline.history import keep_space, reload
+from raynas.pipeline.interruption import RunInterrupted, heeded
 from raynas.pipeline.printing import show_remarks
 from raynas.pipeline.results import finish
-from raynas.pipeline.stages import RunInterrupted, RunPipeline, finalists_refused, heeded, prepare
+from raynas.pipeline.stages import RunPipeline
 from raynas.runners.base import Runner
 from raynas.search.context import EvaluationContext, RowSink
 from raynas.store import Provenance, RunFolder, RunInfo, Writer, new_run_id, next_session, read
@@ -211,7 +214,7 @@ def _carry_out(
         rows = _Shown(writer, board)
         experiment, session = loaded.experiment, writer.session
         keep_space(folder, experiment)
-        RunPipeline(folder, experiment, payload, rows, hand, console, session).go()
+        RunPipeline(folder, experiment, payload, rows, hand, console, session).run()
     except TakenOver:
         raise
     except Exception as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import socket
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -134,13 +133,13 @@ class Runner(ABC):
             outcome has the reason and no measurement.
         """
 
+    @abstractmethod
     def clock(self) -> float:
         """Return the time on the clock of this runner.
 
         Returns:
             Seconds since an arbitrary moment; a virtual runner simulates them.
         """
-        return time.monotonic()
 
     def open(self) -> None:
         """Start or join a cluster; ``run`` does this too if it was not done before.
@@ -149,13 +148,13 @@ class Runner(ABC):
             UserError: If the cluster cannot be started or joined.
         """
 
+    @abstractmethod
     def remarks(self) -> tuple[str, ...]:
         """Return what a user should know before the run begins.
 
         Returns:
             Whole sentences, one for each remark; empty if there is nothing to say.
         """
-        return ()
 
     def close(self) -> None:
         """Release what the runner holds: its workers and a private cluster."""

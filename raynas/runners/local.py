@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -45,6 +46,10 @@ class LocalRunner(Runner):
     def __post_init__(self) -> None:
         if self.resources.gpus not in (None, "fit"):
             local_device(self.resources.gpus)
+
+    def clock(self) -> float:
+        """Return the seconds of this machine's monotonic clock."""
+        return time.monotonic()
 
     def remarks(self) -> tuple[str, ...]:
         """Name the settings that have no effect without separate workers."""

@@ -22,14 +22,20 @@ from raynas.search.context import (
     SearchLimits,
 )
 from raynas.search.controller import SearchController
-from raynas.search.deterministic import DeterministicOrder, unbroken
+from raynas.search.deterministic import DeterministicOrder
 from raynas.search.failures import FIRST_TRIALS, FirstFailures
 from raynas.search.incumbents import Incumbents
+from raynas.search.job_factory import JobFactory
 from raynas.search.ledger import TrialLedger
-from raynas.search.proposers import ListProposer, Proposer, SamplerProposer, SingleProposer
+from raynas.search.outcomes import TrialOutcomes
+from raynas.search.pausing import PausedTrials
+from raynas.search.progress import SearchProgress
+from raynas.search.proposers import ListProposer, Proposer, SingleProposer
 from raynas.search.retention import CheckpointRetention, Checkpoints
 from raynas.search.rows import NewRows, RowWriter
+from raynas.search.sampler_proposer import SamplerProposer
 from raynas.search.screening import ProposalScreening
+from raynas.search.stored_events import unbroken
 from raynas.search.trial_numbers import NumberPlan, TrialNumbers
 
 
@@ -112,7 +118,6 @@ class _Parts:
             stage=setup.stage,
             arm=setup.arm,
             weights=setup.weights,
-            ended=lambda trial: self.controller.ended(trial),
         )
         quick = setup.payload.evaluator.lightweight
         self.checkpoints = CheckpointPolicy(
@@ -123,28 +128,50 @@ class _Parts:
             scheduler=scheduler,
             keeps_all=keeps_all,
         )
-        self.controller: SearchController
 
     def finish(self, proposer: Proposer) -> SearchController:
-        """Return the controller, and connect it with the writer that tells it of ended trials."""
-        setup = self._setup
-        self.controller = SearchController(
+        """Return the controller."""
+        setup, evaluator = self._setup, self._setup.payload.evaluator
+        outcomes = TrialOutcomes(
+            ledger=self.ledger,
+            scheduler=self._scheduler,
+            rows=self.rows,
+            meter=self.meter,
+            objectives=setup.objectives,
+            bounds=self._bounds,
+            max_step=evaluator.max_step,
+            blind=self._blind,
+        )
+        progress = SearchProgress(
+            setup.stage,
+            setup.arm,
+            setup.objectives[0],
+            evaluator.max_step,
+            ledger=self.ledger,
+            proposer=proposer,
+            scheduler=self._scheduler,
+            incumbents=None if self._blind else self.incumbents,
+            meter=self.meter,
+        )
+        return SearchController(
             setup.payload,
+            setup.objectives,
             proposer=proposer,
             scheduler=self._scheduler,
             ledger=self.ledger,
+            factory=JobFactory(
+                setup.payload, self.checkpoints.folders, self._scheduler, setup.threads
+            ),
+            outcomes=outcomes,
+            paused=PausedTrials(self.ledger, self._scheduler, self.meter, outcomes),
             incumbents=self.incumbents,
             checkpoints=self.checkpoints,
             rows=self.rows,
             meter=self.meter,
+            progress=progress,
             interruption=self.interruption,
-            objectives=setup.objectives,
-            bounds=self._bounds,
             first_failures=self.first_failures,
-            threads=setup.threads,
-            blind=self._blind,
         )
-        return self.controller
 
 
 def build_search(

@@ -237,6 +237,14 @@ class SearchInterruption:
     requested: bool = False
     error: BaseException | None = None
 
+    def request(self, error: BaseException | None = None) -> None:
+        """Request the end of the search.
+
+        Args:
+            error: The error for the runner to raise, if any; the first one counts.
+        """
+        self.requested, self.error = True, self.error or error
+
 
 def one_line(text: str) -> str:
     r"""Return the text in one line of at most 500 characters.

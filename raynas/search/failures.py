@@ -61,8 +61,9 @@ class FirstFailures:
         first = sorted(self._messages)[: self._limit]
         if len(first) < self._limit or any(number < first[-1] for number in self._running):
             return
-        self._interruption.requested = True
-        self._interruption.error = AllTrialsFailed(
-            f"the search is given up: {every_trial_failed([self._messages[n] for n in first])}; "
-            "mend that, then `raynas resume` goes on"
+        self._interruption.request(
+            AllTrialsFailed(
+                f"the search is given up: {every_trial_failed([self._messages[n] for n in first])}"
+                "; mend that, then `raynas resume` goes on"
+            )
         )

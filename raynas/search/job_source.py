@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from raynas.core import Architecture, Decision, Job, Measurement, Trial
-from raynas.search.context import EvaluationContext, SearchStatus
+from raynas.search.context import EvaluationContext, SearchInterruption, SearchStatus
 
 
 class JobSource(ABC):
@@ -21,10 +21,12 @@ class JobSource(ABC):
 
     Attributes:
         payload: Space, evaluator and data, which workers need.
+        interruption: The request to end the search early.
         waits_for: Words on what all trials wait for, set by the runner; empty if nothing.
     """
 
     payload: EvaluationContext
+    interruption: SearchInterruption
     waits_for: str = ""  # set by the runner
 
     @abstractmethod
@@ -135,31 +137,31 @@ class JobSource(ABC):
             A context manager.
         """
 
-    @abstractmethod
     def interrupt(self, error: BaseException | None = None) -> None:
         """Start nothing more; running trials stay RUNNING in the store, to be resumed.
 
         Args:
-            error: The error for the runner to raise, if any.
+            error: The error for the runner to raise, if any; the first one counts.
         """
+        self.interruption.request(error)
 
     @property
-    @abstractmethod
     def interrupted(self) -> bool:
         """True from the first call of :meth:`interrupt` on.
 
         Returns:
             False before.
         """
+        return self.interruption.requested
 
     @property
-    @abstractmethod
     def error(self) -> BaseException | None:
         """The first error that it was interrupted with.
 
         Returns:
             The error, or None.
         """
+        return self.interruption.error
 
     @property
     @abstractmethod

@@ -18,7 +18,6 @@ class RowWriter:
         stage: Stage of the run, as the store names it.
         arm: Name of the method: the sampler that proposed, or the supernet's trainer.
         weights: Version of the inherited weights, stored with every row.
-        ended: Called with each trial that has ended, once it is stored.
     """
 
     def __init__(
@@ -28,14 +27,21 @@ class RowWriter:
         stage: str,
         arm: str,
         weights: str | None,
-        ended: Callable[[Trial], None],
     ) -> None:
         self.rows = rows
         self.stage, self.arm, self._weights = stage, arm, weights
-        self._ended = ended
+        self._listeners: list[Callable[[Trial], None]] = []
         self._gathering = False
         self._new_rows: list[dict[str, Any]] = []
         self._new_ends: list[Trial] = []
+
+    def on_end(self, listener: Callable[[Trial], None]) -> None:
+        """Call a listener with each trial that has ended, once it is stored.
+
+        Args:
+            listener: Takes the trial.
+        """
+        self._listeners.append(listener)
 
     def write(
         self, trial: Trial, measurement: Measurement | None, host: str = "", device: str = ""
@@ -60,7 +66,8 @@ class RowWriter:
         if rows:
             self.rows.append(rows)
         for trial in ends:
-            self._ended(trial)
+            for listener in self._listeners:
+                listener(trial)
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:

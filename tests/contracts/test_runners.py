@@ -18,7 +18,8 @@ from raynas.evaluators import Retrain, Tabular
 from raynas.runners.base import Resources, Runner
 from raynas.runners.local import LocalRunner
 from raynas.runners.placement import ResourceRequest
-from raynas.runners.simulated import SimulatedCluster, VirtualRunner
+from raynas.runners.simulated import VirtualRunner
+from raynas.runners.simulated_cluster import SimulatedCluster
 from raynas.samplers import TPE
 from raynas.samplers.evolution import RegularizedEvolution
 from raynas.samplers.random import Random

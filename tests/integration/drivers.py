@@ -23,7 +23,7 @@ from raynas.core import Trial
 from raynas.experiment import Experiment, load
 from raynas.pipeline import history as stored
 from raynas.pipeline import launch
-from raynas.pipeline import stages as session
+from raynas.pipeline import searches as builders
 from raynas.runners.local import LocalRunner
 from raynas.store import RunFolder, read
 
@@ -108,7 +108,7 @@ def resume_here(path: Path, monkeypatch: Any, more: int = 0) -> Resumed:
     """Resume with the local runner; what the run used is there to be looked at."""
     experiments: list[Experiment] = []
     searches: list[Any] = []
-    real = session.build_search
+    real = builders.build_search
 
     def search(*args: Any, **settings: Any) -> Any:
         searches.append(real(*args, **settings))
@@ -119,7 +119,7 @@ def resume_here(path: Path, monkeypatch: Any, more: int = 0) -> Resumed:
         return LocalRunner()
 
     with monkeypatch.context() as patch:
-        patch.setattr(session, "build_search", search)
+        patch.setattr(builders, "build_search", search)
         folder = launch.resume(path, runner, more_trials=more, console=quiet())
     return Resumed(folder, experiments[0], searches)
 

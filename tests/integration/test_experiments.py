@@ -28,7 +28,7 @@ from raynas.core import Cascade, Ensemble, UserError
 from raynas.data import Digits
 from raynas.data.abilities import declared_images
 from raynas.experiment import LoadedExperiment, load, with_data
-from raynas.pipeline.stages import prepare
+from raynas.pipeline.checks import prepare
 from raynas.samplers import TPE, Random
 from raynas.spaces import NASBench201
 from raynas.store import RunFolder

@@ -26,8 +26,7 @@ from raynas.data.base import DataView
 from raynas.runners.base import Resources
 from raynas.runners.failures import QUARANTINE
 from raynas.runners.placement import DeviceKind
-from raynas.runners.ray import actor_pool as crew
-from raynas.runners.ray import environment
+from raynas.runners.ray import environment, tasks
 from raynas.runners.ray import tune as tune_module
 from raynas.runners.ray.actors import ActorRunner
 from raynas.runners.ray.tune import TuneRunner
@@ -183,7 +182,7 @@ def test_quick_evaluations_too(tmp_path: Path) -> None:
     assert dict(work.status().counts) == {"COMPLETE": 4, "FAILED": 2}
     killed = victims(tmp_path)  # one of two workers may be the other one's
     # a worker that dies before anybody heard that it came to the task says nothing against it
-    assert max(killed.values()) <= QUARANTINE + crew._UNHEARD
+    assert max(killed.values()) <= QUARANTINE + tasks._UNHEARD
     assert set(killed) == {stuck, poison}
     messages = {t.arch.text: t.message for t in work.trials.values()}
     assert messages[stuck].startswith("its worker died 2 times: no measurement for 3 s")

@@ -33,7 +33,7 @@ from raynas.data import Digits
 from raynas.runners.base import JobOutcome, Resources
 from raynas.runners.local import LocalRunner
 from raynas.runners.placement import ResourceAllocator, ResourceRequest
-from raynas.runners.ray import tune as tune_module
+from raynas.runners.ray import tune_search as tune_module
 from raynas.runners.ray.tune import TuneRunner
 from raynas.samplers import TPE
 from raynas.samplers.random import Random
@@ -154,7 +154,7 @@ def test_a_late_result_of_an_ended_trial_changes_nothing(faults: Finished) -> No
         config = {"job": type("J", (), {"trial": 0, "attempt": 0})}  # noqa: RUF012
 
     before, told = list(faults.rows), faults.sampler.told[0]
-    hooks = tune_module._Hooks(
+    hooks = tune_module.TuneHooks(
         faults.work, ResourceAllocator(ResourceRequest(), (0, 0)), Resources()
     )
     scheduler = tune_module.WorkScheduler(hooks)

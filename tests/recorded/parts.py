@@ -12,7 +12,8 @@ from typing import Any
 
 from toys import Curves, Quick, ToyData, ToySpace
 
-from raynas.apps.simulate import payload_for, simulate
+from raynas.apps.simulate import simulate
+from raynas.apps.step_times import payload_for
 from raynas.benchmarks.synthetic import Synthetic
 from raynas.core import Bound, Ensemble, Objective
 from raynas.data import Digits
@@ -29,7 +30,7 @@ from raynas.evaluators import (
 from raynas.experiment import Budget, Experiment, Finalists, RankingCheck, load
 from raynas.proxies import NASWOT, SynFlow
 from raynas.runners.base import Resources
-from raynas.runners.simulated import SimulatedCluster
+from raynas.runners.simulated_cluster import SimulatedCluster
 from raynas.samplers import (
     BOHB,
     TPE,

@@ -28,8 +28,9 @@ from toys import Curves, ToyData, ToySpace
 
 from raynas.core import Architecture, Job, UserError
 from raynas.runners.base import JobOutcome, Resources, steps_of_many
-from raynas.runners.ray.actor_pool import ActorPool, SharedContext
+from raynas.runners.ray.actor_pool import ActorPool
 from raynas.runners.ray.actors import ActorRunner
+from raynas.runners.ray.shared_context import SharedContext
 from raynas.schedulers.asha import ASHA
 from raynas.schedulers.none import NoStopping
 from raynas.schedulers.promotion import PromotionASHA

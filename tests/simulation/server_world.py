@@ -41,10 +41,12 @@ from toys import ToySpace
 
 from raynas.core import Architecture, Job, Measurement, RaynasError, UserError
 from raynas.runners.base import JobOutcome, Resources
+from raynas.runners.ray import actor_backend, actor_worker, actors
 from raynas.runners.ray import actor_pool as crew_module
 from raynas.runners.ray import server as server_module
-from raynas.runners.ray.actor_pool import ActorPool, SharedContext
+from raynas.runners.ray.actor_pool import ActorPool
 from raynas.runners.ray.server import EvaluationContext, ServerBusy, SubnetAnswer, SupernetServer
+from raynas.runners.ray.shared_context import SharedContext
 
 try:
     from raynas.runners.ray import futures as callbacks_module
@@ -57,7 +59,7 @@ ARCHS = list(SPACE.enumerate())[:30]
 _LATE = 3000.0
 #: so often a task is believed that it had not begun on a worker that died
 SIGNS_LOST = 2
-_HAND = crew_module._Hand
+_HAND = crew_module.ActorHandle
 _FAULTS = tuple(field.name for field in fields(Faults))
 
 
@@ -167,11 +169,14 @@ def in_place(
         return made
 
     places: list[tuple[Any, str, Any]] = [
-        (crew_module, "ray", ray),
-        (crew_module, "machines", ray),
+        (actor_backend, "ray", ray),
+        (actor_worker, "ray", ray),
+        (actor_backend, "machines", ray),
         (crew_module, "time", sim_threads.Time(simulator)),
+        (actor_worker, "time", sim_threads.Time(simulator)),
+        (actors, "time", sim_threads.Time(simulator)),
         (crew_module, "_LOOK_SECONDS", 1.0),  # so that fewer steps pass while nothing happens
-        (crew_module, "_Hand", hand),
+        (crew_module, "ActorHandle", hand),
         (futures_module, "threading", threading),
         *more,
     ]

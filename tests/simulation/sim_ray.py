@@ -1,6 +1,6 @@
 """A Ray whose actors are simulated: slow, killed, hung, lost with their machine, or out of order.
 
-It stands for the modules ``ray`` and ``nodes`` in ``raynas.runners.ray.actor_pool``. What really
+It stands for the modules ``ray`` and ``nodes`` in ``raynas.runners.ray.actor_backend``. What really
 happened to each worker is kept beside what the crew is told, so that the two can be compared.
 """
 

@@ -46,7 +46,8 @@ from raynas.core.metrics import VAL_ACCURACY
 from raynas.core.pareto import hypervolume
 from raynas.evaluators import Tabular
 from raynas.runners.local import LocalRunner
-from raynas.runners.simulated import SimulatedCluster, TimedRows, VirtualRunner
+from raynas.runners.simulated import TimedRows, VirtualRunner
+from raynas.runners.simulated_cluster import SimulatedCluster
 from raynas.samplers.base import Sampler
 from raynas.samplers.random import Random
 from raynas.schedulers import NoStopping, Scheduler

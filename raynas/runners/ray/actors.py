@@ -5,13 +5,14 @@ Such evaluations are zero-cost proxies, subnets of a supernet, and tables.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from raynas.runners.base import JobOutcome, deliver
-from raynas.runners.ray.actor_pool import ActorTask, TaskSource
 from raynas.runners.ray.cluster import ClusterRunner
+from raynas.runners.ray.tasks import ActorTask, TaskSource
 from raynas.search.job_source import JobSource
 
 
@@ -69,6 +70,12 @@ class _Jobs(TaskSource):
     @property
     def left(self) -> int:
         return self._work.breadth
+
+    def rest(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def share(self, workers: int) -> int | None:
+        return None
 
     def again(self, task: ActorTask) -> None:
         self._work.restarted(task.job)

@@ -25,9 +25,11 @@ from raynas.runners.base import JobOutcome, Resources, Runner
 from raynas.runners.gpus import GpuDecision
 from raynas.runners.ray import environment
 from raynas.runners.ray import nodes as machines
-from raynas.runners.ray.actor_pool import ActorPool, ActorTask, SharedContext, TaskSource
+from raynas.runners.ray.actor_pool import ActorPool
 from raynas.runners.ray.autoscaling import AutoscalerRequest
 from raynas.runners.ray.lost_nodes import LostMachines, WordsInto
+from raynas.runners.ray.shared_context import SharedContext
+from raynas.runners.ray.tasks import ActorTask, TaskSource
 from raynas.search.context import EvaluationContext
 
 environment.prepare()  # before Ray is imported
@@ -196,6 +198,14 @@ class ClusterRunner(Runner):
     def _size(self, payload: EvaluationContext) -> Callable[[], int]:
         """Return a function for how many actors there may be, as machines join and leave."""
         return (lambda: 1) if payload.evaluator.exclusive else machines.CachedQuery(self._slots)
+
+    def clock(self) -> float:
+        """Return the seconds of this machine's monotonic clock."""
+        return time.monotonic()
+
+    def remarks(self) -> tuple[str, ...]:
+        """Return no remarks."""
+        return ()
 
     def open(self) -> None:
         """Start Ray on this machine, or join the cluster at ``address``.
@@ -395,6 +405,13 @@ class _Answers(TaskSource):
             return None
         self._given += 1
         return self._tasks[self._given - 1]
+
+    @property
+    def left(self) -> int:
+        return 0  # no machine is worth to be started for them
+
+    def rest(self, seconds: float) -> None:
+        time.sleep(seconds)
 
     def share(self, workers: int) -> int:
         return (len(self._tasks) - self._given) // (2 * workers)

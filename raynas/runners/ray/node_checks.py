@@ -12,8 +12,8 @@ from typing import Any
 from raynas.core import Architecture, Job
 from raynas.runners.base import pick_device, steps
 from raynas.runners.ray import nodes as machines
-from raynas.runners.ray.actor_pool import SharedContext
 from raynas.runners.ray.cluster import ClusterRunner
+from raynas.runners.ray.shared_context import SharedContext
 from raynas.search.context import EvaluationContext
 from raynas.store.provenance import Provenance
 

@@ -19,7 +19,7 @@ from raynas.search.job_source import JobSource
 class RayRunner(ClusterRunner):
     """A runner on one Ray cluster; each search takes the backend of its evaluator.
 
-    Evaluators with ``Evaluator.quick`` use actors, all others Ray Tune.
+    Evaluators with ``Evaluator.lightweight`` use actors, all others Ray Tune.
 
     Attributes:
         scratch: See :class:`~raynas.runners.ray.tune.TuneRunner`.

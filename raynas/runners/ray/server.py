@@ -22,9 +22,10 @@ from raynas.core import Architecture, Job, Measurement, RaynasError, UserError
 from raynas.core.describe import fresh
 from raynas.evaluators.abilities import bound_to, check_architecture
 from raynas.runners.base import JobOutcome, Resources
-from raynas.runners.ray.actor_pool import ActorTask, SharedContext, TaskSource
 from raynas.runners.ray.actors import ActorRunner
 from raynas.runners.ray.futures import CallbackThread
+from raynas.runners.ray.shared_context import SharedContext
+from raynas.runners.ray.tasks import ActorTask, TaskSource
 from raynas.search.context import EvaluationContext
 from raynas.spaces.guard import checked_canonical
 
@@ -368,6 +369,10 @@ class _Desk(TaskSource):
             task = self.waiting.popleft().task
             self.room.notify_all()
             return task
+
+    @property
+    def left(self) -> int:
+        return 0  # the number of replicas is fixed
 
     def rest(self, seconds: float) -> None:
         with self.room:

@@ -29,7 +29,7 @@ from raynas.data import CIFAR10, Digits
 from raynas.evaluators import ZeroShot
 from raynas.experiment import Experiment, LoadedExperiment
 from raynas.pipeline import launch
-from raynas.pipeline.stages import RunInterrupted
+from raynas.pipeline.interruption import RunInterrupted
 from raynas.proxies import AZNAS, NASWOT, Params, SynFlow, ZiCo
 from raynas.runners.local import LocalRunner
 from raynas.samplers import Exhaustive, Listed, Random

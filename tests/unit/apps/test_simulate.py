@@ -10,23 +10,22 @@ import pytest
 from commands import done, experiment_file, raynas
 from toys import Curves, ToyData, ToySpace
 
-from raynas.apps.simulate import (
+from raynas.apps.simulate import simulate, worker_counts
+from raynas.apps.step_times import (
     StepTimes,
     assumed,
     fit,
     measured,
     payload_for,
-    simulate,
     stated,
     tabled,
-    worker_counts,
 )
 from raynas.benchmarks import NoImages, Synthetic
 from raynas.core import Bound, Job, Objective, UserError, rng_for
 from raynas.core.metrics import VAL_ACCURACY, VAL_LOSS
 from raynas.evaluators import FunctionEvaluator, Screen, Tabular
 from raynas.experiment import Budget, Experiment
-from raynas.runners.simulated import SimulatedCluster
+from raynas.runners.simulated_cluster import SimulatedCluster
 from raynas.samplers import Random
 from raynas.schedulers import ASHA
 

@@ -18,7 +18,7 @@ from toys import Curves, ToyData, ToySpace, quality
 from raynas.core import Architecture, Job, Metric, Objective, Trial, TrialState
 from raynas.evaluators import Evaluator, FunctionEvaluator
 from raynas.experiment import Budget, Experiment, Finalists
-from raynas.pipeline.stages import finalists_refused
+from raynas.pipeline.finalists import finalists_refused
 from raynas.runners.local import LocalRunner
 from raynas.samplers import Random
 from raynas.schedulers import ASHA, Hyperband, PromotionASHA, Scheduler

@@ -15,7 +15,8 @@ from raynas.benchmarks import NASBench201Table, NoImages, Synthetic
 from raynas.core import Architecture, Bound, Job, Measurement, Objective, RaynasError, UserError
 from raynas.evaluators import Screen, Tabular
 from raynas.experiment import Experiment
-from raynas.pipeline.stages import finalists_refused, prepare
+from raynas.pipeline.checks import prepare
+from raynas.pipeline.finalists import finalists_refused
 from raynas.runners.local import LocalRunner
 from raynas.samplers import Random
 from raynas.spaces import NASBench201

@@ -10,7 +10,7 @@ from commands import experiment_file, raynas
 from raynas import reports
 from raynas.evaluators import Inherited
 from raynas.experiment import load
-from raynas.pipeline.stages import unused_settings
+from raynas.pipeline.checks import unused_settings
 from raynas.runners.base import Resources
 from raynas.runners.local import LocalRunner
 from raynas.supernet.evaluation.race import Race

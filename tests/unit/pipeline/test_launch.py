@@ -20,9 +20,9 @@ import raynas.reports
 from raynas.core import AllTrialsFailed, TrialState, UserError
 from raynas.experiment import LoadedExperiment, load
 from raynas.pipeline.history import history, reload
+from raynas.pipeline.interruption import RunInterrupted
 from raynas.pipeline.launch import place_for, resume, start
 from raynas.pipeline.results import best_trial
-from raynas.pipeline.stages import RunInterrupted
 from raynas.runners.base import Runner
 from raynas.runners.local import LocalRunner
 from raynas.search.job_source import JobSource
@@ -540,7 +540,7 @@ from rich.console import Console
 from raynas.experiment import load
 from raynas.pipeline.launch import start
 from raynas.runners.local import LocalRunner
-from raynas.pipeline.stages import RunInterrupted
+from raynas.pipeline.interruption import RunInterrupted
 
 class LeavesTheDefault(LocalRunner):  # as Ray does when it is shut down
     def close(self):

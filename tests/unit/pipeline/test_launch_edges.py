@@ -18,7 +18,8 @@ from raynas.evaluators import FunctionEvaluator
 from raynas.pipeline.history import history
 from raynas.pipeline.launch import reload
 from raynas.runners.local import LocalRunner
-from raynas.runners.simulated import SimulatedCluster, VirtualRunner
+from raynas.runners.simulated import VirtualRunner
+from raynas.runners.simulated_cluster import SimulatedCluster
 from raynas.samplers import (
     NSGA2,
     TPE,

@@ -18,9 +18,10 @@ from unit.pipeline.test_launch import StopsAfter, begin, found, local, plain
 import raynas.reports
 from raynas.core import UserError
 from raynas.experiment import load
+from raynas.pipeline.finalists import spread
+from raynas.pipeline.interruption import RunInterrupted
 from raynas.pipeline.launch import resume
 from raynas.pipeline.live import remaining
-from raynas.pipeline.stages import RunInterrupted, spread
 from raynas.runners.local import LocalRunner
 from raynas.search.job_source import JobSource
 from raynas.store import RunFolder, read, trials
@@ -213,7 +214,7 @@ def test_the_live_view_knows_how_long_the_training_takes(tmp_path: Path, console
             def told(*arguments: Any, **keywords: Any) -> Any:
                 answer = report(*arguments, **keywords)
                 if work.status().stage == "supernet":
-                    work._began = time.monotonic() - 10.0 * (1 + len(seen))
+                    work.progress.began = time.monotonic() - 10.0 * (1 + len(seen))
                     status = work.status()
                     seen.append((status.share, remaining(status)))
                 return answer

@@ -17,7 +17,7 @@ from raynas.data import Arrays, DataView, Images
 from raynas.data.base import Dataset
 from raynas.evaluators import Inherited, Retrain, TrainSupernet
 from raynas.experiment import Experiment, Finalists
-from raynas.pipeline.stages import prepare, remarks_on_batches
+from raynas.pipeline.checks import prepare, remarks_on_batches
 from raynas.samplers import BOHB, CMAES, Exhaustive, Listed, Random
 from raynas.schedulers import ASHA
 from raynas.training import Recipe

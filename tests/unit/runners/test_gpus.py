@@ -14,12 +14,12 @@ from raynas.runners import base
 from raynas.runners.base import Resources
 from raynas.runners.gpus import PRETEND, GpuDecision, worker_device
 from raynas.runners.placement import ResourceRequest
-from raynas.runners.ray import actor_pool as crew
-from raynas.runners.ray import cluster
-from raynas.runners.ray.actor_pool import ActorWorker, SharedContext
+from raynas.runners.ray import actor_worker, cluster
+from raynas.runners.ray.actor_worker import ActorWorker
 from raynas.runners.ray.nodes import awaited
 from raynas.runners.ray.runner import RayRunner
-from raynas.runners.ray.tune import TrialActor
+from raynas.runners.ray.shared_context import SharedContext
+from raynas.runners.ray.tune_worker import TrialActor
 
 SCALED = {**HEAD, "Labels": {"ray.io/node-group": "head"}}
 CPU, GPU = node("cpu", CPU=4.0), node("gpu", CPU=8.0, GPU=2.0)
@@ -126,7 +126,7 @@ def test_a_worker_without_the_gpu_that_it_was_given_does_not_train_on_its_cpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     view = ToyData().search_view(0)
-    monkeypatch.setattr(crew, "ray", SimpleNamespace(get=lambda kept: kept))
+    monkeypatch.setattr(actor_worker, "ray", SimpleNamespace(get=lambda kept: kept))
     shared = SharedContext(ToySpace(), Quick(), view)
     with pytest.raises(UserError, match=r"was given 0\.5 GPU, but torch sees none there"):
         ActorWorker(shared, gpus=0.5)

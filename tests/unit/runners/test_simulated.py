@@ -20,7 +20,8 @@ from raynas.core import Architecture, Job, RaynasError, UserError
 from raynas.evaluators import Tabular
 from raynas.runners.base import Resources
 from raynas.runners.local import LocalRunner
-from raynas.runners.simulated import SimulatedCluster, TimedRows, VirtualRunner, WorkerSpan
+from raynas.runners.simulated import TimedRows, VirtualRunner
+from raynas.runners.simulated_cluster import SimulatedCluster, WorkerSpan
 from raynas.samplers.random import Random
 from raynas.schedulers import (
     ASHA,

@@ -29,7 +29,8 @@ from raynas.evaluators import FunctionEvaluator, MeasuredLatency, Screen, ZeroSh
 from raynas.evaluators.base import Evaluator
 from raynas.proxies import SynFlow
 from raynas.runners.local import LocalRunner
-from raynas.runners.simulated import SimulatedCluster, VirtualRunner
+from raynas.runners.simulated import VirtualRunner
+from raynas.runners.simulated_cluster import SimulatedCluster
 from raynas.samplers import Guided, LocalSearch, Random, RegularizedEvolution
 from raynas.samplers.base import Sampler
 from raynas.schedulers import Hyperband

@@ -16,7 +16,8 @@ from toys import Curves, ToySpace
 from raynas.core import Measurement, Trial, TrialState
 from raynas.runners.base import Resources
 from raynas.runners.local import LocalRunner
-from raynas.runners.simulated import SimulatedCluster, VirtualRunner
+from raynas.runners.simulated import VirtualRunner
+from raynas.runners.simulated_cluster import SimulatedCluster
 from raynas.samplers.random import Random
 from raynas.schedulers import PASHA, Hyperband, PromotionASHA, Scheduler, SuccessiveHalving
 from raynas.search.context import SearchLimits

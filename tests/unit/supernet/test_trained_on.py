@@ -23,10 +23,11 @@ from raynas.evaluators.abilities import remarks_of
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Budget, Experiment, Finalists, RankingCheck, load
 from raynas.pipeline import launch
-from raynas.pipeline.stages import prepare
+from raynas.pipeline.checks import prepare
 from raynas.runners.local import LocalRunner
-from raynas.runners.ray import actor_pool as crew
-from raynas.runners.ray.actor_pool import SharedContext, ready_evaluator
+from raynas.runners.ray import actor_worker
+from raynas.runners.ray.actor_worker import ready_evaluator
+from raynas.runners.ray.shared_context import SharedContext
 from raynas.samplers import Random
 from raynas.supernet.trained_on import ARRAY, TrainedOn
 from raynas.supernet.weights import FILE, SHEET, read_trained_on, save_weights
@@ -231,7 +232,7 @@ def test_a_worker_needs_no_file(
     place: int, weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """What travels is pickled; then the folder is gone."""
-    monkeypatch.setattr(crew, "ray", Store)
+    monkeypatch.setattr(actor_worker, "ray", Store)
     view, arch = DATA.search_view(0), SPACE.extremes()[1]
     evaluator = both(weights)[place]
     here = fresh(evaluator)
@@ -251,7 +252,7 @@ def test_a_worker_needs_no_file(
 
 
 def test_a_worker_refuses_seen_images_as_well(weights: Path, monkeypatch) -> None:
-    monkeypatch.setattr(crew, "ray", Store)
+    monkeypatch.setattr(actor_worker, "ray", Store)
     for evaluator in both(weights):
         shared = SharedContext(SPACE, evaluator, DATA.search_view(1), dict(evaluator.assets()), "v")
         with pytest.raises(UserError, match="of its validation images were trained on"):
@@ -260,17 +261,19 @@ def test_a_worker_refuses_seen_images_as_well(weights: Path, monkeypatch) -> Non
 
 def test_a_tune_worker_is_given_its_assets(weights: Path, monkeypatch) -> None:
     """Trainings go through Tune, whose workers looked for the driver's file."""
-    from raynas.runners.ray import tune
+    from raynas.runners.ray import tune_worker
 
-    monkeypatch.setattr(crew, "ray", Store)
-    monkeypatch.setattr(tune.TrialActor, "_begin", lambda *_: None)
+    monkeypatch.setattr(actor_worker, "ray", Store)
+    monkeypatch.setattr(tune_worker.TrialActor, "_begin", lambda *_: None)
     monkeypatch.setattr(
-        tune.ray, "get_runtime_context", lambda: type("C", (), {"get_node_id": lambda _: "n"})()
+        tune_worker.ray,
+        "get_runtime_context",
+        lambda: type("C", (), {"get_node_id": lambda _: "n"})(),
     )
     tuned = both(weights)[1]
     shared = SharedContext(SPACE, tuned, DATA.search_view(0), dict(tuned.assets()), "v")
     (weights.parent / FILE).unlink()
-    actor = object.__new__(tune.TrialActor)
+    actor = object.__new__(tune_worker.TrialActor)
     actor.setup({}, shared)
     assert actor._evaluator._start(SPACE.extremes()[0], 0) is not None
 
@@ -285,7 +288,7 @@ def test_lost_assets_and_no_file_are_told_in_one_line(weights: Path, monkeypatch
         def get(_kept: object) -> object:
             raise ray.exceptions.ObjectLostError("0" * 56, None, "")
 
-    monkeypatch.setattr(crew, "ray", Lost)
+    monkeypatch.setattr(actor_worker, "ray", Lost)
     tuned = both(weights)[1]
     (weights.parent / FILE).unlink()
     shared = SharedContext(SPACE, tuned, DATA.search_view(0), {"a": np.zeros(1)}, "v1")

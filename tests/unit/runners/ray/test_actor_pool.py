@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,15 +20,13 @@ from raynas.core import Job, Measurement, RaynasError, UserError
 from raynas.runners.base import JobOutcome
 from raynas.runners.failures import FailureTracker, cause, died, machine_gone
 from raynas.runners.local import LocalRunner
+from raynas.runners.ray import actor_backend, actor_worker
 from raynas.runners.ray import actor_pool as crew_module
-from raynas.runners.ray.actor_pool import (
-    ActorPool,
-    ActorTask,
-    ActorWorker,
-    SharedContext,
-    TaskSource,
-)
+from raynas.runners.ray.actor_pool import ActorPool
+from raynas.runners.ray.actor_worker import ActorWorker
 from raynas.runners.ray.actors import _Jobs
+from raynas.runners.ray.shared_context import SharedContext
+from raynas.runners.ray.tasks import ActorTask, TaskSource
 
 SPACE = ToySpace()
 ARCH = SPACE.architecture("x=0,y=0,op=a")
@@ -154,12 +153,22 @@ class Numbers(TaskSource):
         assert task.job.trial not in self.ends, "ended twice"
         self.ends[task.job.trial] = message
 
+    def rest(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def share(self, workers: int) -> int | None:
+        return None
+
+    @property
+    def left(self) -> int:
+        return 0
+
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
     ray = FakeRay()
-    monkeypatch.setattr(crew_module, "ray", ray)
-    monkeypatch.setattr(crew_module, "machines", ONE)
+    monkeypatch.setattr(actor_backend, "ray", ray)
+    monkeypatch.setattr(actor_backend, "machines", ONE)
     return ray
 
 
@@ -266,8 +275,8 @@ def test_whoever_dies_everything_ends_once_and_the_innocent_are_done(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         ray = FakeRay(Counter(kills), seconds)
-        patch.setattr(crew_module, "ray", ray)
-        patch.setattr(crew_module, "machines", ONE)
+        patch.setattr(actor_backend, "ray", ray)
+        patch.setattr(actor_backend, "machines", ONE)
         numbers, team = Numbers(80), crew(size, retries)
         team.carry_out(numbers)
         team.dismiss()
@@ -494,7 +503,7 @@ def test_a_worker_streams_its_parts_and_splits_only_what_is_under_way(
 ) -> None:
     clock = iter(range(1000))
     monkeypatch.setattr(crew_module.time, "monotonic", lambda: 0.03 * next(clock))
-    monkeypatch.setattr(crew_module.ray, "get", lambda view: view)
+    monkeypatch.setattr(actor_worker.ray, "get", lambda view: view)
     faults = {"x=0,y=1,op=a": "crash", "x=0,y=2,op=a": "short"}
     shared = SharedContext(SPACE, Curves(max_step=3, fault=faults), ToyData().search_view(0))
     worker = ActorWorker(shared, 0.0)
@@ -615,13 +624,13 @@ def test_a_worker_gets_assets_from_the_store_or_reads_the_same_version_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def ready(version: str) -> Any:
-        return crew_module.ready_evaluator(
+        return actor_worker.ready_evaluator(
             SharedContext(SPACE, Equipped(), "view", "assets", version)
         )
 
-    monkeypatch.setattr(crew_module, "ray", Store())
+    monkeypatch.setattr(actor_worker, "ray", Store())
     assert ready("v1").given == {"numbers": 1}
-    monkeypatch.setattr(crew_module, "ray", Store(lost="assets"))
+    monkeypatch.setattr(actor_worker, "ray", Store(lost="assets"))
     assert ready("v1").given is None
     with pytest.raises(RaynasError, match="weights v0 are lost"):
         ready("v0")
@@ -630,7 +639,7 @@ def test_a_worker_gets_assets_from_the_store_or_reads_the_same_version_itself(
 def test_a_worker_keeps_the_two_versions_that_were_asked_for_last(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(crew_module, "ray", Store())
+    monkeypatch.setattr(actor_worker, "ray", Store())
     shared = [SharedContext(SPACE, Equipped(), "view", "assets", f"v{n}") for n in range(3)]
     worker = ActorWorker(shared[0], gpus=0.0)
     assert worker._evaluator(None) is worker._evaluator(shared[0]) is shared[0].evaluator

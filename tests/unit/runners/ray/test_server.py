@@ -14,8 +14,9 @@ from toys import Curves, ToySpace
 
 from raynas.core import Measurement, UserError
 from raynas.runners.base import JobOutcome
-from raynas.runners.ray.actor_pool import ActorTask, SharedContext
 from raynas.runners.ray.server import ServerBusy, SubnetAnswer, _Desk
+from raynas.runners.ray.shared_context import SharedContext
+from raynas.runners.ray.tasks import ActorTask
 
 SPACE = ToySpace()
 ARCHS = list(SPACE.enumerate())

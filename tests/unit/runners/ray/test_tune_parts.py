@@ -12,9 +12,11 @@ from toys import Curves
 from raynas.core import Job, Measurement
 from raynas.runners.base import JobOutcome, Resources
 from raynas.runners.placement import ResourceAllocator, ResourceRequest
-from raynas.runners.ray import tune as tune_module
+from raynas.runners.ray import tune
+from raynas.runners.ray import tune_search as tune_module
 from raynas.runners.ray.nodes import CachedQuery
-from raynas.runners.ray.tune import WorkScheduler, WorkSearcher, _Books, _Hooks
+from raynas.runners.ray.tune_callbacks import TrialRecords
+from raynas.runners.ray.tune_search import TuneHooks, WorkScheduler, WorkSearcher
 from raynas.samplers.random import Random
 
 
@@ -45,10 +47,10 @@ class FakeController:
 
 
 @pytest.fixture
-def hooks(monkeypatch: pytest.MonkeyPatch) -> _Hooks:
+def hooks(monkeypatch: pytest.MonkeyPatch) -> TuneHooks:
     for name in ("known", "answering"):
         monkeypatch.setattr(tune_module.machines, name, lambda: frozenset("a"))
-    found = _Hooks(
+    found = TuneHooks(
         search(Random(), Curves(2), Table(), trials=9),
         ResourceAllocator(ResourceRequest(), (0, 0)),
         Resources(),
@@ -58,7 +60,7 @@ def hooks(monkeypatch: pytest.MonkeyPatch) -> _Hooks:
 
 
 def test_a_free_worker_goes_to_the_newest_trial_since_older_ones_have_theirs_on_the_way(
-    hooks: _Hooks,
+    hooks: TuneHooks,
 ) -> None:
     running, old, new = FakeTrial(0, "RUNNING"), FakeTrial(1), FakeTrial(2)
     scheduler = WorkScheduler(hooks)
@@ -66,12 +68,12 @@ def test_a_free_worker_goes_to_the_newest_trial_since_older_ones_have_theirs_on_
     assert scheduler.choose_trial_to_run(FakeController([running])) is None
 
 
-def test_trials_that_ended_are_struck_out_of_tunes_books(hooks: _Hooks) -> None:
+def test_trials_that_ended_are_struck_out_of_tunes_books(hooks: TuneHooks) -> None:
     ended, failed, running = FakeTrial(0, "TERMINATED"), FakeTrial(1, "ERROR"), FakeTrial(2)
     controller = FakeController(
         [ended, failed, running], {ended}, {failed}, {ended, failed, running}
     )
-    scheduler, books = WorkScheduler(hooks), _Books(hooks)
+    scheduler, books = WorkScheduler(hooks), TrialRecords(hooks)
     hooks.work.interrupt()  # a death has no consequences then
     for trial in (ended, failed, running):
         books.on_trial_start(0, controller._trials, trial)
@@ -82,11 +84,11 @@ def test_trials_that_ended_are_struck_out_of_tunes_books(hooks: _Hooks) -> None:
     assert set(hooks.heard) == {2}
 
 
-def test_tune_keeps_the_last_trial_lest_it_looks_for_some_in_its_files(hooks: _Hooks) -> None:
+def test_tune_keeps_the_last_trial_lest_it_looks_for_some_in_its_files(hooks: TuneHooks) -> None:
     last = FakeTrial(0, "TERMINATED")
     controller = FakeController([last], {last})
     WorkScheduler(hooks).on_trial_complete(controller, last, {})
-    books = _Books(hooks)
+    books = TrialRecords(hooks)
     books.on_step_end(1, controller._trials)
     assert controller._trials == [last]
     controller._trials.append(FakeTrial(1))
@@ -94,10 +96,10 @@ def test_tune_keeps_the_last_trial_lest_it_looks_for_some_in_its_files(hooks: _H
     assert last not in controller._trials
 
 
-def test_no_more_trials_are_given_out_than_there_are_slots_now(hooks: _Hooks) -> None:
+def test_no_more_trials_are_given_out_than_there_are_slots_now(hooks: TuneHooks) -> None:
     slots = [1]
     searcher = WorkSearcher(hooks, lambda: slots[0])
-    assert searcher.set_max_concurrency(tune_module._PENDING)
+    assert searcher.set_max_concurrency(tune._PENDING)
     assert isinstance(searcher.suggest("a"), dict)
     assert searcher.suggest("b") is None
     slots[0] = 3  # a machine has joined
@@ -106,7 +108,9 @@ def test_no_more_trials_are_given_out_than_there_are_slots_now(hooks: _Hooks) ->
     assert searcher.suggest("d") is None
 
 
-def test_trials_leave_a_machine_that_is_to_go_and_nobody_gets_their_workers(hooks: _Hooks) -> None:
+def test_trials_leave_a_machine_that_is_to_go_and_nobody_gets_their_workers(
+    hooks: TuneHooks,
+) -> None:
     hooks.leaving = CachedQuery(lambda: frozenset({"doomed"}))
     scheduler, searcher = WorkScheduler(hooks), WorkSearcher(hooks, lambda: 9)
     assert all(isinstance(searcher.suggest(name), dict) for name in "abc")
@@ -129,7 +133,7 @@ def test_trials_leave_a_machine_that_is_to_go_and_nobody_gets_their_workers(hook
     assert handed_on.trial == 0  # the last one had ended before
 
 
-def test_a_worker_that_was_lost_before_it_had_the_trial_is_no_death_of_it(hooks: _Hooks) -> None:
+def test_a_worker_that_was_lost_before_it_had_the_trial_is_no_death_of_it(hooks: TuneHooks) -> None:
     scheduler, searcher = WorkScheduler(hooks), WorkSearcher(hooks, lambda: 1)
     for attempt in range(hooks.resources.retries + 3):
         assert isinstance(searcher.suggest(str(attempt)), dict)
@@ -139,7 +143,7 @@ def test_a_worker_that_was_lost_before_it_had_the_trial_is_no_death_of_it(hooks:
         controller = FakeController([trial, FakeTrial(1)], _resetting_trials={trial})
         scheduler.on_trial_error(controller, trial)
         assert hooks.work.error is None
-        _Books(hooks).on_step_end(attempt, controller._trials)
+        TrialRecords(hooks).on_step_end(attempt, controller._trials)
         assert controller._resetting_trials == set()
     for attempt in ("once", "twice"):  # with the trial at work
         assert not hooks.work.trials[0].state.ended
