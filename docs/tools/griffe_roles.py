@@ -1,0 +1,48 @@
+"""Docstrings name objects by Sphinx roles (``:class:`~raynas.core.Trial```); links replace them.
+
+mkdocs.yml names this file as an extension of griffe, which reads the docstrings.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import griffe
+
+_ROLE = re.compile(r":(?:mod|class|func|meth|attr|data|exc):`(~?)([\w.]+)`")
+
+
+def linked(text: str) -> str:
+    """Return a docstring whose roles are links, where their target has an entry.
+
+    Args:
+        text: The docstring.
+
+    Returns:
+        The docstring; ``~`` leaves only the last part of the name.
+
+    Example:
+        >>> linked("See :class:`~raynas.core.Trial`.")
+        'See <autoref optional identifier="raynas.core.Trial"><code>Trial</code></autoref>.'
+    """
+
+    def link(found: re.Match[str]) -> str:
+        short, target = found.groups()
+        shown = target.rpartition(".")[2] if short else target
+        return f'<autoref optional identifier="{target}"><code>{shown}</code></autoref>'
+
+    return _ROLE.sub(link, text)
+
+
+class Roles(griffe.Extension):
+    """An extension of griffe that replaces roles in every docstring."""
+
+    def on_object(self, *, obj: Any, **_: Any) -> None:
+        """Replace the roles in one docstring.
+
+        Args:
+            obj: A module, class, function or attribute.
+        """
+        if obj.docstring is not None:
+            obj.docstring.value = linked(obj.docstring.value)
