@@ -89,6 +89,7 @@ check: setup  ## lint, format, types, floors
 # Warnings are errors; nothing is fetched while it builds, nor by the built pages.
 docs: setup  ## build the documentation into build/site
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict --quiet
+	@.venv/bin/python docs/tools/check_site.py build/site
 	@echo "documentation: build/site/index.html"
 
 bench: setup  ## the benchmarks of benchmarks/README.md, on an otherwise idle machine

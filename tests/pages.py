@@ -6,8 +6,9 @@ A comment in the line before a block says how tests treat it; a reader does not 
 - ``<!-- run -->``: the same, as they are written.
 - ``<!-- not run: REASON -->``: its commands are only parsed.
 
-Commands of any other block are parsed by the fast tests and carried out by the long ones. All Python
-is executed, the blocks of a page in their order; a block that begins with ``# NAME.py`` is a file, too.
+Commands of any other block are parsed by the fast tests and carried out by the long ones. All
+Python is executed, the blocks of a page in their order; a block that begins with ``# NAME.py`` is a
+file, too.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ def blocks_of(page: str, text: str) -> list[Block]:
         found.append(
             (
                 match.start(),
-                Block(page, match["language"], match["body"], match["how"] or "", match["rest"] or ""),
+                Block(
+                    page, match["language"], match["body"], match["how"] or "", match["rest"] or ""
+                ),
             )
         )
         places.append(match.span())

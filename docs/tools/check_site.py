@@ -1,4 +1,4 @@
-"""Check the built pages: no dead link or anchor, nothing loaded from elsewhere, titles, descriptions.
+"""Check the built pages: no dead link or anchor, nothing loaded from elsewhere, titles.
 
     python docs/tools/check_site.py build/site
 

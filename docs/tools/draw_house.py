@@ -149,7 +149,8 @@ def draw(rows: list[list[Package]]) -> str:
             f'<g id="part-{part.name}"><title>{escape(part.doc)} Imports {imported}.</title>',
             f'<rect x="{x:.1f}" y="{y}" width="{w:.1f}" height="{BOX_HEIGHT}" rx="6"/>',
             f'<text x="{middle:.1f}" y="{y + 20}" text-anchor="middle">{part.name}</text>',
-            f'<text class="small" x="{middle:.1f}" y="{y + 36}" text-anchor="middle">{count}</text>',
+            f'<text class="small" x="{middle:.1f}" y="{y + 36}" text-anchor="middle">{count}'
+            "</text>",
             f'<text class="small" x="{middle:.1f}" y="{y + 50}" text-anchor="middle">{engines}'
             "</text></g>",
         ]

@@ -20,7 +20,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def _neighbour(name: str) -> ModuleType:
     """Import a file of this folder, which is no package."""
-    spec = importlib.util.spec_from_file_location(f"raynas_docs_{name}", ROOT / f"docs/tools/{name}.py")
+    spec = importlib.util.spec_from_file_location(
+        f"raynas_docs_{name}", ROOT / f"docs/tools/{name}.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
@@ -140,10 +142,11 @@ def api_pages(root: Path = ROOT) -> dict[str, str]:
     """
     pages = {}
     rows = ["# API reference", "", "Made from the docstrings.", "", "| package | |", "|---|---|"]
-    facade = _exported(root / "raynas/__init__.py")
-    if facade:
-        rows.append("| [`raynas`](raynas.md) | what an experiment needs, by `import raynas as rn` |")
-        pages["api/raynas.md"] = _page("raynas", facade, _docstring(root / "raynas/__init__.py"))
+    if (root / "raynas/api.py").exists():
+        rows.append(
+            "| [`raynas`](raynas.md) | `import raynas as rn`: runs, and all that they need |"
+        )
+        pages["api/raynas.md"] = _facade(root)
     for name in PACKAGES:
         home = root / "raynas" / name
         if not home.exists():
@@ -154,6 +157,25 @@ def api_pages(root: Path = ROOT) -> dict[str, str]:
         exported = _exported(home / "__init__.py")
         pages[f"api/{name}.md"] = _page(f"raynas.{name}", exported or _modules(home), text)
     return {"api/index.md": "\n".join(rows) + "\n", **pages}
+
+
+def _facade(root: Path) -> str:
+    """The page of ``import raynas as rn``: its own functions, and where the other names are."""
+    tree = ast.parse((root / "raynas/__init__.py").read_text())
+    (homes,) = [
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_NAMES"
+    ]
+    text = _page("raynas", homes.pop("raynas.api").split(), ast.get_docstring(tree) or "")
+    rows = ["## Names from other packages", "", "| package | names |", "|---|---|"]
+    for module, names in homes.items():
+        links = [
+            f'<autoref optional identifier="{module}.{name}"><code>{name}</code></autoref>'
+            for name in names.split()
+        ]
+        rows.append(f"| `{module}` | {', '.join(links)} |")
+    return text + "\n" + "\n".join(rows) + "\n"
 
 
 def _page(package: str, names: list[str], text: str) -> str:
@@ -195,5 +217,9 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         return markdown
     text = linked(markdown, source.parent, page.file.src_uri)
     walk = ROOT / "docs" / "walk.md"
+    if "<!-- columns -->" in text:
+        from raynas.store.schema import columns_markdown
+
+        text = text.replace("<!-- columns -->", columns_markdown())
     text = text.replace("<!-- walk -->", walk.read_text() if walk.exists() else "")
     return text.replace("<!-- house -->", _HOUSE.draw(_HOUSE.house()))
