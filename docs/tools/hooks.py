@@ -211,7 +211,7 @@ def on_files(files: Files, config: Any, **_: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Rewrite links to files of the repository, and put in the picture and the walk."""
+    """Rewrite links to files of the repository, and put in the walk and the columns."""
     source = ROOT / "docs" / page.file.src_uri
     if not source.exists():
         return markdown
@@ -221,5 +221,10 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         from raynas.store.schema import columns_markdown
 
         text = text.replace("<!-- columns -->", columns_markdown())
-    text = text.replace("<!-- walk -->", walk.read_text() if walk.exists() else "")
-    return text.replace("<!-- house -->", _HOUSE.draw(_HOUSE.house()))
+    return text.replace("<!-- walk -->", walk.read_text() if walk.exists() else "")
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Put in the picture, which is no Markdown."""
+    mark = "<!-- house -->"
+    return html.replace(mark, _HOUSE.draw(_HOUSE.house())) if mark in html else html
