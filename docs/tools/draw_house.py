@@ -143,7 +143,7 @@ def draw(rows: list[list[Package]]) -> str:
         x, y, w = places[part.name]
         middle = x + w / 2
         count = f"{part.files} file{'s' * (part.files > 1)}, {part.lines:,} lines"
-        engines = f"uses {', '.join(part.engines)}" if part.engines else "numpy only"
+        engines = f"uses {', '.join(part.engines)}" if part.engines else ""
         imported = ", ".join(sorted(part.imports & set(places))) or "nothing of raynas"
         out += [
             f'<g id="part-{part.name}"><title>{escape(part.doc)} Imports {imported}.</title>',
