@@ -193,6 +193,21 @@ _ROLES = _neighbour("griffe_roles")
 _HOUSE = _neighbour("draw_house")
 
 
+def on_config(config: Any) -> Any:
+    """List the pages of the API reference in the navigation."""
+    titles = {
+        page: text.partition("\n")[0].removeprefix("# ") for page, text in api_pages().items()
+    }
+    pages = ["api/index.md", *({title: page} for page, title in titles.items() if title[0] == "r")]
+    for section in config.nav:
+        for entries in section.values() if isinstance(section, dict) else ():
+            if isinstance(entries, list):
+                entries[:] = [
+                    {"API": pages} if e == {"API": "api/index.md"} else e for e in entries
+                ]
+    return config
+
+
 def on_files(files: Files, config: Any, **_: Any) -> Files:
     """Add the API reference and the pages of linked files."""
     found = {ROOT / name for name in _PAGES}
