@@ -22,10 +22,10 @@ def export(
 
     Executes the experiment.py in the run's folder.
     """
+    from raynas import api
     from raynas.cli.console import console, show_export
-    from raynas.pipeline.results import export_best
 
-    show_export(export_best(run, to, names_in(formats), trust=trust), console())
+    show_export(api.open(run, trust=trust).export(to, names_in(formats)), console())
 
 
 def export_study(

@@ -16,8 +16,7 @@ from raynas.cli.options import (
     RunPath,
     Sets,
     Trust,
-    callbacks_for,
-    runner_for,
+    names_in,
 )
 
 
@@ -38,20 +37,19 @@ def run(
     set_: Sets = None,
 ) -> None:
     """Run an experiment: search, finalists, best network, report."""
+    from raynas import api
     from raynas.cli.console import console
-    from raynas.experiment import load, parse_overrides, with_data
-    from raynas.pipeline.launch import start
+    from raynas.experiment import parse_overrides
 
-    overrides = parse_overrides(set_ or [])
-    loaded = load(file, overrides, smoke=smoke)
-    start(
-        with_data(loaded) if smoke else loaded,
+    api.run(
+        file,
+        address,
         output,
-        runner_for(address, local),
-        overrides=overrides,
+        local=local,
         smoke=smoke,
+        overrides=parse_overrides(set_ or []),
+        callbacks=names_in(callbacks or observe),
         console=console(),
-        callbacks=callbacks_for(callbacks or observe, local),
     )
 
 
@@ -71,18 +69,19 @@ def resume(
 
     Executes the experiment.py in the run's folder.
     """
+    from raynas import api
     from raynas.cli.console import console
     from raynas.experiment import parse_overrides
-    from raynas.pipeline.launch import resume as go_on
 
-    go_on(
+    api.resume(
         run,
-        runner_for(address, local),
-        more_trials=_more(trials),
+        _more(trials),
+        address,
+        local=local,
         overrides=parse_overrides(set_ or []),
-        console=console(),
-        callbacks=callbacks_for(callbacks or observe, local),
+        callbacks=names_in(callbacks or observe),
         trust=trust,
+        console=console(),
     )
 
 

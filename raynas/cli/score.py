@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from raynas.cli.options import Address, Local, Output, Sets, Trust, names_in, runner_for
+from raynas.cli.options import Address, Local, Output, Sets, Trust, names_in
 
 
 def score(
@@ -61,6 +61,7 @@ def score(
     from raynas.experiment import parse_overrides
     from raynas.pipeline.launch import start
     from raynas.pipeline.printing import show_remarks
+    from raynas.pipeline.setup import runner_for
 
     check_table(table)
     names = names_in(proxies)

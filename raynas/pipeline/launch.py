@@ -116,7 +116,7 @@ def start(
         )
         # before the folder is made: it checks that this machine has the resources
         hand = runner(loaded, Path(os.path.abspath(path.expanduser())))  # noqa: PTH100 - keeps links
-        folder = RunFolder.create(path, info, loaded.source, uri)
+        folder = RunFolder.create(path, info, loaded.source, uri, loaded.pickled)
         with _interruptible(folder), _writer(folder, console) as writer:
             _carry_out(folder, loaded, payload, writer, hand, console, callbacks, heed)
     return folder

@@ -45,6 +45,7 @@ from raynas.reports.sentences import (
     truth_verdict,
     tuned_sentence,
 )
+from raynas.store.run import is_written
 from raynas.store.schema import FINAL
 
 if TYPE_CHECKING:
@@ -548,9 +549,11 @@ def _sessions(run: st.RunStatistics) -> list[tuple[int, str, str, int]]:
 def _commands(info: RunInfo, path: Path | None) -> list[str]:
     """Return the commands that repeat this run, resume it, and export its network."""
     overrides = [f"--set {shlex.quote(f'{k}={v}')}" for k, v in info.overrides.items()]
-    source = shlex.quote(info.source_file or "experiment.py")
-    again = ["raynas run", source, *(["--smoke"] if info.smoke else []), *overrides]
     where = _where(path)
+    source = shlex.quote(info.source_file or "experiment.py")
+    if path is not None and is_written(path / "experiment.py"):
+        source = f"{where}/experiment.py"
+    again = ["raynas run", source, *(["--smoke"] if info.smoke else []), *overrides]
     return [" ".join(again), f"raynas resume {where} --trials +32", f"raynas export {where}"]
 
 

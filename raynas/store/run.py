@@ -32,8 +32,12 @@ from raynas.store.remote import (
 from raynas.store.schema import SCHEMA_VERSION, check_metrics
 
 RUN_FILE = "run.json"
+PICKLE = "experiment.pkl"
+"""The file with an experiment that no source can make; ``experiment.py`` loads it."""
+WRITTEN = '"""Written by raynas'
+"""The beginning of an ``experiment.py`` that raynas wrote itself."""
 _FOLDERS = ("results", "checkpoints", "best", "figures")
-_OWN = {*_FOLDERS, "experiment.py", LOCK_FILE, FETCH_LOCK, FETCHED, URI_FILE}
+_OWN = {*_FOLDERS, "experiment.py", PICKLE, LOCK_FILE, FETCH_LOCK, FETCHED, URI_FILE}
 
 
 def _now() -> str:
@@ -285,6 +289,15 @@ class RunFolder:
         return self.path / "experiment.py"
 
     @property
+    def pickled(self) -> Path:
+        """The experiment itself, where ``source`` loads it.
+
+        Returns:
+            The path of the file. It exists only if no source can make the experiment.
+        """
+        return self.path / PICKLE
+
+    @property
     def run_file(self) -> Path:
         """The path of ``run.json``."""
         return self.path / RUN_FILE
@@ -295,7 +308,9 @@ class RunFolder:
         return self.path / LOCK_FILE
 
     @classmethod
-    def create(cls, path: Path | str, info: RunInfo, source_text: str, uri: str = "") -> RunFolder:
+    def create(
+        cls, path: Path | str, info: RunInfo, source_text: str, uri: str = "", pickled: bytes = b""
+    ) -> RunFolder:
         """Create the folder of a new run; an empty folder at ``path`` is used.
 
         ``run.json`` is written last, so a folder with that file is complete. What a crash left of
@@ -306,6 +321,7 @@ class RunFolder:
             info: The identity of the run.
             source_text: The experiment's source.
             uri: The location where the run is to live; empty for a run that lives at ``path``.
+            pickled: The contents of ``experiment.pkl``; empty if the source needs no such file.
 
         Returns:
             The folder of the run.
@@ -326,8 +342,10 @@ class RunFolder:
                 for name in _FOLDERS:
                     (folder.path / name).mkdir(exist_ok=True)
                 if uri:
-                    _begin(RemoteFolder(uri), source_text, info)
+                    _begin(RemoteFolder(uri), source_text, info, pickled)
                     note_uri(folder.path, uri)
+                if pickled:
+                    write_whole(folder.pickled, pickled)
                 write_whole(folder.source, source_text.encode())
                 write_whole(folder.run_file, info.to_json().encode())
             finally:
@@ -458,22 +476,40 @@ def runs_in(parent: Path | str) -> list[Path]:
         return []
 
 
+def is_written(source: Path) -> bool:
+    """Return True if raynas wrote the file of an experiment itself, so that no user knows it.
+
+    Args:
+        source: The path of an ``experiment.py``.
+
+    Returns:
+        False for other files, and where the file cannot be read.
+    """
+    try:
+        with source.open(encoding="utf-8", errors="replace") as file:
+            return file.read(len(WRITTEN)) == WRITTEN
+    except OSError:
+        return False
+
+
 def _absolute(path: Path | str) -> Path:
     return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 - keeps symbolic links
 
 
-def _begin(remote: RemoteFolder, source_text: str, info: RunInfo) -> None:
+def _begin(remote: RemoteFolder, source_text: str, info: RunInfo, pickled: bytes) -> None:
     """Create the run in its storage; ``run.json``, with the source in it, decides whose it is.
 
     Raises: UserError when something is there already; OSError.
     """
     # a raynas that was killed here may have left only the source
-    if there := remote.names().keys() - {"experiment.py"}:
+    if there := remote.names().keys() - {"experiment.py", PICKLE}:
         raise _taken(remote, "a run" if RUN_FILE in there else "other things")
     try:
         remote.create(RUN_FILE, info.to_json(source=source_text).encode())
     except FileExistsError:
         raise _taken(remote, "a run") from None
+    if pickled:
+        remote.write(PICKLE, pickled)
     remote.write("experiment.py", source_text.encode())
 
 
