@@ -130,7 +130,7 @@ def _from_pickle(experiment: Experiment, place: Path) -> LoadedExperiment:
     loaded = _equal(_loaded(LOADER, content, experiment.name, place), experiment)
     if loaded is None:
         raise UserError(
-            "the experiment changes when it is stored, so that its run could not be resumed",
+            "the experiment changes when it is stored, so its run could not be resumed",
             hint="write a file with experiment() that makes it, and give the path of that file",
         )
     return loaded

@@ -61,13 +61,13 @@ def pickled(experiment: Experiment) -> bytes:
         pickler.dump(experiment)
     except Exception as error:  # of any kind: from the user's objects
         raise UserError(
-            "the experiment cannot be stored, so that its run could not be resumed: "
-            f"{type(error).__name__}: {first_line(error)}",
+            f"the experiment cannot be stored, so its run could not be resumed: {first_line(error)}",
             hint="write a file with experiment() that makes it, and give the path of that file",
         ) from error
     finally:
         pickler.close()
-    sources = {file: "".join(linecache.getlines(file)) for file in sorted(pickler.files)}
+    own = sorted(file for file in pickler.files if not _is_installed(file))
+    sources = {file: "".join(linecache.getlines(file)) for file in own}
     head = {
         "format": 1,
         "raynas": __version__,
@@ -76,6 +76,13 @@ def pickled(experiment: Experiment) -> bytes:
         "sources": {file: text for file, text in sources.items() if text},
     }
     return json.dumps(head).encode() + b"\n" + content.getvalue()
+
+
+def _is_installed(file: str) -> bool:
+    """Return True for files of Python and of installed packages, which are the same elsewhere."""
+    parts = Path(file).parts
+    python = Path(linecache.__file__).parent
+    return python in Path(file).parents or bool({"site-packages", "dist-packages"} & set(parts))
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -175,8 +182,7 @@ def _experiment(place: Path, head: dict[str, Any], data: bytes) -> Experiment:
         found = pickle.loads(data)
     except Exception as error:  # of any kind: it executes the pickle's own code
         raise UserError(
-            f"{place} cannot be loaded: {type(error).__name__}: {first_line(error)}; "
-            f"{stored}, {this}",
+            f"{place} cannot be loaded: {first_line(error)}; {stored}, {this}",
             hint=hint,
         ) from error
     if not isinstance(found, Experiment):
