@@ -61,7 +61,8 @@ def pickled(experiment: Experiment) -> bytes:
         pickler.dump(experiment)
     except Exception as error:  # of any kind: from the user's objects
         raise UserError(
-            f"the experiment cannot be stored, so its run could not be resumed: {first_line(error)}",
+            "the experiment cannot be stored, so its run could not be resumed: "
+            f"{first_line(error)}",
             hint="write a file with experiment() that makes it, and give the path of that file",
         ) from error
     finally:

@@ -256,9 +256,9 @@ def test_what_cannot_be_stored_is_refused_before_the_run(tmp_path: Path) -> None
     with pytest.raises(rn.UserError) as caught:
         start(toy(space=Locked()), tmp_path / "run")
     assert str(caught.value) == (
-        "the experiment cannot be stored, so its run could not be resumed: TypeError: cannot pickle "
-        "'_thread.lock' object; write a file with experiment() that makes it, and give the path of "
-        "that file"
+        "the experiment cannot be stored, so its run could not be resumed: TypeError: cannot "
+        "pickle '_thread.lock' object; write a file with experiment() that makes it, and give the "
+        "path of that file"
     )
     assert not (tmp_path / "run").exists()
 
@@ -282,7 +282,7 @@ DAMAGED: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     ),
     "cut off": (lambda c: c[:-200], "cannot be loaded: "),
     "no header": (lambda c: c.partition(b"\n")[2], "is not a stored experiment, or is damaged"),
-    "another format": (lambda c: with_head(c, format=2), "or is damaged: ValueError: format 2, not 1"),
+    "another format": (lambda c: with_head(c, format=2), "damaged: ValueError: format 2, not 1"),
     "other sources": (lambda c: with_head(c, sources={"a": 1}), "sources that are no texts"),
     "empty": (lambda _c: b"", "is not a stored experiment, or is damaged"),
     "another object": (
