@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from raynas.analysis import chance as luck
-from raynas.analysis.statistics import Floats, Ints, RunStatistics, running_hypervolume
+from raynas.analysis.selection import running_hypervolume
+from raynas.analysis.statistics import Floats, Ints, RunStatistics
 from raynas.core import TrialState
 
 

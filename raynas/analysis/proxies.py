@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from raynas.analysis import selection
 from raynas.analysis import statistics as st
 from raynas.analysis.intervals import rank_correlations
 from raynas.analysis.ranking import BASELINES, FEWEST, RankQuality, rank_qualities
@@ -155,16 +156,17 @@ def proxies(run: st.RunStatistics) -> ProxyStatistics | None:
     scored = np.isin(run.trials.arch_id, list(_scored(run, names)))
     done, independent = np.empty(0, dtype=np.int64), True
     if objective is not None:
-        done, independent = st.sample(run, scored)
+        done, independent = selection.sample(run, scored)
     enough = objective is not None and len(done) >= FEWEST
-    index = done if enough else st.distinct(run, np.flatnonzero(scored & run.searching()))
+    index = done if enough else selection.distinct(run, np.flatnonzero(scored & run.searching()))
     scores = {name: _by_architecture(run, name, index) for name in names}
     scores |= {name: values[name][index] for name in BASELINES}
     qualities = []
     if objective is not None and enough:
         truth = values[objective.metric][index]
         qualities = rank_qualities(scores, truth, sign=objective.sign, independent=independent)
-    every = len(np.unique(run.trials.arch_id[st.ranked(run)][scored[st.ranked(run)]].astype(str)))
+    best_first = selection.ranked(run)
+    every = len(np.unique(run.trials.arch_id[best_first][scored[best_first]].astype(str)))
     left_out = every - len(done) if objective is not None else 0
     return ProxyStatistics(names, objective, index, scores, len(done), tuple(qualities), left_out)
 

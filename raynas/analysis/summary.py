@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raynas.analysis import formatting as words
+from raynas.analysis import rung_counts, selection
 from raynas.analysis import statistics as st
 from raynas.analysis import supernets as sn
 from raynas.core import Objective, TrialState
@@ -127,7 +128,7 @@ class RunSummary:
     arms: tuple[ArmSummary, ...]
     best: TrialSummary | None
     front: tuple[TrialSummary, ...]
-    rungs: tuple[st.RungCount, ...]
+    rungs: tuple[rung_counts.RungCount, ...]
     finals: int
     finals_complete: int
     others: Mapping[str, tuple[int, int]]
@@ -181,7 +182,7 @@ def summarise(run: st.RunStatistics) -> RunSummary:
         arms=tuple(_arm(run, arm) for arm in run.arms),
         best=best(run),
         front=front(run),
-        rungs=tuple(r for arm in run.arms for r in st.rungs(run, arm)),
+        rungs=tuple(r for arm in run.arms for r in rung_counts.rungs(run, arm)),
         finals=int(is_final.sum()),
         finals_complete=int((is_final & complete).sum()),
         others={
@@ -190,7 +191,7 @@ def summarise(run: st.RunStatistics) -> RunSummary:
             if (mine := run.trials.stage == stage).any()
         },
         training=sn.training(run),
-        elapsed=st.wall_seconds(run),
+        elapsed=selection.wall_seconds(run),
         worker_seconds=float(run.rows.seconds.sum()),
         last_time=float(run.rows.time.max()) if len(run.rows.time) else None,
         failure=_failure(run),
@@ -219,11 +220,11 @@ def _arm(run: st.RunStatistics, arm: str) -> ArmSummary:
     rejected = mine & untouched & run.has_state(TrialState.INFEASIBLE) & ~_unfit(run)
     counts = Counter(run.trials.state[mine & ~screened])
     states = {s.value: counts.get(s.value, 0) for s in TrialState}
-    index = st.best(run, arm)
+    index = selection.best(run, arm)
     return ArmSummary(
         arm, arm == run.main, int(mine.sum()), int(screened.sum()), int(rejected.sum()), states,
         float(run.trials.seconds[mine].sum()),
-        None if index is None else found(run, index, st.finals(run)),
+        None if index is None else found(run, index, selection.finals(run)),
     )  # fmt: skip
 
 
@@ -236,8 +237,8 @@ def best(run: st.RunStatistics) -> TrialSummary | None:
     Returns:
         The trial; None before the first result.
     """
-    index = st.best(run, run.main)
-    return None if index is None else found(run, index, st.finals(run))
+    index = selection.best(run, run.main)
+    return None if index is None else found(run, index, selection.finals(run))
 
 
 def front(run: st.RunStatistics) -> tuple[TrialSummary, ...]:
@@ -251,8 +252,8 @@ def front(run: st.RunStatistics) -> tuple[TrialSummary, ...]:
     """
     if len(run.objectives) < 2:
         return ()
-    final = st.finals(run)
-    chosen = st.front(run, run.main, [(o.metric, o.sign) for o in run.objectives])
+    final = selection.finals(run)
+    chosen = selection.front(run, run.main, [(o.metric, o.sign) for o in run.objectives])
     return tuple(found(run, int(i), final) for i in chosen)
 
 
@@ -266,8 +267,8 @@ def top(run: st.RunStatistics, n: int = 10) -> tuple[TrialSummary, ...]:
     Returns:
         Trials ordered by the first objective on the validation images.
     """
-    final = st.finals(run)
-    order = st.ranked(run)
+    final = selection.finals(run)
+    order = selection.ranked(run)
     chosen = [int(i) for k, i in enumerate(order) if k < n or run.trials.arch_id[i] in final]
     return tuple(found(run, i, final) for i in chosen)
 
@@ -301,7 +302,7 @@ def shown_architectures(folder: RunFolder) -> list[str]:
 
 
 def found(
-    run: st.RunStatistics, index: int, final: Mapping[str, st.FinalistResult]
+    run: st.RunStatistics, index: int, final: Mapping[str, selection.FinalistResult]
 ) -> TrialSummary:
     """Return one trial with its costs and, for a finalist, its test result.
 

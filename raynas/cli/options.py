@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 def _run_path(text: str) -> Path:
     """Return the folder of a run; for one in remote storage, a fresh working copy."""
-    from raynas.store.remote import is_uri, look
+    from raynas.store.remote import is_uri
+    from raynas.store.working_copies import look
 
     return look(text) if is_uri(text) else Path(text)
 

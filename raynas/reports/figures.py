@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
-from raynas.analysis import equal_cost
+from raynas.analysis import equal_cost, rung_counts, selection
 from raynas.analysis import formatting as words
 from raynas.analysis import statistics as st
 from raynas.analysis.proxies import ProxyStatistics
@@ -230,7 +230,7 @@ def trade_off(run: st.RunStatistics, cost: str) -> Painter:
                 color=colour, alpha=0.25 if crowd else 0.75, linewidths=0, rasterized=crowd,
                 label=f"{arm} ({len(done):,})", zorder=2.5 - 0.1 * place,
             )  # fmt: skip
-        chosen = st.front(run, None, [(metric, objective.sign), (cost, -1.0)])
+        chosen = selection.front(run, None, [(metric, objective.sign), (cost, -1.0)])
         order = np.argsort(values[cost][chosen], kind="stable")
         x, y = values[cost][chosen][order], values[metric][chosen][order]
         axes.step(x, y, where="post", color=INK, linewidth=1.3, zorder=3, label="Pareto front")
@@ -267,8 +267,8 @@ def _crop(axes: Axes, values: st.Floats, sign: float) -> None:
 
 
 def _mark_finalists(axes: Axes, run: st.RunStatistics, cost: str) -> None:
-    final = st.finals(run)
-    chosen = [i for i in st.ranked(run) if run.trials.arch_id[i] in final]
+    final = selection.finals(run)
+    chosen = [i for i in selection.ranked(run) if run.trials.arch_id[i] in final]
     if chosen:
         axes.plot(
             run.trials.values[cost][chosen], run.trials.values[run.objectives[0].metric][chosen],
@@ -299,7 +299,7 @@ def objectives_plane(run: st.RunStatistics) -> Painter:
                 rasterized=crowd, label=f"{arm} ({len(done):,})", zorder=2.5 - 0.1 * place,
             )  # fmt: skip
         for arm in run.arms:
-            chosen = st.front(run, arm, [(o.metric, o.sign) for o in (first, second)])
+            chosen = selection.front(run, arm, [(o.metric, o.sign) for o in (first, second)])
             order = np.argsort(values[second.metric][chosen], kind="stable")
             axes.step(
                 values[second.metric][chosen][order], values[first.metric][chosen][order],
@@ -350,7 +350,7 @@ def shown_curves(run: st.RunStatistics, arm: str) -> tuple[st.Ints, int]:
     rest = np.setdiff1d(mine, done)
     few = rng.permutation(done)[: CURVES // 2]
     chosen = np.r_[few, rng.permutation(rest)[: CURVES - len(few)]]
-    top = st.best(run, arm)
+    top = selection.best(run, arm)
     return np.unique(chosen if top is None else np.r_[chosen, top]), len(mine)
 
 
@@ -371,7 +371,7 @@ def learning_curves(run: st.RunStatistics, arm: str, step_name: str) -> Painter:
         chosen, _total = shown_curves(run, arm)
         lines = _curves(run, chosen, metric)
         state = run.trials.state
-        top = st.best(run, arm)
+        top = selection.best(run, arm)
         kinds = (
             (TrialState.STOPPED, GREY, 0.55, "stopped early"),
             (TrialState.COMPLETE, BLUE, 0.6, "complete"),
@@ -424,7 +424,7 @@ def _curves(run: st.RunStatistics, chosen: st.Ints, metric: str) -> dict[int, st
 
 
 def _mark_rungs(axes: Axes, run: st.RunStatistics, arm: str) -> None:
-    for rung in st.rungs(run, arm):
+    for rung in rung_counts.rungs(run, arm):
         if not rung.stopped:
             continue
         axes.axvline(rung.step, color=SOFT, linewidth=0.9, linestyle=(0, (3, 3)), zorder=0)
@@ -436,10 +436,10 @@ def _mark_rungs(axes: Axes, run: st.RunStatistics, arm: str) -> None:
 
 def _step_axis(axes: Axes, run: st.RunStatistics) -> None:
     """Set whole steps as ticks, on a logarithmic axis where there are many rungs."""
-    top = st.last_step(run)
-    if top > 15 and len(st.rung_steps(run)) > 2:
+    top = rung_counts.last_step(run)
+    if top > 15 and len(rung_counts.rung_steps(run)) > 2:
         axes.set_xscale("log")
-        ticks = sorted({*st.rung_steps(run), top})
+        ticks = sorted({*rung_counts.rung_steps(run), top})
         axes.set_xticks(ticks, [f"{t:,}" for t in ticks])
         axes.minorticks_off()
     else:

@@ -19,7 +19,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from raynas.analysis import equal_cost
+from raynas.analysis import equal_cost, rung_counts, selection
 from raynas.analysis import formatting as words
 from raynas.analysis import proxies as px
 from raynas.analysis import statistics as st
@@ -193,8 +193,8 @@ def _story(run: st.RunStatistics, info: RunInfo, space: SpaceOfRun | None) -> di
     summary = tables.summarise(run)
     best = tables.top(run)
     drawings = _drawings(tables.shown(summary, best), space)
-    final = st.finals(run)
-    metric = st.test_metric(run) if final else None
+    final = selection.finals(run)
+    metric = selection.test_metric(run) if final else None
     return {
         "name": info.name or "run",
         "run": run,
@@ -214,7 +214,7 @@ def _story(run: st.RunStatistics, info: RunInfo, space: SpaceOfRun | None) -> di
         "label": lambda m: words.named(m, run.unit(m)),
         "value": lambda f, m: words.quantity(m, f.values[m], run.unit(m)),
         "size": size_sentence(run),
-        "rungs": [r for arm in run.arms for r in st.rungs(run, arm, ranks=True)],
+        "rungs": [r for arm in run.arms for r in rung_counts.rungs(run, arm, ranks=True)],
         "step": step_name(run.description),
         "failed_finals": sum(f.failed for f in final.values()),
         "costs": [c for c in st.COSTS if c not in {o.metric for o in run.objectives}],
@@ -274,7 +274,7 @@ def _tiles(run: st.RunStatistics, summary: tables.RunSummary) -> list[HeaderTile
             note = "" if found.complete else f"at {step_name(run.description)} {found.step}"
             value = words.quantity(o.metric, found.values[o.metric], run.unit(o.metric))
             tiles.append(HeaderTile(words.named(o.metric, run.unit(o.metric)), value, note))
-        metric = st.test_metric(run)
+        metric = selection.test_metric(run)
         if metric and found.test_n:
             value = words.spread(metric, found.test_mean, found.test_std, run.unit(metric))
             tiles.append(HeaderTile(words.label(metric), value, words.count(found.test_n, "seed")))
@@ -380,7 +380,7 @@ def _scored_finalists(
     run: st.RunStatistics, found: px.ProxyStatistics
 ) -> list[tuple[str, str, list[str]]]:
     """Return architecture, test result and scores of each finalist."""
-    final, metric = st.finals(run), st.test_metric(run)
+    final, metric = selection.finals(run), selection.test_metric(run)
     if metric is None:
         return []
     ids = [str(i) for i in run.trials.arch_id[found.index]]
@@ -428,12 +428,12 @@ def _supernet(
     """Return the section about inherited weights and the networks that judge them."""
     inherits = training is not None or bool(tables.counted(table, "weights"))
     subject = "Inherited weights" if inherits else "The search's own values"
-    metric, both = st.test_metric(run) or "", sn.twice(run)
+    metric, both = selection.test_metric(run) or "", sn.twice(run)
 
     def searched(value: float) -> str:
         return words.quantity(run.objectives[0].metric, value, run.unit(run.objectives[0].metric))
 
-    def test(final: st.FinalistResult | None) -> str:
+    def test(final: selection.FinalistResult | None) -> str:
         if final is None or not len(final.values):
             return words.DASH
         return words.spread(metric, final.mean, final.std, run.unit(metric))

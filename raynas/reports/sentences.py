@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from raynas.analysis import equal_cost
+from raynas.analysis import equal_cost, rank_correlation, selection
 from raynas.analysis import formatting as words
 from raynas.analysis import statistics as st
 from raynas.analysis import summary as tables
@@ -85,7 +85,7 @@ def _single_headline(run: st.RunStatistics, found: tables.TrialSummary) -> str:
     value = words.finding(metric, found.values[metric], run.unit(metric))
     costs = _costs(found)
     text = f"The best network has {value}" + (f" with {costs}" if costs else "")
-    test = st.test_metric(run)
+    test = selection.test_metric(run)
     if test and found.test_n > 1:
         spread = words.spread(test, found.test_mean, found.test_std, run.unit(test))
         return (
@@ -250,12 +250,12 @@ def size_sentence(run: st.RunStatistics) -> str:
     Returns:
         The text; empty where size is unknown or is itself the first objective.
     """
-    ranking = st.size_ranking(run)
+    ranking = rank_correlation.size_ranking(run)
     metric = run.objectives[0].metric
     if ranking is None or metric in st.COSTS:
         return ""
     t = run.trials
-    top = int(st.ranked(run)[0])
+    top = int(selection.ranked(run)[0])
     unit = run.unit(metric)
 
     def show(i: int) -> str:
@@ -286,7 +286,7 @@ def _halted(run: st.RunStatistics) -> bool:
     return bool((run.searching() & run.has_state(TrialState.STOPPED)).any())
 
 
-def _strength(rank: st.TauEstimate) -> str:
+def _strength(rank: rank_correlation.TauEstimate) -> str:
     """Return what the interval shows, in words, and no more than that."""
     if not math.isfinite(rank.low):
         few = rank.n < PAIRS_FROM
@@ -558,7 +558,7 @@ def tuned_sentence(run: st.RunStatistics, found: list[sn.FinalistPair]) -> str:
         The text; empty where no finalist was trained in both ways.
     """
     both = [f for f in found if math.isfinite(f.gain)]
-    metric = st.test_metric(run)
+    metric = selection.test_metric(run)
     if not both or metric is None:
         return ""
     sign, unit, gain = run.objectives[0].sign, run.unit(metric), sn.mean_gain(both)

@@ -13,7 +13,7 @@ from report_data import METRICS, SCORES, describe_run
 from rich.console import Console
 from scipy.stats import kendalltau, spearmanr
 
-from raynas.analysis import equal_cost
+from raynas.analysis import equal_cost, rung_counts, selection
 from raynas.analysis import formatting as words
 from raynas.analysis import statistics as st
 from raynas.analysis.proxies import proxies, screenings
@@ -61,7 +61,7 @@ def test_a_screened_candidate_is_no_training(rows, description):
         "RUNNING": 0, "COMPLETE": 2, "STOPPED": 1, "INFEASIBLE": 2, "FAILED": 0,
     }  # fmt: skip
     assert shown_curves(run, "tpe")[0].tolist() == [3, 4, 5]
-    counts = [(r.step, r.reached, r.stopped, r.went_on) for r in st.rungs(run, "tpe")]
+    counts = [(r.step, r.reached, r.stopped, r.went_on) for r in rung_counts.rungs(run, "tpe")]
     assert counts == [(1, 3, 1, 2)]
 
 
@@ -99,7 +99,7 @@ def test_without_worker_time_scores_cost_nothing(rows, description):
 def test_only_scores_so_far_is_no_result(rows, description, info):
     _screen(rows, kept=0)
     rows.add(3, 0, "RUNNING", naswot=9.0)
-    assert st.best(st.load(rows.table(), description)) is None
+    assert selection.best(st.load(rows.table(), description)) is None
     html, pictures = render(rows.table(), info())
     assert "No trial has brought a result yet. So far: 1 running, 3 screened out." in _text(html)
     assert set(pictures) == {"proxy_agreement"}

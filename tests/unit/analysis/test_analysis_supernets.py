@@ -13,6 +13,7 @@ from report_data import METRICS, Rows, describe_run, info_of
 from rich.console import Console
 from scipy.stats import kendalltau
 
+from raynas.analysis import rung_counts, selection
 from raynas.analysis import statistics as st
 from raynas.analysis import supernets as sn
 from raynas.cli.console import show_status
@@ -102,7 +103,7 @@ def test_a_training_does_not_count_as_search() -> None:
     assert [a.trials for a in found.arms] == [40]
     assert found.arms[0].seconds == pytest.approx(4.0)
     assert found.worker_seconds == pytest.approx(304.0)
-    assert st.last_step(rows.run()) == 1
+    assert rung_counts.last_step(rows.run()) == 1
 
 
 @pytest.mark.parametrize(
@@ -174,7 +175,7 @@ def test_finalists_from_scratch_and_from_inherited_weights() -> None:
         "scratch (95 % interval +0.11 to +2.89), with 25 % of its worker time; it is ahead for "
         "2 of 2."
     )
-    assert st.finals(run).keys() == st.finals(run, "tuned").keys()
+    assert selection.finals(run).keys() == selection.finals(run, "tuned").keys()
     worse = Inherits().trained().searched().finals("final", 0.0, 8.0).finals("tuned", -2.0, 2.0)
     assert "2.00 points worse" in tuned_sentence(worse.run(), sn.twice(worse.run()))
     assert sn.twice(Inherits().searched().finals("final", 0.0, 1.0).run()) == []
