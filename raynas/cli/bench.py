@@ -21,7 +21,8 @@ def convert(
     Put it into the folder $RAYNAS_DATA, where NASBench201Table() finds it.
     """
     from raynas.benchmarks.nasbench201_authors import convert
-    from raynas.cli.console import console, progress, show_missing
+    from raynas.cli.console import console, progress
+    from raynas.cli.export_views import show_missing
 
     out = console()
     with progress(out, "reading cells") as told:

@@ -15,7 +15,8 @@ def list_(context: typer.Context) -> None:
     """List data sets and tables: where each is looked for, what is there, and how to get it."""
     if context.invoked_subcommand is not None:
         return
-    from raynas.cli.console import console, show_source
+    from raynas.cli.console import console
+    from raynas.cli.part_views import show_source
     from raynas.data.fetch import begun
 
     out = console()
@@ -31,7 +32,8 @@ def get(
     ] = None,
 ) -> None:
     """Fetch a data set from its publisher, unless it is there; a broken download is continued."""
-    from raynas.cli.console import console, downloading, show_found
+    from raynas.cli.console import console, downloading
+    from raynas.cli.part_views import show_found
     from raynas.core import unknown_option
     from raynas.data.fetch import get
 

@@ -22,7 +22,8 @@ def export(
 
     Executes the experiment.py in the run's folder.
     """
-    from raynas.cli.console import console, show_export
+    from raynas.cli.console import console
+    from raynas.cli.export_views import show_export
     from raynas.pipeline.results import export_best
 
     show_export(export_best(run, to, names_in(formats), trust=trust), console())
@@ -36,7 +37,8 @@ def export_study(
 
     Look at it with `optuna-dashboard sqlite:///FILE`. Executes nothing of the run.
     """
-    from raynas.cli.console import console, show_written
+    from raynas.cli.console import console
+    from raynas.cli.export_views import show_written
     from raynas.pipeline.results import export_studies
 
     show_written("studies", export_studies(run, to), console())
@@ -67,7 +69,8 @@ def specialize(
     """
     from raynas.apps.specialize import SpecializeRequest, parse_bounds
     from raynas.apps.specialize import specialize as take_out
-    from raynas.cli.console import console, show_special
+    from raynas.cli.console import console
+    from raynas.cli.export_views import show_special
 
     names = names_in(formats)
     bounds = parse_bounds(least or [], most or [])

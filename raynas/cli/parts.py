@@ -17,6 +17,7 @@ def list_(
     ] = None,
 ) -> None:
     """List the parts from which experiments are built."""
-    from raynas.cli.console import console, show_parts
+    from raynas.cli.console import console
+    from raynas.cli.part_views import show_parts
 
     show_parts(kind, console())

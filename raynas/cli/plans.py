@@ -24,7 +24,8 @@ def plan(
     Where the files of its data set are missing, random images of the declared shape stand in.
     """
     from raynas.apps.plan import plan as look
-    from raynas.cli.console import console, show_plan
+    from raynas.cli.console import console
+    from raynas.cli.plan_views import show_plan
     from raynas.experiment import load, parse_overrides, with_data
     from raynas.pipeline.printing import show_remarks
 
@@ -46,7 +47,8 @@ def doctor(
 ) -> None:
     """Check packages, storage, every machine of the cluster and one step of the experiment."""
     from raynas.apps.doctor import examine
-    from raynas.cli.console import console, show_finding
+    from raynas.cli.console import console
+    from raynas.cli.plan_views import show_finding
     from raynas.experiment import load, parse_overrides
 
     loaded = load(file, parse_overrides(set_ or [])) if file else None
@@ -101,7 +103,8 @@ def simulate(
     its data set are missing, random images of the declared shape stand in.
     """
     from raynas.apps.simulate import payload_for, simulate, worker_counts
-    from raynas.cli.console import console, show_simulation
+    from raynas.cli.console import console
+    from raynas.cli.plan_views import show_simulation
     from raynas.experiment import load, parse_overrides, with_data
     from raynas.pipeline.live import LiveView
     from raynas.pipeline.printing import show_remarks

@@ -99,7 +99,8 @@ def _more(text: str | None) -> int:
 
 def status(run: RunPath) -> None:
     """Show the results of a run so far, from its store; it may be running elsewhere."""
-    from raynas.cli.console import console, show_status
+    from raynas.cli.console import console
+    from raynas.cli.run_views import show_status
     from raynas.store import RunFolder
 
     show_status(RunFolder.open(run), console())
@@ -113,7 +114,8 @@ def top(
 
     Ctrl-C ends the watching only.
     """
-    from raynas.cli.console import console, watch
+    from raynas.cli.console import console
+    from raynas.cli.run_views import watch
     from raynas.store import RunFolder
 
     watch(RunFolder.open(run), console(), every)
@@ -137,7 +139,8 @@ def verify(
     """
     from raynas.apps.verify import verify as look
     from raynas.apps.verify import verify_history
-    from raynas.cli.console import console, show_verified
+    from raynas.cli.console import console
+    from raynas.cli.run_views import show_verified
 
     out, good = console(), True
     if history:
@@ -160,7 +163,8 @@ def report(run: RunPath) -> None:
 
     Executes nothing of the run.
     """
-    from raynas.cli.console import console, show_written
+    from raynas.cli.console import console
+    from raynas.cli.export_views import show_written
     from raynas.pipeline.results import write_report_of
 
     show_written("report", write_report_of(run), console())

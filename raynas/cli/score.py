@@ -57,7 +57,8 @@ def score(
         scored_run,
         write_table,
     )
-    from raynas.cli.console import console, show_scores
+    from raynas.cli.console import console
+    from raynas.cli.export_views import show_scores
     from raynas.experiment import parse_overrides
     from raynas.pipeline.launch import start
     from raynas.pipeline.printing import show_remarks

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import base64
-import json
 import math
 import re
-import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
@@ -26,34 +22,31 @@ from raynas.analysis import statistics as st
 from raynas.analysis import summary as tables
 from raynas.analysis import supernets as sn
 from raynas.analysis.intervals import PAIRS_FROM
-from raynas.analysis.ranking import DRAWS
 from raynas.core import Architecture, ArchitectureGraph, TrialState, UserError
 from raynas.reports import drawings as graphs
-from raynas.reports.figures import all_figures, curve_metric, shown_curves
+from raynas.reports.figures import all_figures
+from raynas.reports.provenance_section import provenance_section
+from raynas.reports.ranking_sections import (
+    SUPERNET_CAPTIONS,
+    archive_section,
+    proxy_captions,
+    proxy_section,
+    supernet_section,
+)
+from raynas.reports.search_figures import curve_metric, shown_curves
 from raynas.reports.sentences import (
     compare_sentence,
     headline,
-    judged_sentence,
     number_or_dash,
-    proxy_sentences,
-    screening_sentence,
     size_sentence,
     spent,
-    trained_sentence,
     trials_sentence,
-    truth_sentence,
-    truth_verdict,
-    tuned_sentence,
 )
-from raynas.store.schema import FINAL
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from raynas.store import RunFolder, RunInfo
-
-_SHOWN_REASONS = 12
-_SHOWN_HOSTS = 12
 
 
 def write_report(folder: RunFolder, space: SpaceOfRun | None = None) -> Path:
@@ -112,11 +105,11 @@ def render(
         **_story(run, info, space),
         pictures=svgs,
         not_drawn=[f"{name.replace('_', ' ')} ({why})" for name, why in missing.items()],
-        captions=_captions(run) | _proxy_captions(proxies) | _SUPERNET_CAPTIONS,
-        **_proxies(run, proxies),
-        **_supernet(run, table, training, judged),
-        **_archive(run, path, training is not None),
-        **_backstage(run, table, info, path),
+        captions=_captions(run) | proxy_captions(proxies) | SUPERNET_CAPTIONS,
+        **proxy_section(run, proxies),
+        **supernet_section(run, table, training, judged),
+        **archive_section(run, path, training is not None),
+        **provenance_section(run, table, info, path),
     )
     return text, {name: png for name, (_, png) in pictures.items()}
 
@@ -184,9 +177,6 @@ def step_name(description: Mapping[str, Any]) -> str:
         'epoch'
     """
     return "epoch" if "recipe" in (description.get("evaluator") or {}) else "step"
-
-
-# the results of the search
 
 
 def _story(run: st.RunStatistics, info: RunInfo, space: SpaceOfRun | None) -> dict[str, Any]:
@@ -357,220 +347,3 @@ def _captions(run: st.RunStatistics) -> dict[str, str]:
             "number of trials stopped there or before the next one."
         )
     return captions
-
-
-def _proxies(run: st.RunStatistics, found: px.ProxyStatistics | None) -> dict[str, Any]:
-    """Return the section about scores; ``proxies`` is None where the run has none."""
-    screenings = px.screenings(run)
-    shown: dict[str, Any] = {"screenings": screenings, "proxies": found}
-    if found is None:
-        return shown
-    metric = found.objective.metric if found.objective else ""
-    return {
-        **shown,
-        "proxy_lines": [screening_sentence(s) for s in screenings] + [judged_sentence(run, found)],
-        "proxy_verdicts": proxy_sentences(found),
-        "draws": [k for k in DRAWS if any(k in q.best for q in found.qualities)],
-        "truth": lambda value: words.quantity(metric, value, run.unit(metric)),
-        "scored_finalists": _scored_finalists(run, found) if not found.qualities else [],
-    }
-
-
-def _scored_finalists(
-    run: st.RunStatistics, found: px.ProxyStatistics
-) -> list[tuple[str, str, list[str]]]:
-    """Return architecture, test result and scores of each finalist."""
-    final, metric = selection.finals(run), selection.test_metric(run)
-    if metric is None:
-        return []
-    ids = [str(i) for i in run.trials.arch_id[found.index]]
-    places = [int(k) for k, arch_id in enumerate(ids) if arch_id in final]
-    places.sort(key=lambda k: -final[ids[k]].mean)
-    return [
-        (
-            str(run.trials.arch[found.index[k]]),
-            words.spread(metric, final[ids[k]].mean, final[ids[k]].std, run.unit(metric)),
-            [
-                words.si(v[k]) if n in st.COSTS else words.quantity(n, float(v[k]), words.SCORE)
-                for n, v in found.scores.items()
-            ],
-        )
-        for k in places
-    ]
-
-
-def _proxy_captions(found: px.ProxyStatistics | None) -> dict[str, str]:
-    if found is None:
-        return {}
-    ranks = "Tied scores share their middle rank. Rings inside the green band are found."
-    return {
-        "proxy_best": f"The proxy with the highest rank correlation here. {ranks}",
-        "proxy_params": f"The same by size alone. {ranks}",
-        "proxy_agreement": "Spearman's rank correlation between scores, parameters and MACs over "
-        f"{words.count(len(found.index), 'architecture')}.",
-    }
-
-
-_SUPERNET_CAPTIONS = {
-    "supernet_curves": "Subnets on validation images, with the weights that they inherit after "
-    "each epoch.",
-    "inherited_truth": "Each point is an architecture that was searched and then trained from "
-    "scratch. The search sees only what is on the horizontal axis.",
-}
-
-
-def _supernet(
-    run: st.RunStatistics,
-    table: pa.Table,
-    training: sn.SupernetTraining | None,
-    judged: sn.SearchRankingStatistics | None,
-) -> dict[str, Any]:
-    """Return the section about inherited weights and the networks that judge them."""
-    inherits = training is not None or bool(tables.counted(table, "weights"))
-    subject = "Inherited weights" if inherits else "The search's own values"
-    metric, both = selection.test_metric(run) or "", sn.twice(run)
-
-    def searched(value: float) -> str:
-        return words.quantity(run.objectives[0].metric, value, run.unit(run.objectives[0].metric))
-
-    def test(final: selection.FinalistResult | None) -> str:
-        if final is None or not len(final.values):
-            return words.DASH
-        return words.spread(metric, final.mean, final.std, run.unit(metric))
-
-    return {
-        "inherits": inherits,
-        "training": training,
-        "supernet_lines": [trained_sentence(training)] if training else [],
-        "judged": judged,
-        "judged_lines": [truth_sentence(run, judged)] if judged else [],
-        "judged_verdict": truth_verdict(judged, subject) if judged else "",
-        "judged_names": {sn.SEARCHED: subject.lower()},
-        "judged_draws": [k for k in DRAWS if judged and any(k in q.best for q in judged.qualities)],
-        "twice": both,
-        "twice_line": tuned_sentence(run, both),
-        "twice_test": test,
-        "searched": searched,
-    }
-
-
-def _archive(run: st.RunStatistics, path: Path | None, shown: bool) -> dict[str, Any]:
-    """Return the section of networks of all sizes from one search over a supernet."""
-    if not shown or not len(run.complete()) or run.objectives[0].metric in st.COSTS:
-        return {"archive": []}
-    index, total = sn.archive(run)
-    costs, metric = sn.costs_of(run), run.objectives[0].metric
-    names = [metric, *costs]
-    rows = [
-        (
-            [words.quantity(n, float(run.trials.values[n][i]), run.unit(n)) for n in names],
-            str(run.trials.arch[i]),
-        )
-        for i in index
-    ]
-    middle = run.trials.values[costs[0]][index[len(index) // 2]] if costs else math.nan
-    bound = f" --max {costs[0]}={float(f'{middle:.2g}'):.0f}" if math.isfinite(middle) else ""
-    return {
-        "archive": rows,
-        "archive_total": total,
-        "archive_names": [words.named(n, run.unit(n)) for n in names],
-        "archive_command": f"raynas specialize {_where(path)}{bound}",
-    }
-
-
-# failures, versions and settings
-
-
-def _backstage(
-    run: st.RunStatistics, table: pa.Table, info: RunInfo, path: Path | None
-) -> dict[str, Any]:
-    failed = tables.reasons(run, TrialState.FAILED)
-    infeasible = tables.reasons(run, TrialState.INFEASIBLE)
-    return {
-        "failed": failed[:_SHOWN_REASONS],
-        "failed_rest": failed[_SHOWN_REASONS:],
-        "infeasible": infeasible[:_SHOWN_REASONS],
-        "infeasible_rest": infeasible[_SHOWN_REASONS:],
-        "bounds": [_bound(b) for b in run.description.get("bounds") or ()],
-        "environment": _environment(run, table, info),
-        "sessions": _sessions(run),
-        "commands": _commands(info, path),
-        "settings": Markup("").join(_settings(info.description)),
-        "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-    }
-
-
-def _bound(bound: Mapping[str, Any]) -> str:
-    low, high = bound.get("min"), bound.get("max")
-    left = f"{words.si(low)} ≤ " if isinstance(low, int | float) and math.isfinite(low) else ""
-    right = f" ≤ {words.si(high)}" if isinstance(high, int | float) and math.isfinite(high) else ""
-    return f"{left}{bound.get('metric')}{right}"
-
-
-def _environment(run: st.RunStatistics, table: pa.Table, info: RunInfo) -> list[tuple[str, str]]:
-    def listed(column: str, most: int = _SHOWN_HOSTS) -> str:
-        pairs = tables.counted(table, column)
-        if len(pairs) == 1:
-            return pairs[0][0]
-        shown = [f"{value} ({words.count(n, 'row')})" for value, n in pairs[:most]]
-        rest = [f"and {len(pairs) - most:,} more"] if len(pairs) > most else []
-        return "; ".join([*shown, *rest]) or words.DASH
-
-    final = sorted({int(s) for s in run.trials.seed[run.trials.stage == FINAL]})
-    lines = [
-        ("run", info.run),
-        ("created", info.created),
-        ("fingerprint", info.fingerprint),
-        ("git", listed("git")),
-        ("versions", listed("versions")),
-        ("hosts", listed("host")),
-        ("devices", listed("device")),
-        ("seed of the search", str(run.description.get("seed", words.DASH))),
-    ]
-    if final:
-        lines.append(("seeds of the finals", ", ".join(map(str, final[:20]))))
-    if weights := tables.counted(table, "weights"):
-        lines.append(("inherited weights", ", ".join(v for v, _ in weights[:_SHOWN_HOSTS])))
-    return lines
-
-
-def _sessions(run: st.RunStatistics) -> list[tuple[int, str, str, int]]:
-    """Return number, first row's time, length and rows of each start of the run."""
-    listed = []
-    for session in np.unique(run.rows.session):
-        time = run.rows.time[run.rows.session == session]
-        start = datetime.fromtimestamp(float(time.min()), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        length = words.duration(float(time.max() - time.min()))
-        listed.append((int(session), start, length, len(time)))
-    return listed
-
-
-def _commands(info: RunInfo, path: Path | None) -> list[str]:
-    """Return the commands that repeat this run, resume it, and export its network."""
-    overrides = [f"--set {shlex.quote(f'{k}={v}')}" for k, v in info.overrides.items()]
-    source = shlex.quote(info.source_file or "experiment.py")
-    again = ["raynas run", source, *(["--smoke"] if info.smoke else []), *overrides]
-    where = _where(path)
-    return [" ".join(again), f"raynas resume {where} --trials +32", f"raynas export {where}"]
-
-
-def _where(path: Path | None) -> str:
-    """Return the run as a command names it."""
-    usual = path is not None and path.parent.name == "runs"
-    return shlex.quote(f"runs/{path.name}" if path and usual else str(path or "RUN"))
-
-
-def _settings(value: Any, name: str = "") -> list[Markup]:
-    """Return a described experiment as nested lists of HTML."""
-    if isinstance(value, Mapping):
-        kind = value.get("class", "")
-        head = Markup("<dt>{}</dt><dd>{}").format(name, kind) if name else Markup("<dd>")
-        inner = [part for k, v in value.items() if k != "class" for part in _settings(v, str(k))]
-        body = Markup("<dl>{}</dl>").format(Markup("").join(inner)) if inner else Markup("")
-        return [head, body, Markup("</dd>")]
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        if any(isinstance(v, Mapping) for v in value):
-            return [p for i, v in enumerate(value) for p in _settings(v, f"{name} {i + 1}")]
-        value = json.dumps(value, ensure_ascii=False)
-    text = str(value) if isinstance(value, str) else json.dumps(value)
-    return [Markup("<dt>{}</dt><dd>{}</dd>").format(name, text)]

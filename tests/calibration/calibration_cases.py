@@ -21,12 +21,9 @@ from raynas.analysis import statistics as st
 from raynas.analysis import supernets as sn
 from raynas.apps.compare.sections import PageSection, sections
 from raynas.apps.compare.tasks import ComparisonTask
-from raynas.reports.sentences import (
-    proxy_sentences,
-    size_sentence,
-    truth_verdict,
-    tuned_sentence,
-)
+from raynas.reports.ranking_sentences import proxy_sentences
+from raynas.reports.sentences import size_sentence
+from raynas.reports.supernet_sentences import truth_verdict, tuned_sentence
 
 Generator = np.random.Generator
 MANY = 14  # proxies in one run

@@ -502,7 +502,7 @@ def test_a_mistake_of_ours_keeps_its_traceback(run: Path, monkeypatch: pytest.Mo
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("raynas.cli.console.show_status", broken)
+    monkeypatch.setattr("raynas.cli.run_views.show_status", broken)
     with pytest.raises(ZeroDivisionError):
         raynas("status", run)
 

@@ -28,7 +28,7 @@ def write_page(path: Path, made: Sequence[PageSection], command: str) -> None:
     Raises:
         OSError: The file cannot be written.
     """
-    from raynas.reports.figures import paint
+    from raynas.reports.figure_style import paint
     from raynas.reports.html import image, style
 
     pictures = {
@@ -64,7 +64,7 @@ def terminal_table(section: PageSection) -> Table:
 
 
 def _draw(figure: PageFigure, axes: Axes) -> None:
-    from raynas.reports.figures import ARM_COLOURS, ARM_MARKERS, GREY, INK
+    from raynas.reports.figure_style import ARM_COLOURS, ARM_MARKERS, GREY, INK
 
     colours = (*ARM_COLOURS, INK, GREY)
     for i, curve in enumerate(figure.curves):

@@ -17,9 +17,9 @@ from raynas.analysis import equal_cost, rung_counts, selection
 from raynas.analysis import formatting as words
 from raynas.analysis import statistics as st
 from raynas.analysis.proxies import proxies, screenings
-from raynas.cli.console import show_status
+from raynas.cli.run_views import show_status
 from raynas.reports import render, summary
-from raynas.reports.figures import shown_curves
+from raynas.reports.search_figures import shown_curves
 from raynas.store import RunFolder
 
 BY_SCORE = [{"metric": "naswot", "direction": "max"}]

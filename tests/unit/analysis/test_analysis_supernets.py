@@ -16,10 +16,10 @@ from scipy.stats import kendalltau
 from raynas.analysis import rung_counts, selection
 from raynas.analysis import statistics as st
 from raynas.analysis import supernets as sn
-from raynas.cli.console import show_status
+from raynas.cli.run_views import show_status
 from raynas.core import Metric
 from raynas.reports import render, summary
-from raynas.reports.sentences import trained_sentence, truth_verdict, tuned_sentence
+from raynas.reports.supernet_sentences import trained_sentence, truth_verdict, tuned_sentence
 from raynas.store import RunFolder, schema_for
 from raynas.store.files import write_whole
 

@@ -11,7 +11,10 @@ import pytest
 from commands import done, experiment_file
 from rich.console import Console
 
-from raynas.cli.console import _short, show_export, show_parts, show_scores, show_status, watch
+from raynas.cli.console import short_count
+from raynas.cli.export_views import show_export, show_scores
+from raynas.cli.part_views import show_parts
+from raynas.cli.run_views import show_status, watch
 from raynas.core import UserError
 from raynas.proxies import proxies
 from raynas.store import RunFolder
@@ -108,7 +111,7 @@ def test_watching_ends_with_ctrl_c(run: RunFolder, monkeypatch: pytest.MonkeyPat
         if len(looks) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("raynas.cli.console.time.sleep", sleep)
+    monkeypatch.setattr("raynas.cli.run_views.time.sleep", sleep)
     out = printer(80)
     watch(run, out, 0.7)
     assert looks == [0.7, 0.7]
@@ -129,7 +132,7 @@ def test_watching_fetches_what_is_new(run: RunFolder, monkeypatch: pytest.Monkey
         info = dataclasses.replace(folder.info, name=f"look {len(looks)}")
         return dataclasses.replace(folder, info=info)
 
-    monkeypatch.setattr("raynas.cli.console.time.sleep", sleep)
+    monkeypatch.setattr("raynas.cli.run_views.time.sleep", sleep)
     monkeypatch.setattr(RunFolder, "refresh", refresh)
     out = printer(80)
     watch(run, out, 0.7)
@@ -201,4 +204,4 @@ def test_missing_scores_are_counted_by_reason() -> None:
      (float("nan"), "-")],
 )  # fmt: skip
 def test_counts_are_short(count: float, shown: str) -> None:
-    assert _short(count) == shown
+    assert short_count(count) == shown

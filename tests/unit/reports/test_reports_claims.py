@@ -12,7 +12,8 @@ from raynas.analysis import proxies as px
 from raynas.analysis import rank_correlation
 from raynas.analysis import statistics as st
 from raynas.analysis.ranking import rank_qualities
-from raynas.reports.sentences import proxy_sentences, size_sentence
+from raynas.reports.ranking_sentences import proxy_sentences
+from raynas.reports.sentences import size_sentence
 
 
 def _said(count: int = 40, *, truth: Any = None, arm: str = "random", **columns: Any) -> list[str]:
