@@ -257,6 +257,25 @@ def front(run: st.RunStatistics) -> tuple[TrialSummary, ...]:
     return tuple(found(run, int(i), final) for i in chosen)
 
 
+def front_or_trade_off(run: st.RunStatistics) -> tuple[TrialSummary, ...]:
+    """Return the front of the main method; with one objective, that over it and ``params``.
+
+    Args:
+        run: The loaded run.
+
+    Returns:
+        The best of the first objective first; empty before the first complete trial.
+    """
+    if len(run.objectives) > 1 or not len(run.complete(run.main)):
+        return front(run)
+    first = run.objectives[0]
+    metrics = [(first.metric, first.sign)]
+    if first.metric not in st.COSTS and "params" in sn.costs_of(run):
+        metrics.append(("params", -1.0))
+    final = selection.finals(run)
+    return tuple(found(run, int(i), final) for i in selection.front(run, run.main, metrics))
+
+
 def top(run: st.RunStatistics, n: int = 10) -> tuple[TrialSummary, ...]:
     """Return the ``n`` best architectures of all methods and every finalist.
 

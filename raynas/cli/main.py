@@ -51,7 +51,7 @@ def _bare(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
-        from raynas import __version__
+        from raynas.version import __version__
 
         typer.echo(__version__)
         raise typer.Exit

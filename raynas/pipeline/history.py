@@ -18,7 +18,7 @@ from raynas.core import Architecture, Bound, Trial, TrialState, UserError, viola
 from raynas.core.describe import fresh
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment, LoadedExperiment, load
-from raynas.spaces.stored import StoredSpace
+from raynas.spaces.stored import StoredSpace, whole_texts
 from raynas.store import RunFolder, read, trials
 from raynas.store.files import reason, write_whole
 
@@ -172,6 +172,23 @@ def kept(folder: RunFolder) -> StoredExperiment:
     except (OSError, ValueError, RecursionError, MemoryError) as error:
         why = " ".join(str(error).split())[:120]
         return StoredExperiment(None, remark=f"{file} cannot be read ({why}); {again}")
+
+
+def read_architectures(folder: RunFolder, texts: Sequence[str]) -> list[Architecture]:
+    """Read architectures by what the run keeps of its space; nothing is executed.
+
+    Args:
+        folder: The folder of the run.
+        texts: Architectures as they are stored.
+
+    Returns:
+        The architectures. If the run does not keep their options, each has one choice,
+        ``architecture``, with its text.
+    """
+    space = kept(folder).space
+    if space is None or not space.reads(texts):
+        space = whole_texts(texts)
+    return [space.architecture(text) for text in texts]
 
 
 # -- trials ------------------------------------------------------------------------------------
