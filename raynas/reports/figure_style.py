@@ -118,5 +118,12 @@ def arm_style(run: st.RunStatistics, arm: str) -> tuple[str, str]:
 
 
 def format_ticks(axes: Axes, which: str, show: Callable[[float], str]) -> None:
+    """Label the ticks of one axis.
+
+    Args:
+        axes: The axes.
+        which: "x" or "y".
+        show: Function that gives the text of a value.
+    """
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_formatter(FuncFormatter(lambda value, _position: show(value)))

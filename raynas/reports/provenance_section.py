@@ -31,6 +31,17 @@ _SHOWN_HOSTS = 12
 def provenance_section(
     run: st.RunStatistics, table: pa.Table, info: RunInfo, path: Path | None
 ) -> dict[str, Any]:
+    """Return the template's values for failures, bounds, versions, sessions and settings.
+
+    Args:
+        run: The loaded run.
+        table: Its rows.
+        info: The identity of the run.
+        path: The folder of the run; None where it is not known.
+
+    Returns:
+        Name in the template -> value.
+    """
     failed = tables.reasons(run, TrialState.FAILED)
     infeasible = tables.reasons(run, TrialState.INFEASIBLE)
     return {

@@ -67,6 +67,14 @@ def _scored_finalists(
 
 
 def proxy_captions(found: px.ProxyStatistics | None) -> dict[str, str]:
+    """Return the captions of the figures about scores.
+
+    Args:
+        found: The scores of the run; None where it has none.
+
+    Returns:
+        Name of the figure -> caption.
+    """
     if found is None:
         return {}
     ranks = "Tied scores share their middle rank. Rings inside the green band are found."

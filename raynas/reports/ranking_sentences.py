@@ -84,6 +84,14 @@ def judged_sentence(run: st.RunStatistics, p: ProxyStatistics) -> str:
 
 
 def left_out_sentence(count: int) -> str:
+    """Return a sentence, after a blank, on architectures that are not judged.
+
+    Args:
+        count: Number of architectures that a search chose by results.
+
+    Returns:
+        The text; empty for none.
+    """
     if not count:
         return ""
     who = words.count(count, "architecture")
@@ -122,6 +130,15 @@ def proxy_sentences(p: ProxyStatistics) -> list[str]:
 
 
 def listed(names: Sequence[str]) -> str:
+    """Join names with commas and "and".
+
+    Args:
+        names: The names.
+
+    Example:
+        >>> listed(["a", "b", "c"])
+        'a, b and c'
+    """
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
@@ -145,11 +162,21 @@ def not_shown(q: RankQuality, who: str, many: int = 1) -> str:
 
 
 def worse(q: RankQuality) -> str:
+    """Return the end of a sentence on a score that ranks worse than size does.
+
+    Args:
+        q: The quality of the score.
+    """
     gaps = [f"{SIZE_NAMES[b]} ({gap_text(gap)})" for b, gap in q.beyond.items()]
     return explained(f"worse than {listed(gaps)}, beyond chance.")
 
 
 def undecided(names: Sequence[str]) -> str:
+    """Return a sentence on scores that cannot be compared with size.
+
+    Args:
+        names: Names of the scores.
+    """
     verb = "is" if len(names) == 1 else "are"
     return (
         f"{listed(names)} {verb} not compared with size: that takes {PAIRS_FROM} architectures "
@@ -173,9 +200,19 @@ def _flat(q: RankQuality) -> str:
 
 
 def explained(text: str) -> str:
+    """Say in the first parenthesis of a text what its number is.
+
+    Args:
+        text: A text with a difference of rank correlations in parentheses.
+    """
     return text.replace("(", "(difference in rank correlation ", 1)
 
 
 def gap_text(gap: IntervalEstimate) -> str:
+    """Return a difference with its sign and, where it has one, its 95 % interval.
+
+    Args:
+        gap: The difference.
+    """
     interval = f" [{gap.low:.2f}, {gap.high:.2f}]" if math.isfinite(gap.low) else ""
     return f"{gap.value:+.2f}{interval}"
