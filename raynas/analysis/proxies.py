@@ -27,14 +27,14 @@ class ScreeningStatistics:
     """The candidates of one method that were scored before training, with the time that they took.
 
     Attributes:
-        arm: Name of the method.
+        method: Name of the method.
         candidates: Number of candidates that were scored.
         out: Number of those that were screened out.
         scoring: Seconds of worker time of scoring.
         training: Seconds of worker time of everything else.
     """
 
-    arm: str
+    method: str
     candidates: int
     out: int
     scoring: float
@@ -56,16 +56,16 @@ def screenings(run: st.RunStatistics) -> list[ScreeningStatistics]:
         One entry for each method that screened.
     """
     found = []
-    for arm in run.arms:
-        scored = run.screened(arm)
+    for method in run.methods:
+        scored = run.screened(method)
         if scored.any():
-            rows = run.searching(arm)[run.rows.owner]
+            rows = run.searching(method)[run.rows.owner]
             seconds = run.rows.seconds
             found.append(
                 ScreeningStatistics(
-                    arm,
+                    method,
                     int(scored.sum()),
-                    int((scored & run.screened_out(arm)).sum()),
+                    int((scored & run.screened_out(method)).sum()),
                     float(seconds[rows & run.rows.scoring].sum()),
                     float(seconds[rows & ~run.rows.scoring].sum()),
                 )
@@ -125,7 +125,7 @@ class ProxyStatistics:
                 table[i, j] = table[j, i] = rho.value
         return table
 
-    def arms(self, run: st.RunStatistics) -> Counter[str]:
+    def methods(self, run: st.RunStatistics) -> Counter[str]:
         """Count the architectures of :attr:`index` by the method that found them.
 
         Args:
@@ -134,7 +134,7 @@ class ProxyStatistics:
         Returns:
             Method -> number of architectures.
         """
-        return Counter(run.trials.arm[self.index])
+        return Counter(run.trials.method[self.index])
 
 
 def proxies(run: st.RunStatistics) -> ProxyStatistics | None:

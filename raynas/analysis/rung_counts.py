@@ -17,7 +17,7 @@ class RungCount:
     """The counts of one rung of a scheduler.
 
     Attributes:
-        arm: Name of the method.
+        method: Name of the method.
         step: Step of the rung.
         reached: Number of trials that reached it.
         went_on: Number of trials that were measured beyond it and not stopped there.
@@ -26,7 +26,7 @@ class RungCount:
             so that the worst are missing; None where it is not computed.
     """
 
-    arm: str
+    method: str
     step: int
     reached: int
     went_on: int
@@ -72,21 +72,21 @@ def rung_steps(run: RunStatistics) -> list[int]:
     return sorted({int(s) for s in run.trials.step[stopped]} - {0})
 
 
-def rungs(run: RunStatistics, arm: str, *, ranks: bool = False) -> list[RungCount]:
+def rungs(run: RunStatistics, method: str, *, ranks: bool = False) -> list[RungCount]:
     """Count the trials of one method at its rungs, low to high.
 
     A rung counts at a trial's first step at or above it.
 
     Args:
         run: The loaded run.
-        arm: Name of the method.
+        method: Name of the method.
         ranks: Whether rank correlations with the last values are computed, too.
 
     Returns:
         One entry per rung.
     """
     steps = rung_steps(run)
-    mine = run.searching(arm)
+    mine = run.searching(method)
     halted = mine & run.has_state(TrialState.STOPPED)
     result = []
     for step, following in zip(steps, [*steps, math.inf][1:], strict=True):
@@ -95,22 +95,22 @@ def rungs(run: RunStatistics, arm: str, *, ranks: bool = False) -> list[RungCoun
         here = halted & (run.trials.step >= step) & (run.trials.step < following)
         result.append(
             RungCount(
-                arm,
+                method,
                 step,
                 int((mine & (rows >= 1)).sum()),
                 int((mine & (rows >= 2) & ~here).sum()),
                 int(here.sum()),
-                _rung_rank(run, arm, step) if ranks else None,
+                _rung_rank(run, method, step) if ranks else None,
             )
         )
     return result
 
 
-def _rung_rank(run: RunStatistics, arm: str, step: int) -> TauEstimate | None:
+def _rung_rank(run: RunStatistics, method: str, step: int) -> TauEstimate | None:
     objective = run.objectives[0]
     if objective.metric in (*COSTS, "seconds"):
         return None
-    done = run.complete(arm)
+    done = run.complete(method)
     values = run.rows.values[objective.metric]
     usable = np.flatnonzero((run.rows.step >= step) & np.isfinite(values))
     owners, first = np.unique(run.rows.owner[usable], return_index=True)
@@ -118,4 +118,4 @@ def _rung_rank(run: RunStatistics, arm: str, step: int) -> TauEstimate | None:
     early[owners] = values[usable[first]]
     done = done[np.isfinite(early[done])]
     late = run.trials.values[objective.metric][done]
-    return kendall(early[done], late, independent=arm in DRAWN)
+    return kendall(early[done], late, independent=method in DRAWN)

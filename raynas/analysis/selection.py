@@ -56,18 +56,18 @@ def distinct(run: RunStatistics, chosen: Ints) -> Ints:
     return chosen[np.sort(first)]
 
 
-def front(run: RunStatistics, arm: str | None, metrics: Sequence[tuple[str, float]]) -> Ints:
+def front(run: RunStatistics, method: str | None, metrics: Sequence[tuple[str, float]]) -> Ints:
     """Return the COMPLETE trials on the Pareto front of ``metrics``, one trial per architecture.
 
     Args:
         run: The loaded run.
-        arm: Only those of this method; None for all methods.
+        method: Only those of this method; None for all methods.
         metrics: Pairs of name and sign (+1: higher is better).
 
     Returns:
         (m,) indices of trials, the best of the first metric first.
     """
-    done = ranked(run, arm)
+    done = ranked(run, method)
     points = np.stack([sign * run.trials.values[m][done] for m, sign in metrics], axis=1)
     known = np.isfinite(points).all(axis=1)
     return done[known][pareto_front(points[known])]
@@ -79,14 +79,14 @@ class FinalistResult:
 
     Attributes:
         arch_id: Id of the architecture.
-        arm: Method of its first trial in this stage.
+        method: Method of its first trial in this stage.
         seeds: Seeds of the trainings that are complete.
         values: (seeds,) test results, in the unit of the test metric.
         failed: Number of trainings that failed.
     """
 
     arch_id: str
-    arm: str
+    method: str
     seeds: tuple[int, ...]
     values: Floats
     failed: int
@@ -139,13 +139,13 @@ def finals(run: RunStatistics, stage: str = FINAL) -> dict[str, FinalistResult]:
         done = index[np.isfinite(values) & run.has_state(TrialState.COMPLETE)[index]]
         failed = int(run.has_state(TrialState.FAILED)[index].sum())
         result[arch_id] = FinalistResult(
-            arch_id, run.trials.arm[index[0]], tuple(int(s) for s in run.trials.seed[done]),
+            arch_id, run.trials.method[index[0]], tuple(int(s) for s in run.trials.seed[done]),
             run.trials.values[metric][done], failed,
         )  # fmt: skip
     return result
 
 
-def best(run: RunStatistics, arm: str | None = None) -> int | None:
+def best(run: RunStatistics, method: str | None = None) -> int | None:
     """Return the index of the best COMPLETE search trial by the first objective.
 
     Test data are never used.
@@ -154,32 +154,32 @@ def best(run: RunStatistics, arm: str | None = None) -> int | None:
 
     Args:
         run: The loaded run.
-        arm: Only those of this method; None for all methods.
+        method: Only those of this method; None for all methods.
 
     Returns:
         The index; None before the first measurement.
     """
     quality = run.points()[:, 0] if len(run.trials) else np.empty(0)
-    done = run.complete(arm)
+    done = run.complete(method)
     if not len(done):
-        done = np.flatnonzero(run.searching(arm) & np.isfinite(quality) & (run.trials.step > 0))
+        done = np.flatnonzero(run.searching(method) & np.isfinite(quality) & (run.trials.step > 0))
         if not len(done):
             return None
         done = done[run.trials.step[done] == run.trials.step[done].max()]
     return int(done[np.argmax(quality[done])])
 
 
-def ranked(run: RunStatistics, arm: str | None = None) -> Ints:
+def ranked(run: RunStatistics, method: str | None = None) -> Ints:
     """Return the COMPLETE search trials, one per architecture, best first by the first objective.
 
     Args:
         run: The loaded run.
-        arm: Only those of this method; None for all methods.
+        method: Only those of this method; None for all methods.
 
     Returns:
         (m,) indices of trials.
     """
-    done = run.complete(arm)
+    done = run.complete(method)
     order = np.argsort(-run.points()[done, 0], kind="stable")
     return distinct(run, done[order])
 
@@ -200,7 +200,7 @@ def sample(run: RunStatistics, usable: Bools) -> tuple[Ints, bool]:
     """
     every = ranked(run)
     done = run.complete()
-    done = done[np.isin(run.trials.arm[done], DRAWN)]
+    done = done[np.isin(run.trials.method[done], DRAWN)]
     drawn = distinct(run, done[np.argsort(-run.points()[done, 0], kind="stable")])
     drawn = drawn[usable[drawn]]
     return (drawn, True) if len(drawn) >= PAIRS_FROM else (every[usable[every]], False)

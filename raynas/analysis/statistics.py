@@ -43,7 +43,7 @@ class TrialColumns:
     Attributes:
         number: (n,) numbers.
         stage: (n,) stages of the run.
-        arm: (n,) names of the methods that proposed them.
+        method: (n,) names of the methods that proposed them.
         state: (n,) states.
         arch: (n,) architectures as texts.
         arch_id: (n,) ids of the architectures.
@@ -58,7 +58,7 @@ class TrialColumns:
 
     number: Ints
     stage: Strings
-    arm: Strings
+    method: Strings
     state: Strings
     arch: Strings
     arch_id: Strings
@@ -105,7 +105,7 @@ class RunStatistics:
         objectives: Objectives of the search.
         description: The described experiment.
         units: Metric -> unit, where it has one.
-        arms: Methods of the search, the main one first.
+        methods: Methods of the search, the main one first.
         trials: One entry per trial.
         rows: One entry per row.
     """
@@ -113,7 +113,7 @@ class RunStatistics:
     objectives: tuple[Objective, ...]
     description: Mapping[str, Any]
     units: Mapping[str, str]
-    arms: tuple[str, ...]
+    methods: tuple[str, ...]
     trials: TrialColumns
     rows: RowColumns
 
@@ -124,7 +124,7 @@ class RunStatistics:
         Returns:
             Its name; None without trials of a search.
         """
-        return self.arms[0] if self.arms else None
+        return self.methods[0] if self.methods else None
 
     @property
     def random(self) -> str | None:
@@ -133,7 +133,7 @@ class RunStatistics:
         Returns:
             Its name; None where there is none beside the main method.
         """
-        return next((a for a in self.arms[1:] if a.lower().startswith(RANDOM)), None)
+        return next((a for a in self.methods[1:] if a.lower().startswith(RANDOM)), None)
 
     def unit(self, metric: str) -> str:
         """Return the unit of a metric.
@@ -154,17 +154,17 @@ class RunStatistics:
         """
         return self.unit(metric) == SCORE_UNIT
 
-    def searching(self, arm: str | None = None) -> Bools:
+    def searching(self, method: str | None = None) -> Bools:
         """Select the trials of the search.
 
         Args:
-            arm: Only those of this method; None for all methods.
+            method: Only those of this method; None for all methods.
 
         Returns:
             (trials,) True for the trials of the search.
         """
         mask: Bools = self.trials.stage == SEARCH
-        return mask if arm is None else mask & (self.trials.arm == arm)
+        return mask if method is None else mask & (self.trials.method == method)
 
     def has_state(self, state: TrialState) -> Bools:
         """Select the trials in one state.
@@ -177,26 +177,26 @@ class RunStatistics:
         """
         return np.asarray(self.trials.state == state.value, dtype=np.bool_)
 
-    def screened(self, arm: str | None = None) -> Bools:
+    def screened(self, method: str | None = None) -> Bools:
         """Select the candidates of the search that were scored to be kept or screened out.
 
         Args:
-            arm: Only those of this method; None for all methods.
+            method: Only those of this method; None for all methods.
 
         Returns:
             (trials,) True for the candidates.
         """
         mask = np.zeros(len(self.trials), dtype=bool)
         mask[self.rows.owner[self.rows.scoring]] = True
-        return mask & self.searching(arm)
+        return mask & self.searching(method)
 
-    def screened_out(self, arm: str | None = None) -> Bools:
+    def screened_out(self, method: str | None = None) -> Bools:
         """Select the candidates of the search that were not trained because of their scores.
 
         Candidates for which there are no scores count, too.
 
         Args:
-            arm: Only those of this method; None for all methods.
+            method: Only those of this method; None for all methods.
 
         Returns:
             (trials,) True for the candidates that were screened out.
@@ -205,8 +205,8 @@ class RunStatistics:
         stopped, failed = self.has_state(TrialState.STOPPED), self.has_state(TrialState.FAILED)
         once = np.bincount(self.rows.owner, minlength=len(scored)) == 1  # else it was started
         beyond = self.has_state(TrialState.INFEASIBLE) & scored & once
-        unscored = failed & ~scored & np.isin(self.trials.arm, self.trials.arm[scored])
-        mine = self.searching(arm) & (self.trials.step == 0)
+        unscored = failed & ~scored & np.isin(self.trials.method, self.trials.method[scored])
+        mine = self.searching(method) & (self.trials.step == 0)
         return np.asarray(mine & (stopped | beyond | unscored), dtype=np.bool_)
 
     def points(self) -> Floats:
@@ -218,17 +218,17 @@ class RunStatistics:
         columns = [o.sign * self.trials.values[o.metric] for o in self.objectives]
         return np.stack(columns, axis=1)
 
-    def complete(self, arm: str | None = None) -> Ints:
+    def complete(self, method: str | None = None) -> Ints:
         """Return the indices of the search's COMPLETE trials whose objectives are all finite.
 
         Args:
-            arm: Only those of this method; None for all methods.
+            method: Only those of this method; None for all methods.
 
         Returns:
             (m,) indices into the run's trials.
         """
         finite = np.isfinite(self.points()).all(axis=1)
-        return np.flatnonzero(self.searching(arm) & self.has_state(TrialState.COMPLETE) & finite)
+        return np.flatnonzero(self.searching(method) & self.has_state(TrialState.COMPLETE) & finite)
 
 
 def load(table: pa.Table, description: Mapping[str, Any]) -> RunStatistics:
@@ -269,7 +269,7 @@ def load(table: pa.Table, description: Mapping[str, Any]) -> RunStatistics:
     session = _ints(table["session"], 0)[order]
     rows = RowColumns(owner, step, seconds, time, session, scoring, values)
     trials = _trials(table, order, rows, number, starts, objectives[0])
-    return RunStatistics(objectives, description, _units(table), _arms(trials), trials, rows)
+    return RunStatistics(objectives, description, _units(table), _methods(trials), trials, rows)
 
 
 def _trials(
@@ -328,5 +328,5 @@ def _units(table: pa.Table) -> dict[str, str]:
     return {name: unit for name, unit in found.items() if unit}
 
 
-def _arms(trials: TrialColumns) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(trials.arm[trials.stage == SEARCH]))
+def _methods(trials: TrialColumns) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(trials.method[trials.stage == SEARCH]))

@@ -29,7 +29,7 @@ class TrialSummary:
 
     Attributes:
         trial: Number of the trial.
-        arm: Name of the method that proposed it.
+        method: Name of the method that proposed it.
         arch: The architecture as text.
         arch_id: Id of the architecture.
         step: Last step measured.
@@ -43,7 +43,7 @@ class TrialSummary:
     """
 
     trial: int
-    arm: str
+    method: str
     arch: str
     arch_id: str
     step: int
@@ -57,11 +57,11 @@ class TrialSummary:
 
 
 @dataclass(frozen=True)
-class ArmSummary:
+class MethodSummary:
     """The summary of one method of the search.
 
     Attributes:
-        arm: Name of the method.
+        method: Name of the method.
         main: True for the main method.
         trials: Number of proposals.
         screened: Number of proposals that were screened out by their scores.
@@ -72,7 +72,7 @@ class ArmSummary:
         best: Its best trial; None before the first result.
     """
 
-    arm: str
+    method: str
     main: bool
     trials: int
     screened: int
@@ -103,7 +103,7 @@ class RunSummary:
         rows: Number of rows of the table.
         sessions: Number of starts of the run.
         budget: Number of trials asked for; None when unknown.
-        arms: Methods of the search, the main one first.
+        methods: Methods of the search, the main one first.
         best: Best trial of the main method; None before the first result.
         front: With several objectives, the Pareto front of the main method; else empty.
         rungs: Counts of the rungs of all methods.
@@ -125,7 +125,7 @@ class RunSummary:
     rows: int
     sessions: int
     budget: int | None
-    arms: tuple[ArmSummary, ...]
+    methods: tuple[MethodSummary, ...]
     best: TrialSummary | None
     front: tuple[TrialSummary, ...]
     rungs: tuple[rung_counts.RungCount, ...]
@@ -179,10 +179,10 @@ def summarise(run: st.RunStatistics) -> RunSummary:
         rows=len(run.rows.owner),
         sessions=len(np.unique(run.rows.session)),
         budget=budget if isinstance(budget, int) else None,
-        arms=tuple(_arm(run, arm) for arm in run.arms),
+        methods=tuple(_method(run, method) for method in run.methods),
         best=best(run),
         front=front(run),
-        rungs=tuple(r for arm in run.arms for r in rung_counts.rungs(run, arm)),
+        rungs=tuple(r for method in run.methods for r in rung_counts.rungs(run, method)),
         finals=int(is_final.sum()),
         finals_complete=int((is_final & complete).sum()),
         others={
@@ -213,17 +213,17 @@ def _unfit(run: st.RunStatistics) -> st.Bools:
     return np.asarray(run.has_state(TrialState.INFEASIBLE) & np.array(told, dtype=bool))
 
 
-def _arm(run: st.RunStatistics, arm: str) -> ArmSummary:
-    mine = run.searching(arm)
-    screened = run.screened_out(arm)
-    untouched = (run.trials.step == 0) & ~run.screened(arm)
+def _method(run: st.RunStatistics, method: str) -> MethodSummary:
+    mine = run.searching(method)
+    screened = run.screened_out(method)
+    untouched = (run.trials.step == 0) & ~run.screened(method)
     rejected = mine & untouched & run.has_state(TrialState.INFEASIBLE) & ~_unfit(run)
     counts = Counter(run.trials.state[mine & ~screened])
     states = {s.value: counts.get(s.value, 0) for s in TrialState}
-    index = selection.best(run, arm)
-    return ArmSummary(
-        arm, arm == run.main, int(mine.sum()), int(screened.sum()), int(rejected.sum()), states,
-        float(run.trials.seconds[mine].sum()),
+    index = selection.best(run, method)
+    return MethodSummary(
+        method, method == run.main, int(mine.sum()), int(screened.sum()), int(rejected.sum()),
+        states, float(run.trials.seconds[mine].sum()),
         None if index is None else found(run, index, selection.finals(run)),
     )  # fmt: skip
 
@@ -334,7 +334,7 @@ def found(
     test = final.get(t.arch_id[index])
     return TrialSummary(
         trial=int(t.number[index]),
-        arm=str(t.arm[index]),
+        method=str(t.method[index]),
         arch=str(t.arch[index]),
         arch_id=str(t.arch_id[index]),
         step=int(t.step[index]),

@@ -70,7 +70,7 @@ def training(run: st.RunStatistics) -> SupernetTraining | None:
         if run.unit(name) == "%" and name != TRAIN_ACCURACY.name and known.any():
             curves[name] = np.stack([run.rows.step[known], column[known]], axis=1)
     return SupernetTraining(
-        trainer=str(t.arm[last]),
+        trainer=str(t.method[last]),
         state=str(t.state[last]),
         message=str(t.message[last]),
         step=int(t.step[last]),

@@ -100,7 +100,7 @@ def show_scores(scores: pa.Table, proxies: Sequence[str], top: int, out: Console
         table.add_row(shorten(row["arch"], width), short_count(row["params"]), *cells)
     if best:
         out.print(table)
-        out.print(f"first by ranks together: {printable(best[0]['arch'])}", soft_wrap=True)
+        out.print(f"best by combined rank: {printable(best[0]['arch'])}", soft_wrap=True)
     remarks = Counter(text for text in scores["message"].to_pylist() if text)
     counted = "1 architecture" if len(scores) == 1 else f"{len(scores)} architectures"
     out.print(f"{counted}; {sum(remarks.values())} without a score")

@@ -64,26 +64,26 @@ def show_source(source: DatasetSource, found: FoundSet | None, begun: int, out: 
         begun: Bytes that were fetched by an incomplete download.
         out: The console.
     """
-    state, style = "not there", "dim"
+    state, style = "not found", "dim"
     if found is not None:
-        state, style = ("incomplete", "yellow") if found.missing else ("there", "green")
+        state, style = ("incomplete", "yellow") if found.missing else ("found", "green")
     head = Text.assemble((f"{source.name:<14}", "bold"), (f"{state:<11}", style), source.what)
     out.print(head, soft_wrap=True)
     if found is not None:
         show_found(found, out, "  ")
     roots = source.roots()
     if roots:
-        _point("looked into", ", ".join(map(str, roots)), out)
+        _point("searched in", ", ".join(map(str, roots)), out)
     if found is not None and not found.missing:
         return
     if source.below:
-        _point("and their", ", ".join(source.below), out)
+        _point("subfolders", ", ".join(source.below), out)
     if source.download is None:
-        _point("to get it", source.otherwise, out)
+        _point("how to get", source.otherwise, out)
     else:
         size, publisher = size_text(source.download.size), source.download.publisher
-        here = f", {size_text(begun)} of them are here" if begun else ""
-        _point("to get it", f"{source.command()} ({size} from {publisher}{here})", out)
+        here = f", {size_text(begun)} of them are present" if begun else ""
+        _point("how to get", f"{source.command()} ({size} from {publisher}{here})", out)
 
 
 def show_found(found: FoundSet, out: Console, indent: str = "") -> None:

@@ -44,10 +44,12 @@ def show_plan(plan: ExperimentPlan, out: Console) -> None:
         out: The console.
     """
     share = f"{plan.feasible} of {plan.drawn} drawn at random"
-    kept = f"keep {', '.join(plan.bounds)}" if plan.bounds else "are allowed: there are no bounds"
+    kept = (
+        f"satisfy {', '.join(plan.bounds)}" if plan.bounds else "are feasible: there are no bounds"
+    )
     out.print(f"space: {plan.size:,} architectures; {share} {kept}", soft_wrap=True)
     if plan.failed:
-        what = f"{plan.failed} of {plan.drawn} have no network; most often: {plan.reason}"
+        what = f"{plan.failed} of {plan.drawn} cannot be built; most often: {plan.reason}"
         out.print(Text(what, style="yellow"), soft_wrap=True)
     costs = Table(box=None, pad_edge=False)
     for name in ("cost", "least", "median", "most"):
@@ -66,7 +68,7 @@ def show_plan(plan: ExperimentPlan, out: Console) -> None:
         stages.add_row(stage.name, str(stage.trials), f"{stage.steps:.0f}", hours)
     out.print(stages)
     if plan.step_seconds is None:
-        out.print("no probe: how long a step takes is not known")
+        out.print("no step was timed, so hours are not estimated")
         return
     out.print(
         f"a step of the median architecture takes {plan.step_seconds:.2f} s here; "
@@ -75,7 +77,7 @@ def show_plan(plan: ExperimentPlan, out: Console) -> None:
     )
     if plan.most_workers is not None:
         out.print(
-            f"more than about {plan.most_workers} workers would wait for the driver", soft_wrap=True
+            f"above about {plan.most_workers} workers the driver is the bottleneck", soft_wrap=True
         )
 
 
@@ -125,12 +127,12 @@ def _anytime(one: SimulatedSearch) -> Table:
 
 
 def _best_of(one: SimulatedSearch) -> str:
-    return f"{'made-up' if one.made_up else 'best'} {one.objective.metric}"
+    return f"{'simulated' if one.made_up else 'best'} {one.objective.metric}"
 
 
 def _clusters(found: Sequence[SimulatedSearch], price: float | None) -> Table:
     table = Table(box=None, pad_edge=False)
-    best_of = "made up" if found[0].made_up else "best"
+    best_of = "simulated" if found[0].made_up else "best"
     heads = ("workers", "ended", "trials", best_of, "best after", "useful", "worker-h")
     for name in (*heads, *(["cost"] if price is not None else [])):
         table.add_column(name, justify="right", no_wrap=True)
@@ -154,9 +156,9 @@ def _account(usage: WorkerUsage) -> str:
     """Return the shares of the workers' time by use."""
     parts = {
         "useful": usage.useful,
-        "lost and done again": usage.lost,
+        "lost and repeated": usage.lost,
         "starting": usage.starting,
-        "away": usage.down,
+        "unavailable": usage.down,
         "idle": usage.idle,
     }
     shares = ", ".join(f"{100 * s / usage.total:.1f} % {n}" for n, s in parts.items() if s > 0)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from raynas.reports import RunSummary
     from raynas.store import RunFolder
 
-_STAGES = {"truth": "to judge the search by", "tuned": "finalists, from inherited weights"}
+_STAGES = {"truth": "ranking check", "tuned": "fine-tuned finalists"}
 
 
 def show_verified(found: VerifiedTrial, out: Console) -> None:
@@ -46,7 +46,7 @@ def show_verified(found: VerifiedTrial, out: Console) -> None:
         was, is_now = ("missing" if math.isnan(v) else f"{v:.6g}" for v in (stored, now))
         out.print(f"        step {step}: {name} was {was}, is {is_now} now")
     if found.failure:
-        out.print(f"        it broke off: {printable(found.failure)}", soft_wrap=True, markup=False)
+        out.print(f"        it failed: {printable(found.failure)}", soft_wrap=True, markup=False)
 
 
 def show_status(folder: RunFolder, out: Console) -> None:
@@ -93,11 +93,11 @@ def _state(folder: RunFolder, width: int) -> RenderableType:
     )
     try:
         driver = folder.driver()
-        now = f"running ({driver})" if driver else "at rest"
+        now = f"running ({driver})" if driver else "not running"
     except OSError:
-        now = "who writes it is not known"
+        now = "unknown whether it is running"
         if folder.asked is None and folder.remote is not None:
-            now += f"; to ask the storage that it names: raynas status {folder.place}"
+            now += f"; ask the storage that it names with: raynas status {folder.place}"
     ago = "" if summary.last_time is None else f"; last result {_ago(summary.last_time)} ago"
     parts: list[RenderableType] = [
         head,
@@ -111,8 +111,8 @@ def _state(folder: RunFolder, width: int) -> RenderableType:
         parts.append(Text(trained_sentence(summary.training)))
     if summary.failure:
         parts.append(Text(summary.failure, style="yellow"))
-    if summary.arms or summary.training is None:
-        parts.append(_arms(summary))
+    if summary.methods or summary.training is None:
+        parts.append(_methods(summary))
     if summary.rungs:
         parts.append(_rungs(summary))
     best = top(run, 5)
@@ -129,35 +129,35 @@ def _ago(moment: float) -> str:
     return clock(time.time() - moment)
 
 
-def _arms(summary: RunSummary) -> Table:
+def _methods(summary: RunSummary) -> Table:
     table = Table(box=None, pad_edge=False)
-    table.add_column("arm", style="bold")
+    table.add_column("method", style="bold")
     states = [str(state) for state in TrialState]
     for state in states:
         table.add_column(state.lower(), justify="right", no_wrap=True)
-    screening = any(arm.screened for arm in summary.arms)
+    screening = any(method.screened for method in summary.methods)
     if screening:
         table.add_column("screened out", justify="right")
     table.add_column("worker time", justify="right")
-    for arm in summary.arms:
-        limited = arm.main and summary.budget
-        trials = f"{arm.evaluated}/{summary.budget}" if limited else arm.started
+    for method in summary.methods:
+        limited = method.main and summary.budget
+        trials = f"{method.evaluated}/{summary.budget}" if limited else method.started
         table.add_row(
-            f"{printable(arm.arm)} {trials}",
-            *(str(arm.states.get(state, 0)) for state in states),
-            *([str(arm.screened)] if screening else []),
-            clock(arm.seconds),
+            f"{printable(method.method)} {trials}",
+            *(str(method.states.get(state, 0)) for state in states),
+            *([str(method.screened)] if screening else []),
+            clock(method.seconds),
         )
     return table
 
 
 def _rungs(summary: RunSummary) -> Table:
     table = Table(box=None, pad_edge=False)
-    for name in ("arm", "rung", "reached", "went on", "stopped"):
-        table.add_column(name, justify="left" if name == "arm" else "right")
+    for name in ("method", "rung", "reached", "went on", "stopped"):
+        table.add_column(name, justify="left" if name == "method" else "right")
     for rung in summary.rungs:
         counts = (rung.step, rung.reached, rung.went_on, rung.stopped)
-        table.add_row(printable(rung.arm), *map(str, counts))
+        table.add_row(printable(rung.method), *map(str, counts))
     return table
 
 
@@ -165,13 +165,13 @@ def _best(summary: RunSummary, best: Sequence[TrialSummary], width: int) -> Tabl
     table = Table(box=None, pad_edge=False)
     costs = {"params", "macs"}
     names = [o.metric for o in summary.objectives if o.metric not in costs]
-    for name in ("trial", "arm", *names, "params", "macs"):
-        table.add_column(name, justify="left" if name == "arm" else "right", no_wrap=True)
+    for name in ("trial", "method", *names, "params", "macs"):
+        table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
     table.add_column("architecture", no_wrap=True)
     for found in best:
         table.add_row(
             str(found.trial),
-            printable(found.arm),
+            printable(found.method),
             *(f"{found.values[name]:.2f}" for name in names),
             short_count(found.params),
             short_count(found.macs),

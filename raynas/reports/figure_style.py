@@ -22,8 +22,8 @@ from raynas.analysis import statistics as st
 
 INK, SOFT, GRID = "#1f2933", "#616e7c", "#e4e7eb"
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#9aa5b1"
-ARM_COLOURS = (BLUE, ORANGE, GREEN, "#cc79a7", "#b8860b", "#56b4e9")
-ARM_MARKERS = ("o", "^", "s", "D", "v", "P")
+METHOD_COLOURS = (BLUE, ORANGE, GREEN, "#cc79a7", "#b8860b", "#56b4e9")
+METHOD_MARKERS = ("o", "^", "s", "D", "v", "P")
 SIZE = (6.4, 4.0)
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
@@ -103,18 +103,18 @@ def _legend(figure: Figure, axes: Axes) -> None:
             handle.set_alpha(1)
 
 
-def arm_style(run: st.RunStatistics, arm: str) -> tuple[str, str]:
+def method_style(run: st.RunStatistics, method: str) -> tuple[str, str]:
     """Return colour and marker of a method: blue circles for the main one.
 
     Args:
         run: The loaded run.
-        arm: Name of the method.
+        method: Name of the method.
 
     Returns:
         A colour as "#rrggbb" and a marker of matplotlib.
     """
-    index = run.arms.index(arm) % len(ARM_COLOURS)
-    return ARM_COLOURS[index], ARM_MARKERS[index]
+    index = run.methods.index(method) % len(METHOD_COLOURS)
+    return METHOD_COLOURS[index], METHOD_MARKERS[index]
 
 
 def format_ticks(axes: Axes, which: str, show: Callable[[float], str]) -> None:

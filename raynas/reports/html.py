@@ -204,7 +204,7 @@ def _story(run: st.RunStatistics, info: RunInfo, space: SpaceOfRun | None) -> di
         "label": lambda m: words.named(m, run.unit(m)),
         "value": lambda f, m: words.quantity(m, f.values[m], run.unit(m)),
         "size": size_sentence(run),
-        "rungs": [r for arm in run.arms for r in rung_counts.rungs(run, arm, ranks=True)],
+        "rungs": [r for method in run.methods for r in rung_counts.rungs(run, method, ranks=True)],
         "step": step_name(run.description),
         "failed_finals": sum(f.failed for f in final.values()),
         "costs": [c for c in st.COSTS if c not in {o.metric for o in run.objectives}],
@@ -218,11 +218,11 @@ def _status(run: st.RunStatistics, summary: tables.RunSummary) -> str:
         return "not started"
     if running:
         return f"unfinished: {words.count(running, 'trial')} running when this was written"
-    if not summary.arms:
+    if not summary.methods:
         return "unfinished: nothing has been searched yet"
-    short = summary.budget is not None and summary.arms[0].evaluated < summary.budget
+    short = summary.budget is not None and summary.methods[0].evaluated < summary.budget
     if short and not summary.finals:  # the finals begin when the search is over, for any reason
-        return f"{summary.arms[0].evaluated:,} of {summary.budget:,} trials"
+        return f"{summary.methods[0].evaluated:,} of {summary.budget:,} trials"
     return "finished"
 
 
@@ -236,7 +236,7 @@ def _equal_cost(run: st.RunStatistics) -> dict[str, Any]:
     return {
         "equal_cost": spent(run, cost),
         "at_equal_cost": {
-            t.arm: words.quantity(metric, t.at(cost), run.unit(metric)) for t in traces
+            t.method: words.quantity(metric, t.at(cost), run.unit(metric)) for t in traces
         },
     }
 
@@ -272,12 +272,12 @@ def _tiles(run: st.RunStatistics, summary: tables.RunSummary) -> list[HeaderTile
         for cost, value_ in (("params", found.params), ("macs", found.macs)):
             if cost not in shown and math.isfinite(value_):
                 tiles.append(HeaderTile(words.label(cost), words.si(value_)))
-    main = next((a for a in summary.arms if a.main), None)
+    main = next((a for a in summary.methods if a.main), None)
     if main is not None:
         stopped = main.states[TrialState.STOPPED.value]
         note = f"{stopped:,} stopped early"
         note += f", {main.screened:,} more screened out" if main.screened else ""
-        tiles.append(HeaderTile(f"trials ({main.arm})", f"{main.started:,}", note))
+        tiles.append(HeaderTile(f"trials ({main.method})", f"{main.started:,}", note))
     if summary.worker_seconds:
         note = f"{words.duration(summary.elapsed)} by the clock"
         tiles.append(HeaderTile("worker time, all", words.duration(summary.worker_seconds), note))
@@ -319,13 +319,13 @@ def _drawings(shown: Iterable[tables.TrialSummary], space: SpaceOfRun | None) ->
 
 def _captions(run: st.RunStatistics) -> dict[str, str]:
     captions = {
-        "best_so_far": "Cost is the time workers spent on all trials of an arm, also on those that "
-        "were stopped or failed; trials stand in the order in which they were proposed, each with "
-        "all that it cost. A step up is a trial that was completed.",
-        "objectives": "Completed trials; each arm's front over the objectives.",
-        "trade_off_params": "Completed trials of all arms by the size of the network.",
-        "trade_off_macs": "Completed trials of all arms by multiply-adds of one forward pass.",
-        "trade_off_latency_ms": "Completed trials of all arms by the time of a forward pass.",
+        "best_so_far": "Cost is the time that workers spent on all trials of a method, stopped and "
+        "failed ones included. Trials are in the order in which they were proposed, each with its "
+        "whole cost. A step up is a trial that was completed.",
+        "objectives": "Completed trials; each method's front over the objectives.",
+        "trade_off_params": "Completed trials of all methods by the size of the network.",
+        "trade_off_macs": "Completed trials of all methods by multiply-adds of one forward pass.",
+        "trade_off_latency_ms": "Completed trials of all methods by the time of a forward pass.",
     }
     if len(run.objectives) > 1:
         captions["best_so_far"] = captions["best_so_far"].replace(
@@ -335,8 +335,8 @@ def _captions(run: st.RunStatistics) -> dict[str, str]:
         )
     elif run.random is not None:
         captions["best_so_far"] += (
-            f" The band: where 95 % of all orders of {run.random}'s own trials lie. It closes at "
-            "the end, where all of them are in, and does not say what another random search finds."
+            f" The band holds 95 % of all orders of {run.random}'s own trials. It closes "
+            "at the end, where all of them are in, and does not show what another seed would find."
         )
     if run.main is not None and curve_metric(run) is not None:
         chosen, total = shown_curves(run, run.main)

@@ -10,7 +10,7 @@ from raynas.analysis import formatting as words
 from raynas.analysis import statistics as st
 from raynas.analysis.proxies import ProxyStatistics
 from raynas.analysis.supernets import SearchRankingStatistics, SupernetTraining
-from raynas.reports.figure_style import ARM_COLOURS, GREEN, INK, Painter, arm_style
+from raynas.reports.figure_style import GREEN, INK, METHOD_COLOURS, Painter, method_style
 from raynas.reports.search_figures import MANY, _crop
 
 
@@ -31,7 +31,7 @@ def score_ranks(run: st.RunStatistics, p: ProxyStatistics, name: str) -> Painter
     def painter(axes: Axes) -> None:
         valid = np.isfinite(p.scores[name])
         score, index = p.scores[name][valid], p.index[valid]
-        truth, arm = run.trials.values[metric][index], run.trials.arm[index]
+        truth, method = run.trials.values[metric][index], run.trials.method[index]
         _, group, size = np.unique(score, return_inverse=True, return_counts=True)
         rank = (np.cumsum(size) - (size - 1) / 2)[group]
         crowd = len(index) > MANY
@@ -40,9 +40,9 @@ def score_ranks(run: st.RunStatistics, p: ProxyStatistics, name: str) -> Painter
             len(rank) - few + 0.5, len(rank) + 0.5, color=GREEN, alpha=0.12, linewidth=0,
             label="best 5 % by score",
         )  # fmt: skip
-        for place, which in enumerate(dict.fromkeys(arm)):
-            mine = arm == which
-            colour, marker = arm_style(run, which)
+        for place, which in enumerate(dict.fromkeys(method)):
+            mine = method == which
+            colour, marker = method_style(run, which)
             axes.scatter(
                 rank[mine], truth[mine], s=7 if crowd else 30, marker=marker, color=colour,
                 alpha=0.25 if crowd else 0.75, linewidths=0, rasterized=crowd,
@@ -71,7 +71,7 @@ def supernet_curves(t: SupernetTraining) -> Painter:
 
     def painter(axes: Axes) -> None:
         for place, (name, curve) in enumerate(sorted(t.curves.items(), key=_last_value)):
-            colour = ARM_COLOURS[place % len(ARM_COLOURS)]
+            colour = METHOD_COLOURS[place % len(METHOD_COLOURS)]
             few = len(curve) <= 40
             axes.plot(
                 *curve.T, "-o" if few else "-", color=colour, markersize=3.5, linewidth=1.8,
@@ -102,10 +102,10 @@ def inherited_truth(run: st.RunStatistics, j: SearchRankingStatistics) -> Painte
     metric = j.objective.metric
 
     def painter(axes: Axes) -> None:
-        arms = run.trials.arm[j.index]
-        for which in dict.fromkeys(arms):
-            mine = arms == which
-            colour, marker = arm_style(run, which)
+        methods = run.trials.method[j.index]
+        for which in dict.fromkeys(methods):
+            mine = methods == which
+            colour, marker = method_style(run, which)
             axes.scatter(
                 run.trials.values[metric][j.index[mine]], j.truth[mine], s=30, marker=marker,
                 color=colour, alpha=0.8, linewidths=0, label=f"{which} ({int(mine.sum()):,})",

@@ -31,7 +31,7 @@ def screening_sentence(s: ScreeningStatistics) -> str:
         One or two sentences.
     """
     text = (
-        f"{s.arm} scored {words.count(s.candidates, 'candidate')}, kept {s.kept:,} for training "
+        f"{s.method} scored {words.count(s.candidates, 'candidate')}, kept {s.kept:,} for training "
         f"and screened out {s.out:,}"
     )
     if s.scoring + s.training <= 0:
@@ -66,8 +66,8 @@ def judged_sentence(run: st.RunStatistics, p: ProxyStatistics) -> str:
             f"Scores are judged by the {what} of what was trained to the end; {few} of the scored "
             f"architectures {'were' if p.trained > 1 else 'was'} so far, and it takes {FEWEST}."
         )
-    arms = [f"{arm} {n:,}" for arm, n in p.arms(run).items()]
-    shares = f" ({', '.join(arms)})" if len(arms) > 1 else ""
+    methods = [f"{method} {n:,}" for method, n in p.methods(run).items()]
+    shares = f" ({', '.join(methods)})" if len(methods) > 1 else ""
     best = float(run.trials.values[p.objective.metric][p.index[0]])
     value = words.quantity(p.objective.metric, best, run.unit(p.objective.metric))
     text = (

@@ -19,8 +19,8 @@ from raynas.reports.figure_style import (
     ORANGE,
     SOFT,
     Painter,
-    arm_style,
     format_ticks,
+    method_style,
 )
 
 MANY = 2_000  # points above which a scatter is stored as pixels
@@ -57,17 +57,17 @@ def best_so_far(run: st.RunStatistics) -> Painter:
         traces = [t for t in everyone if len(t.cost)]
         longest = max(t.total for t in traces)
         for t in traces:
-            colour, marker = arm_style(run, t.arm)
-            if t.arm == run.random:
+            colour, marker = method_style(run, t.method)
+            if t.method == run.random:
                 band = equal_cost.reordered(run, t)
                 if band is not None and len(band.cost):
                     axes.fill_between(
                         band.cost, band.low, band.high, color=colour, alpha=0.14, linewidth=0,
-                        step="post", label=f"{t.arm}: 95 % of the orders of its trials",
+                        step="post", label=f"{t.method}: 95 % of the orders of its trials",
                     )  # fmt: skip
             axes.step(
                 np.r_[t.cost, t.total], np.r_[t.value, t.value[-1]], where="post", color=colour,
-                linewidth=2.4 if t.arm == run.main else 1.8, label=t.arm,
+                linewidth=2.4 if t.method == run.main else 1.8, label=t.method,
             )  # fmt: skip
             shown = t.cost if len(t.cost) <= 60 else t.cost[:0]
             axes.plot(shown, t.value[: len(shown)], marker, color=colour, markersize=4.5)
@@ -131,14 +131,14 @@ def trade_off(run: st.RunStatistics, cost: str) -> Painter:
     def painter(axes: Axes) -> None:
         values = run.trials.values
         everything = run.complete()
-        for place, arm in enumerate(run.arms):
-            done = run.complete(arm)
-            colour, marker = arm_style(run, arm)
+        for place, method in enumerate(run.methods):
+            done = run.complete(method)
+            colour, marker = method_style(run, method)
             crowd = len(everything) > MANY
             axes.scatter(
                 values[cost][done], values[metric][done], s=7 if crowd else 30, marker=marker,
                 color=colour, alpha=0.25 if crowd else 0.75, linewidths=0, rasterized=crowd,
-                label=f"{arm} ({len(done):,})", zorder=2.5 - 0.1 * place,
+                label=f"{method} ({len(done):,})", zorder=2.5 - 0.1 * place,
             )  # fmt: skip
         chosen = selection.front(run, None, [(metric, objective.sign), (cost, -1.0)])
         order = np.argsort(values[cost][chosen], kind="stable")
@@ -200,21 +200,21 @@ def objectives_plane(run: st.RunStatistics) -> Painter:
     def painter(axes: Axes) -> None:
         values = run.trials.values
         crowd = len(run.complete()) > MANY
-        for place, arm in enumerate(run.arms):
-            done = run.complete(arm)
-            colour, marker = arm_style(run, arm)
+        for place, method in enumerate(run.methods):
+            done = run.complete(method)
+            colour, marker = method_style(run, method)
             axes.scatter(
                 values[second.metric][done], values[first.metric][done], s=7 if crowd else 30,
                 marker=marker, color=colour, alpha=0.25 if crowd else 0.75, linewidths=0,
-                rasterized=crowd, label=f"{arm} ({len(done):,})", zorder=2.5 - 0.1 * place,
+                rasterized=crowd, label=f"{method} ({len(done):,})", zorder=2.5 - 0.1 * place,
             )  # fmt: skip
-        for arm in run.arms:
-            chosen = selection.front(run, arm, [(o.metric, o.sign) for o in (first, second)])
+        for method in run.methods:
+            chosen = selection.front(run, method, [(o.metric, o.sign) for o in (first, second)])
             order = np.argsort(values[second.metric][chosen], kind="stable")
             axes.step(
                 values[second.metric][chosen][order], values[first.metric][chosen][order],
-                where="post" if second.sign < 0 else "pre", color=arm_style(run, arm)[0],
-                linewidth=1.5, label=f"{arm}: front",
+                where="post" if second.sign < 0 else "pre", color=method_style(run, method)[0],
+                linewidth=1.5, label=f"{method}: front",
             )  # fmt: skip
         for which, objective in (("x", second), ("y", first)):
             if objective.metric in st.COSTS:
@@ -240,36 +240,36 @@ def curve_metric(run: st.RunStatistics) -> str | None:
     return names[0] if names and long else None
 
 
-def shown_curves(run: st.RunStatistics, arm: str) -> tuple[st.Ints, int]:
+def shown_curves(run: st.RunStatistics, method: str) -> tuple[st.Ints, int]:
     """Choose the trials whose curves are drawn.
 
     Up to ``CURVES`` all are drawn; of more, a fixed random choice with the best among them.
 
     Args:
         run: The loaded run.
-        arm: Name of the method.
+        method: Name of the method.
 
     Returns:
         (k,) indices of trials, and the number of trials that have a curve.
     """
-    mine = np.flatnonzero(run.searching(arm) & (run.trials.step > 0))
+    mine = np.flatnonzero(run.searching(method) & (run.trials.step > 0))
     if len(mine) <= CURVES:
         return mine, len(mine)
     rng = np.random.default_rng(0)
-    done = np.intersect1d(mine, run.complete(arm))
+    done = np.intersect1d(mine, run.complete(method))
     rest = np.setdiff1d(mine, done)
     few = rng.permutation(done)[: CURVES // 2]
     chosen = np.r_[few, rng.permutation(rest)[: CURVES - len(few)]]
-    top = selection.best(run, arm)
+    top = selection.best(run, method)
     return np.unique(chosen if top is None else np.r_[chosen, top]), len(mine)
 
 
-def learning_curves(run: st.RunStatistics, arm: str, step_name: str) -> Painter:
+def learning_curves(run: st.RunStatistics, method: str, step_name: str) -> Painter:
     """Draw the learning curve of every trial; where the scheduler stopped one, it ends in a cross.
 
     Args:
         run: The loaded run.
-        arm: Name of the method.
+        method: Name of the method.
         step_name: Name of a step, such as "epoch".
 
     Returns:
@@ -278,10 +278,10 @@ def learning_curves(run: st.RunStatistics, arm: str, step_name: str) -> Painter:
     metric = curve_metric(run) or run.objectives[0].metric
 
     def painter(axes: Axes) -> None:
-        chosen, _total = shown_curves(run, arm)
+        chosen, _total = shown_curves(run, method)
         lines = _curves(run, chosen, metric)
         state = run.trials.state
-        top = selection.best(run, arm)
+        top = selection.best(run, method)
         kinds = (
             (TrialState.STOPPED, GREY, 0.55, "stopped early"),
             (TrialState.COMPLETE, BLUE, 0.6, "complete"),
@@ -310,7 +310,7 @@ def learning_curves(run: st.RunStatistics, arm: str, step_name: str) -> Painter:
                 *lines[top].T, "-o", color=INK, linewidth=2, markersize=3.5, zorder=5, label="best"
             )
         axes.autoscale_view()
-        _mark_rungs(axes, run, arm)
+        _mark_rungs(axes, run, method)
         _step_axis(axes, run)
         axes.set_xlabel(step_name)
         axes.set_ylabel(words.axis(metric, run.unit(metric)))
@@ -333,8 +333,8 @@ def _curves(run: st.RunStatistics, chosen: st.Ints, metric: str) -> dict[int, st
     )
 
 
-def _mark_rungs(axes: Axes, run: st.RunStatistics, arm: str) -> None:
-    for rung in rung_counts.rungs(run, arm):
+def _mark_rungs(axes: Axes, run: st.RunStatistics, method: str) -> None:
+    for rung in rung_counts.rungs(run, method):
         if not rung.stopped:
             continue
         axes.axvline(rung.step, color=SOFT, linewidth=0.9, linestyle=(0, (3, 3)), zorder=0)

@@ -41,7 +41,7 @@ def headline(run: st.RunStatistics, summary: tables.RunSummary) -> str:
     """
     if not summary.rows:
         return "Nothing has been measured yet."
-    if summary.best is None and not summary.arms:
+    if summary.best is None and not summary.methods:
         return f"Nothing has been searched yet. {trained_sentence(summary.training)}".rstrip()
     if summary.best is None and summary.failure:
         return f"There is no result: {summary.failure}."
@@ -60,9 +60,9 @@ def headline(run: st.RunStatistics, summary: tables.RunSummary) -> str:
 
 
 def _endings(summary: tables.RunSummary) -> str:
-    counts = {s: sum(a.states[s.value] for a in summary.arms) for s in TrialState}
+    counts = {s: sum(a.states[s.value] for a in summary.methods) for s in TrialState}
     parts = [f"{n:,} {state.value.lower()}" for state, n in counts.items() if n]
-    screened = sum(a.screened for a in summary.arms)
+    screened = sum(a.screened for a in summary.methods)
     parts += [f"{screened:,} screened out"] if screened else []
     return f"So far: {', '.join(parts)}." if parts else ""
 
@@ -116,13 +116,13 @@ def trials_sentence(summary: tables.RunSummary) -> str:
     Returns:
         The text; empty without a search.
     """
-    main = next((a for a in summary.arms if a.main), None)
+    main = next((a for a in summary.methods if a.main), None)
     if main is None:
         return ""
     states = main.states
-    parts = [f"{main.arm} started {words.count(main.started, 'trial')}"]
+    parts = [f"{main.method} started {words.count(main.started, 'trial')}"]
     if main.screened:
-        parts = [f"{main.arm} screened out {words.count(main.screened, 'candidate')} by scores",
+        parts = [f"{main.method} screened out {words.count(main.screened, 'candidate')} by scores",
                  f"started {words.count(main.started, 'trial')}"]  # fmt: skip
     if states[TrialState.STOPPED.value]:
         share = states[TrialState.STOPPED.value] / main.started
@@ -197,31 +197,31 @@ def _verdict(run: st.RunStatistics, c: equal_cost.EqualCostComparison) -> tuple[
     )
     if not c.better:
         end = "did just as well" if c.main == c.random else f"did better, by {gap}"
-        return "worse", text + f"Random search {end}: this run does not speak for {run.main}."
+        return "worse", text + f"Random search {end}: this run is no evidence for {run.main}."
     ahead = f"{text}{run.main} is ahead by {gap}"
     if c.pending:
-        return "close", f"{ahead}, but {c.pending}, so nothing can be said yet of luck."
+        return "close", f"{ahead}, but {c.pending}, so it cannot be told from chance yet."
     if c.luck is None or not c.luck.can_be_judged:
         return "close", (
-            f"{ahead}. One run of each is too little to tell that from luck: compare several seeds."
+            f"{ahead}. One run of each cannot tell that from chance: compare several seeds."
         )
     if not c.beyond_luck:
         return "close", (
-            f"{ahead}, which random search reaches by luck, too: {_chance(run.main, c.luck)}. "
+            f"{ahead}, which random search also reaches by chance: {_chance(run.main, c.luck)}. "
             "Several seeds of both would say more."
         )
     return "better", (
-        f"{ahead}, more than luck gives random search: {_chance(run.main, c.luck)}. "
+        f"{ahead}, more than random search reaches by chance: {_chance(run.main, c.luck)}. "
         "It is one run of each: another seed may differ."
     )
 
 
-def _chance(arm: str | None, lead: ResultLead) -> str:
+def _chance(method: str | None, lead: ResultLead) -> str:
     best = "best network" if lead.above == 1 else f"{lead.above:,} best networks"
     are = "is" if lead.above == 1 else "are all"
     share = 100 * lead.chance
     shown = f"{share:.2g} %" if share >= 0.01 else "less than 0.01 %"
-    return f"the {best} of both {are} from {arm}, as by chance alone in {shown} of cases"
+    return f"the {best} of both {are} from {method}, as by chance alone in {shown} of cases"
 
 
 def spent(run: st.RunStatistics, cost: float) -> str:

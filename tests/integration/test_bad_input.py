@@ -395,7 +395,7 @@ def test_two_writers(tmp_path: Path) -> None:
     out, err = first.communicate(timeout=60)
     assert (first.returncode, err) == (130, f"interrupted; go on with: raynas resume {run}\n")
     assert "stopping: results are stored" in out
-    assert "at rest" in done("status", run)
+    assert "not running" in done("status", run)
 
 
 # -- disks -------------------------------------------------------------------------------------

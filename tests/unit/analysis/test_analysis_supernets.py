@@ -100,8 +100,8 @@ def test_the_training_is_told_beside_what_the_search_cost() -> None:
 def test_a_training_does_not_count_as_search() -> None:
     rows = Inherits().trained().searched()
     found = summary(rows.table(), describe_run())
-    assert [a.trials for a in found.arms] == [40]
-    assert found.arms[0].seconds == pytest.approx(4.0)
+    assert [a.trials for a in found.methods] == [40]
+    assert found.methods[0].seconds == pytest.approx(4.0)
     assert found.worker_seconds == pytest.approx(304.0)
     assert rung_counts.last_step(rows.run()) == 1
 
@@ -215,7 +215,7 @@ def test_the_report_of_a_whole_run(tmp_path) -> None:
     for told in (
         "train_supernet trained the supernet once: 3 epochs",
         "45 architectures from all over the search's ranking were trained from scratch",
-        "inherited weights", "One search, every budget",
+        "inherited weights", "Networks for every budget",
         "raynas specialize runs/cells --max params=",
         "a start from inherited weights ends 1.50 points better",
         "with the training of the supernet, comparisons and finals",
@@ -240,5 +240,5 @@ def test_status_shows_the_stages(tmp_path) -> None:
     show_status(folder, out)
     printed = out.file.getvalue()
     assert "train_supernet trained the supernet once" in printed
-    assert "to judge the search by: 5 of 5 trained" in printed
-    assert "finalists, from inherited weights: 4 of 4 trained" in printed
+    assert "ranking check: 5 of 5 trained" in printed
+    assert "fine-tuned finalists: 4 of 4 trained" in printed

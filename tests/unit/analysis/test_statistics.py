@@ -190,7 +190,7 @@ def test_order_of_rows_does_not_matter(make_run, description):
     for name in ("number", "step", "seconds", "measured"):
         assert getattr(one.trials, name) == pytest.approx(getattr(two.trials, name))
     assert one.trials.state.tolist() == two.trials.state.tolist()
-    assert set(one.arms) == set(two.arms)
+    assert set(one.methods) == set(two.methods)
 
 
 def test_nothing_at_all(rows, description):

@@ -85,7 +85,7 @@ def test_the_state_of_a_run_fits(run: RunFolder, width: int) -> None:
     assert all(len(line) <= width for line in found)
     assert "".join(found).count(str(run.path)) == 1  # folded, not cut
     if width >= 80:
-        assert any(line.startswith("at rest; last result") for line in found)
+        assert any(line.startswith("not running; last result") for line in found)
         assert any(line.startswith("random 6/6 ") for line in found)
         assert any(line.startswith("evolution ") for line in found)
         assert "finalists: 4 of 4 trained" in found
@@ -115,7 +115,7 @@ def test_watching_ends_with_ctrl_c(run: RunFolder, monkeypatch: pytest.MonkeyPat
     out = printer(80)
     watch(run, out, 0.7)
     assert looks == [0.7, 0.7]
-    assert any("at rest" in line for line in lines(out))
+    assert any("not running" in line for line in lines(out))
 
 
 def test_watching_fetches_what_is_new(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +180,7 @@ def test_scores_fit(width: int, count: int) -> None:
     assert all(line.split()[2].endswith("e-105") for line in best)
     if width == 200:
         assert len(head.split()) == min(2 + count, 15)
-    assert first == f"first by ranks together: {scores(names, [None])['arch'][0].as_py()}"
+    assert first == f"best by combined rank: {scores(names, [None])['arch'][0].as_py()}"
     assert count_line == "3 architectures; 1 without a score"
     assert why == "  1: no score: a reason"
 
