@@ -456,7 +456,7 @@ class Run:
         self, loaded: RunStatistics, found: Sequence[TrialSummary]
     ) -> list[ArchitectureResult]:
         """Return trials with their architectures and all their values."""
-        from raynas.analysis.statistics import test_metric
+        from raynas.analysis.selection import test_metric
         from raynas.pipeline.history import read_architectures
 
         architectures = read_architectures(self.folder, [trial.arch for trial in found])
