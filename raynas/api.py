@@ -84,8 +84,10 @@ def run(
         >>> run.best().metrics["val_accuracy"]  # doctest: +SKIP
     """
     from raynas.experiment import load, load_object, with_data
+    from raynas.experiment.loading import refuse_nested
     from raynas.pipeline.launch import start
 
+    refuse_nested()
     overrides = dict(overrides or {})
     if isinstance(experiment, Experiment):
         loaded = load_object(experiment, overrides, smoke=smoke)
@@ -163,8 +165,10 @@ def resume(
         >>> import raynas as rn
         >>> rn.resume("runs/quickstart", trials=32)  # doctest: +SKIP
     """
+    from raynas.experiment.loading import refuse_nested
     from raynas.pipeline import launch
 
+    refuse_nested()
     if trials < 0:
         raise UserError(f"trials={trials}", expected=">= 0: how many are added to the budget")
     folder = launch.resume(
@@ -452,7 +456,7 @@ class Run:
         self, loaded: RunStatistics, found: Sequence[TrialSummary]
     ) -> list[ArchitectureResult]:
         """Return trials with their architectures and all their values."""
-        from raynas.analysis.statistics import test_metric
+        from raynas.analysis.selection import test_metric
         from raynas.pipeline.history import read_architectures
 
         architectures = read_architectures(self.folder, [trial.arch for trial in found])

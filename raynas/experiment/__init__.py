@@ -5,6 +5,7 @@ from raynas.experiment.experiment import Budget, Experiment, Finalists, RankingC
 from raynas.experiment.loading import LoadedExperiment, load, with_data
 from raynas.experiment.objects import load_object
 from raynas.experiment.overrides import apply, parse_overrides
+from raynas.experiment.pickles import stored_experiment
 
 __all__ = [
     "Budget",
@@ -17,6 +18,7 @@ __all__ = [
     "load",
     "load_object",
     "parse_overrides",
+    "stored_experiment",
     "with_data",
 ]
 

@@ -61,7 +61,7 @@ def expect_own(folder: RunFolder) -> None:
     Raises:
         UserError: For files of another user.
     """
-    for file in (folder.source, folder.run_file):
+    for file in (folder.source, folder.pickled, folder.run_file):
         try:
             owner = file.stat().st_uid
         except OSError:
@@ -185,6 +185,8 @@ def read_architectures(folder: RunFolder, texts: Sequence[str]) -> list[Architec
         The architectures. If the run does not keep their options, each has one choice,
         ``architecture``, with its text.
     """
+    if not texts:
+        return []
     space = kept(folder).space
     if space is None or not space.reads(texts):
         space = whole_texts(texts)

@@ -28,7 +28,8 @@ def run_path(place: Path | str) -> Path:
     Raises:
         UserError: If the storage cannot be read, or holds no run.
     """
-    from raynas.store.remote import is_uri, look
+    from raynas.store.remote import is_uri
+    from raynas.store.working_copies import look
 
     return look(str(place)) if is_uri(str(place)) else Path(place)
 

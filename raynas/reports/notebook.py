@@ -12,7 +12,8 @@ from raynas.analysis import statistics as st
 from raynas.analysis import summary as tables
 from raynas.analysis import supernets as sn
 from raynas.core import UserError, failure_message, unknown_option
-from raynas.reports.figures import Painter, draw, paint, painters
+from raynas.reports.figure_style import Painter, draw, paint
+from raynas.reports.figures import painters
 from raynas.reports.html import image, step_name
 from raynas.reports.sentences import headline
 
@@ -88,7 +89,7 @@ def summary_html(table: pa.Table, description: Mapping[str, Any], name: str, pla
         Markup("<p><b>{}</b> <code>{}</code><br>{}</p>").format(
             name, place, headline(run, summary)
         ),
-        _methods(run, summary) if summary.arms else Markup(""),
+        _methods(run, summary) if summary.methods else Markup(""),
     ]
     known = _painters(run)
     shown = next((n for n in (PARETO, "best_so_far", *known) if n in known), None)
@@ -103,13 +104,18 @@ def summary_html(table: pa.Table, description: Mapping[str, Any], name: str, pla
 def _methods(run: st.RunStatistics, summary: tables.RunSummary) -> Markup:
     """Return a table with one row per method: trials by state, and its best values."""
     metrics = [o.metric for o in run.objectives]
-    head = ["method", "trials", *(s.lower() for s in summary.arms[0].states), *metrics]
+    head = ["method", "trials", *(s.lower() for s in summary.methods[0].states), *metrics]
     rows = []
-    for arm in summary.arms:
-        best = arm.best
+    for method in summary.methods:
+        best = method.best
         values = [summary.show(m, best.values[m]) if best else "" for m in metrics]
         rows.append(
-            [arm.arm, f"{arm.started:,}", *(f"{n:,}" for n in arm.states.values()), *values]
+            [
+                method.method,
+                f"{method.started:,}",
+                *(f"{n:,}" for n in method.states.values()),
+                *values,
+            ]
         )
     return Markup("<table><thead>{}</thead><tbody>{}</tbody></table>").format(
         _row("th", head), Markup("").join(_row("td", row) for row in rows)

@@ -177,7 +177,7 @@ def test_a_syntax_error_in_a_process_of_its_own(tmp_path: Path) -> None:
         ({"space": "'toy'"}, ["space is str, not a SearchSpace", "raynas list"]),
         ({"baselines": "(Random(),)"}, ["two samplers of one name", "baselines=()"]),
         ({"budget": "Budget(None)"}, ["without an end", "budget.trials or budget.hours"]),
-        ({"scheduler": "ASHA(factor=1)"}, ["factor = 1", "allowed"]),
+        ({"scheduler": "ASHA(factor=1)"}, ["factor = 1", "expected"]),
     ],
 )
 def test_parts_that_do_not_fit(tmp_path: Path, parts: dict[str, str], words: list[str]) -> None:
@@ -395,7 +395,7 @@ def test_two_writers(tmp_path: Path) -> None:
     out, err = first.communicate(timeout=60)
     assert (first.returncode, err) == (130, f"interrupted; go on with: raynas resume {run}\n")
     assert "stopping: results are stored" in out
-    assert "at rest" in done("status", run)
+    assert "not running" in done("status", run)
 
 
 # -- disks -------------------------------------------------------------------------------------
@@ -502,7 +502,7 @@ def test_a_mistake_of_ours_keeps_its_traceback(run: Path, monkeypatch: pytest.Mo
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("raynas.cli.console.show_status", broken)
+    monkeypatch.setattr("raynas.cli.run_views.show_status", broken)
     with pytest.raises(ZeroDivisionError):
         raynas("status", run)
 
