@@ -10,6 +10,7 @@ from typing import Any
 
 import griffe
 
+_TABLE = re.compile(r"^(=+)( +)=+\n(.*?)^=+ +=+$", re.DOTALL | re.MULTILINE)
 _ROLE = re.compile(r":(?:mod|class|func|meth|attr|data|exc):`(~?)([\w.]+)`")
 
 
@@ -20,7 +21,7 @@ def linked(text: str) -> str:
         text: The docstring.
 
     Returns:
-        The docstring; ``~`` leaves only the last part of the name.
+        The docstring; ``~`` leaves only the last part of the name. Tables become lists.
 
     Example:
         >>> linked("See :class:`~raynas.core.Trial`.")
@@ -32,7 +33,21 @@ def linked(text: str) -> str:
         shown = target.rpartition(".")[2] if short else target
         return f'<autoref optional identifier="{target}"><code>{shown}</code></autoref>'
 
-    return _ROLE.sub(link, text)
+    text = re.sub(r"^\s*\.\. code-block:: \w+\n", "", text, flags=re.MULTILINE)
+    return _ROLE.sub(link, _TABLE.sub(_as_list, text))
+
+
+def _as_list(table: re.Match[str]) -> str:
+    """Return a table of reStructuredText with two columns as a list."""
+    second = len(table[1]) + len(table[2])
+    rows: list[str] = []
+    for line in table[3].splitlines():
+        left, right = line[:second].strip(), line[second:].strip()
+        if left:
+            rows.append(f"- {left}: {right}")
+        else:
+            rows[-1] += f" {right}"
+    return "\n".join(rows) + "\n"
 
 
 class Roles(griffe.Extension):

@@ -236,7 +236,14 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         from raynas.store.schema import columns_markdown
 
         text = text.replace("<!-- columns -->", columns_markdown())
-    return text.replace("<!-- walk -->", walk.read_text() if walk.exists() else "")
+    return text.replace("<!-- walk -->", _deeper(walk.read_text()) if walk.exists() else "")
+
+
+def _deeper(markdown: str) -> str:
+    """Return markdown whose headings are one level deeper, to stand in another page."""
+    pieces = _CODE.split(markdown)
+    pieces[::2] = [re.sub(r"^#", "##", piece, flags=re.MULTILINE) for piece in pieces[::2]]
+    return "".join(pieces)
 
 
 def on_page_content(html: str, **_: Any) -> str:

@@ -98,6 +98,16 @@ def test_roles_become_links() -> None:
     assert linked("``code`` and `more`") == "``code`` and `more`"
 
 
+def test_tables_of_restructured_text_become_lists() -> None:
+    pytest.importorskip("griffe")
+    text = "A:\n\n======  =====\nname    one\nother   two\n        more\n======  =====\n\nB\n"
+    assert tool("griffe_roles").linked(text) == "A:\n\n- name: one\n- other: two more\n\n\nB\n"
+
+
+def test_the_walk_stands_below_the_page_s_own_heading(hooks: ModuleType) -> None:
+    assert hooks._deeper("# a\n\n```\n# b\n```\n## c\n") == "## a\n\n```\n# b\n```\n### c\n"
+
+
 # -- the picture of the house ------------------------------------------------------------------
 
 
