@@ -10,7 +10,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help simulate setup setup-cluster constraints demo test test-long check bench chaos clean
+.PHONY: help simulate setup setup-cluster constraints demo test test-long check docs bench chaos clean
 
 JOBS ?= 2
 TORCH_INDEX ?=
@@ -85,6 +85,12 @@ check: setup  ## lint, format, types, floors
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 	.venv/bin/lint-imports
+
+# Warnings are errors; nothing is fetched while it builds, nor by the built pages.
+docs: setup  ## build the documentation into build/site
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict --quiet
+	@.venv/bin/python docs/tools/check_site.py build/site
+	@echo "documentation: build/site/index.html"
 
 bench: setup  ## the benchmarks of benchmarks/README.md, on an otherwise idle machine
 	@set -e; for script in benchmarks/bench_*.py; do \

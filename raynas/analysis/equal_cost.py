@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from raynas.analysis import chance as luck
-from raynas.analysis.statistics import Floats, Ints, RunStatistics, running_hypervolume
+from raynas.analysis.selection import running_hypervolume
+from raynas.analysis.statistics import Floats, Ints, RunStatistics
 from raynas.core import TrialState
 
 
@@ -28,7 +29,7 @@ class BestSoFarCurve:
     """The best value of a method so far, in the order of its trials.
 
     Attributes:
-        arm: Name of the method.
+        method: Name of the method.
         trials: (n,) indices of the method's trials.
         spent: (n,) cost of the method when each of them is paid: worker seconds, or steps.
         cost: (k,) cost at which a trial with a new best value is paid.
@@ -37,7 +38,7 @@ class BestSoFarCurve:
             hypervolume's share of a common box, from 0 to 1.
     """
 
-    arm: str
+    method: str
     trials: Ints
     spent: Floats
     cost: Floats
@@ -101,25 +102,25 @@ def trial_costs(run: RunStatistics) -> Floats:
     return run.trials.step.astype(np.float64) if counts_steps(run) else run.trials.seconds
 
 
-def trace(run: RunStatistics, arm: str) -> BestSoFarCurve:
+def trace(run: RunStatistics, method: str) -> BestSoFarCurve:
     """Return the best-so-far of one method against its cost, in the order of its trials' numbers.
 
     Args:
         run: The loaded run.
-        arm: Name of the method.
+        method: Name of the method.
 
     Returns:
         Its trace; empty arrays without completed trials.
     """
-    mine = np.flatnonzero(run.searching(arm))  # trials are ordered by number
+    mine = np.flatnonzero(run.searching(method))  # trials are ordered by number
     own = trial_costs(run)[mine]
     spent = np.cumsum(own)
-    done = np.flatnonzero(np.isin(mine, run.complete(arm)))
+    done = np.flatnonzero(np.isin(mine, run.complete(method)))
     value = _running_best(run, mine[done])
     better = np.r_[True, value[1:] != value[:-1]] if len(value) else np.empty(0, dtype=bool)
     found = done[better]
     return BestSoFarCurve(
-        arm, mine, spent, spent[found], spent[found] - own[found] / 2, value[better]
+        method, mine, spent, spent[found], spent[found] - own[found] / 2, value[better]
     )
 
 
@@ -129,7 +130,7 @@ def traces(run: RunStatistics) -> tuple[BestSoFarCurve, ...]:
     Args:
         run: The loaded run.
     """
-    return tuple(trace(run, arm) for arm in run.arms)
+    return tuple(trace(run, method) for method in run.methods)
 
 
 def common_cost(found: tuple[BestSoFarCurve, ...]) -> float:
@@ -225,12 +226,12 @@ def compare(run: RunStatistics) -> EqualCostComparison | None:
 
 
 #: message of trials that an earlier version stopped before their end, at a method's budget
-CUT_OFF = "the arm's worker time is spent"
+CUT_OFF = "the method's worker time is spent"
 
 
-def _pending(run: RunStatistics, arms: tuple[str, str]) -> str:
+def _pending(run: RunStatistics, methods: tuple[str, str]) -> str:
     """Return why the results of the methods cannot be compared yet; empty when they can."""
-    mine = run.searching(arms[0]) | run.searching(arms[1])
+    mine = run.searching(methods[0]) | run.searching(methods[1])
     if (mine & run.has_state(TrialState.RUNNING)).any():
         return "some of their trials are not finished"
     if (mine & (run.trials.message == CUT_OFF)).any():

@@ -64,7 +64,7 @@ class CostRange:
             values: One cost per architecture, at least one.
 
         Example:
-            >>> Spread.of([1.0, 5.0, 2.0])
+            >>> CostRange.of([1.0, 5.0, 2.0])
             CostRange(least=1.0, median=2.0, most=5.0)
         """
         return cls(min(values), statistics.median(values), max(values))

@@ -52,7 +52,9 @@ def is_users(part: Any) -> bool:
     """
     module = getattr(part, "__module__", None) or ""
     top = module.partition(".")[0]
-    if top == "raynas" or (top in sys.stdlib_module_names and top != "__main__"):
+    if top == "__main__":  # of this process, or of one that stored it: its file does not matter
+        return True
+    if top == "raynas" or top in sys.stdlib_module_names:
         return False
     file = getattr(sys.modules.get(module) or sys.modules.get(top), "__file__", None) or ""
     return not {"site-packages", "dist-packages"} & set(Path(file).parts)

@@ -3,7 +3,9 @@
 from raynas.core.renamed import renamed_names
 from raynas.experiment.experiment import Budget, Experiment, Finalists, RankingCheck, check_name
 from raynas.experiment.loading import LoadedExperiment, load, with_data
+from raynas.experiment.objects import load_object
 from raynas.experiment.overrides import apply, parse_overrides
+from raynas.experiment.pickles import stored_experiment
 
 __all__ = [
     "Budget",
@@ -14,7 +16,9 @@ __all__ = [
     "apply",
     "check_name",
     "load",
+    "load_object",
     "parse_overrides",
+    "stored_experiment",
     "with_data",
 ]
 

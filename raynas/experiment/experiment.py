@@ -126,8 +126,8 @@ class RankingCheck:
 class Experiment:
     """The parts and settings that make a search.
 
-    The README explains the nouns. Budget, resources, checkpoints, finalists and truth may change
-    when a run is resumed; the rest identifies the run.
+    docs/concepts.md explains the nouns. Budget, resources, checkpoints, finalists and ranking check
+    may change when a run is resumed; the rest identifies the run.
 
     Attributes:
         space: The search space.

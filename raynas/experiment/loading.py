@@ -9,6 +9,7 @@ import linecache
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,7 @@ from raynas.data.stand_in import available
 from raynas.data.stand_in import stand_in as random_images
 from raynas.experiment.experiment import Experiment
 from raynas.experiment.overrides import apply
+from raynas.store.run import PICKLE, WRITTEN
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class LoadedExperiment:
         path: The absolute path of the file.
         module: The module of the file, which workers need.
         stand_in: True if random images take the place of those of the file's data set.
+        pickled: The contents of ``experiment.pkl``, if ``source`` loads the experiment from it.
     """
 
     experiment: Experiment
@@ -37,6 +40,7 @@ class LoadedExperiment:
     path: Path
     module: ModuleType
     stand_in: bool = False
+    pickled: bytes = b""
 
 
 def with_data(loaded: LoadedExperiment) -> LoadedExperiment:
@@ -100,7 +104,7 @@ def load(
             f"{path.name} has no experiment()",
             hint="define `def experiment() -> Experiment:` that returns one",
         )
-    with _told(path):
+    with _told(path), _executing(path):
         found = function()
     if not isinstance(found, Experiment):
         raise UserError(
@@ -110,16 +114,68 @@ def load(
         )
     if not found.name:
         found = dataclasses.replace(found, name=name or path.stem)
+    found = with_settings(found, overrides, smoke=smoke)
+    if stand_in:
+        found = dataclasses.replace(found, data=random_images(found.data))
+    return LoadedExperiment(found, source, path, module, stand_in, _pickle_beside(path, source))
+
+
+def with_settings(
+    experiment: Experiment, overrides: Mapping[str, object] | None = None, *, smoke: bool = False
+) -> Experiment:
+    """Return an experiment with the settings of a command line.
+
+    Args:
+        experiment: Stays as it is.
+        overrides: Path of a setting -> value.
+        smoke: True also applies the experiment's own ``smoke`` settings, before the overrides.
+
+    Returns:
+        A new experiment.
+
+    Raises:
+        UserError: If an override has an unknown path or a value that does not fit.
+    """
     if smoke:
-        found = apply(found, found.smoke)
-    found = apply(found, overrides or {})
-    if not found.name:
+        experiment = apply(experiment, experiment.smoke)
+    experiment = apply(experiment, overrides or {})
+    if not experiment.name:
         raise UserError(
             "--set name=: an experiment without a name", hint="leave it out, or name it"
         )
-    if stand_in:
-        found = dataclasses.replace(found, data=random_images(found.data))
-    return LoadedExperiment(found, source, path, module, stand_in)
+    return experiment
+
+
+def _pickle_beside(path: Path, source: str) -> bytes:
+    """Return the pickle that a file written by raynas loads; empty for other files."""
+    if not source.startswith(WRITTEN) or not path.with_name(PICKLE).is_file():
+        return b""
+    return path.with_name(PICKLE).read_bytes()
+
+
+_FILE: ContextVar[Path | None] = ContextVar("file that is executed", default=None)
+
+
+def refuse_nested() -> None:
+    """Check that no experiment file is being executed, which must not begin runs itself.
+
+    Raises:
+        UserError: If one is.
+    """
+    if (path := _FILE.get()) is not None:
+        raise UserError(
+            f"experiment file {path.name} begins a run when it is loaded",
+            hint="put that below `if __name__ == '__main__':`",
+        )
+
+
+@contextlib.contextmanager
+def _executing(path: Path) -> Iterator[None]:
+    token = _FILE.set(path)
+    try:
+        yield
+    finally:
+        _FILE.reset(token)
 
 
 def _import_file(path: Path, beside: Path | None) -> ModuleType:
@@ -132,7 +188,7 @@ def _import_file(path: Path, beside: Path | None) -> ModuleType:
     sys.modules[name] = module
     sys.path[:0] = folders
     try:
-        with _told(path):
+        with _told(path), _executing(path):
             _remember(path)
             spec.loader.exec_module(module)
     finally:

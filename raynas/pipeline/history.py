@@ -19,7 +19,7 @@ from raynas.core.describe import fresh
 from raynas.evaluators.abilities import weights_version_of
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment, LoadedExperiment, load
-from raynas.spaces.stored import StoredSpace
+from raynas.spaces.stored import StoredSpace, whole_texts
 from raynas.store import RunFolder, read, trials
 from raynas.store.files import reason, write_whole
 
@@ -62,7 +62,7 @@ def expect_own(folder: RunFolder) -> None:
     Raises:
         UserError: For files of another user.
     """
-    for file in (folder.source, folder.run_file):
+    for file in (folder.source, folder.pickled, folder.run_file):
         try:
             owner = file.stat().st_uid
         except OSError:
@@ -173,6 +173,25 @@ def kept(folder: RunFolder) -> StoredExperiment:
     except (OSError, ValueError, RecursionError, MemoryError) as error:
         why = " ".join(str(error).split())[:120]
         return StoredExperiment(None, remark=f"{file} cannot be read ({why}); {again}")
+
+
+def read_architectures(folder: RunFolder, texts: Sequence[str]) -> list[Architecture]:
+    """Read architectures by what the run keeps of its space; nothing is executed.
+
+    Args:
+        folder: The folder of the run.
+        texts: Architectures as they are stored.
+
+    Returns:
+        The architectures. If the run does not keep their options, each has one choice,
+        ``architecture``, with its text.
+    """
+    if not texts:
+        return []
+    space = kept(folder).space
+    if space is None or not space.reads(texts):
+        space = whole_texts(texts)
+    return [space.architecture(text) for text in texts]
 
 
 # -- trials ------------------------------------------------------------------------------------

@@ -26,8 +26,9 @@ from raynas.runners.base import Runner
 from raynas.search.context import EvaluationContext, RowSink
 from raynas.store import Provenance, RunFolder, RunInfo, Writer, new_run_id, next_session, read
 from raynas.store.lease import TakenOver
-from raynas.store.remote import RemoteFolder, is_uri, working_copy
+from raynas.store.remote import RemoteFolder, is_uri
 from raynas.store.run import RUN_FILE
+from raynas.store.working_copies import working_copy
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -120,7 +121,7 @@ def start(
         )
         # before the folder is made: it checks that this machine has the resources
         hand = runner(loaded, Path(os.path.abspath(path.expanduser())))  # noqa: PTH100 - keeps links
-        folder = RunFolder.create(path, info, loaded.source, uri)
+        folder = RunFolder.create(path, info, loaded.source, uri, loaded.pickled)
         with _interruptible(folder), _writer(folder, console) as writer:
             _carry_out(folder, loaded, payload, writer, hand, console, callbacks, heed)
     return folder

@@ -165,9 +165,9 @@ def _counts(status: SearchStatus) -> Text:
     if not status.counts:
         counts.append("scoring candidates" if status.screened_out else _STARTING, "dim")
     aside = {
-        "beyond bounds": status.rejected,
+        "infeasible": status.rejected,
         "screened out": status.screened_out,
-        "known": status.duplicates,
+        "duplicates": status.duplicates,
     }
     if any(aside.values()):
         shown = ", ".join(f"{n} {what}" for what, n in aside.items() if n)

@@ -109,10 +109,7 @@ class BestNetwork:
 
 
 def best_network(folder: RunFolder, experiment: Experiment) -> BestNetwork | None:
-    """Load the network of the best trial.
-
-    The finalist's training on train + valid is preferred to the search's own; of its seeds the
-    first is taken, so that test data choose nothing.
+    """Load the network of the best trial, as :func:`network_of` does.
 
     Args:
         folder: The folder of the run.
@@ -121,10 +118,25 @@ def best_network(folder: RunFolder, experiment: Experiment) -> BestNetwork | Non
     Returns:
         The network; None if no trained network is kept.
     """
-    experiment = equipped(folder, experiment)
     found = best_trial(folder, experiment)
-    if found is None:
-        return None
+    return None if found is None else network_of(folder, experiment, found)
+
+
+def network_of(folder: RunFolder, experiment: Experiment, found: Trial) -> BestNetwork | None:
+    """Load the network of a trial of the search.
+
+    The finalist's training on train + valid is preferred to the search's own; of its seeds the
+    first is taken, so that test data choose nothing.
+
+    Args:
+        folder: The folder of the run.
+        experiment: Its experiment.
+        found: The trial.
+
+    Returns:
+        The network; None if no trained network of this architecture is kept.
+    """
+    experiment = equipped(folder, experiment)
     finals, _ = history(folder, experiment, FINAL, experiment.sampler.name)
     trained = [t for t in finals if t.arch == found.arch and t.state is TrialState.COMPLETE]
     for trial in [*sorted(trained, key=lambda t: t.number), found]:

@@ -1,153 +1,41 @@
-"""This module has a run's folder and its identity."""
+"""The folder of a run."""
 
 from __future__ import annotations
 
 import json
 import os
-import secrets
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from raynas.core import Metric, UserError
-from raynas.core.printable import brief, printable
+from raynas.core import UserError
+from raynas.core.printable import printable
+from raynas.store.checkpoint_mirror import CheckpointMirror, folder_name
 from raynas.store.claims import newest
 from raynas.store.files import LOCK_FILE, TEMP_PREFIX, FileLock, lock_holder, reason, write_whole
 from raynas.store.lease import writer_of
-from raynas.store.remote import (
+from raynas.store.remote import RemoteFolder
+from raynas.store.run_info import RunInfo, changed_settings
+from raynas.store.schema import SCHEMA_VERSION, check_metrics
+from raynas.store.working_copies import (
     FETCH_LOCK,
     FETCHED,
     URI_FILE,
-    CheckpointMirror,
-    RemoteFolder,
-    folder_name,
     is_working_copy,
     look,
     note_uri,
     remote_of,
 )
-from raynas.store.schema import SCHEMA_VERSION, check_metrics
 
 RUN_FILE = "run.json"
+PICKLE = "experiment.pkl"
+"""The file with an experiment that no source can make; ``experiment.py`` loads it."""
+WRITTEN = '"""Written by raynas'
+"""The beginning of an ``experiment.py`` that raynas wrote itself."""
 _FOLDERS = ("results", "checkpoints", "best", "figures")
-_OWN = {*_FOLDERS, "experiment.py", LOCK_FILE, FETCH_LOCK, FETCHED, URI_FILE}
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def new_run_id(name: str) -> str:
-    """Return an id that no other run has.
-
-    Args:
-        name: The name of the experiment.
-
-    Returns:
-        Text like ``NAME-20261123T101500-1f2e3d``: name, UTC time, random hexadecimal digits.
-    """
-    return f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-
-
-@dataclass(frozen=True)
-class RunInfo:
-    """The identity of a run, stored as ``run.json`` in its folder.
-
-    Attributes:
-        run: The unique id of the run.
-        name: The name of the experiment.
-        fingerprint: The fingerprint of the experiment's settings.
-        description: The experiment's settings, as ``raynas.core.describe`` gives them.
-        source_file: The path of the experiment's source when the run was created.
-        overrides: Values by setting, from ``--set``.
-        metrics: The metrics, which are columns of the result table.
-        schema_version: The version of the result table's schema.
-        created: The time of creation, ISO 8601 in UTC.
-        smoke: The run is a tiny one for tests.
-        stand_in: Random images were used, since the data set's files were missing.
-    """
-
-    run: str
-    name: str
-    fingerprint: str
-    description: Any
-    source_file: str
-    overrides: Mapping[str, Any]
-    metrics: tuple[Metric, ...]
-    schema_version: int = SCHEMA_VERSION
-    created: str = field(default_factory=_now)
-    smoke: bool = False
-    stand_in: bool = False
-
-    def to_json(self, **more: Any) -> str:
-        """Return the contents of ``run.json``.
-
-        Args:
-            **more: Further entries, which ``from_json`` ignores.
-
-        Returns:
-            Indented JSON with a final line break.
-        """
-        return json.dumps({**asdict(self), **more}, indent=2) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> RunInfo:
-        """Return the identity of a run from the contents of its ``run.json``.
-
-        Args:
-            text: The contents of the file.
-
-        Returns:
-            The identity.
-
-        Raises:
-            ValueError: ``text`` is not JSON, lacks an entry, or has one of the wrong type.
-            TypeError: A metric has unknown or missing fields.
-            KeyError: An entry is missing.
-        """
-        try:
-            data = json.loads(text)
-        except RecursionError:
-            raise ValueError("it is nested too deeply") from None
-        if not isinstance(data, dict):
-            raise ValueError("not a JSON object")
-        names = set(cls.__dataclass_fields__)
-        if missing := names - set(data) - _LATER.keys():
-            raise ValueError(f"lacks {', '.join(sorted(missing))}")
-        known = {name: data[name] for name in names & set(data)}
-        for name, kind in {**_KINDS, **_LATER}.items():
-            if name in known and type(known[name]) is not kind:
-                raise ValueError(f"{name} is not of type {kind.__name__}")
-        metrics = tuple(_metric(m) for m in known["metrics"])
-        try:
-            check_metrics(metrics)
-        except UserError as error:
-            raise ValueError(str(error)) from None
-        return cls(**{**known, "metrics": metrics})
-
-
-_KINDS = {
-    "run": str, "name": str, "fingerprint": str, "overrides": dict, "source_file": str,
-    "metrics": list, "schema_version": int, "created": str, "smoke": bool,
-}  # fmt: skip
-#: fields that older runs do not have
-_LATER = {"stand_in": bool}
-
-
-def _metric(found: Any) -> Metric:
-    metric = Metric(**found)
-    if not all(isinstance(text, str) for text in (metric.name, metric.unit, metric.doc)):
-        raise ValueError(f"metric {brief(found)} has a name, unit or doc that is no text")
-    try:
-        f"{metric.name}{metric.unit}{metric.doc}".encode()  # they become names of columns
-    except UnicodeEncodeError:
-        raise ValueError(f"metric {brief(metric.name)} has half a character (surrogate)") from None
-    if metric.direction not in ("max", "min"):
-        raise ValueError(f"metric {brief(metric.name)} has direction {brief(metric.direction)}")
-    return metric
+_OWN = {*_FOLDERS, "experiment.py", PICKLE, LOCK_FILE, FETCH_LOCK, FETCHED, URI_FILE}
 
 
 @dataclass(frozen=True)
@@ -285,6 +173,15 @@ class RunFolder:
         return self.path / "experiment.py"
 
     @property
+    def pickled(self) -> Path:
+        """The experiment itself, where ``source`` loads it.
+
+        Returns:
+            The path of the file. It exists only if no source can make the experiment.
+        """
+        return self.path / PICKLE
+
+    @property
     def run_file(self) -> Path:
         """The path of ``run.json``."""
         return self.path / RUN_FILE
@@ -295,7 +192,9 @@ class RunFolder:
         return self.path / LOCK_FILE
 
     @classmethod
-    def create(cls, path: Path | str, info: RunInfo, source_text: str, uri: str = "") -> RunFolder:
+    def create(
+        cls, path: Path | str, info: RunInfo, source_text: str, uri: str = "", pickled: bytes = b""
+    ) -> RunFolder:
         """Create the folder of a new run; an empty folder at ``path`` is used.
 
         ``run.json`` is written last, so a folder with that file is complete. What a crash left of
@@ -306,6 +205,7 @@ class RunFolder:
             info: The identity of the run.
             source_text: The experiment's source.
             uri: The location where the run is to live; empty for a run that lives at ``path``.
+            pickled: The contents of ``experiment.pkl``; empty if the source needs no such file.
 
         Returns:
             The folder of the run.
@@ -326,8 +226,10 @@ class RunFolder:
                 for name in _FOLDERS:
                     (folder.path / name).mkdir(exist_ok=True)
                 if uri:
-                    _begin(RemoteFolder(uri), source_text, info)
+                    _begin(RemoteFolder(uri), source_text, info, pickled)
                     note_uri(folder.path, uri)
+                if pickled:
+                    write_whole(folder.pickled, pickled)
                 write_whole(folder.source, source_text.encode())
                 write_whole(folder.run_file, info.to_json().encode())
             finally:
@@ -390,7 +292,9 @@ class RunFolder:
         """
         if fingerprint == self.info.fingerprint:
             return
-        changes = [] if description is None else _changes(self.info.description, description)
+        changes = (
+            [] if description is None else changed_settings(self.info.description, description)
+        )
         shown = f" ({', '.join(changes[:3])}{', ...' if len(changes) > 3 else ''})"
         raise UserError(
             f"run folder {self.path} belongs to another experiment: fingerprint "
@@ -458,22 +362,40 @@ def runs_in(parent: Path | str) -> list[Path]:
         return []
 
 
+def is_written(source: Path) -> bool:
+    """Return True if raynas wrote the file of an experiment itself, so that no user knows it.
+
+    Args:
+        source: The path of an ``experiment.py``.
+
+    Returns:
+        False for other files, and where the file cannot be read.
+    """
+    try:
+        with source.open(encoding="utf-8", errors="replace") as file:
+            return file.read(len(WRITTEN)) == WRITTEN
+    except OSError:
+        return False
+
+
 def _absolute(path: Path | str) -> Path:
     return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 - keeps symbolic links
 
 
-def _begin(remote: RemoteFolder, source_text: str, info: RunInfo) -> None:
+def _begin(remote: RemoteFolder, source_text: str, info: RunInfo, pickled: bytes) -> None:
     """Create the run in its storage; ``run.json``, with the source in it, decides whose it is.
 
     Raises: UserError when something is there already; OSError.
     """
     # a raynas that was killed here may have left only the source
-    if there := remote.names().keys() - {"experiment.py"}:
+    if there := remote.names().keys() - {"experiment.py", PICKLE}:
         raise _taken(remote, "a run" if RUN_FILE in there else "other things")
     try:
         remote.create(RUN_FILE, info.to_json(source=source_text).encode())
     except FileExistsError:
         raise _taken(remote, "a run") from None
+    if pickled:
+        remote.write(PICKLE, pickled)
     remote.write("experiment.py", source_text.encode())
 
 
@@ -557,25 +479,3 @@ def _unwritable(path: Path, error: OSError) -> UserError:
         f"run folder {path} cannot be written: {reason(error)}",
         hint="make it writable, or give another folder with --output",
     )
-
-
-def _changes(old: Any, new: Any, where: str = "") -> list[str]:
-    """The settings that differ between two descriptions, as ``path: old -> new``."""
-    return list(_differing(old, new, where))
-
-
-def _differing(old: Any, new: Any, where: str) -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in [*old, *(k for k in new if k not in old)]:
-            inner = f"{where}.{key}" if where else str(key)
-            yield from _differing(old.get(key), new.get(key), inner)
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for i, (a, b) in enumerate(zip(old, new, strict=True)):
-            yield from _differing(a, b, f"{where}[{i}]")
-    elif old != new:
-        yield f"{where}: {_short(old)} -> {_short(new)}"
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

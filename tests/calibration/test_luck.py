@@ -86,10 +86,10 @@ def test_the_sentence_appears_by_luck_in_at_most_five_percent(paid: bool) -> Non
     """A method that is random search under another name, where better networks cost more."""
     rng = np.random.default_rng(3)
     said = [compare_sentence(a_run(rng, 12, 0.0, paid)) for _ in range(300)]
-    assert sum("more than luck" in text for _, text in said) <= 15
+    assert sum("more than random search reaches by chance" in text for _, text in said) <= 15
     assert 120 <= sum(verdict in ("better", "close") for verdict, _ in said) <= 180
     better = [compare_sentence(a_run(rng, 40, 1.5, paid)) for _ in range(20)]
-    assert sum("more than luck" in text for _, text in better) >= 12
+    assert sum("more than random search reaches by chance" in text for _, text in better) >= 12
 
 
 WORKERS = (1, 8, 32)

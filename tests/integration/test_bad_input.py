@@ -395,7 +395,7 @@ def test_two_writers(tmp_path: Path) -> None:
     out, err = first.communicate(timeout=60)
     assert (first.returncode, err) == (130, f"interrupted; go on with: raynas resume {run}\n")
     assert "stopping: results are stored" in out
-    assert "at rest" in done("status", run)
+    assert "not running" in done("status", run)
 
 
 # -- disks -------------------------------------------------------------------------------------
@@ -502,7 +502,7 @@ def test_a_mistake_of_ours_keeps_its_traceback(run: Path, monkeypatch: pytest.Mo
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("raynas.cli.console.show_status", broken)
+    monkeypatch.setattr("raynas.cli.run_views.show_status", broken)
     with pytest.raises(ZeroDivisionError):
         raynas("status", run)
 

@@ -54,7 +54,7 @@ def smoke(name: str, output: Path, *more: str) -> None:
 
 
 def whole(run: Path) -> None:
-    """The run has what the README says a run has."""
+    """The run has what docs/run_folder.md says a run has."""
     folder = RunFolder.open(run)
     table = pq.read_table(folder.results)
     assert {"arch_id", "arch", "trial", "stage", "val_accuracy"} <= set(table.column_names)

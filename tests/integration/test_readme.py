@@ -1,8 +1,9 @@
-"""Every command that README.md and docs/ show ends well in a fresh clone, without a data set.
+"""Every command that README.md, CONTRIBUTING.md and docs/ show ends well in a fresh clone.
 
-A block of commands is run by bash, in its order, as it is written, in an empty folder with links to
-what a clone has; ``my_search.py`` is the README's own. What would take minutes is shortened, what
-wants a cluster or another network is named: a command that is neither run nor named fails the test.
+A block of commands is run by bash, in its order, as it is written, in a folder with links to what
+a clone has, without data sets; ``my_search.py`` is the README's own. What would take minutes is
+shortened here. A block that says ``not run`` (tests/pages.py) is left out, and so is one that
+tests/unit/test_pages.py carries out.
 """
 
 from __future__ import annotations
@@ -17,41 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from commands import done, raynas
+from commands import done
+from pages import BLOCKS, CHECKOUT, MY_IMAGES, Block
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
-PROGRAMS = {
-    ".", "apt-get", "aws", "bash", "cd", "curl", "docker", "export", "git", "kubectl", "make",
-    "pip", "python", "python3", "ray", "raynas", "source",
-}  # fmt: skip
-
-#: blocks that hold no commands, by their first word
-OTHER_BLOCKS = {
-    "runs/NAME/": "the files of a run",
-    "core": "the floors of the package",
-}
-
-_CLOUD = "wants machines of a cloud"
-NOT_RUN = {
-    "git clone <this repository> && cd raynas": "the clone is there",
-    "make demo": "installs a virtual environment; its search is in test_experiments.py",
-    "git clone <this repository> && cd raynas && make setup-cluster && . .venv/bin/activate": (
-        "installs a virtual environment"
-    ),
-    "python deploy/aws.py": _CLOUD,
-    "export RAY_AUTH_MODE=token && ray get-auth-token --generate > /dev/null && "
-    "ray up -y cluster.yaml": _CLOUD,
-    "ray dashboard cluster.yaml &": _CLOUD,
-    "ray job submit --address http://127.0.0.1:8265 --working-dir . --no-wait --submission-id "
-    "first -- raynas run experiments/cifar10.py --address auto --set resources.gpus=0.25": _CLOUD,
-    "ray job logs --address http://127.0.0.1:8265 -f first": _CLOUD,
-    "raynas top s3://BUCKET/runs/cifar10": "the bucket is the user's",
-    "ray job stop --address http://127.0.0.1:8265 first": _CLOUD,
-    "ray job submit --address http://127.0.0.1:8265 --working-dir . -- raynas resume "
-    "s3://BUCKET/runs/cifar10 --address auto": _CLOUD,
-    "ray down cluster.yaml": _CLOUD,
-}
+COMMANDS = [c for block in BLOCKS if block.is_shell for c in block.commands]
+RUN = [block for block in BLOCKS if block.is_shell and not block.how]
+WANTED = [command for block in RUN for command in block.commands]
 
 
 @dataclass(frozen=True)
@@ -108,125 +80,15 @@ QUICK = {
     ),
 }
 
-MY_IMAGES = """
-import numpy as np
-
-labels = np.arange(160) % 4
-pixels = np.random.default_rng(0).integers(0, 256, (160, 16, 16, 3)).astype(np.uint8)
-pixels[:, 4:8, 4:8] //= 1 + labels[:, None, None, None].astype(np.uint8)
-"""
-
-
-@dataclass(frozen=True)
-class Block:
-    """The commands of one block of a page, in their order."""
-
-    page: str
-    commands: tuple[str, ...]
-
-
-def blocks_of(page: str, text: str) -> list[Block]:
-    """Of fenced blocks without a language or of a shell, and of indented lines that begin with a
-    program."""
-    found = []
-    for language, body in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
-        if language not in ("", "bash", "console", "sh", "shell"):
-            continue
-        if language or body.split()[0] not in OTHER_BLOCKS:
-            found.append(Block(page, commands_in(body)))
-    outside = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
-    for line in re.findall(r"^    (\S.*)$", outside, re.MULTILINE):
-        if line.split()[0] in PROGRAMS:
-            found.append(Block(page, commands_in(line)))
-    return found
-
-
-def commands_in(body: str) -> tuple[str, ...]:
-    """Lines without their comments; one that ends with a backslash goes on in the next."""
-    lines = re.sub(r"\s*\\\n\s*", " ", body).splitlines()
-    plain = (re.sub(r"\s+#.*$|^#.*$", "", line).removeprefix("$ ").strip() for line in lines)
-    return tuple(line for line in plain if line)
-
-
-BLOCKS = [
-    block
-    for page in PAGES
-    for block in blocks_of(page.relative_to(CHECKOUT).as_posix(), page.read_text())
-]
-COMMANDS = [command for block in BLOCKS for command in block.commands]
-RUN = [
-    Block(block.page, kept)
-    for block in BLOCKS
-    if (kept := tuple(c for c in block.commands if c not in NOT_RUN))
-]
-
-
 # -- what there is -----------------------------------------------------------------------------
 
 
-def test_pages_are_read_as_a_reader_does() -> None:
-    text = """
-Text, with    raynas run inside.
-
-```
-runs/NAME/
-  report.html
-```
-
-```
-git status && cd x     # a remark
-ray job submit --x \\
-    -- raynas run f.py # and another
-```
-
-```python
-raynas = 1
-```
-
-    python tests/x.py --n 2
-
-    10 % of a table
-"""
-    assert blocks_of("p.md", text) == [
-        Block("p.md", ("git status && cd x", "ray job submit --x -- raynas run f.py")),
-        Block("p.md", ("python tests/x.py --n 2",)),
-    ]
-
-
-def test_every_command_is_known() -> None:
-    assert len(COMMANDS) >= 25
-    strange = [c for c in COMMANDS if c.split()[0] not in PROGRAMS]
-    assert not strange, "no commands: name their block in OTHER_BLOCKS"
-    wanted = {"raynas", "python"}
-    lost = [c for c in COMMANDS if c not in NOT_RUN and shlex.split(c)[0] not in wanted]
-    assert not lost, "cannot be run here: name them in NOT_RUN, with the reason"
-    assert all(NOT_RUN.values())
-    for name, table in {"NOT_RUN": NOT_RUN, "SHORTER": SHORTER, "QUICK": QUICK}.items():
+def test_what_is_run_wants_no_cluster() -> None:
+    assert len(WANTED) >= 12
+    lost = [c for c in WANTED if shlex.split(c)[0] not in ("raynas", "python")]
+    assert not lost, "cannot be run here: say in the page why, see tests/pages.py"
+    for name, table in {"SHORTER": SHORTER, "QUICK": QUICK}.items():
         assert not set(table) - set(COMMANDS), f"{name} has what no page shows any more"
-    assert not set(NOT_RUN) & (set(SHORTER) | set(QUICK))
-
-
-def test_what_is_named_as_not_run_wants_what_a_clone_has_not() -> None:
-    """A command on files of the clone cannot hide among the exceptions."""
-    for command in NOT_RUN:
-        local = command.startswith(("raynas", "python")) and "s3://BUCKET" not in command
-        assert not local or command == "python deploy/aws.py"
-
-
-def test_commands_that_the_text_names_have_these_options() -> None:
-    named = {
-        re.sub(r"\s+", " ", command)
-        for page in PAGES
-        for command in re.findall(r"`(raynas [a-z][^`]*)`", page.read_text())
-    }
-    assert len(named) >= 8
-    for command in sorted(named):
-        words = command.split()[1:]
-        depth = 2 if words[0] == "bench" and len(words) > 1 else 1
-        called = raynas(*words[:depth], "--help")
-        assert called.code == 0, command
-        for option in re.findall(r"--[a-z-]+", command):
-            assert option in called.out, command
 
 
 # -- they run ----------------------------------------------------------------------------------

@@ -539,9 +539,9 @@ def test_the_image_for_kubernetes_is_made_of_files_that_are_there() -> None:
 # -- the words about them ----------------------------------------------------------------------
 
 
-def test_the_readme_goes_from_nothing_to_a_running_search_in_five_commands() -> None:
-    text = (ROOT / "README.md").read_text().partition("## On a cluster")[2]
-    block = re.search(r"```\n(.*?)```", text, re.DOTALL)
+def test_the_cluster_guide_goes_from_nothing_to_a_running_search_in_five_commands() -> None:
+    text = (ROOT / "docs" / "cluster.md").read_text()
+    block = re.search(r"```bash\n(.*?)```", text, re.DOTALL)
     assert block is not None
     lines = block[1].replace("\\\n", " ").splitlines()
     commands = [line.partition("  #")[0].strip() for line in lines]

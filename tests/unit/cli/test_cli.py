@@ -65,7 +65,7 @@ print("LOADED", found, own)
     ).stdout
     loaded = out.splitlines()[-1]
     assert loaded.startswith("LOADED [] ")
-    assert set(re.findall(r"raynas\.(\w+)", loaded)) == {"cli", "moved"}
+    assert set(re.findall(r"raynas\.(\w+)", loaded)) == {"cli", "moved", "version"}
     for command in COMMANDS:
         assert f"raynas {command}" in out or f"Usage: -c {command}" in out
 
@@ -131,7 +131,7 @@ def test_scores_of_random_cells_a_table_and_the_table_again(
     assert report == f"report: {Path('runs/score-nasbench201/report.html').absolute()}"
     assert head.split() == ["architecture", "params", "ensemble", "naswot", "synflow"]
     assert (len(best), count) == (2, "4 architectures; 0 without a score")
-    assert first.startswith("first by ranks together: |")
+    assert first.startswith("best by combined rank: |")
     table = Path("t.csv").read_text().splitlines()
     assert len(table) == 5
     assert first.split(": ")[1] in table[1]
@@ -271,7 +271,7 @@ def test_top_looks_until_ctrl_c(run: Path) -> None:
     out, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (0, "")
     assert "toy" in first
-    assert out.count("at rest") >= 1
+    assert out.count("not running") >= 1
 
 
 def test_top_of_no_run_ends_at_once(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_a_plan_counts_what_has_no_network(tmp_path: Path, where: str) -> None:
     space = f'FailingSpace(where="{where}")'
     file = experiment_file(tmp_path / "search.py", _HEAD, space=space, **parts)
     told = " ".join(done("plan", file, "--sample", "30").split())
-    assert "have no network; most often: " in told
+    assert "cannot be built; most often: " in told
     assert f"ValueError: no {where} with x below 3" in told
     space = f'FailingSpace(where="{where}", bad=6)'
     file = experiment_file(tmp_path / "none.py", _HEAD, space=space, evaluator=_FUNCTION)
@@ -115,4 +115,4 @@ def test_a_plan_counts_what_has_no_network(tmp_path: Path, where: str) -> None:
 def test_a_simulation_passes_over_what_has_no_network(tmp_path: Path) -> None:
     space = 'FailingSpace(where="build")'
     file = experiment_file(tmp_path / "search.py", _HEAD, space=space, evaluator=_TRAINING)
-    assert "made-up val_accuracy" in done("simulate", file, "--step-seconds", "1")
+    assert "simulated val_accuracy" in done("simulate", file, "--step-seconds", "1")

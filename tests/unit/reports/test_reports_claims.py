@@ -9,9 +9,11 @@ import pytest
 from report_data import Rows, describe_run
 
 from raynas.analysis import proxies as px
+from raynas.analysis import rank_correlation
 from raynas.analysis import statistics as st
 from raynas.analysis.ranking import rank_qualities
-from raynas.reports.sentences import proxy_sentences, size_sentence
+from raynas.reports.ranking_sentences import proxy_sentences
+from raynas.reports.sentences import size_sentence
 
 
 def _said(count: int = 40, *, truth: Any = None, arm: str = "random", **columns: Any) -> list[str]:
@@ -150,7 +152,7 @@ def test_architectures_that_a_search_bred_show_nothing_of_others() -> None:
         rows.add(k, 1, "COMPLETE", val_accuracy=float(k), params=1000 + k, arm="evolution")
         rows.add(k + 40, 1, "COMPLETE", val_accuracy=float(k), params=1000 - k % 7, arm="random")
     run = st.load(rows.table(), describe_run())
-    found = st.size_ranking(run)
+    found = rank_correlation.size_ranking(run)
     assert found is not None
     assert (found.n, found.largest) == (40, 39)  # judged by the random arm, the largest is of all
     assert found.rank is not None
@@ -158,7 +160,7 @@ def test_architectures_that_a_search_bred_show_nothing_of_others() -> None:
     alone = st.load(
         rows.table().filter(np.array(rows.table()["arm"]) == "evolution"), describe_run()
     )
-    bred = st.size_ranking(alone)
+    bred = rank_correlation.size_ranking(alone)
     assert bred is not None
     assert bred.rank is not None
     assert (bred.rank.tau, np.isnan(bred.rank.low)) == (1.0, True)
