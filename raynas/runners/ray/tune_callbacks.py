@@ -31,10 +31,12 @@ class TrialRecords(tune.Callback):
         self._hooks = hooks
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Note the time at which a trial began."""
         self._hooks.heard[trial.config["job"].trial] = time.monotonic()
         self._hooks.work.waits_for = ""
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Remove trials that ended from Tune's list."""
         rested = self._hooks.rested
         while rested and len(trials) > 1:  # without any trial Tune would look for them in its files
             controller, trial = rested.pop()

@@ -303,7 +303,9 @@ class WorkStopper(tune.Stopper):
         self._hooks = hooks
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Return False: Tune stops no trial by itself."""
         return False
 
     def stop_all(self) -> bool:
+        """Return True when the search is over."""
         return self._hooks.over
