@@ -63,7 +63,7 @@ class CostRange:
 
         Example:
             >>> Spread.of([1.0, 5.0, 2.0])
-            Spread(least=1.0, median=2.0, most=5.0)
+            CostRange(least=1.0, median=2.0, most=5.0)
         """
         return cls(min(values), statistics.median(values), max(values))
 

@@ -209,7 +209,7 @@ def experiment(given=experiment):
         given(),
         scheduler=NoStopping(),
         screen=None,
-        truth=None,
+        ranking_check=None,
         bounds=(),
         smoke={{}},
 {_settings(request, trials)}

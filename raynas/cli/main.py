@@ -143,7 +143,7 @@ def _usage(error: Any) -> str:
     problem = " ".join(error.format_message().split()).rstrip(".")
     context = error.ctx
     commands = getattr(context and context.command, "commands", None)
-    allowed = f"; allowed: {', '.join(commands)}" if commands else ""
+    allowed = f"; expected: {', '.join(commands)}" if commands else ""
     return f"{problem}{allowed}; see: {context.command_path if context else 'raynas'} --help"
 
 

@@ -225,7 +225,7 @@ class ElasticSize:
         of: Returns the value for an architecture; None for a fixed one.
 
     Example:
-        >>> width = Size((16, 8), lambda arch: arch["width"])
+        >>> width = ElasticSize((16, 8), lambda arch: arch["width"])
         >>> width.most, width({"width": 8})
         (16, 8)
     """

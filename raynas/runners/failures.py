@@ -94,7 +94,7 @@ class FailureTracker:
             The message of the trial; empty if it is to be started again.
 
         Example:
-            >>> deaths = Deaths()
+            >>> deaths = FailureTracker()
             >>> deaths.count("", lambda: frozenset({"a"}))
             >>> deaths.verdict(0, "it crashed", lambda: frozenset({"a"}))
             'its worker died once: it crashed'

@@ -121,9 +121,7 @@ def test_truth_judges_the_search_beside_size() -> None:
     found = sn.judged(run)
     assert found is not None
     assert len(found.index) == 30
-    shown = {
-        run.trials.arch_id[i]: t for i, t in zip(found.index, found.ranking_check, strict=True)
-    }
+    shown = {run.trials.arch_id[i]: t for i, t in zip(found.index, found.truth, strict=True)}
     assert shown == {f"id{k}": pytest.approx(rows.truth[k] + 0.5) for k in range(30)}
     search = found.search
     assert search is not None
@@ -159,7 +157,7 @@ def test_a_lower_objective_is_ranked_by_its_sign() -> None:
     assert found is not None
     assert found.search is not None
     assert found.search.whole.kendall.value > 0.8
-    assert found.search.best[1] == pytest.approx(min(found.ranking_check), abs=1.0)
+    assert found.search.best[1] == pytest.approx(min(found.truth), abs=1.0)
 
 
 def test_finalists_from_scratch_and_from_inherited_weights() -> None:

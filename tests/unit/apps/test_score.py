@@ -51,7 +51,7 @@ from beside import WIDTHS
 from raynas.core import Bound, Choice
 from raynas.data import Digits
 from raynas.evaluators import Retrain, Screen, ZeroShot
-from raynas.experiment import Budget, Experiment, Truth
+from raynas.experiment import Budget, Experiment, RankingCheck
 from raynas.proxies import L2Norm
 from raynas.samplers import RegularizedEvolution
 from raynas.schedulers import ASHA
@@ -90,7 +90,7 @@ def experiment() -> Experiment:
         name="mine", space=Tiny(), data=Digits(subset=300), evaluator=Retrain(Recipe(epochs=3)),
         sampler=RegularizedEvolution(3, 2), scheduler=ASHA(min_step=1, factor=3), seed=5,
         screen=Screen(ZeroShot((L2Norm(),), batch=8), keep=0.5),
-        truth=Truth(Retrain(Recipe(epochs=1)), count=2),
+        ranking_check=RankingCheck(Retrain(Recipe(epochs=1)), count=2),
         bounds=(Bound("params", max=1),), budget=Budget(trials=None, hours=1e-9),
         smoke={"evaluator.recipe.epochs": 1},
     )
@@ -165,7 +165,7 @@ def test_a_file_gives_its_space_and_data_and_nothing_else(tiny: Path) -> None:
 
 
 def test_scoring_a_file_trains_nothing_whatever_its_experiment_does(run: RunFolder) -> None:
-    assert "truth=Truth(" in run.source.read_text()
+    assert "ranking_check=RankingCheck(" in run.source.read_text()
     assert {row["stage"] for row in read(run).to_pylist()} == {"search"}
 
 

@@ -65,7 +65,7 @@ print("LOADED", found, own)
     ).stdout
     loaded = out.splitlines()[-1]
     assert loaded.startswith("LOADED [] ")
-    assert set(re.findall(r"raynas\.(\w+)", loaded)) == {"cli", "commands"}
+    assert set(re.findall(r"raynas\.(\w+)", loaded)) == {"cli", "moved"}
     for command in COMMANDS:
         assert f"raynas {command}" in out or f"Usage: -c {command}" in out
 

@@ -32,9 +32,9 @@ class Own(ToySpace):
         return {"x": int(x), "y": int(y), "op": op}
 
     def graph(self, arch):
-        from raynas.core import Graph
+        from raynas.core import ArchitectureGraph
 
-        return Graph(("in", "MARK " + arch.text), ((0, 1, "[x]"),))
+        return ArchitectureGraph(("in", "MARK " + arch.text), ((0, 1, "[x]"),))
 """
 
 

@@ -540,7 +540,7 @@ from rich.console import Console
 from raynas.experiment import load
 from raynas.pipeline.launch import start
 from raynas.runners.local import LocalRunner
-from raynas.pipeline.stages import Interrupted
+from raynas.pipeline.stages import RunInterrupted
 
 class LeavesTheDefault(LocalRunner):  # as Ray does when it is shut down
     def close(self):
@@ -555,7 +555,7 @@ make = lambda loaded, folder: LeavesTheDefault(loaded.experiment.resources)
 file, storage = sys.argv[1:]
 try:
     start(load(pathlib.Path(file), {}), storage, make, overrides={}, smoke=False, console=Console())
-except Interrupted:
+except RunInterrupted:
     print("in order")
 """
 
