@@ -20,6 +20,8 @@ from raynas.core import Metric, UserError
 from raynas.store import Provenance, RunFolder, RunInfo, Writer, read
 from raynas.store.remote import CheckpointMirror, RemoteFolder, fetch, working_copy
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 pytest.importorskip("moto.server")
 
 

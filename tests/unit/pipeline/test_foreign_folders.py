@@ -19,6 +19,8 @@ from raynas.spaces.stored import StoredSpace
 from raynas.store import RunFolder
 from raynas.store.remote import URI_FILE, RemoteFolder, working_copy
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 OWN = """
 @dataclass(frozen=True)
 class Own(ToySpace):
