@@ -179,7 +179,7 @@ def test_a_syntax_error_in_a_process_of_its_own(tmp_path: Path) -> None:
         ({"space": "'toy'"}, ["space is str, not a SearchSpace", "raynas list"]),
         ({"baselines": "(Random(),)"}, ["two samplers of one name", "baselines=()"]),
         ({"budget": "Budget(None)"}, ["without an end", "budget.trials or budget.hours"]),
-        ({"scheduler": "ASHA(factor=1)"}, ["factor = 1", "allowed"]),
+        ({"scheduler": "ASHA(factor=1)"}, ["factor = 1", "expected"]),
     ],
 )
 def test_parts_that_do_not_fit(tmp_path: Path, parts: dict[str, str], words: list[str]) -> None:

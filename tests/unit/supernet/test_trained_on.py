@@ -184,7 +184,7 @@ def experiment(seed: int, evaluator: Evaluator, **more: object) -> Experiment:
     [
         lambda of: (of[0], {}),
         lambda of: (of[1], {}),
-        lambda of: (Retrain(RECIPE), {"truth": RankingCheck(of[1], count=1)}),
+        lambda of: (Retrain(RECIPE), {"ranking_check": RankingCheck(of[1], count=1)}),
     ],
 )
 def test_a_search_by_seen_images_does_not_begin(parts, weights: Path) -> None:
