@@ -72,10 +72,11 @@ demo: setup  ## a real architecture search on 2 cores in about 3 minutes (replac
 	.venv/bin/raynas run experiments/quickstart.py --output $(DEMO)
 	@echo "report: $(DEMO)/report.html"
 
-# tests/conftest.py says which tests stay in one process
+# tests/conftest.py says which tests stay in one process; bytecode is kept, for tests start about a
+# hundred processes
 test: setup  ## all tests but the long ones, a quarter of an hour on two cores
-	OMP_NUM_THREADS=1 $(RUN) pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder \
-		-m "not long" $(PYTEST_ARGS)
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(RUN) pytest -q -n $(JOBS) --dist loadfile \
+		--no-loadscope-reorder -m "not long" $(PYTEST_ARGS)
 
 test-long: setup  ## faults, lost machines, two drivers: some minutes more
 	$(RUN) pytest -q -m long $(PYTEST_ARGS)

@@ -65,6 +65,7 @@ IMAGE = (1, 28, 28)
 ALONE = Recipe(epochs=6, batch_size=64, lr=0.1, crop_pad=1)
 RULES = {"single": SinglePath(), "sandwich": Sandwich(), "fair": StrictFairness()}
 BUDGETS = (8_000, 20_000, 60_000)
+RESAMPLES = 2000
 
 
 def training(rule: str = "single", epochs: int = 60) -> TrainSupernet:
@@ -240,7 +241,7 @@ def compare(pieces: Pieces, archs: list[Architecture], seeds: int, tune: int = 0
             f"{len(twice)} trained twice: seeds differ by {np.sqrt(np.mean(gaps**2) / 2):.2f} %, "
             f"tau between them {tau(*np.transpose(twice)):.3f}"
         )
-    samples = [rng_for("pairs", k).integers(len(archs), size=len(archs)) for k in range(2000)]
+    samples = [rng_for("pairs", k).integers(len(archs), size=len(archs)) for k in range(RESAMPLES)]
     drawn_taus = {
         name: np.array([tau(column[s], first[s]) for s in samples])
         for name, column in table.items()

@@ -22,6 +22,8 @@ _ROOT = Path(__file__).resolve().parents[1]
 # before anything imports Ray: no statistics, a private session, no token files in the home folder
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# as many workers as there are cores start with Ray, without what actors need, and idle
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
 # GPUs of the clusters here are only counted; workers inherit it from the process that starts Ray
 os.environ.setdefault("RAYNAS_PRETEND_GPUS", "1")
 # a shell that starts something in the background lets it ignore these, which children inherit
@@ -35,29 +37,40 @@ if "RAYNAS_CACHE" not in os.environ:
 
 
 _ON_RAY = "pytest.mark.ray"
+_LONG_ON_RAY = "@pytest.mark.long\n@pytest.mark.ray\n"
+_SHARED = ("ray_session", "tune:", "RayRunner(")  # in files whose tests join the shared Ray
 
 
 @cache
-def _on_ray(file: str) -> bool:
-    return _ON_RAY in (_ROOT / file).read_text(encoding="utf-8")
+def _lane(file: str) -> str:
+    """Which process runs a file: that with the shared Ray, that whose tests start others, any."""
+    text = (_ROOT / file).read_text(encoding="utf-8").replace(_LONG_ON_RAY, "")
+    if _ON_RAY not in text:
+        return file
+    return "shared Ray" if any(name in text for name in _SHARED) else "own Ray"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with tests on Ray come first: they take longest, and wait more than they compute."""
-    items.sort(key=lambda item: not _on_ray(item.nodeid.partition("::")[0]))
+
+    def last(item: pytest.Item) -> bool:
+        file = item.nodeid.partition("::")[0]
+        return _lane(file) == file
+
+    items.sort(key=last)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With ``--dist loadfile`` files with tests on Ray go to one process, which shares one Ray."""
+    """With ``--dist loadfile`` there are two processes with tests on Ray: one that shares one Ray,
+    and one for the tests that start drivers, each with a Ray of its own."""
     from xdist.scheduler import LoadFileScheduling
 
-    class OneRay(LoadFileScheduling):
+    class Lanes(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = super()._split_scope(nodeid)
-            return _ON_RAY if _on_ray(file) else str(file)
+            return _lane(str(super()._split_scope(nodeid)))
 
-    return OneRay(config, log) if config.getoption("dist") == "loadfile" else None
+    return Lanes(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")
@@ -71,3 +84,16 @@ def shared_ray() -> Iterator[SharedRay]:
 def ray_session(shared_ray: SharedRay) -> TuneRunner:
     """The runner that keeps Ray alive."""
     return shared_ray.open()
+
+
+@pytest.fixture(scope="module")
+def undrawn() -> Iterator[None]:
+    """Figures of reports are made but not drawn: drawing takes half the time of a small run.
+
+    For files whose tests do not look at pictures; those of ``unit/reports`` do.
+    """
+    from matplotlib.figure import Figure
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda *_arguments, **_settings: None)
+        yield

@@ -20,7 +20,8 @@ import json
 import linecache
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -208,31 +209,55 @@ def _syntax(code: types.CodeType) -> Any:
     parsed = _parsed(source, code.co_filename) if source else None
     if parsed is None:
         return None
-    tree, compiled = parsed
-    if not any(code == other for other in _nested(compiled)):
+    if code not in parsed.compiled:
         return None  # the file was changed, or the code was: pytest rewrites assertions
-    nodes = [node for node in ast.walk(tree) if _is_of(node, code)]
+    nodes = parsed.nodes_of(code)
     if not nodes:
         return None
     return _plain(min(nodes, key=lambda node: len(list(ast.walk(node)))))
 
 
+@dataclass(frozen=True)
+class _Parsed:
+    """What a file of source consists of, found in one walk: files are asked for often.
+
+    Attributes:
+        compiled: The code of the module and of all functions and classes in it.
+        functions: (name, first line) -> the functions there.
+        lambdas: All of them, in the order of ``ast.walk``.
+    """
+
+    compiled: frozenset[types.CodeType]
+    functions: Mapping[tuple[str, int], Sequence[ast.AST]]
+    lambdas: Sequence[ast.Lambda]
+
+    def nodes_of(self, code: types.CodeType) -> list[ast.AST]:
+        """Return the functions from which ``code`` may have been compiled."""
+        if code.co_name == "<lambda>":
+            return [node for node in self.lambdas if _is_of(node, code)]
+        return list(self.functions.get((code.co_name, code.co_firstlineno), ()))
+
+
 @functools.lru_cache(maxsize=16)
-def _parsed(source: str, file: str) -> tuple[ast.Module, types.CodeType] | None:
+def _parsed(source: str, file: str) -> _Parsed | None:
     try:
         tree = ast.parse(source, file)
-        return tree, compile(source, file, "exec", dont_inherit=True)
+        compiled = compile(source, file, "exec", dont_inherit=True)
     except (SyntaxError, ValueError):
         return None
+    functions: dict[tuple[str, int], list[ast.AST]] = {}
+    lambdas = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+            functions.setdefault((node.name, first), []).append(node)
+        elif isinstance(node, ast.Lambda):
+            lambdas.append(node)
+    return _Parsed(frozenset(_nested(compiled)), functions, lambdas)
 
 
-def _is_of(node: ast.AST, code: types.CodeType) -> bool:
-    """Return True when ``code`` was compiled from ``node``."""
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-        return (node.name, first) == (code.co_name, code.co_firstlineno)
-    if not isinstance(node, ast.Lambda) or code.co_name != "<lambda>":
-        return False
+def _is_of(node: ast.Lambda, code: types.CodeType) -> bool:
+    """Return True when the code of a lambda was compiled from ``node``."""
     body = node.body
     begins, ends = (body.lineno, body.col_offset), (body.end_lineno, body.end_col_offset)
     places = [p for p in code.co_positions() if p[0] != p[1] or p[2] != p[3]]

@@ -182,7 +182,7 @@ def play(name: str, space: SearchSpace, seed: int = 0, objectives=ONE, **kwargs)
 
 
 def length(name: str) -> int:
-    return 8 if name == "gp" else 30
+    return 6 if name == "gp" else 30
 
 
 @dataclass
@@ -351,7 +351,7 @@ def test_resumed_equals_uninterrupted_wherever_it_is_cut(name, events, workers, 
 @pytest.mark.parametrize(("name", "distinct"), VARIANTS)
 def test_after_a_restart_one_worker_goes_on_as_if_undisturbed(name, distinct):
     """Also where proposals were answered from what was known, of which nothing is stored."""
-    n = {"gp": 8, "guided": 40}.get(name, 90)
+    n = {"gp": 6, "guided": 40}.get(name, 90)
     whole = answering(name, distinct, kinds=("COMPLETE", "STOPPED", "COMPLETE"))
     halves = []
     for cut in (n - 3,) if name == "gp" else (n // 3, n // 2, n - 7):

@@ -28,6 +28,8 @@ from raynas.store import Provenance, RunFolder, Writer
 from raynas.store import files as store_files
 from raynas.store import local_storage as store_local
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 TESTS = Path(__file__).resolve().parents[1]
 
 

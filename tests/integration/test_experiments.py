@@ -34,6 +34,8 @@ from raynas.spaces import NASBench201
 from raynas.store import RunFolder
 from raynas.training import Recipe, load_network
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = sorted((CHECKOUT / "experiments").glob("*.py"))
 CIFAR = CHECKOUT / ".." / "shared" / "data" / "cifar10"
@@ -46,6 +48,12 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where CIFAR-10 is kept once it was decoded, which takes seconds."""
+    return tmp_path_factory.mktemp("cache")
 
 
 def smoke(name: str, output: Path, *more: str) -> None:
@@ -156,6 +164,7 @@ def test_inherited_weights_are_compared_in_pieces(
     inside = study["main"].__globals__
     monkeypatch.setitem(inside, "DATA", Digits(subset=1400, valid_share=0.5))
     monkeypatch.setitem(inside, "ALONE", Recipe(epochs=1))
+    monkeypatch.setitem(inside, "RESAMPLES", 50)
 
     def run(*words: str) -> str:
         monkeypatch.setattr(sys, "argv", ["study", "--folder", str(tmp_path), *words])
@@ -184,8 +193,10 @@ def test_inherited_weights_are_compared_in_pieces(
 
 @pytest.mark.skipif(not CIFAR.is_dir(), reason=f"no CIFAR-10 at {CIFAR}")
 @pytest.mark.parametrize("name", ["cifar10", "screening_nb201"])
-def test_smoke_on_cifar10(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "cache"))
+def test_smoke_on_cifar10(
+    name: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAYNAS_CACHE", str(cache))
     try:
         smoke(name, tmp_path / "run", "--set", f"data.folder={CIFAR}")
     except AssertionError as error:
@@ -287,10 +298,10 @@ def test_smoke_where_files_are_missing(
     [("proxy_correlation_nb201", ""), ("zero_shot_nb201", "naswot"), ("zen_nas_cifar", "zen")],
 )
 def test_smoke_of_scores_on_cifar10(
-    name: str, score: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, score: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """``score``: by which the best network is chosen, to be trained as the finalist."""
-    monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("RAYNAS_CACHE", str(cache))
     try:
         smoke(name, tmp_path / "run", "--set", f"data.folder={CIFAR}")
     except AssertionError as error:
@@ -316,9 +327,10 @@ def test_smoke_of_scores_on_cifar10(
 
 @pytest.mark.skipif(not CIFAR.is_dir(), reason=f"no CIFAR-10 at {CIFAR}")
 def test_inherited_weights_are_compared_with_the_table(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: Study, script: Callable[..., list[str]]
-) -> None:
-    monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "cache"))
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, study: Study,
+    script: Callable[..., list[str]],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("RAYNAS_CACHE", str(cache))
     run = tmp_path / "run"
     try:
         smoke("supernet_nb201_cifar10", run, "--set", f"data.folder={CIFAR}")

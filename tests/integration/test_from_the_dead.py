@@ -19,6 +19,8 @@ from raynas.store import lease as leases
 from raynas.store.lease import TakenOver
 from raynas.store.working_copies import fetch
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SETTINGS: dict[str, Any] = {"trials": 4, "steps": 4, "scheduler": "NoStopping()"}
 
 

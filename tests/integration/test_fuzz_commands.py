@@ -25,6 +25,8 @@ from hypothesis import strategies as st
 
 from raynas.cli.main import app
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 _EXAMPLES, _QUICK = 200, 4
 _SECONDS = 120
 """An example that takes longer fails: it does more work than a fuzz should ask for (``WORK``)."""

@@ -29,8 +29,9 @@ from integration.drivers import (
     undisturbed,
 )
 from integration.toy_runs import content
+from repetition import more
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("undrawn")]
 
 #: what a run prints when nobody watches: its progress, then where things are
 _OURS = re.compile(
@@ -54,7 +55,7 @@ def only_ours(driver: Driver) -> bool:
     return True
 
 
-@pytest.mark.parametrize("lane", ["Curves", "Quick"])
+@pytest.mark.parametrize("lane", ["Curves", *more("Quick")])
 def test_a_killed_driver_on_ray_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lane: str
 ) -> None:

@@ -9,6 +9,8 @@ import pytest
 from recorded import record
 from recorded.record import RUNS, carry_out, differences, from_json, machine, to_json
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def _marked(name: str) -> Any:
     marks = [pytest.mark.ray] if RUNS[name].where == "ray" else []

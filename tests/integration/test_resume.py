@@ -26,6 +26,8 @@ from raynas.core import AllTrialsFailed, SearchProblem, UserError
 from raynas.store import RunFolder, Writer
 from raynas.store.files import reason
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def finished(rows: list[dict[str, Any]]) -> set[str]:
     return {row["arch"] for row in rows if row["state"] != "RUNNING"}

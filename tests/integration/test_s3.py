@@ -22,6 +22,8 @@ from raynas.store.checkpoint_mirror import CheckpointMirror
 from raynas.store.remote import RemoteFolder
 from raynas.store.working_copies import fetch, working_copy
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 pytest.importorskip("moto.server")
 
 

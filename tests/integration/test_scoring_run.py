@@ -13,7 +13,7 @@ import pytest
 from commands import done
 from integration.drivers import Driver, lines, rows_of, session_folders
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("undrawn")]
 
 SPACE = '''
 import time

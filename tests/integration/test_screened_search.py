@@ -19,7 +19,7 @@ from raynas.samplers import Random
 from raynas.search.context import EvaluationContext
 from raynas.search.screening import ProposalScreening
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("undrawn")]
 
 SPACE, BATCH = ToySpace(depth=12), 8
 

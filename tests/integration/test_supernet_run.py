@@ -14,7 +14,7 @@ from integration.drivers import Driver, lines, rows_of, run_here
 
 from raynas.store import RunFolder
 
-pytestmark = [pytest.mark.ray, pytest.mark.long]
+pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.usefixtures("undrawn")]
 
 SAME = ("trial", "stage", "arm", "arch", "seed", "step", "state", "weights", "val_accuracy",
         "train_loss", "test_accuracy")  # fmt: skip

@@ -13,6 +13,8 @@ from two_drivers import play_rounds
 
 from raynas.store.working_copies import fetch
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 LEASE = 3.0  # seconds
 
 

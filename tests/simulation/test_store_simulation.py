@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from repetition import more
 from simulation.store_world import LONG, replay, violations
 
 WORLDS, LONG_WORLDS = 600, 60
 
 
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", [0, 1, *more(2, 3)])
 def test_no_world_loses_a_row_or_ends_in_disorder(part: int) -> None:
     seeds = range(part * WORLDS // 4, (part + 1) * WORLDS // 4)
     found = [f"seed {seed}: {error!r}" for seed, error in violations(seeds)]

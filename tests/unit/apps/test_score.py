@@ -38,6 +38,8 @@ from raynas.search.job_source import JobSource
 from raynas.spaces import NASBench201
 from raynas.store import RunFolder, read
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 TINY = '''
 """Networks in one line, data, and all that a search has and scoring leaves out."""
 from __future__ import annotations

@@ -19,6 +19,8 @@ from raynas.store import RunFolder, read
 from raynas.supernet.weights import load_weights
 from raynas.training import load_network
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def trials(*facts: tuple[float, float]) -> list[Trial]:
     """Accuracy and params of each."""

@@ -19,6 +19,8 @@ from raynas.cli.run_views import show_verified
 from raynas.core import AllTrialsFailed, Measurement, Trial, UserError
 from raynas.store import Provenance, RunFolder, Writer, read
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def test_what_was_measured_is_the_same_again(tmp_path: Path) -> None:
     run = run_here(experiment_file(tmp_path, trials=5, scheduler="ASHA(1, 2)"))

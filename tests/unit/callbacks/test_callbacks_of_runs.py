@@ -18,6 +18,8 @@ from raynas.experiment import load
 from raynas.pipeline import launch
 from raynas.runners.local import LocalRunner
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 class Listed(RunCallback):
     """Keeps what it hears; waits before the first row or breaks if asked."""

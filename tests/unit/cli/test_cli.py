@@ -19,6 +19,8 @@ from commands import done, experiment_file, raynas, stored
 from raynas import __version__
 from raynas.training.export import ExportedNetwork
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 COMMANDS = (
     "run", "resume", "status", "top", "score", "report", "export", "export-study", "specialize",
     "list", "data",

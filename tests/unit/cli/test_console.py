@@ -20,6 +20,8 @@ from raynas.proxies import proxies
 from raynas.store import RunFolder
 from raynas.training import ExportedNetwork
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def printer(width: int) -> Console:
     return Console(file=io.StringIO(), width=width, highlight=False)

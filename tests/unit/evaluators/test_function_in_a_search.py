@@ -25,6 +25,8 @@ from raynas.schedulers import ASHA, Hyperband, PromotionASHA, Scheduler
 from raynas.schedulers.none import NoStopping
 from raynas.search.context import EvaluationContext, SearchLimits
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 LAST = 9
 SCHEDULERS: dict[str, Callable[[], Scheduler]] = {
     "none": NoStopping,

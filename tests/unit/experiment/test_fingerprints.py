@@ -16,6 +16,8 @@ from raynas.pipeline.launch import resume
 from raynas.runners.local import LocalRunner
 from raynas.store import RunFolder
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 EXPERIMENTS = Path(__file__).parents[3] / "experiments"
 
 #: as raynas 0.1 stored them, of whole experiments and of their smoke runs

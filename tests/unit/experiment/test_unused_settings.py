@@ -15,6 +15,8 @@ from raynas.runners.base import Resources
 from raynas.runners.local import LocalRunner
 from raynas.supernet.evaluation.race import Race
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.mark.parametrize(
     ("parts", "words"),

@@ -10,6 +10,8 @@ from commands import experiment_file, raynas
 from raynas import reports
 from raynas.store import RunFolder
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 HEAD = """
 import torch
 from torch import nn

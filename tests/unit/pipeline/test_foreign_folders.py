@@ -20,6 +20,8 @@ from raynas.store import RunFolder
 from raynas.store.remote import RemoteFolder
 from raynas.store.working_copies import URI_FILE, working_copy
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 OWN = """
 @dataclass(frozen=True)
 class Own(ToySpace):

@@ -34,6 +34,8 @@ from raynas.schedulers import ASHA, NoStopping
 from raynas.search.context import EvaluationContext, SearchLimits
 from raynas.store import Provenance, RunFolder, Writer, next_session, read, trials
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 VALUES = (1e150, -1e150, 1.0, 2.0, 1e149, 1e-300)
 ACCURACY, LOSS = Metric("val_accuracy", "%", "max"), Metric("val_loss", "", "min")
 

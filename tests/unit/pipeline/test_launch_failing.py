@@ -9,6 +9,8 @@ from commands import Called, done, experiment_file, raynas
 
 from raynas.store import RunFolder, read, trials
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 _HEAD = """
 from failing_spaces import FailingSpace
 

@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from commands import done, experiment_file
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 HEAD = "from raynas.schedulers import Hyperband, PromotionASHA"
 SCHEDULERS = ("ASHA(1, 2)", "PromotionASHA(1, 2)", "Hyperband(factor=2)")
 

@@ -24,6 +24,8 @@ from raynas.schedulers.base import Rung
 from raynas.search.context import EvaluationContext, SearchLimits, SearchStatus
 from raynas.search.controller import SearchController
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ARCH = "|nor_conv_1x1~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|none~1|none~2|"
 
 

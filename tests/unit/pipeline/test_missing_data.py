@@ -13,6 +13,8 @@ from raynas.core import UserError
 from raynas.data import CIFAR10, StandIn
 from raynas.experiment import load, with_data
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 HEAD = '''
 from raynas.data.files import not_found
 from raynas.evaluators import Retrain

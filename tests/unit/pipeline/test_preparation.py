@@ -22,6 +22,8 @@ from raynas.samplers import BOHB, CMAES, Exhaustive, Listed, Random
 from raynas.schedulers import ASHA
 from raynas.training import Recipe
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def experiment(**parts: Any) -> Experiment:
     usual = {"space": ToySpace(), "data": ToyData(), "evaluator": Curves(), "sampler": Random()}

@@ -22,6 +22,8 @@ from raynas.samplers.random import Random
 from raynas.schedulers import PASHA, Hyperband, PromotionASHA, Scheduler, SuccessiveHalving
 from raynas.search.context import SearchLimits
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 MAKERS = {
     "promotion": PromotionASHA,
     "pasha": lambda: PASHA(epsilon=0.0),

@@ -35,6 +35,8 @@ from raynas.search.job_source import JobSource
 from raynas.search.retention import CheckpointRetention, Checkpoints
 from raynas.store.remote import RemoteFolder
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ARCH = ToySpace().architecture("x=0,y=0,op=a")
 BOTH = (Objective(), Objective("params", "min"))
 

@@ -33,6 +33,8 @@ from raynas.supernet.trained_on import ARRAY, TrainedOn
 from raynas.supernet.weights import FILE, SHEET, read_trained_on, save_weights
 from raynas.training import Recipe
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 torch.set_num_threads(1)
 
 SPACE = Tiny()

@@ -12,6 +12,8 @@ from raynas.apps.compare.compare import PAGE, RESULTS, ComparisonPlan, _answerab
 from raynas.apps.compare.methods import PUBLISHED, SAMPLERS, SCHEDULERS, SEVERAL
 from raynas.core import UserError
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def methods(plan: ComparisonPlan, protocol: str) -> set[str]:
     return {t.method for t in plan.tasks() if t.protocol == protocol}
