@@ -191,14 +191,16 @@ class BudgetMeter:
         self.paid += price
         self.paid_by[trial.number] += price  # type: ignore[assignment]
 
-    @property
-    def spent_up(self) -> bool:
-        """True if the price is spent, or will be by the trials that have begun.
+    def spent_up(self, limits: SearchLimits) -> bool:
+        """Return whether the price is spent, or will be by the trials that have begun.
+
+        Args:
+            limits: The limits, in the price of the meter's own.
 
         Returns:
-            Always False without a limit.
+            Always False without a limit of the price.
         """
-        limit, expected = self.limits.seconds, self.limits.expected
+        limit, expected = limits.seconds, limits.expected
         if limit is None:
             return False
         if self.paid + expected.most * len(self._running) < limit:
@@ -222,7 +224,18 @@ class BudgetMeter:
         Returns:
             True if the price is spent or the deadline is over.
         """
-        return self.spent_up or self.past_deadline
+        return self.late_by(self.limits)
+
+    def late_by(self, limits: SearchLimits) -> bool:
+        """Return whether nothing new may begin under other limits of the price.
+
+        Args:
+            limits: The limits; their deadline does not count.
+
+        Returns:
+            True if their price is spent or the search's own deadline is over.
+        """
+        return self.spent_up(limits) or self.past_deadline
 
 
 @dataclass
