@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, overload
 
@@ -45,7 +45,6 @@ def build_experiment_search(
     run: str,
     screening: ProposalScreening | None,
     lanes: int | None,
-    earlier: Mapping[int, SearchLimits] | None = None,
 ) -> SearchController | DeterministicOrder: ...
 
 
@@ -58,7 +57,6 @@ def build_experiment_search(
     run: str,
     screening: ProposalScreening | None,
     lanes: int | None = None,
-    earlier: Mapping[int, SearchLimits] | None = None,
 ) -> SearchController | DeterministicOrder:
     """Build the search of an experiment with one of its samplers.
 
@@ -71,7 +69,6 @@ def build_experiment_search(
         screening: Scores proposals before they are evaluated; None for no screening.
         lanes: Number of logical workers of a search in its deterministic order; None for a search
             in the order in which results arrive.
-        earlier: Number of a stored trial -> the limits under which it began, with ``lanes``.
 
     Returns:
         The controller of the search, in its deterministic order if ``lanes`` are given.
@@ -86,7 +83,7 @@ def build_experiment_search(
         "screening": screening,
     }
     if lanes:
-        return build_ordered_search(setup, lanes=lanes, earlier=earlier, **parts)
+        return build_ordered_search(setup, lanes=lanes, **parts)
     return build_search(setup, **parts)
 
 

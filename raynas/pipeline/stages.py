@@ -15,10 +15,10 @@ from rich.text import Text
 from raynas.core import AllTrialsFailed, Objective, Trial, TrialState, UserError
 from raynas.core.describe import fresh
 from raynas.core.failures import none_worked
+from raynas.core.prices import ExpectedPrice, in_seconds, in_steps, records_time, total
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment
 from raynas.pipeline.checks import check_evaluator, remarks_on_batches, unused_settings
-from raynas.pipeline.equal_cost import earlier_limits, equal_cost
 from raynas.pipeline.finalists import (
     final_objectives,
     finalists_refused,
@@ -106,7 +106,7 @@ class RunPipeline:
             SearchLimits(trials=experiment.budget.trials, deadline=deadline),
         )
         limits = equal_cost(main)
-        others = [self._search(payload, other, limits, main) for other in experiment.baselines]
+        others = [self._search(payload, other, limits) for other in experiment.baselines]
         self._truth([t for search in (main, *others) for t in search.trials.values()])
         best = main.best[: experiment.finalists.top]
         if best and not refused:
@@ -168,13 +168,8 @@ class RunPipeline:
         return work.best[0]
 
     def _search(
-        self,
-        payload: EvaluationContext,
-        sampler: Sampler,
-        limits: SearchLimits,
-        main: SearchController | None = None,
+        self, payload: EvaluationContext, sampler: Sampler, limits: SearchLimits
     ) -> SearchController:
-        """Carry out the search of one sampler; ``main`` is the search that a baseline follows."""
         experiment = self.experiment
         scorer = experiment.screen.evaluator if experiment.screen else None
         setup = self._setup(
@@ -193,11 +188,6 @@ class RunPipeline:
             run=f"{self.folder.info.run}/{sampler.name}",
             screening=self._screening(sampler, setup.past),
             lanes=experiment.deterministic_workers,
-            earlier=(
-                earlier_limits(self.folder, main, sampler.name)
-                if main is not None and experiment.deterministic_workers
-                else None
-            ),
         )
         self._carry_out(work)
         search = work.controller if isinstance(work, DeterministicOrder) else work
@@ -315,3 +305,25 @@ class RunPipeline:
             raise work.error
         if work.interrupted:
             raise RunInterrupted
+
+
+def equal_cost(main: SearchController) -> SearchLimits:
+    """Return limits by which another search costs as much as a given one.
+
+    The cost is in the search's own price, or in steps if that price is worker time and no training
+    recorded any.
+
+    Args:
+        main: The search that has ended.
+
+    Returns:
+        Limits for the samplers that it is compared with.
+    """
+    trials = [t for t in main.trials.values() if t.step > 0]
+    paid, price = main.meter.paid, main.meter.limits.price
+    each = [float(main.meter.paid_by[t.number]) for t in trials]
+    if price is in_seconds and not records_time(trials):
+        price = in_steps
+        each = [total([t], price) for t in trials]
+        paid = sum(each)
+    return SearchLimits(seconds=paid, expected=ExpectedPrice(each), price=price)

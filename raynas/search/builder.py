@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -183,7 +183,6 @@ def build_search(
     run: str,
     bounds: tuple[Bound, ...] = (),
     screening: ProposalScreening | None = None,
-    earlier: Mapping[int, SearchLimits] | None = None,
 ) -> SearchController:
     """Build a search: a sampler proposes, bounds reject, a scheduler stops.
 
@@ -196,8 +195,6 @@ def build_search(
         run: The run's id; samplers that keep data elsewhere use it as the name.
         bounds: Bounds that trials must keep.
         screening: Scores proposals before they are evaluated; None for no screening.
-        earlier: Number of a trial -> the limits under which it began in an earlier session, for
-            :func:`build_ordered_search`.
 
     Returns:
         The controller of the search.
@@ -229,7 +226,6 @@ def build_search(
         first_failures=parts.first_failures,
         threads=setup.threads,
         past=parts.past,
-        earlier=earlier,
     )
     scheduler.replay(parts.past)
     parts.ledger.wait_again(scheduler.paused())
@@ -247,7 +243,6 @@ def build_ordered_search(
     run: str,
     bounds: tuple[Bound, ...] = (),
     screening: ProposalScreening | None = None,
-    earlier: Mapping[int, SearchLimits] | None = None,
 ) -> DeterministicOrder:
     """Build a search whose table is that of ``lanes`` equally fast workers.
 
@@ -264,9 +259,6 @@ def build_ordered_search(
         run: The run's id.
         bounds: Bounds that trials must keep.
         screening: Scores proposals before they are evaluated; None for no screening.
-        earlier: Number of a stored trial -> the limits under which it began, where these were
-            others than ``limits``: with more room it would begin before results that its proposal
-            depends on.
 
     Returns:
         The search in its deterministic order.
@@ -288,7 +280,6 @@ def build_ordered_search(
         run=run,
         bounds=bounds,
         screening=screening,
-        earlier=earlier,
     )
     return DeterministicOrder(controller, lanes=lanes, past=past.values())
 

@@ -191,16 +191,14 @@ class BudgetMeter:
         self.paid += price
         self.paid_by[trial.number] += price  # type: ignore[assignment]
 
-    def spent_up(self, limits: SearchLimits) -> bool:
-        """Return whether the price is spent, or will be by the trials that have begun.
-
-        Args:
-            limits: The limits, in the price of the meter's own.
+    @property
+    def spent_up(self) -> bool:
+        """True if the price is spent, or will be by the trials that have begun.
 
         Returns:
-            Always False without a limit of the price.
+            Always False without a limit.
         """
-        limit, expected = limits.seconds, limits.expected
+        limit, expected = self.limits.seconds, self.limits.expected
         if limit is None:
             return False
         if self.paid + expected.most * len(self._running) < limit:
@@ -224,18 +222,7 @@ class BudgetMeter:
         Returns:
             True if the price is spent or the deadline is over.
         """
-        return self.late_by(self.limits)
-
-    def late_by(self, limits: SearchLimits) -> bool:
-        """Return whether nothing new may begin under other limits of the price.
-
-        Args:
-            limits: The limits; their deadline does not count.
-
-        Returns:
-            True if their price is spent or the search's own deadline is over.
-        """
-        return self.spent_up(limits) or self.past_deadline
+        return self.spent_up or self.past_deadline
 
 
 @dataclass

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 import traceback
-from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from operator import itemgetter
 from typing import Any, final
 
 from raynas.core import (
@@ -25,12 +23,7 @@ from raynas.core import (
 )
 from raynas.samplers.base import Sampler
 from raynas.schedulers.base import Scheduler
-from raynas.search.context import (
-    BudgetMeter,
-    EvaluationContext,
-    SearchInterruption,
-    SearchLimits,
-)
+from raynas.search.context import BudgetMeter, EvaluationContext, SearchInterruption
 from raynas.search.failures import FirstFailures
 from raynas.search.ledger import TrialLedger
 from raynas.search.proposal_costs import count_costs, refuse
@@ -81,8 +74,6 @@ class SamplerProposer(Proposer):
         first_failures: Ends the search when its first trials all fail.
         threads: CPU threads of a score.
         past: The stored trials.
-        earlier: Number of a trial -> the limits under which it began, where it is begun once more
-            in the same order under other limits: those decide when it begins.
     """
 
     def __init__(
@@ -102,11 +93,9 @@ class SamplerProposer(Proposer):
         first_failures: FirstFailures,
         threads: int,
         past: Sequence[Trial],
-        earlier: Mapping[int, SearchLimits] | None = None,
     ) -> None:
         self.sampler, self.fallback, self.screening = sampler, fallback, screening
         self.patience = ProposalPatience()
-        self._earlier = sorted((earlier or {}).items(), key=itemgetter(0))
         self._bounds: tuple[Bound, ...] = problem.bounds
         self._judged_by = {o.metric for o in problem.objectives} | {b.metric for b in self._bounds}
         self._seed, self._threads = problem.seed, threads
@@ -152,14 +141,7 @@ class SamplerProposer(Proposer):
         """True if limits, sampler and scheduler allow new trials."""
         limit = self.target
         enough = limit is not None and self._evaluated() >= limit
-        return not (self._exhausted or enough or self._late) and self._scheduler.admits()
-
-    @property
-    def _late(self) -> bool:
-        """True if nothing new may begin, by the limits under which the next trial began before."""
-        place = bisect_left(self._earlier, self._numbers.upcoming, key=itemgetter(0))
-        known = place < len(self._earlier)
-        return self._meter.late_by(self._earlier[place][1] if known else self._meter.limits)
+        return not (self._exhausted or enough or self._meter.late) and self._scheduler.admits()
 
     @property
     def has_ready(self) -> bool:
@@ -191,7 +173,7 @@ class SamplerProposer(Proposer):
             return self._candidate()
         while not self.has_ready and (batch := self._candidates(self.screening.screen.batch)):
             self._screen(self.screening, batch)
-        if self._ready and self._late:
+        if self._ready and self._meter.late:
             self._drop_ready()
         if self._interruption.requested or not self.has_ready:
             return None
@@ -314,7 +296,7 @@ class SamplerProposer(Proposer):
             if (trial := self._candidate()) is None:
                 break
             (self._refused if trial.failure else found).append(trial)
-        return [] if self._interruption.requested or self._late else found
+        return [] if self._interruption.requested or self._meter.late else found
 
     def _screen(self, screening: ProposalScreening, batch: Sequence[Trial]) -> None:
         """Score a batch: the best wait for their start, the others end. All are stored at once.

@@ -84,30 +84,18 @@ class TrialNumbers:
         self._next, self._taken = plan.first, plan.taken
         self._gaps, self._lost = deque(plan.gaps), frozenset(plan.gaps)
 
-    @property
-    def upcoming(self) -> int:
-        """The number that :meth:`take` gives out next.
-
-        Returns:
-            The number.
-        """
-        if self._gaps:
-            return self._gaps[0]
-        while self._next in self._taken:
-            self._next += 1
-        return self._next
-
     def take(self) -> int:
         """Return the next number.
 
         Returns:
             A number that was not given out before.
         """
-        number = self.upcoming
         if self._gaps:
             return self._gaps.popleft()
-        self._next = number + 1
-        return number
+        while self._next in self._taken:
+            self._next += 1
+        self._next += 1
+        return self._next - 1
 
     def is_lost(self, number: int) -> bool:
         """Return whether an earlier session gave the number out and did not store its trial.

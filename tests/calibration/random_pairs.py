@@ -28,7 +28,7 @@ from raynas.benchmarks import NoImages, Synthetic
 from raynas.core import Architecture, Choice, Costs, Objective, seed_for
 from raynas.core.metrics import VAL_ACCURACY
 from raynas.evaluators import Tabular
-from raynas.pipeline.equal_cost import equal_cost as limits_by
+from raynas.pipeline.stages import equal_cost as limits_by
 from raynas.runners.simulated import TimedRows, VirtualRunner
 from raynas.runners.simulated_cluster import SimulatedCluster
 from raynas.samplers import Random

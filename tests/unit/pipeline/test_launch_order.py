@@ -50,38 +50,3 @@ def test_an_extended_run_keeps_the_rows_of_finalists_and_baselines(
     assert all(tuple(row.items()) in kept for row in before)
     own = {row["trial"] for row in after if (row["stage"], row["arm"]) == ("search", "evolution")}
     assert len(own) == 6 + 5 + 3
-
-
-@pytest.mark.parametrize(
-    "baseline", ["LocalSearch(initial=5)", "RegularizedEvolution(population=4, sample=2)"]
-)
-def test_a_baseline_that_learns_goes_on_when_its_run_is_extended(
-    baseline: str, tmp_path: Path
-) -> None:
-    """With more room its trials would begin earlier, before results that they depend on."""
-    file = experiment_file(
-        tmp_path / "toy.py",
-        head="from raynas.samplers import LocalSearch\nfrom raynas.schedulers import PromotionASHA",
-        evaluator="Curves(max_step=9)",
-        sampler="TPE()",
-        scheduler="PromotionASHA(1, 3)",
-        baselines=f"({baseline},)",
-        budget="Budget(trials=22)",
-        finalists="Finalists(top=0)",
-        deterministic_workers="3",
-    )
-    run = tmp_path / "run"
-    done("run", file, "--local", "--output", run)
-    for more in ("+6", "+4"):
-        before = rows(run)
-        done("resume", run, "--local", "--trials", more)
-        after = rows(run)
-        kept = [tuple(row.items()) for row in after]
-        assert all(tuple(row.items()) in kept for row in before)
-        assert all(len(who) == 1 for who in identities(after).values())
-        names = [
-            {row["trial"] for row in found if row["arm"] != "tpe"} for found in (before, after)
-        ]
-        assert names[0] < names[1]
-    done("resume", run, "--local")
-    assert len(rows(run)) == len(after)

@@ -27,7 +27,7 @@ from raynas.core import (
     UserError,
 )
 from raynas.core.prices import ExpectedPrice
-from raynas.pipeline.equal_cost import equal_cost
+from raynas.pipeline.stages import equal_cost
 from raynas.runners.local import LocalRunner
 from raynas.runners.placement import ResourceRequest
 from raynas.samplers.base import Sampler
