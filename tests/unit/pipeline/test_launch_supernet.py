@@ -167,7 +167,7 @@ def test_weights_of_the_users_own_are_not_trained(tmp_path: Path, console: Conso
 
 def test_a_screen_may_inherit_too(tmp_path: Path, console: Console) -> None:
     file = toy(
-        tmp_path / "toy.py", evaluator="Curves()", truth="None",
+        tmp_path / "toy.py", evaluator="Curves()", ranking_check="None",
         screen="Screen(Inheriting(), keep=0.5, batch=4)",
     )  # fmt: skip
     folder = begin(file, tmp_path / "run", console)
