@@ -75,7 +75,7 @@ def runner_for(address: str | None, local: bool) -> Any:
     from raynas.core import UserError
 
     if local and address is not None:
-        raise UserError("--local and --address together", hint="leave one of them out")
+        raise UserError("--local and --address together", hint="give only one of them")
 
     def make(loaded: LoadedExperiment, folder: Path) -> Runner:
         resources = loaded.experiment.resources

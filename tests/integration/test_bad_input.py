@@ -327,8 +327,8 @@ def test_runs_beside_a_wrong_name_are_named(run: Path) -> None:
 
 def test_a_folder_with_a_run_in_it(toy: Path, run: Path) -> None:
     before = stored(run)
-    refused(raynas("run", toy, "--local", "--output", run), "exists already", f"resume {run}")
-    refused(raynas("run", toy, "--local", "--output", run.parent), "holds other things")
+    refused(raynas("run", toy, "--local", "--output", run), "already exists", f"resume {run}")
+    refused(raynas("run", toy, "--local", "--output", run.parent), "holds other files")
     assert stored(run) == before
 
 

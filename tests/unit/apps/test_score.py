@@ -430,5 +430,5 @@ def test_a_run_without_a_row_has_no_table(tiny: Path, tmp_path: Path) -> None:
 
     with pytest.raises(RunInterrupted):
         begin(ScoreRequest(str(tiny), every=True, batch=8), tmp_path / "run", Never)
-    with pytest.raises(UserError, match=r"has no scores yet; `raynas resume` goes on"):
+    with pytest.raises(UserError, match=r"has no scores yet; continue it with `raynas resume`"):
         score_table(*scored_run(tmp_path / "run"))

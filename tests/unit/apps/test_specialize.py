@@ -61,7 +61,7 @@ def test_when_nothing_fits_the_nearest_is_named() -> None:
         pick(RANKED, both, 1, never, "RUN")
     with pytest.raises(UserError, match=r"bound on 'prams'; expected: latency_ms, params, val_acc"):
         pick(RANKED, (Bound("prams", max=1),), 1, never, "RUN")
-    with pytest.raises(UserError, match="has evaluated nothing to the end"):
+    with pytest.raises(UserError, match="has no completed evaluation"):
         pick([], (), 1, never, "RUN")
 
 

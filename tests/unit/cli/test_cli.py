@@ -351,7 +351,7 @@ def test_a_search_is_opened_by_optuna(run: Path, tmp_path: Path) -> None:
         assert all(t.duration and t.duration.total_seconds() > 0 for t in study.trials)
     called = raynas("export-study", run, file)
     assert (called.code, called.err.count("\n")) == (2, 1)
-    assert f"{file} is there already; remove it" in called.err
+    assert f"{file} already exists; remove it" in called.err
 
 
 def test_export_says_once_what_is_to_be_known_of_it(

@@ -207,7 +207,7 @@ def test_a_taken_folder_is_refused(tmp_path: Path, console: Console) -> None:
     file = experiment_file(tmp_path / "toy.py")
     folder = begin(file, tmp_path / "run", console)
     before = stored(folder.path)
-    with pytest.raises(UserError, match="exists already; go on with: raynas resume"):
+    with pytest.raises(UserError, match="already exists; go on with: raynas resume"):
         begin(file, tmp_path / "run", console)
     assert stored(folder.path) == before
 

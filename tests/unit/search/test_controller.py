@@ -364,7 +364,7 @@ def test_bounds_that_nothing_meets_end_the_search_with_the_reason() -> None:
     work = search(script, bounds=(Bound("params", max=1),))
     work.proposer.patience.rejections = 10
     LocalRunner().run(work)
-    assert "break params <= 1; loosen the bounds" in work.note
+    assert "break params <= 1; relax the bounds" in work.note
 
 
 def test_a_sampler_lost_beyond_the_bounds_gets_help_from_random() -> None:

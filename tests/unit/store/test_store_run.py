@@ -62,7 +62,7 @@ def test_a_folder_with_other_things_is_refused_and_left_alone(
     file = tmp_path / "a" / name
     file.parent.mkdir(parents=True)
     file.write_text("mine")
-    with pytest.raises(UserError, match=r"holds other things.*--output"):
+    with pytest.raises(UserError, match=r"holds other files.*--output"):
         RunFolder.create(tmp_path / "a", info, "yours")
     assert file.read_text() == "mine"
     assert len(list((tmp_path / "a").rglob("*"))) == len(Path(name).parts)
@@ -71,7 +71,7 @@ def test_a_folder_with_other_things_is_refused_and_left_alone(
 def test_an_existing_run_is_refused_and_the_cure_is_resume(
     folder: RunFolder, info: RunInfo
 ) -> None:
-    with pytest.raises(UserError, match=f"exists already; go on with: raynas resume {folder.path}"):
+    with pytest.raises(UserError, match=f"already exists; go on with: raynas resume {folder.path}"):
         RunFolder.create(folder.path, info, "")
 
 
