@@ -232,7 +232,7 @@ def test_a_cost_that_the_space_does_not_count_is_refused_before_anything_is_made
     tmp_path: Path, console: Console, parts: dict[str, str]
 ) -> None:
     file = experiment_file(tmp_path / "toy.py", **parts)
-    with pytest.raises(UserError, match=r"'layers' .*'toy' does not count it; .*params, macs"):
+    with pytest.raises(UserError, match=r"'layers' .*'toy' does not compute it; .*params, macs"):
         begin(file, tmp_path / "run", console)
     assert not (tmp_path / "run").exists()
 
