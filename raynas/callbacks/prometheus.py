@@ -59,7 +59,7 @@ class Prometheus(RunCallback):
             UserError: There is no Ray that serves metrics.
         """
         if self.make is None:
-            raise UserError("metrics for Prometheus come from Ray", hint="leave --local out")
+            raise UserError("Prometheus metrics need Ray", hint="leave --local out")
         self._run = run
         for key, kind, name, text, more in (
             ("ended", "counter", "raynas_trials_ended", "trials at rest", ("state",)),
