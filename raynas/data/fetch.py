@@ -124,7 +124,7 @@ def _target(source: DatasetSource, folder: str | Path | None) -> Path:
     places = own_roots() if folder is None else [expanded(folder)]
     if not places:
         raise UserError(
-            "no folder for data: $RAYNAS_DATA is not set, and raynas keeps nothing at home",
+            "no folder for data: $RAYNAS_DATA is not set, and raynas has no cache folder in the home folder",
             hint=f"{source.command()} --folder DIR",
         )
     return places[0]
@@ -133,7 +133,7 @@ def _target(source: DatasetSource, folder: str | Path | None) -> Path:
 def _download(source: DatasetSource) -> DatasetDownload:
     if source.download is None:
         raise UserError(
-            f"{source.title} is not there, and raynas cannot fetch it", hint=source.otherwise
+            f"{source.title} was not found, and raynas cannot download it", hint=source.otherwise
         )
     return source.download
 
@@ -149,7 +149,7 @@ def _whole(source: DatasetSource, folder: str | Path | None) -> FoundFiles | Non
     download = source.download
     if download is None or found.place != _target(source, folder) / download.folder:
         raise UserError(
-            f"{bad} is not what the publisher of {source.title} gives out: it has another MD5 sum",
+            f"{bad} is not the file of the publisher of {source.title} gives out: it has another MD5 sum",
             hint=f"move it away, then {source.command(folder)}",
         )
     return None
@@ -159,7 +159,7 @@ def _expect_folder(place: Path) -> None:
     """Check that the name of the target folder is not taken. Raises: UserError if it is."""
     if os.path.lexists(place) and not place.is_dir():
         raise UserError(
-            f"{place} is no folder", hint="move it away, or give another folder: --folder DIR"
+            f"{place} is not a folder", hint="move it away, or give another folder: --folder DIR"
         )
 
 
@@ -170,7 +170,7 @@ def _expect_space(download: DatasetDownload, target: Path, work: Path) -> None:
     needed = download.size - _here(download, work) + download.unpacked
     if free < needed:
         raise UserError(
-            f"{target} has room for {size_text(free)}, and {size_text(needed)} are needed",
+            f"{target} has {size_text(free)}, and {size_text(needed)} are needed",
             hint="make room, or give another folder: --folder DIR",
         )
 
@@ -351,7 +351,7 @@ class _Resuming:
             raise _other_file(self.file, f"has {size:,} bytes")
         if answer.status_code == 206 and _first(answer) != start:
             raise UserError(
-                f"{self.file.url} answers with other bytes than the asked ones",
+                f"{self.file.url} answers with other bytes than those requested",
                 hint=f"remove {self.part} and try again",
             )
 
@@ -360,9 +360,9 @@ class _Resuming:
         if not here:
             return UserError(f"cannot fetch {self.file.url}: {_reason(error)}", hint=_BY_HAND)
         return UserError(
-            f"{self.file.url} broke off after {here:,} of {self.file.size:,} bytes "
+            f"{self.file.url} was interrupted after {here:,} of {self.file.size:,} bytes "
             f"({_reason(error)})",
-            hint="the same command goes on from there",
+            hint="the same command continues the download",
         )
 
 
@@ -514,7 +514,7 @@ def _lines(source: DatasetSource, folder: str | Path | None) -> Iterator[None]:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise UserError(
             f"cannot use {where}: {error.strerror or first_line(error)}",
-            hint=f"make room, then {source.command(folder)}, which goes on where it stopped"
+            hint=f"make room, then {source.command(folder)}, which continues the download"
             if full
             else "give another folder: --folder DIR",
         ) from error

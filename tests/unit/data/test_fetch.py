@@ -191,9 +191,9 @@ def test_one_that_broke_off_goes_on_where_it_stopped(
 ) -> None:
     size = len(publisher.files[ARCHIVE])
     publisher.breaks = [1000, 0]
-    with pytest.raises(UserError, match=rf"broke off after 1,000 of {size:,} bytes") as info:
+    with pytest.raises(UserError, match=rf"was interrupted after 1,000 of {size:,} bytes") as info:
         get(source)
-    assert "the same command goes on from there" in line(info)
+    assert "the same command continues the download" in line(info)
     assert there(home) == [str(PART)]
     assert get(source).fetched
     assert publisher.asked == [(ARCHIVE, r) for r in (None, "bytes=1000-", "bytes=1000-")]
@@ -214,7 +214,7 @@ def test_a_close_without_a_length_is_a_break_too(
     source: DatasetSource, publisher: Publisher
 ) -> None:
     publisher.lengths, publisher.breaks = False, [1000, 0]
-    with pytest.raises(UserError, match=r"broke off after 1,000 .*the connection was closed"):
+    with pytest.raises(UserError, match=r"was interrupted after 1,000 .*the connection was closed"):
         get(source)
     assert get(source).fetched
     assert publisher.sent == len(publisher.files[ARCHIVE])
@@ -224,7 +224,7 @@ def test_a_publisher_that_cannot_go_on_begins_again(
     source: DatasetSource, publisher: Publisher, home: Path
 ) -> None:
     publisher.ranges, publisher.breaks = False, [1000, 700]
-    with pytest.raises(UserError, match="broke off after 700"):
+    with pytest.raises(UserError, match="was interrupted after 700"):
         get(source)
     assert get(source).fetched
     assert publisher.sent == 1700 + len(publisher.files[ARCHIVE])
@@ -411,7 +411,7 @@ def test_a_file_where_a_folder_should_be(
     home.unlink()
     home.mkdir()
     (home / "cifar-100-python").write_bytes(b"")
-    with pytest.raises(UserError, match="cifar-100-python is no folder; move it away"):
+    with pytest.raises(UserError, match="cifar-100-python is not a folder; move it away"):
         get(source)
     assert publisher.asked == []  # all is told before anything is fetched
 
@@ -470,7 +470,7 @@ def test_a_file_that_cannot_grow_goes_on_later(
             get(source)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert "raynas data get cifar100, which goes on where it stopped" in line(info)
+    assert "raynas data get cifar100, which continues the download" in line(info)
     assert (home / PART).stat().st_size == 5000
     assert get(source).fetched
     assert [r for _, r in publisher.asked] == [None, "bytes=5000-"]
