@@ -139,8 +139,8 @@ class FineTune(Retrain):
         """Return the supernet with its weights, which are read once per process."""
         if self.weights is None and self._assets is None:
             raise UserError(
-                "FineTune has no weights to begin with",
-                hint="use it in a run that trains a supernet, or set weights=PATH",
+                "FineTune has no initial weights",
+                hint="use it in a run that trains a supernet, or give weights=PATH",
             )
         if self._supernet is None:
             self._supernet = supernet_with_weights(*self._ready(), self.weights, self._assets)
