@@ -321,7 +321,7 @@ def test_applying_leaves_the_experiment_as_it_was() -> None:
         ({"bounds": (Bound("latency", max=3),)}, "metric in bounds: 'latency'; expected: layers"),
         ({"objectives": (Objective("val_acuracy"),)}, "did you mean 'val_accuracy'?"),
         ({"objectives": ()}, "without objectives"),
-        ({"baselines": (TPE(n_startup=3),)}, "two samplers of one name: tpe, tpe"),
+        ({"baselines": (TPE(n_startup=3),)}, "several samplers have the same name: tpe, tpe"),
     ],
 )
 def test_parts_that_do_not_make_an_experiment(parts: dict[str, Any], words: str) -> None:
@@ -347,7 +347,7 @@ def test_budgets_and_finalists_have_limits() -> None:
     ["../up", "..", ".", "/etc/x", "a/../../b", "a//b", "a/", " a", "a\0b", "a\nb", "n" * 300],
 )
 def test_a_name_that_leads_out_of_the_folder_of_runs_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"is no name for the folder of a run.*printable") as told:
+    with pytest.raises(UserError, match=r"cannot be the name of a run's folder.*printable") as told:
         experiment(name=name)
     assert "\n" not in str(told.value)
     file = experiment_file(tmp_path / "toy.py")
