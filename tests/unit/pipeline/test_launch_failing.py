@@ -71,7 +71,7 @@ def test_a_run_without_any_result_says_why_once(tmp_path: Path, where: str) -> N
     assert len(stored(tmp_path / "run")) == 6
     more = raynas("resume", tmp_path / "run", "--local", "--trials", "+12")
     assert more.code == 3
-    assert "the search is given up: all 10 trials failed" in more.err
+    assert "the search was stopped: all 10 trials failed" in more.err
     assert len(stored(tmp_path / "run")) == 16
     assert more.err.count("\n") == 1
 
