@@ -74,7 +74,8 @@ class Looks:
         have = len(view.train)
         if self.calibration > have:
             raise UserError(
-                f"{self.calibration} images for calibration", expected=f"up to the {have} there are"
+                f"{self.calibration} images for calibration",
+                expected=f"at most {have}, the number of training images",
             )
         drawn = rng_for(self.seed, "calibration").permutation(have)[: self.calibration]
         count = min(self.images or len(view.held_out), len(view.held_out))
@@ -230,7 +231,7 @@ class SubnetEvaluator:
             The network in eval mode, on the device.
 
         Raises:
-            RaynasError: When it computes something else than the supernet.
+            RaynasError: When it computes other outputs than the supernet.
         """
         shown = next(self.batches(slice(2)))
         network, _ = extract_checked(self.supernet, arch, images=shown)

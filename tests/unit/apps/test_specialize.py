@@ -209,7 +209,7 @@ def test_errors_are_one_line(run: Path, tmp_path: Path) -> None:
     assert "has no inherited weights to specialize" in raynas("specialize", toy).err
     (run / "supernet" / "weights.safetensors").rename(tmp_path / "away")
     try:
-        assert "no supernet weights at" in raynas("specialize", run).err
+        assert "supernet weights not found:" in raynas("specialize", run).err
     finally:
         (tmp_path / "away").rename(run / "supernet" / "weights.safetensors")
 

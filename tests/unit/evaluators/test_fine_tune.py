@@ -88,5 +88,5 @@ def test_without_weights_or_with_others(
     other.setup(space, view)
     with pytest.raises(UserError, match=r"of another supernet: space\.stem_width is 16 there"):
         next(other.evaluate(space.architecture(arch), Job(0, 0, 1)))
-    with pytest.raises(UserError, match="no supernet weights at"):
+    with pytest.raises(UserError, match="supernet weights not found:"):
         FineTune(STILL, weights=tmp_path / "nowhere").weights_version()
