@@ -124,7 +124,7 @@ def _target(source: DatasetSource, folder: str | Path | None) -> Path:
     places = own_roots() if folder is None else [expanded(folder)]
     if not places:
         raise UserError(
-            "no folder for data: $RAYNAS_DATA is not set, and raynas has no cache folder in the home folder",
+            "no folder for data: $RAYNAS_DATA is not set, and no cache folder is used",
             hint=f"{source.command()} --folder DIR",
         )
     return places[0]
@@ -149,7 +149,8 @@ def _whole(source: DatasetSource, folder: str | Path | None) -> FoundFiles | Non
     download = source.download
     if download is None or found.place != _target(source, folder) / download.folder:
         raise UserError(
-            f"{bad} is not the file of the publisher of {source.title} gives out: it has another MD5 sum",
+            f"{bad} differs from the file that the publisher of {source.title} gives out: it has "
+            "another MD5 sum",
             hint=f"move it away, then {source.command(folder)}",
         )
     return None
@@ -170,8 +171,8 @@ def _expect_space(download: DatasetDownload, target: Path, work: Path) -> None:
     needed = download.size - _here(download, work) + download.unpacked
     if free < needed:
         raise UserError(
-            f"{target} has {size_text(free)}, and {size_text(needed)} are needed",
-            hint="make room, or give another folder: --folder DIR",
+            f"{target} has {size_text(free)} free, but {size_text(needed)} are needed",
+            hint="free space, or give another folder: --folder DIR",
         )
 
 

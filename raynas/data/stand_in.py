@@ -114,7 +114,8 @@ def available(data: Dataset) -> Dataset:
 def _declaration(data: Dataset) -> DeclaredImages:
     if data.declared is None:
         raise UserError(
-            f"data set {data.name!r} does not declare its images, so random images cannot replace them",
+            f"data set {data.name!r} does not declare its images, so random images cannot "
+            "replace them",
             hint="give the data set itself",
         )
     return data.declared

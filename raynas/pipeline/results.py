@@ -259,7 +259,8 @@ def export_best(
     if best is None:
         raise UserError(
             f"run {folder.place} has no trained network to export",
-            hint="complete a trial, for example with `raynas resume`; only trained networks are kept",
+            hint="complete a trial, for example with `raynas resume`: only trained networks "
+            "are kept",
         )
     return export(best, folder, (to or folder.path / "export").absolute(), formats)
 

@@ -693,6 +693,7 @@ def _check_costs(experiment: Experiment, payload: EvaluationContext, arch: Archi
     for name in asked & costs.keys():
         if costs[name] is None:
             raise UserError(
-                f"{name!r} in objectives or bounds: space {payload.space.name!r} does not compute it",
+                f"{name!r} in objectives or bounds: space {payload.space.name!r} does not "
+                "compute it",
                 expected=", ".join(known for known, cost in costs.items() if cost is not None),
             )

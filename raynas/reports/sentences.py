@@ -201,17 +201,17 @@ def _verdict(run: st.RunStatistics, c: equal_cost.EqualCostComparison) -> tuple[
     ahead = f"{text}{run.main} is ahead by {gap}"
     if c.pending:
         return "close", f"{ahead}, but {c.pending}, so it cannot be told from chance yet."
-    if c.luck is None or not c.luck.can_be_judged:
+    if c.lead is None or not c.lead.can_be_judged:
         return "close", (
             f"{ahead}. One run of each cannot tell that from chance: compare several seeds."
         )
-    if not c.beyond_luck:
+    if not c.beyond_chance:
         return "close", (
-            f"{ahead}, which random search also reaches by chance: {_chance(run.main, c.luck)}. "
+            f"{ahead}, which random search also reaches by chance: {_chance(run.main, c.lead)}. "
             "Several seeds of both would say more."
         )
     return "better", (
-        f"{ahead}, more than random search reaches by chance: {_chance(run.main, c.luck)}. "
+        f"{ahead}, more than random search reaches by chance: {_chance(run.main, c.lead)}. "
         "It is one run of each: another seed may differ."
     )
 

@@ -98,6 +98,7 @@ class Exhaustive(_Finite):
             raise UserError(
                 f"exhaustive: space {space.name!r} has {space.size:,} architectures",
                 expected=f"up to {self.most:,}",
-                hint="use a sampler that draws architectures, such as Random, or make the space smaller",
+                hint="use a sampler that draws architectures, such as Random, or make the space "
+                "smaller",
             )
         return space.enumerate()

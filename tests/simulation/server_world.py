@@ -391,7 +391,7 @@ class World:
                 self.callbacks_run += 1
 
         self.callbacks_due += 1
-        with contextlib.suppress(SystemExit):  # its own, where the answer already exists
+        with contextlib.suppress(SystemExit):  # its own, where the answer is there already
             asked.future.add_done_callback(callback)
 
     def _interrupts(self) -> None:

@@ -453,7 +453,7 @@ def test_a_disk_without_room_is_told_before(
     source = publisher.source(source)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=199_000_000))
-    with pytest.raises(UserError, match=r"has room for 199 MB, and 200 MB are needed") as info:
+    with pytest.raises(UserError, match=r"has 199 MB free, but 200 MB are needed") as info:
         get(source, tmp_path / "data")
     assert "--folder DIR" in line(info)
     assert publisher.asked == []
@@ -681,7 +681,7 @@ def test_a_damaged_set_elsewhere_is_named_and_left_alone(
     (home / "cifar100" / "train").write_bytes(b"damaged")
     with pytest.raises(
         UserError,
-        match=r"train is not what the publisher of CIFAR-100 gives.*move it away",
+        match=r"train differs from the file that the publisher of CIFAR-100 gives.*move it away",
     ):
         get(source)
     assert publisher.asked == []
