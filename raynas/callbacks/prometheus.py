@@ -62,7 +62,7 @@ class Prometheus(RunCallback):
             raise UserError("Prometheus metrics need Ray", hint="leave --local out")
         self._run = run
         for key, kind, name, text, more in (
-            ("ended", "counter", "raynas_trials_ended", "trials at rest", ("state",)),
+            ("ended", "counter", "raynas_trials_ended", "ended trials", ("state",)),
             ("seconds", "counter", "raynas_worker_seconds", "seconds of workers", ()),
             ("last", "gauge", "raynas_last", "last value of a metric", ("metric",)),
             ("most", "gauge", "raynas_most", "highest value of a metric", ("metric",)),

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from report_data import Rows, describe_run
 
-from raynas.analysis import chance
-from raynas.analysis import equal_cost
+from raynas.analysis import chance, equal_cost
 from raynas.analysis import statistics as st
 from raynas.core.pareto import hypervolume
 from raynas.reports.sentences import compare_sentence
