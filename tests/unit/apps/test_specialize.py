@@ -104,7 +104,7 @@ def test_bounds_as_they_are_typed() -> None:
         (["macs=x"], [], "--min macs=x"),
         (["macs=nan"], [], "--min macs=nan"),
         (["=3"], [], "--min =3"),
-        (["params=2"], ["params=1"], "that nothing keeps"),
+        (["params=2"], ["params=1"], "no value satisfies the bound"),
     ):
         with pytest.raises(UserError, match=told):
             parse_bounds(least, most)

@@ -159,7 +159,7 @@ def test_scores_of_a_users_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         (["nasbench201", "--proxies", ","], ["no proxies"]),
         (["nasbench201", "--data", "cifar"], ["unknown data set 'cifar'"]),
         (["nasbench201", "--random", "0"], ["'--random'"]),
-        (["nasbench201", "--all", "--random", "9"], ["--all or --random, one of them"]),
+        (["nasbench201", "--all", "--random", "9"], ["one of: architectures, --all, --random"]),
         (["nasbench201", "--set", "space.cell=1"], ["did you mean 'cells'?"]),
         (["nasbench201", "--batch", "9999"], ["a batch of 9999 images"]),
         (["nowhere.py"], ["no experiment file"]),

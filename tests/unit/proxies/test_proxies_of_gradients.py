@@ -189,7 +189,7 @@ def test_synflow_without_a_path_is_invalid() -> None:
     with torch.no_grad():
         network[3].get_parameter("weight").zero_()
         network[8].get_parameter("bias").fill_(1.0)
-    with pytest.raises(InvalidScore, match="nothing flows"):
+    with pytest.raises(InvalidScore, match="does not depend on the input"):
         SynFlow()(network, BATCH)
 
 

@@ -77,9 +77,9 @@ def test_an_existing_run_is_refused_and_the_cure_is_resume(
 
 def test_a_file_in_the_way(tmp_path: Path, info: RunInfo) -> None:
     (tmp_path / "a").write_text("")
-    with pytest.raises(UserError, match="a file is in its way"):
+    with pytest.raises(UserError, match="a file has its path"):
         RunFolder.create(tmp_path / "a", info, "")
-    with pytest.raises(UserError, match=r"ENOTDIR|in its way"):
+    with pytest.raises(UserError, match=r"ENOTDIR|has its path"):
         RunFolder.create(tmp_path / "a" / "b", info, "")
 
 
