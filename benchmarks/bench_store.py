@@ -28,7 +28,7 @@ from typing import Any
 from raynas.core.metrics import VAL_ACCURACY
 from raynas.spaces import NASBench201
 from raynas.store import Provenance, RunFolder, RunInfo, Writer, read, trials
-from raynas.store.remote import fetch, working_copy
+from raynas.store.working_copies import fetch, working_copy
 
 ARCH = NASBench201().architecture("|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|")
 Figures = dict[str, list[float]]

@@ -16,8 +16,8 @@ training of their own the three networks read 98.3, 99.0 and 99.3 % of the 288 v
 (one image is .35 points) with 3,560, 4,350 and 8,190 weights; larger ones read no more. Digits are
 too easy to tell whether inherited weights rank well: see supernet_fashion_mnist.py for that.
 Time and hardware: a minute on one CPU core for the supernet and the search (with `--set
-baselines=() --set truth=none --set finalists.top=0`, as above), two with what the report compares;
-no download.
+baselines=() --set ranking_check=none --set finalists.top=0`, as above), two with what the report
+compares; no download.
 """
 
 from raynas.core import Objective

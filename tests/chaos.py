@@ -47,7 +47,8 @@ from raynas.pipeline.history import history
 from raynas.store import RunFolder
 from raynas.store.fragments import list_fragments, read_fragment
 from raynas.store.manifest import snapshot
-from raynas.store.remote import RemoteFolder, fetch
+from raynas.store.remote import RemoteFolder
+from raynas.store.working_copies import fetch
 
 KINDS = ("actor", "storage", "node", "driver", "clock", "idle", "torn")
 SCHEDULERS = {

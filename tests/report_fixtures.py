@@ -12,8 +12,8 @@ from report_data import Rows, describe_run, info_of, screened, synthetic, zero_s
 from raynas.store import RunInfo
 
 
-@pytest.fixture(name="make_run")
-def _make_run() -> Callable[..., pa.Table]:
+@pytest.fixture
+def make_run() -> Callable[..., pa.Table]:
     return synthetic
 
 

@@ -28,7 +28,7 @@ from integration.storages import Server, serve
 from raynas.store import RunFolder, read
 from raynas.store.fragments import list_fragments, read_fragment
 from raynas.store.history import check
-from raynas.store.remote import fetch
+from raynas.store.working_copies import fetch
 
 LEASE = 0.5
 PATIENCE = 180.0

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raynas.analysis import chance as luck
-from raynas.analysis.statistics import Floats, Ints, RunStatistics, running_hypervolume
+from raynas.analysis import chance
+from raynas.analysis.selection import running_hypervolume
+from raynas.analysis.statistics import Floats, Ints, RunStatistics
 from raynas.core import TrialState
 
 
@@ -28,7 +29,7 @@ class BestSoFarCurve:
     """The best value of a method so far, in the order of its trials.
 
     Attributes:
-        arm: Name of the method.
+        method: Name of the method.
         trials: (n,) indices of the method's trials.
         spent: (n,) cost of the method when each of them is paid: worker seconds, or steps.
         cost: (k,) cost at which a trial with a new best value is paid.
@@ -37,7 +38,7 @@ class BestSoFarCurve:
             hypervolume's share of a common box, from 0 to 1.
     """
 
-    arm: str
+    method: str
     trials: Ints
     spent: Floats
     cost: Floats
@@ -101,25 +102,25 @@ def trial_costs(run: RunStatistics) -> Floats:
     return run.trials.step.astype(np.float64) if counts_steps(run) else run.trials.seconds
 
 
-def trace(run: RunStatistics, arm: str) -> BestSoFarCurve:
+def trace(run: RunStatistics, method: str) -> BestSoFarCurve:
     """Return the best-so-far of one method against its cost, in the order of its trials' numbers.
 
     Args:
         run: The loaded run.
-        arm: Name of the method.
+        method: Name of the method.
 
     Returns:
         Its trace; empty arrays without completed trials.
     """
-    mine = np.flatnonzero(run.searching(arm))  # trials are ordered by number
+    mine = np.flatnonzero(run.searching(method))  # trials are ordered by number
     own = trial_costs(run)[mine]
     spent = np.cumsum(own)
-    done = np.flatnonzero(np.isin(mine, run.complete(arm)))
+    done = np.flatnonzero(np.isin(mine, run.complete(method)))
     value = _running_best(run, mine[done])
     better = np.r_[True, value[1:] != value[:-1]] if len(value) else np.empty(0, dtype=bool)
     found = done[better]
     return BestSoFarCurve(
-        arm, mine, spent, spent[found], spent[found] - own[found] / 2, value[better]
+        method, mine, spent, spent[found], spent[found] - own[found] / 2, value[better]
     )
 
 
@@ -129,7 +130,7 @@ def traces(run: RunStatistics) -> tuple[BestSoFarCurve, ...]:
     Args:
         run: The loaded run.
     """
-    return tuple(trace(run, arm) for arm in run.arms)
+    return tuple(trace(run, method) for method in run.methods)
 
 
 def common_cost(found: tuple[BestSoFarCurve, ...]) -> float:
@@ -153,7 +154,7 @@ def _running_best(run: RunStatistics, chosen: Ints) -> Floats:
     return np.asarray(run.objectives[0].sign * np.maximum.accumulate(points[chosen, 0]))
 
 
-def reordered(run: RunStatistics, one: BestSoFarCurve) -> luck.ChanceBand | None:
+def reordered(run: RunStatistics, one: BestSoFarCurve) -> chance.ChanceBand | None:
     """Compute the band of a method over all orders of its trials, in the objective's own sign.
 
     See :func:`~raynas.analysis.chance.reordered_band`.
@@ -167,10 +168,10 @@ def reordered(run: RunStatistics, one: BestSoFarCurve) -> luck.ChanceBand | None
     """
     if len(run.objectives) > 1:
         return None
-    band = luck.reordered_band(_quality(run, one.trials), one.total)
+    band = chance.reordered_band(_quality(run, one.trials), one.total)
     if band is None or run.objectives[0].sign > 0:
         return band
-    return luck.ChanceBand(band.cost, -band.high, -band.low)
+    return chance.ChanceBand(band.cost, -band.high, -band.low)
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ class EqualCostComparison:
         main: Best value of the main method.
         random: Best value of random search.
         better: True when the main method's value is better.
-        luck: Lead of the main method and its probability by chance; None with several objectives,
+        lead: Lead of the main method and its probability by chance; None with several objectives,
             and where one of the methods is not finished or was cut off.
         pending: Reason why the lead cannot be judged; empty when it can.
     """
@@ -191,13 +192,13 @@ class EqualCostComparison:
     main: float
     random: float
     better: bool
-    luck: luck.ResultLead | None = None
+    lead: chance.ResultLead | None = None
     pending: str = ""
 
     @property
-    def beyond_luck(self) -> bool:
+    def beyond_chance(self) -> bool:
         """True when the main method is better by more than chance gives random search."""
-        return self.better and self.luck is not None and self.luck.beyond_chance
+        return self.better and self.lead is not None and self.lead.beyond_chance
 
 
 def compare(run: RunStatistics) -> EqualCostComparison | None:
@@ -220,17 +221,17 @@ def compare(run: RunStatistics) -> EqualCostComparison | None:
     pending = _pending(run, (run.main, run.random))
     lead = None
     if len(run.objectives) == 1 and not pending:
-        lead = luck.lead(*(_quality(run, one.within(cost)) for one in (main, other)))
+        lead = chance.lead(*(_quality(run, one.within(cost)) for one in (main, other)))
     return EqualCostComparison(cost, ours, theirs, sign * ours > sign * theirs, lead, pending)
 
 
 #: message of trials that an earlier version stopped before their end, at a method's budget
-CUT_OFF = "the arm's worker time is spent"
+CUT_OFF = "the method's worker time is spent"
 
 
-def _pending(run: RunStatistics, arms: tuple[str, str]) -> str:
+def _pending(run: RunStatistics, methods: tuple[str, str]) -> str:
     """Return why the results of the methods cannot be compared yet; empty when they can."""
-    mine = run.searching(arms[0]) | run.searching(arms[1])
+    mine = run.searching(methods[0]) | run.searching(methods[1])
     if (mine & run.has_state(TrialState.RUNNING)).any():
         return "some of their trials are not finished"
     if (mine & (run.trials.message == CUT_OFF)).any():

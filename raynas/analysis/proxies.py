@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from raynas.analysis import selection
 from raynas.analysis import statistics as st
 from raynas.analysis.intervals import rank_correlations
 from raynas.analysis.ranking import BASELINES, FEWEST, RankQuality, rank_qualities
@@ -26,14 +27,14 @@ class ScreeningStatistics:
     """The candidates of one method that were scored before training, with the time that they took.
 
     Attributes:
-        arm: Name of the method.
+        method: Name of the method.
         candidates: Number of candidates that were scored.
         out: Number of those that were screened out.
         scoring: Seconds of worker time of scoring.
         training: Seconds of worker time of everything else.
     """
 
-    arm: str
+    method: str
     candidates: int
     out: int
     scoring: float
@@ -55,16 +56,16 @@ def screenings(run: st.RunStatistics) -> list[ScreeningStatistics]:
         One entry for each method that screened.
     """
     found = []
-    for arm in run.arms:
-        scored = run.screened(arm)
+    for method in run.methods:
+        scored = run.screened(method)
         if scored.any():
-            rows = run.searching(arm)[run.rows.owner]
+            rows = run.searching(method)[run.rows.owner]
             seconds = run.rows.seconds
             found.append(
                 ScreeningStatistics(
-                    arm,
+                    method,
                     int(scored.sum()),
-                    int((scored & run.screened_out(arm)).sum()),
+                    int((scored & run.screened_out(method)).sum()),
                     float(seconds[rows & run.rows.scoring].sum()),
                     float(seconds[rows & ~run.rows.scoring].sum()),
                 )
@@ -124,7 +125,7 @@ class ProxyStatistics:
                 table[i, j] = table[j, i] = rho.value
         return table
 
-    def arms(self, run: st.RunStatistics) -> Counter[str]:
+    def methods(self, run: st.RunStatistics) -> Counter[str]:
         """Count the architectures of :attr:`index` by the method that found them.
 
         Args:
@@ -133,7 +134,7 @@ class ProxyStatistics:
         Returns:
             Method -> number of architectures.
         """
-        return Counter(run.trials.arm[self.index])
+        return Counter(run.trials.method[self.index])
 
 
 def proxies(run: st.RunStatistics) -> ProxyStatistics | None:
@@ -155,16 +156,17 @@ def proxies(run: st.RunStatistics) -> ProxyStatistics | None:
     scored = np.isin(run.trials.arch_id, list(_scored(run, names)))
     done, independent = np.empty(0, dtype=np.int64), True
     if objective is not None:
-        done, independent = st.sample(run, scored)
+        done, independent = selection.sample(run, scored)
     enough = objective is not None and len(done) >= FEWEST
-    index = done if enough else st.distinct(run, np.flatnonzero(scored & run.searching()))
+    index = done if enough else selection.distinct(run, np.flatnonzero(scored & run.searching()))
     scores = {name: _by_architecture(run, name, index) for name in names}
     scores |= {name: values[name][index] for name in BASELINES}
     qualities = []
     if objective is not None and enough:
         truth = values[objective.metric][index]
         qualities = rank_qualities(scores, truth, sign=objective.sign, independent=independent)
-    every = len(np.unique(run.trials.arch_id[st.ranked(run)][scored[st.ranked(run)]].astype(str)))
+    best_first = selection.ranked(run)
+    every = len(np.unique(run.trials.arch_id[best_first][scored[best_first]].astype(str)))
     left_out = every - len(done) if objective is not None else 0
     return ProxyStatistics(names, objective, index, scores, len(done), tuple(qualities), left_out)
 

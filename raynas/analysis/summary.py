@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raynas.analysis import formatting as words
+from raynas.analysis import rung_counts, selection
 from raynas.analysis import statistics as st
 from raynas.analysis import supernets as sn
 from raynas.core import Objective, TrialState
@@ -28,7 +29,7 @@ class TrialSummary:
 
     Attributes:
         trial: Number of the trial.
-        arm: Name of the method that proposed it.
+        method: Name of the method that proposed it.
         arch: The architecture as text.
         arch_id: Id of the architecture.
         step: Last step measured.
@@ -42,7 +43,7 @@ class TrialSummary:
     """
 
     trial: int
-    arm: str
+    method: str
     arch: str
     arch_id: str
     step: int
@@ -56,11 +57,11 @@ class TrialSummary:
 
 
 @dataclass(frozen=True)
-class ArmSummary:
+class MethodSummary:
     """The summary of one method of the search.
 
     Attributes:
-        arm: Name of the method.
+        method: Name of the method.
         main: True for the main method.
         trials: Number of proposals.
         screened: Number of proposals that were screened out by their scores.
@@ -71,7 +72,7 @@ class ArmSummary:
         best: Its best trial; None before the first result.
     """
 
-    arm: str
+    method: str
     main: bool
     trials: int
     screened: int
@@ -102,7 +103,7 @@ class RunSummary:
         rows: Number of rows of the table.
         sessions: Number of starts of the run.
         budget: Number of trials asked for; None when unknown.
-        arms: Methods of the search, the main one first.
+        methods: Methods of the search, the main one first.
         best: Best trial of the main method; None before the first result.
         front: With several objectives, the Pareto front of the main method; else empty.
         rungs: Counts of the rungs of all methods.
@@ -111,7 +112,7 @@ class RunSummary:
         others: Stage beside search and finals -> number of its trials, and of those that are
             complete.
         training: Training of the supernet; None where there is none.
-        elapsed: Seconds by the clock, without the pauses between sessions.
+        elapsed: Seconds of wall time, without the pauses between sessions.
         worker_seconds: Seconds over all workers.
         last_time: Time of the last row, seconds since 1970; None without rows.
         failure: Statement that every trial of the search failed, with the reason; empty when one
@@ -124,10 +125,10 @@ class RunSummary:
     rows: int
     sessions: int
     budget: int | None
-    arms: tuple[ArmSummary, ...]
+    methods: tuple[MethodSummary, ...]
     best: TrialSummary | None
     front: tuple[TrialSummary, ...]
-    rungs: tuple[st.RungCount, ...]
+    rungs: tuple[rung_counts.RungCount, ...]
     finals: int
     finals_complete: int
     others: Mapping[str, tuple[int, int]]
@@ -178,10 +179,10 @@ def summarise(run: st.RunStatistics) -> RunSummary:
         rows=len(run.rows.owner),
         sessions=len(np.unique(run.rows.session)),
         budget=budget if isinstance(budget, int) else None,
-        arms=tuple(_arm(run, arm) for arm in run.arms),
+        methods=tuple(_method(run, method) for method in run.methods),
         best=best(run),
         front=front(run),
-        rungs=tuple(r for arm in run.arms for r in st.rungs(run, arm)),
+        rungs=tuple(r for method in run.methods for r in rung_counts.rungs(run, method)),
         finals=int(is_final.sum()),
         finals_complete=int((is_final & complete).sum()),
         others={
@@ -190,7 +191,7 @@ def summarise(run: st.RunStatistics) -> RunSummary:
             if (mine := run.trials.stage == stage).any()
         },
         training=sn.training(run),
-        elapsed=st.wall_seconds(run),
+        elapsed=selection.wall_seconds(run),
         worker_seconds=float(run.rows.seconds.sum()),
         last_time=float(run.rows.time.max()) if len(run.rows.time) else None,
         failure=_failure(run),
@@ -212,18 +213,18 @@ def _unfit(run: st.RunStatistics) -> st.Bools:
     return np.asarray(run.has_state(TrialState.INFEASIBLE) & np.array(told, dtype=bool))
 
 
-def _arm(run: st.RunStatistics, arm: str) -> ArmSummary:
-    mine = run.searching(arm)
-    screened = run.screened_out(arm)
-    untouched = (run.trials.step == 0) & ~run.screened(arm)
+def _method(run: st.RunStatistics, method: str) -> MethodSummary:
+    mine = run.searching(method)
+    screened = run.screened_out(method)
+    untouched = (run.trials.step == 0) & ~run.screened(method)
     rejected = mine & untouched & run.has_state(TrialState.INFEASIBLE) & ~_unfit(run)
     counts = Counter(run.trials.state[mine & ~screened])
     states = {s.value: counts.get(s.value, 0) for s in TrialState}
-    index = st.best(run, arm)
-    return ArmSummary(
-        arm, arm == run.main, int(mine.sum()), int(screened.sum()), int(rejected.sum()), states,
-        float(run.trials.seconds[mine].sum()),
-        None if index is None else found(run, index, st.finals(run)),
+    index = selection.best(run, method)
+    return MethodSummary(
+        method, method == run.main, int(mine.sum()), int(screened.sum()), int(rejected.sum()),
+        states, float(run.trials.seconds[mine].sum()),
+        None if index is None else found(run, index, selection.finals(run)),
     )  # fmt: skip
 
 
@@ -236,8 +237,8 @@ def best(run: st.RunStatistics) -> TrialSummary | None:
     Returns:
         The trial; None before the first result.
     """
-    index = st.best(run, run.main)
-    return None if index is None else found(run, index, st.finals(run))
+    index = selection.best(run, run.main)
+    return None if index is None else found(run, index, selection.finals(run))
 
 
 def front(run: st.RunStatistics) -> tuple[TrialSummary, ...]:
@@ -251,9 +252,28 @@ def front(run: st.RunStatistics) -> tuple[TrialSummary, ...]:
     """
     if len(run.objectives) < 2:
         return ()
-    final = st.finals(run)
-    chosen = st.front(run, run.main, [(o.metric, o.sign) for o in run.objectives])
+    final = selection.finals(run)
+    chosen = selection.front(run, run.main, [(o.metric, o.sign) for o in run.objectives])
     return tuple(found(run, int(i), final) for i in chosen)
+
+
+def front_or_trade_off(run: st.RunStatistics) -> tuple[TrialSummary, ...]:
+    """Return the front of the main method; with one objective, that over it and ``params``.
+
+    Args:
+        run: The loaded run.
+
+    Returns:
+        The best of the first objective first; empty before the first complete trial.
+    """
+    if len(run.objectives) > 1 or not len(run.complete(run.main)):
+        return front(run)
+    first = run.objectives[0]
+    metrics = [(first.metric, first.sign)]
+    if first.metric not in st.COSTS and "params" in sn.costs_of(run):
+        metrics.append(("params", -1.0))
+    final = selection.finals(run)
+    return tuple(found(run, int(i), final) for i in selection.front(run, run.main, metrics))
 
 
 def top(run: st.RunStatistics, n: int = 10) -> tuple[TrialSummary, ...]:
@@ -266,8 +286,8 @@ def top(run: st.RunStatistics, n: int = 10) -> tuple[TrialSummary, ...]:
     Returns:
         Trials ordered by the first objective on the validation images.
     """
-    final = st.finals(run)
-    order = st.ranked(run)
+    final = selection.finals(run)
+    order = selection.ranked(run)
     chosen = [int(i) for k, i in enumerate(order) if k < n or run.trials.arch_id[i] in final]
     return tuple(found(run, i, final) for i in chosen)
 
@@ -301,7 +321,7 @@ def shown_architectures(folder: RunFolder) -> list[str]:
 
 
 def found(
-    run: st.RunStatistics, index: int, final: Mapping[str, st.FinalistResult]
+    run: st.RunStatistics, index: int, final: Mapping[str, selection.FinalistResult]
 ) -> TrialSummary:
     """Return one trial with its costs and, for a finalist, its test result.
 
@@ -314,7 +334,7 @@ def found(
     test = final.get(t.arch_id[index])
     return TrialSummary(
         trial=int(t.number[index]),
-        arm=str(t.arm[index]),
+        method=str(t.method[index]),
         arch=str(t.arch[index]),
         arch_id=str(t.arch_id[index]),
         step=int(t.step[index]),

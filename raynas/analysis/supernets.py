@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from raynas.analysis import selection
 from raynas.analysis import statistics as st
 from raynas.analysis.intervals import IntervalEstimate, t_quantile
 from raynas.analysis.ranking import BASELINES, FEWEST, RankQuality, rank_qualities
@@ -69,7 +70,7 @@ def training(run: st.RunStatistics) -> SupernetTraining | None:
         if run.unit(name) == "%" and name != TRAIN_ACCURACY.name and known.any():
             curves[name] = np.stack([run.rows.step[known], column[known]], axis=1)
     return SupernetTraining(
-        trainer=str(t.arm[last]),
+        trainer=str(t.method[last]),
         state=str(t.state[last]),
         message=str(t.message[last]),
         step=int(t.step[last]),
@@ -124,7 +125,7 @@ def judged(run: st.RunStatistics) -> SearchRankingStatistics | None:
     values = run.trials.values[metric]
     done = mine & run.has_state(TrialState.COMPLETE) & np.isfinite(values)
     trained = np.isin(run.trials.arch_id, run.trials.arch_id[done])
-    index, independent = st.sample(run, trained)
+    index, independent = selection.sample(run, trained)
     truth = np.array(
         [values[done & (run.trials.arch_id == run.trials.arch_id[i])].mean() for i in index]
     )
@@ -134,7 +135,7 @@ def judged(run: st.RunStatistics) -> SearchRankingStatistics | None:
     enough = len(index) >= FEWEST
     found = rank_qualities(scores, truth, sign=sign, independent=independent) if enough else []
     wanted = len(np.unique(run.trials.arch_id[mine].astype(str)))
-    left_out = int(trained[st.ranked(run)].sum()) - len(index)
+    left_out = int(trained[selection.ranked(run)].sum()) - len(index)
     return SearchRankingStatistics(run.objectives[0], index, truth, wanted, tuple(found), left_out)
 
 
@@ -153,8 +154,8 @@ class FinalistPair:
 
     arch: str
     searched: float
-    scratch: st.FinalistResult
-    tuned: st.FinalistResult | None
+    scratch: selection.FinalistResult
+    tuned: selection.FinalistResult | None
     scratch_seconds: float
     tuned_seconds: float
 
@@ -177,11 +178,11 @@ def twice(run: st.RunStatistics) -> list[FinalistPair]:
     Returns:
         One entry per finalist; empty where none was fine-tuned.
     """
-    scratch, tuned = st.finals(run), st.finals(run, TUNED)
+    scratch, tuned = selection.finals(run), selection.finals(run, TUNED)
     if not tuned:
         return []
     metric, found = run.objectives[0].metric, []
-    for i in st.ranked(run):
+    for i in selection.ranked(run):
         arch_id = str(run.trials.arch_id[i])
         if arch_id in scratch:
             found.append(
@@ -220,7 +221,7 @@ def mean_gain(found: Sequence[FinalistPair]) -> IntervalEstimate:
     return IntervalEstimate(gain, gain - half, gain + half)
 
 
-def _scatter(finals: Sequence[st.FinalistResult]) -> tuple[float, int]:
+def _scatter(finals: Sequence[selection.FinalistResult]) -> tuple[float, int]:
     """Variance of the mean over finalists, and its degrees of freedom."""
     squares = sum(float(((f.values - f.mean) ** 2).sum()) for f in finals)
     freedom = sum(len(f.values) - 1 for f in finals)
@@ -262,7 +263,7 @@ def archive(run: st.RunStatistics, most: int = SHOWN) -> tuple[st.Ints, int]:
     Returns:
         (k,) indices of trials, smallest network first; and the number of all such networks.
     """
-    done, costs = st.ranked(run), costs_of(run)
+    done, costs = selection.ranked(run), costs_of(run)
     columns = [run.points()[done, 0], *(-run.trials.values[cost][done] for cost in costs)]
     points = np.stack(columns, axis=1)
     known = np.isfinite(points).all(axis=1)

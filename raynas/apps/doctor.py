@@ -84,9 +84,9 @@ def _packages() -> CheckResult:
             continue
         if not need.specifier.contains(have, prereleases=True):
             wrong.append(f"{need.name} {have} is not {need.specifier}")
-    good = "all packages that raynas needs are here"
+    good = "all required packages are installed"
     return CheckResult(
-        "packages", not wrong, "; ".join(wrong) or good, "install raynas anew with pip"
+        "packages", not wrong, "; ".join(wrong) or good, "install raynas again with pip"
     )
 
 
@@ -112,13 +112,21 @@ def _storage(place: Path | str) -> CheckResult:
             (folder / name).unlink()
     except (OSError, UserError) as error:
         return CheckResult(
-            "storage", False, f"{shown}: {error}", "make it writable, or use another"
+            "storage",
+            False,
+            f"{shown}: {error}",
+            "make it writable, or give another folder or URI with --storage",
         )
     speed = _BLOCK / 1e6 / max(wrote - began, 1e-6)
     if not same:
-        return CheckResult("storage", False, f"{shown} gives back other bytes", "use another")
-    found = f"{shown} takes {speed:.0f} MB a second"
-    hint = "use a disk or bucket that is nearer"
+        return CheckResult(
+            "storage",
+            False,
+            f"{shown} returned other bytes than were written",
+            "give another folder or URI with --storage",
+        )
+    found = f"{shown} can be written at {speed:.0f} MB/s"
+    hint = "use a faster disk, or a bucket in the region of the cluster"
     return CheckResult("storage", speed >= _SLOW_MB_A_SECOND, found, hint)
 
 
@@ -129,7 +137,8 @@ def _experiment(loaded: LoadedExperiment) -> tuple[CheckResult, EvaluationContex
     except UserError as error:
         return CheckResult("experiment", False, str(error), "see above"), None
     view = payload.view
-    found = f"{len(view.train)} images of {view.input_shape} to train on; it fits its space"
+    images = f"{len(view.train)} training images of shape {view.input_shape}"
+    found = f"{images}; data, space and evaluator fit together"
     return CheckResult("experiment", True, found), payload
 
 
@@ -166,20 +175,26 @@ def _machines(
 def _first_machine(runner: ClusterRunner, *, managed: bool) -> Iterator[CheckResult]:
     """Bring up the first machine of a cluster that has only a head node, which drives searches."""
     if not managed:
-        hint = "`ray start --address=HEAD:6379` on the machines that shall work"
+        hint = "`ray start --address=HEAD:6379` on every machine that is to run trials"
         yield CheckResult("cluster", False, "no machine has a CPU for trials", hint)
         return
     wait = f"waits up to {_PATIENCE / 60:.0f} minutes"
-    yield CheckResult("cluster", True, f"no machine is up; asks the autoscaler for one, {wait}")
+    yield CheckResult(
+        "cluster", True, f"no machine is running yet; asking the autoscaler for one ({wait})"
+    )
     if not runner.bring_machine(_PATIENCE):
-        hint = "`ray monitor cluster.yaml` or the autoscaler's log says why"
-        yield CheckResult("cluster", False, "the autoscaler brought no machine", hint)
+        hint = "see the reason in `ray monitor cluster.yaml` or the autoscaler's log"
+        yield CheckResult("cluster", False, "the autoscaler started no machine", hint)
 
 
 def _machine(node: NodeCheck) -> Iterator[CheckResult]:
     from raynas.store.provenance import Provenance
 
-    gpus = f", {node.gpus:g} GPUs ({', '.join(node.devices) or 'unseen'})" if node.gpus else ""
+    gpus = (
+        f", {node.gpus:g} GPUs ({', '.join(node.devices) or 'not seen by torch'})"
+        if node.gpus
+        else ""
+    )
     found = f"{node.cpus:g} CPUs{gpus}, {node.memory_gb:.1f} GB for Ray"
     own = dict(Provenance.collect().versions)
     other = [
@@ -188,7 +203,7 @@ def _machine(node: NodeCheck) -> Iterator[CheckResult]:
         if node.versions and node.versions.get(name) != version
     ]
     if node.fault:
-        hint = "mend that machine, or leave it out"
+        hint = "repair that machine, or remove it from the cluster"
         yield CheckResult(node.host, False, f"{found}; {node.fault}", hint)
     elif other:
         hint = "install the versions of constraints.txt on every machine"

@@ -64,7 +64,7 @@ class CallbackDispatcher:
         room: Number of rows that each queue holds.
 
     Example:
-        >>> board = Board([])
+        >>> board = CallbackDispatcher([])
         >>> board.show([{"trial": 0}])
         >>> board.close()
         >>> board.remarks

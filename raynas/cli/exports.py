@@ -12,17 +12,20 @@ from raynas.cli.options import RunPath, Trust, names_in
 
 def export(
     run: RunPath,
-    to: Annotated[Path | None, typer.Option(help="Folder; default RUN/export.")] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Folder for the files. Default: RUN/export.")
+    ] = None,
     formats: Annotated[
         str, typer.Option("--format", help="Comma-separated: safetensors, onnx, torch.")
     ] = "safetensors",
     trust: Trust = False,
 ) -> None:
-    """Export the best network; every format is checked for equal outputs.
+    """Export the best network, and check that every file computes the same outputs.
 
     Executes the experiment.py in the run's folder.
     """
-    from raynas.cli.console import console, show_export
+    from raynas.cli.console import console
+    from raynas.cli.export_views import show_export
     from raynas.pipeline.results import export_best
 
     show_export(export_best(run, to, names_in(formats), trust=trust), console())
@@ -30,13 +33,16 @@ def export(
 
 def export_study(
     run: RunPath,
-    to: Annotated[Path, typer.Argument(metavar="FILE", help="As study.db; a new file.")],
+    to: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A new SQLite file, such as study.db.")
+    ],
 ) -> None:
-    """Write a run's search for Optuna.
+    """Write the trials of a run as Optuna studies.
 
-    Look at it with `optuna-dashboard sqlite:///FILE`. Executes nothing of the run.
+    View them with `optuna-dashboard sqlite:///FILE`. The experiment's code is not executed.
     """
-    from raynas.cli.console import console, show_written
+    from raynas.cli.console import console
+    from raynas.cli.export_views import show_written
     from raynas.pipeline.results import export_studies
 
     show_written("studies", export_studies(run, to), console())
@@ -46,28 +52,35 @@ def specialize(
     run: RunPath,
     most: Annotated[
         list[str] | None,
-        typer.Option("--max", metavar="METRIC=VALUE", help="As params=5e5, or latency_ms=2."),
+        typer.Option(
+            "--max", metavar="METRIC=VALUE", help="Upper bound: params=5e5, latency_ms=2."
+        ),
     ] = None,
     least: Annotated[
-        list[str] | None, typer.Option("--min", metavar="METRIC=VALUE", help="As macs=1e6.")
+        list[str] | None,
+        typer.Option("--min", metavar="METRIC=VALUE", help="Lower bound: macs=1e6."),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many of the best.")] = 1,
+    top: Annotated[int, typer.Option(min=1, help="Number of networks, the best first.")] = 1,
     output: Annotated[
-        Path | None, typer.Option(help="Folder; default RUN/specialized/ID of each.")
+        Path | None,
+        typer.Option(help="Folder for the files. Default: RUN/specialized/ID for each network."),
     ] = None,
     formats: Annotated[
         str, typer.Option("--format", help="Comma-separated: safetensors, onnx, torch.")
     ] = "safetensors",
-    device: Annotated[str, typer.Option(help="On which latency is measured, as cuda.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(help="Device on which latency is measured, such as cuda.")
+    ] = "cpu",
     trust: Trust = False,
 ) -> None:
-    """Take the best networks within any bounds out of a searched supernet, with its weights.
+    """Extract the best networks within given bounds from a supernet, with their weights.
 
     Executes the experiment.py in the run's folder.
     """
     from raynas.apps.specialize import SpecializeRequest, parse_bounds
     from raynas.apps.specialize import specialize as take_out
-    from raynas.cli.console import console, show_special
+    from raynas.cli.console import console
+    from raynas.cli.export_views import show_special
 
     names = names_in(formats)
     bounds = parse_bounds(least or [], most or [])

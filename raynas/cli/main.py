@@ -19,10 +19,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Neural architecture search as one distributed pipeline.",
-    epilog="Exit status: 0, done; 2, input or machine at fault, in one line; 3, done, and the "
-    "answer is bad (every trial failed, verify or doctor found faults); 130, interrupted by "
-    "Ctrl-C, SIGTERM or a closed terminal: go on with `raynas resume`.",
+    help="Neural architecture search (NAS): search, train, report and export networks, on one "
+    "machine or a Ray cluster.",
+    epilog="Exit status: 0, success; 2, wrong input or a problem of the machine, with one line on "
+    "standard error; 3, finished with a bad result (every trial failed, or verify or doctor found "
+    "problems); 130, interrupted by Ctrl-C, SIGTERM or a closed terminal (continue with `raynas "
+    "resume`).",
 )
 for command in (
     runs.run, runs.resume, runs.status, runs.top,
@@ -34,7 +36,7 @@ for command in (
     app.command()(command)
 app.command(name="list")(parts.list_)
 
-tables = typer.Typer(help="Tabular benchmarks: convert their files, compare methods on them.")
+tables = typer.Typer(help="Convert a tabular benchmark, or compare samplers and schedulers on it.")
 tables.command()(bench.convert)
 tables.command()(bench.nb201)
 app.add_typer(tables, name="bench")
@@ -51,7 +53,7 @@ def _bare(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
-        from raynas import __version__
+        from raynas.version import __version__
 
         typer.echo(__version__)
         raise typer.Exit
@@ -118,11 +120,11 @@ def _told(error: Exception) -> tuple[int, str]:
     if isinstance(error, RaynasError):
         return 2, f"error: {error}"
     if isinstance(error, MemoryError):
-        hint = "free some, or take a machine with more, and try again; what is stored is safe"
+        hint = "free some, or use a machine with more, and try again; stored results are safe"
         return 2, f"error: memory is exhausted; {hint}"
     if isinstance(error, OSError) and error.errno in _SYSTEM:
         where = f"{error.filename}: " if error.filename else ""
-        hint = f"{what_helps(error)} and try again; what is stored is safe"
+        hint = f"{what_helps(error)} and try again; stored results are safe"
         return 2, f"error: {where}{error.strerror}; {hint}"
     if isinstance(error, OSError) and error.errno in _PATHS and error.filename is not None:
         return 2, f"error: {error.filename}: {error.strerror}; give another path"
@@ -143,7 +145,7 @@ def _usage(error: Any) -> str:
     problem = " ".join(error.format_message().split()).rstrip(".")
     context = error.ctx
     commands = getattr(context and context.command, "commands", None)
-    allowed = f"; allowed: {', '.join(commands)}" if commands else ""
+    allowed = f"; expected: {', '.join(commands)}" if commands else ""
     return f"{problem}{allowed}; see: {context.command_path if context else 'raynas'} --help"
 
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 def _run_path(text: str) -> Path:
     """Return the folder of a run; for one in remote storage, a fresh working copy."""
-    from raynas.store.remote import is_uri, look
+    from raynas.store.remote import is_uri
+    from raynas.store.working_copies import look
 
     return look(text) if is_uri(text) else Path(text)
 
@@ -23,27 +24,29 @@ def _run_path(text: str) -> Path:
 RunPath = Annotated[
     Path,
     typer.Argument(
-        metavar="RUN", parser=_run_path, help="A run's folder, as runs/NAME or s3://BUCKET/NAME."
+        metavar="RUN", parser=_run_path, help="Folder or URI of a run: runs/NAME, s3://BUCKET/NAME."
     ),
 ]
 Output = Annotated[
     str | None,
     typer.Option(
-        help="The run's folder, or s3://BUCKET/NAME; default NAME, numbered, in $RAYNAS_STORAGE, "
-        "else in runs."
+        help="Folder or URI of the new run. Default: the experiment's name with a number, in "
+        "$RAYNAS_STORAGE, else in runs."
     ),
 ]
 Sets = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="Change a setting, as budget.trials=8."),
+    typer.Option("--set", metavar="PATH=VALUE", help="Change a setting: budget.trials=8."),
 ]
 Address = Annotated[
     str | None,
-    typer.Option(help="Ray cluster to join: auto or HOST:PORT."),
+    typer.Option(help="Address of a Ray cluster: auto or HOST:PORT. Default: Ray on this machine."),
 ]
-Local = Annotated[bool, typer.Option("--local", help="In this process, without Ray.")]
+Local = Annotated[
+    bool, typer.Option("--local", help="Run all trials in this process, without Ray.")
+]
 Callbacks = Annotated[
-    str, typer.Option(help="Also show results in: tensorboard, mlflow, wandb, prometheus.")
+    str, typer.Option(help="Comma-separated: tensorboard, mlflow, wandb, prometheus.")
 ]
 Observe = Annotated[str, typer.Option(hidden=True, help="The old name of --callbacks.")]
 
@@ -51,7 +54,7 @@ Observe = Annotated[str, typer.Option(hidden=True, help="The old name of --callb
 Trust = Annotated[
     bool,
     typer.Option(
-        "--trust", help="Execute the run's experiment.py also if it belongs to another user."
+        "--trust", help="Execute the run's experiment.py even if it belongs to another user."
     ),
 ]
 
@@ -72,7 +75,7 @@ def runner_for(address: str | None, local: bool) -> Any:
     from raynas.core import UserError
 
     if local and address is not None:
-        raise UserError("--local and --address together", hint="leave one of them out")
+        raise UserError("--local and --address together", hint="give only one of them")
 
     def make(loaded: LoadedExperiment, folder: Path) -> Runner:
         resources = loaded.experiment.resources

@@ -12,11 +12,12 @@ def list_(
         str | None,
         typer.Argument(
             help="spaces, data, evaluators, proxies, samplers, schedulers, callbacks, benchmarks "
-            "or rules (of training a supernet); default all."
+            "or rules (for training a supernet). Default: all."
         ),
     ] = None,
 ) -> None:
-    """List the parts from which experiments are built."""
-    from raynas.cli.console import console, show_parts
+    """List the search spaces, samplers, schedulers and other parts of experiments."""
+    from raynas.cli.console import console
+    from raynas.cli.part_views import show_parts
 
     show_parts(kind, console())

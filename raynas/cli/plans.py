@@ -13,19 +13,20 @@ from raynas.data.abilities import data_remarks
 
 
 def plan(
-    file: Annotated[Path, typer.Argument(help="A Python file with experiment().")],
-    sample: Annotated[int, typer.Option(min=1, help="Random architectures to look at.")] = 300,
+    file: Annotated[Path, typer.Argument(help="A Python file that defines experiment().")],
+    sample: Annotated[int, typer.Option(min=1, help="Number of random architectures.")] = 300,
     probe: Annotated[
         bool, typer.Option(help="Time a step of one architecture on this machine.")
     ] = True,
     set_: Sets = None,
 ) -> None:
-    """Estimate the cost of an experiment: allowed part of its space, costs, memory, hours.
+    """Estimate an experiment: feasible share of its space, network costs, memory, hours.
 
-    Where the files of its data set are missing, random images of the declared shape stand in.
+    Random images of the declared shape are used where the files of the data set are missing.
     """
     from raynas.apps.plan import plan as look
-    from raynas.cli.console import console, show_plan
+    from raynas.cli.console import console
+    from raynas.cli.plan_views import show_plan
     from raynas.experiment import load, parse_overrides, with_data
     from raynas.pipeline.printing import show_remarks
 
@@ -36,18 +37,19 @@ def plan(
 
 def doctor(
     file: Annotated[
-        Path | None, typer.Argument(help="An experiment's file, to try it on every machine.")
+        Path | None, typer.Argument(help="Also run one step of this experiment on every machine.")
     ] = None,
     address: Address = None,
     storage: Annotated[
         str,
-        typer.Option(envvar="RAYNAS_STORAGE", help="Where runs will be: a folder or a URI."),
+        typer.Option(envvar="RAYNAS_STORAGE", help="Folder or URI where runs are to be stored."),
     ] = "runs",
     set_: Sets = None,
 ) -> None:
-    """Check packages, storage, every machine of the cluster and one step of the experiment."""
+    """Check packages, storage, the machines of the cluster and one step of an experiment."""
     from raynas.apps.doctor import examine
-    from raynas.cli.console import console, show_finding
+    from raynas.cli.console import console
+    from raynas.cli.plan_views import show_finding
     from raynas.experiment import load, parse_overrides
 
     loaded = load(file, parse_overrides(set_ or [])) if file else None
@@ -60,49 +62,56 @@ def doctor(
 
 
 def simulate(
-    file: Annotated[Path, typer.Argument(help="A Python file with experiment().")],
+    file: Annotated[Path, typer.Argument(help="A Python file that defines experiment().")],
     workers: Annotated[
-        str, typer.Option(metavar="N[,N...]", help="How many; several to compare.")
+        str,
+        typer.Option(metavar="N[,N...]", help="Number of workers; several numbers are compared."),
     ] = "1",
     hours: Annotated[
         float | None,
-        typer.Option(help="Simulated; takes the place of the budget. Default: the budget."),
+        typer.Option(help="Simulated time limit in place of the budget. Default: the budget."),
     ] = None,
     startup: Annotated[float, typer.Option(help="Seconds until a worker is ready.")] = 0.0,
     failure_rate: Annotated[
-        float, typer.Option(help="Deaths of a worker's process per hour of its work.")
+        float, typer.Option(help="Crashes of a worker's process per hour of work.")
     ] = 0.0,
     preempt_rate: Annotated[
-        float, typer.Option(help="Losses of a worker's machine per hour of its work.")
+        float, typer.Option(help="Losses of a worker's machine per hour of work.")
     ] = 0.0,
-    replace: Annotated[float, typer.Option(help="Seconds until a lost machine is there again.")] = (
+    replace: Annotated[float, typer.Option(help="Seconds until a lost machine is replaced.")] = (
         300.0
     ),
     checkpoint: Annotated[
-        float, typer.Option(help="Seconds of work between checkpoints; inf: there are none.")
+        float, typer.Option(help="Seconds of work between checkpoints; inf for none.")
     ] = 0.0,
     spread: Annotated[
-        float, typer.Option(help="Of the workers' speeds: 0.2, most are within 20 %.")
+        float, typer.Option(help="Spread of the workers' speeds: at 0.2 most are within 20 %.")
     ] = 0.0,
-    price: Annotated[float | None, typer.Option(help="Of one hour of one worker.")] = None,
+    price: Annotated[float | None, typer.Option(help="Price of one hour of one worker.")] = None,
     probe: Annotated[
         int | None,
-        typer.Option(min=1, help="Measure one step of so many random architectures here."),
+        typer.Option(
+            min=1, help="Time one step of this many random architectures on this machine."
+        ),
     ] = None,
     step_seconds: Annotated[
-        float | None, typer.Option(help="What a step of a median architecture takes.")
+        float | None, typer.Option(help="Seconds that a step of a median architecture takes.")
     ] = None,
-    smoke: Annotated[bool, typer.Option("--smoke", help="The experiment's smoke size.")] = False,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Simulate the test run of `raynas run --smoke`.")
+    ] = False,
     set_: Sets = None,
 ) -> None:
     """Simulate an experiment's search on a cluster of any size: results, times and cost.
 
-    Looks trainings up in the experiment's table (Tabular). For one that trains for real, --probe
-    or --step-seconds say what a step takes; its accuracies are made up then. Where the files of
-    its data set are missing, random images of the declared shape stand in.
+    Results come from the experiment's table (Tabular). An experiment that
+    trains networks needs --probe or --step-seconds for the time of a step, and
+    its accuracies are simulated. Random images of the declared shape are used
+    where the files of the data set are missing.
     """
     from raynas.apps.simulate import payload_for, simulate, worker_counts
-    from raynas.cli.console import console, show_simulation
+    from raynas.cli.console import console
+    from raynas.cli.plan_views import show_simulation
     from raynas.experiment import load, parse_overrides, with_data
     from raynas.pipeline.live import LiveView
     from raynas.pipeline.printing import show_remarks

@@ -22,12 +22,12 @@ from raynas.cli.options import (
 
 
 def run(
-    file: Annotated[Path, typer.Argument(help="A Python file with experiment().")],
+    file: Annotated[Path, typer.Argument(help="A Python file that defines experiment().")],
     smoke: Annotated[
         bool,
         typer.Option(
             "--smoke",
-            help="Tiny: does it run at all? On random images where the data set's are missing.",
+            help="Test run: a few trials and steps; random images where the data set is missing.",
         ),
     ] = False,
     address: Address = None,
@@ -37,7 +37,7 @@ def run(
     observe: Observe = "",
     set_: Sets = None,
 ) -> None:
-    """Run an experiment: search, finalists, best network, report."""
+    """Run an experiment: search, retrain finalists, export the best network, report."""
     from raynas.cli.console import console
     from raynas.experiment import load, parse_overrides, with_data
     from raynas.pipeline.launch import start
@@ -98,8 +98,9 @@ def _more(text: str | None) -> int:
 
 
 def status(run: RunPath) -> None:
-    """Show the results of a run so far, from its store; it may be running elsewhere."""
-    from raynas.cli.console import console, show_status
+    """Show the results of a run so far; it may be running on another machine."""
+    from raynas.cli.console import console
+    from raynas.cli.run_views import show_status
     from raynas.store import RunFolder
 
     show_status(RunFolder.open(run), console())
@@ -107,13 +108,14 @@ def status(run: RunPath) -> None:
 
 def top(
     run: RunPath,
-    every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.2)] = 2.0,
+    every: Annotated[float, typer.Option(help="Seconds between two updates.", min=0.2)] = 2.0,
 ) -> None:
-    """Watch a run from any terminal that sees its folder.
+    """Show the results of a run and update them until Ctrl-C.
 
-    Ctrl-C ends the watching only.
+    Ctrl-C does not stop the run.
     """
-    from raynas.cli.console import console, watch
+    from raynas.cli.console import console
+    from raynas.cli.run_views import watch
     from raynas.store import RunFolder
 
     watch(RunFolder.open(run), console(), every)
@@ -121,23 +123,30 @@ def top(
 
 def verify(
     run: RunPath,
-    sample: Annotated[int, typer.Option(min=1, help="Trials to measure again.")] = 3,
+    sample: Annotated[int, typer.Option(min=1, help="Number of trials to measure again.")] = 3,
     tolerance: Annotated[
-        float, typer.Option(min=0, help="Relative difference allowed, as 0.01 on a GPU.")
+        float,
+        typer.Option(
+            min=0, help="Largest relative difference that is accepted, such as 0.01 on a GPU."
+        ),
     ] = 0.0,
     history: Annotated[
-        bool, typer.Option("--history", help="Check the stored rows instead; measure nothing.")
+        bool,
+        typer.Option(
+            "--history", help="Only check that the stored rows are consistent; measure nothing."
+        ),
     ] = False,
     trust: Trust = False,
 ) -> None:
-    """Measure a sample of a run's trials again and compare, or check the stored rows.
+    """Measure some trials of a run again and compare with the stored results.
 
-    Nothing is stored. Executes the experiment.py in the run's folder; with --history it executes
-    nothing.
+    Nothing is stored. Executes the experiment.py in the run's folder; with
+    --history it executes nothing.
     """
     from raynas.apps.verify import verify as look
     from raynas.apps.verify import verify_history
-    from raynas.cli.console import console, show_verified
+    from raynas.cli.console import console
+    from raynas.cli.run_views import show_verified
 
     out, good = console(), True
     if history:
@@ -156,11 +165,12 @@ def verify(
 
 
 def report(run: RunPath) -> None:
-    """Write report.html and the figures of a run anew, from its store.
+    """Write report.html and the figures of a run again, from its stored results.
 
-    Executes nothing of the run.
+    The experiment's code is not executed.
     """
-    from raynas.cli.console import console, show_written
+    from raynas.cli.console import console
+    from raynas.cli.export_views import show_written
     from raynas.pipeline.results import write_report_of
 
     show_written("report", write_report_of(run), console())

@@ -14,28 +14,32 @@ def score(
     space: Annotated[
         str,
         typer.Argument(
-            help="A space, as nasbench201; an experiment's file, for its space and data; or a run, "
-            "to print its scores again."
+            help="Name of a space, such as nasbench201; an experiment's file, for its space and "
+            "data; or a run, to print its scores again."
         ),
     ],
     architectures: Annotated[
-        list[str] | None, typer.Argument(help="Their text forms; none: --random or --all.")
+        list[str] | None, typer.Argument(help="Architectures as texts. Default: random ones.")
     ] = None,
     proxies: Annotated[
-        str, typer.Option(help="Comma-separated; see `raynas list proxies`.")
+        str, typer.Option(help="Names, comma-separated; see `raynas list proxies`.")
     ] = "naswot,synflow,params",
     random: Annotated[
-        int | None, typer.Option(min=1, help="So many random architectures; default 100.")
+        int | None, typer.Option(min=1, help="Number of random architectures. Default: 100.")
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every architecture, once.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Score every architecture of the space.")
+    ] = False,
     data: Annotated[
-        str | None, typer.Option(help="Whose images, as in `raynas list data`; default digits.")
+        str | None, typer.Option(help="Data set, see `raynas list data`. Default: digits.")
     ] = None,
-    batch: Annotated[int, typer.Option(min=2, help="Images in the batch.")] = 64,
-    seed: Annotated[int, typer.Option(help="Of weights, and of random architectures.")] = 0,
-    top: Annotated[int, typer.Option(min=0, help="How many of the best to print.")] = 10,
+    batch: Annotated[int, typer.Option(min=2, help="Number of images in the batch.")] = 64,
+    seed: Annotated[
+        int, typer.Option(help="Seed of initial weights and of random architectures.")
+    ] = 0,
+    top: Annotated[int, typer.Option(min=0, help="Number of best architectures to print.")] = 10,
     table: Annotated[
-        Path | None, typer.Option(help="Write all scores to a .csv or .parquet file, too.")
+        Path | None, typer.Option(help="Also write all scores to this .csv or .parquet file.")
     ] = None,
     address: Address = None,
     local: Local = False,
@@ -43,10 +47,11 @@ def score(
     set_: Sets = None,
     trust: Trust = False,
 ) -> None:
-    """Score architectures without training them; prints the best, keeps all in a run's folder.
+    """Rank architectures by zero-cost proxies, without training; all scores are stored as a run.
 
-    Where the files of a data set are missing, random images of its declared shape stand in, and
-    the run says so. Executes the file; of a run, the experiment.py in its folder.
+    Random images of the declared shape are used, with a remark, where the
+    files of the data set are missing. Executes the experiment's file, or the
+    experiment.py in the run's folder.
     """
     from raynas.apps.score import (
         ENSEMBLE,
@@ -57,7 +62,8 @@ def score(
         scored_run,
         write_table,
     )
-    from raynas.cli.console import console, show_scores
+    from raynas.cli.console import console
+    from raynas.cli.export_views import show_scores
     from raynas.experiment import parse_overrides
     from raynas.pipeline.launch import start
     from raynas.pipeline.printing import show_remarks

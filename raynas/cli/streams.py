@@ -6,6 +6,8 @@ import errno
 import io
 import os
 import sys
+import warnings
+from pathlib import Path
 from typing import Any
 
 #: errors of output without a reader: a closed pipe or socket, a closed terminal
@@ -51,13 +53,26 @@ class _Descriptor(io.RawIOBase):
         return memoryview(data).nbytes
 
 
+def _one_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """Return a warning as one line, without the line of code that caused it."""
+    del line
+    return f"{Path(filename).name}, line {lineno}: {category.__name__}: {message}\n"
+
+
 def prepare_streams() -> None:
     """Make standard output and error safe to write to, whatever reads them.
 
     Letters that the encoding of a terminal lacks are spelled in ASCII instead of raising an error,
     and output without a reader is dropped. Streams that are not the interpreter's own only get the
-    spelling in ASCII.
+    spelling in ASCII. Warnings take one line each.
     """
+    warnings.formatwarning = _one_line
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if not isinstance(stream, io.TextIOWrapper):

@@ -59,7 +59,7 @@ class Choice:
         if isinstance(given, str) or not isinstance(given, Iterable):
             raise ChoiceError(
                 f"choice {self.name!r} has options={brief(given)}",
-                allowed="a tuple of texts and numbers",
+                expected="a tuple of texts and numbers",
             )
         object.__setattr__(self, "options", tuple(map(_plain, given)))
         if not self.options:
@@ -68,13 +68,13 @@ class Choice:
             if not _is_one_value(option):
                 raise ChoiceError(
                     f"choice {self.name!r} has the option {brief(option)}",
-                    allowed="texts and numbers; no NaN, and nothing that can be changed, as lists",
-                    hint="name it by a text, and take what it stands for from a dict in build()",
+                    expected="texts and numbers; no NaN, and nothing that can be changed, as lists",
+                    hint="name it by a text, and look up what it stands for in build()",
                 )
             if option in self.options[:at]:
                 raise ChoiceError(
                     f"choice {self.name!r} repeats an option: {brief(option)}",
-                    allowed="each option once; 1, 1.0 and True are equal",
+                    expected="each option once; 1, 1.0 and True are equal",
                 )
         numbers = [o for o in self.options if isinstance(o, int | float) and math.isfinite(o)]
         if self.ordered and len(numbers) == len(self.options):

@@ -28,7 +28,7 @@ class TrainingMemory:
             one.
 
     Example:
-        >>> Memory(fixed=1000, per_image=10).at(batch=32)
+        >>> TrainingMemory(fixed=1000, per_image=10).at(batch=32)
         1320
     """
 

@@ -3,6 +3,7 @@
 from raynas.core.renamed import renamed_names
 from raynas.experiment.experiment import Budget, Experiment, Finalists, RankingCheck, check_name
 from raynas.experiment.loading import LoadedExperiment, load, with_data
+from raynas.experiment.objects import load_object
 from raynas.experiment.overrides import apply, parse_overrides
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "apply",
     "check_name",
     "load",
+    "load_object",
     "parse_overrides",
     "with_data",
 ]

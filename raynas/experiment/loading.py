@@ -114,9 +114,7 @@ def load(
         found = apply(found, found.smoke)
     found = apply(found, overrides or {})
     if not found.name:
-        raise UserError(
-            "--set name=: an experiment without a name", hint="leave it out, or name it"
-        )
+        raise UserError("--set name=: the name is empty", hint="leave it out, or give a name")
     if stand_in:
         found = dataclasses.replace(found, data=random_images(found.data))
     return LoadedExperiment(found, source, path, module, stand_in)

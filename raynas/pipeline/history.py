@@ -19,7 +19,7 @@ from raynas.core.describe import fresh
 from raynas.evaluators.abilities import weights_version_of
 from raynas.evaluators.base import Evaluator
 from raynas.experiment import Experiment, LoadedExperiment, load
-from raynas.spaces.stored import StoredSpace
+from raynas.spaces.stored import StoredSpace, whole_texts
 from raynas.store import RunFolder, read, trials
 from raynas.store.files import reason, write_whole
 
@@ -71,7 +71,7 @@ def expect_own(folder: RunFolder) -> None:
             raise UserError(
                 f"{file} belongs to another user (uid {owner}), and this command executes the "
                 "experiment.py of the run",
-                hint="look at that file, then give --trust; status, report, export-study and "
+                hint="inspect that file, then give --trust; status, report, export-study and "
                 "verify --history execute nothing",
             )
 
@@ -146,7 +146,7 @@ def keep_space(
     except OSError as error:
         raise UserError(
             f"{folder.path / SPACE_FILE} cannot be written: {reason(error)}",
-            hint=f"make room or access, then go on with: raynas resume {folder.place}",
+            hint=f"free space or give access, then go on with: raynas resume {folder.place}",
         ) from error
     folder.publish(folder.path / SPACE_FILE)
     return space
@@ -173,6 +173,23 @@ def kept(folder: RunFolder) -> StoredExperiment:
     except (OSError, ValueError, RecursionError, MemoryError) as error:
         why = " ".join(str(error).split())[:120]
         return StoredExperiment(None, remark=f"{file} cannot be read ({why}); {again}")
+
+
+def read_architectures(folder: RunFolder, texts: Sequence[str]) -> list[Architecture]:
+    """Read architectures by what the run keeps of its space; nothing is executed.
+
+    Args:
+        folder: The folder of the run.
+        texts: Architectures as they are stored.
+
+    Returns:
+        The architectures. If the run does not keep their options, each has one choice,
+        ``architecture``, with its text.
+    """
+    space = kept(folder).space
+    if space is None or not space.reads(texts):
+        space = whole_texts(texts)
+    return [space.architecture(text) for text in texts]
 
 
 # -- trials ------------------------------------------------------------------------------------
@@ -275,7 +292,7 @@ def keep_weights(folder: RunFolder, trained: Trial) -> None:
     if not folder.supernet.is_dir():
         raise UserError(
             f"the weights that the search inherits from are not in {folder.supernet}",
-            hint="put them back, or train them in a new run",
+            hint="restore them, or train them in a new run",
         )
     place = folder.trial_folder(trained.number)
     shutil.rmtree(place, ignore_errors=True)
@@ -298,8 +315,8 @@ def expect_weights(folder: RunFolder, experiment: Experiment) -> None:
     if other := before - {version}:
         raise UserError(
             f"run {folder.place} inherits from weights {', '.join(sorted(other))}, not from "
-            f"{version or 'none'}, which are there now",
-            hint="put the former back, or begin a new run",
+            f"{version or 'none'}, which are in its folder now",
+            hint="restore the former weights, or start a new run",
         )
 
 

@@ -23,8 +23,9 @@ from raynas.runners.base import Runner
 from raynas.search.context import EvaluationContext, RowSink
 from raynas.store import Provenance, RunFolder, RunInfo, Writer, new_run_id, next_session, read
 from raynas.store.lease import TakenOver
-from raynas.store.remote import RemoteFolder, is_uri, working_copy
+from raynas.store.remote import RemoteFolder, is_uri
 from raynas.store.run import RUN_FILE
+from raynas.store.working_copies import working_copy
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -109,10 +109,7 @@ class BestNetwork:
 
 
 def best_network(folder: RunFolder, experiment: Experiment) -> BestNetwork | None:
-    """Load the network of the best trial.
-
-    The finalist's training on train + valid is preferred to the search's own; of its seeds the
-    first is taken, so that test data choose nothing.
+    """Load the network of the best trial, as :func:`network_of` does.
 
     Args:
         folder: The folder of the run.
@@ -121,10 +118,25 @@ def best_network(folder: RunFolder, experiment: Experiment) -> BestNetwork | Non
     Returns:
         The network; None if no trained network is kept.
     """
-    experiment = equipped(folder, experiment)
     found = best_trial(folder, experiment)
-    if found is None:
-        return None
+    return None if found is None else network_of(folder, experiment, found)
+
+
+def network_of(folder: RunFolder, experiment: Experiment, found: Trial) -> BestNetwork | None:
+    """Load the network of a trial of the search.
+
+    The finalist's training on train + valid is preferred to the search's own; of its seeds the
+    first is taken, so that test data choose nothing.
+
+    Args:
+        folder: The folder of the run.
+        experiment: Its experiment.
+        found: The trial.
+
+    Returns:
+        The network; None if no trained network of this architecture is kept.
+    """
+    experiment = equipped(folder, experiment)
     finals, _ = history(folder, experiment, FINAL, experiment.sampler.name)
     trained = [t for t in finals if t.arch == found.arch and t.state is TrialState.COMPLETE]
     for trial in [*sorted(trained, key=lambda t: t.number), found]:
@@ -196,7 +208,7 @@ def finish(folder: RunFolder, experiment: Experiment, console: Console) -> None:
     if folder.remote is not None:
         console.print(Text(f"all of it: {folder.place}"), soft_wrap=True)
     if failed:
-        raise RaynasError(f"the best network was not saved, all else is: {failed}")
+        raise RaynasError(f"the best network was not saved, but all other results were: {failed}")
 
 
 def export(
@@ -248,7 +260,8 @@ def export_best(
     if best is None:
         raise UserError(
             f"run {folder.place} has no trained network to export",
-            hint="let a trial end, as with `raynas resume`; only trained networks are kept",
+            hint="complete a trial, for example with `raynas resume`: only trained networks "
+            "are kept",
         )
     return export(best, folder, (to or folder.path / "export").absolute(), formats)
 
@@ -290,7 +303,9 @@ def export_studies(path: Path, to: Path) -> WrittenFile:
     table = read(folder)
     table = table.filter(pc.equal(table["stage"], SEARCH))
     if not table.num_rows:
-        raise UserError(f"run {folder.place} has no results yet", hint="`raynas resume` goes on")
+        raise UserError(
+            f"run {folder.place} has no results yet", hint="continue it with `raynas resume`"
+        )
     known = kept(folder)
     space, remark = known.space, known.remark
     columns = (table[name].unique().to_pylist() for name in ("proposal", "arch"))

@@ -194,7 +194,7 @@ class RunPipeline:
         if not work.best:
             failed = max(work.trials.values(), key=lambda t: t.number)
             raise UserError(
-                f"{needed.name} failed, so there is nothing to inherit: {failed.message}",
+                f"{needed.name} failed, so there are no weights to inherit: {failed.message}",
                 hint=f"remove the cause, then try again with: raynas resume {self.folder.place}",
             )
         return work.best[0]
@@ -595,7 +595,7 @@ def _fitting(experiment: Experiment, payload: EvaluationContext) -> Architecture
     raise UserError(
         f"none of {_CHECKED} random architectures of space {payload.space.name!r} can be "
         f"evaluated; the first one, {first}",
-        hint="mend the space's build(), canonical() or costs()",
+        hint="fix the space's build(), canonical() or costs()",
     ) from first
 
 
@@ -656,7 +656,7 @@ def _look(evaluator: Evaluator, payload: EvaluationContext, arch: Architecture) 
         raise UserError(
             f"{evaluator.name} cannot evaluate architecture {arch.text!r} of space "
             f"{payload.space.name!r}: {failure_message(error)[0]}",
-            hint="mend the space's build(), canonical() or costs()",
+            hint="fix the space's build(), canonical() or costs()",
         ) from error
 
 
@@ -701,6 +701,7 @@ def _check_costs(experiment: Experiment, payload: EvaluationContext, arch: Archi
     for name in asked & costs.keys():
         if costs[name] is None:
             raise UserError(
-                f"{name!r} in objectives or bounds: space {payload.space.name!r} does not count it",
+                f"{name!r} in objectives or bounds: space {payload.space.name!r} does not "
+                "compute it",
                 expected=", ".join(known for known, cost in costs.items() if cost is not None),
             )

@@ -41,8 +41,8 @@ def draw(
         The element, in which every label is escaped; empty for a graph without nodes.
 
     Example:
-        >>> from raynas.core import Graph
-        >>> draw(Graph(nodes=("in", "out"), edges=((0, 1, "conv"),)))[:4]
+        >>> from raynas.core import ArchitectureGraph
+        >>> draw(ArchitectureGraph(nodes=("in", "out"), edges=((0, 1, "conv"),)))[:4]
         '<svg'
     """
     if not graph.nodes:

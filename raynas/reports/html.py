@@ -3,57 +3,50 @@
 from __future__ import annotations
 
 import base64
-import json
 import math
 import re
-import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from raynas.analysis import equal_cost
+from raynas.analysis import equal_cost, rung_counts, selection
 from raynas.analysis import formatting as words
 from raynas.analysis import proxies as px
 from raynas.analysis import statistics as st
 from raynas.analysis import summary as tables
 from raynas.analysis import supernets as sn
 from raynas.analysis.intervals import PAIRS_FROM
-from raynas.analysis.ranking import DRAWS
 from raynas.core import Architecture, ArchitectureGraph, TrialState, UserError
 from raynas.reports import drawings as graphs
-from raynas.reports.figures import all_figures, curve_metric, shown_curves
+from raynas.reports.figures import all_figures
+from raynas.reports.provenance_section import provenance_section
+from raynas.reports.ranking_sections import (
+    SUPERNET_CAPTIONS,
+    archive_section,
+    proxy_captions,
+    proxy_section,
+    supernet_section,
+)
+from raynas.reports.search_figures import curve_metric, shown_curves
 from raynas.reports.sentences import (
     compare_sentence,
     headline,
-    judged_sentence,
     number_or_dash,
-    proxy_sentences,
-    screening_sentence,
     size_sentence,
     spent,
-    trained_sentence,
     trials_sentence,
-    truth_sentence,
-    truth_verdict,
-    tuned_sentence,
 )
-from raynas.store.schema import FINAL
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from raynas.store import RunFolder, RunInfo
-
-_SHOWN_REASONS = 12
-_SHOWN_HOSTS = 12
 
 
 def write_report(folder: RunFolder, space: SpaceOfRun | None = None) -> Path:
@@ -112,11 +105,11 @@ def render(
         **_story(run, info, space),
         pictures=svgs,
         not_drawn=[f"{name.replace('_', ' ')} ({why})" for name, why in missing.items()],
-        captions=_captions(run) | _proxy_captions(proxies) | _SUPERNET_CAPTIONS,
-        **_proxies(run, proxies),
-        **_supernet(run, table, training, judged),
-        **_archive(run, path, training is not None),
-        **_backstage(run, table, info, path),
+        captions=_captions(run) | proxy_captions(proxies) | SUPERNET_CAPTIONS,
+        **proxy_section(run, proxies),
+        **supernet_section(run, table, training, judged),
+        **archive_section(run, path, training is not None),
+        **provenance_section(run, table, info, path),
     )
     return text, {name: png for name, (_, png) in pictures.items()}
 
@@ -186,15 +179,12 @@ def step_name(description: Mapping[str, Any]) -> str:
     return "epoch" if "recipe" in (description.get("evaluator") or {}) else "step"
 
 
-# the results of the search
-
-
 def _story(run: st.RunStatistics, info: RunInfo, space: SpaceOfRun | None) -> dict[str, Any]:
     summary = tables.summarise(run)
     best = tables.top(run)
     drawings = _drawings(tables.shown(summary, best), space)
-    final = st.finals(run)
-    metric = st.test_metric(run) if final else None
+    final = selection.finals(run)
+    metric = selection.test_metric(run) if final else None
     return {
         "name": info.name or "run",
         "run": run,
@@ -214,7 +204,7 @@ def _story(run: st.RunStatistics, info: RunInfo, space: SpaceOfRun | None) -> di
         "label": lambda m: words.named(m, run.unit(m)),
         "value": lambda f, m: words.quantity(m, f.values[m], run.unit(m)),
         "size": size_sentence(run),
-        "rungs": [r for arm in run.arms for r in st.rungs(run, arm, ranks=True)],
+        "rungs": [r for method in run.methods for r in rung_counts.rungs(run, method, ranks=True)],
         "step": step_name(run.description),
         "failed_finals": sum(f.failed for f in final.values()),
         "costs": [c for c in st.COSTS if c not in {o.metric for o in run.objectives}],
@@ -228,11 +218,11 @@ def _status(run: st.RunStatistics, summary: tables.RunSummary) -> str:
         return "not started"
     if running:
         return f"unfinished: {words.count(running, 'trial')} running when this was written"
-    if not summary.arms:
+    if not summary.methods:
         return "unfinished: nothing has been searched yet"
-    short = summary.budget is not None and summary.arms[0].evaluated < summary.budget
+    short = summary.budget is not None and summary.methods[0].evaluated < summary.budget
     if short and not summary.finals:  # the finals begin when the search is over, for any reason
-        return f"{summary.arms[0].evaluated:,} of {summary.budget:,} trials"
+        return f"{summary.methods[0].evaluated:,} of {summary.budget:,} trials"
     return "finished"
 
 
@@ -246,7 +236,7 @@ def _equal_cost(run: st.RunStatistics) -> dict[str, Any]:
     return {
         "equal_cost": spent(run, cost),
         "at_equal_cost": {
-            t.arm: words.quantity(metric, t.at(cost), run.unit(metric)) for t in traces
+            t.method: words.quantity(metric, t.at(cost), run.unit(metric)) for t in traces
         },
     }
 
@@ -274,7 +264,7 @@ def _tiles(run: st.RunStatistics, summary: tables.RunSummary) -> list[HeaderTile
             note = "" if found.complete else f"at {step_name(run.description)} {found.step}"
             value = words.quantity(o.metric, found.values[o.metric], run.unit(o.metric))
             tiles.append(HeaderTile(words.named(o.metric, run.unit(o.metric)), value, note))
-        metric = st.test_metric(run)
+        metric = selection.test_metric(run)
         if metric and found.test_n:
             value = words.spread(metric, found.test_mean, found.test_std, run.unit(metric))
             tiles.append(HeaderTile(words.label(metric), value, words.count(found.test_n, "seed")))
@@ -282,14 +272,14 @@ def _tiles(run: st.RunStatistics, summary: tables.RunSummary) -> list[HeaderTile
         for cost, value_ in (("params", found.params), ("macs", found.macs)):
             if cost not in shown and math.isfinite(value_):
                 tiles.append(HeaderTile(words.label(cost), words.si(value_)))
-    main = next((a for a in summary.arms if a.main), None)
+    main = next((a for a in summary.methods if a.main), None)
     if main is not None:
         stopped = main.states[TrialState.STOPPED.value]
         note = f"{stopped:,} stopped early"
         note += f", {main.screened:,} more screened out" if main.screened else ""
-        tiles.append(HeaderTile(f"trials ({main.arm})", f"{main.started:,}", note))
+        tiles.append(HeaderTile(f"trials ({main.method})", f"{main.started:,}", note))
     if summary.worker_seconds:
-        note = f"{words.duration(summary.elapsed)} by the clock"
+        note = f"{words.duration(summary.elapsed)} of wall time"
         tiles.append(HeaderTile("worker time, all", words.duration(summary.worker_seconds), note))
     return tiles
 
@@ -329,13 +319,13 @@ def _drawings(shown: Iterable[tables.TrialSummary], space: SpaceOfRun | None) ->
 
 def _captions(run: st.RunStatistics) -> dict[str, str]:
     captions = {
-        "best_so_far": "Cost is the time workers spent on all trials of an arm, also on those that "
-        "were stopped or failed; trials stand in the order in which they were proposed, each with "
-        "all that it cost. A step up is a trial that was completed.",
-        "objectives": "Completed trials; each arm's front over the objectives.",
-        "trade_off_params": "Completed trials of all arms by the size of the network.",
-        "trade_off_macs": "Completed trials of all arms by multiply-adds of one forward pass.",
-        "trade_off_latency_ms": "Completed trials of all arms by the time of a forward pass.",
+        "best_so_far": "Cost is the time that workers spent on all trials of a method, stopped and "
+        "failed ones included. Trials are in the order in which they were proposed, each with its "
+        "whole cost. A step up is a trial that was completed.",
+        "objectives": "Completed trials; each method's front over the objectives.",
+        "trade_off_params": "Completed trials of all methods by the size of the network.",
+        "trade_off_macs": "Completed trials of all methods by multiply-adds of one forward pass.",
+        "trade_off_latency_ms": "Completed trials of all methods by the time of a forward pass.",
     }
     if len(run.objectives) > 1:
         captions["best_so_far"] = captions["best_so_far"].replace(
@@ -345,8 +335,8 @@ def _captions(run: st.RunStatistics) -> dict[str, str]:
         )
     elif run.random is not None:
         captions["best_so_far"] += (
-            f" The band: where 95 % of all orders of {run.random}'s own trials lie. It closes at "
-            "the end, where all of them are in, and does not say what another random search finds."
+            f" The band holds 95 % of all orders of {run.random}'s own trials. It closes "
+            "at the end, where all of them are in, and does not show what another seed would find."
         )
     if run.main is not None and curve_metric(run) is not None:
         chosen, total = shown_curves(run, run.main)
@@ -357,220 +347,3 @@ def _captions(run: st.RunStatistics) -> dict[str, str]:
             "number of trials stopped there or before the next one."
         )
     return captions
-
-
-def _proxies(run: st.RunStatistics, found: px.ProxyStatistics | None) -> dict[str, Any]:
-    """Return the section about scores; ``proxies`` is None where the run has none."""
-    screenings = px.screenings(run)
-    shown: dict[str, Any] = {"screenings": screenings, "proxies": found}
-    if found is None:
-        return shown
-    metric = found.objective.metric if found.objective else ""
-    return {
-        **shown,
-        "proxy_lines": [screening_sentence(s) for s in screenings] + [judged_sentence(run, found)],
-        "proxy_verdicts": proxy_sentences(found),
-        "draws": [k for k in DRAWS if any(k in q.best for q in found.qualities)],
-        "truth": lambda value: words.quantity(metric, value, run.unit(metric)),
-        "scored_finalists": _scored_finalists(run, found) if not found.qualities else [],
-    }
-
-
-def _scored_finalists(
-    run: st.RunStatistics, found: px.ProxyStatistics
-) -> list[tuple[str, str, list[str]]]:
-    """Return architecture, test result and scores of each finalist."""
-    final, metric = st.finals(run), st.test_metric(run)
-    if metric is None:
-        return []
-    ids = [str(i) for i in run.trials.arch_id[found.index]]
-    places = [int(k) for k, arch_id in enumerate(ids) if arch_id in final]
-    places.sort(key=lambda k: -final[ids[k]].mean)
-    return [
-        (
-            str(run.trials.arch[found.index[k]]),
-            words.spread(metric, final[ids[k]].mean, final[ids[k]].std, run.unit(metric)),
-            [
-                words.si(v[k]) if n in st.COSTS else words.quantity(n, float(v[k]), words.SCORE)
-                for n, v in found.scores.items()
-            ],
-        )
-        for k in places
-    ]
-
-
-def _proxy_captions(found: px.ProxyStatistics | None) -> dict[str, str]:
-    if found is None:
-        return {}
-    ranks = "Tied scores share their middle rank. Rings inside the green band are found."
-    return {
-        "proxy_best": f"The proxy with the highest rank correlation here. {ranks}",
-        "proxy_params": f"The same by size alone. {ranks}",
-        "proxy_agreement": "Spearman's rank correlation between scores, parameters and MACs over "
-        f"{words.count(len(found.index), 'architecture')}.",
-    }
-
-
-_SUPERNET_CAPTIONS = {
-    "supernet_curves": "Subnets on validation images, with the weights that they inherit after "
-    "each epoch.",
-    "inherited_truth": "Each point is an architecture that was searched and then trained from "
-    "scratch. The search sees only what is on the horizontal axis.",
-}
-
-
-def _supernet(
-    run: st.RunStatistics,
-    table: pa.Table,
-    training: sn.SupernetTraining | None,
-    judged: sn.SearchRankingStatistics | None,
-) -> dict[str, Any]:
-    """Return the section about inherited weights and the networks that judge them."""
-    inherits = training is not None or bool(tables.counted(table, "weights"))
-    subject = "Inherited weights" if inherits else "The search's own values"
-    metric, both = st.test_metric(run) or "", sn.twice(run)
-
-    def searched(value: float) -> str:
-        return words.quantity(run.objectives[0].metric, value, run.unit(run.objectives[0].metric))
-
-    def test(final: st.FinalistResult | None) -> str:
-        if final is None or not len(final.values):
-            return words.DASH
-        return words.spread(metric, final.mean, final.std, run.unit(metric))
-
-    return {
-        "inherits": inherits,
-        "training": training,
-        "supernet_lines": [trained_sentence(training)] if training else [],
-        "judged": judged,
-        "judged_lines": [truth_sentence(run, judged)] if judged else [],
-        "judged_verdict": truth_verdict(judged, subject) if judged else "",
-        "judged_names": {sn.SEARCHED: subject.lower()},
-        "judged_draws": [k for k in DRAWS if judged and any(k in q.best for q in judged.qualities)],
-        "twice": both,
-        "twice_line": tuned_sentence(run, both),
-        "twice_test": test,
-        "searched": searched,
-    }
-
-
-def _archive(run: st.RunStatistics, path: Path | None, shown: bool) -> dict[str, Any]:
-    """Return the section of networks of all sizes from one search over a supernet."""
-    if not shown or not len(run.complete()) or run.objectives[0].metric in st.COSTS:
-        return {"archive": []}
-    index, total = sn.archive(run)
-    costs, metric = sn.costs_of(run), run.objectives[0].metric
-    names = [metric, *costs]
-    rows = [
-        (
-            [words.quantity(n, float(run.trials.values[n][i]), run.unit(n)) for n in names],
-            str(run.trials.arch[i]),
-        )
-        for i in index
-    ]
-    middle = run.trials.values[costs[0]][index[len(index) // 2]] if costs else math.nan
-    bound = f" --max {costs[0]}={float(f'{middle:.2g}'):.0f}" if math.isfinite(middle) else ""
-    return {
-        "archive": rows,
-        "archive_total": total,
-        "archive_names": [words.named(n, run.unit(n)) for n in names],
-        "archive_command": f"raynas specialize {_where(path)}{bound}",
-    }
-
-
-# failures, versions and settings
-
-
-def _backstage(
-    run: st.RunStatistics, table: pa.Table, info: RunInfo, path: Path | None
-) -> dict[str, Any]:
-    failed = tables.reasons(run, TrialState.FAILED)
-    infeasible = tables.reasons(run, TrialState.INFEASIBLE)
-    return {
-        "failed": failed[:_SHOWN_REASONS],
-        "failed_rest": failed[_SHOWN_REASONS:],
-        "infeasible": infeasible[:_SHOWN_REASONS],
-        "infeasible_rest": infeasible[_SHOWN_REASONS:],
-        "bounds": [_bound(b) for b in run.description.get("bounds") or ()],
-        "environment": _environment(run, table, info),
-        "sessions": _sessions(run),
-        "commands": _commands(info, path),
-        "settings": Markup("").join(_settings(info.description)),
-        "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-    }
-
-
-def _bound(bound: Mapping[str, Any]) -> str:
-    low, high = bound.get("min"), bound.get("max")
-    left = f"{words.si(low)} ≤ " if isinstance(low, int | float) and math.isfinite(low) else ""
-    right = f" ≤ {words.si(high)}" if isinstance(high, int | float) and math.isfinite(high) else ""
-    return f"{left}{bound.get('metric')}{right}"
-
-
-def _environment(run: st.RunStatistics, table: pa.Table, info: RunInfo) -> list[tuple[str, str]]:
-    def listed(column: str, most: int = _SHOWN_HOSTS) -> str:
-        pairs = tables.counted(table, column)
-        if len(pairs) == 1:
-            return pairs[0][0]
-        shown = [f"{value} ({words.count(n, 'row')})" for value, n in pairs[:most]]
-        rest = [f"and {len(pairs) - most:,} more"] if len(pairs) > most else []
-        return "; ".join([*shown, *rest]) or words.DASH
-
-    final = sorted({int(s) for s in run.trials.seed[run.trials.stage == FINAL]})
-    lines = [
-        ("run", info.run),
-        ("created", info.created),
-        ("fingerprint", info.fingerprint),
-        ("git", listed("git")),
-        ("versions", listed("versions")),
-        ("hosts", listed("host")),
-        ("devices", listed("device")),
-        ("seed of the search", str(run.description.get("seed", words.DASH))),
-    ]
-    if final:
-        lines.append(("seeds of the finals", ", ".join(map(str, final[:20]))))
-    if weights := tables.counted(table, "weights"):
-        lines.append(("inherited weights", ", ".join(v for v, _ in weights[:_SHOWN_HOSTS])))
-    return lines
-
-
-def _sessions(run: st.RunStatistics) -> list[tuple[int, str, str, int]]:
-    """Return number, first row's time, length and rows of each start of the run."""
-    listed = []
-    for session in np.unique(run.rows.session):
-        time = run.rows.time[run.rows.session == session]
-        start = datetime.fromtimestamp(float(time.min()), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        length = words.duration(float(time.max() - time.min()))
-        listed.append((int(session), start, length, len(time)))
-    return listed
-
-
-def _commands(info: RunInfo, path: Path | None) -> list[str]:
-    """Return the commands that repeat this run, resume it, and export its network."""
-    overrides = [f"--set {shlex.quote(f'{k}={v}')}" for k, v in info.overrides.items()]
-    source = shlex.quote(info.source_file or "experiment.py")
-    again = ["raynas run", source, *(["--smoke"] if info.smoke else []), *overrides]
-    where = _where(path)
-    return [" ".join(again), f"raynas resume {where} --trials +32", f"raynas export {where}"]
-
-
-def _where(path: Path | None) -> str:
-    """Return the run as a command names it."""
-    usual = path is not None and path.parent.name == "runs"
-    return shlex.quote(f"runs/{path.name}" if path and usual else str(path or "RUN"))
-
-
-def _settings(value: Any, name: str = "") -> list[Markup]:
-    """Return a described experiment as nested lists of HTML."""
-    if isinstance(value, Mapping):
-        kind = value.get("class", "")
-        head = Markup("<dt>{}</dt><dd>{}").format(name, kind) if name else Markup("<dd>")
-        inner = [part for k, v in value.items() if k != "class" for part in _settings(v, str(k))]
-        body = Markup("<dl>{}</dl>").format(Markup("").join(inner)) if inner else Markup("")
-        return [head, body, Markup("</dd>")]
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        if any(isinstance(v, Mapping) for v in value):
-            return [p for i, v in enumerate(value) for p in _settings(v, f"{name} {i + 1}")]
-        value = json.dumps(value, ensure_ascii=False)
-    text = str(value) if isinstance(value, str) else json.dumps(value)
-    return [Markup("<dt>{}</dt><dd>{}</dd>").format(name, text)]

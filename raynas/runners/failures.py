@@ -94,7 +94,7 @@ class FailureTracker:
             The message of the trial; empty if it is to be started again.
 
         Example:
-            >>> deaths = Deaths()
+            >>> deaths = FailureTracker()
             >>> deaths.count("", lambda: frozenset({"a"}))
             >>> deaths.verdict(0, "it crashed", lambda: frozenset({"a"}))
             'its worker died once: it crashed'
@@ -152,6 +152,6 @@ def no_setup(reason: str) -> UserError:
     """
     return UserError(
         f"workers cannot be set up: {reason}",
-        hint="look for what differs between this process and the workers, then "
+        hint="check what differs between this process and the workers, then "
         "`raynas resume` goes on",
     )

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from raynas.core import Architecture, Job
+from raynas.store.checkpoint_mirror import CheckpointMirror
 from raynas.store.claims import FolderClaim, newest
-from raynas.store.remote import CheckpointMirror, RemoteFolder
+from raynas.store.remote import RemoteFolder
 
 
 @dataclass(frozen=True)

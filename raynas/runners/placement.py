@@ -68,7 +68,7 @@ class ResourceRequest:
             Amounts by Ray's names.
 
         Example:
-            >>> Share(gpus=0.25, memory=2**28).bundle(cpus=2.0)
+            >>> ResourceRequest(gpus=0.25, memory=2**28).bundle(cpus=2.0)
             {'CPU': 2.0, 'GPU': 0.25, 'memory': 268435456}
         """
         found = {"CPU": cpus, "GPU": self.gpus}
@@ -151,7 +151,7 @@ class MemoryFit:
         extra: Bytes at a prediction of 0, until a peak was seen.
 
     Example:
-        >>> sizes = Sizes(extra=100)
+        >>> sizes = MemoryFit(extra=100)
         >>> sizes(1000)
         1600
         >>> sizes.saw(predicted=1000, peak=2000)

@@ -57,7 +57,7 @@ class SimulatedCluster:
             not.
 
     Example:
-        >>> Cluster(workers=8, preempt_rate=0.5).replace_s
+        >>> SimulatedCluster(workers=8, preempt_rate=0.5).replace_s
         300.0
     """
 
@@ -100,7 +100,7 @@ class WorkerUsage:
         preemptions: How many machines were taken away.
 
     Example:
-        >>> Usage(2, 10.0, 1.0, 15.0, 2.0, 0.0, 2.0, failures=1, preemptions=0).utilisation
+        >>> WorkerUsage(2, 10.0, 1.0, 15.0, 2.0, 0.0, 2.0, failures=1, preemptions=0).utilisation
         0.75
     """
 
@@ -395,7 +395,7 @@ class _Replay:
         try:
             while not self.work.done and not self.work.interrupted:
                 if not self.queue:
-                    raise RaynasError("all workers wait, but the search neither ends nor goes on")
+                    raise RaynasError("all workers wait, but the search neither ends nor has work")
                 self._happens(*heapq.heappop(self.queue))
                 self._wake()
         finally:

@@ -30,7 +30,7 @@ class ArchitectureDeduplicator:
 
     Example:
         >>> from raynas.spaces import NASBench201
-        >>> distinct = Distinct(NASBench201(), seed=1)
+        >>> distinct = ArchitectureDeduplicator(NASBench201(), seed=1)
         >>> arch = distinct.fresh(0)
         >>> distinct.claim(arch), distinct.claim(arch), len(distinct)
         (True, False, 1)

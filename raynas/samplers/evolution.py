@@ -55,10 +55,11 @@ class RegularizedEvolution(Sampler):
         UserError: A setting is outside its range.
 
     Example:
-        >>> from raynas.core import Objective, Problem
+        >>> from raynas.core import Objective, SearchProblem
         >>> from raynas.spaces import NASBench201
         >>> sampler = RegularizedEvolution(population=10, sample=3)
-        >>> problem = Problem((Objective("val_accuracy", "max"),), max_step=1, seed=1, run="a")
+        >>> goal = (Objective("val_accuracy", "max"),)
+        >>> problem = SearchProblem(goal, max_step=1, seed=1, run="a")
         >>> sampler.setup(NASBench201(), problem)
         >>> sampler.ask(0).space
         'nasbench201'

@@ -21,10 +21,11 @@ class Random(Sampler):
     number of workers nor an interruption change it.
 
     Example:
-        >>> from raynas.core import Objective, Problem
+        >>> from raynas.core import Objective, SearchProblem
         >>> from raynas.spaces import NASBench201
         >>> sampler = Random()
-        >>> problem = Problem((Objective("val_accuracy", "max"),), max_step=1, seed=1, run="a")
+        >>> goal = (Objective("val_accuracy", "max"),)
+        >>> problem = SearchProblem(goal, max_step=1, seed=1, run="a")
         >>> sampler.setup(NASBench201(), problem)
         >>> sampler.ask(0) == sampler.ask(1)
         False

@@ -44,10 +44,10 @@ class ASHA(RungScheduler):
         UserError: A setting is outside its range.
 
     Example:
-        >>> from raynas.core import Objective, Problem
+        >>> from raynas.core import Objective, SearchProblem
         >>> scheduler = ASHA(min_step=1, factor=3)
         >>> objectives = (Objective("val_accuracy", "max"),)
-        >>> scheduler.setup(Problem(objectives, max_step=27, seed=0, run="a"))
+        >>> scheduler.setup(SearchProblem(objectives, max_step=27, seed=0, run="a"))
         >>> [rung.step for rung in scheduler.rungs()]
         [1, 3, 9]
     """

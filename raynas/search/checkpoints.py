@@ -13,7 +13,8 @@ from raynas.schedulers.base import Scheduler
 from raynas.search.incumbents import Incumbents
 from raynas.search.ledger import TrialLedger
 from raynas.search.retention import CheckpointRetention
-from raynas.store.remote import RemoteFolder, folder_name
+from raynas.store.checkpoint_mirror import folder_name
+from raynas.store.remote import RemoteFolder
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ class StepContinuity:
     driver.
 
     Example:
-        >>> steps = Continuity()
+        >>> steps = StepContinuity()
         >>> steps.broken(last=2, step=4, after=2, before=[1, 2])
         False
         >>> steps.broken(last=4, step=6, after=5, before=[1, 2, 4])

@@ -14,19 +14,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from raynas.store.provenance import Provenance
     from raynas.store.reader import StoredTrial, next_session, read, trials
-    from raynas.store.run import RunFolder, RunInfo, new_run_id, runs_in
+    from raynas.store.run import RunFolder, runs_in
+    from raynas.store.run_info import RunInfo, new_run_id
     from raynas.store.schema import SCHEMA_VERSION, columns_markdown, schema_for
     from raynas.store.writer import Writer
 
 _HOME = {
     "Provenance": "provenance",
     "RunFolder": "run",
-    "RunInfo": "run",
+    "RunInfo": "run_info",
     "SCHEMA_VERSION": "schema",
     "StoredTrial": "reader",
     "Writer": "writer",
     "columns_markdown": "schema",
-    "new_run_id": "run",
+    "new_run_id": "run_info",
     "next_session": "reader",
     "read": "reader",
     "runs_in": "run",

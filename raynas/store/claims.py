@@ -22,7 +22,7 @@ class FolderClaim:
         arch_id: The id of the architecture.
 
     Example:
-        >>> Claim.parse("0001-000012-ab12cd34ef").order
+        >>> FolderClaim.parse("0001-000012-ab12cd34ef").order
         (1, 12)
     """
 

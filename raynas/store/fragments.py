@@ -20,9 +20,9 @@ from raynas.core.printable import brief, printable
 from raynas.store.local_storage import LocalStorage
 from raynas.store.manifest import TORN, snapshot
 from raynas.store.older import FragmentName, expect_fragments, parsed
-from raynas.store.remote import remote_of
 from raynas.store.run import refuse_newer
 from raynas.store.schema import STAGES, VERSION_KEY, schema_for
+from raynas.store.working_copies import remote_of
 
 _SEAL_KEY = b"raynas.sealed_by"
 
@@ -230,8 +230,8 @@ def join(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
         ) from error
     except pa.ArrowException as error:
         raise UserError(
-            f"the fragments of this run do not fit together: {error}",
-            hint="move out of its results folder what raynas did not write",
+            f"the fragments of this run have different columns: {error}",
+            hint="move files that raynas did not write out of its results folder",
         ) from error
     return joined.combine_chunks()
 

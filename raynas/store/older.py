@@ -27,7 +27,7 @@ class FragmentName:
         to: The number of the last append; None for a single append.
 
     Example:
-        >>> Name(2, 7, 9).text
+        >>> FragmentName(2, 7, 9).text
         '0002-00000007-00000009.parquet'
     """
 
@@ -63,7 +63,7 @@ def parsed(name: str) -> FragmentName | None:
 
     Example:
         >>> parsed("0002-00000007.parquet")
-        Name(session=2, first=7, to=None)
+        FragmentName(session=2, first=7, to=None)
     """
     match = _NAME.fullmatch(name)
     if match is None:

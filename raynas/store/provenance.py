@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-import raynas
+from raynas import version
 
 _PACKAGES = ("torch", "ray", "optuna", "numpy", "pyarrow")
 
@@ -50,7 +50,7 @@ class Provenance:
         Returns:
             The provenance.
         """
-        own = Path(raynas.__file__).resolve()
+        own = Path(version.__file__).resolve()
         source = Path(source_file).resolve() if source_file else own
         return cls(
             git=_revision(source) or _revision(own, only_tracked=True),
@@ -71,7 +71,7 @@ class Provenance:
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "raynas": raynas.__version__}
+    found = {"python": platform.python_version(), "raynas": version.__version__}
     for name in _PACKAGES:
         try:
             found[name] = metadata.version(name)

@@ -1,153 +1,37 @@
-"""This module has a run's folder and its identity."""
+"""The folder of a run."""
 
 from __future__ import annotations
 
 import json
 import os
-import secrets
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from raynas.core import Metric, UserError
-from raynas.core.printable import brief, printable
+from raynas.core import UserError
+from raynas.core.printable import printable
+from raynas.store.checkpoint_mirror import CheckpointMirror, folder_name
 from raynas.store.claims import newest
 from raynas.store.files import LOCK_FILE, TEMP_PREFIX, FileLock, lock_holder, reason, write_whole
 from raynas.store.lease import writer_of
-from raynas.store.remote import (
+from raynas.store.remote import RemoteFolder
+from raynas.store.run_info import RunInfo, changed_settings
+from raynas.store.schema import SCHEMA_VERSION, check_metrics
+from raynas.store.working_copies import (
     FETCH_LOCK,
     FETCHED,
     URI_FILE,
-    CheckpointMirror,
-    RemoteFolder,
-    folder_name,
     is_working_copy,
     look,
     note_uri,
     remote_of,
 )
-from raynas.store.schema import SCHEMA_VERSION, check_metrics
 
 RUN_FILE = "run.json"
 _FOLDERS = ("results", "checkpoints", "best", "figures")
 _OWN = {*_FOLDERS, "experiment.py", LOCK_FILE, FETCH_LOCK, FETCHED, URI_FILE}
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def new_run_id(name: str) -> str:
-    """Return an id that no other run has.
-
-    Args:
-        name: The name of the experiment.
-
-    Returns:
-        Text like ``NAME-20261123T101500-1f2e3d``: name, UTC time, random hexadecimal digits.
-    """
-    return f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-
-
-@dataclass(frozen=True)
-class RunInfo:
-    """The identity of a run, stored as ``run.json`` in its folder.
-
-    Attributes:
-        run: The unique id of the run.
-        name: The name of the experiment.
-        fingerprint: The fingerprint of the experiment's settings.
-        description: The experiment's settings, as ``raynas.core.describe`` gives them.
-        source_file: The path of the experiment's source when the run was created.
-        overrides: Values by setting, from ``--set``.
-        metrics: The metrics, which are columns of the result table.
-        schema_version: The version of the result table's schema.
-        created: The time of creation, ISO 8601 in UTC.
-        smoke: The run is a tiny one for tests.
-        stand_in: Random images were used, since the data set's files were missing.
-    """
-
-    run: str
-    name: str
-    fingerprint: str
-    description: Any
-    source_file: str
-    overrides: Mapping[str, Any]
-    metrics: tuple[Metric, ...]
-    schema_version: int = SCHEMA_VERSION
-    created: str = field(default_factory=_now)
-    smoke: bool = False
-    stand_in: bool = False
-
-    def to_json(self, **more: Any) -> str:
-        """Return the contents of ``run.json``.
-
-        Args:
-            **more: Further entries, which ``from_json`` ignores.
-
-        Returns:
-            Indented JSON with a final line break.
-        """
-        return json.dumps({**asdict(self), **more}, indent=2) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> RunInfo:
-        """Return the identity of a run from the contents of its ``run.json``.
-
-        Args:
-            text: The contents of the file.
-
-        Returns:
-            The identity.
-
-        Raises:
-            ValueError: ``text`` is not JSON, lacks an entry, or has one of the wrong type.
-            TypeError: A metric has unknown or missing fields.
-            KeyError: An entry is missing.
-        """
-        try:
-            data = json.loads(text)
-        except RecursionError:
-            raise ValueError("it is nested too deeply") from None
-        if not isinstance(data, dict):
-            raise ValueError("not a JSON object")
-        names = set(cls.__dataclass_fields__)
-        if missing := names - set(data) - _LATER.keys():
-            raise ValueError(f"lacks {', '.join(sorted(missing))}")
-        known = {name: data[name] for name in names & set(data)}
-        for name, kind in {**_KINDS, **_LATER}.items():
-            if name in known and type(known[name]) is not kind:
-                raise ValueError(f"{name} is not of type {kind.__name__}")
-        metrics = tuple(_metric(m) for m in known["metrics"])
-        try:
-            check_metrics(metrics)
-        except UserError as error:
-            raise ValueError(str(error)) from None
-        return cls(**{**known, "metrics": metrics})
-
-
-_KINDS = {
-    "run": str, "name": str, "fingerprint": str, "overrides": dict, "source_file": str,
-    "metrics": list, "schema_version": int, "created": str, "smoke": bool,
-}  # fmt: skip
-#: fields that older runs do not have
-_LATER = {"stand_in": bool}
-
-
-def _metric(found: Any) -> Metric:
-    metric = Metric(**found)
-    if not all(isinstance(text, str) for text in (metric.name, metric.unit, metric.doc)):
-        raise ValueError(f"metric {brief(found)} has a name, unit or doc that is no text")
-    try:
-        f"{metric.name}{metric.unit}{metric.doc}".encode()  # they become names of columns
-    except UnicodeEncodeError:
-        raise ValueError(f"metric {brief(metric.name)} has half a character (surrogate)") from None
-    if metric.direction not in ("max", "min"):
-        raise ValueError(f"metric {brief(metric.name)} has direction {brief(metric.direction)}")
-    return metric
 
 
 @dataclass(frozen=True)
@@ -390,7 +274,9 @@ class RunFolder:
         """
         if fingerprint == self.info.fingerprint:
             return
-        changes = [] if description is None else _changes(self.info.description, description)
+        changes = (
+            [] if description is None else changed_settings(self.info.description, description)
+        )
         shown = f" ({', '.join(changes[:3])}{', ...' if len(changes) > 3 else ''})"
         raise UserError(
             f"run folder {self.path} belongs to another experiment: fingerprint "
@@ -428,7 +314,7 @@ class RunFolder:
         if (here := self.live_writer()) is not None:
             return f"process {here}"
         if self.asked is None and self.remote is not None:
-            raise OSError(f"storage {self.remote.shown} is not asked")
+            raise OSError(f"storage {self.remote.shown} was not contacted")
         return "" if self.asked is None else writer_of(self.asked)
 
     def refresh(self) -> RunFolder:
@@ -465,11 +351,11 @@ def _absolute(path: Path | str) -> Path:
 def _begin(remote: RemoteFolder, source_text: str, info: RunInfo) -> None:
     """Create the run in its storage; ``run.json``, with the source in it, decides whose it is.
 
-    Raises: UserError when something is there already; OSError.
+    Raises: UserError when something already exists; OSError.
     """
     # a raynas that was killed here may have left only the source
     if there := remote.names().keys() - {"experiment.py"}:
-        raise _taken(remote, "a run" if RUN_FILE in there else "other things")
+        raise _taken(remote, "a run" if RUN_FILE in there else "other files")
     try:
         remote.create(RUN_FILE, info.to_json(source=source_text).encode())
     except FileExistsError:
@@ -479,8 +365,8 @@ def _begin(remote: RemoteFolder, source_text: str, info: RunInfo) -> None:
 
 def _taken(remote: RemoteFolder, what: str) -> UserError:
     return UserError(
-        f"{remote.shown} holds {what} already",
-        hint=f"raynas resume {remote.shown}, or another place with --output",
+        f"{remote.shown} already holds {what}",
+        hint=f"raynas resume {remote.shown}, or give another location with --output",
     )
 
 
@@ -493,20 +379,20 @@ def _refuse_taken(path: Path) -> None:
         return
     except NotADirectoryError:
         raise UserError(
-            f"run folder {path} cannot be made: a file is in its way", hint=other
+            f"run folder {path} cannot be created: a file has its path", hint=other
         ) from None
     except OSError as error:
         raise _unwritable(path, error) from error
     if RUN_FILE in names:
         raise UserError(
-            f"run folder {path} exists already",
+            f"run folder {path} already exists",
             hint=f"go on with: raynas resume {path}; or {other}",
         )
     unfinished = LOCK_FILE in names  # the first thing that create() makes
     foreign = {n for n in names - _OWN if not n.startswith(TEMP_PREFIX)} if unfinished else names
     foreign |= {f"{n}/{p.name}" for n in _FOLDERS for p in (path / n).glob("*")}
     if foreign:
-        raise UserError(f"folder {path} holds other things: {sorted(foreign)[0]}", hint=other)
+        raise UserError(f"folder {path} holds other files: {sorted(foreign)[0]}", hint=other)
 
 
 def _refuse_newer(file: Path, text: str) -> None:
@@ -557,25 +443,3 @@ def _unwritable(path: Path, error: OSError) -> UserError:
         f"run folder {path} cannot be written: {reason(error)}",
         hint="make it writable, or give another folder with --output",
     )
-
-
-def _changes(old: Any, new: Any, where: str = "") -> list[str]:
-    """The settings that differ between two descriptions, as ``path: old -> new``."""
-    return list(_differing(old, new, where))
-
-
-def _differing(old: Any, new: Any, where: str) -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in [*old, *(k for k in new if k not in old)]:
-            inner = f"{where}.{key}" if where else str(key)
-            yield from _differing(old.get(key), new.get(key), inner)
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for i, (a, b) in enumerate(zip(old, new, strict=True)):
-            yield from _differing(a, b, f"{where}[{i}]")
-    elif old != new:
-        yield f"{where}: {_short(old)} -> {_short(new)}"
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

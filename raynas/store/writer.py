@@ -32,10 +32,10 @@ from raynas.store.lease import Lease, TakenOver, longest_silence
 from raynas.store.local_storage import LocalStorage
 from raynas.store.manifest import manifest_name, snapshot
 from raynas.store.provenance import Provenance
-from raynas.store.remote import copy_results, fetch_into
 from raynas.store.run import RunFolder
 from raynas.store.schema import STAGES, schema_for
 from raynas.store.system import system
+from raynas.store.working_copies import copy_results, fetch_into
 
 _ALLOWED = {"state": frozenset(TrialState), "stage": frozenset(STAGES)}
 

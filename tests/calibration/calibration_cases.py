@@ -16,16 +16,14 @@ import numpy as np
 from calibration_runs import Floats, beside_random, searched, with_finals, with_rungs, with_truth
 
 from raynas.analysis import proxies as px
+from raynas.analysis import rung_counts
 from raynas.analysis import statistics as st
 from raynas.analysis import supernets as sn
 from raynas.apps.compare.sections import PageSection, sections
 from raynas.apps.compare.tasks import ComparisonTask
-from raynas.reports.sentences import (
-    proxy_sentences,
-    size_sentence,
-    truth_verdict,
-    tuned_sentence,
-)
+from raynas.reports.ranking_sentences import proxy_sentences
+from raynas.reports.sentences import size_sentence
+from raynas.reports.supernet_sentences import truth_verdict, tuned_sentence
 
 Generator = np.random.Generator
 MANY = 14  # proxies in one run
@@ -423,7 +421,7 @@ def _size_ends(rng: Generator, n: int) -> tuple[float, float, float]:
 def _rung_ends(rng: Generator, n: int) -> tuple[float, float, float]:
     late = rng.normal(size=n)
     run = with_rungs(_like(rng, late, 0.6), late)
-    rank = st.rungs(run, "random", ranks=True)[0].rank
+    rank = rung_counts.rungs(run, "random", ranks=True)[0].rank
     assert rank is not None
     return rank.low, tau_of(0.6), rank.high
 

@@ -15,8 +15,8 @@ from raynas.core import Metric, UserError
 from raynas.store import Provenance, RunFolder, RunInfo, Writer, new_run_id
 from raynas.store import remote as remotes
 from raynas.store.lease import TakenOver
-from raynas.store.remote import fetch, working_copy
 from raynas.store.system import RealSystem
+from raynas.store.working_copies import fetch, working_copy
 
 AHEAD = [0.0]
 

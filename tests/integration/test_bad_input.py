@@ -175,9 +175,9 @@ def test_a_syntax_error_in_a_process_of_its_own(tmp_path: Path) -> None:
         ({"objectives": "(Objective(direction='up'),)"}, ["'up'", "max, min"]),
         ({"space": "ToySpace"}, ["space is the class ToySpace", "space=ToySpace(...)"]),
         ({"space": "'toy'"}, ["space is str, not a SearchSpace", "raynas list"]),
-        ({"baselines": "(Random(),)"}, ["two samplers of one name", "baselines=()"]),
-        ({"budget": "Budget(None)"}, ["without an end", "budget.trials or budget.hours"]),
-        ({"scheduler": "ASHA(factor=1)"}, ["factor = 1", "allowed"]),
+        ({"baselines": "(Random(),)"}, ["several samplers have the same name", "baselines=()"]),
+        ({"budget": "Budget(None)"}, ["has no limit", "budget.trials or budget.hours"]),
+        ({"scheduler": "ASHA(factor=1)"}, ["factor = 1", "expected"]),
     ],
 )
 def test_parts_that_do_not_fit(tmp_path: Path, parts: dict[str, str], words: list[str]) -> None:
@@ -327,8 +327,8 @@ def test_runs_beside_a_wrong_name_are_named(run: Path) -> None:
 
 def test_a_folder_with_a_run_in_it(toy: Path, run: Path) -> None:
     before = stored(run)
-    refused(raynas("run", toy, "--local", "--output", run), "exists already", f"resume {run}")
-    refused(raynas("run", toy, "--local", "--output", run.parent), "holds other things")
+    refused(raynas("run", toy, "--local", "--output", run), "already exists", f"resume {run}")
+    refused(raynas("run", toy, "--local", "--output", run.parent), "holds other files")
     assert stored(run) == before
 
 
@@ -395,7 +395,7 @@ def test_two_writers(tmp_path: Path) -> None:
     out, err = first.communicate(timeout=60)
     assert (first.returncode, err) == (130, f"interrupted; go on with: raynas resume {run}\n")
     assert "stopping: results are stored" in out
-    assert "at rest" in done("status", run)
+    assert "not running" in done("status", run)
 
 
 # -- disks -------------------------------------------------------------------------------------
@@ -459,9 +459,9 @@ def test_a_folder_that_cannot_be_made(
     toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
-    refused(raynas("run", toy, "--local", "--output", tmp_path / "file"), "a file is in its way")
+    refused(raynas("run", toy, "--local", "--output", tmp_path / "file"), "a file has its path")
     inside = tmp_path / "file" / "inside"
-    refused(raynas("run", toy, "--local", "--output", inside), "a file is in its way", "--output")
+    refused(raynas("run", toy, "--local", "--output", inside), "a file has its path", "--output")
 
     def forbidden(self: Path, *_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
@@ -502,7 +502,7 @@ def test_a_mistake_of_ours_keeps_its_traceback(run: Path, monkeypatch: pytest.Mo
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("raynas.cli.console.show_status", broken)
+    monkeypatch.setattr("raynas.cli.run_views.show_status", broken)
     with pytest.raises(ZeroDivisionError):
         raynas("status", run)
 

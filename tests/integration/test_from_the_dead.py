@@ -17,7 +17,7 @@ from raynas.runners.local import LocalRunner
 from raynas.store import Provenance, RunFolder, Writer, next_session, read
 from raynas.store import lease as leases
 from raynas.store.lease import TakenOver
-from raynas.store.remote import fetch
+from raynas.store.working_copies import fetch
 
 SETTINGS: dict[str, Any] = {"trials": 4, "steps": 4, "scheduler": "NoStopping()"}
 

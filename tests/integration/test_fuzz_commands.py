@@ -281,7 +281,8 @@ def _on_this_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(socket.socket, "connect", connected)
     monkeypatch.setattr(socket, "getaddrinfo", found)
     monkeypatch.setattr(ray, "init", no_ray)
-    monkeypatch.setattr("raynas.cli.console.time", SimpleNamespace(**{**vars(time), "sleep": stop}))
+    stopped = SimpleNamespace(**{**vars(time), "sleep": stop})
+    monkeypatch.setattr("raynas.cli.run_views.time", stopped)
     yield
     assert not tried
 

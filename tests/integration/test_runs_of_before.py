@@ -16,6 +16,8 @@ import pytest
 from commands import done
 
 OLD = Path(__file__).parents[1] / "fixtures" / "runs_0_1"
+#: their experiments use names that are now old
+pytestmark = pytest.mark.filterwarnings("ignore:.*the old name ends:FutureWarning")
 RUNS = ("table_asha", "digits_screened", "supernet_race")
 
 

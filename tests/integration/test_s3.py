@@ -18,7 +18,9 @@ from integration.toy_runs import content
 
 from raynas.core import Metric, UserError
 from raynas.store import Provenance, RunFolder, RunInfo, Writer, read
-from raynas.store.remote import CheckpointMirror, RemoteFolder, fetch, working_copy
+from raynas.store.checkpoint_mirror import CheckpointMirror
+from raynas.store.remote import RemoteFolder
+from raynas.store.working_copies import fetch, working_copy
 
 pytest.importorskip("moto.server")
 

@@ -92,7 +92,7 @@ def workers(driver: Driver) -> list[int]:
     for number in driver.processes():
         with contextlib.suppress(OSError):
             command = Path(f"/proc/{number}/cmdline").read_text("latin1")
-            found += [number] if command.startswith("ray::Worker") else []
+            found += [number] if command.startswith("ray::ActorWorker") else []
     return found
 
 

@@ -11,7 +11,7 @@ from integration.drivers import Driver, experiment_file, lines, rows_of, undistu
 from integration.toy_runs import content
 from two_drivers import play_rounds
 
-from raynas.store.remote import fetch
+from raynas.store.working_copies import fetch
 
 LEASE = 3.0  # seconds
 

@@ -543,14 +543,14 @@ class Now:
 
     def folder(self, uri: str, path: Path) -> Any:
         from raynas.store import RunFolder
-        from raynas.store.remote import fetch
+        from raynas.store.working_copies import fetch
 
         return RunFolder.open(fetch(uri) if uri else path)
 
     def place(self, uri: str) -> Path:
-        from raynas.store import remote
+        from raynas.store import working_copies
 
-        return remote.working_copy(uri) if uri else self._cache() / "run"
+        return working_copies.working_copy(uri) if uri else self._cache() / "run"
 
     def writer(self, folder: Any, merge_every: int) -> Any:
         from raynas.store import Provenance, Writer

@@ -76,7 +76,7 @@ def run_files() -> Mapping[str, bytes]:
 def look(folder: RunFolder) -> None:
     """As status, report and export-study do."""
     from raynas.analysis.descriptions import bounds_of
-    from raynas.cli.console import show_status
+    from raynas.cli.run_views import show_status
     from raynas.pipeline.printing import data_console
 
     trials(read(folder))

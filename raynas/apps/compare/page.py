@@ -28,7 +28,7 @@ def write_page(path: Path, made: Sequence[PageSection], command: str) -> None:
     Raises:
         OSError: The file cannot be written.
     """
-    from raynas.reports.figures import paint
+    from raynas.reports.figure_style import paint
     from raynas.reports.html import image, style
 
     pictures = {
@@ -64,12 +64,12 @@ def terminal_table(section: PageSection) -> Table:
 
 
 def _draw(figure: PageFigure, axes: Axes) -> None:
-    from raynas.reports.figures import ARM_COLOURS, ARM_MARKERS, GREY, INK
+    from raynas.reports.figure_style import GREY, INK, METHOD_COLOURS, METHOD_MARKERS
 
-    colours = (*ARM_COLOURS, INK, GREY)
+    colours = (*METHOD_COLOURS, INK, GREY)
     for i, curve in enumerate(figure.curves):
         look = {"color": colours[i % len(colours)], "linewidth": 1.6}
-        marker = ARM_MARKERS[i % len(ARM_MARKERS)] if len(curve.x) < 20 else None
+        marker = METHOD_MARKERS[i % len(METHOD_MARKERS)] if len(curve.x) < 20 else None
         axes.plot(curve.x, curve.y, label=curve.name, marker=marker, **look)  # type: ignore[arg-type]
         axes.fill_between(curve.x, curve.low, curve.high, color=look["color"], alpha=0.15, lw=0)
     axes.set_xlabel(figure.across)

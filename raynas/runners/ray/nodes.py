@@ -31,7 +31,7 @@ class CachedQuery(Generic[T]):
 
     Example:
         >>> answers = iter([1, 2])
-        >>> recent = Recent(lambda: next(answers), period=60.0)
+        >>> recent = CachedQuery(lambda: next(answers), period=60.0)
         >>> recent(), recent()
         (1, 1)
     """

@@ -30,7 +30,7 @@ class ConvSpec:
         groups: The number of groups of channels.
 
     Example:
-        >>> Conv(16, 32, kernel=3).weights
+        >>> ConvSpec(16, 32, kernel=3).weights
         4608
     """
 

@@ -13,13 +13,13 @@ from report_data import METRICS, SCORES, describe_run
 from rich.console import Console
 from scipy.stats import kendalltau, spearmanr
 
-from raynas.analysis import equal_cost
+from raynas.analysis import equal_cost, rung_counts, selection
 from raynas.analysis import formatting as words
 from raynas.analysis import statistics as st
 from raynas.analysis.proxies import proxies, screenings
-from raynas.cli.console import show_status
+from raynas.cli.run_views import show_status
 from raynas.reports import render, summary
-from raynas.reports.figures import shown_curves
+from raynas.reports.search_figures import shown_curves
 from raynas.store import RunFolder
 
 BY_SCORE = [{"metric": "naswot", "direction": "max"}]
@@ -55,13 +55,14 @@ def test_a_screened_candidate_is_no_training(rows, description):
     run = st.load(rows.table(), description)
     assert np.flatnonzero(run.screened_out()).tolist() == [0, 1, 2]
     assert np.flatnonzero(run.screened()).tolist() == [0, 1, 2, 3, 4, 7]
-    (arm,) = summary(rows.table(), description).arms
-    assert (arm.trials, arm.screened, arm.rejected, arm.started, arm.evaluated) == (8, 3, 1, 5, 4)
-    assert arm.states == {
+    (found,) = summary(rows.table(), description).methods
+    counts = (found.trials, found.screened, found.rejected, found.started, found.evaluated)
+    assert counts == (8, 3, 1, 5, 4)
+    assert found.states == {
         "RUNNING": 0, "COMPLETE": 2, "STOPPED": 1, "INFEASIBLE": 2, "FAILED": 0,
     }  # fmt: skip
     assert shown_curves(run, "tpe")[0].tolist() == [3, 4, 5]
-    counts = [(r.step, r.reached, r.stopped, r.went_on) for r in st.rungs(run, "tpe")]
+    counts = [(r.step, r.reached, r.stopped, r.promoted) for r in rung_counts.rungs(run, "tpe")]
     assert counts == [(1, 3, 1, 2)]
 
 
@@ -73,7 +74,7 @@ def test_what_failed_in_scoring_or_broke_a_bound_by_its_scores_was_screened_out(
     rows.add(8, None, "FAILED", arm="random", message="a crash in training")
     run = st.load(rows.table(), description)
     assert np.flatnonzero(run.screened_out()).tolist() == [0, 1, 2, 5, 6]
-    main, other = summary(rows.table(), description).arms
+    main, other = summary(rows.table(), description).methods
     assert (main.screened, main.rejected, main.evaluated, other.evaluated) == (5, 0, 3, 1)
     (found,) = screenings(run)
     assert (found.candidates, found.out, found.kept) == (7, 4, 3)
@@ -99,9 +100,9 @@ def test_without_worker_time_scores_cost_nothing(rows, description):
 def test_only_scores_so_far_is_no_result(rows, description, info):
     _screen(rows, kept=0)
     rows.add(3, 0, "RUNNING", naswot=9.0)
-    assert st.best(st.load(rows.table(), description)) is None
+    assert selection.best(st.load(rows.table(), description)) is None
     html, pictures = render(rows.table(), info())
-    assert "No trial has brought a result yet. So far: 1 running, 3 screened out." in _text(html)
+    assert "No trial has a result yet. So far: 1 running, 3 screened out." in _text(html)
     assert set(pictures) == {"proxy_agreement"}
 
 
@@ -112,7 +113,7 @@ def test_the_budget_counts_what_was_started(rows, info, describing):
 
 def test_screening_is_told_with_what_it_cost(rows, description):
     (found,) = screenings(st.load(_screen(rows).table(), description))
-    assert (found.arm, found.candidates, found.out, found.kept) == ("tpe", 5, 3, 2)
+    assert (found.method, found.candidates, found.out, found.kept) == ("tpe", 5, 3, 2)
     assert (found.scoring, found.training) == (2.5, 4.0)
 
 
@@ -125,8 +126,8 @@ def test_proxies_are_judged_by_all_that_was_scored_and_trained(make_screened, de
     found = proxies(run)
     assert found is not None
     assert found.names == ("naswot", "zen_score", "grasp")
-    assert found.trained == len(found.index) == sum(found.arms(run).values())
-    assert set(found.arms(run)) == {"random"}  # those of tpe follow from results
+    assert found.trained == len(found.index) == sum(found.methods(run).values())
+    assert set(found.methods(run)) == {"random"}  # those of tpe follow from results
     scored = np.isfinite(run.trials.values["naswot"][run.complete("tpe")]).sum()
     assert 0 < found.left_out <= scored
     by_name = {q.name: q for q in found.qualities}
@@ -174,7 +175,7 @@ def test_the_section_stands_beside_size_and_says_what_is_worth_nothing(make_scre
     html, pictures = render(make_screened(), info(describe_run(budget={"trials": 80})))
     text = _text(html)
     assert "tpe scored 240 candidates, kept 80 for training and screened out 160." in text
-    assert "Scoring took 48 s of workers' time" in text
+    assert "Scoring took 48 s of worker time" in text
     assert "tpe screened out 160 candidates by scores, started 80 trials" in text
     assert re.search(r"of the \d+ architectures that were scored and trained to the end", text)
     assert "naswot ranks better than the number of parameters and the multiply-adds" in text
@@ -197,7 +198,7 @@ def test_a_search_by_scores_says_that_nothing_checks_them(make_zero_shot, info, 
     assert re.search(r"The best network has a naswot score of 1\d{3}\.\d with", text)
     assert re.search(r"retrained over 2 seeds it reaches \d\d\.\d\d ± 0\.21 % test accuracy", text)
     assert "trained none, so there is nothing to check the scores against" in text
-    assert "What was trained: the finalists" in text
+    assert "The finalists" in text
     assert "the poorest are missing" not in text
     assert "proxy_agreement" in pictures
     assert "learning_curves" not in pictures
@@ -219,7 +220,7 @@ def test_agreement_of_scores_is_over_what_both_rank(make_zero_shot, describing):
 def test_too_few_trainings_judge_nothing(kept, said, rows, info):
     text = _text(render(_screen(rows, kept).table(), info())[0])
     assert said in text
-    assert "it takes 4" in text
+    assert "at least 4 are needed" in text
     assert "ranked by" not in text
 
 
@@ -228,7 +229,7 @@ def test_a_score_that_is_the_same_for_all_says_nothing(rows, info):
         rows.add(k, 1, "COMPLETE", naswot=7.0, zen_score=float(k), val_accuracy=60.0 + k,
                  params=5, macs=None)  # fmt: skip
     text = _text(render(rows.table(), info())[0])
-    assert "naswot does not tell these architectures apart." in text
+    assert "naswot has the same value for all of these architectures." in text
     assert "zen_score ranks" not in text  # sizes that are equal are no comparison
 
 

@@ -13,12 +13,13 @@ from report_data import METRICS, Rows, describe_run, info_of
 from rich.console import Console
 from scipy.stats import kendalltau
 
+from raynas.analysis import rung_counts, selection
 from raynas.analysis import statistics as st
 from raynas.analysis import supernets as sn
-from raynas.cli.console import show_status
+from raynas.cli.run_views import show_status
 from raynas.core import Metric
 from raynas.reports import render, summary
-from raynas.reports.sentences import trained_sentence, truth_verdict, tuned_sentence
+from raynas.reports.supernet_sentences import trained_sentence, truth_verdict, tuned_sentence
 from raynas.store import RunFolder, schema_for
 from raynas.store.files import write_whole
 
@@ -99,10 +100,10 @@ def test_the_training_is_told_beside_what_the_search_cost() -> None:
 def test_a_training_does_not_count_as_search() -> None:
     rows = Inherits().trained().searched()
     found = summary(rows.table(), describe_run())
-    assert [a.trials for a in found.arms] == [40]
-    assert found.arms[0].seconds == pytest.approx(4.0)
+    assert [a.trials for a in found.methods] == [40]
+    assert found.methods[0].seconds == pytest.approx(4.0)
     assert found.worker_seconds == pytest.approx(304.0)
-    assert st.last_step(rows.run()) == 1
+    assert rung_counts.last_step(rows.run()) == 1
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_a_training_does_not_count_as_search() -> None:
 def test_before_the_search_there_is_the_training(state: str, told: str) -> None:
     rows = Inherits().trained(state, epochs=2)
     html, pictures = render(rows.table(), info_of())
-    assert f"Nothing has been searched yet. train_supernet {told}" in text_of(html)
+    assert f"The search has not begun yet. train_supernet {told}" in text_of(html)
     assert set(pictures) == {"supernet_curves"}
 
 
@@ -121,9 +122,7 @@ def test_truth_judges_the_search_beside_size() -> None:
     found = sn.judged(run)
     assert found is not None
     assert len(found.index) == 30
-    shown = {
-        run.trials.arch_id[i]: t for i, t in zip(found.index, found.ranking_check, strict=True)
-    }
+    shown = {run.trials.arch_id[i]: t for i, t in zip(found.index, found.truth, strict=True)}
     assert shown == {f"id{k}": pytest.approx(rows.truth[k] + 0.5) for k in range(30)}
     search = found.search
     assert search is not None
@@ -159,7 +158,7 @@ def test_a_lower_objective_is_ranked_by_its_sign() -> None:
     assert found is not None
     assert found.search is not None
     assert found.search.whole.kendall.value > 0.8
-    assert found.search.best[1] == pytest.approx(min(found.ranking_check), abs=1.0)
+    assert found.search.best[1] == pytest.approx(min(found.truth), abs=1.0)
 
 
 def test_finalists_from_scratch_and_from_inherited_weights() -> None:
@@ -174,7 +173,7 @@ def test_finalists_from_scratch_and_from_inherited_weights() -> None:
         "scratch (95 % interval +0.11 to +2.89), with 25 % of its worker time; it is ahead for "
         "2 of 2."
     )
-    assert st.finals(run).keys() == st.finals(run, "tuned").keys()
+    assert selection.finals(run).keys() == selection.finals(run, "tuned").keys()
     worse = Inherits().trained().searched().finals("final", 0.0, 8.0).finals("tuned", -2.0, 2.0)
     assert "2.00 points worse" in tuned_sentence(worse.run(), sn.twice(worse.run()))
     assert sn.twice(Inherits().searched().finals("final", 0.0, 1.0).run()) == []
@@ -216,7 +215,7 @@ def test_the_report_of_a_whole_run(tmp_path) -> None:
     for told in (
         "train_supernet trained the supernet once: 3 epochs",
         "45 architectures from all over the search's ranking were trained from scratch",
-        "inherited weights", "One search, every budget",
+        "inherited weights", "Networks for every budget",
         "raynas specialize runs/cells --max params=",
         "a start from inherited weights ends 1.50 points better",
         "with the training of the supernet, comparisons and finals",
@@ -241,5 +240,5 @@ def test_status_shows_the_stages(tmp_path) -> None:
     show_status(folder, out)
     printed = out.file.getvalue()
     assert "train_supernet trained the supernet once" in printed
-    assert "to judge the search by: 5 of 5 trained" in printed
-    assert "finalists, from inherited weights: 4 of 4 trained" in printed
+    assert "ranking check: 5 of 5 trained" in printed
+    assert "fine-tuned finalists: 4 of 4 trained" in printed

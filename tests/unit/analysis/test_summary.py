@@ -17,20 +17,20 @@ from raynas.core import TrialState
 from raynas.reports import RunSummary, summary
 
 
-def test_summary_counts_every_state_per_arm(make_run, description):
+def test_summary_counts_every_state_per_method(make_run, description):
     table = make_run(trials=40)
     found = summary(table, description)
     assert isinstance(found, RunSummary)
-    assert [(a.arm, a.main, a.trials) for a in found.arms] == [
+    assert [(a.method, a.main, a.trials) for a in found.methods] == [
         ("tpe", True, 40),
         ("random", False, 40),
     ]
-    for arm in found.arms:
-        assert set(arm.states) == {s.value for s in TrialState}
-        assert sum(arm.states.values()) == arm.trials
-        assert arm.best is not None
-        assert arm.best.arm == arm.arm
-    assert found.best == found.arms[0].best
+    for method in found.methods:
+        assert set(method.states) == {s.value for s in TrialState}
+        assert sum(method.states.values()) == method.trials
+        assert method.best is not None
+        assert method.best.method == method.method
+    assert found.best == found.methods[0].best
     assert (found.finals, found.finals_complete) == (9, 9)
     assert found.worker_seconds == pytest.approx(sum(table["seconds"].to_pylist()))
     assert (found.rows, found.sessions, found.budget, found.name) == (len(table), 1, 40, "cells")
@@ -39,7 +39,7 @@ def test_summary_counts_every_state_per_arm(make_run, description):
 
 def test_summary_of_nothing(rows, description):
     found = summary(rows.table(), description)
-    assert (found.rows, found.arms, found.best, found.last_time) == (0, (), None, None)
+    assert (found.rows, found.methods, found.best, found.last_time) == (0, (), None, None)
     assert summary(rows.table(), {}).objectives[0].metric == "val_accuracy"
 
 

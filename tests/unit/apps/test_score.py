@@ -51,7 +51,7 @@ from beside import WIDTHS
 from raynas.core import Bound, Choice
 from raynas.data import Digits
 from raynas.evaluators import Retrain, Screen, ZeroShot
-from raynas.experiment import Budget, Experiment, Truth
+from raynas.experiment import Budget, Experiment, RankingCheck
 from raynas.proxies import L2Norm
 from raynas.samplers import RegularizedEvolution
 from raynas.schedulers import ASHA
@@ -90,7 +90,7 @@ def experiment() -> Experiment:
         name="mine", space=Tiny(), data=Digits(subset=300), evaluator=Retrain(Recipe(epochs=3)),
         sampler=RegularizedEvolution(3, 2), scheduler=ASHA(min_step=1, factor=3), seed=5,
         screen=Screen(ZeroShot((L2Norm(),), batch=8), keep=0.5),
-        truth=Truth(Retrain(Recipe(epochs=1)), count=2),
+        ranking_check=RankingCheck(Retrain(Recipe(epochs=1)), count=2),
         bounds=(Bound("params", max=1),), budget=Budget(trials=None, hours=1e-9),
         smoke={"evaluator.recipe.epochs": 1},
     )
@@ -165,7 +165,7 @@ def test_a_file_gives_its_space_and_data_and_nothing_else(tiny: Path) -> None:
 
 
 def test_scoring_a_file_trains_nothing_whatever_its_experiment_does(run: RunFolder) -> None:
-    assert "truth=Truth(" in run.source.read_text()
+    assert "ranking_check=RankingCheck(" in run.source.read_text()
     assert {row["stage"] for row in read(run).to_pylist()} == {"search"}
 
 
@@ -219,7 +219,7 @@ def test_proxies_by_either_name_in_any_case() -> None:
         ({"proxies": ("zen", "ZenScore")}, r"two proxies give zen"),
         ({"proxies": ()}, r"no proxies; name at least one"),
         ({"architectures": ("x",)}, r"malformed NAS-Bench-201 cell 'x'"),
-        ({"architectures": ("x",), "every": True}, r"too much .*--all or --random, one of them"),
+        ({"architectures": ("x",), "every": True}, r"several choices .*one of: arch.*, --random"),
         ({"random": 3, "every": True}, r"too much"),
         ({"space": "zen", "every": True}, r"exhaustive: space 'zen' has .* architectures"),
     ],
@@ -430,5 +430,5 @@ def test_a_run_without_a_row_has_no_table(tiny: Path, tmp_path: Path) -> None:
 
     with pytest.raises(RunInterrupted):
         begin(ScoreRequest(str(tiny), every=True, batch=8), tmp_path / "run", Never)
-    with pytest.raises(UserError, match=r"has no scores yet; `raynas resume` goes on"):
+    with pytest.raises(UserError, match=r"has no scores yet; continue it with `raynas resume`"):
         score_table(*scored_run(tmp_path / "run"))

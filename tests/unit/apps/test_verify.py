@@ -15,7 +15,7 @@ from toys import ToySpace
 
 import raynas.apps.verify as verify_module
 from raynas.apps.verify import VerifiedTrial, verify, verify_history
-from raynas.cli.console import show_verified
+from raynas.cli.run_views import show_verified
 from raynas.core import AllTrialsFailed, Measurement, Trial, UserError
 from raynas.store import Provenance, RunFolder, Writer, read
 

@@ -65,7 +65,7 @@ print("LOADED", found, own)
     ).stdout
     loaded = out.splitlines()[-1]
     assert loaded.startswith("LOADED [] ")
-    assert set(re.findall(r"raynas\.(\w+)", loaded)) == {"cli", "commands"}
+    assert set(re.findall(r"raynas\.(\w+)", loaded)) == {"cli", "moved"}
     for command in COMMANDS:
         assert f"raynas {command}" in out or f"Usage: -c {command}" in out
 
@@ -131,7 +131,7 @@ def test_scores_of_random_cells_a_table_and_the_table_again(
     assert report == f"report: {Path('runs/score-nasbench201/report.html').absolute()}"
     assert head.split() == ["architecture", "params", "ensemble", "naswot", "synflow"]
     assert (len(best), count) == (2, "4 architectures; 0 without a score")
-    assert first.startswith("first by ranks together: |")
+    assert first.startswith("best by combined rank: |")
     table = Path("t.csv").read_text().splitlines()
     assert len(table) == 5
     assert first.split(": ")[1] in table[1]
@@ -159,7 +159,7 @@ def test_scores_of_a_users_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         (["nasbench201", "--proxies", ","], ["no proxies"]),
         (["nasbench201", "--data", "cifar"], ["unknown data set 'cifar'"]),
         (["nasbench201", "--random", "0"], ["'--random'"]),
-        (["nasbench201", "--all", "--random", "9"], ["--all or --random, one of them"]),
+        (["nasbench201", "--all", "--random", "9"], ["one of: architectures, --all, --random"]),
         (["nasbench201", "--set", "space.cell=1"], ["did you mean 'cells'?"]),
         (["nasbench201", "--batch", "9999"], ["a batch of 9999 images"]),
         (["nowhere.py"], ["no experiment file"]),
@@ -271,7 +271,7 @@ def test_top_looks_until_ctrl_c(run: Path) -> None:
     out, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (0, "")
     assert "toy" in first
-    assert out.count("at rest") >= 1
+    assert out.count("not running") >= 1
 
 
 def test_top_of_no_run_ends_at_once(tmp_path: Path) -> None:
@@ -351,7 +351,7 @@ def test_a_search_is_opened_by_optuna(run: Path, tmp_path: Path) -> None:
         assert all(t.duration and t.duration.total_seconds() > 0 for t in study.trials)
     called = raynas("export-study", run, file)
     assert (called.code, called.err.count("\n")) == (2, 1)
-    assert f"{file} is there already; remove it" in called.err
+    assert f"{file} already exists; remove it" in called.err
 
 
 def test_export_says_once_what_is_to_be_known_of_it(

@@ -11,7 +11,10 @@ import pytest
 from commands import done, experiment_file
 from rich.console import Console
 
-from raynas.cli.console import _short, show_export, show_parts, show_scores, show_status, watch
+from raynas.cli.console import short_count
+from raynas.cli.export_views import show_export, show_scores
+from raynas.cli.part_views import show_parts
+from raynas.cli.run_views import show_status, watch
 from raynas.core import UserError
 from raynas.proxies import proxies
 from raynas.store import RunFolder
@@ -82,7 +85,7 @@ def test_the_state_of_a_run_fits(run: RunFolder, width: int) -> None:
     assert all(len(line) <= width for line in found)
     assert "".join(found).count(str(run.path)) == 1  # folded, not cut
     if width >= 80:
-        assert any(line.startswith("at rest; last result") for line in found)
+        assert any(line.startswith("not running; last result") for line in found)
         assert any(line.startswith("random 6/6 ") for line in found)
         assert any(line.startswith("evolution ") for line in found)
         assert "finalists: 4 of 4 trained" in found
@@ -108,11 +111,11 @@ def test_watching_ends_with_ctrl_c(run: RunFolder, monkeypatch: pytest.MonkeyPat
         if len(looks) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("raynas.cli.console.time.sleep", sleep)
+    monkeypatch.setattr("raynas.cli.run_views.time.sleep", sleep)
     out = printer(80)
     watch(run, out, 0.7)
     assert looks == [0.7, 0.7]
-    assert any("at rest" in line for line in lines(out))
+    assert any("not running" in line for line in lines(out))
 
 
 def test_watching_fetches_what_is_new(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +132,7 @@ def test_watching_fetches_what_is_new(run: RunFolder, monkeypatch: pytest.Monkey
         info = dataclasses.replace(folder.info, name=f"look {len(looks)}")
         return dataclasses.replace(folder, info=info)
 
-    monkeypatch.setattr("raynas.cli.console.time.sleep", sleep)
+    monkeypatch.setattr("raynas.cli.run_views.time.sleep", sleep)
     monkeypatch.setattr(RunFolder, "refresh", refresh)
     out = printer(80)
     watch(run, out, 0.7)
@@ -177,7 +180,7 @@ def test_scores_fit(width: int, count: int) -> None:
     assert all(line.split()[2].endswith("e-105") for line in best)
     if width == 200:
         assert len(head.split()) == min(2 + count, 15)
-    assert first == f"first by ranks together: {scores(names, [None])['arch'][0].as_py()}"
+    assert first == f"best by combined rank: {scores(names, [None])['arch'][0].as_py()}"
     assert count_line == "3 architectures; 1 without a score"
     assert why == "  1: no score: a reason"
 
@@ -201,4 +204,4 @@ def test_missing_scores_are_counted_by_reason() -> None:
      (float("nan"), "-")],
 )  # fmt: skip
 def test_counts_are_short(count: float, shown: str) -> None:
-    assert _short(count) == shown
+    assert short_count(count) == shown

@@ -71,10 +71,10 @@ def block(text: str, name: str) -> list[str]:
 def test_the_list_says_what_is_there_where_it_looks_and_what_to_do(home: Path) -> None:
     out = done("data")
     digits, cifar = block(out, "digits"), " ".join(block(out, "cifar10"))
-    assert digits[0].split(maxsplit=1)[1] == "there      1,797 grey images 8 x 8, 10 classes"
+    assert digits[0].split(maxsplit=1)[1] == "found      1,797 grey images 8 x 8, 10 classes"
     assert "sklearn (in the package scikit-learn)" in digits[1]
-    assert "not there  50,000 + 10,000 colour images 32 x 32, 10 classes" in cifar
-    assert f"looked into  {home}" in cifar
+    assert "not found  50,000 + 10,000 colour images 32 x 32, 10 classes" in cifar
+    assert f"searched in  {home}" in cifar
     assert "cifar-10-batches-py, cifar10, plain_text, cifar10/plain_text" in cifar
     assert "raynas data get cifar10 (170 MB from the University of Toronto)" in cifar
     assert "(169 MB from the University of Toronto)" in " ".join(block(out, "cifar100"))
@@ -97,11 +97,11 @@ def test_a_table_without_its_package_says_how_to_install_it(
 
     monkeypatch.setattr(source, "package_folder", lambda _: None)
     shown = " ".join(block(done("data"), "nasbench201"))
-    assert "not there" in shown
+    assert "not found" in shown
     assert "pip install 'raynas[bench]'" in shown
     called = raynas("data", "get", "nasbench201")
     assert called.code == 2
-    assert "raynas cannot fetch it; pip install 'raynas[bench]'" in called.err
+    assert "raynas cannot download it; pip install 'raynas[bench]'" in called.err
 
 
 def test_an_incomplete_set_names_what_it_lacks(home: Path) -> None:
@@ -137,7 +137,7 @@ def test_folders_that_are_none_hold_nothing(
     (tmp_path / "file").touch()
     for odd in (tmp_path / "file", tmp_path / "file" / "below", "x" * 5000):
         monkeypatch.setenv("RAYNAS_DATA", str(odd))
-        assert "not there" in block(done("data"), "cifar10")[0]
+        assert "not found" in block(done("data"), "cifar10")[0]
     monkeypatch.setenv("RAYNAS_DATA", "~no-such-user/data")
     assert raynas("data") == Called(2, "", f"error: {UNKNOWN}\n")
 
@@ -151,7 +151,7 @@ def test_get_fetches_says_where_and_is_otherwise_silent(publisher: Publisher, ho
     assert "there " in block(done("data"), NAME)[0]
     publisher.asked.clear()
     again = done("data", "get", NAME).splitlines()
-    assert again == ["there already; nothing was fetched", f"{place} (IDX files)"]
+    assert again == ["already present; nothing was fetched", f"{place} (IDX files)"]
     assert publisher.asked == []
 
 
@@ -161,7 +161,7 @@ def test_get_into_a_folder(publisher: Publisher, tmp_path: Path) -> None:
     assert out.splitlines() == [
         "fetched",
         f"{own / 'fashion-mnist'} (IDX files)",
-        f"it is found there with folder='{own}', or $RAYNAS_DATA",
+        f"to use it, give the data set folder='{own}', or $RAYNAS_DATA",
     ]
     assert sorted(p.name for p in (tmp_path / "a b" / "fashion-mnist").iterdir()) == sorted(
         publisher.files
@@ -170,7 +170,7 @@ def test_get_into_a_folder(publisher: Publisher, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_network")
 def test_an_embedded_set_is_there() -> None:
-    assert done("data", "get", "digits").startswith("there already; nothing was fetched\n")
+    assert done("data", "get", "digits").startswith("already present; nothing was fetched\n")
 
 
 @pytest.mark.usefixtures("no_network")
@@ -179,7 +179,10 @@ def test_an_embedded_set_is_there() -> None:
     [
         (("cifa",), "unknown data set 'cifa'; expected: digits, fashion-mnist, cifar10, cifar100"),
         (("../x",), "unknown data set '../x'"),
-        (("imagenet16",), "ImageNet16 is not there, and raynas cannot fetch it; its authors give"),
+        (
+            ("imagenet16",),
+            "ImageNet16 was not found, and raynas cannot download it; its authors give",
+        ),
         ((), "Missing argument"),
         (("cifar10", "--folder", __file__), "cannot use"),
         (("cifar10", "--folder", "~no-such-user"), "no such user"),
@@ -223,7 +226,7 @@ def test_ctrl_c_says_how_to_go_on(
     assert (called.code, called.out) == (130, "")
     assert called.err == "interrupted; go on with: raynas data get fashion-mnist\n"
     shown = " ".join(" ".join(block(done("data"), NAME)).split())
-    assert "from Zalando Research, 1 kB of them are here)" in shown
+    assert "from Zalando Research, 1 kB of them are present)" in shown
     assert done("data", "get", NAME).startswith("fetched\n")
     assert publisher.asked[1] == (f"{FILES[0]}.gz", "bytes=1000-")
     assert (home / "fashion-mnist" / f"{FILES[0]}.gz").read_bytes() == big

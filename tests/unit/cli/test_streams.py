@@ -8,7 +8,9 @@ import io
 import os
 import pty
 import sys
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -68,3 +70,10 @@ def test_other_streams_are_left_alone(monkeypatch: pytest.MonkeyPatch, stream: o
     streams.prepare_streams()
     streams.end_streams()
     assert sys.stdout is stream
+
+
+def test_a_warning_takes_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    streams.prepare_streams()
+    shown = warnings.formatwarning("old is now new", FutureWarning, str(tmp_path / "search.py"), 7)
+    assert shown == "search.py, line 7: FutureWarning: old is now new\n"

@@ -17,7 +17,8 @@ from raynas.pipeline.history import SPACE_FILE, kept, reload
 from raynas.spaces import ElasticResNet, NASBench201
 from raynas.spaces.stored import StoredSpace
 from raynas.store import RunFolder
-from raynas.store.remote import URI_FILE, RemoteFolder, working_copy
+from raynas.store.remote import RemoteFolder
+from raynas.store.working_copies import URI_FILE, working_copy
 
 OWN = """
 @dataclass(frozen=True)
@@ -32,9 +33,9 @@ class Own(ToySpace):
         return {"x": int(x), "y": int(y), "op": op}
 
     def graph(self, arch):
-        from raynas.core import Graph
+        from raynas.core import ArchitectureGraph
 
-        return Graph(("in", "MARK " + arch.text), ((0, 1, "[x]"),))
+        return ArchitectureGraph(("in", "MARK " + arch.text), ((0, 1, "[x]"),))
 """
 
 

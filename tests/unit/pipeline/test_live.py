@@ -83,9 +83,9 @@ def test_what_is_to_be_seen() -> None:
     found = shown(status(rejected=4, duplicates=7), 120)
     assert found[0] == "search · tpe   1:00 gone, about 3:00 left"
     assert found[1].endswith("8/32 trials")
-    assert found[2] == "3 complete  5 stopped  2 running  (4 beyond bounds, 7 known)"
+    assert found[2] == "3 complete  5 stopped  2 running  (4 infeasible, 7 duplicates)"
     assert found[3].startswith("best val_accuracy 97.25  trial 4  |nor_conv_1x1~0|")
-    assert found[4] == "rungs (step: reached → went on)  1: 8 → 4  3: 4 → 3"
+    assert found[4] == "rungs (step: reached → promoted)  1: 8 → 4  3: 4 → 3"
     assert found[5].startswith("      8  step   2/9    91.50  |nor_conv")
     assert found[6].startswith("      9  step   0/9        -  |nor_conv")
 
@@ -93,7 +93,7 @@ def test_what_is_to_be_seen() -> None:
 def test_screened_candidates_stand_aside_and_fit_80_columns() -> None:
     what = status(rejected=1204, screened_out=2301, duplicates=7)
     assert shown(what, 80)[2] == (
-        "3 complete  5 stopped  2 running  (1204 beyond bounds, 2301 screened out, 7 kno…"
+        "3 complete  5 stopped  2 running  (1204 infeasible, 2301 screened out, 7 duplic…"
     )
     assert shown(status(screened_out=36), 80)[2].endswith("2 running  (36 screened out)")
     assert headline(status(screened_out=36)) == (

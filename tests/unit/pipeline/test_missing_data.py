@@ -28,7 +28,7 @@ class Leaves(ImageSet):
 
     @property
     def declared(self):
-        return Declaration("Leaves", (8, 6, 3), 4, 60, 12)
+        return DeclaredImages("Leaves", (8, 6, 3), 4, 60, 12)
 
     def load(self, part):
         raise not_found("Leaves", [], "collect some", self.folder)

@@ -9,9 +9,11 @@ import pytest
 from report_data import Rows, describe_run
 
 from raynas.analysis import proxies as px
+from raynas.analysis import rank_correlation
 from raynas.analysis import statistics as st
 from raynas.analysis.ranking import rank_qualities
-from raynas.reports.sentences import proxy_sentences, size_sentence
+from raynas.reports.ranking_sentences import proxy_sentences
+from raynas.reports.sentences import size_sentence
 
 
 def _said(count: int = 40, *, truth: Any = None, arm: str = "random", **columns: Any) -> list[str]:
@@ -63,15 +65,15 @@ def test_results_that_do_not_differ_judge_no_score() -> None:
     said = _said(truth=np.full(40, 90.0), naswot=_noisy(0, 8.0), zen_score=[1.0] * 40)
     assert said == [
         "naswot cannot be judged: what was measured does not differ.",
-        "zen_score does not tell these architectures apart.",
+        "zen_score has the same value for all of these architectures.",
     ]
 
 
 def test_few_architectures_compare_nothing() -> None:
     said = _said(8, naswot=_noisy(0, 1.0, 8), zen_score=_noisy(1, 9.0, 8))
     assert said == [
-        "naswot and zen_score are not compared with size: that takes 12 architectures that were "
-        "drawn at random, and differ."
+        "naswot and zen_score are not compared with size: that needs 12 different "
+        "architectures drawn at random."
     ]
 
 
@@ -142,15 +144,14 @@ def test_architectures_that_a_search_bred_show_nothing_of_others() -> None:
     size = _whole(_noisy(1, 60.0))
     said = _said(naswot=_noisy(0, 8.0), params=size, macs=size, arm="evolution")
     assert said == [
-        "naswot is not compared with size: that takes 12 architectures that were drawn at random, "
-        "and differ."
+        "naswot is not compared with size: that needs 12 different architectures drawn at random."
     ]
     rows = Rows()
     for k in range(40):
         rows.add(k, 1, "COMPLETE", val_accuracy=float(k), params=1000 + k, arm="evolution")
         rows.add(k + 40, 1, "COMPLETE", val_accuracy=float(k), params=1000 - k % 7, arm="random")
     run = st.load(rows.table(), describe_run())
-    found = st.size_ranking(run)
+    found = rank_correlation.size_ranking(run)
     assert found is not None
     assert (found.n, found.largest) == (40, 39)  # judged by the random arm, the largest is of all
     assert found.rank is not None
@@ -158,7 +159,7 @@ def test_architectures_that_a_search_bred_show_nothing_of_others() -> None:
     alone = st.load(
         rows.table().filter(np.array(rows.table()["arm"]) == "evolution"), describe_run()
     )
-    bred = st.size_ranking(alone)
+    bred = rank_correlation.size_ranking(alone)
     assert bred is not None
     assert bred.rank is not None
     assert (bred.rank.tau, np.isnan(bred.rank.low)) == (1.0, True)

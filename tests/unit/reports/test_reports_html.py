@@ -76,9 +76,9 @@ def test_result_stands_first_with_test_mean_and_spread(make_run, info):
 def test_it_says_so_when_random_search_did_as_well(make_run, info):
     text = Page(render(make_run(lead=-8.0), info())[0]).text
     assert "Random search did better, by" in text
-    assert "does not speak for tpe" in text
+    assert "is no evidence for tpe" in text
     html, _ = render(make_run(lead=3.0), info())
-    assert "more than luck gives random search" in Page(html).text
+    assert "more than random search reaches by chance" in Page(html).text
 
 
 def test_without_random_search_it_says_what_is_missing(make_run, info):

@@ -221,7 +221,7 @@ def test_what_failed_says_how_much_room_there_was() -> None:
     [{"gpus": -1.0}, {"gpus": "all"}, {"memory": 0.0}, {"memory": "much"}, {"patience": 0.0}],
 )
 def test_resources_that_make_no_sense(wrong: dict[str, object]) -> None:
-    named = rf"(resources\.|Resources has ){next(iter(wrong))}=.*allowed"
+    named = rf"(resources\.|Resources has ){next(iter(wrong))}=.*expected"
     with pytest.raises(UserError, match=named):
         Resources(**wrong)  # type: ignore[arg-type]
     assert base.pick_device(Resources(gpus="fit").gpus) in ("cpu", "cuda")

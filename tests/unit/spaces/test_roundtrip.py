@@ -49,9 +49,9 @@ def test_the_spaces_of_the_package_pass(name: str) -> None:
         ("a\n", "would not be read back"),
         ((3, 3), "(3, 3) of choice 'k' would not be read back"),
         (print, "would not be read back"),
-        ([3, 3], "choice 'k' has the option [3, 3]; allowed"),
-        (float("nan"), "choice 'k' has the option nan; allowed"),
-        (np.float64("nan"), "choice 'k' has the option nan; allowed"),
+        ([3, 3], "choice 'k' has the option [3, 3]; expected"),
+        (float("nan"), "choice 'k' has the option nan; expected"),
+        (np.float64("nan"), "choice 'k' has the option nan; expected"),
         (np.zeros(3), "nothing that can be changed"),
     ],
 )

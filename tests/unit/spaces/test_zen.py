@@ -52,7 +52,7 @@ def test_texts_are_the_authors():
         ("SuperConvK3BNRELU(3,8,1,1", "'SuperConvK3BNRELU\\(3,8,1,1' does not begin"),
         ("SuperConvK3BNRELU(3,8,1,1) SuperConvK1BNRELU(8,8,1,1)", "' SuperConvK1"),
         ("SuperResK3K5(8,8,1,8,1)", "'SuperResK3K5'; expected: .* did you mean 'SuperResK"),
-        ("SuperResIDWE3K3(8,8,1,8,1)", "'SuperResIDWE3K3'; allowed"),
+        ("SuperResIDWE3K3(8,8,1,8,1)", "'SuperResIDWE3K3'; expected"),
         ("SuperResK3K3(8,8,1,1)", "5 integers from 1: in, out, stride, bottleneck, sublayers"),
         ("SuperConvK3BNRELU(3,8,1,8,1)", "4 integers from 1: in, out, stride, sublayers"),
         ("SuperConvK3BNRELU(3,08,1,1)", "'SuperConvK3BNRELU\\(3,08,1,1\\)' does not hold 4"),

@@ -25,7 +25,8 @@ from raynas.core import Metric, UserError
 from raynas.store import Provenance, RunFolder, RunInfo, Writer, read
 from raynas.store.fragments import list_fragments, read_fragment
 from raynas.store.history import check
-from raynas.store.remote import RemoteFolder, fetch, working_copy
+from raynas.store.remote import RemoteFolder
+from raynas.store.working_copies import fetch, working_copy
 
 PROVENANCE = Provenance("", {}, "h", "p", 1)
 

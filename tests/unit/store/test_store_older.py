@@ -17,7 +17,8 @@ from raynas.store import Provenance, RunFolder, Writer, next_session, read
 from raynas.store.fragments import list_fragments
 from raynas.store.lease import Lease, newest
 from raynas.store.older import CountedFragments
-from raynas.store.remote import URI_FILE, RemoteFolder, fetch, working_copy
+from raynas.store.remote import RemoteFolder
+from raynas.store.working_copies import URI_FILE, fetch, working_copy
 
 OLD = Path(__file__).parents[2] / "fixtures" / "old_runs"
 

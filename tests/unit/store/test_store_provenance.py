@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import raynas
+from raynas import version
 from raynas.store import Provenance
 
 GIT = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
@@ -56,7 +56,7 @@ def test_a_package_inside_someone_elses_repository_is_not_taken_for_it(
     repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     (repository / "installed").mkdir()
-    monkeypatch.setattr(raynas, "__file__", str(repository / "installed" / "__init__.py"))
+    monkeypatch.setattr(version, "__file__", str(repository / "installed" / "__init__.py"))
     outside = tmp_path_factory.mktemp("outside") / "experiment.py"
     outside.write_text("")
     assert Provenance.collect(outside).git == ""
@@ -64,7 +64,7 @@ def test_a_package_inside_someone_elses_repository_is_not_taken_for_it(
 
 def test_versions_host_and_machine() -> None:
     found = Provenance.collect()
-    assert found.versions["raynas"] == raynas.__version__
+    assert found.versions["raynas"] == version.__version__
     assert found.versions_text.startswith("python 3.")
     assert "numpy " in found.versions_text
     assert found.host

@@ -15,22 +15,16 @@ from typing import Any
 import pytest
 
 from raynas.core import UserError
-from raynas.store import Provenance, RunFolder, RunInfo, Writer, next_session, read
+from raynas.store import Provenance, RunFolder, RunInfo, Writer, next_session, read, working_copies
 from raynas.store import lease as leases
 from raynas.store import remote as remotes
+from raynas.store.checkpoint_mirror import CheckpointMirror
 from raynas.store.files import FileLock
 from raynas.store.lease import Lease, TakenOver, newest
 from raynas.store.local_storage import LocalStorage
-from raynas.store.remote import (
-    CheckpointMirror,
-    RemoteFolder,
-    fetch,
-    is_uri,
-    look,
-    remote_of,
-    working_copy,
-)
+from raynas.store.remote import RemoteFolder, is_uri
 from raynas.store.system import RealSystem, system
+from raynas.store.working_copies import fetch, look, remote_of, working_copy
 
 
 @pytest.fixture(autouse=True)
@@ -285,8 +279,8 @@ def test_two_fetches_into_one_working_copy_take_turns(
 ) -> None:
     monkeypatch.setenv("RAYNAS_CACHE", str(tmp_path / "elsewhere"))
     copy = fetch(uri)
-    first = FileLock(copy / remotes.FETCH_LOCK)
-    monkeypatch.setattr(remotes, "_PATIENCE", 0.0)
+    first = FileLock(copy / working_copies.FETCH_LOCK)
+    monkeypatch.setattr(working_copies, "_PATIENCE", 0.0)
     with pytest.raises(UserError, match="is being written by process"):
         fetch(uri)
     first.release()

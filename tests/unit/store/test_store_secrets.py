@@ -16,17 +16,10 @@ from raynas.core import UserError
 from raynas.store import Provenance, RunFolder, RunInfo, Writer, read
 from raynas.store.local_storage import LocalStorage
 from raynas.store.manifest import Manifest
-from raynas.store.remote import (
-    URI_FILE,
-    RemoteFolder,
-    fetch,
-    is_below,
-    remote_of,
-    remotes_forgotten,
-    working_copy,
-)
+from raynas.store.remote import RemoteFolder, is_below
 from raynas.store.storage import OPENERS, FileStat
 from raynas.store.uris import scrubbed, shown, without_secrets
+from raynas.store.working_copies import URI_FILE, fetch, remote_of, remotes_forgotten, working_copy
 
 KEYED = "s3://KEYNAME:SeCrEt%2Fpart@bucket/run?region=eu&scheme=http"
 

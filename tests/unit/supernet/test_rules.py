@@ -138,7 +138,7 @@ def test_a_choice_is_named_by_its_last_word_or_whole() -> None:
     [lambda: Phase(0, "kernel"), lambda: Phase(1, "kernel", 0), lambda: Sandwich(random=-1)],
 )
 def test_values_that_make_no_sense_are_refused(wrong: object) -> None:
-    with pytest.raises(UserError, match="allowed"):
+    with pytest.raises(UserError, match="expected"):
         wrong()  # type: ignore[operator]
 
 
