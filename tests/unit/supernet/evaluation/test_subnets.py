@@ -84,7 +84,7 @@ def test_nothing_is_measured_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     subnets, archs = made(SPACE), some(SPACE, 3)
     first = subnets.measure([archs[0], archs[1], archs[0]])
     assert first[0] is first[2]
-    monkeypatch.setattr(module, "Crowd", None)  # nothing could be measured any more
+    monkeypatch.setattr(module, "SubnetBatch", None)  # nothing could be measured any more
     assert subnets.measure(archs[:2]) == first[:2]
     with pytest.raises(TypeError):
         subnets.measure(archs[2:])
