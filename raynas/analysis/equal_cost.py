@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raynas.analysis import chance as luck
+from raynas.analysis import chance
 from raynas.analysis.selection import running_hypervolume
 from raynas.analysis.statistics import Floats, Ints, RunStatistics
 from raynas.core import TrialState
@@ -154,7 +154,7 @@ def _running_best(run: RunStatistics, chosen: Ints) -> Floats:
     return np.asarray(run.objectives[0].sign * np.maximum.accumulate(points[chosen, 0]))
 
 
-def reordered(run: RunStatistics, one: BestSoFarCurve) -> luck.ChanceBand | None:
+def reordered(run: RunStatistics, one: BestSoFarCurve) -> chance.ChanceBand | None:
     """Compute the band of a method over all orders of its trials, in the objective's own sign.
 
     See :func:`~raynas.analysis.chance.reordered_band`.
@@ -168,10 +168,10 @@ def reordered(run: RunStatistics, one: BestSoFarCurve) -> luck.ChanceBand | None
     """
     if len(run.objectives) > 1:
         return None
-    band = luck.reordered_band(_quality(run, one.trials), one.total)
+    band = chance.reordered_band(_quality(run, one.trials), one.total)
     if band is None or run.objectives[0].sign > 0:
         return band
-    return luck.ChanceBand(band.cost, -band.high, -band.low)
+    return chance.ChanceBand(band.cost, -band.high, -band.low)
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class EqualCostComparison:
         main: Best value of the main method.
         random: Best value of random search.
         better: True when the main method's value is better.
-        luck: Lead of the main method and its probability by chance; None with several objectives,
+        lead: Lead of the main method and its probability by chance; None with several objectives,
             and where one of the methods is not finished or was cut off.
         pending: Reason why the lead cannot be judged; empty when it can.
     """
@@ -192,13 +192,13 @@ class EqualCostComparison:
     main: float
     random: float
     better: bool
-    luck: luck.ResultLead | None = None
+    lead: chance.ResultLead | None = None
     pending: str = ""
 
     @property
-    def beyond_luck(self) -> bool:
+    def beyond_chance(self) -> bool:
         """True when the main method is better by more than chance gives random search."""
-        return self.better and self.luck is not None and self.luck.beyond_chance
+        return self.better and self.lead is not None and self.lead.beyond_chance
 
 
 def compare(run: RunStatistics) -> EqualCostComparison | None:
@@ -221,7 +221,7 @@ def compare(run: RunStatistics) -> EqualCostComparison | None:
     pending = _pending(run, (run.main, run.random))
     lead = None
     if len(run.objectives) == 1 and not pending:
-        lead = luck.lead(*(_quality(run, one.within(cost)) for one in (main, other)))
+        lead = chance.lead(*(_quality(run, one.within(cost)) for one in (main, other)))
     return EqualCostComparison(cost, ours, theirs, sign * ours > sign * theirs, lead, pending)
 
 

@@ -20,7 +20,7 @@ class RungCount:
         method: Name of the method.
         step: Step of the rung.
         reached: Number of trials that reached it.
-        went_on: Number of trials that were measured beyond it and not stopped there.
+        promoted: Number of trials that were measured beyond it and not stopped there.
         stopped: Number of trials that the scheduler stopped there, or later, before the next rung.
         rank: Correlation of the values at this rung with the last ones, over COMPLETE trials only,
             so that the worst are missing; None where it is not computed.
@@ -29,7 +29,7 @@ class RungCount:
     method: str
     step: int
     reached: int
-    went_on: int
+    promoted: int
     stopped: int
     rank: TauEstimate | None = field(default=None, compare=False)
 

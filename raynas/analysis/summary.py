@@ -112,7 +112,7 @@ class RunSummary:
         others: Stage beside search and finals -> number of its trials, and of those that are
             complete.
         training: Training of the supernet; None where there is none.
-        elapsed: Seconds by the clock, without the pauses between sessions.
+        elapsed: Seconds of wall time, without the pauses between sessions.
         worker_seconds: Seconds over all workers.
         last_time: Time of the last row, seconds since 1970; None without rows.
         failure: Statement that every trial of the search failed, with the reason; empty when one

@@ -179,15 +179,15 @@ def plan(experiment: Experiment, *, sample: int = 300, probe: bool = True) -> Ex
     reason, _ = commonest_reason(errors)
     if not drawn:
         raise UserError(
-            f"none of {len(errors)} random architectures has a network: {reason}",
-            hint="mend the space's build(), canonical() or costs()",
+            f"none of {len(errors)} random architectures can be built: {reason}",
+            hint="fix the space's build(), canonical() or costs()",
         )
     keep = [not _beyond(experiment, c) for c in costs]
     if not any(keep):
         raise UserError(
-            f"none of {len(drawn)} random architectures keeps "
+            f"none of {len(drawn)} random architectures satisfies "
             f"{', '.join(map(str, experiment.bounds))}",
-            hint="loosen the bounds, or ask for a larger --sample",
+            hint="relax the bounds, or ask for a larger --sample",
         )
     kept = [a for a, k in zip(drawn, keep, strict=True) if k]
     found = [c for c, k in zip(costs, keep, strict=True) if k]
@@ -329,7 +329,7 @@ def _probe(
     except Exception as error:
         raise UserError(
             f"a trial of {arch.text} fails: {type(error).__name__}: {error}",
-            hint="mend it before the search meets it, or plan with --no-probe",
+            hint="fix the error, or plan with --no-probe",
         ) from error
     took = measured[-1].seconds if measured else 0.0
     return took or (time.monotonic() - began) / max(len(measured), 1)

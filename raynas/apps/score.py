@@ -79,8 +79,8 @@ class ScoreRequest:
     def __post_init__(self) -> None:
         if bool(self.architectures) + self.every + (self.random is not None) > 1:
             raise UserError(
-                "score: too much to choose from",
-                expected="architectures, --all or --random, one of them",
+                "score: several choices of architectures were given",
+                expected="one of: architectures, --all, --random",
             )
         if self.data is not None and self._is_file:
             raise UserError(
@@ -242,7 +242,7 @@ def _data(name: str) -> Dataset:
         raise UserError(
             f"data set {name!r} needs settings",
             expected=", ".join(sorted(simple)),
-            hint="write them in an experiment's file and score that",
+            hint="write them in an experiment file and score that file",
         )
     if name not in simple:
         raise unknown_option("data set", name, sorted(simple))
@@ -328,7 +328,9 @@ def score_table(folder: RunFolder, proxies: Sequence[Proxy]) -> pa.Table:
     every = read(folder).select(["stage", *columns]).to_pylist()
     rows = list({row["arch"]: row for row in every if row["stage"] == SEARCH}.values())
     if not rows:
-        raise UserError(f"run {folder.path} has no scores yet", hint="`raynas resume` goes on")
+        raise UserError(
+            f"run {folder.path} has no scores yet", hint="continue it with `raynas resume`"
+        )
     numbers = {name: _floats(row[name] for row in rows) for name in columns[1:-1]}
     combined = {proxy.name: _combined(proxy, numbers) for proxy in proxies}
     scores = {**numbers, **combined, ENSEMBLE: log_rank_sum(list(combined.values()))}

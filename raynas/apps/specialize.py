@@ -173,7 +173,7 @@ def specialize(
 def _network(evaluator: Evaluator, experiment: Experiment, text: str) -> nn.Module:
     network = trained_network(evaluator, experiment.space.architecture(text), Path())
     if network is None:
-        raise UserError(f"{evaluator.name} gives no networks", hint="search with Inherited()")
+        raise UserError(f"{evaluator.name} has no networks", hint="search with Inherited()")
     return network
 
 
@@ -233,9 +233,7 @@ def pick(
         UserError: No trial lies within the bounds; the nearest one is named.
     """
     if not ranked:
-        raise UserError(
-            f"run {where} has evaluated nothing to the end", hint=f"raynas resume {where}"
-        )
+        raise UserError(f"run {where} has no completed evaluation", hint=f"raynas resume {where}")
     known = {LATENCY.name, *(name for trial in ranked for name in trial.values())}
     for bound in bounds:
         if bound.metric not in known:
@@ -255,7 +253,7 @@ def pick(
     raise UserError(
         f"no architecture of {where} keeps {', '.join(map(str, bounds))}; of {len(seen):,} the "
         f"nearest is {nearest.arch.text} with {values}",
-        hint=f"loosen the bounds, or search on: raynas resume {where} --trials +N",
+        hint=f"relax the bounds, or extend the search: raynas resume {where} --trials +N",
     )
 
 

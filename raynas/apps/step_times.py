@@ -75,10 +75,10 @@ def payload_for(
         UserError: The experiment trains for real and neither is given.
     """
     if probe is not None and step_seconds is not None:
-        raise UserError("--probe and --step-seconds together", hint="leave one of them out")
+        raise UserError("--probe and --step-seconds together", hint="give only one of them")
     if experiment.evaluator.simulated and (probe is not None or step_seconds is not None):
         raise UserError(
-            f"{experiment.name}: the times of its steps are known ({experiment.evaluator.name})",
+            f"{experiment.name}: the time of a step is known ({experiment.evaluator.name})",
             hint="leave --probe and --step-seconds out",
         )
     if probe is None and step_seconds is None:
@@ -106,11 +106,11 @@ def tabled(experiment: Experiment) -> EvaluationContext:
         What is evaluated.
 
     Raises:
-        UserError: The evaluator works for real.
+        UserError: The evaluator trains networks.
     """
     if not experiment.evaluator.simulated:
         raise UserError(
-            f"{experiment.name}: {experiment.evaluator.name} works for real, so nobody knows yet "
+            f"{experiment.name}: {experiment.evaluator.name} trains networks, so nobody knows yet "
             "what its steps take",
             hint="--probe 4 measures a step of 4 architectures here, --step-seconds S says what "
             "one takes on your workers (accuracies are made up then); or use a table: "
@@ -145,7 +145,7 @@ def measured(experiment: Experiment, count: int) -> StepTimes:
         Times of a step, with their mean deviation from what was measured.
 
     Raises:
-        UserError: Too few random architectures keep the bounds.
+        UserError: Too few random architectures satisfy the bounds.
         UserError: The evaluation of one fails.
     """
     payload = prepare(experiment)
@@ -203,7 +203,7 @@ def stated(experiment: Experiment, step_seconds: float) -> StepTimes:
 
     Raises:
         UserError: ``step_seconds`` is not a finite number above 0.
-        UserError: Too few random architectures keep the bounds.
+        UserError: Too few random architectures satisfy the bounds.
     """
     if not 0 < step_seconds < math.inf:
         raise UserError(f"--step-seconds {step_seconds}", expected="above 0")
@@ -230,9 +230,9 @@ def _within_bounds(experiment: Experiment, view: DataView, count: int) -> list[A
             return found
     reason, times = commonest_reason(errors)
     raise UserError(
-        f"{len(found)} of {100 * count} random architectures keep the bounds"
-        + (f"; {times} have no network: {reason}" if errors else ""),
-        hint="loosen the bounds or make the space smaller",
+        f"{len(found)} of {100 * count} random architectures satisfy the bounds"
+        + (f"; {times} cannot be built: {reason}" if errors else ""),
+        hint="relax the bounds or make the space smaller",
     )
 
 

@@ -66,7 +66,9 @@ def verify(
     past, _ = history(folder, experiment, SEARCH, experiment.sampler.name)
     measured = [t for t in past if t.step > 0]
     if not measured:
-        raise UserError(f"run {folder.place} has no results yet", hint="`raynas resume` goes on")
+        raise UserError(
+            f"run {folder.place} has no results yet", hint="continue it with `raynas resume`"
+        )
     view = experiment.data.search_view(experiment.seed)
     evaluator = fresh(experiment.evaluator)
     evaluator.setup(experiment.space, view)

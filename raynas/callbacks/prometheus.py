@@ -59,10 +59,10 @@ class Prometheus(RunCallback):
             UserError: There is no Ray that serves metrics.
         """
         if self.make is None:
-            raise UserError("metrics for Prometheus come from Ray", hint="leave --local out")
+            raise UserError("Prometheus metrics need Ray", hint="leave --local out")
         self._run = run
         for key, kind, name, text, more in (
-            ("ended", "counter", "raynas_trials_ended", "trials at rest", ("state",)),
+            ("ended", "counter", "raynas_trials_ended", "ended trials", ("state",)),
             ("seconds", "counter", "raynas_worker_seconds", "seconds of workers", ()),
             ("last", "gauge", "raynas_last", "last value of a metric", ("metric",)),
             ("most", "gauge", "raynas_most", "highest value of a metric", ("metric",)),

@@ -40,7 +40,9 @@ class TensorBoard(RunCallback):
         try:
             import tensorboardX  # noqa: F401
         except ImportError as error:
-            raise UserError("tensorboardX is not here", hint="pip install tensorboardX") from error
+            raise UserError(
+                "tensorboardX is not installed", hint="pip install tensorboardX"
+            ) from error
         self._folder = folder / "tensorboard"
 
     def show(self, row: Row) -> None:

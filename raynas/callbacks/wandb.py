@@ -39,7 +39,7 @@ class WandB(RunCallback):
         try:
             import wandb
         except ImportError as error:
-            raise UserError("wandb is not here", hint="pip install wandb") from error
+            raise UserError("wandb is not installed", hint="pip install wandb") from error
         self._run = wandb.init(
             project=self.project,
             id=run,

@@ -104,9 +104,10 @@ def simulate(
 ) -> None:
     """Simulate an experiment's search on a cluster of any size: results, times and cost.
 
-    Results come from the experiment's table (Tabular). An experiment that trains networks needs
-    --probe or --step-seconds for the time of a step, and its accuracies are simulated. Random
-    images of the declared shape are used where the files of the data set are missing.
+    Results come from the experiment's table (Tabular). An experiment that
+    trains networks needs --probe or --step-seconds for the time of a step, and
+    its accuracies are simulated. Random images of the declared shape are used
+    where the files of the data set are missing.
     """
     from raynas.apps.simulate import simulate, worker_counts
     from raynas.apps.step_times import payload_for

@@ -153,10 +153,10 @@ def _methods(summary: RunSummary) -> Table:
 
 def _rungs(summary: RunSummary) -> Table:
     table = Table(box=None, pad_edge=False)
-    for name in ("method", "rung", "reached", "went on", "stopped"):
+    for name in ("method", "rung", "reached", "promoted", "stopped"):
         table.add_column(name, justify="left" if name == "method" else "right")
     for rung in summary.rungs:
-        counts = (rung.step, rung.reached, rung.went_on, rung.stopped)
+        counts = (rung.step, rung.reached, rung.promoted, rung.stopped)
         table.add_row(printable(rung.method), *map(str, counts))
     return table
 

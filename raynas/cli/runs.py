@@ -139,8 +139,8 @@ def verify(
 ) -> None:
     """Measure some trials of a run again and compare with the stored results.
 
-    Nothing is stored. Executes the experiment.py in the run's folder; with --history it executes
-    nothing.
+    Nothing is stored. Executes the experiment.py in the run's folder; with
+    --history it executes nothing.
     """
     from raynas.apps.verify import verify as look
     from raynas.apps.verify import verify_history

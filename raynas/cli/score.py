@@ -49,8 +49,9 @@ def score(
 ) -> None:
     """Rank architectures by zero-cost proxies, without training; all scores are stored as a run.
 
-    Random images of the declared shape are used, with a remark, where the files of the data set
-    are missing. Executes the experiment's file, or the experiment.py in the run's folder.
+    Random images of the declared shape are used, with a remark, where the
+    files of the data set are missing. Executes the experiment's file, or the
+    experiment.py in the run's folder.
     """
     from raynas.apps.score import (
         ENSEMBLE,

@@ -69,7 +69,7 @@ class Choice:
                 raise ChoiceError(
                     f"choice {self.name!r} has the option {brief(option)}",
                     expected="texts and numbers; no NaN, and nothing that can be changed, as lists",
-                    hint="name it by a text, and take what it stands for from a dict in build()",
+                    hint="name it by a text, and look up what it stands for in build()",
                 )
             if option in self.options[:at]:
                 raise ChoiceError(

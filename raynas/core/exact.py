@@ -158,7 +158,7 @@ def _c_base(kind: type) -> type:
     base = next(owner for owner in kind.__mro__ if not owner.__flags__ & _HEAP_TYPE)
     room = base.__basicsize__ + 8 * (len(_slots(kind)) + 2)  # 2: __dict__ and __weakref__
     if base not in _BASES or kind.__basicsize__ > room:
-        raise NoExactKeyError(f"a {kind.__qualname__} shows nobody what it holds")
+        raise NoExactKeyError(f"the contents of a {kind.__qualname__} cannot be read")
     return base
 
 

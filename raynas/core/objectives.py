@@ -67,7 +67,8 @@ class Bound:
         check_fields(self)
         if not self.min <= self.max:
             raise UserError(
-                f"bound on {self.metric} that nothing keeps: min={self.min:g}, max={self.max:g}",
+                f"no value satisfies the bound on {self.metric}: "
+                f"min={self.min:g}, max={self.max:g}",
                 expected="min <= max",
             )
 

@@ -90,7 +90,7 @@ def _checked(points: Floats) -> Floats:
     if points.ndim != 2 or points.shape[1] == 0:
         raise ValueError(f"points must be (n, d), not {points.shape}")
     if np.isnan(points).any():
-        raise ValueError("points hold NaN; leave those rows out")
+        raise ValueError("points contain NaN; remove those rows")
     return points
 
 

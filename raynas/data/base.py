@@ -136,7 +136,7 @@ def expect_like(view: DataView, images: Images, what: str) -> None:
     if found != expected:
         raise UserError(
             f"{what} are {found}, training images {expected} (height, width, channels)",
-            hint="give them one shape",
+            hint="give both the same shape",
         )
     top = int(images.labels.max()) if len(images.labels) else -1
     if top >= view.num_classes:

@@ -133,7 +133,7 @@ def _read_one_parquet(path: Path, label_column: str, side: int) -> Images:
     except Exception as error:  # what is damaged may fail anywhere in the reader
         text = printable(str(error).partition("\n")[0])[:200]
         raise UserError(
-            f"{path} is damaged or no Parquet file ({text})", hint="download it again"
+            f"{path} is damaged or not a Parquet file ({text})", hint="download it again"
         ) from None
     return checked(pixels, labels, str(path))
 

@@ -137,7 +137,7 @@ class _Resuming:
             raise _other_file(self.file, f"has {size:,} bytes")
         if answer.status_code == 206 and _first(answer) != start:
             raise UserError(
-                f"{self.file.url} answers with other bytes than the asked ones",
+                f"{self.file.url} answers with other bytes than those requested",
                 hint=f"remove {self.part} and try again",
             )
 
@@ -146,9 +146,9 @@ class _Resuming:
         if not here:
             return UserError(f"cannot fetch {self.file.url}: {network_error(error)}", hint=BY_HAND)
         return UserError(
-            f"{self.file.url} broke off after {here:,} of {self.file.size:,} bytes "
+            f"{self.file.url} was interrupted after {here:,} of {self.file.size:,} bytes "
             f"({network_error(error)})",
-            hint="the same command goes on from there",
+            hint="the same command continues the download",
         )
 
 

@@ -109,7 +109,7 @@ def _target(source: DatasetSource, folder: str | Path | None) -> Path:
     places = own_roots() if folder is None else [expanded(folder)]
     if not places:
         raise UserError(
-            "no folder for data: $RAYNAS_DATA is not set, and raynas keeps nothing at home",
+            "no folder for data: $RAYNAS_DATA is not set, and no cache folder is used",
             hint=f"{source.command()} --folder DIR",
         )
     return places[0]
@@ -118,7 +118,7 @@ def _target(source: DatasetSource, folder: str | Path | None) -> Path:
 def _download(source: DatasetSource) -> DatasetDownload:
     if source.download is None:
         raise UserError(
-            f"{source.title} is not there, and raynas cannot fetch it", hint=source.otherwise
+            f"{source.title} was not found, and raynas cannot download it", hint=source.otherwise
         )
     return source.download
 
@@ -134,7 +134,8 @@ def _whole(source: DatasetSource, folder: str | Path | None) -> FoundFiles | Non
     download = source.download
     if download is None or found.place != _target(source, folder) / download.folder:
         raise UserError(
-            f"{bad} is not what the publisher of {source.title} gives out: it has another MD5 sum",
+            f"{bad} differs from the file that the publisher of {source.title} gives out: it has "
+            "another MD5 sum",
             hint=f"move it away, then {source.command(folder)}",
         )
     return None
@@ -144,7 +145,7 @@ def _expect_folder(place: Path) -> None:
     """Check that the name of the target folder is not taken. Raises: UserError if it is."""
     if os.path.lexists(place) and not place.is_dir():
         raise UserError(
-            f"{place} is no folder", hint="move it away, or give another folder: --folder DIR"
+            f"{place} is not a folder", hint="move it away, or give another folder: --folder DIR"
         )
 
 
@@ -155,8 +156,8 @@ def _expect_space(download: DatasetDownload, target: Path, work: Path) -> None:
     needed = download.size - _here(download, work) + download.unpacked
     if free < needed:
         raise UserError(
-            f"{target} has room for {size_text(free)}, and {size_text(needed)} are needed",
-            hint="make room, or give another folder: --folder DIR",
+            f"{target} has {size_text(free)} free, but {size_text(needed)} are needed",
+            hint="free space, or give another folder: --folder DIR",
         )
 
 
@@ -270,7 +271,7 @@ def _lines(source: DatasetSource, folder: str | Path | None) -> Iterator[None]:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise UserError(
             f"cannot use {where}: {error.strerror or first_line(error)}",
-            hint=f"make room, then {source.command(folder)}, which goes on where it stopped"
+            hint=f"make room, then {source.command(folder)}, which continues the download"
             if full
             else "give another folder: --folder DIR",
         ) from error

@@ -108,7 +108,7 @@ def _shape(content: bytes) -> tuple[int, ...]:
 def _check_header(path: Path, content: bytes) -> None:
     if len(content) < 4 or content[:2] != b"\0\0" or len(content) < 4 + 4 * content[3]:
         raise UserError(
-            f"{path} is no IDX file: it begins with {content[:4].hex(' ') or 'nothing'}",
+            f"{path} is not an IDX file: it begins with {content[:4].hex(' ') or 'nothing'}",
             expected="00 00, type, number of dimensions",
             hint="download it again",
         )

@@ -80,7 +80,9 @@ class ImageSet(Dataset):
         check_share("valid_share", self.valid_share)
         for name, count in (("subset", self.subset), ("test_subset", self.test_subset)):
             if count is not None and count < 2:
-                raise UserError(f"{name}={count!r} is no count of images", expected="None or >= 2")
+                raise UserError(
+                    f"{name}={count!r} is not a number of images", expected="None or >= 2"
+                )
 
     @abstractmethod
     def load(self, part: Part) -> Images:
@@ -153,7 +155,7 @@ class ImageSet(Dataset):
         if test.pixels.shape[1:] != train.pixels.shape[1:]:
             raise UserError(
                 f"{self.name}: test images are {test.pixels.shape[1:]}, training images "
-                f"{train.pixels.shape[1:]} (height, width, channels); give them one shape"
+                f"{train.pixels.shape[1:]} (height, width, channels); give both the same shape"
             )
         self._check_labels(test, "test", classes)
 
@@ -309,7 +311,7 @@ def check_share(name: str, share: float) -> None:
         UserError: ``share`` is not a number, or not between 0 and 1.
     """
     if not isinstance(share, int | float) or not 0 < share < 1:
-        raise UserError(f"{name}={share!r} is no share", expected="numbers between 0 and 1")
+        raise UserError(f"{name}={share!r} is not a fraction", expected="numbers between 0 and 1")
 
 
 def check_test_share(share: float | None, has_test: bool) -> None:
@@ -327,7 +329,9 @@ def check_test_share(share: float | None, has_test: bool) -> None:
         return
     check_share("test_share", share)
     if has_test:
-        raise UserError("test_share is for sets without test images; leave it out, or these")
+        raise UserError(
+            "test_share is given for a data set that has test images; give only one of the two"
+        )
 
 
 def checked(pixels: NDArray[np.uint8], labels: NDArray[np.int64], what: str) -> Images:
@@ -349,7 +353,7 @@ def checked(pixels: NDArray[np.uint8], labels: NDArray[np.int64], what: str) -> 
     try:
         pixels, labels = np.asarray(pixels), np.asarray(labels)
     except (TypeError, ValueError, RuntimeError) as error:  # lists of unequal length, say
-        raise UserError(f"{what} is no array: {error}", hint="give numpy arrays") from error
+        raise UserError(f"{what} is not an array: {error}", hint="give numpy arrays") from error
     _check_pixels(pixels, what)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise UserError(

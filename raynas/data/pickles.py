@@ -67,7 +67,7 @@ def load_pickle(
         raise
     except PickleRefused as error:
         raise UserError(
-            f"{path} is damaged or no pickle of data: {error}", hint="download it again"
+            f"{path} is damaged or not a pickle of data: {error}", hint="download it again"
         ) from None
     except MemoryError:
         raise UserError(
@@ -77,7 +77,7 @@ def load_pickle(
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except Exception as error:  # a damaged pickle may fail anywhere in the machine
         raise UserError(
-            f"{path} is damaged or no pickle ({type(error).__name__}: {_line(error)})",
+            f"{path} is damaged or not a pickle ({type(error).__name__}: {_line(error)})",
             hint="download it again",
         ) from None
     if not isinstance(content, dict):

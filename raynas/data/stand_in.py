@@ -116,7 +116,8 @@ def _declaration(data: Dataset) -> DeclaredImages:
     declared = declared_images(data)
     if declared is None:
         raise UserError(
-            f"data set {data.name!r} does not declare its images, so that nothing can stand in",
+            f"data set {data.name!r} does not declare its images, so random images cannot "
+            "replace them",
             hint="give the data set itself",
         )
     return declared

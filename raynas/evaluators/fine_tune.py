@@ -136,8 +136,8 @@ class FineTune(TrainingEvaluator):
         """Return the supernet with its weights, which are read once per ``setup``."""
         if self.weights is None and self._assets is None:
             raise UserError(
-                "FineTune has no weights to begin with",
-                hint="use it in a run that trains a supernet, or set weights=PATH",
+                "FineTune has no initial weights",
+                hint="use it in a run that trains a supernet, or give weights=PATH",
             )
         given = self.given()
         if self._supernet is None or self._supernet[0] is not given:

@@ -46,7 +46,7 @@ class _TrainedNetwork:
         except Exception as error:
             raise UserError(
                 f"network={name} fails for {arch.text!r}: {type(error).__name__}: {error}",
-                hint=f"it is to give the network that the function left in {workdir}, or None",
+                hint=f"it must return the network that the function stored in {workdir}, or None",
             ) from error
         if not isinstance(network, nn.Module | None):
             raise UserError(
@@ -262,7 +262,7 @@ class FunctionEvaluator(Evaluator):
         if before not in (None, counted):
             raise UserError(
                 f"function {self._own_name} gave a step with some of its values only",
-                hint="name the step of every value, or of none",
+                hint="give the step of every value, or of none",
             )
         return counted
 
@@ -277,7 +277,7 @@ class FunctionEvaluator(Evaluator):
             raise UserError(
                 f"function {self._own_name} gave step {step} {after}",
                 expected=f"steps that rise from 1 to {self.max_step}, each once",
-                hint="see max_step, and that every step is told once",
+                hint="see max_step, and report every step once",
             )
         return step
 
@@ -368,7 +368,7 @@ def _parameters(function: Callable[..., Any]) -> int:
         raise UserError(
             f"function {_name_of(function)}{inspect.signature(function)} cannot be called",
             expected=_FORMS,
-            hint="functools.partial gives it what else it needs",
+            hint="bind further arguments with functools.partial",
         )
     return max(len(placed), 1)
 

@@ -216,7 +216,7 @@ class Inherited(Evaluator):
         if self.calibration > have:
             raise UserError(
                 f"Inherited has calibration={self.calibration}",
-                expected=f"up to the {have} training images that there are",
+                expected=f"up to the number of training images, {have}",
             )
         if self.weights is None:
             self.training.setup(*self._ready())

@@ -184,7 +184,7 @@ class MeasuredLatency(Evaluator):
             raise UserError(
                 f"MeasuredLatency(table={self.table}) needs {count} networks, and {len(errors)} of "
                 f"{len(errors) + len(found)} random ones fail: {commonest_reason(errors)[0]}",
-                hint="use table=0, or mend the space's build()",
+                hint="use table=0, or fix the space's build()",
             )
         return found
 

@@ -270,5 +270,5 @@ def load_trained(
 
     network = build_network(space, arch, input_shape, num_classes, seed=0)
     if load_checkpoint(workdir, {"label": arch.text}, network) is None:
-        raise UserError(f"no whole checkpoint in {workdir}", hint="train the architecture again")
+        raise UserError(f"no complete checkpoint in {workdir}", hint="train the architecture again")
     return network.eval()

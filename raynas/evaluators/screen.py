@@ -65,8 +65,8 @@ class Screen:
             )
         if self.by is None and not self.names:
             raise UserError(
-                f"screening by {self.evaluator.name}, which measures nothing",
-                hint='say what ranks: by=Ensemble(("params",))',
+                f"screening by {self.evaluator.name}, which has no metrics to rank by",
+                hint='name the score that ranks: by=Ensemble(("params",))',
             )
         known = {*self.names, "params", "macs"}
         for part in self.by.parts if self.by else ():

@@ -122,7 +122,7 @@ class TrainSupernet(Evaluator):
             raise
         except Exception as error:  # any kind: a user's supernet()
             raise UserError(
-                f"the supernet of space {space.name!r} cannot be made: {first_line(error)}",
+                f"the supernet of space {space.name!r} cannot be built: {first_line(error)}",
                 hint="see the space's supernet(); a layer of your own is a raynas.layers.Elastic "
                 "with forward(x, arch), plain(arch, width_in) and width_out(arch, width_in)",
             ) from error

@@ -55,7 +55,7 @@ class Budget:
     def __post_init__(self) -> None:
         check_fields(self)
         if self.trials is None and self.hours is None:
-            raise UserError("a budget without an end", hint="give budget.trials or budget.hours")
+            raise UserError("the budget has no limit", hint="give budget.trials or budget.hours")
         if self.trials is not None and self.trials < 1:
             raise UserError(f"budget.trials={self.trials}", expected=">= 1")
         if self.hours is not None and self.hours <= 0:
@@ -193,17 +193,17 @@ class Experiment:
             if not isinstance(part, kind):
                 raise UserError(
                     f"experiment's {name} is {type(part).__name__}, not a {kind.__name__}",
-                    hint=f"see `raynas list` for what there is; {name}=... takes an object",
+                    hint=f"see `raynas list` for the parts; {name}=... takes an object",
                 )
         check_fields(self, unchecked=(*_PARTS, "screen", "ranking_check"))
         check_name(self.name)
         if self.deterministic_workers < 0:
             raise UserError(
                 f"deterministic_workers={self.deterministic_workers}",
-                expected="0, which takes results as they come, or a number of workers",
+                expected="0 (results in the order in which they arrive) or a number of workers",
             )
         if not self.objectives:
-            raise UserError("an experiment without objectives", hint="objectives=(Objective(),)")
+            raise UserError("the experiment has no objectives", hint="objectives=(Objective(),)")
         if self.screen is not None and not isinstance(self.screen, Screen):
             raise UserError(
                 f"experiment's screen is {type(self.screen).__name__}",
@@ -229,7 +229,7 @@ class Experiment:
         names = [s.name for s in (self.sampler, *self.baselines)]
         if len(set(names)) < len(names):
             raise UserError(
-                f"two samplers of one name: {', '.join(names)}",
+                f"several samplers have the same name: {', '.join(names)}",
                 hint="compare different samplers, or set baselines=()",
             )
 
@@ -298,7 +298,7 @@ class Experiment:
             names = ", ".join(sorted(e.name for e in found.values()))
             raise UserError(
                 f"evaluators of one experiment need {len(found)} different trainings ({names})",
-                hint="give them one and the same training",
+                hint="give them the same training",
             )
         return next(iter(found.values()), None)
 
@@ -347,7 +347,7 @@ def check_name(name: str) -> None:
     odd = any(part in ("", ".", "..") or part != part.strip() for part in parts)
     if odd or not name.isprintable() or any(len(part.encode()) > _LONGEST_NAME for part in parts):
         raise UserError(
-            f"name={brief(name)} is no name for the folder of a run",
+            f"name={brief(name)} cannot be the name of a run's folder",
             expected=f"printable characters, up to {_LONGEST_NAME} bytes; a/b for a folder in a "
             "folder, and no '..'",
             hint="name the experiment another way, as in name='first_search'",

@@ -140,9 +140,7 @@ def with_settings(
         experiment = apply(experiment, experiment.smoke)
     experiment = apply(experiment, overrides or {})
     if not experiment.name:
-        raise UserError(
-            "--set name=: an experiment without a name", hint="leave it out, or name it"
-        )
+        raise UserError("--set name=: the name is empty", hint="leave it out, or give a name")
     return experiment
 
 

@@ -148,7 +148,7 @@ def _replaced_items(part: tuple[Any, ...], wanted: _Wanted, place: str) -> Any:
         if inner.value is not _UNSET:
             raise UserError(
                 f"--set {inner.told}: {type(part[int(key)]).__name__} is not a plain value",
-                hint=f"set what is inside, as {inner.told}.NAME=VALUE, or change the experiment "
+                hint=f"set one of its settings: {inner.told}.NAME=VALUE, or change the experiment "
                 "file",
             )
         items[int(key)] = _replaced(part[int(key)], inner, f"{place}.{key}")
@@ -185,7 +185,9 @@ def _hint_for(options: Sequence[Any], current: object, path: str) -> str:
     if dataclasses.is_dataclass(current):
         names = [f.name for f in dataclasses.fields(current) if f.init]
         if names:
-            return f"set what is inside, as {path}.{names[0]}=VALUE, or change the experiment file"
+            return (
+                f"set one of its settings: {path}.{names[0]}=VALUE, or change the experiment file"
+            )
     if isinstance(current, tuple) and not any(map(is_plain, options)):
         return f"change the experiment file; {path}='()' leaves them out"
     if not any(map(is_plain, options)):

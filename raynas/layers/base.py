@@ -225,7 +225,7 @@ def width_after(module: nn.Module, arch: Arch, width_in: int) -> int:
         return module.width_out(arch, width_in)
     if isinstance(module, nn.Flatten):
         raise UserError(
-            "nn.Flatten in a supernet: its output depends on the image's size",
+            "nn.Flatten in a supernet has an output that depends on the size of the image",
             hint="use raynas.layers.Flatten(positions), with the positions of a channel",
         )
     for name in ("out_channels", "out_features"):
@@ -314,7 +314,7 @@ def size(value: Sized) -> ElasticSize:
     if isinstance(value, Choice):
         if any(type(option) is not int for option in value.options):
             raise UserError(
-                f"choice {value.name!r} is no size: its options are {value.options}",
+                f"choice {value.name!r} is not a size: its options are {value.options}",
                 expected="integers; or a Size that makes one from the architecture",
             )
         return ElasticSize(tuple(int(o) for o in value.options), _Option(value.name))

@@ -97,7 +97,7 @@ def _fitting(experiment: Experiment, payload: EvaluationContext) -> Architecture
     raise UserError(
         f"none of {_CHECKED} random architectures of space {payload.space.name!r} can be "
         f"evaluated; the first one, {first}",
-        hint="mend the space's build(), canonical() or costs()",
+        hint="fix the space's build(), canonical() or costs()",
     ) from first
 
 
@@ -186,7 +186,7 @@ def check_evaluator(evaluator: Evaluator, payload: EvaluationContext, arch: Arch
         raise UserError(
             f"{evaluator.name} cannot evaluate architecture {arch.text!r} of space "
             f"{payload.space.name!r}: {failure_message(error)[0]}",
-            hint="mend the space's build(), canonical() or costs()",
+            hint="fix the space's build(), canonical() or costs()",
         ) from error
 
 
@@ -233,6 +233,7 @@ def _check_costs(experiment: Experiment, payload: EvaluationContext, arch: Archi
     for name in asked & costs.keys():
         if costs[name] is None:
             raise UserError(
-                f"{name!r} in objectives or bounds: space {payload.space.name!r} does not count it",
+                f"{name!r} in objectives or bounds: space {payload.space.name!r} does not "
+                "compute it",
                 expected=", ".join(known for known, cost in costs.items() if cost is not None),
             )

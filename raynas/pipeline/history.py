@@ -71,7 +71,7 @@ def expect_own(folder: RunFolder) -> None:
             raise UserError(
                 f"{file} belongs to another user (uid {owner}), and this command executes the "
                 "experiment.py of the run",
-                hint="look at that file, then give --trust; status, report, export-study and "
+                hint="inspect that file, then give --trust; status, report, export-study and "
                 "verify --history execute nothing",
             )
 
@@ -146,7 +146,7 @@ def keep_space(
     except OSError as error:
         raise UserError(
             f"{folder.path / SPACE_FILE} cannot be written: {reason(error)}",
-            hint=f"make room or access, then go on with: raynas resume {folder.place}",
+            hint=f"free space or give access, then go on with: raynas resume {folder.place}",
         ) from error
     folder.publish(folder.path / SPACE_FILE)
     return space
@@ -294,7 +294,7 @@ def keep_weights(folder: RunFolder, trained: Trial) -> None:
     if not folder.supernet.is_dir():
         raise UserError(
             f"the weights that the search inherits from are not in {folder.supernet}",
-            hint="put them back, or train them in a new run",
+            hint="restore them, or train them in a new run",
         )
     place = folder.trial_folder(trained.number)
     shutil.rmtree(place, ignore_errors=True)
@@ -317,8 +317,8 @@ def expect_weights(folder: RunFolder, experiment: Experiment) -> None:
     if other := before - {version}:
         raise UserError(
             f"run {folder.place} inherits from weights {', '.join(sorted(other))}, not from "
-            f"{version or 'none'}, which are there now",
-            hint="put the former back, or begin a new run",
+            f"{version or 'none'}, which are in its folder now",
+            hint="restore the former weights, or start a new run",
         )
 
 

@@ -122,7 +122,7 @@ def render(status: SearchStatus, width: int = 80, begun: float = 0.0) -> Rendera
         parts.append(_line((found, "bold green"), arch))
     if any(rung.reached for rung in status.rungs):
         rungs = "  ".join(f"{r.step}: {r.reached} → {r.promoted}" for r in status.rungs)
-        parts.append(_line((f"rungs (step: reached → went on)  {rungs}", "dim")))
+        parts.append(_line((f"rungs (step: reached → promoted)  {rungs}", "dim")))
     for number, arch, step, found_value in status.running[:_ROWS]:
         shown = f"{found_value:6.2f}" if found_value is not None else "     -"
         progress = f"  {number:>5}  step {step:>3}/{status.max_step:<3} {shown}  "

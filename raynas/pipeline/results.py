@@ -208,7 +208,7 @@ def finish(folder: RunFolder, experiment: Experiment, console: Console) -> None:
     if folder.remote is not None:
         console.print(Text(f"all of it: {folder.place}"), soft_wrap=True)
     if failed:
-        raise RaynasError(f"the best network was not saved, all else is: {failed}")
+        raise RaynasError(f"the best network was not saved, but all other results were: {failed}")
 
 
 def export(
@@ -260,7 +260,8 @@ def export_best(
     if best is None:
         raise UserError(
             f"run {folder.place} has no trained network to export",
-            hint="let a trial end, as with `raynas resume`; only trained networks are kept",
+            hint="complete a trial, for example with `raynas resume`: only trained networks "
+            "are kept",
         )
     return export(best, folder, (to or folder.path / "export").absolute(), formats)
 
@@ -302,7 +303,9 @@ def export_studies(path: Path, to: Path) -> WrittenFile:
     table = read(folder)
     table = table.filter(pc.equal(table["stage"], SEARCH))
     if not table.num_rows:
-        raise UserError(f"run {folder.place} has no results yet", hint="`raynas resume` goes on")
+        raise UserError(
+            f"run {folder.place} has no results yet", hint="continue it with `raynas resume`"
+        )
     known = kept(folder)
     space, remark = known.space, known.remark
     columns = (table[name].unique().to_pylist() for name in ("proposal", "arch"))

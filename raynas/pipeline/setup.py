@@ -50,7 +50,7 @@ def runner_for(
         UserError: If both ``local`` and an address are given.
     """
     if local and address is not None:
-        raise UserError("--local and --address together", hint="leave one of them out")
+        raise UserError("--local and --address together", hint="give only one of them")
 
     def make(loaded: LoadedExperiment, folder: Path) -> Runner:
         resources = loaded.experiment.resources

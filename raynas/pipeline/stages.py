@@ -164,7 +164,7 @@ class RunPipeline:
         if not work.best:
             failed = max(work.trials.values(), key=lambda t: t.number)
             raise UserError(
-                f"{needed.name} failed, so there is nothing to inherit: {failed.message}",
+                f"{needed.name} failed, so there are no weights to inherit: {failed.message}",
                 hint=f"remove the cause, then try again with: raynas resume {self.folder.place}",
             )
         return work.best[0]

@@ -134,6 +134,6 @@ def _folded(back: Tensor, signs: Tensor) -> Tensor:
     if stride < 1 or list(back.shape[2:]) != sizes:
         raise InvalidScore(
             f"a block turns {tuple(back.shape[2:])} pixels into {tuple(signs.shape[2:])}, "
-            "which is no whole stride"
+            "which is not a whole stride"
         )
     return F.pixel_unshuffle(back, stride)

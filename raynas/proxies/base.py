@@ -151,13 +151,13 @@ def check_proxies(proxies: Sequence[object]) -> None:
         UserError: When two proxies give a part of the same name.
     """
     if isinstance(proxies, Proxy) or not isinstance(proxies, Iterable):
-        raise UserError("proxies is no sequence", hint="write proxies=(NASWOT(),)")
+        raise UserError("proxies is not a sequence", hint="write proxies=(NASWOT(),)")
     if not proxies:
         raise UserError("no proxies", hint="name at least one: proxies=(NASWOT(),)")
     for proxy in proxies:
         if not isinstance(proxy, Proxy):
             shown = proxy.__name__ if isinstance(proxy, type) else type(proxy).__name__
-            raise UserError(f"{shown} is no proxy object", hint="write proxies=(NASWOT(), ...)")
+            raise UserError(f"{shown} is not a proxy object", hint="write proxies=(NASWOT(), ...)")
     parts = [part for proxy in proxies if isinstance(proxy, Proxy) for part in proxy.parts]
     twice = sorted({part for part in parts if parts.count(part) > 1})
     if twice:

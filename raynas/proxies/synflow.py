@@ -36,7 +36,7 @@ class SynFlow(Proxy):
             probe: The network and a batch, of which only the shape of images is used.
 
         Raises:
-            InvalidScore: When nothing flows from the input to the output.
+            InvalidScore: When the output does not depend on the input.
         """
         positive = {
             name: p.detach().abs().double().requires_grad_() if p.is_floating_point() else p
@@ -52,5 +52,5 @@ class SynFlow(Proxy):
             if g is not None
         )
         if not total > 0:
-            raise InvalidScore("nothing flows from the input to the output")
+            raise InvalidScore("the output does not depend on the input")
         return math.log(total)

@@ -96,7 +96,7 @@ class ZenScore(Proxy):
             raise InvalidScore("there is no feature map that is pooled or flattened")
         moved = (here.features - there.features).abs().sum(dim=(1, 2, 3)).mean()
         if not float(moved) > 0:
-            raise InvalidScore("no path from input to output: the feature map does not move")
+            raise InvalidScore("no path from input to output: the feature map does not change")
         scales = 0.0
         for v1, v2 in zip(here.variances, there.variances, strict=True):
             # a running variance of 1 after two training passes with momentum 0.1

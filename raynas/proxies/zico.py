@@ -39,7 +39,9 @@ class ZiCo(Proxy):
             InvalidScore: When no gradient varies between the two halves.
         """
         if len(probe.batch) < 4:
-            raise InvalidScore(f"a batch of {len(probe.batch)} images has no two halves")
+            raise InvalidScore(
+                f"a batch of {len(probe.batch)} images cannot be split into two halves"
+            )
         probe.refuse_equal_images()
         half = len(probe.batch) // 2
         first, second = (self._gradients(probe, part) for part in (slice(half), slice(half, None)))

@@ -279,7 +279,7 @@ def _tiles(run: st.RunStatistics, summary: tables.RunSummary) -> list[HeaderTile
         note += f", {main.screened:,} more screened out" if main.screened else ""
         tiles.append(HeaderTile(f"trials ({main.method})", f"{main.started:,}", note))
     if summary.worker_seconds:
-        note = f"{words.duration(summary.elapsed)} by the clock"
+        note = f"{words.duration(summary.elapsed)} of wall time"
         tiles.append(HeaderTile("worker time, all", words.duration(summary.worker_seconds), note))
     return tiles
 

@@ -54,7 +54,7 @@ def figure(table: pa.Table, description: Mapping[str, Any], name: str) -> Figure
     """
     known = _painters(st.load(table, description))
     if not known:
-        raise UserError(f"figure {name!r}: the run has no results yet to draw")
+        raise UserError(f"figure {name!r}: the run has no results to draw yet")
     if name not in known:
         raise unknown_option("figure", name, known)
     try:

@@ -38,7 +38,7 @@ def screening_sentence(s: ScreeningStatistics) -> str:
         return text + "."
     share = 100 * s.scoring / (s.scoring + s.training)
     return (
-        f"{text}. Scoring took {words.duration(s.scoring)} of workers' time, training "
+        f"{text}. Scoring took {words.duration(s.scoring)} of worker time, training "
         f"{words.duration(s.training)}: {share:.2g} % went into scores."
     )
 
@@ -64,7 +64,8 @@ def judged_sentence(run: st.RunStatistics, p: ProxyStatistics) -> str:
         few = f"only {p.trained:,}" if p.trained else "none"
         return (
             f"Scores are judged by the {what} of what was trained to the end; {few} of the scored "
-            f"architectures {'were' if p.trained > 1 else 'was'} so far, and it takes {FEWEST}."
+            f"architectures {'were' if p.trained > 1 else 'was'} so far, and at least {FEWEST} are "
+            "needed."
         )
     methods = [f"{method} {n:,}" for method, n in p.methods(run).items()]
     shares = f" ({', '.join(methods)})" if len(methods) > 1 else ""
@@ -179,8 +180,8 @@ def undecided(names: Sequence[str]) -> str:
     """
     verb = "is" if len(names) == 1 else "are"
     return (
-        f"{listed(names)} {verb} not compared with size: that takes {PAIRS_FROM} architectures "
-        "that were drawn at random, and differ."
+        f"{listed(names)} {verb} not compared with size: that needs {PAIRS_FROM} different "
+        "architectures drawn at random."
     )
 
 
@@ -195,7 +196,7 @@ def _flat(q: RankQuality) -> str:
     if not q.distinct:
         return f"{q.name} has no valid score of these architectures."
     if q.distinct == 1:
-        return f"{q.name} does not tell these architectures apart."
+        return f"{q.name} has the same value for all of these architectures."
     return f"{q.name} cannot be judged: what was measured does not differ."
 
 

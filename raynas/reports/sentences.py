@@ -42,11 +42,11 @@ def headline(run: st.RunStatistics, summary: tables.RunSummary) -> str:
     if not summary.rows:
         return "Nothing has been measured yet."
     if summary.best is None and not summary.methods:
-        return f"Nothing has been searched yet. {trained_sentence(summary.training)}".rstrip()
+        return f"The search has not begun yet. {trained_sentence(summary.training)}".rstrip()
     if summary.best is None and summary.failure:
         return f"There is no result: {summary.failure}."
     if summary.best is None:
-        return "No trial has brought a result yet. " + _endings(summary)
+        return "No trial has a result yet. " + _endings(summary)
     if not summary.best.complete:
         metric = run.objectives[0].metric
         value = words.finding(metric, summary.best.values[metric], run.unit(metric))
@@ -134,19 +134,19 @@ def trials_sentence(summary: tables.RunSummary) -> str:
         f"{states[s.value]:,} {said}"
         for s, said in (
             (TrialState.FAILED, "failed"),
-            (TrialState.INFEASIBLE, "broke a bound"),
+            (TrialState.INFEASIBLE, "infeasible"),
             (TrialState.RUNNING, "still running"),
         )
         if states[s.value]
     ]
     text = ", ".join(parts)
     if main.seconds:
-        text += f". That took {words.duration(main.seconds)} of workers' time"
+        text += f". That took {words.duration(main.seconds)} of worker time"
         if summary.worker_seconds > main.seconds:
             whole = words.duration(summary.worker_seconds)
             more = "the training of the supernet, " if summary.training else ""
             text += f"; the whole run with {more}comparisons and finals took {whole} of it"
-        text += f", {words.duration(summary.elapsed)} by the clock"
+        text += f", {words.duration(summary.elapsed)} of wall time"
     return text + "."
 
 
@@ -201,17 +201,17 @@ def _verdict(run: st.RunStatistics, c: equal_cost.EqualCostComparison) -> tuple[
     ahead = f"{text}{run.main} is ahead by {gap}"
     if c.pending:
         return "close", f"{ahead}, but {c.pending}, so it cannot be told from chance yet."
-    if c.luck is None or not c.luck.can_be_judged:
+    if c.lead is None or not c.lead.can_be_judged:
         return "close", (
             f"{ahead}. One run of each cannot tell that from chance: compare several seeds."
         )
-    if not c.beyond_luck:
+    if not c.beyond_chance:
         return "close", (
-            f"{ahead}, which random search also reaches by chance: {_chance(run.main, c.luck)}. "
+            f"{ahead}, which random search also reaches by chance: {_chance(run.main, c.lead)}. "
             "Several seeds of both would say more."
         )
     return "better", (
-        f"{ahead}, more than random search reaches by chance: {_chance(run.main, c.luck)}. "
+        f"{ahead}, more than random search reaches by chance: {_chance(run.main, c.lead)}. "
         "It is one run of each: another seed may differ."
     )
 

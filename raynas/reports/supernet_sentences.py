@@ -35,11 +35,11 @@ def trained_sentence(t: sn.SupernetTraining | None) -> str:
     """
     if t is None:
         return ""
-    took = f"{words.count(t.step, 'epoch')} in {words.duration(t.seconds)} of workers' time"
+    took = f"{words.count(t.step, 'epoch')} in {words.duration(t.seconds)} of worker time"
     if t.state == TrialState.FAILED.value:
         return f"{t.trainer} failed after {took}: {t.message}."
     if t.state != TrialState.COMPLETE.value:
-        return f"{t.trainer} is under way: {took}."
+        return f"{t.trainer} is running: {took}."
     text = f"{t.trainer} trained the supernet once: {took}."
     if not t.evaluated or not t.seconds:
         return text
@@ -47,7 +47,7 @@ def trained_sentence(t: sn.SupernetTraining | None) -> str:
     shown = f"{share:.0f}" if share >= 10 else f"{share:.2g}"
     return (
         f"{text} With its weights {words.count(t.evaluated, 'architecture')} were evaluated in "
-        f"{words.duration(t.searching)} of workers' time, {shown} % of what the training took."
+        f"{words.duration(t.searching)} of worker time, {shown} % of what the training took."
     )
 
 
@@ -65,14 +65,14 @@ def truth_sentence(run: st.RunStatistics, j: sn.SearchRankingStatistics) -> str:
     if not j.qualities:
         return (
             f"The search's values are judged by networks trained from scratch; {len(j.index):,} of "
-            f"{j.wanted:,} are trained so far, and it takes {FEWEST}."
+            f"{j.wanted:,} are trained so far, and at least {FEWEST} are needed."
         )
     best = words.quantity(j.objective.metric, float((j.objective.sign * j.truth).max())
                           * j.objective.sign, run.unit(j.objective.metric))  # fmt: skip
     return (
         f"{words.count(len(j.index), 'architecture')} from all over the search's ranking were "
         f"trained from scratch; the best of them has {best} {what}.{left_out_sentence(j.left_out)} "
-        "The search's own value ranks them like this, beside what their size alone would say:"
+        "The search's own value ranks them like this, compared with their size alone:"
     )
 
 
@@ -90,7 +90,11 @@ def truth_verdict(j: sn.SearchRankingStatistics, subject: str) -> str:
     if q is None:
         return ""
     if not math.isfinite(q.whole.spearman.value):
-        flat = "do not tell these architectures apart" if q.distinct == 1 else "cannot be judged"
+        flat = (
+            "have the same value for all of these architectures"
+            if q.distinct == 1
+            else "cannot be judged"
+        )
         return f"{subject} {flat}" + (
             ": the trained networks do not differ." if q.distinct > 1 else "."
         )
@@ -129,7 +133,8 @@ def tuned_sentence(run: st.RunStatistics, found: list[sn.FinalistPair]) -> str:
         if gain.low > 0 or gain.high < 0:
             text += f"{said} than one from scratch {interval}"
         else:
-            text += f"{_side(gain.value)} one from scratch {interval}, which other seeds may turn"
+            text += f"{_side(gain.value)} one from scratch {interval}"
+            text += ", which may differ with other seeds"
     times = [f.tuned_seconds / f.scratch_seconds for f in both if f.scratch_seconds > 0]
     if times and np.isfinite(times).all():
         text += f", with {100 * float(np.mean(times)):.0f} % of its worker time"

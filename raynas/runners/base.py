@@ -370,8 +370,8 @@ def deliver(work: JobSource, job: Job, outcome: JobOutcome) -> bool:
     if outcome.no_storage:  # the trial stays RUNNING, and goes on from its last checkpoint
         raise UserError(
             f"a worker on {outcome.host} cannot write to {work.folder}: {outcome.failure}",
-            hint="nothing stored is lost: make room, give access or allow more open files (as with "
-            "`ulimit -n 4096`), then `raynas resume` goes on",
+            hint="stored results are safe: free space, give access or allow more open files (as "
+            "with `ulimit -n 4096`), then continue with `raynas resume`",
         )
     if outcome.out_of_memory:
         work.no_memory(job, outcome.failure, outcome.room)

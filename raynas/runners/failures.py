@@ -152,6 +152,6 @@ def no_setup(reason: str) -> UserError:
     """
     return UserError(
         f"workers cannot be set up: {reason}",
-        hint="look for what differs between this process and the workers, then "
+        hint="check what differs between this process and the workers, then "
         "`raynas resume` goes on",
     )

@@ -156,7 +156,7 @@ class _Replay:
         try:
             while not self.work.done and not self.work.interrupted:
                 if not self.queue:
-                    raise RaynasError("all workers wait, but the search neither ends nor goes on")
+                    raise RaynasError("all workers wait, but the search neither ends nor has work")
                 self._happens(*heapq.heappop(self.queue))
                 self._wake()
         finally:

@@ -102,7 +102,7 @@ class BOHB(Sampler):
         for setting, low in (("top", 0.0), ("random", -1.0), ("width", 0.0)):
             value = getattr(self, setting)
             if not low < value <= 1 or value < 0:
-                raise UserError(f"BOHB: {setting} = {value}", expected="a share, up to 1")
+                raise UserError(f"BOHB: {setting} = {value}", expected="above 0, up to 1")
 
     def setup(self, space: SearchSpace, problem: SearchProblem) -> None:
         """Start without any history for this space and problem.

@@ -71,7 +71,9 @@ class Listed(_Finite):
 
     def _all(self, space: SearchSpace) -> Iterable[Architecture]:
         if not self.architectures:
-            raise UserError("listed: no architecture", hint="name some: Listed((text, ...))")
+            raise UserError(
+                "Listed: no architectures were given", hint="give some: Listed((text, ...))"
+            )
         return [space.architecture(text) for text in self.architectures]
 
 
@@ -96,6 +98,7 @@ class Exhaustive(_Finite):
             raise UserError(
                 f"exhaustive: space {space.name!r} has {space.size:,} architectures",
                 expected=f"up to {self.most:,}",
-                hint="take a sampler that draws, such as Random, or make the space smaller",
+                hint="use a sampler that draws architectures, such as Random, or make the space "
+                "smaller",
             )
         return space.enumerate()

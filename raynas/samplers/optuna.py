@@ -195,7 +195,7 @@ class CMAES(OptunaSampler):
         unordered = [c.name for c in space.choices if not c.ordered and len(c) > 1]
         if unordered:
             raise UserError(
-                f"CMAES cannot search space {space.name!r}: these choices have no order: "
+                f"CMAES cannot search space {space.name!r}: these choices are not ordered: "
                 + ", ".join(unordered),
                 expected="spaces of ordered choices only",
                 hint="use TPE, NSGA2, GP or RegularizedEvolution",

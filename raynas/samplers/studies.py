@@ -61,7 +61,7 @@ def write_studies(
         OSError: The file cannot be written.
     """
     if file.exists():
-        raise UserError(f"{file} is there already", hint="remove it, or name another file")
+        raise UserError(f"{file} already exists", hint="remove it, or give another file name")
     file.parent.mkdir(parents=True, exist_ok=True)
     aside = file.with_name(f".tmp-{os.getpid()}-{file.name}")
     aside.unlink(missing_ok=True)

@@ -63,7 +63,7 @@ class FirstFailures:
             return
         self._interruption.request(
             AllTrialsFailed(
-                f"the search is given up: {every_trial_failed([self._messages[n] for n in first])}"
-                "; mend that, then `raynas resume` goes on"
+                f"the search was stopped: {every_trial_failed([self._messages[n] for n in first])}"
+                "; fix the cause, then continue with `raynas resume`"
             )
         )

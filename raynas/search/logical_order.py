@@ -226,7 +226,7 @@ class LogicalOrder:
             raise UserError(
                 f"trial {trial.number} was {stored.arch.text}, and is {trial.arch.text} in this "
                 "session",
-                hint="proposals depend on versions: resume with those of the first session",
+                hint="proposals depend on package versions: resume with those of the first session",
             )
         if not stored.state.ended:
             trial.attempt = stored.attempt + 1

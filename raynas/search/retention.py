@@ -41,7 +41,7 @@ class Checkpoints:
             raise UserError(
                 f"checkpoints.quota={self.quota}",
                 expected=">= 0, or None",
-                hint="0 keeps only what is needed to go on, and the best",
+                hint="0 keeps only what is needed to continue, and the best",
             )
         if self.top < 0:
             raise UserError(f"checkpoints.top={self.top}", expected=">= 0")

@@ -232,7 +232,7 @@ class SamplerProposer(Proposer):
             if not self._interruption.requested:
                 self._end(
                     f"{rejected} proposals in a row break {', '.join(map(str, self._bounds))}; "
-                    "loosen the bounds or make the space smaller"
+                    "relax the bounds or make the space smaller"
                 )
         self._flush()
         return None
@@ -357,7 +357,7 @@ def _no_proposal(sampler: Sampler, space: str, number: int, error: Exception) ->
     return UserError(
         f"sampler {sampler.name!r} cannot propose trial {number} of space {space!r}: {text} "
         f"({last.filename}, line {last.lineno})",
-        hint="mend it, then `raynas resume` goes on",
+        hint="fix it, then continue with `raynas resume`",
     )
 
 

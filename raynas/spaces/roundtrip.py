@@ -83,7 +83,7 @@ def _check_choice(choice: Choice) -> None:
         raise UserError(
             f"the name of choice {choice.name!r} has {shown} in it, and an architecture's text is "
             "'name=option,name=option'",
-            hint="name the choice without it",
+            hint="rename the choice",
         )
     spelled: dict[str, Option] = {}
     for option in choice.options:

@@ -264,7 +264,9 @@ def _brief(value: object) -> str:
 def _choice(found: Any) -> Choice:
     options = tuple(_a(list, found["options"]))
     if not all(isinstance(option, bool | int | float | str) for option in options):
-        raise ValueError(f"choice {_brief(found['name'])} has options that are no options")
+        raise ValueError(
+            f"choice {_brief(found['name'])} has options that are not texts or numbers"
+        )
     return Choice(_a(str, found["name"]), options, _a(bool, found["ordered"]))
 
 
@@ -282,5 +284,5 @@ def _graph(found: Any) -> ArchitectureGraph:
     named = tuple(_a(str, node) for node in _a(list, nodes))
     joined = tuple((_a(int, a), _a(int, b), _a(str, label)) for a, b, label in _a(list, edges))
     if any(not 0 <= end < len(named) for a, b, _ in joined for end in (a, b)):
-        raise ValueError("an edge ends at a node that is not there")
+        raise ValueError("an edge ends at a node that does not exist")
     return ArchitectureGraph(named, joined)

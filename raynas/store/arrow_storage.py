@@ -56,7 +56,7 @@ class ArrowStorage:
 
         path = self._at(name)
         if self.system.get_file_info(path).type != fs.FileType.NotFound:
-            raise FileExistsError(17, f"{name} is there already")
+            raise FileExistsError(17, f"{name} already exists")
         self.system.move(self._put_beside(name, data), path)
 
     def _put_beside(self, name: str, data: Bytes) -> str:

@@ -230,8 +230,8 @@ def join(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
         ) from error
     except pa.ArrowException as error:
         raise UserError(
-            f"the fragments of this run do not fit together: {error}",
-            hint="move out of its results folder what raynas did not write",
+            f"the fragments of this run have different columns: {error}",
+            hint="move files that raynas did not write out of its results folder",
         ) from error
     return joined.combine_chunks()
 

@@ -134,7 +134,7 @@ class Lease:
         ttl = holder.ttl if holder else self._ttl
         return UserError(
             f"the run at {self._remote.shown} is being written by {words}",
-            hint=f"wait for it or stop it; one that died is gone after {ttl:.0f} s",
+            hint=f"wait for it or stop it; the lock of a dead process expires after {ttl:.0f} s",
         )
 
     def _content(self, epoch: int, free: bool = False) -> bytes:

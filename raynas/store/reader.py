@@ -76,7 +76,7 @@ def _tables(folder: RunFolder) -> list[pa.Table]:
             for fragment in fragments:
                 missing = fragment.path.name
                 tables.append(read_fragment(fragment.path))
-        except FileNotFoundError:  # merged meanwhile; what counts now is there already
+        except FileNotFoundError:  # merged meanwhile; what counts now already exists
             continue
         return tables
     raise unsettled(f"fragment {missing} in {folder.results} is missing")

@@ -72,7 +72,7 @@ class RemoteFolder:
         return UserError(
             f"storage {self.shown!r} cannot be opened: {self._line(error)}",
             expected="file:///..., s3://bucket/..., gs://bucket/..., abfs://..., hdfs://host:port/...",
-            hint="look at the scheme, the region and the credentials",
+            hint="check the scheme, the region and the credentials",
         )
 
     @property
@@ -142,7 +142,7 @@ class RemoteFolder:
         try:
             return self._storage.read(name) == data
         except FileNotFoundError:  # two requests met, and neither was carried out
-            raise OSError(5, f"{name} is there and is not") from None
+            raise OSError(5, f"{name} could be neither created nor read") from None
 
     def read(self, name: str) -> bytes:
         """Return the contents of a file.
@@ -194,7 +194,7 @@ class RemoteFolder:
                 raise UserError(
                     f"storage {self.shown} lists a file with the name {brief(name)}",
                     expected="names below the run's own folder, without '..'",
-                    hint="remove that file; raynas did not write it",
+                    hint="remove that file; it was not written by raynas",
                 )
         return found
 

@@ -332,7 +332,7 @@ class RunFolder:
         if (here := self.live_writer()) is not None:
             return f"process {here}"
         if self.asked is None and self.remote is not None:
-            raise OSError(f"storage {self.remote.shown} is not asked")
+            raise OSError(f"storage {self.remote.shown} was not contacted")
         return "" if self.asked is None else writer_of(self.asked)
 
     def refresh(self) -> RunFolder:
@@ -385,11 +385,11 @@ def _absolute(path: Path | str) -> Path:
 def _begin(remote: RemoteFolder, source_text: str, info: RunInfo, pickled: bytes) -> None:
     """Create the run in its storage; ``run.json``, with the source in it, decides whose it is.
 
-    Raises: UserError when something is there already; OSError.
+    Raises: UserError when something already exists; OSError.
     """
     # a raynas that was killed here may have left only the source
     if there := remote.names().keys() - {"experiment.py", PICKLE}:
-        raise _taken(remote, "a run" if RUN_FILE in there else "other things")
+        raise _taken(remote, "a run" if RUN_FILE in there else "other files")
     try:
         remote.create(RUN_FILE, info.to_json(source=source_text).encode())
     except FileExistsError:
@@ -401,8 +401,8 @@ def _begin(remote: RemoteFolder, source_text: str, info: RunInfo, pickled: bytes
 
 def _taken(remote: RemoteFolder, what: str) -> UserError:
     return UserError(
-        f"{remote.shown} holds {what} already",
-        hint=f"raynas resume {remote.shown}, or another place with --output",
+        f"{remote.shown} already holds {what}",
+        hint=f"raynas resume {remote.shown}, or give another location with --output",
     )
 
 
@@ -415,20 +415,20 @@ def _refuse_taken(path: Path) -> None:
         return
     except NotADirectoryError:
         raise UserError(
-            f"run folder {path} cannot be made: a file is in its way", hint=other
+            f"run folder {path} cannot be created: a file has its path", hint=other
         ) from None
     except OSError as error:
         raise _unwritable(path, error) from error
     if RUN_FILE in names:
         raise UserError(
-            f"run folder {path} exists already",
+            f"run folder {path} already exists",
             hint=f"go on with: raynas resume {path}; or {other}",
         )
     unfinished = LOCK_FILE in names  # the first thing that create() makes
     foreign = {n for n in names - _OWN if not n.startswith(TEMP_PREFIX)} if unfinished else names
     foreign |= {f"{n}/{p.name}" for n in _FOLDERS for p in (path / n).glob("*")}
     if foreign:
-        raise UserError(f"folder {path} holds other things: {sorted(foreign)[0]}", hint=other)
+        raise UserError(f"folder {path} holds other files: {sorted(foreign)[0]}", hint=other)
 
 
 def _refuse_newer(file: Path, text: str) -> None:

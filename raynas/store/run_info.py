@@ -118,11 +118,11 @@ _LATER = {"stand_in": bool}
 def _metric(found: Any) -> Metric:
     metric = Metric(**found)
     if not all(isinstance(text, str) for text in (metric.name, metric.unit, metric.doc)):
-        raise ValueError(f"metric {brief(found)} has a name, unit or doc that is no text")
+        raise ValueError(f"metric {brief(found)} has a name, unit or doc that is not text")
     try:
         f"{metric.name}{metric.unit}{metric.doc}".encode()  # they become names of columns
     except UnicodeEncodeError:
-        raise ValueError(f"metric {brief(metric.name)} has half a character (surrogate)") from None
+        raise ValueError(f"metric {brief(metric.name)} contains a surrogate") from None
     if metric.direction not in ("max", "min"):
         raise ValueError(f"metric {brief(metric.name)} has direction {brief(metric.direction)}")
     return metric

@@ -104,7 +104,7 @@ def check_metrics(metrics: Sequence[Metric]) -> None:
         name = metric.name.casefold()
         if not name or name in taken:
             raise UserError(
-                f"metric {metric.name!r} has no name of its own in the result table",
+                f"metric {metric.name!r} has the name of another column of the result table",
                 expected=f"any name but {', '.join(sorted(taken))}",
                 hint="rename the metric",
             )

@@ -57,7 +57,7 @@ class UriParts:
             ValueError: The URI names no bucket, or has another option.
         """
         if not self.bucket:
-            raise ValueError("it names no bucket")
+            raise ValueError("it has no bucket")
         for name in self.options:
             if name not in allowed:
                 raise ValueError(f"option {name!r} is not one of {', '.join(sorted(allowed))}")

@@ -149,7 +149,7 @@ def _refused_in_words(remote: RemoteFolder) -> Iterator[None]:
     except OSError as error:
         raise UserError(
             f"the run at {remote.shown} cannot be read: {error.strerror or error}",
-            hint="look at the storage and try again; nothing is lost",
+            hint="check the storage and try again; nothing is lost",
         ) from None
 
 

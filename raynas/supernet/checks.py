@@ -37,7 +37,7 @@ def check_supernet(supernet: Supernet, images: Tensor, phases: Sequence[Phase] =
 
     Raises:
         UserError: When a pass or a cut fails; it names the layer and what to use instead.
-        UserError: When the extracted network computes something else than the supernet.
+        UserError: When the extracted network computes other outputs than the supernet.
         UserError: When a phase sorts channels and there are none to sort, or sorting changes the
             logits of the largest network.
 

@@ -54,7 +54,7 @@ def extract_checked(
         if reason := why_it_differs(network, images):
             raise RaynasError(f"the network taken out for {arch}: {reason}")
         raise RaynasError(
-            f"the network taken out for {arch} computes something else than the supernet: logits "
+            f"the network taken out for {arch} computes other outputs than the supernet: logits "
             f"differ by {difference:g}"
         )
     trained, every = count_trainable(network), sum(p.numel() for p in network.parameters())

@@ -65,7 +65,7 @@ class Phase:
         if self.epoch < 1 or (self.options is not None and self.options < 1):
             raise UserError(
                 f"phase from epoch {self.epoch} with {self.options} options of {self.opens!r}",
-                expected="both from 1 up, options=None for all",
+                expected="both at least 1; options=None for all options",
             )
 
     def fits(self, choice: str) -> bool:
@@ -169,7 +169,7 @@ class OpenOptions:
         raise UserError(
             f"{_DRAWS} random architectures of space {self.space.name!r}, one after the other, "
             f"have no canonical form: {reason}",
-            hint="mend the space's canonical()",
+            hint="fix the space's canonical()",
         )
 
     def _drawn(self, rng: np.random.Generator, canonical: bool) -> Architecture:

@@ -139,7 +139,7 @@ def read_version(path: Path) -> str:
         Twelve hexadecimal digits.
 
     Raises:
-        UserError: When the file is missing or holds no supernet weights; it names the file.
+        UserError: When the file is missing or contains no supernet weights; it names the file.
     """
     return str(_head(path)[1]["version"])
 
@@ -167,7 +167,7 @@ def _head(path: Path) -> tuple[Path, dict[str, Any]]:
     """Return the file and its head, which has a version.
 
     Raises:
-        UserError: When the file is missing or holds no supernet weights.
+        UserError: When the file is missing or contains no supernet weights.
     """
     file = path / FILE if path.is_dir() else path
     try:
@@ -176,13 +176,15 @@ def _head(path: Path) -> tuple[Path, dict[str, Any]]:
         head: dict[str, Any] = json.loads(text)
         head["version"]
     except FileNotFoundError as error:
-        raise UserError(f"no supernet weights at {file}", hint="check the path") from error
+        raise UserError(f"supernet weights not found: {file}", hint="check the path") from error
     except OSError as error:
         raise UserError(f"cannot read {file}: {reason(error)}") from error
     except SafetensorError as error:
-        raise UserError(f"{file} is not a whole safetensors file ({error})", hint=_AGAIN) from error
+        raise UserError(
+            f"{file} is not a complete safetensors file ({error})", hint=_AGAIN
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} holds no supernet weights", hint="check the path") from error
+        raise UserError(f"{file} contains no supernet weights", hint="check the path") from error
     return file, head
 
 
@@ -229,7 +231,7 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         content = file.read_bytes()
     except FileNotFoundError as error:
-        raise UserError(f"no supernet weights at {file}", hint="check the path") from error
+        raise UserError(f"supernet weights not found: {file}", hint="check the path") from error
     except OSError as error:
         raise UserError(f"cannot read {file}: {reason(error)}") from error
     try:
@@ -238,9 +240,11 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         text = json.loads(content[8 : 8 + size]).get("__metadata__", {}).get(_HEAD)
         head: dict[str, Any] = {} if text is None else json.loads(text)
     except (SafetensorError, ValueError) as error:
-        raise UserError(f"{file} is not a whole safetensors file ({error})", hint=_AGAIN) from error
+        raise UserError(
+            f"{file} is not a complete safetensors file ({error})", hint=_AGAIN
+        ) from error
     if not head or not isinstance(head, dict):
-        raise UserError(f"{file} holds no supernet weights", hint="check the path")
+        raise UserError(f"{file} contains no supernet weights", hint="check the path")
     if head.get("format") != FORMAT:
         raise UserError(f"{file} has format {head.get('format')}", expected=str(FORMAT))
     whole = head.keys() >= _KEYS and isinstance(head["space"], dict)

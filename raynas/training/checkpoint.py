@@ -169,10 +169,10 @@ def load_network(path: Path, network: nn.Module) -> dict[str, str]:
             metadata = dict(file.metadata() or {})
             network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     except FileNotFoundError as error:
-        raise UserError(f"no weights at {path}", hint="check the path") from error
+        raise UserError(f"weights not found: {path}", hint="check the path") from error
     except SafetensorError as error:
         raise UserError(
-            f"{path} is not a whole safetensors file ({error})", hint="export the network again"
+            f"{path} is not a complete safetensors file ({error})", hint="export the network again"
         ) from error
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]

@@ -81,7 +81,7 @@ def export_network(
     Raises:
         UserError: When a format is unknown.
         UserError: When a package is missing.
-        RaynasError: When a file computes something else than the network, or a part of the network
+        RaynasError: When a file computes other outputs than the network, or a part of the network
             cannot be exported; the message lists all formats that were not written.
     """
     for name in formats:
@@ -171,7 +171,7 @@ def _difference(name: str, network: nn.Module, again: Forward, batch: Tensor) ->
     largest = float(wanted.abs().max())
     if not difference <= ABSOLUTE + relative * largest:  # also when it is not a number
         raise RaynasError(
-            f"the {name} file computes something else than the network: logits up to {largest:g} "
+            f"the {name} file computes other outputs than the network: logits up to {largest:g} "
             f"differ by {difference:g} for {len(batch)} images"
         )
     return difference

@@ -119,7 +119,7 @@ def pair(cell: Cell, seed: int) -> Outcome:
         ours, theirs = (math.isfinite(t.at(main.meter.paid)) for t in traces)
         return Outcome(0.5 + 0.5 * (ours - theirs), False, cost)
     won = 0.5 if found.main == found.random else float(found.better)
-    return Outcome(won, found.beyond_luck, cost)
+    return Outcome(won, found.beyond_chance, cost)
 
 
 def _search(

@@ -1,4 +1,4 @@
-"""How often a report speaks of more than luck where there is nothing but luck.
+"""How often a report speaks of more than luck where there is nothing but chance.
 
 What these count holds for the seeds that are fixed here; ``random_pairs.py`` counts over many.
 """
@@ -13,7 +13,7 @@ import pytest
 from calibration import random_pairs
 from numpy.typing import NDArray
 
-from raynas.analysis import chance as luck
+from raynas.analysis import chance
 from raynas.analysis import statistics as st
 from raynas.core.metrics import VAL_ACCURACY
 from raynas.reports.sentences import compare_sentence
@@ -45,7 +45,7 @@ def stopped(rng: np.random.Generator, n: int) -> Floats:
 def claims(draw: Draw, sizes: tuple[int, int], runs: int = 4000) -> float:
     """How often the first of two samples of one distribution is called beyond chance."""
     rng = np.random.default_rng(1)
-    found = [luck.lead(draw(rng, sizes[0]), draw(rng, sizes[1])) for _ in range(runs)]
+    found = [chance.lead(draw(rng, sizes[0]), draw(rng, sizes[1])) for _ in range(runs)]
     return sum(one.beyond_chance for one in found) / runs
 
 
@@ -57,7 +57,7 @@ def test_luck_is_called_more_in_at_most_five_percent(draw: Draw, sizes: tuple[in
 
 def test_a_search_that_is_better_is_told_from_luck() -> None:
     rng = np.random.default_rng(2)
-    found = [luck.lead(rng.normal(1, 1, 60), rng.normal(0, 1, 60)) for _ in range(500)]
+    found = [chance.lead(rng.normal(1, 1, 60), rng.normal(0, 1, 60)) for _ in range(500)]
     assert sum(one.beyond_chance for one in found) / 500 > 0.6
 
 

@@ -246,7 +246,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "in use": in_use,
 }
 PATCHES = "does not take patches of 3 x 3 pixels"
-UNPADDED = "turns (8, 8) pixels into (6, 6), which is no whole stride"
+UNPADDED = "turns (8, 8) pixels into (6, 6), which is not a whole stride"
 INVALID = {  # (network, proxy) -> words of the reason; all other pairs have a score
     ("functional", "aznas"): "no chain of blocks",
     ("functional", "meco"): "no module gives a feature map",

@@ -122,7 +122,7 @@ def test_zen_scores_are_the_authors(number):
     weights = {name: state[name] for name, _ in network.named_parameters()}
     probe = Probe(network, batch)
     if row["zen"] == -math.inf:
-        with pytest.raises(InvalidScore, match="does not move"):
+        with pytest.raises(InvalidScore, match="does not change"):
             ZenScore().change(probe, weights, x, e)
     else:
         found = ZenScore().change(probe, weights, x, e)

@@ -177,8 +177,8 @@ def test_a_syntax_error_in_a_process_of_its_own(tmp_path: Path) -> None:
         ({"objectives": "(Objective(direction='up'),)"}, ["'up'", "max, min"]),
         ({"space": "ToySpace"}, ["space is the class ToySpace", "space=ToySpace(...)"]),
         ({"space": "'toy'"}, ["space is str, not a SearchSpace", "raynas list"]),
-        ({"baselines": "(Random(),)"}, ["two samplers of one name", "baselines=()"]),
-        ({"budget": "Budget(None)"}, ["without an end", "budget.trials or budget.hours"]),
+        ({"baselines": "(Random(),)"}, ["several samplers have the same name", "baselines=()"]),
+        ({"budget": "Budget(None)"}, ["has no limit", "budget.trials or budget.hours"]),
         ({"scheduler": "ASHA(factor=1)"}, ["factor = 1", "expected"]),
     ],
 )
@@ -329,8 +329,8 @@ def test_runs_beside_a_wrong_name_are_named(run: Path) -> None:
 
 def test_a_folder_with_a_run_in_it(toy: Path, run: Path) -> None:
     before = stored(run)
-    refused(raynas("run", toy, "--local", "--output", run), "exists already", f"resume {run}")
-    refused(raynas("run", toy, "--local", "--output", run.parent), "holds other things")
+    refused(raynas("run", toy, "--local", "--output", run), "already exists", f"resume {run}")
+    refused(raynas("run", toy, "--local", "--output", run.parent), "holds other files")
     assert stored(run) == before
 
 
@@ -461,9 +461,9 @@ def test_a_folder_that_cannot_be_made(
     toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
-    refused(raynas("run", toy, "--local", "--output", tmp_path / "file"), "a file is in its way")
+    refused(raynas("run", toy, "--local", "--output", tmp_path / "file"), "a file has its path")
     inside = tmp_path / "file" / "inside"
-    refused(raynas("run", toy, "--local", "--output", inside), "a file is in its way", "--output")
+    refused(raynas("run", toy, "--local", "--output", inside), "a file has its path", "--output")
 
     def forbidden(self: Path, *_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))

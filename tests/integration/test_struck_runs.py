@@ -499,7 +499,7 @@ def test_a_trial_is_not_blamed_for_the_machine(
         assert (called.code, called.err) == (0, "")
         assert states.count("FAILED") == 1
         return
-    one_line(called, 2, os.strerror(number), "`raynas resume` goes on")
+    one_line(called, 2, os.strerror(number), "continue with `raynas resume`")
     assert "FAILED" not in states
     goes_on(run, rows_of(run), calm)
 

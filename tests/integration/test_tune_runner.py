@@ -339,5 +339,5 @@ def test_an_evaluation_by_several_processes_gets_their_resources(tune: Make) -> 
     tune(cpus=1.0).run(work)
     assert work.most == 1  # there are two cores
     assert [row["state"] for row in rows].count("COMPLETE") == 2
-    with pytest.raises(UserError, match="3 processes that train together want 3 CPUs on one mach"):
+    with pytest.raises(UserError, match="3 processes that train together need 3 CPUs on one mach"):
         tune(cpus=1.0).run(search(Script(GOOD[:1]), Several(processes=3), Table(), trials=1))

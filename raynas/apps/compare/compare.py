@@ -111,7 +111,7 @@ def compare(
     path = str(table.absolute()) if table is not None else None
     tasks = plan.tasks()
     if not tasks:
-        raise UserError("nothing to compare: no protocol takes these methods")
+        raise UserError("nothing to compare: no protocol supports these methods")
     for line in table_values.table(path).remarks():
         remark(line)
     tasks = [

@@ -83,7 +83,8 @@ class Batch:
         """
         if not 2 <= size <= len(view.train):
             raise UserError(
-                f"a batch of {size} images from {len(view.train)}", expected="2 or more, all differ"
+                f"a batch of {size} images from {len(view.train)}",
+                expected="2 or more images, all different",
             )
         chosen = rng_for(seed, "batch").choice(len(view.train), size, replace=False)
         pixels = torch.tensor(view.train.pixels[chosen]).permute(0, 3, 1, 2).float()

@@ -300,7 +300,7 @@ class _Tracer(TorchFunctionMode):
         if self._norm == "off":
             return x
         if x.numel() == x.shape[1]:
-            raise InvalidScore("a batch norm gets one value per channel: it has no variance")
+            raise InvalidScore("a batch norm gets one value per channel, which has no variance")
         eps, weight, bias = given.get("eps", 1e-5), given.get("weight"), given.get("bias")
         fast = not torch.is_grad_enabled() and is_slow_in_torch(x)
         if fast or self._watch & PassRecording.NORMS:

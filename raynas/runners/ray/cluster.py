@@ -251,7 +251,7 @@ class ClusterRunner(Runner):
             self._remove_folder()
             raise UserError(
                 f"Ray does not start on this machine: {printable(str(error))[:300]}",
-                hint="set RAY_TMPDIR to a folder that can be written, or take --local",
+                hint="set RAY_TMPDIR to a folder that can be written, or use --local",
             ) from error
         node = ray._private.worker._global_node
         self._session = Path(node.get_session_dir_path()) if node else None
@@ -320,7 +320,7 @@ class ClusterRunner(Runner):
                 if amount
             )
             raise UserError(
-                f"{processes} processes that train together want {shown} on one machine",
+                f"{processes} processes that train together need {shown} on one machine",
                 hint="fewer processes, or --set resources.cpus=0.5",
             )
         return wanted

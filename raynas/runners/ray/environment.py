@@ -117,8 +117,8 @@ def short_folder() -> Path | None:
     except OSError as error:
         raise UserError(
             f"the temporary folder {usual} is too long a path for Ray's sockets (up to {_SOCKET} "
-            f"bytes), and none can be made in {_SHORT}: {error.strerror}",
-            hint="set RAY_TMPDIR to a folder with a short path, or take --local",
+            f"bytes), and no shorter one can be created in {_SHORT}: {error.strerror}",
+            hint="set RAY_TMPDIR to a folder with a short path, or use --local",
         ) from error
     line = f"the path {usual} is too long for Ray's sockets; Ray keeps its files in {made}"
     print(printable(line), file=sys.stderr)

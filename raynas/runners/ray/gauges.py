@@ -30,6 +30,8 @@ def make_meter(kind: str, name: str, text: str, labels: tuple[str, ...]) -> Any:
             served.
     """
     if find_spec("prometheus_client") is None:
-        raise UserError("this Ray serves no metrics", hint='pip install "ray[default]"')
+        raise UserError(
+            "this installation of Ray exports no metrics", hint='pip install "ray[default]"'
+        )
     made = {"gauge": metrics.Gauge, "counter": metrics.Counter}[kind]
     return made(name, description=text, tag_keys=labels)

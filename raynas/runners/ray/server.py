@@ -237,7 +237,7 @@ class SupernetServer:
         self.close()
 
     def _serve(self) -> None:
-        reason: Exception = RaynasError("nothing is evaluated any more")
+        reason: Exception = RaynasError("the server no longer evaluates")
         try:
             self._crew.carry_out(self._desk)
         except Exception as error:

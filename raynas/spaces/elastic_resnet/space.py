@@ -417,7 +417,7 @@ def _check(space: ElasticResNet) -> None:
         if type(value) is not int or value < 1:
             raise UserError(
                 f"ElasticResNet strides={space.strides}, stem_width={space.stem_width}, "
-                f"divisor={space.divisor}: {value} makes no network",
+                f"divisor={space.divisor}: {value} does not give a network",
                 expected="integers from 1",
             )
 

@@ -48,7 +48,8 @@ class Looks:
         have = len(view.train)
         if self.calibration > have:
             raise UserError(
-                f"{self.calibration} images for calibration", expected=f"up to the {have} there are"
+                f"{self.calibration} images for calibration",
+                expected=f"at most {have}, the number of training images",
             )
         drawn = rng_for(self.seed, "calibration").permutation(have)[: self.calibration]
         count = min(self.images or len(view.held_out), len(view.held_out))

@@ -146,7 +146,7 @@ class SubnetEvaluator:
             The network in eval mode, on the device.
 
         Raises:
-            RaynasError: When it computes something else than the supernet.
+            RaynasError: When it computes other outputs than the supernet.
         """
         shown = next(self.batches(slice(2)))
         network, _ = extract_checked(self.supernet, arch, images=shown)

@@ -112,7 +112,7 @@ def test_a_training_does_not_count_as_search() -> None:
 def test_before_the_search_there_is_the_training(state: str, told: str) -> None:
     rows = Inherits().trained(state, epochs=2)
     html, pictures = render(rows.table(), info_of())
-    assert f"Nothing has been searched yet. train_supernet {told}" in text_of(html)
+    assert f"The search has not begun yet. train_supernet {told}" in text_of(html)
     assert set(pictures) == {"supernet_curves"}
 
 

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from report_data import Rows, describe_run
 
-from raynas.analysis import chance as luck
-from raynas.analysis import equal_cost
+from raynas.analysis import chance, equal_cost
 from raynas.analysis import statistics as st
 from raynas.core.pareto import hypervolume
 from raynas.reports.sentences import compare_sentence
@@ -112,9 +111,9 @@ def test_a_lead_that_half_of_all_random_searches_have_is_no_claim(rows, descript
     run = st.load(rows.table(), description)
     found = equal_cost.compare(run)
     assert found is not None
-    assert found.luck is not None
-    assert (found.better, found.luck.above, found.beyond_luck) == (True, 1, False)
-    assert found.luck.chance == 0.5
+    assert found.lead is not None
+    assert (found.better, found.lead.above, found.beyond_chance) == (True, 1, False)
+    assert found.lead.chance == 0.5
     verdict, text = compare_sentence(run)
     assert verdict == "close"
     assert (
@@ -128,9 +127,9 @@ def test_five_of_thirty_above_all_of_random_are_more_than_luck(rows, description
     run = st.load(rows.table(), description)
     found = equal_cost.compare(run)
     assert found is not None
-    assert found.luck is not None
-    assert found.luck.above == 5
-    assert found.luck.chance == luck.chance(5, 30, 30) == pytest.approx(0.026, abs=5e-4)
+    assert found.lead is not None
+    assert found.lead.above == 5
+    assert found.lead.chance == chance.chance(5, 30, 30) == pytest.approx(0.026, abs=5e-4)
     verdict, text = compare_sentence(run)
     assert verdict == "better"
     assert (
@@ -151,8 +150,8 @@ def test_several_objectives_make_no_claim_of_luck(rows, describing):
     run = st.load(rows.table(), describing(objectives=TWO))
     found = equal_cost.compare(run)
     assert found is not None
-    assert (found.luck, found.beyond_luck) == (None, False)
-    assert "too little to tell that from luck" in compare_sentence(run)[1]
+    assert (found.lead, found.beyond_chance) == (None, False)
+    assert "cannot tell that from chance" in compare_sentence(run)[1]
 
 
 @pytest.mark.parametrize(

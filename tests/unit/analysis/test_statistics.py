@@ -47,7 +47,7 @@ def test_rungs_count_reached_stopped_and_went_on(rows, description):
             rows.add(k, step, state if step == last else "RUNNING", val_accuracy=float(k))
     rows.add(9, 1, "RUNNING", val_accuracy=1.0)
     run = st.load(rows.table(), description)
-    counts = [(r.step, r.reached, r.stopped, r.went_on) for r in rung_counts.rungs(run, "tpe")]
+    counts = [(r.step, r.reached, r.stopped, r.promoted) for r in rung_counts.rungs(run, "tpe")]
     assert counts == [(1, 10, 5, 4), (3, 4, 3, 1)]
 
 
@@ -56,7 +56,7 @@ def test_who_is_overtaken_after_a_rung_did_not_go_on_from_it(rows, description):
     for step in range(1, 10):
         rows.add(1, step, "COMPLETE" if step == 9 else "RUNNING", val_accuracy=9.0)
     run = st.load(rows.table(), description)
-    counts = [(r.step, r.reached, r.stopped, r.went_on) for r in rung_counts.rungs(run, "tpe")]
+    counts = [(r.step, r.reached, r.stopped, r.promoted) for r in rung_counts.rungs(run, "tpe")]
     assert counts == [(1, 2, 1, 1), (3, 1, 0, 1)]
 
 
@@ -66,7 +66,7 @@ def test_a_rung_counts_at_the_first_step_above_it(rows, description):
         rows.add(k, 4, "STOPPED" if k else "RUNNING", val_accuracy=1.0)
     rows.add(0, 6, "RUNNING", val_accuracy=1.0).add(0, 9, "COMPLETE", val_accuracy=1.0)
     run = st.load(rows.table(), description)
-    counts = [(r.step, r.reached, r.stopped, r.went_on) for r in rung_counts.rungs(run, "tpe")]
+    counts = [(r.step, r.reached, r.stopped, r.promoted) for r in rung_counts.rungs(run, "tpe")]
     assert counts == [(1, 3, 0, 3), (3, 3, 2, 1)]
 
 

@@ -221,7 +221,7 @@ def test_proxies_by_either_name_in_any_case() -> None:
         ({"proxies": ("zen", "ZenScore")}, r"two proxies give zen"),
         ({"proxies": ()}, r"no proxies; name at least one"),
         ({"architectures": ("x",)}, r"malformed NAS-Bench-201 cell 'x'"),
-        ({"architectures": ("x",), "every": True}, r"too much .*--all or --random, one of them"),
+        ({"architectures": ("x",), "every": True}, r"several choices .*one of: arch.*, --random"),
         ({"random": 3, "every": True}, r"too much"),
         ({"space": "zen", "every": True}, r"exhaustive: space 'zen' has .* architectures"),
     ],
@@ -432,5 +432,5 @@ def test_a_run_without_a_row_has_no_table(tiny: Path, tmp_path: Path) -> None:
 
     with pytest.raises(RunInterrupted):
         begin(ScoreRequest(str(tiny), every=True, batch=8), tmp_path / "run", Never)
-    with pytest.raises(UserError, match=r"has no scores yet; `raynas resume` goes on"):
+    with pytest.raises(UserError, match=r"has no scores yet; continue it with `raynas resume`"):
         score_table(*scored_run(tmp_path / "run"))

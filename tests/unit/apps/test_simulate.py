@@ -105,9 +105,9 @@ def test_screening_takes_part_and_its_time_counts() -> None:
 
 def test_what_works_for_real_is_refused_with_the_cure() -> None:
     made = experiment(evaluator=Curves(), data=ToyData())
-    with pytest.raises(UserError, match=r"toy: curves works for real.*--probe.*--step-seconds"):
+    with pytest.raises(UserError, match=r"toy: curves trains networks.*--probe.*--step-seconds"):
         payload_for(made)
-    with pytest.raises(UserError, match="leave one of them out"):
+    with pytest.raises(UserError, match="give only one of them"):
         payload_for(made, probe=2, step_seconds=3.0)
     with pytest.raises(UserError, match=r"times of its steps are known \(tabular\)"):
         payload_for(experiment(), probe=2)
@@ -161,7 +161,7 @@ def test_a_probe_measures_steps_within_the_bounds() -> None:
     assert all((arch["x"] + 1) * (arch["y"] + 1) <= 10 for arch in seen)
     assert times.error is not None
     none = experiment(evaluator=Curves(), data=ToyData(), bounds=(Bound("params", max=1),))
-    with pytest.raises(UserError, match="0 of 400 random architectures keep the bounds"):
+    with pytest.raises(UserError, match="0 of 400 random architectures satisfy the bounds"):
         measured(none, 4)
     broken = FunctionEvaluator(hex)  # it fails for an architecture
     with pytest.raises(UserError, match=r"probing x=.*TypeError"):

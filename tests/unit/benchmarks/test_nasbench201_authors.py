@@ -100,7 +100,7 @@ def test_damaged_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(UserError, match="no bz2 file"):
         read_cell(path, 0)
     path.write_bytes(bz2.compress(pickle.dumps(cell(0))[:-30]))
-    with pytest.raises(UserError, match=r"damaged or no pickle"):
+    with pytest.raises(UserError, match=r"damaged or not a pickle"):
         read_cell(path, 0)
     path.write_bytes(bz2.compress(pickle.dumps([1, 2])))
     with pytest.raises(UserError, match=r"holds list.*expected: a dict"):
@@ -131,7 +131,7 @@ def test_values_that_cannot_be(tmp_path: Path, bad: object, message: str) -> Non
 def test_files_of_another_space(few: Path, tmp_path: Path) -> None:
     to = tmp_path / "t.parquet"
     pack(few / "000002.pickle.pbz2", cell(4))
-    with pytest.raises(UserError, match=r"000002.*not of NAS-Bench-201: architecture 4 is"):
+    with pytest.raises(UserError, match=r"000002.*not a file of NAS-Bench-201: architecture 4 is"):
         convert(few, to)
     pack(few / "meta.pickle.pbz2", {"meta_archs": ["64:64:64:64:64"] * COUNT})
     with pytest.raises(UserError, match=r"architecture 0 is '64:64:64:64:64'.*topology"):

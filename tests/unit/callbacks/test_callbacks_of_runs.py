@@ -203,7 +203,7 @@ def test_prometheus_counts_ends_and_keeps_the_highest() -> None:
     assert meters["raynas_most"].seen[(*key, "val_accuracy")] == 80.0
     assert meters["raynas_least"].seen[(*key, "val_accuracy")] == 70.0
     callback.close()
-    with pytest.raises(UserError, match="come from Ray"):
+    with pytest.raises(UserError, match="need Ray"):
         Prometheus().open("r", Path(), {})
 
 

@@ -161,7 +161,7 @@ def test_scores_of_a_users_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         (["nasbench201", "--proxies", ","], ["no proxies"]),
         (["nasbench201", "--data", "cifar"], ["unknown data set 'cifar'"]),
         (["nasbench201", "--random", "0"], ["'--random'"]),
-        (["nasbench201", "--all", "--random", "9"], ["--all or --random, one of them"]),
+        (["nasbench201", "--all", "--random", "9"], ["one of: architectures, --all, --random"]),
         (["nasbench201", "--set", "space.cell=1"], ["did you mean 'cells'?"]),
         (["nasbench201", "--batch", "9999"], ["a batch of 9999 images"]),
         (["nowhere.py"], ["no experiment file"]),
@@ -353,7 +353,7 @@ def test_a_search_is_opened_by_optuna(run: Path, tmp_path: Path) -> None:
         assert all(t.duration and t.duration.total_seconds() > 0 for t in study.trials)
     called = raynas("export-study", run, file)
     assert (called.code, called.err.count("\n")) == (2, 1)
-    assert f"{file} is there already; remove it" in called.err
+    assert f"{file} already exists; remove it" in called.err
 
 
 def test_export_says_once_what_is_to_be_known_of_it(

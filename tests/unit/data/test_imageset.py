@@ -62,7 +62,7 @@ def test_subset_larger_than_the_set_is_the_set() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"valid_share": 0.0}, "valid_share=0.0 is no share"),
+        ({"valid_share": 0.0}, "valid_share=0.0 is not a fraction"),
         ({"valid_share": 1.5}, "between 0 and 1"),
         ({"valid_share": "half"}, "valid_share='half'"),
         ({"subset": 1}, "subset=1"),

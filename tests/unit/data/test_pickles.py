@@ -98,9 +98,9 @@ def test_array_of_objects(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (PYTHON_2[:60], "damaged or no pickle"),
-        (b"", "damaged or no pickle"),
-        (b"\x1f\x8b not a pickle", "damaged or no pickle"),
+        (PYTHON_2[:60], "damaged or not a pickle"),
+        (b"", "damaged or not a pickle"),
+        (b"\x1f\x8b not a pickle", "damaged or not a pickle"),
         (b"\x80\x02](K\x01e.", "holds list"),
         (b"\x80\x02}U\x04datacnumpy\nndarray\ns.", "not data"),
         (b"\x80\x02}U\x04datac_codecs\nencode\nX\x01\x00\x00\x00aU\x03rot\x86Rs.", "encoding"),

@@ -81,12 +81,12 @@ def test_without_weights_or_with_others(
 ) -> None:
     bare = FineTune(STILL)
     bare.setup(SPACE, view)
-    with pytest.raises(UserError, match="no weights to begin with; use it in a run that trains"):
+    with pytest.raises(UserError, match="no initial weights; use it in a run that trains"):
         next(bare.evaluate(arch, Job(0, 0, 1)))
     other = FineTune(STILL, weights=folder)
     space = replace(SPACE, stem_width=8)
     other.setup(space, view)
     with pytest.raises(UserError, match=r"of another supernet: space\.stem_width is 16 there"):
         next(other.evaluate(space.architecture(arch), Job(0, 0, 1)))
-    with pytest.raises(UserError, match="no supernet weights at"):
+    with pytest.raises(UserError, match="supernet weights not found:"):
         FineTune(STILL, weights=tmp_path / "nowhere").weights_version()

@@ -93,7 +93,7 @@ def test_a_corrupt_file_is_refused_with_its_name(weights: Path, inherited: Inher
     weights.write_bytes(bytes(content[:50]))
     with pytest.raises(UserError, match=r"weights\.safetensors is not a whole"):
         Inherited().bind_weights(weights.parent)
-    with pytest.raises(UserError, match="no supernet weights at"):
+    with pytest.raises(UserError, match="supernet weights not found:"):
         Inherited().bind_weights(weights.parent / "elsewhere")
 
 

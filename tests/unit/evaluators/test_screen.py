@@ -108,7 +108,7 @@ def test_the_share_is_exact() -> None:
         ({"batch": 0}, ">= 1"),
         ({"evaluator": Curves(max_step=4)}, "takes 4 steps.*one measurement"),
         ({"by": Ensemble(("naswot",))}, "naswot.*bad, good, macs, params"),
-        ({"evaluator": Scores(named=())}, r"measures nothing.*by=Ensemble"),
+        ({"evaluator": Scores(named=())}, r"has no metrics to rank by.*by=Ensemble"),
     ],
 )
 def test_screens_that_make_no_sense(parts: dict[str, Any], message: str) -> None:

@@ -63,7 +63,7 @@ def test_missing_scores_are_remarks_and_the_others_stay() -> None:
     assert set(found.values) == {"l2_norm"}
     assert found.note == (
         "no naswot, snip: no path from input to output: all images get the same logits; "
-        "no zen: no path from input to output: the feature map does not move"
+        "no zen: no path from input to output: the feature map does not change"
     )
 
 
@@ -115,8 +115,8 @@ def test_latency_is_a_column_when_asked_for() -> None:
     ("proxies", "message"),
     [
         ((), "no proxies"),
-        ((NASWOT,), "NASWOT is no proxy object"),
-        (NASWOT(), "proxies is no sequence"),
+        ((NASWOT,), "NASWOT is not a proxy object"),
+        (NASWOT(), "proxies is not a sequence"),
         ((NASWOT(), NASWOT()), "two proxies give naswot"),
     ],
 )

@@ -165,7 +165,7 @@ def test_a_value_arrives_with_the_type_of_its_field(text: str, value: object) ->
         ("sampler=TPE", ["sampler='TPE'", "Sampler object", "change the experiment file"]),
         ("bounds=1e6", ["(Bound object, ...)", "bounds='()'"]),
         ("bounds=[1, 2]", ["(Bound object, ...)", "change the experiment file"]),
-        ("objectives=()", ["without objectives"]),
+        ("objectives=()", ["has no objectives"]),
         ("objectives.0=3", ["objectives.0.NAME=VALUE"]),
         ("objectives.1.metric=x", ["'1'", "expected: 0"]),
         ("objectives.0.metric=speed", ["'speed'", "layers, macs, params, val_accuracy"]),
@@ -320,8 +320,8 @@ def test_applying_leaves_the_experiment_as_it_was() -> None:
         ({"sampler": Random}, "sampler is the class Random; write sampler=Random(...)"),
         ({"bounds": (Bound("latency", max=3),)}, "metric in bounds: 'latency'; expected: layers"),
         ({"objectives": (Objective("val_acuracy"),)}, "did you mean 'val_accuracy'?"),
-        ({"objectives": ()}, "without objectives"),
-        ({"baselines": (TPE(n_startup=3),)}, "two samplers of one name: tpe, tpe"),
+        ({"objectives": ()}, "has no objectives"),
+        ({"baselines": (TPE(n_startup=3),)}, "several samplers have the same name: tpe, tpe"),
     ],
 )
 def test_parts_that_do_not_make_an_experiment(parts: dict[str, Any], words: str) -> None:
@@ -347,18 +347,18 @@ def test_budgets_and_finalists_have_limits() -> None:
     ["../up", "..", ".", "/etc/x", "a/../../b", "a//b", "a/", " a", "a\0b", "a\nb", "n" * 300],
 )
 def test_a_name_that_leads_out_of_the_folder_of_runs_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"is no name for the folder of a run.*printable") as told:
+    with pytest.raises(UserError, match=r"cannot be the name of a run's folder.*printable") as told:
         experiment(name=name)
     assert "\n" not in str(told.value)
     file = experiment_file(tmp_path / "toy.py")
-    with pytest.raises(UserError, match="is no name"):
+    with pytest.raises(UserError, match="cannot be the name"):
         load(file, {"name": name})
 
 
 def test_names_with_a_group_or_of_other_scripts_are_names(tmp_path: Path) -> None:
     for name in ("first", "group/first", "Größe 2", "実験", ".hidden", "a..b"):
         assert experiment(name=name).name == name
-    with pytest.raises(UserError, match="an experiment without a name"):
+    with pytest.raises(UserError, match="the name is empty"):
         load(experiment_file(tmp_path / "toy.py"), {"name": ""})
 
 

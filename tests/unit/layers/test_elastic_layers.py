@@ -168,7 +168,7 @@ def test_a_size_may_follow_from_several_choices():
 def test_bad_sizes_are_named():
     with pytest.raises(UserError, match=r"\(2, 3\).*odd integers"):
         ElasticConv2d(3, 4, Choice("kernel", (2, 3)))
-    with pytest.raises(UserError, match=r"'rate' is no size.*integers"):
+    with pytest.raises(UserError, match=r"'rate' is not a size.*integers"):
         size(Choice("rate", (0.5, 1)))
     assert size(Choice("width", (8, 2))).options == (2, 8)  # ascending, however they are given
     assert ElasticSize((8, 2, 4)).options == (2, 4, 8)

@@ -111,7 +111,8 @@ def test_a_network_that_cannot_be_had_costs_neither_report_nor_results(
     assert (code, order) == (2, ["report"])
     assert "report: " in out
     assert err == (
-        "error: the best network was not saved, all else is: TypeError: the network is gone\n"
+        "error: the best network was not saved, but all other results were: TypeError: "
+        "the network is gone\n"
     )
 
 

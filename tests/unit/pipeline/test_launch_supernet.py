@@ -104,7 +104,7 @@ def test_a_training_that_fails_ends_the_run_and_is_tried_again(
     (tmp_path / "log.fails").touch()
     part = f"Inheriting(training=Trained(fail=2, log={str(log)!r}))"
     file = toy(tmp_path / "toy.py", evaluator=part)
-    with pytest.raises(UserError, match="nothing to inherit: train_loss is nan at step 2"):
+    with pytest.raises(UserError, match="no weights to inherit: train_loss is nan at step 2"):
         begin(file, tmp_path / "run", console)
     (tmp_path / "log.fails").unlink()
     folder = resume(tmp_path / "run", local, console=console)
@@ -119,7 +119,7 @@ def test_lost_or_other_weights_are_refused(tmp_path: Path, console: Console) -> 
     with pytest.raises(UserError, match=f"inherits from weights {made}, not from other"):
         resume(folder.path, local, more_trials=1, console=console)
     shutil.rmtree(folder.supernet)
-    with pytest.raises(UserError, match=r"are not in .*supernet; put them back"):
+    with pytest.raises(UserError, match=r"are not in .*supernet; restore them"):
         resume(folder.path, local, more_trials=1, console=console)
 
 

@@ -87,7 +87,7 @@ def test_what_is_to_be_seen() -> None:
     assert found[1].endswith("8/32 trials")
     assert found[2] == "3 complete  5 stopped  2 running  (4 infeasible, 7 duplicates)"
     assert found[3].startswith("best val_accuracy 97.25  trial 4  |nor_conv_1x1~0|")
-    assert found[4] == "rungs (step: reached → went on)  1: 8 → 4  3: 4 → 3"
+    assert found[4] == "rungs (step: reached → promoted)  1: 8 → 4  3: 4 → 3"
     assert found[5].startswith("      8  step   2/9    91.50  |nor_conv")
     assert found[6].startswith("      9  step   0/9        -  |nor_conv")
 

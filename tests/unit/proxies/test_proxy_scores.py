@@ -104,9 +104,9 @@ def test_equal_images_are_found() -> None:
     ("given", "message"),
     [
         ((), "no proxies"),
-        ((NASWOT,), "NASWOT is no proxy object"),
-        (("naswot",), "str is no proxy object"),
-        (NASWOT(), "proxies is no sequence"),
+        ((NASWOT,), "NASWOT is not a proxy object"),
+        (("naswot",), "str is not a proxy object"),
+        (NASWOT(), "proxies is not a sequence"),
         ((NASWOT(), SNIP(), NASWOT()), "two proxies give naswot"),
         ((ZenScore(), ZenScore(repeats=2)), "two proxies give zen"),
         ((TENAS(), TENAS(images=8)), "two proxies give tenas_ntk, tenas_regions"),

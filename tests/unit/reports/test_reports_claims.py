@@ -65,15 +65,15 @@ def test_results_that_do_not_differ_judge_no_score() -> None:
     said = _said(truth=np.full(40, 90.0), naswot=_noisy(0, 8.0), zen_score=[1.0] * 40)
     assert said == [
         "naswot cannot be judged: what was measured does not differ.",
-        "zen_score does not tell these architectures apart.",
+        "zen_score has the same value for all of these architectures.",
     ]
 
 
 def test_few_architectures_compare_nothing() -> None:
     said = _said(8, naswot=_noisy(0, 1.0, 8), zen_score=_noisy(1, 9.0, 8))
     assert said == [
-        "naswot and zen_score are not compared with size: that takes 12 architectures that were "
-        "drawn at random, and differ."
+        "naswot and zen_score are not compared with size: that needs 12 different "
+        "architectures drawn at random."
     ]
 
 
@@ -144,8 +144,7 @@ def test_architectures_that_a_search_bred_show_nothing_of_others() -> None:
     size = _whole(_noisy(1, 60.0))
     said = _said(naswot=_noisy(0, 8.0), params=size, macs=size, arm="evolution")
     assert said == [
-        "naswot is not compared with size: that takes 12 architectures that were drawn at random, "
-        "and differ."
+        "naswot is not compared with size: that needs 12 different architectures drawn at random."
     ]
     rows = Rows()
     for k in range(40):

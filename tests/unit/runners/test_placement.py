@@ -12,6 +12,7 @@ from toys import Curves, ToyData, ToySpace
 from raynas.core import UserError
 from raynas.data import Digits
 from raynas.evaluators import Retrain
+from raynas.evaluators.abilities import memory_of
 from raynas.runners import base
 from raynas.runners.base import Resources, steps
 from raynas.runners.placement import (
@@ -201,7 +202,7 @@ def test_a_training_predicts_its_network_and_its_images() -> None:
     assert small is not None
     assert large is not None
     assert view.train.pixels.nbytes < small < large
-    assert Curves().memory(ToySpace().architecture("x=0,y=0,op=a"), ToySpace(), view) is None
+    assert memory_of(Curves(), ToySpace().architecture("x=0,y=0,op=a"), ToySpace(), view) is None
 
 
 def test_what_failed_says_how_much_room_there_was() -> None:

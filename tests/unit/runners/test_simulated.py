@@ -225,7 +225,7 @@ def test_a_sampler_that_never_ends_and_never_proposes() -> None:
     runner = on(2)
     work = search(Random(), Curves(), Table(), clock=runner.clock)
     work.next = lambda: None  # type: ignore[method-assign]
-    with pytest.raises(RaynasError, match="neither ends nor goes on"):
+    with pytest.raises(RaynasError, match="neither ends nor has work"):
         runner.run(work)
 
 

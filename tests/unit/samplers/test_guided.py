@@ -114,7 +114,7 @@ def test_it_finds_better_ones_than_random_search(space, workers):
 
 
 def test_within_a_bound_it_wastes_few_trials_and_finds_better_ones():
-    bound = (Bound("latency_ms", max=1.9),)  # one of six random architectures keeps it
+    bound = (Bound("latency_ms", max=1.9),)  # one of six random architectures satisfies it
     kept, gains = [], []
     for seed in range(2):
         made = search(Guided(candidates=80, refit=3), LARGE, 40, seed, bounds=bound)

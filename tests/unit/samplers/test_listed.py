@@ -62,7 +62,7 @@ def test_after_a_resume_the_rest_follows(sampler: Sampler) -> None:
 def test_what_is_not_of_the_space_or_too_many_is_told_at_setup() -> None:
     with pytest.raises(UserError, match="'q'"):
         Listed(("x=0,y=0,op=q",)).setup(SPACE, PROBLEM)
-    with pytest.raises(UserError, match=r"no architecture; .*name some"):
+    with pytest.raises(UserError, match=r"no architectures were given; .*give some"):
         Listed().setup(SPACE, PROBLEM)
     with pytest.raises(UserError, match=r"architectures; expected: up to 2,000,000; .*Random"):
         Exhaustive().setup(ElasticResNet(), PROBLEM)

@@ -342,7 +342,9 @@ def test_cmaes_moves_towards_the_optimum():
 
 
 def test_cmaes_names_the_choices_without_order_and_what_serves_instead():
-    with pytest.raises(UserError, match=r"'toy': these choices have no order: op, act; .*use TPE"):
+    with pytest.raises(
+        UserError, match=r"'toy': these choices are not ordered: op, act; .*use TPE"
+    ):
         start(CMAES())
 
 

@@ -127,6 +127,6 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
         opened(tmp_path, UP, [torn])
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "study.db").write_text("mine")
-    with pytest.raises(UserError, match=r"study\.db is there already"):
+    with pytest.raises(UserError, match=r"study\.db already exists"):
         opened(tmp_path, UP)
     assert (tmp_path / "study.db").read_text() == "mine"

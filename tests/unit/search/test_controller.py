@@ -166,7 +166,7 @@ def test_a_fault_ends_its_trial_and_only_that(fault: str, state: str, message: s
 def test_a_full_disk_at_a_worker_ends_the_search_not_the_trial() -> None:
     rows, text = Table(), "x=1,y=2,op=a"
     work = search(texts=[text], rows=rows, evaluator=Curves(fault={text: "disk"}))
-    with pytest.raises(UserError, match="No space left on device; nothing stored is lost"):
+    with pytest.raises(UserError, match="No space left on device; stored results are safe"):
         LocalRunner().run(work)
     assert [r["state"] for r in rows] == ["RUNNING"]
     rest = search(texts=[], rows=rows, past=trials_of(rows))
@@ -364,7 +364,7 @@ def test_bounds_that_nothing_meets_end_the_search_with_the_reason() -> None:
     work = search(script, bounds=(Bound("params", max=1),))
     work.proposer.patience.rejections = 10
     LocalRunner().run(work)
-    assert "break params <= 1; loosen the bounds" in work.note
+    assert "break params <= 1; relax the bounds" in work.note
 
 
 def test_a_sampler_lost_beyond_the_bounds_gets_help_from_random() -> None:

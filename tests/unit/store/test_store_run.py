@@ -62,7 +62,7 @@ def test_a_folder_with_other_things_is_refused_and_left_alone(
     file = tmp_path / "a" / name
     file.parent.mkdir(parents=True)
     file.write_text("mine")
-    with pytest.raises(UserError, match=r"holds other things.*--output"):
+    with pytest.raises(UserError, match=r"holds other files.*--output"):
         RunFolder.create(tmp_path / "a", info, "yours")
     assert file.read_text() == "mine"
     assert len(list((tmp_path / "a").rglob("*"))) == len(Path(name).parts)
@@ -71,15 +71,15 @@ def test_a_folder_with_other_things_is_refused_and_left_alone(
 def test_an_existing_run_is_refused_and_the_cure_is_resume(
     folder: RunFolder, info: RunInfo
 ) -> None:
-    with pytest.raises(UserError, match=f"exists already; go on with: raynas resume {folder.path}"):
+    with pytest.raises(UserError, match=f"already exists; go on with: raynas resume {folder.path}"):
         RunFolder.create(folder.path, info, "")
 
 
 def test_a_file_in_the_way(tmp_path: Path, info: RunInfo) -> None:
     (tmp_path / "a").write_text("")
-    with pytest.raises(UserError, match="a file is in its way"):
+    with pytest.raises(UserError, match="a file has its path"):
         RunFolder.create(tmp_path / "a", info, "")
-    with pytest.raises(UserError, match=r"ENOTDIR|in its way"):
+    with pytest.raises(UserError, match=r"ENOTDIR|has its path"):
         RunFolder.create(tmp_path / "a" / "b", info, "")
 
 

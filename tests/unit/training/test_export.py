@@ -94,7 +94,7 @@ def test_a_file_that_computes_something_else_is_refused_and_not_left(
         return Shifted(network)
 
     monkeypatch.setitem(export._FORMATS, "torch", ("network.pt2", write_other))
-    with pytest.raises(RaynasError, match="torch file computes something else than the network"):
+    with pytest.raises(RaynasError, match="torch file computes other outputs than the network"):
         export_network(network, (1, 8, 8), tmp_path, architecture={}, formats=("torch",))
     assert [p.name for p in tmp_path.iterdir()] == ["architecture.json"]
 

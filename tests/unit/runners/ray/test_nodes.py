@@ -133,7 +133,7 @@ def test_where_an_autoscaler_brings_machines_none_is_too_large(
     head = {**HEAD, "Labels": {"ray.io/node-group": "head"}}
     fake(monkeypatch, head)
     assert Bare(Resources(), "auto")._bundle(64) == {"CPU": 64.0, "GPU": 0.0}
-    with pytest.raises(UserError, match="64 processes that train together want 64 CPUs"):
+    with pytest.raises(UserError, match="64 processes that train together need 64 CPUs"):
         Bare(Resources())._bundle(64)
     for told in (None, "fit"):
         with pytest.raises(UserError, match=rf"resources\.gpus={told}, but no machine is up yet"):
