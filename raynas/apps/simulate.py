@@ -308,10 +308,10 @@ def tabled(experiment: Experiment) -> EvaluationContext:
     """
     if not experiment.evaluator.simulated:
         raise UserError(
-            f"{experiment.name}: {experiment.evaluator.name} trains networks, so nobody knows yet "
-            "what its steps take",
-            hint="--probe 4 measures a step of 4 architectures here, --step-seconds S says what "
-            "one takes on your workers (accuracies are made up then); or use a table: "
+            f"{experiment.name}: {experiment.evaluator.name} trains networks, so the time of a step "
+            "is not known",
+            hint="give --probe 4 to time a step of 4 architectures here, or --step-seconds S for the "
+            "time on your workers (accuracies are simulated then); or use a table: "
             "evaluator=Tabular(...)",
         )
     return prepare(experiment)

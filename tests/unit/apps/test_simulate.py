@@ -110,7 +110,7 @@ def test_what_works_for_real_is_refused_with_the_cure() -> None:
         payload_for(made)
     with pytest.raises(UserError, match="give only one of them"):
         payload_for(made, probe=2, step_seconds=3.0)
-    with pytest.raises(UserError, match=r"times of its steps are known \(tabular\)"):
+    with pytest.raises(UserError, match=r"time of a step is known \(tabular\)"):
         payload_for(experiment(), probe=2)
     with pytest.raises(UserError, match="--step-seconds -1"):
         payload_for(made, step_seconds=-1.0)
