@@ -289,8 +289,8 @@ def payload_for(
         times, known = stated(experiment, step_seconds), "as stated"
     screened = "; its screening is left out" if experiment.screen else ""
     return assumed(experiment, times), (
-        f"a step's time by MACs is {known}; accuracies are MADE UP: look at times, utilisation "
-        f"and cost only{screened}",
+        f"a step's time by MACs is {known}; accuracies are SIMULATED: use times, utilisation and "
+        f"cost only{screened}",
     )
 
 
@@ -308,10 +308,10 @@ def tabled(experiment: Experiment) -> EvaluationContext:
     """
     if not experiment.evaluator.simulated:
         raise UserError(
-            f"{experiment.name}: {experiment.evaluator.name} trains networks, so the time of a step "
-            "is not known",
-            hint="give --probe 4 to time a step of 4 architectures here, or --step-seconds S for the "
-            "time on your workers (accuracies are simulated then); or use a table: "
+            f"{experiment.name}: {experiment.evaluator.name} trains networks, so the time of a "
+            "step is not known",
+            hint="give --probe 4 to time a step of 4 architectures here, or --step-seconds S for "
+            "the time on your workers (accuracies are simulated then); or use a table: "
             "evaluator=Tabular(...)",
         )
     return prepare(experiment)
