@@ -322,9 +322,7 @@ def read_table(path: Path) -> CellTable:
     try:
         columns = pq.read_table(path)
     except FileNotFoundError:
-        raise UserError(
-            f"no table {str(path)!r}", hint="give path=, or $RAYNAS_DATA"
-        ) from None
+        raise UserError(f"no table {str(path)!r}", hint="give path=, or $RAYNAS_DATA") from None
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{path} is damaged or not a Parquet file: {error}") from None
     return checked(columns, str(path))
