@@ -242,7 +242,7 @@ def _data(name: str) -> Dataset:
         raise UserError(
             f"data set {name!r} needs settings",
             expected=", ".join(sorted(simple)),
-            hint="write them in an experiment file and score that file",
+            hint="write them in an experiment's file and score that file",
         )
     if name not in simple:
         raise unknown_option("data set", name, sorted(simple))

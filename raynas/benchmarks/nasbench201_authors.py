@@ -80,9 +80,7 @@ def convert(folder: Path, to: Path, *, jobs: int = 1, progress: Progress = lambd
 
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise UserError(
-            f"folder not found: {str(folder)!r}", hint="unpack the authors' archive first"
-        )
+        raise UserError(f"no folder {str(folder)!r}", hint="unpack the authors' archive first")
     paths = [folder / f"{i:06d}.pickle.pbz2" for i in range(CELLS)]
     absent = [path.name for path in (folder / "meta.pickle.pbz2", *paths) if not path.is_file()]
     if absent:
@@ -286,7 +284,7 @@ def _unpacked(path: Path) -> BinaryIO:
             raise UserError(
                 f"{path} unpacks to more than {_LARGEST >> 20} MiB", hint="do not use it"
             )
-        raise UserError(f"{path} is truncated", hint="download it again")
+        raise UserError(f"{path} is cut off", hint="download it again")
     return BytesIO(data)
 
 

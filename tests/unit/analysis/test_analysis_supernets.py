@@ -107,7 +107,7 @@ def test_a_training_does_not_count_as_search() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "told"), [("RUNNING", "is under way: 2 epochs"), ("FAILED", "failed after 2 epochs")]
+    ("state", "told"), [("RUNNING", "is running: 2 epochs"), ("FAILED", "failed after 2 epochs")]
 )
 def test_before_the_search_there_is_the_training(state: str, told: str) -> None:
     rows = Inherits().trained(state, epochs=2)

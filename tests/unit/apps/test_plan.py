@@ -45,7 +45,7 @@ def test_the_space_its_costs_and_its_share_within_bounds(experiment: Experiment)
 
 
 def test_bounds_that_nothing_keeps_are_told(experiment: Experiment) -> None:
-    with pytest.raises(UserError, match=r"none of \d+ random.*params <= 1.*loosen"):
+    with pytest.raises(UserError, match=r"none of \d+ random.*params <= 1.*relax"):
         plan(replace(experiment, bounds=(Bound("params", max=1),)), probe=False)
 
 

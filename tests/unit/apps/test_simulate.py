@@ -109,7 +109,7 @@ def test_what_works_for_real_is_refused_with_the_cure() -> None:
         payload_for(made)
     with pytest.raises(UserError, match="give only one of them"):
         payload_for(made, probe=2, step_seconds=3.0)
-    with pytest.raises(UserError, match=r"times of its steps are known \(tabular\)"):
+    with pytest.raises(UserError, match=r"time of a step is known \(tabular\)"):
         payload_for(experiment(), probe=2)
     with pytest.raises(UserError, match="--step-seconds -1"):
         payload_for(made, step_seconds=-1.0)
@@ -118,7 +118,7 @@ def test_what_works_for_real_is_refused_with_the_cure() -> None:
 def test_stated_times_go_by_macs_and_results_are_made_up() -> None:
     made = experiment(evaluator=Curves(), data=ToyData())
     payload, (remark,) = payload_for(made, step_seconds=30.0)
-    assert "MADE UP" in remark
+    assert "SIMULATED" in remark
     found = simulate(made, SimulatedCluster(3), payload=payload)
     assert found.made_up
     times, view = stated(made, 30.0), made.data.search_view(0)
@@ -224,7 +224,7 @@ def test_the_command_compares_clusters(tmp_path: Path) -> None:
 def test_the_command_says_when_results_are_made_up(tmp_path: Path) -> None:
     file = experiment_file(tmp_path / "toy.py")
     out = done("simulate", file, "--step-seconds", "5")
-    assert "MADE UP" in out
+    assert "SIMULATED" in out
     assert "best: " not in out
     called = raynas("simulate", file)
     assert called.code == 2

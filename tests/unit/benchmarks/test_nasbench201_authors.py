@@ -97,7 +97,7 @@ def test_damaged_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(UserError, match=r"000000.* cut off"):
         read_cell(path, 0)
     path.write_bytes(b"<html>not found</html>")
-    with pytest.raises(UserError, match="no bz2 file"):
+    with pytest.raises(UserError, match="not a bz2 file"):
         read_cell(path, 0)
     path.write_bytes(bz2.compress(pickle.dumps(cell(0))[:-30]))
     with pytest.raises(UserError, match=r"damaged or not a pickle"):

@@ -124,7 +124,7 @@ def test_names_of_folders_are_printed_as_data(
     (own / "cifar10" / "test-1.parquet").touch()
     monkeypatch.setenv("RAYNAS_DATA", str(own))
     shown = block(done("data"), "cifar10")
-    assert "there " in shown[0]
+    assert "found " in shown[0]
     assert r"[red]\x1b]0;x\x07[/nothing]/cifar10 (Parquet files)" in shown[1]
 
 
@@ -148,7 +148,7 @@ def test_folders_that_are_none_hold_nothing(
 def test_get_fetches_says_where_and_is_otherwise_silent(publisher: Publisher, home: Path) -> None:
     place = home / "fashion-mnist"
     assert done("data", "get", NAME).splitlines() == ["fetched", f"{place} (IDX files)"]
-    assert "there " in block(done("data"), NAME)[0]
+    assert "found " in block(done("data"), NAME)[0]
     publisher.asked.clear()
     again = done("data", "get", NAME).splitlines()
     assert again == ["already present; nothing was fetched", f"{place} (IDX files)"]

@@ -92,7 +92,7 @@ def test_a_simulation_takes_costs_from_the_declared_shape(
 ) -> None:
     out = done("simulate", file, *known, "--set", "budget.trials=4")
     assert SAID in out
-    assert "MADE UP" in out
+    assert "SIMULATED" in out
 
 
 def test_scores_say_that_they_are_of_random_images_and_the_run_keeps_it(file: Path) -> None:

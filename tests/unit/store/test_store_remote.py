@@ -165,7 +165,7 @@ def test_who_drives_a_run_is_told_on_every_machine(
 
 
 def test_a_place_that_is_taken_is_refused(away: RunFolder, info: RunInfo, uri: str) -> None:
-    with pytest.raises(UserError, match=r"holds a run already.*raynas resume"):
+    with pytest.raises(UserError, match=r"already holds a run.*raynas resume"):
         RunFolder.create(away.path.with_name("other"), info, "x = 2\n", uri=uri)
 
 
@@ -184,7 +184,7 @@ def test_of_two_creators_one_wins(
         return found
 
     monkeypatch.setattr(RemoteFolder, "names", meanwhile)
-    with pytest.raises(UserError, match=r"holds a run already.*raynas resume"):
+    with pytest.raises(UserError, match=r"already holds a run.*raynas resume"):
         RunFolder.create(working_copy(uri), info, "x = 1\n", uri=uri)
     assert RunFolder.open(fetch(uri)).info.run == "another"
     assert (fetch(uri) / "experiment.py").read_text() == "x = 2\n"
