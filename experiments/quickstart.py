@@ -17,6 +17,7 @@ from raynas.training import Recipe
 
 
 def experiment() -> Experiment:
+    """Return the experiment that `raynas demo` runs."""
     return Experiment(
         space=NASBench201(channels=8, cells=1),
         data=Digits(),

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from raynas.cli import bench, data, exports, parts, plans, runs, score
+from raynas.cli import bench, data, exports, parts, plans, runs, score, starts
 from raynas.cli.streams import end_streams, prepare_streams
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app = typer.Typer(
     "resume`).",
 )
 for command in (
+    starts.demo, starts.new,
     runs.run, runs.resume, runs.status, runs.top,
     score.score,
     plans.plan, plans.doctor, plans.simulate,
