@@ -69,7 +69,7 @@ constraints:  ## rewrite constraints.txt from what is installed in .venv
 
 demo: setup  ## a real architecture search on 2 cores in about 3 minutes (replaces runs/demo)
 	@if [ -e $(DEMO) ]; then echo "replacing the earlier $(DEMO)"; rm -rf $(DEMO); fi
-	.venv/bin/raynas run experiments/quickstart.py --output $(DEMO)
+	.venv/bin/raynas demo --output $(DEMO)
 	@echo "report: $(DEMO)/report.html"
 
 # tests/conftest.py says which tests stay in one process; bytecode is kept, for tests start about a

@@ -91,8 +91,8 @@ def payload_for(
         times, known = stated(experiment, step_seconds), "as stated"
     screened = "; its screening is left out" if experiment.screen else ""
     return assumed(experiment, times), (
-        f"a step's time by MACs is {known}; accuracies are MADE UP: look at times, utilisation "
-        f"and cost only{screened}",
+        f"a step's time by MACs is {known}; accuracies are SIMULATED: use times, utilisation and "
+        f"cost only{screened}",
     )
 
 
@@ -110,17 +110,17 @@ def tabled(experiment: Experiment) -> EvaluationContext:
     """
     if not experiment.evaluator.simulated:
         raise UserError(
-            f"{experiment.name}: {experiment.evaluator.name} trains networks, so nobody knows yet "
-            "what its steps take",
-            hint="--probe 4 measures a step of 4 architectures here, --step-seconds S says what "
-            "one takes on your workers (accuracies are made up then); or use a table: "
+            f"{experiment.name}: {experiment.evaluator.name} trains networks, so the time of a "
+            "step is not known",
+            hint="give --probe 4 to time a step of 4 architectures here, or --step-seconds S for "
+            "the time on your workers (accuracies are simulated then); or use a table: "
             "evaluator=Tabular(...)",
         )
     return prepare(experiment)
 
 
 def assumed(experiment: Experiment, times: StepTimes) -> EvaluationContext:
-    """Prepare trainings that take ``times`` and whose results are made up.
+    """Prepare trainings that take ``times`` and whose results are simulated.
 
     Args:
         experiment: The experiment.
@@ -242,7 +242,7 @@ def _macs(space: SearchSpace, arch: Architecture, view: DataView) -> float:
 
 @dataclass
 class AssumedEvaluator(Evaluator):
-    """An evaluator whose steps take assumed ``times`` and whose results are made up.
+    """An evaluator whose steps take assumed ``times`` and whose results are simulated.
 
     Metrics to maximise follow the curves of a :class:`~raynas.benchmarks.Synthetic` landscape,
     those to minimise fall by them. Only times, utilisation and cost have a meaning.
@@ -276,13 +276,13 @@ class AssumedEvaluator(Evaluator):
         return self.like.max_step
 
     def setup(self, space: SearchSpace, view: DataView) -> None:
-        """Prepare the landscape of made-up results."""
+        """Prepare the landscape of simulated results."""
         self._given = space, view
         self._landscape = Synthetic(max_step=self.max_step, noise=0.3, seed=self.seed)
         self._landscape.setup(space)
 
     def evaluate(self, arch: Architecture, job: Job) -> Iterator[Measurement]:
-        """Yield made-up measurements, each with the assumed seconds of its step."""
+        """Yield simulated measurements, each with the assumed seconds of its step."""
         assert self._landscape is not None
         assert self._given is not None
         space, view = self._given

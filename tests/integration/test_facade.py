@@ -25,6 +25,7 @@ run = rn.run(
         budget=rn.Budget(trials=TRIALS),
     ), local=True, output="run",
 )
+print(run.best())
 """
 SMALL = "finalists=rn.Finalists(top=1, seeds=1), baselines=(),"
 OWN = '''

@@ -37,16 +37,24 @@ def test_every_new_file_is_an_experiment(space: str, data: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("space", "data"), [("nasbench201", "digits"), ("elastic_resnet", "arrays")]
+    ("space", "data", "settings"),
+    [
+        ("nasbench201", "digits", ("--set", "space.cells=1", "--set", "space.channels=4")),
+        ("elastic_resnet", "arrays", ()),
+    ],
 )
-def test_a_new_file_runs_as_it_is(
-    space: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_new_file_runs(
+    space: str,
+    data: str,
+    settings: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAYNAS_STORAGE", raising=False)
     out = done("new", "my_search.py", "--space", space, "--data", data)
     assert out == "wrote my_search.py; next: raynas run my_search.py --smoke --local\n"
-    done("run", "my_search.py", "--smoke", "--local")
+    done("run", "my_search.py", "--smoke", "--local", *settings)
     run = rn.open("runs/my_search")
     trials = run.trials()
     assert set(trials["stage"]) == {"search", "final"}
