@@ -155,20 +155,25 @@ def _exhausted(path: Path, error: MemoryError) -> UserError:
     )
 
 
+#: the columns that every fragment has, by name; a run reads its fragments many times
+_COLUMNS = {field.name: field for field in schema_for(())}
+_REQUIRED = [name for name, field in _COLUMNS.items() if not field.nullable]
+
+
 def _unlike(table: pa.Table) -> str:
     """Return what in the rows raynas' writer cannot have written; empty if all is valid."""
-    columns = schema_for(())
-    for field in columns:
-        if not field.nullable and field.name not in table.column_names:
-            return f"it has no column {field.name!r}"
-    if len(set(table.column_names)) < table.num_columns:
+    names = set(table.column_names)
+    for name in _REQUIRED:
+        if name not in names:
+            return f"it has no column {name!r}"
+    if len(names) < table.num_columns:
         return "two of its columns have one name"
     for field in table.schema:
-        fixed = field.name in columns.names
-        wanted = columns.field(field.name).type if fixed else pa.float64()
+        fixed = _COLUMNS.get(field.name)
+        wanted = fixed.type if fixed is not None else pa.float64()
         if field.type != wanted and not pa.types.is_null(field.type):
             return f"column {field.name!r} is of type {str(field.type)[:40]}, not {wanted}"
-        if fixed and not columns.field(field.name).nullable and table[field.name].null_count:
+        if fixed is not None and not fixed.nullable and table[field.name].null_count:
             return f"column {field.name!r} lacks values"
     return _odd_values(table)
 

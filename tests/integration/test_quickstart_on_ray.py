@@ -15,7 +15,8 @@ from integration.test_experiments import CHECKOUT, whole
 def test_quickstart_on_ray_as_a_user_types_it(tmp_path: Path) -> None:
     """In a process of its own, from another folder: workers must find the experiment's file."""
     command = [sys.executable, "-m", "raynas.cli.main", "run",
-               str(CHECKOUT / "experiments" / "quickstart.py"), "--smoke"]  # fmt: skip
+               str(CHECKOUT / "experiments" / "quickstart.py"), "--smoke",
+               "--set", "resources.concurrent=1"]  # fmt: skip
     ended = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False,
         env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
