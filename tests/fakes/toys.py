@@ -1,4 +1,4 @@
-"""The toys of :mod:`raynas.testing.toys` as a user's own classes, which are described by their code.
+"""The toys of :mod:`raynas.testing.toys` as a user's own classes, described by their code.
 
 Experiment files of the tests import them by this module's name.
 """

@@ -521,7 +521,8 @@ def test_the_image_is_sent_what_it_copies_and_nothing_else() -> None:
     kept_home = (
         ".git/config", ".venv/bin/python", "runs/quickstart/run.json", ".env",
         "tests/fakes/toys.py", "raynas/__pycache__/cli.cpython-311.pyc", "raynas/.env",
-        "experiments/.netrc", "deploy/aws.py", "cluster.yaml", "id_ed25519", "data/cifar10/test_batch",
+        "experiments/.netrc", "deploy/aws.py", "cluster.yaml", "id_ed25519",
+        "data/cifar10/test_batch",
     )  # fmt: skip
     assert [path for path in kept_home if sent(path)] == []
 
