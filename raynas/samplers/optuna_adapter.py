@@ -43,6 +43,7 @@ from raynas.core import (
     Trial,
     TrialState,
     UserError,
+    rng_for,
 )
 from raynas.samplers.base import Sampler
 from raynas.samplers.studies import option_value, parameter_distribution
@@ -79,6 +80,7 @@ class RaynasSampler(BaseSampler):
         self._study = ""
         self._asked: dict[int, Architecture] = {}
         self._told: set[int] = set()
+        self._drawn: set[int] = set()  # the sampler knows nothing of these
         self._lock = Lock()  # threads of one study share their sampler
 
     def __getstate__(self) -> dict[str, Any]:
@@ -124,7 +126,7 @@ class RaynasSampler(BaseSampler):
             search_space: The choices of the space, as inferred.
 
         Returns:
-            Name of a choice -> value; empty where the space is exhausted.
+            Name of a choice -> value.
 
         Raises:
             ValueError: The sampler does not serve this study.
@@ -135,7 +137,8 @@ class RaynasSampler(BaseSampler):
             try:
                 arch = self._sampler.ask(trial.number)
             except SpaceExhausted:
-                return {}
+                arch = self._space.sample(rng_for(self._seed, "exhausted", trial.number))
+                self._drawn.add(trial.number)
             self._asked[trial.number] = arch
         return {name: option_value(arch[name]) for name in search_space if name in arch}
 
@@ -178,7 +181,8 @@ class RaynasSampler(BaseSampler):
             self._sampler.setup(self._space, problem)
         except UserError as error:
             raise ValueError(str(error)) from error
-        self._study, self._asked, self._told = study.study_name, {}, set()
+        self._study, self._asked = study.study_name, {}
+        self._told, self._drawn = set(), set()
 
     def _learn(self, study: Study, number: int) -> None:
         """Give the sampler what the study has got since the last proposal."""
@@ -190,7 +194,7 @@ class RaynasSampler(BaseSampler):
             self._asked = {trial.number: trial.proposal for trial in known}
         else:
             for trial in known:
-                if trial.state.ended and trial.number not in self._told:
+                if trial.state.ended and trial.number not in self._told | self._drawn:
                     self._sampler.tell(trial)
         self._told = {trial.number for trial in known if trial.state.ended}
 
