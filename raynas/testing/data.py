@@ -109,7 +109,7 @@ class DatasetTestCase:
         search = dataset.search_view(0)
         final = dataset.final_view(0)
         arrays = _reachable_arrays(search)
-        own = [
+        own: list[np.ndarray[Any, Any]] = [
             search.train.pixels,
             search.train.labels,
             search.held_out.pixels,

@@ -6,6 +6,7 @@ through Optuna.
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,11 @@ from raynas.samplers.studies import write_studies
 from raynas.testing.toys import ToySpace
 
 EMPTY_ONLY = "the case counts all studies of a storage that is empty at first"
-COUNTS_ALL_STUDIES: set[str] = set()
+COUNTS_ALL_STUDIES = {
+    "test_create_new_study",
+    "test_create_new_study_unique_id",
+    "test_get_all_studies",
+}
 
 
 def trials() -> list[Trial]:
@@ -38,12 +43,21 @@ def export(file: Path) -> None:
     write_studies(file, ToySpace().choices, (Objective("val_accuracy"),), (), {"run": trials()}, {})
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("exported") / "studies.db"
+    export(file)
+    return file
+
+
 class TestExportedFile(StorageTestCase):
     @pytest.fixture(params=["with its study", "emptied"])
-    def storage(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RDBStorage]:
+    def storage(
+        self, request: pytest.FixtureRequest, exported: Path, tmp_path: Path
+    ) -> Iterator[RDBStorage]:
         if request.param != "emptied" and request.node.originalname in COUNTS_ALL_STUDIES:
             pytest.skip(EMPTY_ONLY)
-        export(tmp_path / "studies.db")
+        shutil.copy(exported, tmp_path / "studies.db")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             storage = RDBStorage(f"sqlite:///{tmp_path / 'studies.db'}")

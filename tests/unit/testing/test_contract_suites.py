@@ -1,8 +1,10 @@
-"""The suites of raynas.testing on parts of a third party: the documented examples pass, broken ones fail."""
+"""The suites of raynas.testing on parts of a third party.
+
+The examples of the docstrings pass, and each defect makes the test fail that is named beside it.
+"""
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import textwrap
@@ -355,9 +357,7 @@ def test_a_defect_is_caught(suite: str, test: str, body: str, tmp_path: Path) ->
 def test_a_failed_assertion_of_a_suite_shows_its_values(tmp_path: Path) -> None:
     code = broken("spaces", "def mutate(self, arch, rng):\n    return arch")
     outcomes = run(tmp_path, code, "-k", "TestBroken and test_mutation")
-    assert re.search(
-        r"assert set\(\) == \{'act', 'width'\}|Extra items in the right set", outcomes.reasons[0]
-    )
+    assert "Extra items in the right set" in outcomes.reasons[0]
 
 
 def test_a_subclass_without_its_fixture_is_told_so(tmp_path: Path) -> None:
