@@ -53,7 +53,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from raynas.core import Architecture, Choice, Job, Measurement
+from raynas.core import Architecture, Choice, Job, Measurement, Option
 from raynas.core.describe import describe
 from raynas.data.base import DataView, Images
 from raynas.evaluators import Evaluator
@@ -141,7 +141,7 @@ class EvaluatorTestCase:
     @pytest.fixture
     def archs(self, space: SearchSpace) -> list[Architecture]:
         """Return two architectures of the space."""
-        found = [
+        found: list[dict[str, Option]] = [
             {"width": 4, "act": "relu"},
             {"width": 4, "act": "tanh"},
             {"width": 8, "act": "tanh"},
@@ -169,7 +169,7 @@ class EvaluatorTestCase:
         self, new_evaluator: Evaluator
     ) -> None:
         """It is a dataclass with a name and metrics before setup."""
-        assert is_dataclass(new_evaluator)
+        assert is_dataclass(type(new_evaluator))
         assert new_evaluator.name
         names = [metric.name for metric in new_evaluator.metrics]
         assert names

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -172,11 +172,12 @@ class ProxyTestCase:
         self, proxy: Proxy, batch: Batch, layout: str
     ) -> None:
         """Memory layout of the batch does not matter."""
-        images = {
+        layouts: dict[str, Callable[[Tensor], Tensor]] = {
             "channels last": lambda x: x.contiguous(memory_format=torch.channels_last),
             "strided": lambda x: torch.stack((x, x), dim=-1)[..., 0],
             "transposed": lambda x: x.transpose(0, 3).contiguous().transpose(0, 3),
-        }[layout](batch.images)
+        }
+        images = layouts[layout](batch.images)
         assert not images.is_contiguous()
         network = make_network("cell")
         other = Batch(images, batch.labels, CLASSES)
@@ -310,7 +311,7 @@ def state_of(network: nn.Module, batch: Batch) -> dict[str, Any]:
 
     found: dict[Any, Any] = {
         "torch": torch.get_rng_state().numpy().tobytes(),
-        "numpy": np.random.get_state()[1].tobytes(),  # type: ignore[index, union-attr]
+        "numpy": np.random.get_state()[1].tobytes(),  # type: ignore[index]
         "python": random.getstate(),
         "grad mode": torch.is_grad_enabled(),
         "images": (bits(batch.images), batch.images.grad, batch.images.requires_grad),

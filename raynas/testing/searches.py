@@ -141,7 +141,7 @@ def search(
     trials: int | None = None,
     view: DataView | None = None,
     **more: Any,
-) -> Recorded:
+) -> Any:
     """Return a search on the toys that appends to ``rows``; ``more`` replaces its parts.
 
     Args:
@@ -153,7 +153,7 @@ def search(
         **more: ``space``, ``scheduler``, ``bounds``, ``limits``, ``folder`` and others.
 
     Returns:
-        The search, which a runner takes.
+        A :class:`Recorded` search, which a runner takes.
     """
     payload = EvaluationContext(
         more.pop("space", None) or ToySpace(), evaluator, view or ToyData().search_view(0)
