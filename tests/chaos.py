@@ -35,6 +35,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent / "fakes"))  # where pytest does not
+
 from integration.drivers import Driver, lines, rows_of, run_here
 from integration.machines import ENVIRONMENT, Cluster
 from integration.storages import Server, serve

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "fakes"))
 
 
 def worlds() -> list[str]:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from raynas.samplers.base import Sampler
 
 if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
     from raynas.samplers.bohb import BOHB
     from raynas.samplers.elitist import ElitistEvolution
     from raynas.samplers.evolution import RegularizedEvolution
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from raynas.samplers.optuna import CMAES, GP, NSGA2, TPE, OptunaRandom
     from raynas.samplers.random import Random
     from raynas.samplers.reinforce import Reinforce
+    from raynas.spaces.base import SearchSpace
 
 # class -> the module of this package that has it
 _HOME = {
@@ -43,7 +46,7 @@ _HOME = {
 __all__ = [
     "BOHB", "CMAES", "GP", "NSGA2", "TPE", "ElitistEvolution", "Exhaustive", "Guided", "Listed",
     "LocalSearch", "OptunaRandom", "Random", "RegularizedEvolution", "Reinforce", "Sampler",
-    "samplers",
+    "as_optuna", "samplers",
 ]  # fmt: skip
 
 
@@ -61,3 +64,40 @@ def samplers() -> dict[str, type[Sampler]]:
     """
     classes: list[type[Sampler]] = [__getattr__(name) for name in _HOME]
     return {cls.name: cls for cls in classes}
+
+
+def as_optuna(
+    sampler: Sampler, space: SearchSpace, *, seed: int = 0, max_step: int = 1
+) -> BaseSampler:
+    """Return a sampler of Optuna that proposes what a sampler of raynas proposes.
+
+    The choices of the space are the parameters of a trial, by name. The same seed and the same
+    trials give the same proposals; a study that is loaded from a storage goes on where it was.
+
+    Args:
+        sampler: A sampler of raynas; it belongs to the returned one from now on.
+        space: The search space.
+        seed: The seed of the search.
+        max_step: The last step of an evaluation, for samplers that compare curves.
+
+    Returns:
+        The sampler for ``optuna.create_study``. It raises ValueError in a study that ``sampler``
+        cannot serve.
+
+    Example:
+        >>> import optuna
+        >>> from raynas.core import Choice
+        >>> from raynas.samplers import Guided, as_optuna
+        >>> from raynas.spaces.base import SearchSpace
+        >>> class Widths(SearchSpace):
+        ...     name = "widths"
+        ...     choices = (Choice("width", tuple(range(50)), ordered=True),)
+        >>> optuna.logging.set_verbosity(optuna.logging.ERROR)
+        >>> study = optuna.create_study(sampler=as_optuna(Guided(), Widths()))
+        >>> study.optimize(lambda t: abs(t.suggest_int("width", 0, 49) - 33), n_trials=25)
+        >>> study.best_params
+        {'width': 33}
+    """
+    from raynas.samplers.optuna_adapter import RaynasSampler
+
+    return RaynasSampler(sampler, space, seed, max_step)

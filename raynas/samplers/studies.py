@@ -120,7 +120,7 @@ def _fill(
     trials: Sequence[Trial],
     times: Times,
 ) -> None:
-    distributions = {choice.name: _distribution(choice) for choice in choices}
+    distributions = {choice.name: parameter_distribution(choice) for choice in choices}
     for trial in sorted(trials, key=lambda t: t.number):
         frozen = _frozen(trial, objectives, bounds, distributions)
         if trial.number in times:
@@ -149,7 +149,7 @@ def _frozen(
     return create_trial(
         state=OptunaState[state],
         values=shown,
-        params={name: _shown(trial.proposal[name]) for name in distributions},
+        params={name: option_value(trial.proposal[name]) for name in distributions},
         distributions=dict(distributions),
         intermediate_values=curve,
         constraints=_constraints(trial, bounds),
@@ -199,8 +199,15 @@ def _attributes(trial: Trial) -> dict[str, Any]:
     }
 
 
-def _distribution(choice: Choice) -> BaseDistribution:
-    """Return a range for equal steps of whole numbers, else a list of options."""
+def parameter_distribution(choice: Choice) -> BaseDistribution:
+    """Return the parameter of a study that stands for a choice.
+
+    Args:
+        choice: A choice of a space.
+
+    Returns:
+        A range for equal steps of whole numbers, else a list of options.
+    """
     from optuna.distributions import CategoricalDistribution, IntDistribution
 
     options = choice.options
@@ -208,9 +215,16 @@ def _distribution(choice: Choice) -> BaseDistribution:
     gaps = {b - a for a, b in pairwise(whole)}
     if choice.ordered and len(whole) == len(options) and len(gaps) == 1 and min(gaps) > 0:
         return IntDistribution(whole[0], whole[-1], step=min(gaps))
-    return CategoricalDistribution(tuple(_shown(option) for option in options))
+    return CategoricalDistribution(tuple(option_value(option) for option in options))
 
 
-def _shown(option: Any) -> Any:
-    """Return the option as a value that a database can keep."""
+def option_value(option: Any) -> Any:
+    """Return the value of a parameter that stands for an option.
+
+    Args:
+        option: An option of a choice.
+
+    Returns:
+        The option itself, or its text where a database cannot keep it.
+    """
     return option if isinstance(option, bool | int | float | str) else str(option)

@@ -28,6 +28,7 @@ from raynas.runners.local import LocalRunner
 from raynas.store import RunFolder, read
 
 TESTS = Path(__file__).resolve().parents[1]
+PATHS = (str(TESTS), str(TESTS / "fakes"))
 
 _FILE = """
 from toys import Curves, Quick, ToyData, ToySpace
@@ -178,7 +179,7 @@ class Driver:
     ) -> None:
         self.mark = f"RAYNAS_TEST={uuid.uuid4().hex}"
         name, value = self.mark.split("=")
-        paths = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
+        paths = os.pathsep.join(filter(None, [*PATHS, os.environ.get("PYTHONPATH")]))
         self.out, self.err = cwd / f"out-{value}", cwd / f"err-{value}"
         with self.out.open("w") as out, self.err.open("w") as err:
             self.process = subprocess.Popen(

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from integration.drivers import TESTS, commands, marked
+from integration.drivers import PATHS, commands, marked
 
 #: on loopback only; a machine that is gone is noticed in seconds
 ENVIRONMENT = {
@@ -29,7 +29,7 @@ ENVIRONMENT = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_failure_threshold": "3",
     "RAY_worker_niceness": "0",
-    "PYTHONPATH": os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")])),
+    "PYTHONPATH": os.pathsep.join(filter(None, [*PATHS, os.environ.get("PYTHONPATH")])),
 }
 
 

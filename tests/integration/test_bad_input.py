@@ -31,6 +31,7 @@ from raynas.store import local_storage as store_local
 pytestmark = pytest.mark.usefixtures("undrawn")
 
 TESTS = Path(__file__).resolve().parents[1]
+PATHS = os.pathsep.join([str(TESTS), str(TESTS / "fakes")])
 
 
 def refused(called: Called, *words: str) -> None:
@@ -47,7 +48,7 @@ def in_own_process(*arguments: object) -> Called:
     ended = subprocess.run(
         [sys.executable, "-m", "raynas.cli.main", *map(str, arguments)],
         capture_output=True, text=True, timeout=120, check=False,
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        env={**os.environ, "PYTHONPATH": PATHS},
     )  # fmt: skip
     return Called(ended.returncode, ended.stdout, ended.stderr)
 
@@ -383,7 +384,7 @@ def test_two_writers(tmp_path: Path) -> None:
     first = subprocess.Popen(
         [sys.executable, "-m", "raynas.cli.main", "run", file, "--local", "--output", run],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        env={**os.environ, "PYTHONPATH": PATHS},
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while not list(run.glob("results/*.parquet")) and time.monotonic() < deadline:

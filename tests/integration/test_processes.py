@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from integration.drivers import (
+    PATHS,
     Driver,
     experiment_file,
     lines,
@@ -120,7 +121,7 @@ def test_ctrl_c_ends_in_order_and_a_second_one_at_once(
     if presses == 1:
         assert f"raynas resume {run}" in driver.err.read_text()
         assert (run / "report.html").exists()
-    monkeypatch.setattr("toys.time", SimpleNamespace(sleep=lambda _seconds: None))
+    monkeypatch.setattr("raynas.testing.toys.time", SimpleNamespace(sleep=lambda _seconds: None))
     resume_here(run, monkeypatch)
     assert content(rows_of(run)) == content(
         rows_of(run_here(experiment_file(tmp_path / "calm", trials=3)))
@@ -141,7 +142,7 @@ def test_joining_a_cluster_and_leaving_it_as_it_was(tmp_path: Path) -> None:
             "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=2",
             "--include-dashboard=false", "--disable-usage-stats",
         ],
-        env={**os.environ, **env, "PYTHONPATH": str(Path(__file__).parents[1]), mark: "1"},
+        env={**os.environ, **env, "PYTHONPATH": os.pathsep.join(PATHS), mark: "1"},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from commands import Called, done, raynas
-from integration.drivers import Driver, experiment_file, lines, rows_of, undisturbed
+from integration.drivers import PATHS, Driver, experiment_file, lines, rows_of, undisturbed
 from integration.toy_runs import content
 
 from raynas.pipeline import launch
@@ -197,8 +197,7 @@ def test_signals_are_left_as_they_were(toy: Path, run: Path) -> None:
 
 def as_process(*arguments: object, before: Sequence[str] = (), **more: Any) -> Called:
     """``raynas ARGUMENTS`` as a process; ``before``: words in front of the command."""
-    tests = str(Path(__file__).resolve().parents[1])
-    paths = os.pathsep.join(filter(None, [tests, os.environ.get("PYTHONPATH")]))
+    paths = os.pathsep.join(filter(None, [*PATHS, os.environ.get("PYTHONPATH")]))
     ended = subprocess.run(
         [*before, sys.executable, "-m", "raynas.cli.main", *map(str, arguments)],
         capture_output=True, text=True, timeout=120, check=False,

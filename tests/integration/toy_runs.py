@@ -5,104 +5,27 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from searches import Recorded, make_search
-from toys import Curves, ToyData, ToySpace
+from searches import SAME as SAME
+from searches import Table as Table
+from searches import content as content
+from searches import search as search
+from toys import Curves
+from toys import Script as Script
 
 from raynas.core import (
     Architecture,
     Job,
     Measurement,
-    Objective,
-    SearchProblem,
-    SpaceExhausted,
-    Trial,
 )
 from raynas.data.base import DataView, Images
-from raynas.evaluators.base import Evaluator
 from raynas.evaluators.retrain import Retrain
-from raynas.samplers.base import Sampler
-from raynas.samplers.random import Random
-from raynas.schedulers.none import NoStopping
-from raynas.search.context import EvaluationContext, SearchLimits
 from raynas.spaces.base import SearchSpace
-
-#: what two runs of one search must have in common, and what they may differ in (time, host, ...)
-SAME = ("arch", "seed", "step", "state", "message")
-
-
-class Table(list[dict[str, Any]]):
-    """Rows in memory."""
-
-    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:  # type: ignore[override]
-        self.extend(dict(row) for row in rows)
-
-    def of(self, arch: str) -> list[dict[str, Any]]:
-        return [row for row in self if row["arch"] == arch]
-
-
-def content(rows: Iterable[Mapping[str, Any]], metric: str = "val_accuracy") -> list[Any]:
-    """The rows without time, place and the order in which they came."""
-    found = [tuple(row[c] for c in (*SAME, metric)) for row in rows]
-    return sorted(found, key=repr)
-
-
-@dataclass
-class Script(Sampler):
-    """Proposes what it was given, then nothing; remembers its calls."""
-
-    name: ClassVar[str] = "script"
-    texts: Sequence[str] = ()
-    calls: list[tuple[str, int]] = field(default_factory=list)
-    told: dict[int, Trial] = field(default_factory=dict)
-
-    def setup(self, space: SearchSpace, problem: SearchProblem) -> None:
-        self._space, self._left = space, list(self.texts)
-
-    def ask(self, number: int) -> Architecture:
-        if not self._left:
-            raise SpaceExhausted("the script is over")
-        self.calls.append(("ask", number))
-        return self._space.architecture(self._left.pop(0))
-
-    def tell(self, trial: Trial) -> None:
-        assert trial.number not in self.told, "told twice"
-        self.calls.append(("tell", trial.number))
-        self.told[trial.number] = trial
-
-    def replay(self, trials: Iterable[Trial]) -> None: ...
-
-
-def search(
-    sampler: Sampler,
-    evaluator: Evaluator,
-    rows: Table,
-    *,
-    trials: int | None = None,
-    view: DataView | None = None,
-    **more: Any,
-) -> Recorded:
-    payload = EvaluationContext(
-        more.pop("space", None) or ToySpace(), evaluator, view or ToyData().search_view(0)
-    )
-    settings: dict[str, Any] = {
-        "sampler": sampler,
-        "fallback": Random(),
-        "scheduler": NoStopping(),
-        "limits": SearchLimits(trials=trials),
-        "run": "test",
-        "stage": "search",
-        "arm": sampler.name,
-        "objectives": (Objective(),),
-        "seed": 0,
-        **more,
-    }
-    return Recorded(make_search(payload, rows, **settings))
 
 
 def large_view() -> DataView:

@@ -34,7 +34,7 @@ from typing import Any
 from unittest import mock
 
 HERE = Path(__file__).resolve().parent
-PATHS = (str(HERE.parent), str(HERE.parents[1]))  # of the tests, of the package
+PATHS = (str(HERE.parent), str(HERE.parent / "fakes"), str(HERE.parents[1]))
 if __name__ == "__main__":
     sys.path[:0] = PATHS
     os.environ.setdefault("OMP_NUM_THREADS", "1")

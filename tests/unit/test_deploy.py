@@ -519,9 +519,10 @@ def test_the_image_is_sent_what_it_copies_and_nothing_else() -> None:
         for file in files:
             assert sent(file.relative_to(ROOT).as_posix()), file
     kept_home = (
-        ".git/config", ".venv/bin/python", "runs/quickstart/run.json", ".env", "tests/toys.py",
-        "raynas/__pycache__/cli.cpython-311.pyc", "raynas/.env", "experiments/.netrc",
-        "deploy/aws.py", "cluster.yaml", "id_ed25519", "data/cifar10/test_batch",
+        ".git/config", ".venv/bin/python", "runs/quickstart/run.json", ".env",
+        "tests/fakes/toys.py", "raynas/__pycache__/cli.cpython-311.pyc", "raynas/.env",
+        "experiments/.netrc", "deploy/aws.py", "cluster.yaml", "id_ed25519",
+        "data/cifar10/test_batch",
     )  # fmt: skip
     assert [path for path in kept_home if sent(path)] == []
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from tests.toys import ToyData
 
 from raynas.core import Architecture, Job, Measurement, Metric, UserError
 from raynas.core.metrics import VAL_ACCURACY
@@ -15,7 +16,6 @@ from raynas.evaluators import Evaluator, Inherited, MeasuredLatency, Retrain
 from raynas.evaluators import abilities as ask
 from raynas.spaces import NASBench201
 from raynas.spaces.base import SearchSpace
-from tests.toys import ToyData
 
 SPACE = NASBench201()
 ARCH = SPACE.extremes()[0]

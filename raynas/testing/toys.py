@@ -1,4 +1,15 @@
-"""Small parts for tests: a space, a data set, and evaluators whose truth is known."""
+"""Small parts for tests: a space, a data set, evaluators and a sampler whose results are known.
+
+They import neither pytest nor torch, so that experiment files and workers can use them.
+
+Example:
+    >>> from raynas.core import Job
+    >>> space, evaluator = ToySpace(), Curves(max_step=2)
+    >>> evaluator.setup(space, ToyData().search_view(0))
+    >>> job = Job(trial=0, seed=0, max_step=2)
+    >>> [m.step for m in evaluator.evaluate(space.architecture("x=3,y=4,op=c"), job)]
+    [1, 2]
+"""
 
 from __future__ import annotations
 
@@ -7,25 +18,46 @@ import hashlib
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from raynas.core import Architecture, Choice, Costs, Job, Measurement, Metric
+from raynas.core import (
+    Architecture,
+    Choice,
+    Costs,
+    Job,
+    Measurement,
+    Metric,
+    SearchProblem,
+    SpaceExhausted,
+    Trial,
+)
 from raynas.core.metrics import VAL_ACCURACY
 from raynas.data.base import Dataset, DataView, Images
 from raynas.evaluators.base import Evaluator
+from raynas.samplers.base import Sampler
 from raynas.spaces.base import SearchSpace
+
+__all__ = [
+    "TEST_ACCURACY", "Curves", "Quick", "Script", "Serial", "ToyData", "ToySpace", "noise",
+    "quality",
+]  # fmt: skip
 
 TEST_ACCURACY = Metric("test_accuracy", "%", "max")
 
 
 @dataclass(frozen=True)
 class ToySpace(SearchSpace):
-    """6 * 6 * 3 architectures; ``op`` a and b are isomorphic when ``merge``."""
+    """A space of depth * 6 * 3 architectures, with costs and a network for each.
+
+    Attributes:
+        merge: Whether the operations a and b are isomorphic.
+        depth: The number of options of ``x``.
+    """
 
     name: ClassVar[str] = "toy"
     merge: bool = False
@@ -65,24 +97,28 @@ class ToySpace(SearchSpace):
 
 
 def noise(text: str) -> float:
-    """In [0, 1), from the text alone."""
+    """Return a number in [0, 1) that depends on the text only."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") / 2**32
 
 
 def quality(arch: Mapping[str, Any]) -> float:
-    """The final accuracy of a toy architecture, percent; (3, 4, c) is best."""
+    """Return the final accuracy of a toy architecture in percent; x=3, y=4, op=c is the best."""
     x, y, op = float(arch["x"]), float(arch["y"]), str(arch["op"])
     return 90 - (x - 3) ** 2 - (y - 4) ** 2 + {"a": 0.0, "b": 1.0, "c": 3.0}[op]
 
 
 @dataclass
 class Curves(Evaluator):
-    """A learning curve per architecture; a pure function of architecture, seed and step.
+    """An evaluator with a learning curve that depends on architecture, seed and step only.
 
-    ``fault``: architecture text -> ``"nan"``, ``"crash"``, ``"memory"``, ``"tight"`` (too
-    little memory in the first try), ``"kill"`` (its process, before step 2, once), ``"short"``,
-    ``"disk"`` (full). ``log``: a file that gets a line per step
-    really evaluated.
+    Attributes:
+        max_step: The last step.
+        seconds: Real seconds that a step takes; each measurement reports 1.0 whatever it is.
+        fault: Architecture text -> what goes wrong at step 2: ``"nan"``, ``"crash"``, ``"memory"``,
+            ``"tight"`` (too little memory in the first attempt), ``"kill"`` (the process, once),
+            ``"short"`` (it ends by itself) or ``"disk"`` (the disk is full).
+        log: A file that gets a line for each step that is really evaluated; empty for none.
+        final: Not used.
     """
 
     name: ClassVar[str] = "curves"
@@ -165,7 +201,10 @@ class Curves(Evaluator):
 
 @dataclass
 class Quick(Curves):
-    """In batches; ``fault`` may also be ``"deadly"``: it kills its process whenever it is tried."""
+    """Lightweight curves, evaluated in batches.
+
+    A ``fault`` may also be ``"deadly"``: it kills the process in every attempt.
+    """
 
     name: ClassVar[str] = "quick"
     lightweight: ClassVar[bool] = True
@@ -180,7 +219,7 @@ class Quick(Curves):
 
 @dataclass
 class Serial(Quick):
-    """Pretends to take times."""
+    """Curves that are evaluated one at a time, as measured latencies are."""
 
     name: ClassVar[str] = "serial"
     exclusive: ClassVar[bool] = True
@@ -188,7 +227,7 @@ class Serial(Quick):
 
 @dataclass(frozen=True)
 class ToyData(Dataset):
-    """Eight gray images of 4 x 4 pixels a split, two classes."""
+    """A data set of eight black images of 4 x 4 pixels in each part, and two classes."""
 
     name: ClassVar[str] = "toy"
 
@@ -200,3 +239,35 @@ class ToyData(Dataset):
 
     def final_view(self, seed: int) -> DataView:
         return DataView(self._images(), self._images(), "test", 2, (0.0,), (255.0,))
+
+
+@dataclass
+class Script(Sampler):
+    """A sampler that proposes the given architectures and remembers its calls.
+
+    Attributes:
+        texts: The text forms of its proposals, in their order.
+        calls: ("ask" or "tell", trial number) of each call.
+        told: Trial number -> the trial that it was told of.
+    """
+
+    name: ClassVar[str] = "script"
+    texts: Sequence[str] = ()
+    calls: list[tuple[str, int]] = field(default_factory=list)
+    told: dict[int, Trial] = field(default_factory=dict)
+
+    def setup(self, space: SearchSpace, problem: SearchProblem) -> None:
+        self._space, self._left = space, list(self.texts)
+
+    def ask(self, number: int) -> Architecture:
+        if not self._left:
+            raise SpaceExhausted("the script is over")
+        self.calls.append(("ask", number))
+        return self._space.architecture(self._left.pop(0))
+
+    def tell(self, trial: Trial) -> None:
+        assert trial.number not in self.told, "told twice"
+        self.calls.append(("tell", trial.number))
+        self.told[trial.number] = trial
+
+    def replay(self, trials: Iterable[Trial]) -> None: ...
