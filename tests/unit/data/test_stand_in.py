@@ -28,7 +28,7 @@ from raynas.data import (
     available,
     stand_in,
 )
-from raynas.data.abilities import declared_images
+from raynas.data.abilities import data_remarks, declared_images
 from raynas.data.files import DataNotFound, not_found
 
 
@@ -86,7 +86,7 @@ def test_it_is_said_in_one_line_with_shape_and_cure(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Leaves, "load", lambda *_: Images(*fake.images(40, 8, 3, 4)))
     assert made.remarks()[0].endswith("Its files are here now: what begins anew uses them")
     assert available(Leaves()) == Leaves()
-    assert Leaves().remarks() == ()
+    assert data_remarks(Leaves()) == ()
 
 
 def test_it_is_another_data_set_in_every_fingerprint() -> None:

@@ -91,7 +91,7 @@ def test_a_corrupt_file_is_refused_with_its_name(weights: Path, inherited: Inher
         with pytest.raises(UserError, match=r"weights\.safetensors was altered"):
             use()
     weights.write_bytes(bytes(content[:50]))
-    with pytest.raises(UserError, match=r"weights\.safetensors is not a whole"):
+    with pytest.raises(UserError, match=r"weights\.safetensors is not a complete"):
         Inherited().bind_weights(weights.parent)
     with pytest.raises(UserError, match="supernet weights not found:"):
         Inherited().bind_weights(weights.parent / "elsewhere")
