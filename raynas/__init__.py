@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         supernet,
         training,
     )
-    from raynas.api import ArchitectureResult, FinalistTest, Run, open, resume, run
+    from raynas.api import Run, open, resume, run
     from raynas.benchmarks import NASBench201Table, Synthetic, TabularBenchmark
     from raynas.callbacks import MLflow, Prometheus, RunCallback, TensorBoard, WandB
     from raynas.core import (
@@ -82,6 +82,7 @@ if TYPE_CHECKING:
         ZeroShot,
     )
     from raynas.experiment import Budget, Experiment, Finalists, RankingCheck
+    from raynas.pipeline.architecture_result import ArchitectureResult, FinalistTest
     from raynas.proxies import (
         AZNAS,
         EPENAS,
@@ -138,7 +139,8 @@ if TYPE_CHECKING:
 
 #: module -> the names that the facade takes from it
 _NAMES = {
-    "raynas.api": "ArchitectureResult FinalistTest Run open resume run",
+    "raynas.api": "Run open resume run",
+    "raynas.pipeline.architecture_result": "ArchitectureResult FinalistTest",
     "raynas.benchmarks": "NASBench201Table Synthetic TabularBenchmark",
     "raynas.callbacks": "MLflow Prometheus RunCallback TensorBoard WandB",
     "raynas.core": (

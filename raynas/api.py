@@ -10,22 +10,21 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raynas.core import Architecture, UserError
+from raynas.core import UserError
 from raynas.experiment import Experiment
+from raynas.pipeline.architecture_result import ArchitectureResult, FinalistTest
 from raynas.pipeline.setup import callbacks_for, run_path, runner_for
 from raynas.store import RunFolder
-from raynas.store.schema import SEARCH
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
     from matplotlib.figure import Figure
     from rich.console import Console
-    from torch import nn
 
     from raynas.analysis.statistics import RunStatistics
     from raynas.analysis.summary import TrialSummary
@@ -188,69 +187,6 @@ def _console() -> Console:
     from raynas.pipeline.printing import data_console
 
     return data_console(force_jupyter=False)
-
-
-@dataclass(frozen=True)
-class FinalistTest:
-    """The result of a finalist on the test data.
-
-    Attributes:
-        metric: The name of the metric, as ``"test_accuracy"``.
-        mean: The mean over the seeds, in the unit of the metric.
-        std: The standard deviation over the seeds; NaN for one seed.
-        seeds: The number of seeds.
-    """
-
-    metric: str
-    mean: float
-    std: float
-    seeds: int
-
-
-@dataclass(frozen=True)
-class ArchitectureResult:
-    """An architecture that a run has found, and its results.
-
-    Attributes:
-        architecture: The architecture: choice -> option, with an id and a text form.
-        trial: The number of the trial in the search.
-        metrics: Metric -> value of the trial's last step, with the costs of the network (``params``
-            in weights, ``macs`` in multiply-adds).
-        test: The result on the test data; None unless it is a finalist.
-    """
-
-    architecture: Architecture
-    trial: int
-    metrics: Mapping[str, float]
-    test: FinalistTest | None
-    _run: Run = field(repr=False, compare=False)
-
-    def network(self) -> nn.Module:
-        """Load the trained network; this executes the ``experiment.py`` of the run.
-
-        The training of a finalist is preferred to the one of the search; of its seeds the first is
-        taken, so that test data choose nothing.
-
-        Returns:
-            The network on the CPU, in eval mode.
-
-        Raises:
-            UserError: If the run keeps no trained network of this architecture.
-        """
-        from raynas.pipeline.history import history, reload
-        from raynas.pipeline.results import network_of
-
-        run = self._run
-        experiment = reload(run.folder, trust=run.trust).experiment
-        searched, _ = history(run.folder, experiment, SEARCH, experiment.sampler.name)
-        (trial,) = (t for t in searched if t.number == self.trial)
-        best = network_of(run.folder, experiment, trial)
-        if best is None:
-            raise UserError(
-                f"run {run.folder.place} keeps no trained network of trial {self.trial}",
-                hint="a run keeps those of finalists and of the checkpoints' quota",
-            )
-        return best.network.eval()
 
 
 @dataclass(frozen=True, repr=False)
@@ -469,7 +405,8 @@ class Run:
                 FinalistTest(metric, trial.test_mean, trial.test_std, trial.test_n)
                 if metric and trial.test_n
                 else None,
-                self,
+                self.folder,
+                self.trust,
             )
             for trial, architecture in zip(found, architectures, strict=True)
         ]

@@ -19,7 +19,7 @@ from raynas.data.stand_in import available
 from raynas.data.stand_in import stand_in as random_images
 from raynas.experiment.experiment import Experiment
 from raynas.experiment.overrides import apply
-from raynas.store.run import PICKLE, WRITTEN
+from raynas.store.run_source import PICKLE, WRITTEN
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from raynas.experiment.experiment import Experiment
 from raynas.experiment.loading import LoadedExperiment, load, with_settings
 from raynas.experiment.pickles import LOADER, pickled
 from raynas.experiment.source_text import source_text
-from raynas.store.run import PICKLE
+from raynas.store.run_source import PICKLE
 
 
 def load_object(

@@ -24,7 +24,7 @@ from raynas.core.errors import first_line
 from raynas.experiment.experiment import Experiment
 from raynas.experiment.importable import importable
 from raynas.store.files import reason
-from raynas.store.run import PICKLE, WRITTEN
+from raynas.store.run_source import PICKLE, WRITTEN
 from raynas.version import __version__
 
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -12,7 +12,7 @@ from typing import Any
 
 from raynas.experiment.experiment import Experiment
 from raynas.experiment.importable import importable
-from raynas.store.run import WRITTEN
+from raynas.store.run_source import WRITTEN
 
 _WIDTH = 92
 

@@ -17,7 +17,7 @@ from raynas.analysis import formatting as words
 from raynas.analysis import statistics as st
 from raynas.analysis import summary as tables
 from raynas.core import TrialState
-from raynas.store.run import is_written
+from raynas.store.run_source import is_written
 from raynas.store.schema import FINAL
 
 if TYPE_CHECKING:

@@ -20,8 +20,7 @@ from raynas.core.printable import brief, printable
 from raynas.store.local_storage import LocalStorage
 from raynas.store.manifest import TORN, snapshot
 from raynas.store.older import FragmentName, expect_fragments, parsed
-from raynas.store.run import refuse_newer
-from raynas.store.schema import STAGES, VERSION_KEY, schema_for
+from raynas.store.schema import STAGES, VERSION_KEY, refuse_newer, schema_for
 from raynas.store.working_copies import remote_of
 
 _SEAL_KEY = b"raynas.sealed_by"

@@ -18,7 +18,8 @@ from raynas.store.files import LOCK_FILE, TEMP_PREFIX, FileLock, lock_holder, re
 from raynas.store.lease import writer_of
 from raynas.store.remote import RemoteFolder
 from raynas.store.run_info import RunInfo, changed_settings
-from raynas.store.schema import SCHEMA_VERSION, check_metrics
+from raynas.store.run_source import PICKLE
+from raynas.store.schema import check_metrics, refuse_newer
 from raynas.store.working_copies import (
     FETCH_LOCK,
     FETCHED,
@@ -30,10 +31,6 @@ from raynas.store.working_copies import (
 )
 
 RUN_FILE = "run.json"
-PICKLE = "experiment.pkl"
-"""The file with an experiment that no source can make; ``experiment.py`` loads it."""
-WRITTEN = '"""Written by raynas'
-"""The beginning of an ``experiment.py`` that raynas wrote itself."""
 _FOLDERS = ("results", "checkpoints", "best", "figures")
 _OWN = {*_FOLDERS, "experiment.py", PICKLE, LOCK_FILE, FETCH_LOCK, FETCHED, URI_FILE}
 
@@ -362,22 +359,6 @@ def runs_in(parent: Path | str) -> list[Path]:
         return []
 
 
-def is_written(source: Path) -> bool:
-    """Return True if raynas wrote the file of an experiment itself, so that no user knows it.
-
-    Args:
-        source: The path of an ``experiment.py``.
-
-    Returns:
-        False for other files, and where the file cannot be read.
-    """
-    try:
-        with source.open(encoding="utf-8", errors="replace") as file:
-            return file.read(len(WRITTEN)) == WRITTEN
-    except OSError:
-        return False
-
-
 def _absolute(path: Path | str) -> Path:
     return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 - keeps symbolic links
 
@@ -438,24 +419,6 @@ def _refuse_newer(file: Path, text: str) -> None:
         return  # the reader of the whole says what is wrong
     if isinstance(version, int):
         refuse_newer(file, version)
-
-
-def refuse_newer(file: Path, version: int) -> None:
-    """Check that this raynas knows a schema version.
-
-    Args:
-        file: The file with that version, for the error message.
-        version: The version of its schema.
-
-    Raises:
-        UserError: The version is newer than this raynas knows.
-    """
-    if version > SCHEMA_VERSION:
-        raise UserError(
-            f"{file} has schema version {version}",
-            expected=f"up to {SCHEMA_VERSION}",
-            hint="it was written by a newer raynas: upgrade raynas",
-        )
 
 
 def _no_run(path: Path) -> UserError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raynas.core import Metric, UserError
@@ -164,3 +165,21 @@ def columns_markdown(metrics: Sequence[Metric] = ()) -> str:
         for name, type_, nullable, unit, doc in rows
     ]
     return "\n".join(lines) + "\n"
+
+
+def refuse_newer(file: Path, version: int) -> None:
+    """Check that this raynas knows a schema version.
+
+    Args:
+        file: The file with that version, for the error message.
+        version: The version of its schema.
+
+    Raises:
+        UserError: The version is newer than this raynas knows.
+    """
+    if version > SCHEMA_VERSION:
+        raise UserError(
+            f"{file} has schema version {version}",
+            expected=f"up to {SCHEMA_VERSION}",
+            hint="it was written by a newer raynas: upgrade raynas",
+        )

@@ -71,7 +71,7 @@ class PreActivation(nn.Module):
         return out + shortcut
 
 
-class Residual(nn.Module):
+class ResidualNetwork(nn.Module):
     """A network with residual blocks, which may change tensors in place."""
 
     def __init__(self, inplace: bool = False) -> None:
@@ -201,7 +201,7 @@ def frozen() -> nn.Module:
 
 def in_use() -> nn.Module:
     """Return a network in eval mode, with gradients of a training and with hooks."""
-    network = Residual().eval()
+    network = ResidualNetwork().eval()
     network.head.requires_grad_(False)
     for number, parameter in enumerate(network.parameters()):
         if number % 2 == 0:
@@ -216,8 +216,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "cell": whole_cell,
     "functional": Functional,
     "in place": in_place,
-    "residual": Residual,
-    "residual in place": lambda: Residual(inplace=True),
+    "residual": ResidualNetwork,
+    "residual in place": lambda: ResidualNetwork(inplace=True),
     "dropout": dropout,
     "features": WithFeatures,
     "zen": zen,

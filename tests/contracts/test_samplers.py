@@ -27,21 +27,23 @@ from raynas.samplers import (
     samplers,
 )
 from raynas.spaces.base import SearchSpace
-from raynas.testing.samplers import (
+from raynas.testing.sampler_histories import (
     MAX_STEP,
     MIXED,
     ORDERED,
     ChoicesOnly,
     MakeSampler,
+    ops,
+    problem,
+    widths,
+)
+from raynas.testing.samplers import (
     MultiObjectiveSamplerTestCase,
     ParallelSamplerTestCase,
     RepeatingSamplerTestCase,
     RestartedSamplerTestCase,
     SamplerTestCase,
     SamplerTraits,
-    ops,
-    problem,
-    widths,
 )
 
 MAKERS: dict[str, Callable[[], Sampler]] = {

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 from searches import SAME as SAME
+from searches import Recorded as Recorded
 from searches import Table as Table
 from searches import content as content
 from searches import search as search

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from tests.toys import ToyData
+from toys import ToyData
 
 from raynas.core import Architecture, Job, Measurement, Metric, UserError
 from raynas.core.metrics import VAL_ACCURACY

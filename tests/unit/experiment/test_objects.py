@@ -29,7 +29,7 @@ from raynas.experiment.pickles import pickled, stored_experiment
 from raynas.experiment.source_text import source_text
 from raynas.pipeline.history import reload
 from raynas.store import RunFolder
-from raynas.store.run import PICKLE
+from raynas.store.run_source import PICKLE
 
 TESTS = Path(__file__).resolve().parents[2]
 
@@ -131,7 +131,7 @@ class Values(ToySpace):
         Curves, importable, int, None, True, rn.Recipe(epochs=2, lr=0.1), "x" * 300,
         tuple(range(100)),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_values_of_settings_are_written(value: object) -> None:
     text = source_text(toy(space=Values(value=value)))
