@@ -84,6 +84,7 @@ from raynas.testing.sampler_histories import (
     widths,
 )
 
+SMALL = ChoicesOnly(ops(2, "abc") + widths(1, 2))
 _INHERITED = (HealthCheck.function_scoped_fixture, HealthCheck.differing_executors)
 
 
@@ -105,7 +106,7 @@ class SamplerTraits:
     restart_trials: int = 90
     workers: int = 8
     slow: bool = False
-    small_space: SearchSpace = ChoicesOnly(ops(2, "abc") + widths(1, 2))
+    small_space: SearchSpace = SMALL
 
 
 class _SamplerTestCase:

@@ -56,12 +56,8 @@ from raynas.spaces.abilities import MakesMutants
 from raynas.spaces.base import InputShape, SearchSpace, counted_costs
 
 
-class SearchSpaceTestCase:
-    """What every search space does. A subclass defines the fixture ``space``.
-
-    The space must build networks for images of (1, 8, 8), (3, 16, 12) and (1, 12, 12); where it
-    cannot, override the fixture ``input_shape``. With a large network, define ``small_space``, too.
-    """
+class SearchSpaceFixtures:
+    """The fixtures of the contract suite of search spaces."""
 
     @pytest.fixture
     def space(self) -> SearchSpace:
@@ -84,6 +80,14 @@ class SearchSpaceTestCase:
         """Return the (channels, height, width) of an image."""
         shape: InputShape = request.param
         return shape
+
+
+class SearchSpaceTestCase(SearchSpaceFixtures):
+    """What every search space does. A subclass defines the fixture ``space``.
+
+    The space must build networks for images of (1, 8, 8), (3, 16, 12) and (1, 12, 12); where it
+    cannot, override the fixture ``input_shape``. With a large network, define ``small_space``, too.
+    """
 
     def test_choices_are_stable_and_uniquely_named(self, space: SearchSpace) -> None:
         """Choices are stable and uniquely named."""
