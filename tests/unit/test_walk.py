@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "walk.md").read_text(encoding="utf-8")
 STEPS = TEXT.partition("\n1. ")[2].partition("\n## ")[0]
 #: what a search with a toy evaluator and rows in memory does not pass
-ELSEWHERE = {"Retrain.evaluate", "Writer.append"}
+ELSEWHERE = {"TrainingEvaluator.evaluate", "Writer.append"}
 
 
 def files(text: str) -> list[Path]:
