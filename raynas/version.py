@@ -1,3 +1,3 @@
 """This module has the version of raynas, for modules that must not import the facade."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
