@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from raynas.cli.options import Address, Sets
-from raynas.data.abilities import data_remarks
 
 
 def plan(
@@ -27,6 +26,7 @@ def plan(
     from raynas.apps.plan import plan as look
     from raynas.cli.console import console
     from raynas.cli.plan_views import show_plan
+    from raynas.data.abilities import data_remarks
     from raynas.experiment import load, parse_overrides, with_data
     from raynas.pipeline.printing import show_remarks
 
@@ -113,6 +113,7 @@ def simulate(
     from raynas.apps.step_times import payload_for
     from raynas.cli.console import console
     from raynas.cli.plan_views import show_simulation
+    from raynas.data.abilities import data_remarks
     from raynas.experiment import load, parse_overrides, with_data
     from raynas.pipeline.live import LiveView
     from raynas.pipeline.printing import show_remarks

@@ -37,7 +37,7 @@ class SimulatedCluster:
             not.
 
     Example:
-        >>> Cluster(workers=8, preempt_rate=0.5).replace_s
+        >>> SimulatedCluster(workers=8, preempt_rate=0.5).replace_s
         300.0
     """
 
@@ -80,7 +80,7 @@ class WorkerUsage:
         preemptions: How many machines were taken away.
 
     Example:
-        >>> Usage(2, 10.0, 1.0, 15.0, 2.0, 0.0, 2.0, failures=1, preemptions=0).utilisation
+        >>> WorkerUsage(2, 10.0, 1.0, 15.0, 2.0, 0.0, 2.0, failures=1, preemptions=0).utilisation
         0.75
     """
 

@@ -117,8 +117,14 @@ def test_an_unknown_key_in_a_process_of_its_own(toy: Path, tmp_path: Path) -> No
     ("arguments", "words"),
     [
         (["resume", "RUN", "--trials", "32"], ["--trials 32", "+N with N >= 1"]),
-        (["resume", "RUN", "--local", "--address", "auto"], ["--local and --address", "leave one"]),
-        (["run", "TOY", "--local", "--address", "auto"], ["--local and --address", "leave one"]),
+        (
+            ["resume", "RUN", "--local", "--address", "auto"],
+            ["--local and --address", "give only"],
+        ),
+        (
+            ["run", "TOY", "--local", "--address", "auto"],
+            ["--local and --address", "give only one"],
+        ),
         (["list", "sampler"], ["'sampler'", "spaces, data, evaluators", "mean 'samplers'"]),
     ],
 )

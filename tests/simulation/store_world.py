@@ -455,6 +455,7 @@ class Now:
             remote,
             run,
             storage,
+            working_copies,
             writer,
         )
 
@@ -481,10 +482,10 @@ class Now:
             put(reader, "read_fragment", any_rows)
             for name in ("check", "_touch"):
                 put(lease.Lease, name, self._unless_blind(getattr(lease.Lease, name)))
-            put(remote, "cache_folder", self._cache)
+            put(working_copies, "cache_folder", self._cache)
             put(os, "fsync", lambda _: None)
             put(files, "sync_folder", lambda _: None)
-            for module in (remote, run, writer, local_storage):
+            for module in (remote, run, working_copies, writer, local_storage):
                 if hasattr(module, "write_whole"):
                     put(module, "write_whole", lambda path, data: path.write_bytes(data))
             put(local_storage, "create_whole", _create_whole)

@@ -247,7 +247,7 @@ def test_a_run_without_results_says_so(run: rn.Run, tmp_path: Path) -> None:
     assert "Nothing has been measured yet" in made._repr_html_()
     with pytest.raises(rn.UserError, match="has no result yet"):
         made.best()
-    with pytest.raises(rn.UserError, match="no results yet to draw"):
+    with pytest.raises(rn.UserError, match="no results to draw yet"):
         made.figure()
 
 

@@ -80,6 +80,7 @@ class NASBench201(SearchSpace):
 
     Example:
         >>> space = NASBench201()
+        >>> from raynas.spaces.nasbench201 import EXAMPLE
         >>> arch = space.architecture(EXAMPLE)
         >>> arch["op_0_1"], space.official_index(arch)
         ('nor_conv_3x3', 12415)

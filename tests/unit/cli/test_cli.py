@@ -85,7 +85,7 @@ def test_version() -> None:
     ("arguments", "words"),
     [
         (["run"], ["Missing argument", "see: raynas run --help"]),
-        (["rnu", "x.py"], ["'rnu'", "expected: run, resume, status"]),
+        (["rnu", "x.py"], ["'rnu'", "expected: demo, new, run, resume, status"]),
         (["run", "x.py", "--smok"], ["--smok", "see: raynas run --help"]),
         (["top", "x", "--every", "soon"], ["'--every'", "valid number"]),
     ],
@@ -357,8 +357,8 @@ def test_a_search_is_opened_by_optuna(run: Path, tmp_path: Path) -> None:
 
 
 def test_export_says_once_what_is_to_be_known_of_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = ExportedNetwork({}, {}, ("logits were not compared",))
     monkeypatch.setattr("raynas.pipeline.results.export_best", lambda *_, **__: made)
-    assert done("export", tmp_path) == "logits were not compared\n"
+    assert done("export", run) == "logits were not compared\n"

@@ -49,7 +49,7 @@ def test_half_a_test_set(missing: str) -> None:
 
 
 def test_share_beside_test_images() -> None:
-    with pytest.raises(UserError, match="leave it out"):
+    with pytest.raises(UserError, match="give only one of the two"):
         Arrays(*TRAIN, *TEST, test_share=0.2)
 
 

@@ -121,7 +121,7 @@ def test_the_trained_network_comes_back_from_the_workdir(tmp_path: Path) -> None
 
 
 def test_no_or_anothers_checkpoint_is_a_user_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no whole checkpoint"):
+    with pytest.raises(UserError, match="no complete checkpoint"):
         load_trained(Widths(), ARCH, (1, 4, 4), 3, tmp_path)
     list(ready().evaluate(ARCH, Job(0, seed=1, max_step=1, workdir=tmp_path)))
     other = Widths().architecture({"width": 8})

@@ -212,5 +212,7 @@ def test_more_calibration_images_than_there_are_is_told_before_the_supernet_is_t
     inherited = Inherited()
     view = replace(ToyData().search_view(0))
     inherited.setup(ToySpace(), view)
-    with pytest.raises(UserError, match=r"calibration=2000; expected: up to the 8 training images"):
+    with pytest.raises(
+        UserError, match=r"calibration=2000; expected: up to the number of training images, 8"
+    ):
         inherited.check(ToySpace().extremes()[1])

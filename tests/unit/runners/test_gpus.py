@@ -48,7 +48,7 @@ def test_a_run_that_began_on_gpus_finishes_on_gpus(see: Any) -> None:
     see(SCALED, CPU)
     for quick in (True, False):
         work: Any = SimpleNamespace(timed=False, payload=SimpleNamespace(
-            evaluator=SimpleNamespace(quick=quick)))  # fmt: skip
+            evaluator=SimpleNamespace(lightweight=quick)))  # fmt: skip
         lane = runner._lane(work)
         lane.open()
         assert lane._gpus == 1.0

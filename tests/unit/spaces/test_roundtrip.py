@@ -58,7 +58,7 @@ def test_the_spaces_of_the_package_pass(name: str) -> None:
 def test_an_option_that_is_not_read_back_is_named(option: object, words: str) -> None:
     message = refused(("k", ("a", option)))
     assert words in message
-    assert "dict in build()" in message
+    assert "look up what it stands for in build()" in message
 
 
 @pytest.mark.parametrize("pair", [(None, "None"), (1, "1"), (True, "True"), (0.5, "0.5")])

@@ -122,7 +122,7 @@ FAULTS: dict[str, tuple[Any, str]] = {
     ),
     "no plain": (lambda: Bare(), r"taking out the network: layer 'body.steps.1' \(Bare\): NotImpl"),
     "no plain method": (
-        lambda: WithoutPlain(), "cannot be made: TypeError: .*'?plain'?.*Elastic with"
+        lambda: WithoutPlain(), "cannot be built: TypeError: .*'?plain'?.*Elastic with"
     ),
     "another plain": (lambda: Other(), r"computes something else .*see plain\(\) and .* of Other"),
     "another width": (lambda: Narrow(), r"see plain\(\) and width_out\(\) of Narrow"),

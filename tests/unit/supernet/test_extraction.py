@@ -50,7 +50,7 @@ def test_another_function_or_size_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         return network
 
     monkeypatch.setattr(supernet, "extract", lambda arch: altered(arch, 1e-3))
-    with pytest.raises(RaynasError, match="something else than the supernet: logits differ by"):
+    with pytest.raises(RaynasError, match="other outputs than the supernet: logits differ by"):
         extract_checked(supernet, arch)
     monkeypatch.setattr(supernet, "extract", lambda arch: altered(arch, float("nan")))
     with pytest.raises(RaynasError, match="differ by nan"):

@@ -277,7 +277,7 @@ def test_a_tune_worker_is_given_its_assets(weights: Path, monkeypatch) -> None:
     (weights.parent / FILE).unlink()
     actor = object.__new__(tune_worker.TrialActor)
     actor.setup({}, shared)
-    assert actor._evaluator._start(SPACE.extremes()[0], 0) is not None
+    assert actor._evaluator.initial_network(SPACE.extremes()[0], 0) is not None
 
 
 def test_lost_assets_and_no_file_are_told_in_one_line(weights: Path, monkeypatch) -> None:

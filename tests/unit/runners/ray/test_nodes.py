@@ -123,7 +123,7 @@ def test_what_is_asked_for_is_all_that_a_trial_gets(monkeypatch: pytest.MonkeyPa
     runner._gpus = 0.25
     assert runner._bundle(1) == {"CPU": 2.0, "GPU": 0.25, "memory": 6e9}
     assert Bare(Resources(cpus=2))._bundle(3) == {"CPU": 6.0, "GPU": 0.0}
-    with pytest.raises(UserError, match=r"2 processes .* want 2 CPUs and 17 GB of memory on one"):
+    with pytest.raises(UserError, match=r"2 processes .* need 2 CPUs and 17 GB of memory on one"):
         Bare(Resources(memory=17))._bundle(2)
 
 

@@ -121,7 +121,7 @@ def test_held_out_images_are_a_fair_part_in_random_order() -> None:
     assert np.abs(np.bincount(view.held_out.labels, minlength=4) - whole).max() <= 1
     assert (np.diff(view.held_out.labels) < 0).any()
     assert len(Looks(64, images=999).of(VIEW).held_out) == 40
-    with pytest.raises(UserError, match="201 images for calibration; expected: up to the 200"):
+    with pytest.raises(UserError, match="201 images for calibration; expected: at most 200"):
         Looks(201).of(VIEW)
 
 
