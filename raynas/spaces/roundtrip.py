@@ -109,8 +109,8 @@ def _hint_for(choice: Choice, option: object) -> str:
     text = text or "".join(str(option).split()).replace(",", "x") or "none"
     shown = text if len(text) <= 20 else "a"
     return (
-        f"name it by another text, as Choice({choice.name!r}, ({shown!r}, ...)), and take what it "
-        "stands for from a dict in build()"
+        f"name it by another text, as Choice({choice.name!r}, ({shown!r}, ...)), and look up "
+        "what it stands for in build()"
     )
 
 
