@@ -298,7 +298,7 @@ DEFECTS = [
     )],
     ("evaluators", "test_check_accepts_what_can_be_evaluated", """
         def check(self, arch):
-            return "fine"
+            raise ValueError(arch.text)
         """),
     *[("data", name, """
         def search_view(self, seed):
