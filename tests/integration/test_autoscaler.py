@@ -74,7 +74,7 @@ def test_the_doctor_has_a_machine_brought_to_try_the_experiment_on(
     file = experiment_file(tmp_path, seconds=0.1, **SEARCH)
     told = doctor(cluster.address, file, "--set", "resources.gpus=0")
     assert told.returncode == 0
-    assert "no machine is up; asks the autoscaler for one" in told.stdout
+    assert "no machine is running yet; asking the autoscaler for one" in told.stdout
     assert "2 machines" in told.stdout
     assert "2 CPUs" in told.stdout
     assert "one step in" in told.stdout
