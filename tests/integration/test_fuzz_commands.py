@@ -75,6 +75,7 @@ SETTINGS = [
     "checkpoints",
     "bounds",
     "objectives",
+    "ranking_check",
     "truth",
     "screen",
     "smoke",
@@ -290,8 +291,9 @@ def _on_this_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def _quick_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures take a second; the command `report` draws them."""
+def _quick_report(monkeypatch: pytest.MonkeyPatch, template: Path) -> None:
+    """Figures take a second, the demonstration a minute: other tests have them."""
+    monkeypatch.setattr("raynas.apps.new_experiment.quickstart_file", lambda: template / "toy.py")
     monkeypatch.setattr(
         "raynas.reports.write_report", lambda folder, _space: folder.report.write_text("a page")
     )
