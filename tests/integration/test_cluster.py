@@ -64,7 +64,7 @@ def test_machines_die_another_joins_and_the_table_is_that_of_a_calm_run(tmp_path
 def test_a_machine_that_ray_still_takes_for_alive_does_not_answer() -> None:
     """Before it is given up, Ray says of its workers what it says of those that crashed."""
     with Cluster(2) as cluster:
-        look = "from raynas.runners import machines\nknown = machines.known()\n"
+        look = "from raynas.runners.ray import nodes as machines\nknown = machines.known()\n"
         ask = f"{look}found = [len(known), sorted(machines.answering())]"
         _, before = cluster.ask(ask)
         assert len(before) == 3
