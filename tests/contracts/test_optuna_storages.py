@@ -15,6 +15,7 @@ import optuna
 import pytest
 from optuna.storages import RDBStorage
 from optuna.testing.pytest_storages import StorageTestCase
+from repetition import more
 
 from raynas.core import Measurement, Objective, Trial, TrialState
 from raynas.samplers.studies import write_studies
@@ -51,7 +52,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class TestExportedFile(StorageTestCase):
-    @pytest.fixture(params=["with its study", "emptied"])
+    @pytest.fixture(params=["with its study", *more("emptied")])
     def storage(
         self, request: pytest.FixtureRequest, exported: Path, tmp_path: Path
     ) -> Iterator[RDBStorage]:

@@ -145,7 +145,7 @@ def test_weights_that_cannot_be_used_change_nothing(serve: Serve, tmp_path: Path
     weights(tmp_path / "torn", 3)
     file = tmp_path / "torn" / "weights.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(UserError, match=r"torn/weights\.safetensors is not a whole"):
+    with pytest.raises(UserError, match=r"torn/weights\.safetensors is not a complete"):
         server.update(tmp_path / "torn")
     other = Tiny(widths=(2, 4)).supernet(VIEW.input_shape, VIEW.num_classes)
     save_weights(tmp_path / "other", other, epoch=1, identity={})

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from commands import done, raynas
 from pages import BLOCKS, CHECKOUT, MY_IMAGES, OTHER_LANGUAGES, PAGES, PROGRAMS, Block, blocks_of
+from repetition import more
 
 ALIVE = [b for b in BLOCKS if b.language == "python" or b.how in ("run", "run with")]
 BY_PAGE = {
@@ -227,8 +228,12 @@ def carry_out(block: Block, module: types.ModuleType) -> None:
         done(*words, *shlex.split(block.rest))
 
 
+SEARCHES = ("docs/start.md", "docs/tutorials/first_search.md")
+"""Pages with a search each, as README has; some ten seconds of a core each."""
+
+
 @pytest.mark.usefixtures("folder")
-@pytest.mark.parametrize("page", BY_PAGE)
+@pytest.mark.parametrize("page", [*(p for p in BY_PAGE if p not in SEARCHES), *more(*SEARCHES)])
 def test_the_code_of_a_page_runs(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType(f"page_{Path(page).stem}")
     monkeypatch.setitem(sys.modules, module.__name__, module)

@@ -338,9 +338,12 @@ DEFECTS = [
 
 @pytest.mark.parametrize(
     ("suite", "test", "body"),
-    DEFECTS,
-    ids=[f"{s}-{t[5:60]}-{n}" for n, (s, t, _) in enumerate(DEFECTS)],
-)
+    [
+        pytest.param(suite, test, body, id=f"{suite}-{test[5:60]}-{number}",
+                     marks=[pytest.mark.long] if number % 3 else [])
+        for number, (suite, test, body) in enumerate(DEFECTS)
+    ],
+)  # fmt: skip
 def test_a_defect_is_caught(suite: str, test: str, body: str, tmp_path: Path) -> None:
     code = broken(suite, body)
     if "Proxy.needs" in body:
