@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from integration.drivers import Driver, experiment_file, lines, rows_of, undisturbed
@@ -12,7 +13,7 @@ from integration.machines import ENVIRONMENT, Cluster, Machine, Network, no_netw
 from integration.toy_runs import content
 
 pytestmark = [pytest.mark.ray, pytest.mark.long]
-SEARCH = {"trials": 30, "steps": 4, "scheduler": "ASHA(1, 2)", "sampler": "TPE(n_startup=4)"}
+SEARCH: dict[str, Any] = {"trials": 30, "steps": 4, "scheduler": "ASHA(1, 2)", "sampler": "TPE(n_startup=4)"}
 
 #: nothing is stopped, so whoever is struck has a trial under way
 LONG = {"trials": 16, "steps": 8, "sampler": "TPE(n_startup=4)", "deterministic_workers": 4}
@@ -23,6 +24,12 @@ def works(log: Path, machine: Machine) -> bool:
     return bool({int(line.split()[2]) for line in lines(log)} & set(machine.processes()))
 
 
+def at_the_last_step(log: Path, machine: Machine) -> bool:
+    """Whether a worker of it has begun the last step of a trial, which nothing stops any more."""
+    last = {int(line.split()[2]): int(line.split()[1]) for line in lines(log)}
+    return any(last.get(worker) == SEARCH["steps"] - 1 for worker in machine.processes())
+
+
 def idle_and_busy(driver: Driver, log: Path, cluster: Cluster) -> list[Machine]:
     """Its two machines once one has a trial, that one last: short trials may all be on it."""
     machines = cluster.machines
@@ -31,12 +38,13 @@ def idle_and_busy(driver: Driver, log: Path, cluster: Cluster) -> list[Machine]:
 
 
 def test_machines_die_another_joins_and_the_table_is_that_of_a_calm_run(tmp_path: Path) -> None:
-    file = experiment_file(tmp_path / "a", seconds=0.5, deterministic_workers=4, **SEARCH)
+    file = experiment_file(tmp_path / "a", seconds=1.0, deterministic_workers=4, **SEARCH)
     run, log = tmp_path / "a" / "run", tmp_path / "a" / "log"
     with Cluster(2) as cluster:
         command = ("run", file, "--output", run, "--address", cluster.address)
         with Driver(*command, cwd=tmp_path, **ENVIRONMENT) as driver:
             first, second = idle_and_busy(driver, log, cluster)
+            driver.until(lambda: at_the_last_step(log, second))
             cluster.kill(second)
             third = cluster.join()
             third.until_ready()
